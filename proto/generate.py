@@ -1,0 +1,38 @@
+"""Generates statewise.v1 from the .proto files: messages, stubs of the services, and types of both.
+
+Run by `make proto`. The generator's version is pinned in pyproject.toml and constraints.txt; a test
+regenerates everything and compares.
+"""
+
+import sys
+from importlib.metadata import distribution
+from importlib.resources import files
+from pathlib import Path
+
+from grpc_tools import protoc
+
+SOURCE_ROOT = Path(__file__).parent
+
+
+def generate(out: Path) -> None:
+    """Writes the generated modules below `out`, which must exist. Raises RuntimeError where protoc fails."""
+    common_protos = distribution("googleapis-common-protos").locate_file("")
+    arguments = [
+        "protoc",
+        f"-I{SOURCE_ROOT}",
+        f"-I{common_protos}",
+        f"-I{files('grpc_tools') / '_proto'}",
+        f"--python_out={out}",
+        f"--grpc_python_out={out}",
+        f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}",
+        f"--mypy_out=quiet:{out}",
+        f"--mypy_grpc_out=quiet:{out}",
+        *sorted(str(path.relative_to(SOURCE_ROOT)) for path in SOURCE_ROOT.glob("statewise/v1/*.proto")),
+    ]
+    if protoc.main(arguments) != 0:
+        raise RuntimeError("protoc failed; its messages are above")
+
+
+if __name__ == "__main__":
+    generate(SOURCE_ROOT)
