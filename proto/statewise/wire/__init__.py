@@ -1,1 +1,39 @@
-"""Tensors."""
+"""What the parts of statewise promise each other, beside the messages themselves.
+
+Arrays as tensors and packed columns, the reasons of failures, and the metadata that makes a model package
+self-describing. Nothing here does input or output; server, client and exporter all build on it.
+"""
+
+from statewise.wire._columns import pack_uint32, pack_uint64, unpack_uint32, unpack_uint64
+from statewise.wire._metadata import (
+    METADATA_KEY,
+    CallShape,
+    MetadataError,
+    ModelSpec,
+    StatePair,
+    StatePart,
+    TensorSpec,
+    Vocabulary,
+)
+from statewise.wire._reasons import Reason
+from statewise.wire._tensors import DTYPES, TensorError, from_tensor, to_tensor
+
+__all__ = [
+    "DTYPES",
+    "METADATA_KEY",
+    "CallShape",
+    "MetadataError",
+    "ModelSpec",
+    "Reason",
+    "StatePair",
+    "StatePart",
+    "TensorError",
+    "TensorSpec",
+    "Vocabulary",
+    "from_tensor",
+    "pack_uint32",
+    "pack_uint64",
+    "to_tensor",
+    "unpack_uint32",
+    "unpack_uint64",
+]

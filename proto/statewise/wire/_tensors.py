@@ -1,0 +1,77 @@
+"""ndarray <-> Tensor.
+
+A tensor is read without copying: the array is a read-only view of the message's bytes and keeps them alive.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.v1 import tensor_pb2
+
+_MAX_AXES = 8
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(name).newbyteorder("<")
+    for name in (
+        "float32",
+        "float64",
+        "float16",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+    )
+}
+"""Element types by the names that packages use, as they lie on the wire: little-endian."""
+
+_DTYPE_OF_NUMBER: dict[tensor_pb2.DataType.ValueType, np.dtype[Any]] = {
+    tensor_pb2.DataType.Value(f"DATA_TYPE_{name.upper()}"): dtype for name, dtype in DTYPES.items()
+}
+_NUMBER_OF_DTYPE = {dtype: number for number, dtype in _DTYPE_OF_NUMBER.items()}
+
+
+class TensorError(ValueError):
+    """A tensor or column whose parts do not fit together, or an array that cannot travel."""
+
+
+def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
+    """Packs an array of any shape. One copy of its elements.
+
+    Raises:
+        TensorError: the element type has no place on the wire (objects, strings, complex numbers).
+    """
+    try:
+        number = _NUMBER_OF_DTYPE[array.dtype.newbyteorder("<")]
+    except KeyError:
+        raise TensorError(f"expected elements of {', '.join(DTYPES)}; got {array.dtype}") from None
+    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return tensor_pb2.Tensor(dtype=number, shape=array.shape, data=data)
+
+
+def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
+    """Reads a tensor as a read-only view of its bytes.
+
+    Raises:
+        TensorError: unknown type, a negative or ninth axis, or bytes that do not fill the shape exactly.
+    """
+    dtype = _DTYPE_OF_NUMBER.get(tensor.dtype)
+    if dtype is None:
+        raise TensorError(f"expected a tensor with a known dtype; got number {tensor.dtype}")
+    shape = tuple(tensor.shape)
+    if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
+        raise TensorError(f"expected at most {_MAX_AXES} axes of length 0 or more; got shape {list(shape)}")
+    data = tensor.data
+    expected_bytes = math.prod(shape) * dtype.itemsize
+    if len(data) != expected_bytes:
+        raise TensorError(
+            f"a {dtype.name} tensor of shape {list(shape)} has {expected_bytes} bytes; got {len(data)}"
+        )
+    return np.frombuffer(data, dtype).reshape(shape)
