@@ -1,0 +1,51 @@
+# Commands of the checkout. Every target sets up what it needs; `make` alone lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format proto
+
+# The first Python on the path that is new enough; name another with `make PYTHON=…`.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# The constraints hold in the isolated build environment too; newer pip reads the second name there.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(INSTALLED) ## make the virtual environment .venv with everything in it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { \
+		echo "statewise needs Python 3.11 or newer and finds none on the path: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "statewise needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
+	@echo "installing into .venv (about half a minute)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## train, export, serve and stream on real data
+	@$(BIN)/statewise demo
+
+test: $(INSTALLED) ## run the tests; ARGS="tests/wire -x" narrows them
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(INSTALLED) ## format, lint, types and tests: what has to pass before a change lands
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; echo "run: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(MAKE) --no-print-directory test
+
+format: $(INSTALLED) ## format the code and put right what lint can
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+proto: $(INSTALLED) ## generate statewise.v1 from the .proto files
+	@$(BIN)/python proto/generate.py
