@@ -1,7 +1,7 @@
 """Generates statewise.v1 from the .proto files: messages, stubs of the services, and types of both.
 
 Run by `make proto`. The generator's version is pinned in pyproject.toml and constraints.txt; a test
-regenerates everything and compares.
+regenerates everything and compares. Not part of the package: what it writes is committed.
 """
 
 import sys
@@ -16,18 +16,29 @@ SOURCE_ROOT = Path(__file__).parent
 
 def generate(out: Path) -> None:
     """Writes the generated modules below `out`, which must exist. Raises RuntimeError where protoc fails."""
-    common_protos = distribution("googleapis-common-protos").locate_file("")
+    scripts = Path(sys.executable).parent
+    _protoc(
+        f"--python_out={out}",
+        f"--grpc_python_out={out}",
+        f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+        f"--mypy_out=quiet:{out}",
+        f"--mypy_grpc_out=quiet:{out}",
+    )
+
+
+def describe(out: Path) -> None:
+    """Writes the files' FileDescriptorSet, comments included, to `out`. Raises RuntimeError as `generate`."""
+    _protoc(f"--descriptor_set_out={out}", "--include_source_info")
+
+
+def _protoc(*outputs: str) -> None:
     arguments = [
         "protoc",
         f"-I{SOURCE_ROOT}",
-        f"-I{common_protos}",
+        f"-I{distribution('googleapis-common-protos').locate_file('')}",
         f"-I{files('grpc_tools') / '_proto'}",
-        f"--python_out={out}",
-        f"--grpc_python_out={out}",
-        f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
-        f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}",
-        f"--mypy_out=quiet:{out}",
-        f"--mypy_grpc_out=quiet:{out}",
+        *outputs,
         *sorted(str(path.relative_to(SOURCE_ROOT)) for path in SOURCE_ROOT.glob("statewise/v1/*.proto")),
     ]
     if protoc.main(arguments) != 0:
