@@ -1,0 +1,67 @@
+"""What can go wrong in training, as types; numerical code raises ValueError for a wrong shape.
+
+ModelsError
+├── RecipeError        a recipe, or the data it names, cannot be used
+├── CheckpointError    a checkpoint folder cannot be read or resumed
+└── TrainingDiverged   the loss left the finite numbers
+"""
+
+from pathlib import Path
+
+
+class ModelsError(Exception):
+    """Root of the errors that this package raises on purpose."""
+
+
+class RecipeError(ModelsError):
+    """A recipe or its data cannot be used.
+
+    The message is one line and names the file, the key and the value.
+
+    Attributes:
+        source: The recipe file, or the data file, at fault.
+        key: Dotted key, such as `train.epochs`; None when the whole file is meant.
+        value: What was found there, as shown to the user.
+    """
+
+    def __init__(
+        self, source: str | Path, problem: str, *, key: str | None = None, value: object = None
+    ) -> None:
+        self.source = str(source)
+        self.key = key
+        self.value = value
+        where = self.source if key is None else f"{self.source}: {key} = {_shown(value)}"
+        super().__init__(f"{where}: {problem}")
+
+
+class CheckpointError(ModelsError):
+    """A checkpoint folder is missing, damaged, or belongs to another recipe."""
+
+
+class TrainingDiverged(ModelsError):  # noqa: N818 - what happened, not who is to blame
+    """The loss became infinite or not a number; the last good checkpoint is kept.
+
+    Attributes:
+        step: Number of the update that would have been made, counted from 1.
+        checkpoint_dir: Folder of the last good checkpoint, or None when there was none yet.
+    """
+
+    def __init__(self, step: int, loss: float, gradient_norm: float, checkpoint_dir: Path | None) -> None:
+        self.step = step
+        self.loss = loss
+        self.gradient_norm = gradient_norm
+        self.checkpoint_dir = checkpoint_dir
+        kept = (
+            "no checkpoint was written yet"
+            if checkpoint_dir is None
+            else f"last good checkpoint: {checkpoint_dir}"
+        )
+        super().__init__(
+            f"training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}; "
+            f"lower train.learning_rate or train.clip_norm; {kept}"
+        )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,188 @@
+"""A stack of recurrent layers: depth, both directions, dropout between layers.
+
+No embedding and no head. Layer l at step t reads layer l-1 at step t and itself at step t-1; in a
+bidirectional layer the two directions' outputs are stacked, forward first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._padding import Padding
+from ._parameters import Parameters
+from ._spec import NetworkSpec
+from ._types import Floats
+from ._workspace import Workspace
+from .cells import Cell, make_cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Inverted dropout (Srivastava et al. 2014) on the outputs of every layer.
+
+    Attributes:
+        rate: Probability that a unit's output is dropped at a step.
+        rng: Where the masks come from; advanced by every forward pass.
+    """
+
+    rate: float
+    rng: np.random.Generator
+
+    def mask(self, name: str, shape: tuple[int, ...], dtype: Any, workspace: Workspace) -> Floats:
+        """0 where dropped and 1 / (1 - rate) elsewhere, so that the expectation stays."""
+        mask = workspace.empty(name, shape, dtype)
+        self.rng.random(out=mask, dtype=mask.dtype)
+        np.greater_equal(mask, self.rate, out=mask)
+        mask *= 1 / (1 - self.rate)
+        return mask
+
+
+@dataclass(frozen=True)
+class LayersTape:
+    """What the backward pass of a stack needs."""
+
+    padding: Padding
+    cells: list[list[Any]]  # tapes by layer and direction
+    masks: list[Floats | None]  # dropout on the outputs of each layer, [T, D*H, B]
+
+
+def layer_cell(spec: NetworkSpec) -> Cell:
+    """The cell that a spec's layers are made of."""
+    return make_cell(spec.cell, activation=spec.activation, reset_after=spec.reset_after)
+
+
+def forward_layers(
+    spec: NetworkSpec,
+    parameters: Parameters,
+    x: Floats,
+    initial: Floats,
+    padding: Padding,
+    *,
+    workspace: Workspace,
+    dropout: Dropout | None = None,
+) -> tuple[Floats, Floats, LayersTape]:
+    """Run every layer over a batch.
+
+    Args:
+        spec: Of the network.
+        parameters: Of the network.
+        x: [T, I, B], zero past each row's end.
+        initial: [M, B], the pieces of `spec.memory_parts()` stacked.
+        padding: Of this batch.
+        workspace: Scratch memory; the results live in it.
+        dropout: Only while training.
+
+    Returns:
+        The top layer's outputs [T, D*H, B], zero past each row's end; the final memories [M, B]; the tape.
+    """
+    cell = layer_cell(spec)
+    H, memories = spec.hidden_size, len(cell.memories)
+    final = np.empty_like(initial)
+    tapes: list[list[Any]] = []
+    masks: list[Floats | None] = []
+    start = 0
+    for layer in range(spec.layers):
+        outputs, layer_tapes = [], []
+        for direction in spec.directions:
+            name = f"layer{layer}.{direction}"
+            given = tuple(initial[start + m * H : start + (m + 1) * H] for m in range(memories))
+            steps, tape = cell.forward(
+                parameters.part(name),
+                padding.reverse(x) if direction == "reverse" else x,
+                given,
+                workspace.scope(name),
+            )
+            for memory in steps:
+                final[start : start + H] = padding.final(memory)
+                start += H
+            h = steps[0][1:]
+            padding.zero(h)
+            outputs.append(padding.reverse(h) if direction == "reverse" else h)
+            layer_tapes.append(tape)
+        x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1)
+        mask = None
+        if dropout is not None and dropout.rate > 0:
+            mask = dropout.mask(f"dropout{layer}", x.shape, x.dtype, workspace)
+            x = x * mask
+        tapes.append(layer_tapes)
+        masks.append(mask)
+    return x, final, LayersTape(padding, tapes, masks)
+
+
+def backward_layers(
+    spec: NetworkSpec,
+    parameters: Parameters,
+    tape: LayersTape,
+    d_outputs: Floats | None,
+    d_final: Floats | None,
+    gradients: Parameters,
+    *,
+    workspace: Workspace,
+    input_gradient: bool,
+) -> tuple[Floats | None, Floats]:
+    """Backpropagate through every layer.
+
+    Args:
+        spec: Of the network.
+        parameters: Of the network.
+        tape: From `forward_layers`.
+        d_outputs: By the top layer's outputs, [T, D*H, B], zero past each row's end; None for zero.
+        d_final: By the final memories, [M, B]; None for zero.
+        gradients: The layers' gradients are written here.
+        workspace: As given to the forward pass.
+        input_gradient: Whether the gradient by x is wanted.
+
+    Returns:
+        The gradients by x [T, I, B] (or None) and by the initial memories [M, B].
+    """
+    cell = layer_cell(spec)
+    H, memories = spec.hidden_size, len(cell.memories)
+    padding = tape.padding
+    width = memories * H * len(spec.directions)
+    d_initial: list[Floats] = []
+    dy = d_outputs
+    for layer in reversed(range(spec.layers)):
+        mask = tape.masks[layer]
+        if dy is not None and mask is not None:
+            dy = dy * mask
+        d_x: Floats | None = None
+        d_layer: list[Floats] = []
+        for index, direction in enumerate(spec.directions):
+            name = f"layer{layer}.{direction}"
+            part = None if dy is None else dy[:, index * H : (index + 1) * H]
+            if part is not None and direction == "reverse":
+                part = padding.reverse(part)
+            outside: list[Floats | None] = [part, *[None] * (memories - 1)]
+            if d_final is not None:
+                start = layer * width + index * memories * H
+                for m in range(memories):
+                    by_memory = d_final[start + m * H : start + (m + 1) * H]
+                    outside[m] = _with_final(outside[m], by_memory, padding)
+            by_x, by_initial = cell.backward(
+                parameters.part(name),
+                tape.cells[layer][index],
+                tuple(outside),
+                gradients.part(name),
+                workspace.scope(name),
+                input_gradient=input_gradient or layer > 0,
+            )
+            if by_x is not None and direction == "reverse":
+                by_x = padding.reverse(by_x)
+            d_x = by_x if d_x is None or by_x is None else d_x + by_x
+            d_layer += by_initial
+        dy = d_x
+        d_initial = d_layer + d_initial
+    return dy, np.concatenate(d_initial)
+
+
+def _with_final(by_steps: Floats | None, by_final: Floats, padding: Padding) -> Floats | None:
+    """The gradient [T, H, B] by a memory with that of its final value [H, B] added."""
+    if not by_final.any():
+        return by_steps
+    H, B = by_final.shape
+    total = np.zeros((padding.steps, H, B), by_final.dtype) if by_steps is None else by_steps.copy()
+    padding.add_final(total, by_final)
+    return total

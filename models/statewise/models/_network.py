@@ -1,0 +1,339 @@
+"""The network: embedding, recurrent layers, head.
+
+It holds no state of a sequence and no optimiser. A network never changes; what a sequence remembers
+goes in and comes out as a value, so `run` twice on halves of a sequence equals `run` on the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._initial import initial_values
+from ._layers import Dropout, LayersTape, backward_layers, forward_layers
+from ._losses import sigmoid, softmax
+from ._padding import Padding
+from ._parameters import Parameters
+from ._spec import NetworkSpec
+from ._types import Array, Floats, Integers
+from ._workspace import Workspace
+
+
+@dataclass(frozen=True)
+class NetworkTape:
+    """What the backward pass of a network needs; lives as long as the workspace is not used again."""
+
+    inputs: Array  # [T, B, I], or tokens [T, B]
+    read: Floats  # what the head multiplied: [T, D*H, B] or [D*H, B]
+    final_mask: Floats | None  # dropout of the final state, [D*H, B]
+    layers: LayersTape
+
+
+class Network:
+    """A recurrent network with its parameters.
+
+    Attributes:
+        spec: Sizes and kinds.
+        parameters: Ordered mapping of names to arrays:
+            `embedding.E` [K, E]; per layer l and direction d (forward, reverse) `layer{l}.{d}.W` [G*H, I],
+            `.R` [G*H, H], `.b` [G*H], and `.bR` [H] for the reset-after GRU; `head.V` [O, D*H], `head.c` [O];
+            an encoder's own below `encoder.`. Gates are stacked i, f, o, g (LSTM) and z, r, n (GRU).
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, parameters: Mapping[str, Floats], *, dtype: npt.DTypeLike | None = None
+    ) -> None:
+        """Put a network together.
+
+        Args:
+            spec: Sizes and kinds.
+            parameters: An array for every name of `spec.parameter_shapes()`; copied, unless it is a
+                `Parameters`, whose buffer is then shared and may be written by its owner.
+            dtype: float32 or float64; that of the first parameter by default.
+
+        Raises:
+            ValueError: A name is missing or unknown, or a shape differs.
+        """
+        self.spec = spec
+        shapes = spec.parameter_shapes()
+        if isinstance(parameters, Parameters) and dtype in (None, parameters.flat.dtype):
+            self.parameters = Parameters(shapes, parameters.flat, writable=False)
+        else:
+            kind = dtype or next(iter(parameters.values())).dtype
+            owned = Parameters.of(shapes, parameters, kind)
+            self.parameters = Parameters(shapes, owned.flat, writable=False)
+
+    @classmethod
+    def initialise(
+        cls, spec: NetworkSpec, *, rng: np.random.Generator, dtype: npt.DTypeLike = np.float32
+    ) -> Network:
+        """A network with fresh parameters: orthogonal R, Glorot W and V, forget bias 1."""
+        return cls(spec, initial_values(spec, rng), dtype=dtype)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the parameters and of all arithmetic."""
+        return self.parameters.flat.dtype
+
+    @cached_property
+    def encoder(self) -> Network | None:
+        """The encoder of an encoder-decoder, sharing this network's buffer; None for others."""
+        if self.spec.encoder is None:
+            return None
+        return Network(self.spec.encoder, encoder_part(self.spec, self.parameters))
+
+    def run(
+        self, x: Array, lengths: npt.ArrayLike | None = None, state: Floats | None = None
+    ) -> tuple[Floats, Floats | None]:
+        """Run the network as it is used, in normalised units.
+
+        Args:
+            x: [T, B, I], or tokens [T, B] for a network with an embedding. Contents past a row's length
+                do not matter.
+            lengths: [B], 1 to T each; None when every row has T steps.
+            state: [B, S] from an earlier run; None for zeros.
+
+        Returns:
+            The outputs, probabilities for softmax and sigmoid: [T, B, O], zero past each row's length, or
+            [B, O] for many-to-one and one-to-one. And the state [B, S] after each row's last valid step;
+            None for networks that cannot be streamed.
+
+        Raises:
+            ValueError: A shape, dtype, length or token that does not fit, naming expected and got.
+        """
+        if state is not None and not self.spec.streamable:
+            raise ValueError("state: expected None, a bidirectional or one-to-one network keeps no state")
+        scores, final, tape = self.forward(x, lengths, state)
+        y = np.array(self._activated(scores), order="C")
+        if not self.spec.final and tape.layers.padding.lengths is not None:
+            beyond = np.arange(y.shape[0])[:, None] >= tape.layers.padding.lengths
+            y[beyond] = 0
+        return y, np.ascontiguousarray(final) if self.spec.streamable else None
+
+    def encode(self, x: Array, lengths: npt.ArrayLike | None = None) -> Floats:
+        """What the encoder of an encoder-decoder leaves as the decoder's initial state, [B, S].
+
+        Raises:
+            ValueError: This network has no encoder, or the inputs do not fit it.
+        """
+        if self.encoder is None:
+            raise ValueError(f"encode: expected an encoder_decoder network, got {self.spec.call_shape}")
+        _, final, _ = self.encoder.forward(x, lengths)
+        return np.ascontiguousarray(final)
+
+    def forward(
+        self,
+        x: Array,
+        lengths: npt.ArrayLike | None = None,
+        state: Floats | None = None,
+        *,
+        workspace: Workspace | None = None,
+        dropout: Dropout | None = None,
+    ) -> tuple[Floats, Floats, NetworkTape]:
+        """The forward pass of training.
+
+        Args:
+            x: As for `run`.
+            lengths: As for `run`.
+            state: [B, M], M being `spec.memory_size`; None for zeros.
+            workspace: Scratch memory to reuse; results are valid until it is used again.
+            dropout: On every layer's outputs.
+
+        Returns:
+            Scores (the head before softmax or sigmoid) [T, B, O] or [B, O], the final memories [B, M], and
+            the tape for `backward`.
+
+        Raises:
+            ValueError: As for `run`.
+        """
+        spec = self.spec
+        work = workspace or Workspace()
+        inputs, padding = self._checked(x, lengths)
+        T, B = inputs.shape[:2]
+        columns = self._columns(inputs, padding, work)  # [T, I, B]
+        initial = np.zeros((spec.memory_size, B), self.dtype)
+        if state is not None:
+            if np.shape(state) != (B, spec.memory_size):
+                raise ValueError(f"state: expected shape {(B, spec.memory_size)}, got {np.shape(state)}")
+            initial[...] = np.asarray(state).T
+        top, final, layers = forward_layers(
+            spec, self.parameters, columns, initial, padding, workspace=work, dropout=dropout
+        )
+        mask = None
+        read = top
+        if spec.final:
+            read = self._final_outputs(final)  # [D*H, B]
+            if dropout is not None and dropout.rate > 0:
+                mask = dropout.mask("dropout.final", read.shape, read.dtype, work)
+                read = read * mask
+        tape = NetworkTape(inputs, read, mask, layers)
+        if not spec.output_size:
+            return np.empty((T, B, 0), self.dtype), final.T, tape
+        V, c = self.parameters["head.V"], self.parameters["head.c"]
+        scores = np.matmul(V, read)  # [T, O, B] or [O, B]
+        scores += c[:, None]
+        if spec.residual:
+            scores += columns[:, : spec.output_size]
+        return scores.swapaxes(-1, -2), final.T, tape
+
+    def backward(
+        self,
+        tape: NetworkTape,
+        d_scores: Floats | None,
+        d_final: Floats | None = None,
+        *,
+        gradients: Parameters,
+        workspace: Workspace | None = None,
+        input_gradient: bool = False,
+    ) -> tuple[Floats | None, Floats]:
+        """Backpropagation through time.
+
+        Args:
+            tape: From `forward`.
+            d_scores: The loss's gradient by the scores, shaped as they are; None for zero.
+            d_final: The loss's gradient by the final memories, [B, M]; None for zero.
+            gradients: Overwritten with the gradients of this network's parameters; an encoder's part is
+                left alone.
+            workspace: As given to `forward`.
+            input_gradient: Whether the gradient by real-valued inputs is wanted.
+
+        Returns:
+            The gradients by the inputs [T, B, I] (None unless asked for, or with an embedding) and by the
+            initial memories [B, M].
+        """
+        spec = self.spec
+        work = workspace or Workspace()
+        padding = tape.layers.padding
+        B = tape.inputs.shape[1]
+        d_memories = None if d_final is None else np.array(d_final.T, self.dtype)  # [M, B]
+        d_top: Floats | None = None
+        d_columns: Floats | None = None
+        if d_scores is not None and spec.output_size:
+            d = np.ascontiguousarray(d_scores.swapaxes(-1, -2), self.dtype)  # [T, O, B] or [O, B]
+            V = self.parameters["head.V"]
+            if spec.final:
+                np.matmul(d, tape.read.T, out=gradients["head.V"])
+                np.sum(d, axis=1, out=gradients["head.c"])
+                d_read = V.T @ d  # [D*H, B]
+                if tape.final_mask is not None:
+                    d_read *= tape.final_mask
+                if d_memories is None:
+                    d_memories = np.zeros((spec.memory_size, B), self.dtype)
+                self._add_final_outputs(d_memories, d_read)
+            else:
+                padding.zero(d)
+                rows = d.transpose(1, 0, 2).reshape(spec.output_size, -1)
+                read = tape.read.transpose(1, 0, 2).reshape(V.shape[1], -1)
+                np.matmul(rows, read.T, out=gradients["head.V"])
+                np.sum(rows, axis=1, out=gradients["head.c"])
+                d_top = np.matmul(V.T, d)  # [T, D*H, B]
+                d_columns = d if spec.residual else None
+        elif spec.output_size:
+            gradients["head.V"].fill(0)
+            gradients["head.c"].fill(0)
+        d_x, d_initial = backward_layers(
+            spec,
+            self.parameters,
+            tape.layers,
+            d_top,
+            d_memories,
+            gradients,
+            workspace=work,
+            input_gradient=input_gradient or spec.embedding_size > 0,
+        )
+        if spec.embedding_size and d_x is not None:
+            self._embedding_gradient(tape.inputs, d_x, gradients["embedding.E"])
+            return None, d_initial.T
+        if d_x is not None and d_columns is not None:
+            d_x[:, : spec.output_size] += d_columns
+        return (None if d_x is None or not input_gradient else d_x.swapaxes(1, 2)), d_initial.T
+
+    def _checked(self, x: Array, lengths: npt.ArrayLike | None) -> tuple[Array, Padding]:
+        spec = self.spec
+        x = np.asarray(x)
+        if spec.embedding_size:
+            if x.ndim != 2 or not np.issubdtype(x.dtype, np.integer):
+                raise ValueError(f"x: expected integer tokens [T, B], got {x.dtype} with shape {x.shape}")
+        elif x.ndim != 3 or x.shape[2] != spec.input_size:
+            raise ValueError(f"x: expected shape [T, B, {spec.input_size}], got {x.shape}")
+        T, B = x.shape[:2]
+        if T == 0 or B == 0:
+            raise ValueError(f"x: expected at least one step and one row, got shape {x.shape}")
+        if spec.call_shape == "one_to_one" and T != 1:
+            raise ValueError(f"x: expected one step for a one-to-one network, got {T}")
+        given: Integers | None = None
+        if lengths is not None:
+            given = np.asarray(lengths)
+            if given.shape != (B,) or not np.issubdtype(given.dtype, np.integer):
+                raise ValueError(
+                    f"lengths: expected {B} integers, got {given.dtype} with shape {given.shape}"
+                )
+            if given.min() < 1 or given.max() > T:
+                raise ValueError(f"lengths: expected 1 to {T}, got {given.min()} to {given.max()}")
+        return x, Padding(T, B, given)
+
+    def _columns(self, x: Array, padding: Padding, workspace: Workspace) -> Floats:
+        """Inputs as the layers want them: [T, I, B], vectors instead of tokens, zero past each row's end."""
+        spec = self.spec
+        T, B = x.shape[:2]
+        if spec.embedding_size:
+            tokens = x
+            if padding.lengths is not None:
+                tokens = np.where(np.arange(T)[:, None] < padding.lengths, x, 0)
+            if tokens.min() < 0 or tokens.max() >= spec.input_size:
+                wrong = tokens[(tokens < 0) | (tokens >= spec.input_size)][0]
+                raise ValueError(f"x: expected tokens 0 to {spec.input_size - 1}, got {wrong}")
+            x = self.parameters["embedding.E"][tokens]
+        columns = workspace.empty("columns", (T, spec.embedding_size or spec.input_size, B), self.dtype)
+        np.copyto(columns, x.swapaxes(1, 2), casting="same_kind")
+        padding.zero(columns)
+        return columns
+
+    def _activated(self, scores: Floats) -> Floats:
+        match self.spec.head:
+            case "softmax":
+                return softmax(scores)
+            case "sigmoid":
+                return sigmoid(scores)
+            case _:
+                return scores
+
+    def _final_slices(self) -> list[slice]:
+        """Where the top layer's h of each direction lies among the memories."""
+        top = f"layer{self.spec.layers - 1}."
+        return [
+            slice(offset, offset + size)
+            for name, offset, size in self.spec.memory_parts()
+            if name.startswith(top) and name.endswith(".h")
+        ]
+
+    def _final_outputs(self, final: Floats) -> Floats:
+        return np.concatenate([final[part] for part in self._final_slices()])
+
+    def _add_final_outputs(self, d_memories: Floats, d_read: Floats) -> None:
+        H = self.spec.hidden_size
+        for index, part in enumerate(self._final_slices()):
+            d_memories[part] += d_read[index * H : (index + 1) * H]
+
+    def _embedding_gradient(self, tokens: Integers, d_x: Floats, out: Floats) -> None:
+        """DE = one_hot(tokens)^T dx. A product with a one-hot matrix sums rows faster than `np.add.at`."""
+        K, E = out.shape
+        # Tokens past a row's end may be anything; their gradient is zero, so any valid row will do.
+        flat = np.clip(tokens.ravel(), 0, K - 1)
+        one_hot = np.zeros((K, flat.size), self.dtype)
+        one_hot[flat, np.arange(flat.size)] = 1
+        np.matmul(one_hot, d_x.transpose(0, 2, 1).reshape(-1, E), out=out)
+
+
+def encoder_part(spec: NetworkSpec, parameters: Parameters) -> Parameters:
+    """The encoder's share of an encoder-decoder's parameters or gradients, over the same buffer."""
+    if spec.encoder is None:
+        raise ValueError(f"expected an encoder_decoder network, got {spec.call_shape}")
+    shapes = spec.encoder.parameter_shapes()
+    size = sum(int(np.prod(shape)) for shape in shapes.values())
+    return Parameters(shapes, parameters.flat[:size])

@@ -1,0 +1,62 @@
+"""Ragged batches: sequences of different length, padded to T steps.
+
+No cell knows about padding. A row runs on past its end, and what it did there is neither read nor
+given a gradient: its outputs are zeroed, its final state is taken at its own end, and the reverse
+direction starts at that end. So padding reaches neither loss, nor state, nor gradient.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._types import Array, Floats, Integers
+
+
+class Padding:
+    """The lengths of a batch, and what follows from them. Arrays are [T, N, B].
+
+    Attributes:
+        steps: T.
+        lengths: [B], or None when every row has T steps.
+    """
+
+    def __init__(self, steps: int, batch: int, lengths: Integers | None) -> None:
+        self.steps = steps
+        self.rows = np.arange(batch)
+        self.lengths = None if lengths is None or bool(np.all(lengths == steps)) else np.asarray(lengths)
+        if self.lengths is not None:
+            time = np.arange(steps)[:, None]
+            self._valid = time < self.lengths  # [T, B]
+            self._mirrored = np.where(self._valid, self.lengths - 1 - time, time)  # [T, B]
+
+    @property
+    def ragged(self) -> bool:
+        """Whether any row ends before T."""
+        return self.lengths is not None
+
+    def zero(self, x: Array) -> None:
+        """Set everything past a row's end to zero, in place."""
+        if self.lengths is not None:
+            # Assigning, not multiplying: padding may hold infinities.
+            np.copyto(x, 0, where=~self._valid[:, None, :])
+
+    def reverse(self, x: Array) -> Array:
+        """Each row back to front within its own length; applying it twice changes nothing."""
+        if self.lengths is None:
+            return x[::-1]
+        mirrored: Array = np.take_along_axis(x, self._mirrored[:, None, :], axis=0)
+        return mirrored
+
+    def final(self, memory: Floats) -> Floats:
+        """[T+1, H, B], index 0 being the initial state, to each row's last valid one, [H, B]."""
+        if self.lengths is None:
+            return memory[self.steps]
+        final: Floats = memory[self.lengths, :, self.rows].T
+        return np.ascontiguousarray(final)
+
+    def add_final(self, gradient: Floats, final_gradient: Floats) -> None:
+        """Add [H, B] to each row's last valid step of [T, H, B], in place: the transpose of `final`."""
+        if self.lengths is None:
+            gradient[-1] += final_gradient
+        else:
+            gradient[self.lengths - 1, :, self.rows] += final_gradient.T

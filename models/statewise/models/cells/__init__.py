@@ -1,0 +1,30 @@
+"""The recurrent cells, one equation set a file.
+
+A cell knows one layer in one direction over a whole sequence: no stacking, no padding, no loss.
+Inside, arrays are [T, features, B]: a column is a sequence, so `W @ x + R @ h + b` is written as on
+paper, and every gate of a time step is one contiguous block.
+"""
+
+from ._cell import Cell, Weights
+from ._gru import GRU
+from ._lstm import LSTM
+from ._rnn import RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "Cell", "Weights", "make_cell"]
+
+
+def make_cell(name: str, *, activation: str = "tanh", reset_after: bool = False) -> Cell:
+    """The cell that a network spec names.
+
+    Raises:
+        ValueError: No cell has that name.
+    """
+    match name:
+        case "rnn":
+            return RNN(activation)
+        case "lstm":
+            return LSTM(activation)
+        case "gru":
+            return GRU(activation, reset_after)
+        case _:
+            raise ValueError(f"cell: expected rnn, lstm or gru, got {name!r}")

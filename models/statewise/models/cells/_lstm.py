@@ -1,0 +1,150 @@
+"""The LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+No peepholes, no projection. Gates are stacked i, f, o, g in the rows of W, R and b:
+
+    i_t = sigma(W_i x_t + R_i h_{t-1} + b_i)        input gate
+    f_t = sigma(W_f x_t + R_f h_{t-1} + b_f)        forget gate
+    o_t = sigma(W_o x_t + R_o h_{t-1} + b_o)        output gate
+    g_t = phi  (W_g x_t + R_g h_{t-1} + b_g)        candidate; phi is tanh unless said otherwise
+    c_t = f_t * c_{t-1} + i_t * g_t
+    h_t = o_t * tanh(c_t)
+
+The cell state c flows through a product with f alone: that is the path on which gradients survive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._types import Floats
+from .._workspace import Workspace
+from ._cell import Weights, input_products, weight_gradients
+
+
+@dataclass(frozen=True)
+class _Tape:
+    x: Floats  # [T, I, B]
+    gates: Floats  # [T, 4H, B]: i, f, o, g after their activations
+    h: Floats  # [T+1, H, B]
+    c: Floats  # [T+1, H, B]
+    tanh_c: Floats  # [T, H, B]
+
+
+@dataclass(frozen=True)
+class LSTM:
+    """Long short-term memory over whole sequences.
+
+    Attributes:
+        candidate: Activation of the candidate gate, tanh or sigmoid.
+    """
+
+    candidate: str = "tanh"
+
+    gates = ("i", "f", "o", "g")
+    memories = ("h", "c")
+
+    def forward(
+        self, weights: Weights, x: Floats, initial: tuple[Floats, ...], workspace: Workspace
+    ) -> tuple[tuple[Floats, ...], _Tape]:
+        """Run T steps; see `Cell.forward`."""
+        T, _, B = x.shape
+        H, dtype = weights["R"].shape[1], x.dtype
+        h = workspace.empty("h", (T + 1, H, B), dtype)
+        c = workspace.empty("c", (T + 1, H, B), dtype)
+        tanh_c = workspace.empty("tanh_c", (T, H, B), dtype)
+        gates = workspace.empty("gates", (T, 4 * H, B), dtype)
+        product = workspace.empty("product", (4 * H, B), dtype)
+        written = workspace.empty("written", (H, B), dtype)
+
+        # sigma(a) = (1 + tanh(a / 2)) / 2: with the rows of the sigmoid gates halved beforehand, which
+        # is exact in floating point, one tanh serves all four gates of a step.
+        S = (3 if self.candidate == "tanh" else 4) * H
+        half = np.ones(4 * H, dtype)
+        half[:S] = 0.5
+        R = weights["R"] * half[:, None]
+        input_products(weights["W"] * half[:, None], weights["b"] * half, x, out=gates)
+
+        h[0], c[0] = initial
+        i, f, o, g = gates.reshape(T, 4, H, B).swapaxes(0, 1)
+        for t in range(T):
+            a = gates[t]
+            a += np.matmul(R, h[t], out=product)  # a = W x_t + R h_{t-1} + b       [4H, B]
+            np.tanh(a, out=a)
+            a[:S] *= 0.5
+            a[:S] += 0.5  # i, f, o = sigma(a), g = tanh(a)        [H, B] each
+            np.multiply(f[t], c[t], out=c[t + 1])
+            c[t + 1] += np.multiply(i[t], g[t], out=written)  # c = f c_{t-1} + i g  [H, B]
+            np.tanh(c[t + 1], out=tanh_c[t])
+            np.multiply(o[t], tanh_c[t], out=h[t + 1])  # h = o tanh(c)              [H, B]
+        return (h, c), _Tape(x, gates, h, c, tanh_c)
+
+    def backward(
+        self,
+        weights: Weights,
+        tape: _Tape,
+        outside: tuple[Floats | None, ...],
+        gradients: Weights,
+        workspace: Workspace,
+        *,
+        input_gradient: bool,
+    ) -> tuple[Floats | None, tuple[Floats, ...]]:
+        """Backpropagation through time; see `Cell.backward`.
+
+        With dh, dc the loss's gradients by h_t and c_t, everything that reaches them included:
+
+            dc   += dh * o (1 - tanh(c_t)^2)
+            da_i  = dc * g       * i (1 - i)
+            da_f  = dc * c_{t-1} * f (1 - f)
+            da_o  = dh * tanh(c) * o (1 - o)
+            da_g  = dc * i       * phi'(a_g)
+            dc_{t-1} = dc * f
+            dh_{t-1} = R^T da  (+ what reaches h_{t-1} from outside)
+
+        The factors beside dc and dh depend on the forward pass alone, so they are made for all t first.
+        """
+        x, h, c, tanh_c = tape.x, tape.h, tape.c, tape.tanh_c
+        T, _, B = x.shape
+        H, dtype = weights["R"].shape[1], x.dtype
+        i, f, o, g = tape.gates.reshape(T, 4, H, B).swapaxes(0, 1)  # each [T, H, B]
+
+        S = (3 if self.candidate == "tanh" else 4) * H
+        local = workspace.empty("local", (T, 4 * H, B), dtype)
+        np.subtract(1, tape.gates[:, :S], out=local[:, :S])
+        local[:, :S] *= tape.gates[:, :S]  # s (1 - s)
+        by_i, by_f, by_o, by_g = local.reshape(T, 4, H, B).swapaxes(0, 1)
+        if self.candidate == "tanh":
+            np.multiply(g, g, out=by_g)
+            np.subtract(1, by_g, out=by_g)  # 1 - g^2
+        by_i *= g  # dc/da_i
+        by_f *= c[:-1]  # dc/da_f
+        by_o *= tanh_c  # dh/da_o
+        by_g *= i  # dc/da_g
+        by_c = workspace.empty("by_c", (T, H, B), dtype)
+        np.multiply(tanh_c, tanh_c, out=by_c)
+        np.subtract(1, by_c, out=by_c)
+        by_c *= o  # dh/dc
+
+        dh_outside, dc_outside = outside
+        da = workspace.empty("da", (T, 4 * H, B), dtype)
+        da_i, da_f, da_o, da_g = da.reshape(T, 4, H, B).swapaxes(0, 1)
+        through_h = workspace.empty("through_h", (H, B), dtype)
+        dh, dc = np.zeros((H, B), dtype), np.zeros((H, B), dtype)
+        R_T = weights["R"].T
+        for t in reversed(range(T)):
+            if dh_outside is not None:
+                dh += dh_outside[t]
+            if dc_outside is not None:
+                dc += dc_outside[t]
+            dc += np.multiply(dh, by_c[t], out=through_h)
+            np.multiply(dc, by_i[t], out=da_i[t])
+            np.multiply(dc, by_f[t], out=da_f[t])
+            np.multiply(dh, by_o[t], out=da_o[t])
+            np.multiply(dc, by_g[t], out=da_g[t])
+            dc *= f[t]  # dc_{t-1}
+            np.matmul(R_T, da[t], out=dh)  # dh_{t-1}
+
+        weight_gradients(da, x, gradients, workspace, h_before=h[:-1])
+        dx = np.matmul(weights["W"].T, da) if input_gradient else None
+        return dx, (dh, dc)

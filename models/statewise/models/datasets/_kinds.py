@@ -1,0 +1,85 @@
+"""The four kinds of data that recipes train on, in raw units.
+
+No normalisation, padding or batching: a data set is what was measured or written, and never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .._types import Floats, Integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSequences:
+    """Sequences that each belong to a class.
+
+    Attributes:
+        name: Of the data set.
+        train: Sequences [T_i, I], float32.
+        train_labels: [N], indices into `label_names`.
+        test: As `train`; empty where the data has no test part of its own.
+        test_labels: As `train_labels`.
+        label_names: Of the classes.
+    """
+
+    name: str
+    train: Sequence[Floats]
+    train_labels: Integers
+    test: Sequence[Floats]
+    test_labels: Integers
+    label_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One recording of several channels at equal intervals.
+
+    Attributes:
+        name: Of the data set.
+        values: [T, I], float32.
+        split: Steps before it are for training, those from it on for testing.
+        channels: Names of the I channels.
+    """
+
+    name: str
+    values: Floats
+    split: int
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """Words, each under a condition.
+
+    Attributes:
+        name: Of the data set.
+        words: Spelled with one character a token.
+        conditions: [N], indices into `condition_names`.
+        condition_names: What a word can be generated under.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    conditions: Integers
+    condition_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Sources and the targets to produce from them; a source may occur with several targets.
+
+    Attributes:
+        name: Of the data set.
+        sources: Token sequences.
+        targets: Token sequences, one for each source.
+    """
+
+    name: str
+    sources: tuple[tuple[str, ...], ...]
+    targets: tuple[tuple[str, ...], ...]
+
+
+Dataset: TypeAlias = LabelledSequences | Series | Words | Pairs
