@@ -1,0 +1,133 @@
+"""The house: one namespace over several source roots, who may import whom, what each package offers."""
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "wire": ROOT / "proto/statewise/wire",
+    "models": ROOT / "models/statewise/models",
+    "export": ROOT / "export/statewise/export",
+    "service": ROOT / "service/statewise/service",
+    "client": ROOT / "client/statewise/client",
+    "cli": ROOT / "cli/statewise/cli",
+}
+SOURCE_ROOTS = sorted({folder.parent for folder in PACKAGES.values()})
+
+# Who may import whom: packages of statewise first, then those of others. docs/design.md gives the reasons.
+GRPC = {"grpc", "grpc_status", "google"}
+OWN = {
+    "wire": {"v1"},
+    "models": set(),
+    "export": {"wire", "models"},
+    "service": {"wire", "v1"},
+    "client": {"wire", "v1"},
+    "cli": {"wire", "models", "export", "service", "client"},
+}
+FOREIGN = {
+    "wire": {"numpy", "google", "grpc"},
+    "models": {"numpy"},
+    "export": {"numpy", "onnx", "onnxruntime", "google"},  # onnx raises protobuf's DecodeError
+    "service": {"numpy", "onnxruntime", "pydantic", "pydantic_settings", "grpc_health", *GRPC},
+    "client": {"numpy", *GRPC},
+    "cli": {"numpy", "typer", "click", "rich"},
+}
+
+OFFERS: dict[str, list[str]] = {
+    "wire": [
+        "DTYPES",
+        "METADATA_KEY",
+        "CallShape",
+        "MetadataError",
+        "ModelSpec",
+        "Reason",
+        "StatePair",
+        "StatePart",
+        "TensorError",
+        "TensorSpec",
+        "Vocabulary",
+        "from_tensor",
+        "pack_uint32",
+        "pack_uint64",
+        "to_tensor",
+        "unpack_uint32",
+        "unpack_uint64",
+    ],
+}
+
+
+def imported_modules(path: Path, source_root: Path) -> Iterator[str]:
+    """Full names of what a file imports, anywhere in it; `from statewise import x` counts as statewise.x."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                inside = path.relative_to(source_root).parts[: -node.level]
+                module = ".".join([*inside, *filter(None, [module])])
+            yield from (
+                f"statewise.{alias.name}" if module == "statewise" else module for alias in node.names
+            )
+
+
+def test_the_namespace_has_no_module_of_its_own() -> None:
+    """A file in X/statewise/ would hide the other source roots from Python or from the type checkers."""
+    for source_root in SOURCE_ROOTS:
+        assert [path for path in source_root.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "v1"])
+def test_every_package_is_marked_as_typed(package: str) -> None:
+    folder = PACKAGES.get(package, ROOT / "proto/statewise/v1")
+    assert (folder / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package: str) -> None:
+    wrong = []
+    files = sorted(PACKAGES[package].rglob("*.py"))
+    assert files
+    for path in files:
+        for module in imported_modules(path, PACKAGES[package].parents[1]):
+            root, _, rest = module.partition(".")
+            if root == "statewise":
+                allowed = rest.partition(".")[0] in {package, *OWN[package]}
+            else:
+                allowed = root in sys.stdlib_module_names or root in FOREIGN[package]
+            if not allowed:
+                wrong.append(f"{path.relative_to(ROOT)}: {module}")
+    assert not wrong
+
+
+def test_every_way_to_import_a_neighbour_is_noticed(tmp_path: Path) -> None:
+    source = tmp_path / "statewise/client/_module.py"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        "def f():\n"
+        "    from statewise import service\n"
+        "    import statewise.service.engine as e\n"
+        "from ..service import engine\n"
+        "from .. import service\n"
+        "from ._core import step\n"
+    )
+    assert sorted(imported_modules(source, tmp_path)) == [
+        "statewise.client._core",
+        "statewise.service",
+        "statewise.service",
+        "statewise.service",
+        "statewise.service.engine",
+    ]
+
+
+@pytest.mark.parametrize("package", OFFERS)
+def test_what_a_package_offers_is_sorted_and_known(package: str) -> None:
+    module = importlib.import_module(f"statewise.{package}")
+    assert module.__all__ == OFFERS[package]
+    assert OFFERS[package] == sorted(OFFERS[package], key=lambda name: (not name.isupper(), name))
+    assert all(hasattr(module, name) for name in OFFERS[package])
