@@ -49,10 +49,12 @@ class Padding:
 
     def final(self, memory: Floats) -> Floats:
         """[T+1, H, B], index 0 being the initial state, to each row's last valid one, [H, B]."""
+        final: Floats
         if self.lengths is None:
-            return memory[self.steps]
-        final: Floats = memory[self.lengths, :, self.rows].T
-        return np.ascontiguousarray(final)
+            final = memory[self.steps]
+        else:
+            final = memory[self.lengths, :, self.rows].T
+        return final
 
     def add_final(self, gradient: Floats, final_gradient: Floats) -> None:
         """Add [H, B] to each row's last valid step of [T, H, B], in place: the transpose of `final`."""

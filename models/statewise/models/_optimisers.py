@@ -1,0 +1,160 @@
+"""Optimisers over one flat vector of parameters.
+
+They know no network, no schedule and no clipping. What they remember is a mapping of arrays that the
+caller keeps and stores; an update changes the parameters and that mapping in place, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from ._types import Array, Floats
+
+OptimiserState: TypeAlias = dict[str, Array]
+
+# Numbers updated at a time: the pieces of all vectors of an update fit into a core's second cache.
+_PIECE = 16_384
+
+
+class Optimiser(Protocol):
+    """A rule that moves parameters against their gradient."""
+
+    def initial(self, parameters: Floats) -> OptimiserState:
+        """The state before the first update of parameters [P]."""
+
+    def update(
+        self,
+        parameters: Floats,
+        gradient: Floats,
+        state: OptimiserState,
+        *,
+        learning_rate: float,
+        decayed: Floats | None = None,
+    ) -> None:
+        """Make one update in place.
+
+        Args:
+            parameters: [P].
+            gradient: [P].
+            state: From `initial`.
+            learning_rate: Of this update.
+            decayed: [P], 1 where weight decay applies and 0 elsewhere; None for everywhere.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD:
+    """Gradient descent with momentum: v = momentum v + g; p = p - lr v.
+
+    Attributes:
+        momentum: 0 for plain gradient descent.
+    """
+
+    momentum: float = 0.0
+
+    def initial(self, parameters: Floats) -> OptimiserState:
+        """Velocities of zero."""
+        return {"velocity": np.zeros_like(parameters)}
+
+    def update(
+        self,
+        parameters: Floats,
+        gradient: Floats,
+        state: OptimiserState,
+        *,
+        learning_rate: float,
+        decayed: Floats | None = None,
+    ) -> None:
+        """See `Optimiser.update`; this rule knows no weight decay."""
+        velocity = state["velocity"]
+        velocity *= self.momentum
+        velocity += gradient
+        parameters -= learning_rate * velocity
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Adam (Kingma & Ba 2015) with decoupled decay (Loshchilov & Hutter 2019).
+
+        m = beta1 m + (1 - beta1) g
+        v = beta2 v + (1 - beta2) g^2
+        p = p - lr (m / (1 - beta1^k)) / (sqrt(v / (1 - beta2^k)) + epsilon) - lr decay p
+
+    Papers: arXiv:1412.6980 and arXiv:1711.05101.
+
+    Attributes:
+        beta1: Decay of the mean gradient.
+        beta2: Decay of the mean squared gradient.
+        epsilon: Keeps a zero gradient from being divided by zero.
+        decay: Weight decay; 0 is Adam.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    decay: float = 0.0
+
+    def initial(self, parameters: Floats) -> OptimiserState:
+        """Moments of zero, and the number k of updates made."""
+        return {
+            "mean": np.zeros_like(parameters),
+            "square": np.zeros_like(parameters),
+            "count": np.zeros((), np.int64),
+        }
+
+    def update(
+        self,
+        parameters: Floats,
+        gradient: Floats,
+        state: OptimiserState,
+        *,
+        learning_rate: float,
+        decayed: Floats | None = None,
+    ) -> None:
+        """See `Optimiser.update`."""
+        state["count"] += 1
+        count = int(state["count"])
+        step = learning_rate / (1 - self.beta1**count)
+        correction = 1 / np.sqrt(1 - self.beta2**count)
+        for piece in _pieces(len(parameters)):
+            p, g = parameters[piece], gradient[piece]
+            m, v = state["mean"][piece], state["square"][piece]
+            if self.decay:
+                p *= 1 - learning_rate * self.decay * (1 if decayed is None else decayed[piece])
+            m *= self.beta1
+            m += (1 - self.beta1) * g
+            squared = g * g
+            squared *= 1 - self.beta2
+            v *= self.beta2
+            v += squared
+            denominator = np.sqrt(v, out=squared)
+            denominator *= float(correction)
+            denominator += self.epsilon
+            move = np.divide(m, denominator, out=denominator)
+            move *= step
+            p -= move
+
+
+def clip_by_norm(gradient: Floats, limit: float) -> float:
+    """Scale a gradient [P] in place so that its Euclidean norm is at most `limit` (Pascanu et al. 2013).
+
+    Args:
+        gradient: Of all parameters together; its direction is kept.
+        limit: The largest norm; 0 or infinity only measures.
+
+    Returns:
+        The norm before clipping.
+    """
+    norm = float(np.sqrt(np.dot(gradient, gradient)))
+    if 0 < limit < norm and np.isfinite(norm):
+        gradient *= limit / norm
+    return norm
+
+
+def _pieces(size: int) -> Iterator[slice]:
+    for start in range(0, size, _PIECE):
+        yield slice(start, min(start + _PIECE, size))

@@ -1,0 +1,287 @@
+"""Recipes: a TOML file that says what to train, on which data, and how.
+
+It holds no data and runs nothing. A recipe that loads has only known keys with values of the right
+type and range; everything else is a RecipeError of one line naming file, key and value.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ._errors import RecipeError
+from ._normalisation import Transform
+from ._schedules import ScheduleName
+from ._spec import ActivationName, CallShape, CellName, HeadName
+
+TaskName = Literal["classify", "forecast", "language", "transduce"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The `[data]` table.
+
+    Attributes:
+        source: A bundled data set, or a .npz, .csv or .txt file beside the recipe.
+        label: Column of a csv, or array of an npz, that holds the classes.
+        sequence: Column of a csv that tells sequences apart; empty when every row is its own.
+        columns: Columns of a csv to read, in order; empty for all others.
+        test_fraction: Share of a user's data kept for testing: the end of a series, else a seeded draw.
+        validation_fraction: Share of the training data that is held out to watch and to stop early.
+        folds: With 2 or more, `classify` measures by cross-validation before it trains on everything.
+        transform: Applied to a series before it is standardised.
+        units: Of a forecast's error: standardised by the training part, or raw.
+    """
+
+    source: str
+    label: str = "label"
+    sequence: str = ""
+    columns: tuple[str, ...] = ()
+    test_fraction: float = 0.2
+    validation_fraction: float = 0.0
+    folds: int = 0
+    transform: Transform = "identity"
+    units: Literal["standardised", "raw"] = "standardised"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The `[network]` table: what the data does not fix already. See `NetworkSpec` for the meanings."""
+
+    cell: CellName = "lstm"
+    hidden_size: int = 64
+    layers: int = 1
+    bidirectional: bool = False
+    activation: ActivationName = "tanh"
+    head: HeadName | Literal["auto"] = "auto"
+    reset_after: bool = False
+    residual: bool = False
+    embedding_size: int = 32
+    call_shape: CallShape | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The `[train]` table.
+
+    Attributes:
+        seed: Of parameters, order, dropout and noise; one seed gives one result.
+        epochs: Passes over the training data.
+        batch_size: Sequences, windows or streams in a batch.
+        window: Steps that gradients flow through in a series (truncated BPTT); states are carried on.
+        optimiser: sgd, adam or adamw.
+        learning_rate: Before the schedule.
+        momentum: Of sgd.
+        weight_decay: Of adamw; biases are spared.
+        schedule: constant, linear, cosine or step.
+        warmup_steps: Updates with a rising learning rate.
+        clip_norm: Largest norm of the gradient; 0 for no limit.
+        dropout: Probability that an output of a layer is dropped.
+        input_noise: Standard deviation of noise on normalised inputs, fresh for every batch.
+        amplitude: Series are scaled by exp(U(-amplitude, amplitude)) before the transform, a number a stream.
+        label_smoothing: Share of a target spread over all classes.
+        patience: Epochs without a better validation loss before training stops; 0 trains to the end.
+            The best parameters seen are kept. Needs `data.validation_fraction`.
+        checkpoint_every: Epochs between checkpoints; the last epoch always makes one.
+        dtype: float32 or float64.
+    """
+
+    seed: int = 0
+    epochs: int = 50
+    batch_size: int = 32
+    window: int = 64
+    optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = 3e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: ScheduleName = "cosine"
+    warmup_steps: int = 0
+    clip_norm: float = 1.0
+    dropout: float = 0.0
+    input_noise: float = 0.0
+    amplitude: float = 0.0
+    label_smoothing: float = 0.0
+    patience: int = 0
+    checkpoint_every: int = 1
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train.
+
+    Attributes:
+        name: Of the recipe and, unless said otherwise, of the model made by it.
+        task: classify (a label a sequence), forecast (the next step of a series), language (the next
+            character of a word) or transduce (a sequence for a sequence, by encoder and decoder).
+        data: Where examples come from.
+        network: What the data does not fix about the network.
+        train: How to train.
+        source: The file, for messages.
+    """
+
+    name: str
+    task: TaskName
+    data: DataSettings
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    source: str = "recipe"
+
+    def error(self, key: str, problem: str) -> RecipeError:
+        """An error about one key of this recipe, such as `train.window`."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        return RecipeError(self.source, problem, key=key, value=value)
+
+    def with_seed(self, seed: int | None) -> Recipe:
+        """This recipe with another seed; None keeps its own."""
+        return self if seed is None else replace(self, train=replace(self.train, seed=seed))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, without its source."""
+        values = asdict(self)
+        del values["source"]
+        values["data"]["columns"] = list(self.data.columns)
+        return values
+
+
+_BUNDLED = files("statewise.models") / "recipes"
+
+# Smallest and largest value allowed, both included; and whether the smallest itself is.
+_RANGES: dict[str, tuple[float, float]] = {
+    "data.folds": (0, 100),
+    "data.test_fraction": (0, 0.9),
+    "data.validation_fraction": (0, 0.9),
+    "network.embedding_size": (1, 1 << 16),
+    "network.hidden_size": (1, 1 << 16),
+    "network.layers": (1, 64),
+    "train.amplitude": (0, 10),
+    "train.batch_size": (1, 1 << 20),
+    "train.checkpoint_every": (1, 1 << 30),
+    "train.clip_norm": (0, float("inf")),
+    "train.dropout": (0, 0.95),
+    "train.epochs": (1, 1 << 30),
+    "train.input_noise": (0, 100),
+    "train.label_smoothing": (0, 0.9),
+    "train.learning_rate": (0, 100),
+    "train.momentum": (0, 1),
+    "train.patience": (0, 1 << 30),
+    "train.seed": (0, (1 << 63) - 1),
+    "train.warmup_steps": (0, 1 << 30),
+    "train.weight_decay": (0, 100),
+    "train.window": (1, 1 << 20),
+}
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The bundled recipes, sorted."""
+    return tuple(sorted(entry.name[:-5] for entry in _BUNDLED.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name_or_path: A bundled recipe's name, or a TOML file.
+        overrides: Values by dotted key, such as {"train.epochs": 3}. A string is read as a TOML value
+            where it is one ("3", "true", "[1, 2]") and taken as text otherwise.
+
+    Raises:
+        RecipeError: No such recipe, no TOML, an unknown key, or a value of the wrong type or range.
+    """
+    source, text = _read(name_or_path)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(source, f"not TOML: {error}") from None
+    for key, value in (overrides or {}).items():
+        _override(values, key, value, source)
+    values.setdefault("name", Path(source).stem)
+    recipe: Recipe = _build(Recipe, {**values, "source": source}, source, "")
+    return recipe
+
+
+def _read(name_or_path: str | Path) -> tuple[str, str]:
+    name = str(name_or_path)
+    if name in recipe_names():
+        return f"{name}.toml", (_BUNDLED / f"{name}.toml").read_text(encoding="utf-8")
+    path = Path(name_or_path)
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise RecipeError(
+            path, f"{reason}; expected a TOML file or one of {', '.join(recipe_names())}"
+        ) from None
+
+
+def _override(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+    if isinstance(value, str):
+        with suppress(tomllib.TOMLDecodeError):
+            value = tomllib.loads(f"value = {value}")["value"]
+    *tables, last = key.split(".")
+    table = values
+    for name in tables:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise RecipeError(source, "unknown key", key=key, value=value)
+    table[last] = value
+
+
+def _build(kind: Any, values: Mapping[str, Any], source: str, prefix: str) -> Any:
+    """A settings dataclass from a table, checked key by key."""
+    hints = get_type_hints(kind)
+    known = [item.name for item in fields(kind)]
+    for key, value in values.items():
+        if key not in known:
+            hint = ", ".join(name for name in known if name != "source" or prefix)
+            raise RecipeError(source, f"unknown key; expected one of {hint}", key=prefix + key, value=value)
+    built = {key: _checked(hints[key], value, source, prefix + key) for key, value in values.items()}
+    try:
+        return kind(**built)
+    except TypeError:
+        missing = next(item.name for item in fields(kind) if item.name not in values and _required(item))
+        raise RecipeError(source, f"missing key {prefix + missing}") from None
+
+
+def _checked(hint: Any, value: Any, source: str, key: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise RecipeError(source, "expected a table", key=key, value=value)
+        return _build(hint, value, source, key + ".")
+    allowed = _choices(hint)
+    if allowed:
+        if value not in allowed:
+            raise RecipeError(source, f"expected one of {', '.join(allowed)}", key=key, value=value)
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise RecipeError(source, "expected a list of strings", key=key, value=value)
+        return tuple(value)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
+        raise RecipeError(source, f"expected {names[hint]}", key=key, value=value)
+    if key in _RANGES:
+        low, high = _RANGES[key]
+        if not low <= value <= high:
+            raise RecipeError(source, f"expected {low:g} to {high:g}", key=key, value=value)
+    return value
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The strings of a Literal, or of a union of Literals; empty for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(choice for part in get_args(hint) for choice in _choices(part))
+
+
+def _required(item: Any) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING

@@ -1,0 +1,182 @@
+"""Training by recipe: data, loop, checkpoints, metrics, all in one folder.
+
+It draws nothing: a callback hears of every update. A run that is resumed from its folder ends with the
+same bits as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._checkpoint import ARRAYS, METRICS, Checkpoint, load_checkpoint, save_checkpoint
+from ._errors import CheckpointError, TrainingDiverged
+from ._fit import FitState, Progress, finished, fit, start
+from ._recipe import Recipe
+from .datasets import LabelledSequences
+from .problems import Problem, classification, make_problem, recipe_data
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What training gave.
+
+    Attributes:
+        recipe: Name of the recipe.
+        seconds: Wall time of this call.
+        metrics: On data that was not trained on: accuracy, rmse with baseline_rmse, bits_per_char with
+            baseline_bits_per_char, or phoneme_error_rate.
+        checkpoint_dir: The folder, for `load_checkpoint`.
+    """
+
+    recipe: str
+    seconds: float
+    metrics: dict[str, float]
+    checkpoint_dir: Path
+
+
+def train(
+    recipe: Recipe,
+    out_dir: str | Path,
+    *,
+    seed: int | None = None,
+    resume: bool = False,
+    on_progress: ProgressCallback | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> TrainResult:
+    """Train a recipe.
+
+    Args:
+        recipe: What and how.
+        out_dir: Folder for checkpoint.npz, network.json and metrics.jsonl; made if need be.
+        seed: Instead of the recipe's.
+        resume: Go on from the folder's checkpoint where there is one; else start afresh.
+        on_progress: Called after every update.
+        clock: Seconds, for the duration alone.
+
+    Raises:
+        RecipeError: The recipe does not fit its data.
+        CheckpointError: The folder's checkpoint cannot be read, or belongs to another recipe or seed.
+        TrainingDiverged: The loss left the finite numbers; the last good checkpoint is kept.
+    """
+    began = clock()
+    recipe = recipe.with_seed(seed)
+    folder = Path(out_dir)
+    data = recipe_data(recipe)
+    problem = make_problem(recipe, data)
+    settings = recipe.train
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _resumed(recipe, problem, folder) if resume and (folder / ARRAYS).exists() else None
+    if state is None:
+        (folder / ARRAYS).unlink(missing_ok=True)
+        state = start(problem, settings)
+    _keep_lines(folder / METRICS, state.epoch)
+
+    def store(metrics: dict[str, float]) -> None:
+        save_checkpoint(
+            Checkpoint(
+                network=state.network(problem),
+                normalisation=problem.normalisation,
+                labels=problem.labels,
+                vocabulary=problem.vocabulary,
+                recipe=recipe.name,
+                seed=settings.seed,
+                metrics=metrics,
+                progress={**state.progress(), "recipe": recipe.to_dict()},
+                arrays=state.arrays(),
+            ),
+            folder,
+        )
+
+    def on_epoch(reached: FitState, loss: float) -> None:
+        line = {"epoch": reached.epoch, "step": reached.epoch * problem.batch_count, "loss": loss}
+        _append(folder / METRICS, {**line, **{f"validation_{k}": v for k, v in reached.metrics.items()}})
+        if reached.epoch % settings.checkpoint_every == 0 or finished(reached, settings):
+            store({})
+
+    try:
+        fit(problem, settings, state, on_step=on_progress, on_epoch=on_epoch)
+    except TrainingDiverged as error:
+        kept = folder if (folder / ARRAYS).exists() else None
+        raise TrainingDiverged(error.step, error.loss, error.gradient_norm, kept) from None
+
+    metrics = _measured(recipe, data, problem, state)
+    store(metrics)
+    return TrainResult(recipe=recipe.name, seconds=clock() - began, metrics=metrics, checkpoint_dir=folder)
+
+
+def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:
+    """Mean accuracy over `data.folds` networks, each measured on the fold it was not trained on."""
+    labels = data.train_labels
+    rng = np.random.default_rng([recipe.train.seed, 3])
+    # Folds of like composition: cases are shuffled, then dealt class by class.
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    accuracies, sizes = [], []
+    for fold in range(recipe.data.folds):
+        held = np.sort(order[fold :: recipe.data.folds])
+        problem = classification(recipe, data, validation=held)
+        settings = replace(recipe.train, patience=0)
+        state = start(problem, settings)
+        fit(problem, settings, state)
+        accuracies.append(problem.evaluate(state.network(problem), "validation")["accuracy"])
+        sizes.append(len(held))
+    return float(np.average(accuracies, weights=sizes))
+
+
+def _measured(recipe: Recipe, data: object, problem: Problem, state: FitState) -> dict[str, float]:
+    """The metrics to report: on the test part, by cross-validation, or else on the validation part."""
+    if problem.has_test:
+        metrics = dict(problem.evaluate(state.network(problem), "test"))
+    elif recipe.data.folds > 1 and isinstance(data, LabelledSequences):
+        metrics = {"accuracy": cross_validate(recipe, data)}
+    elif problem.has_validation:
+        metrics = dict(problem.evaluate(state.network(problem), "validation"))
+    else:
+        metrics = {}
+    metrics.pop("loss", None)
+    return metrics
+
+
+def _resumed(recipe: Recipe, problem: Problem, folder: Path) -> FitState:
+    checkpoint = load_checkpoint(folder)
+    stored: dict[str, Any] = checkpoint.progress["recipe"]
+    wanted = recipe.to_dict()
+    if stored != wanted:
+        key, was, is_now = _first_difference(stored, wanted)
+        raise CheckpointError(
+            f"{folder}: {key} = {is_now!r}: expected {was!r}, as the checkpoint was made with; "
+            "resume with the same recipe or train into another folder"
+        )
+    return FitState.restored(problem, checkpoint.progress, checkpoint.arrays)
+
+
+def _first_difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, object, object]:
+    for key in sorted(set(stored) | set(wanted)):
+        was, is_now = stored.get(key), wanted.get(key)
+        if isinstance(was, dict) and isinstance(is_now, dict) and was != is_now:
+            inner, was_inner, is_inner = _first_difference(was, is_now)
+            return f"{key}.{inner}", was_inner, is_inner
+        if was != is_now:
+            return key, was, is_now
+    raise ValueError("expected two recipes that differ")
+
+
+def _append(path: Path, line: dict[str, object]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _keep_lines(path: Path, epochs: int) -> None:
+    """Drop the lines of epochs that the checkpoint does not know."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epochs]
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
