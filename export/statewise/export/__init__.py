@@ -1,1 +1,25 @@
-"""Placeholder."""
+"""ONNX model packages: made from trained networks, read back, verified.
+
+Not training (statewise.models) and not serving (statewise.service). Whatever is exported here computes what
+`Checkpoint.predict` computes in NumPy, within 1e-5 of its scale; `verify_package` shows it.
+"""
+
+from statewise.export._errors import ExportError, PackageError, UnsupportedNetwork, VersionExists
+from statewise.export._package import Package, read_package
+from statewise.export._publish import export_checkpoint
+from statewise.export._report import Check, Exactness, VerifyReport
+from statewise.export._verify import verify_package
+
+__all__ = [
+    "Check",
+    "Exactness",
+    "ExportError",
+    "Package",
+    "PackageError",
+    "UnsupportedNetwork",
+    "VerifyReport",
+    "VersionExists",
+    "export_checkpoint",
+    "read_package",
+    "verify_package",
+]

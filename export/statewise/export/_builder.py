@@ -1,0 +1,80 @@
+"""A graph under construction: nodes and constants in the order they are added.
+
+It knows ONNX's containers, no recurrent network. Weights become initialisers, never inputs: recurrent
+operators prepack constant weights, and only then is a row's result independent of its batch.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+PRODUCER = "statewise"
+
+_ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+
+
+class GraphBuilder:
+    """Collects a graph; `model()` closes it. Tensors are referred to by their names."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, dtype: str, shape: tuple[int | str, ...]) -> str:
+        """Declares an input; text among the sizes is a free dimension. Returns its name."""
+        self._inputs.append(helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], shape))
+        return name
+
+    def output(self, name: str, dtype: str, shape: tuple[int | str, ...]) -> None:
+        """Declares an output, which a node must give."""
+        self._outputs.append(helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], shape))
+
+    def constant(self, name: str, values: NDArray[Any] | list[int]) -> str:
+        """Adds an initialiser: an array as it is, a list as int64 (axes, sizes). Returns its name."""
+        array = np.asarray(values, np.int64) if isinstance(values, list) else np.asarray(values, order="C")
+        self._constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Adds a node with one output, which also names the node. Returns the output's name."""
+        return self.add_many(operator, inputs, [output], name=output, **attributes)[0]
+
+    def add_many(
+        self, operator: str, inputs: list[str], outputs: list[str], *, name: str, **attributes: Any
+    ) -> list[str]:
+        """Adds a node with several outputs; an empty name leaves an input or output out."""
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
+        return outputs
+
+    def rename(self, tensor: str, name: str) -> None:
+        """Gives the last node's output the name of a graph output.
+
+        Raises:
+            ValueError: the last node does not give that tensor, so others may have read it already.
+        """
+        last = self._nodes[-1]
+        if list(last.output) != [tensor]:
+            raise ValueError(f"expected the output of the last node, {list(last.output)}; got {tensor!r}")
+        last.output[0] = name
+
+    def model(self, name: str, *, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
+        """The finished model, with the versions that packages are written in."""
+        graph = helper.make_graph(
+            self._nodes, name, self._inputs, self._outputs, list(self._constants.values()), doc_string=doc
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name=PRODUCER,
+            doc_string=doc,
+        )
+        helper.set_model_props(model, metadata)
+        return model

@@ -1,0 +1,63 @@
+"""The NumPy checkpoint behind an exported graph, rebuilt from the graph's own constants.
+
+Not an importer: it reads graphs that `build_read_graph` wrote, whose constants it knows by name. What it
+gives computes in NumPy, in the network's own gate order, what the graph computes in ONNX's; comparing the two
+needs no file beside the graph.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from statewise.export._errors import PackageError
+from statewise.export._package import Package
+from statewise.export._packing import unpack_layer
+from statewise.export._read_graph import layer_name
+from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
+
+Array = NDArray[Any]
+
+
+def recover_checkpoint(package: Package) -> Checkpoint:
+    """Rebuilds network and normalisation.
+
+    Raises:
+        PackageError: the file does not say which network it holds, or lacks one of its weights.
+    """
+    if package.network is None:
+        raise PackageError(
+            package.path, "expected the spec of a NumPy network in the metadata; the file has none"
+        )
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in package.model.graph.initializer}
+    try:
+        parameters = _parameters(package.network, constants)
+        network = Network(package.network, parameters)
+    except KeyError as missing:
+        raise PackageError(
+            package.path, f"expected the weights {missing} in the graph; it has none"
+        ) from None
+    except ValueError as error:
+        raise PackageError(package.path, f"weights that do not fit the network: {error}") from None
+    return Checkpoint(network=network, normalisation=_normalisation(package, constants))
+
+
+def _parameters(spec: NetworkSpec, constants: dict[str, Array]) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for layer in range(spec.layers):
+        W, R, B = (constants[layer_name(layer, part)] for part in "WRB")
+        found |= unpack_layer(spec, W, R, B, layer)
+    found["head.V"] = constants["head.V"].T
+    found["head.c"] = constants["head.c"]
+    if spec.embedding_size:
+        found["embedding.E"] = constants["embedding.E"]
+    return {name: np.ascontiguousarray(found[name]) for name in spec.parameter_shapes()}
+
+
+def _normalisation(package: Package, constants: dict[str, Array]) -> Normalisation:
+    names = ("input_mean", "input_scale", "output_mean", "output_scale")
+    rooted = any(node.op_type == "Sqrt" for node in package.model.graph.node)
+    return Normalisation(
+        **{name: constants.get(name) for name in names}, transform="sqrt" if rooted else "identity"
+    )

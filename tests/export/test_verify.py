@@ -1,0 +1,186 @@
+"""Verification passes what is sound and finds what is not."""
+
+import json
+
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from statewise.export import Exactness, PackageError, export_checkpoint, verify_package
+from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
+
+FLOAT = TensorProto.FLOAT
+
+
+def check(report, name):
+    return next(entry for entry in report.checks if entry.name == name)
+
+
+def rewrite(package, change):
+    model = onnx.load(package / "model.onnx")
+    change(model)
+    (package / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def replace_constant(model, name, change):
+    tensor = next(entry for entry in model.graph.initializer if entry.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
+
+
+@pytest.mark.parametrize(
+    "from_checkpoint", [False, True], ids=["rebuilt-from-the-graph", "from-the-checkpoint"]
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cell": "lstm", "layers": 2},
+        {"cell": "gru", "reset_after": True, "call_shape": "many_to_one", "head": "softmax"},
+        {"cell": "gru", "bidirectional": True},
+        {"cell": "lstm", "residual": True, "output_size": 2, "transform": "sqrt"},
+        {"cell": "lstm", "call_shape": "one_to_one", "head": "sigmoid"},
+        {"cell": "lstm", "input_size": 9, "embedding_size": 4},
+    ],
+    ids=str,
+)
+def test_sound_packages_pass_and_are_exact(make_checkpoint, tmp_path, fields, from_checkpoint):
+    checkpoint = make_checkpoint(**fields)
+    package = export_checkpoint(checkpoint, tmp_path)
+
+    report = verify_package(package, checkpoint=checkpoint if from_checkpoint else None)
+
+    assert report.passed, report.checks
+    assert report.exactness is Exactness.EXACT
+    assert check(report, "NumPy = onnxruntime").measured < 1e-6
+    assert check(report, "alone = batched").measured == 0
+
+
+def test_a_verification_repeated_measures_the_same(make_checkpoint, tmp_path):
+    package = export_checkpoint(make_checkpoint(), tmp_path)
+
+    assert verify_package(package).to_dict() == verify_package(package).to_dict()
+
+
+def test_a_checkpoint_of_other_weights_fails(make_checkpoint, tmp_path):
+    package = export_checkpoint(make_checkpoint(seed=1), tmp_path)
+
+    report = verify_package(package, checkpoint=make_checkpoint(seed=2))
+
+    assert not report.passed
+    assert check(report, "NumPy = onnxruntime").measured > 1e-2
+
+
+@pytest.mark.parametrize(
+    "name", ["layer0.W", "layer0.R", "layer0.B", "head.V", "head.c", "input_mean", "output_scale"]
+)
+def test_every_constant_counts(make_checkpoint, tmp_path, name):
+    checkpoint = make_checkpoint()
+    package = export_checkpoint(checkpoint, tmp_path)
+
+    def nudge(values):
+        values.flat[0] += 0.5
+        return values
+
+    rewrite(package, lambda model: replace_constant(model, name, nudge))
+
+    assert not verify_package(package, checkpoint=checkpoint).passed
+
+
+def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(make_checkpoint, tmp_path):
+    package = export_checkpoint(make_checkpoint(), tmp_path)
+
+    def forget(model):
+        node = next(node for node in model.graph.node if node.op_type == "LSTM")
+        del node.input[5:]
+
+    rewrite(package, forget)
+    report = verify_package(package)
+
+    assert not check(report, "NumPy = onnxruntime").passed
+    assert not check(report, "step by step = whole").passed
+    assert report.exactness is Exactness.UNSAFE
+
+
+def test_a_plain_rnn_is_within_tolerance_or_better(make_checkpoint, tmp_path):
+    report = verify_package(export_checkpoint(make_checkpoint(cell="rnn", hidden_size=32), tmp_path))
+
+    assert report.passed
+    assert report.exactness in (Exactness.EXACT, Exactness.TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda model: model.graph.input[0].type.tensor_type.shape.dim[2].__setattr__("dim_value", 6),
+            "checker",
+        ),
+        (lambda model: model.graph.node[0].input.__setitem__(0, "nothing"), "checker"),
+        (lambda model: model.opset_import[0].__setattr__("version", 9), "versions"),
+    ],
+    ids=["input-of-another-size", "dangling-input", "old-opset"],
+)
+def test_broken_graphs_are_reported_and_not_run(make_checkpoint, tmp_path, change, complaint):
+    package = export_checkpoint(make_checkpoint(), tmp_path)
+    rewrite(package, change)
+
+    report = verify_package(package)
+
+    assert not report.passed
+    assert report.exactness is None
+    assert any(complaint in entry.name and not entry.passed for entry in report.checks)
+
+
+def test_metadata_that_contradicts_the_graph_is_reported(make_checkpoint, tmp_path):
+    package = export_checkpoint(make_checkpoint(), tmp_path)
+
+    def change(model):
+        entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+        entry.value = entry.value.replace(
+            '"name": "y", "dtype": "float32", "shape": [3]', '"name": "out", "dtype": "float32", "shape": [3]'
+        )
+
+    rewrite(package, change)
+
+    assert check(verify_package(package), "metadata").detail == (
+        "output 'out' is declared, but not in the graph; output 'y' is in the graph, but not declared"
+    )
+
+
+def test_nothing_to_verify_is_an_error(tmp_path):
+    with pytest.raises(PackageError):
+        verify_package(tmp_path)
+
+
+@pytest.fixture
+def coupled(tmp_path):
+    """A graph of other making whose rows share a scale, as dynamic quantisation over a batch does."""
+    spec = ModelSpec(
+        inputs=(TensorSpec("x", "float32", (2,)),),
+        outputs=(TensorSpec("y", "float32", (2,)),),
+        state=(StatePair("s", "s_out", "float32", (2,)),),
+        call_shapes=(CallShape.MANY_TO_MANY,),
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["scale"], keepdims=0),
+        helper.make_node("Div", ["x", "scale"], ["y"]),
+        helper.make_node("Identity", ["s"], ["s_out"]),
+    ]
+    sequence, row = ["T", "B", 2], ["B", 2]
+    inputs = [helper.make_tensor_value_info(*entry) for entry in (("x", FLOAT, sequence), ("s", FLOAT, row))]
+    outputs = [
+        helper.make_tensor_value_info(*entry) for entry in (("y", FLOAT, sequence), ("s_out", FLOAT, row))
+    ]
+    graph = helper.make_graph(nodes, "coupled", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    path = tmp_path / "coupled.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_rows_that_touch_each_other_are_found(coupled):
+    report = verify_package(coupled)
+
+    assert not check(report, "alone = batched").passed
+    assert report.exactness is Exactness.UNSAFE
+    assert json.loads(json.dumps(report.to_dict()))["exactness"] == "unsafe"
