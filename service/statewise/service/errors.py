@@ -1,0 +1,42 @@
+"""Failures of the service, without transport.
+
+Not gRPC statuses: those are chosen in `status.py`, in one table. A `ServiceError` fails a whole request and
+nothing of it was applied; a `RowFailure` fails one row and leaves the others alone.
+"""
+
+from dataclasses import dataclass
+
+from statewise.wire import Reason
+
+
+class ServiceError(Exception):
+    """A request failed as a whole; nothing of it was applied.
+
+    Attributes:
+        reason: The stable word for what went wrong.
+        message: For people: what was expected and what came.
+        retry_after_s: With QUEUE_FULL: when to come back.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """One row of a request failed; nothing of that row was applied.
+
+    Attributes:
+        row: Index in the request.
+        reason: The stable word for what went wrong.
+        message: For people.
+        position: With POSITION_MISMATCH: the position held, in time steps.
+    """
+
+    row: int
+    reason: Reason
+    message: str
+    position: int = 0

@@ -1,0 +1,136 @@
+"""One version folder of the repository, read and checked: <repository>/<model>/<version>/.
+
+Not loaded yet: a package is what the files say. Its digest covers every file, so that equal digests mean
+equal behaviour.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from statewise.service.errors import ServiceError
+from statewise.wire import METADATA_KEY, MetadataError, ModelSpec, Reason
+
+_ORT_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64")},
+    **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64", "bool")},
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model version on disk.
+
+    Attributes:
+        name: The model's folder.
+        version: The version's folder, at least 1.
+        folder: Where it is.
+        digest: sha256 over names and contents of all its files, hexadecimal.
+        spec: What its graph takes, gives and keeps.
+    """
+
+    name: str
+    version: int
+    folder: Path
+    digest: str
+    spec: ModelSpec
+
+    @property
+    def graph(self) -> Path:
+        """The read graph."""
+        return self.folder / "model.onnx"
+
+
+def read_package(name: str, version: int, folder: Path) -> Package:
+    """Reads a version folder.
+
+    Raises:
+        ServiceError: PACKAGE_INVALID, saying which file and what is wrong with it.
+    """
+    graph = folder / "model.onnx"
+    if not graph.is_file():
+        raise _invalid(f"{name}/{version} has no model.onnx")
+    digest = _digest(folder)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _invalid(f"{name}/{version}/model.onnx: onnxruntime cannot load it: {error}") from error
+    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if metadata is None:
+        raise _invalid(
+            f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata; was it exported by statewise?"
+        )
+    try:
+        spec = ModelSpec.from_json(metadata)
+    except MetadataError as error:
+        raise _invalid(f"{name}/{version}/model.onnx: {error}") from error
+    _check_against_graph(f"{name}/{version}/model.onnx", spec, session.get_inputs(), session.get_outputs())
+    return Package(name, version, folder, digest, spec)
+
+
+def _invalid(message: str) -> ServiceError:
+    return ServiceError(Reason.PACKAGE_INVALID, message)
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over (name, size, contents) of the folder's files, sorted by name."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _check_against_graph(
+    where: str, spec: ModelSpec, graph_inputs: Sequence[Any], graph_outputs: Sequence[Any]
+) -> None:
+    """Every name of the spec is in the graph with its type and rank, and every graph input is in the spec."""
+    inputs = {entry.name: entry for entry in graph_inputs}
+    outputs = {entry.name: entry for entry in graph_outputs}
+    expected_inputs = {entry.name: (entry.dtype, _axes(entry.shape, entry.per_step)) for entry in spec.inputs}
+    expected_outputs = {
+        entry.name: (entry.dtype, _axes(entry.shape, entry.per_step)) for entry in spec.outputs
+    }
+    for pair in spec.state:
+        if pair.batch_axis != 0:
+            raise _invalid(f"{where}: state {pair.input!r} has batch axis {pair.batch_axis}; expected 0")
+        expected_inputs[pair.input] = expected_outputs[pair.output] = (pair.dtype, ("batch", *pair.shape))
+    if spec.lengths is not None:
+        expected_inputs[spec.lengths] = ("int32", ("batch",))
+    for found, expected, kind in ((inputs, expected_inputs, "input"), (outputs, expected_outputs, "output")):
+        for name, (dtype, axes) in expected.items():
+            if name not in found:
+                raise _invalid(f"{where}: the metadata names {kind} {name!r}, which the graph does not have")
+            entry = found[name]
+            if _ORT_DTYPES.get(entry.type) != dtype or not _fits(entry.shape, axes):
+                raise _invalid(
+                    f"{where}: {kind} {name!r}: expected {dtype} {list(axes)}; got {entry.type} {entry.shape}"
+                )
+    for name in inputs:
+        if name not in expected_inputs:
+            raise _invalid(f"{where}: the graph's input {name!r} is not described in its metadata")
+
+
+def _axes(shape: tuple[int, ...], per_step: bool) -> tuple[str | int, ...]:
+    return ("time", "batch", *shape) if per_step else ("batch", *shape)
+
+
+def _fits(found: Sequence[Any], axes: tuple[str | int, ...]) -> bool:
+    """Same rank; free where time and batch are, and not contradicting the sizes elsewhere."""
+    if len(found) != len(axes):
+        return False
+    return all(
+        not isinstance(size, int) if isinstance(axis, str) else (size == axis or not isinstance(size, int))
+        for size, axis in zip(found, axes, strict=True)
+    )

@@ -1,0 +1,135 @@
+"""Puts the parts together and runs them: the one place where they meet.
+
+The server is ready when `start` returns, and has let go of everything when `stop` does.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from typing import TextIO
+
+import grpc
+
+from statewise.service.dataplane import Dataplane
+from statewise.service.models import Models
+from statewise.service.scheduler import Scheduler
+from statewise.service.servicers import AdminServicer, ModelServicer, SequenceServicer
+from statewise.service.settings import Settings
+from statewise.service.table import SessionTable
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
+
+_log = logging.getLogger(__name__)
+
+_RUN_THREADS = 2
+
+
+class ServerError(Exception):
+    """The server cannot start. The message says why."""
+
+
+class Server:
+    """A server on the running event loop.
+
+    Args:
+        settings: What the operator set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
+        clock = time.monotonic
+        table = SessionTable(settings.sessions, clock=clock)
+        models = Models(
+            settings.repository,
+            intra_op_threads=settings.intra_op_threads,
+            sessions=settings.sessions,
+            make_scheduler=lambda engine, arena, test: Scheduler(
+                engine,
+                arena,
+                table,
+                test,
+                executor=self._executor,
+                clock=clock,
+                queue_steps=settings.queue_steps,
+            ),
+        )
+        self._models = models
+        self._dataplane = Dataplane(models, table, settings, clock=clock)
+        self._sequences = SequenceServicer(self._dataplane)
+        self._grpc: grpc.aio.Server | None = None
+
+    async def start(self) -> str:
+        """Loads the repository, listens, and gives the address: HOST:PORT.
+
+        Raises:
+            ServerError: the address cannot be had.
+            ServiceError: the repository cannot be read.
+        """
+        self._models.load_all()
+        limit = self._settings.message_bytes
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", -1),
+                # Two servers on one port would share its connections at random.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._sequences, self._grpc)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
+        admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._grpc)
+        host, _, port = self._settings.listen.rpartition(":")
+        try:
+            bound = self._grpc.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise ServerError(f"cannot listen on {host}:{port}: {error}") from None
+        await self._grpc.start()
+        return f"{host}:{bound}"
+
+    async def stop(self) -> None:
+        """Refuses what is new, lets what is under way finish within the grace period, and ends."""
+        grace_s = self._settings.grace_s
+        self._dataplane.draining = True
+        self._sequences.drain(grace_s)
+        if self._grpc is not None:
+            await self._grpc.stop(grace_s)
+        self._executor.shutdown()
+
+
+def serve(settings: Settings, *, ready: TextIO) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        settings: What the operator set.
+        ready: Gets one line, `listening on HOST:PORT`, when the server is ready.
+
+    Raises:
+        ServerError, ServiceError: as `Server.start`.
+    """
+    asyncio.run(_serve(settings, ready))
+
+
+async def _serve(settings: Settings, ready: TextIO) -> None:
+    server = Server(settings)
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    try:
+        address = await server.start()
+        print(f"listening on {address}", file=ready, flush=True)
+        await asked_to_stop.wait()
+        _log.info("stopping; requests in flight have %g s", settings.grace_s)
+    finally:
+        await server.stop()
+
+
+def _release() -> str:
+    try:
+        return version("statewise")
+    except PackageNotFoundError:
+        return "0.0.0"

@@ -1,0 +1,11 @@
+"""The gRPC services: convert, call the dataplane, convert back.
+
+No decisions about models or sessions. Every failure leaves as a status with its reason; a fault of ours
+leaves as INTERNAL and its detail goes to the log alone.
+"""
+
+from statewise.service.servicers._admin import AdminServicer
+from statewise.service.servicers._models import ModelServicer
+from statewise.service.servicers._sequence import SequenceServicer
+
+__all__ = ["AdminServicer", "ModelServicer", "SequenceServicer"]

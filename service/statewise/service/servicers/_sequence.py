@@ -1,0 +1,179 @@
+"""statewise.v1.SequenceService: whole sequences and sessions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from statewise.service import convert
+from statewise.service.dataplane import Dataplane
+from statewise.service.errors import ServiceError
+from statewise.service.frame import StepFrame, StepResult
+from statewise.service.servicers._reporting import Context, not_built, reports
+from statewise.service.status import row_error
+from statewise.service.stream import SessionStream, StepReply
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.wire import Reason
+
+
+class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
+    """statewise.v1.SequenceService."""
+
+    def __init__(self, dataplane: Dataplane) -> None:
+        self._dataplane = dataplane
+        self._streams: set[SessionStream] = set()
+        self._controls: dict[str, Callable[[Any], Awaitable[Any]]] = {
+            "open": self._open,
+            "resume": self._resume,
+            "close": self._close,
+            "restore": not_built("restoring a snapshot"),
+            "generate": not_built("generating"),
+            "fork": not_built("forking a session"),
+            "rewind": not_built("rewinding a session"),
+            "snapshot": not_built("taking a snapshot"),
+        }
+
+    def drain(self, grace_s: float) -> None:
+        """Tells every stream that the server goes away."""
+        for stream in self._streams:
+            stream.drain(grace_s)
+
+    @reports
+    async def Predict(  # type: ignore[override]
+        self, request: sequence_pb2.PredictRequest, context: Context
+    ) -> None:
+        """Rows go out as their buckets finish."""
+        dataplane = self._dataplane
+        model = dataplane.models.find(request.model, request.version)
+        if request.HasField("text"):
+            raise ServiceError(Reason.WRONG_CALL, f"model {request.model!r} takes no text: send `inputs`")
+        deadline_s = self._deadline(request, context)
+        parts: AsyncIterator[Any] = dataplane.predict(
+            model,
+            convert.column_uint32(request.lengths, "lengths"),
+            convert.arrays(request.inputs),
+            deadline_s=deadline_s,
+        )
+        limit = dataplane.settings.message_bytes
+        try:
+            async for part in parts:
+                for response in convert.predict_responses(model, part, message_bytes=limit):
+                    await context.write(response)
+        finally:
+            await parts.aclose()  # type: ignore[attr-defined]
+
+    @reports
+    async def SessionStream(self, _: Any, context: Context) -> None:  # type: ignore[override]
+        """See stream.py."""
+        stream = SessionStream(
+            context,
+            step=self._step,
+            controls=self._controls,
+            requests=self._dataplane.settings.stream_requests,
+        )
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    @reports
+    async def Step(self, request: sequence_pb2.StepRequest, context: Context) -> sequence_pb2.StepResponse:
+        """One frame, one call."""
+        replied: asyncio.Future[sequence_pb2.StepResponse | ServiceError]
+        replied = asyncio.get_running_loop().create_future()
+
+        def reply(result: sequence_pb2.StepResponse | ServiceError) -> None:
+            if not replied.done():
+                replied.set_result(result)
+
+        frame = self._step(request, reply, deadline_s=self._deadline(request, context))
+        try:
+            result = await replied
+        except asyncio.CancelledError:
+            if frame is not None:
+                frame.cancelled = True
+            raise
+        if isinstance(result, ServiceError):
+            raise result
+        return result
+
+    @reports
+    async def OpenSessions(
+        self, request: sequence_pb2.OpenSessionsRequest, _: Context
+    ) -> sequence_pb2.OpenSessionsResponse:
+        """As on a stream."""
+        return await self._open(request)
+
+    @reports
+    async def ResumeSessions(
+        self, request: sequence_pb2.ResumeSessionsRequest, _: Context
+    ) -> sequence_pb2.ResumeSessionsResponse:
+        """As on a stream."""
+        return await self._resume(request)
+
+    @reports
+    async def CloseSessions(
+        self, request: sequence_pb2.CloseSessionsRequest, _: Context
+    ) -> sequence_pb2.CloseSessionsResponse:
+        """As on a stream."""
+        return await self._close(request)
+
+    Generate = reports(not_built("generating"))  # type: ignore[assignment]
+    GenerateSessions = reports(not_built("generating"))  # type: ignore[assignment]
+    RestoreSessions = reports(not_built("restoring a snapshot"))
+    ForkSessions = reports(not_built("forking a session"))
+    RewindSessions = reports(not_built("rewinding a session"))
+    SnapshotSessions = reports(not_built("taking a snapshot"))
+
+    # --- operations, the same for streams and calls ---
+
+    def _step(
+        self, request: sequence_pb2.StepRequest, reply: StepReply, *, deadline_s: float | None = None
+    ) -> StepFrame | None:
+        dataplane = self._dataplane
+        if deadline_s is None and request.HasField("timeout"):
+            deadline_s = dataplane.clock() + request.timeout.ToNanoseconds() / 1e9
+
+        def convert_and_reply(result: StepResult | ServiceError) -> None:
+            reply(result if isinstance(result, ServiceError) else convert.step_response(result))
+
+        return dataplane.step(
+            convert.column_uint64(request.handles, "handles"),
+            convert.column_uint64(request.positions, "positions"),
+            convert.column_uint32(request.steps, "steps") if request.steps else None,
+            convert.arrays(request.inputs),
+            owner="",
+            deadline_s=deadline_s,
+            reply=convert_and_reply,
+        )
+
+    async def _open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
+        if request.encoder_inputs or request.encoder_lengths or request.HasField("encoder_text"):
+            raise ServiceError(Reason.NOT_IMPLEMENTED, "encoder inputs are part of the contract, not built")
+        opened, failures = await self._dataplane.open(
+            request.model, request.version, request.session_ids, owner=""
+        )
+        return sequence_pb2.OpenSessionsResponse(
+            sessions=[convert.session(one) for one in opened], errors=[row_error(f) for f in failures]
+        )
+
+    async def _resume(
+        self, request: sequence_pb2.ResumeSessionsRequest
+    ) -> sequence_pb2.ResumeSessionsResponse:
+        resumed, failures = await self._dataplane.resume(request.session_ids, owner="")
+        return sequence_pb2.ResumeSessionsResponse(
+            sessions=[convert.session(one) for one in resumed],
+            errors=[row_error(f) for f in failures],
+        )
+
+    async def _close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
+        failures = await self._dataplane.close(convert.column_uint64(request.handles, "handles"), owner="")
+        return sequence_pb2.CloseSessionsResponse(errors=[row_error(f) for f in failures])
+
+    def _deadline(self, request: Any, context: Context) -> float | None:
+        """The nearer of the call's deadline and the request's own, on the dataplane's clock."""
+        remaining: float | None = context.time_remaining()
+        if request.HasField("timeout"):
+            own = request.timeout.ToNanoseconds() / 1e9
+            remaining = own if remaining is None else min(own, remaining)
+        return None if remaining is None else self._dataplane.clock() + remaining

@@ -1,0 +1,182 @@
+"""One SessionStream: reads requests, hands them on, writes replies as they come.
+
+No behaviour of its own beyond order and bounds: at most so many requests are unanswered, then nothing more is
+read, and HTTP/2 flow control holds the sender back. When the caller leaves, what it asked for and has not
+begun is dropped. One task writes, one reads, and each control request has a task; all end with the stream.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+
+from statewise.service.errors import ServiceError
+from statewise.service.frame import StepFrame
+from statewise.service.status import status_of
+from statewise.v1 import sequence_pb2
+from statewise.wire import Reason
+
+_log = logging.getLogger(__name__)
+
+Request = sequence_pb2.SessionStreamRequest
+Response = sequence_pb2.SessionStreamResponse
+Control = Callable[[Any], Awaitable[Any]]
+StepReply = Callable[[sequence_pb2.StepResponse | ServiceError], None]
+Step = Callable[[sequence_pb2.StepRequest, StepReply], StepFrame | None]
+
+
+class SessionStream:
+    """One open stream.
+
+    Args:
+        context: The RPC.
+        step: Asks for a step; calls back with the result.
+        controls: The other operations by their name in the request.
+        requests: Unanswered requests at most.
+    """
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[Request, Response],
+        *,
+        step: Step,
+        controls: dict[str, Control],
+        requests: int,
+    ) -> None:
+        self._context = context
+        self._step = step
+        self._controls = controls
+        self._requests = requests
+        self._outbox: deque[Response] = deque()
+        self._frames: dict[int, StepFrame | None] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._awake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._reader_done = False
+        self._draining = False
+
+    async def run(self) -> None:
+        """Serves the stream until the caller is done and everything is answered, or the server drains.
+
+        Raises:
+            ServiceError: DRAINING: everything asked so far is answered, and the server goes away.
+        """
+        reader = asyncio.create_task(self._read())
+        try:
+            while True:
+                while self._outbox:
+                    await self._context.write(self._outbox.popleft())
+                    self._room.set()
+                if self._unanswered == 0 and (self._draining or self._reader_done):
+                    break
+                self._awake.clear()
+                await self._awake.wait()
+        finally:
+            reader.cancel()
+            for frame in self._frames.values():
+                if frame is not None:
+                    frame.cancelled = True
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(reader, *self._tasks.values(), return_exceptions=True)
+        if not self._reader_done:
+            raise ServiceError(Reason.DRAINING, "the server is shutting down; connect to another one")
+
+    def drain(self, grace_s: float) -> None:
+        """Tells the caller that the server goes away, and ends the stream when all is answered."""
+        self._draining = True
+        news = Response()
+        news.draining.grace.FromNanoseconds(int(grace_s * 1e9))
+        self._post(news)
+
+    @property
+    def _unanswered(self) -> int:
+        return len(self._frames) + len(self._tasks) + len(self._outbox)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                while self._unanswered >= self._requests:
+                    self._room.clear()
+                    await self._room.wait()
+                request = await self._context.read()
+                if not isinstance(request, Request):  # end of the requests
+                    break
+                self._begin(request)
+        except Exception as error:
+            # The connection broke; the RPC's own cancellation says the rest.
+            _log.debug("a stream ended while reading: %s", error)
+        self._reader_done = True
+        self._awake.set()
+
+    def _begin(self, request: Request) -> None:
+        number = request.request_id
+        operation = request.WhichOneof("operation")
+        try:
+            if number == 0 or number in self._frames or number in self._tasks:
+                raise ServiceError(
+                    Reason.BAD_REQUEST,
+                    f"expected a request_id other than 0 that no unanswered request has; got {number}",
+                )
+            if operation == "step":
+                self._begin_step(number, request.step)
+            elif operation == "cancel":
+                self._cancel(request.cancel.target_request_id)
+                self._post(Response(request_id=number, cancel=sequence_pb2.CancelResponse()))
+            elif operation is None:
+                raise ServiceError(Reason.BAD_REQUEST, "the request names no operation")
+            else:
+                call = self._control(number, operation, getattr(request, operation))
+                self._tasks[number] = asyncio.create_task(call)
+        except ServiceError as error:
+            self._post(Response(request_id=number, error=status_of(error)))
+        except Exception as error:
+            _log.error("a request failed", exc_info=error)
+            self._post(Response(request_id=number, error=status_of(_fault())))
+
+    def _begin_step(self, number: int, request: sequence_pb2.StepRequest) -> None:
+        self._frames[number] = None
+        try:
+            frame = self._step(request, partial(self._answer_step, number))
+        except BaseException:
+            del self._frames[number]
+            raise
+        if number in self._frames:
+            self._frames[number] = frame
+
+    def _answer_step(self, number: int, result: sequence_pb2.StepResponse | ServiceError) -> None:
+        del self._frames[number]
+        if isinstance(result, ServiceError):
+            self._post(Response(request_id=number, error=status_of(result)))
+        else:
+            self._post(Response(request_id=number, step=result))
+
+    async def _control(self, number: int, operation: str, request: Any) -> None:
+        try:
+            reply = await self._controls[operation](request)
+            response = Response(request_id=number, **{operation: reply})
+        except ServiceError as error:
+            response = Response(request_id=number, error=status_of(error))
+        except Exception as error:
+            _log.error("%s failed", operation, exc_info=error)
+            response = Response(request_id=number, error=status_of(_fault()))
+        del self._tasks[number]
+        self._post(response)
+
+    def _cancel(self, number: int) -> None:
+        """Steps not finished are dropped; the other operations are too short to be."""
+        frame = self._frames.get(number)
+        if frame is not None:
+            frame.cancelled = True
+
+    def _post(self, response: Response) -> None:
+        self._outbox.append(response)
+        self._awake.set()
+
+
+def _fault() -> ServiceError:
+    return ServiceError(Reason.INTERNAL, "the server failed; its log has the details")

@@ -1,0 +1,284 @@
+"""All open sessions, as columns over slots.
+
+Not the state itself (that is in each version's StateArena) and not the rules of who may do what when
+(dataplane, scheduler). A frame of a thousand sessions is looked up, checked and advanced with a few array
+operations; there is no object per session but its name. A handle's low 24 bits are its slot, the others are
+random: looking up is one indexing, and a handle is right exactly when its slot holds that very handle.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.arena import reserve
+from statewise.service.errors import RowFailure
+from statewise.wire import Reason
+
+_SLOT_BITS = 24
+_SLOT_MASK = np.uint64((1 << _SLOT_BITS) - 1)
+_NO_POSITION = np.uint64(2**64 - 1)
+_REMEMBERED_HANDLES = 65_536
+
+MAXIMUM_SESSIONS = 1 << _SLOT_BITS
+"""Sessions one process can number."""
+
+Handles = NDArray[np.uint64]
+Slots = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session as it stands, for replies and listings."""
+
+    session_id: str
+    owner: str
+    handle: int
+    model: int
+    epoch: int
+    position: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which rows of a request may run, and from which copy of their state.
+
+    Attributes:
+        good: True where the row may run, or None: all may.
+        retry: True where the row repeats the session's last request, or None: none does.
+    """
+
+    good: NDArray[np.bool_] | None
+    retry: NDArray[np.bool_] | None
+
+
+class SessionTable:
+    """Columns over slots, and the names of the sessions.
+
+    Args:
+        capacity: Sessions at most, up to 2**24.
+        clock: Seconds, monotonic.
+        random_bits: Gives that many random bits; unpredictable outside tests.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        clock: Callable[[], float],
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self._capacity = capacity
+        self._clock = clock
+        self._random_bits = random_bits
+        self._handle = reserve((capacity,), np.uint64)
+        self._position = reserve((capacity,), np.uint64)
+        self._previous_position = reserve((capacity,), np.uint64)
+        self._digest = reserve((capacity,), np.uint64)
+        self._last_use_s = reserve((capacity,), np.float64)
+        self._epoch = reserve((capacity,), np.uint32)
+        self._owner = reserve((capacity,), np.uint32)
+        self._model = reserve((capacity,), np.uint32)
+        self._row = reserve((capacity,), np.int64)
+        self._parity = reserve((capacity,), np.int64)
+        self._mark = reserve((capacity,), np.int64)
+        self.busy = reserve((capacity,), np.bool_)
+        """True while a run that left the event loop holds the session's state."""
+        self._names: list[str] = []
+        self._slot_of: dict[tuple[int, str], int] = {}
+        self._free: list[int] = []
+        self._owners: list[str] = []
+        self._owner_numbers: dict[str, int] = {}
+        self._void: OrderedDict[int, Reason] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no session can be added."""
+        return len(self._slot_of) >= self._capacity
+
+    def owner_number(self, owner: str) -> int:
+        """A small number for an owner's name, the same for the life of the process."""
+        number = self._owner_numbers.get(owner)
+        if number is None:
+            number = self._owner_numbers[owner] = len(self._owners)
+            self._owners.append(owner)
+        return number
+
+    # --- one session at a time: opening, naming, ending ---
+
+    def find(self, owner: int, session_id: str) -> int | None:
+        """The slot of an owner's session, or None."""
+        return self._slot_of.get((owner, session_id))
+
+    def add(self, owner: int, session_id: str, *, model: int, row: int) -> int:
+        """Opens a session at position 0 and gives its slot. The table must not be full, the id not in use."""
+        if self._free:
+            slot = self._free.pop()
+            self._names[slot] = session_id
+        else:
+            slot = len(self._names)
+            self._names.append(session_id)
+        self._slot_of[owner, session_id] = slot
+        self._owner[slot] = owner
+        self._model[slot] = model
+        self._row[slot] = row
+        self._parity[slot] = 0
+        self._position[slot] = 0
+        self._previous_position[slot] = _NO_POSITION
+        self._epoch[slot] = 1
+        self._last_use_s[slot] = self._clock()
+        self._handle[slot] = self._new_handle(slot)
+        return slot
+
+    def take_over(self, slot: int) -> None:
+        """A new incarnation: raises the epoch and voids the handle (SESSION_MOVED for who still has it)."""
+        self._remember(int(self._handle[slot]), Reason.SESSION_MOVED)
+        self._epoch[slot] += 1
+        self._handle[slot] = self._new_handle(slot)
+        self._last_use_s[slot] = self._clock()
+
+    def remove(self, slot: int) -> int:
+        """Ends a session and gives the arena row it had."""
+        del self._slot_of[int(self._owner[slot]), self._names[slot]]
+        self._names[slot] = ""
+        self._handle[slot] = 0
+        self._free.append(slot)
+        return int(self._row[slot])
+
+    def model_of(self, slot: int) -> int:
+        """Number of the model version that a session is pinned to."""
+        return int(self._model[slot])
+
+    def view(self, slot: int) -> SessionView:
+        """A session as it stands."""
+        return SessionView(
+            session_id=self._names[slot],
+            owner=self._owners[int(self._owner[slot])],
+            handle=int(self._handle[slot]),
+            model=int(self._model[slot]),
+            epoch=int(self._epoch[slot]),
+            position=int(self._position[slot]),
+            idle_s=self._clock() - float(self._last_use_s[slot]),
+        )
+
+    def page(
+        self, start: int, size: int, *, owner: int, models: Sequence[int]
+    ) -> tuple[list[int], int | None]:
+        """Up to `size` slots of an owner's sessions from slot `start`, and where the next page starts."""
+        end = len(self._names)
+        wanted = (self._handle[start:end] != 0) & (self._owner[start:end] == owner)
+        wanted &= np.isin(self._model[start:end], models)
+        slots = (np.flatnonzero(wanted) + start)[: size + 1].tolist()
+        return slots[:size], slots[size] if len(slots) > size else None
+
+    # --- many sessions at once: the path of every step ---
+
+    def slots_of(self, handles: Handles) -> Slots:
+        """The slots that handles point at, whether or not they are held there."""
+        slots = (handles & _SLOT_MASK).astype(np.intp)
+        return np.minimum(slots, self._capacity - 1, out=slots)
+
+    def has_repeats(self, slots: Slots) -> bool:
+        """Whether a slot stands twice."""
+        order = np.arange(len(slots))
+        self._mark[slots] = order
+        return bool((self._mark[slots] != order).any())
+
+    def in_force(self, handles: Handles, slots: Slots) -> NDArray[np.bool_]:
+        """True where a slot holds that very handle."""
+        return np.asarray(self._handle[slots] == handles)
+
+    def models_of(self, slots: Slots) -> NDArray[np.uint32]:
+        """Numbers of the model versions that sessions are pinned to."""
+        return np.asarray(self._model[slots])
+
+    def admit(
+        self,
+        handles: Handles,
+        slots: Slots,
+        owner: NDArray[np.integer] | int,
+        positions: NDArray[np.uint64],
+        steps: NDArray[np.uint32] | int,
+        digests: NDArray[np.uint64],
+    ) -> Admission:
+        """Judges rows by handle, owner and start position. Changes nothing.
+
+        A row is good when its handle is in force and it starts at the session's position, or repeats the last
+        request: same start, same number of steps, same digest of the input.
+        """
+        held = (self._handle[slots] == handles) & (self._owner[slots] == owner)
+        current = self._position[slots]
+        good = held & (positions == current)
+        if good.all():
+            return Admission(None, None)
+        retry = (
+            held
+            & (positions == self._previous_position[slots])
+            & (positions + np.asarray(steps, np.uint64) == current)
+            & (digests == self._digest[slots])
+        )
+        return Admission(good | retry, retry if retry.any() else None)
+
+    def explain(self, row: int, handle: int, position: int, *, owner: int) -> RowFailure:
+        """Why `admit` refused a row."""
+        refusal = self.refusal(row, handle, owner=owner)
+        if refusal is not None:
+            return refusal
+        held = int(self._position[self._slot(handle)])
+        return RowFailure(
+            row,
+            Reason.POSITION_MISMATCH,
+            f"expected start position {held}, or a repetition of the request before it; got {position}",
+            position=held,
+        )
+
+    def refusal(self, row: int, handle: int, *, owner: int) -> RowFailure | None:
+        """Why a handle opens nothing to this owner; None: it is in force and theirs."""
+        slot = self._slot(handle)
+        if int(self._handle[slot]) == handle and int(self._owner[slot]) == owner:
+            return None
+        if self._void.get(handle) is Reason.SESSION_MOVED:
+            message = f"handle {handle:#018x} is void: the session was resumed elsewhere"
+            return RowFailure(row, Reason.SESSION_MOVED, message)
+        return RowFailure(row, Reason.SESSION_NOT_FOUND, f"no open session has handle {handle:#018x}")
+
+    def places(self, slots: Slots, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
+        """Where in the arena the rows' states are: the current copies, for retries the previous ones."""
+        parity = self._parity[slots]
+        if retry is not None:
+            parity ^= retry
+        return np.asarray(2 * self._row[slots] + parity)
+
+    def next_places(self, slots: Slots) -> NDArray[np.intp]:
+        """Where in the arena the rows' next states go: over the older copies."""
+        return np.asarray(2 * self._row[slots] + (1 - self._parity[slots]))
+
+    def advance(self, slots: Slots, steps: NDArray[np.uint32] | int, digests: NDArray[np.uint64]) -> None:
+        """Makes the older copies, written by now, the current ones, and moves the positions on."""
+        position = self._position[slots]
+        self._previous_position[slots] = position
+        self._position[slots] = position + np.asarray(steps, np.uint64)
+        self._digest[slots] = digests
+        self._parity[slots] ^= 1
+        self._last_use_s[slots] = self._clock()
+
+    # --- handles ---
+
+    def _slot(self, handle: int) -> int:
+        return int(self.slots_of(np.array([handle], np.uint64))[0])
+
+    def _new_handle(self, slot: int) -> int:
+        """Never 0, which marks a free slot."""
+        return (self._random_bits(64 - _SLOT_BITS) or 1) << _SLOT_BITS | slot
+
+    def _remember(self, handle: int, reason: Reason) -> None:
+        self._void[handle] = reason
+        if len(self._void) > _REMEMBERED_HANDLES:
+            self._void.popitem(last=False)

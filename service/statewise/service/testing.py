@@ -1,0 +1,74 @@
+"""A real server for tests, on a free port of the loopback interface.
+
+Nothing is simulated: it is the server that `statewise serve` runs, in the caller's event loop or in a thread
+of its own.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from statewise.service.server import Server
+from statewise.service.settings import Settings
+
+
+@asynccontextmanager
+async def running_server(repository: Path, **settings: Any) -> AsyncIterator[str]:
+    """Serves a repository in the running event loop; gives the address, HOST:PORT.
+
+    Args:
+        repository: Folder of models.
+        settings: Further entries of `Settings`, over defaults that suit tests.
+    """
+    server = Server(_settings(repository, settings))
+    try:
+        yield await server.start()
+    finally:
+        await server.stop()
+
+
+@contextmanager
+def server_in_thread(repository: Path, **settings: Any) -> Iterator[str]:
+    """Serves a repository from a thread with an event loop of its own; gives the address, HOST:PORT."""
+    started: list[str] = []
+    failure: list[BaseException] = []
+    ready = threading.Event()
+    ended: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def run() -> None:
+        end = asyncio.Event()
+        ended.append((asyncio.get_running_loop(), end))
+        async with running_server(repository, **settings) as address:
+            started.append(address)
+            ready.set()
+            await end.wait()
+
+    def target() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=target, name="statewise-test-server")
+    thread.start()
+    ready.wait()
+    try:
+        if failure:
+            raise failure[0]
+        yield started[0]
+    finally:
+        if not failure:
+            loop, end = ended[0]
+            loop.call_soon_threadsafe(end.set)
+        thread.join()
+    if failure:
+        raise failure[0]
+
+
+def _settings(repository: Path, settings: dict[str, Any]) -> Settings:
+    return Settings(**{"repository": repository, "listen": "127.0.0.1:0", "grace_s": 5.0, **settings})
