@@ -1,0 +1,42 @@
+"""The written pages: what they link to exists, and what they list is what the code has."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from statewise.service.status import STATUS_OF_REASON
+from statewise.wire import Reason
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"https?:|mailto:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        other = page.parent / target if target else page
+        assert other.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(other), f"{page.name}: {link}"
+
+
+def test_the_table_of_failures_is_that_of_the_server() -> None:
+    design = (ROOT / "docs/design.md").read_text()
+    rows = re.findall(r"^\| ([A-Z_, ]+) \| ([A-Z_, ]+|the same) \| ", design, re.MULTILINE)
+    written = {}
+    for reasons, statuses in rows:
+        names = reasons.split(", ")
+        of_each = names if statuses == "the same" else statuses.split(", ")
+        of_each = of_each if len(of_each) > 1 else of_each * len(names)
+        written.update(zip(names, of_each, strict=True))
+    assert written == {reason.value: status.name for reason, status in STATUS_OF_REASON.items()}
+    assert set(written) == set(Reason)
