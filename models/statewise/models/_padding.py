@@ -49,11 +49,8 @@ class Padding:
 
     def final(self, memory: Floats) -> Floats:
         """[T+1, H, B], index 0 being the initial state, to each row's last valid one, [H, B]."""
-        final: Floats
-        if self.lengths is None:
-            final = memory[self.steps]
-        else:
-            final = memory[self.lengths, :, self.rows].T
+        # Indices on both sides of a slice put the rows first: [B, H].
+        final: Floats = memory[self.steps] if self.lengths is None else memory[self.lengths, :, self.rows].T
         return final
 
     def add_final(self, gradient: Floats, final_gradient: Floats) -> None:
