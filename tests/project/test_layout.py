@@ -38,6 +38,10 @@ FOREIGN = {
     "cli": {"numpy", "typer", "click", "rich"},
 }
 
+# Within the service: who may know of gRPC, and who of the event loop. All others are plain values and functions.
+TRANSPORT = {"server.py", "status.py", "stream.py", "servicers"}
+EVENT_LOOP = {"dataplane.py", "scheduler.py", "testing.py", *TRANSPORT}
+
 OFFERS: dict[str, list[str]] = {
     "wire": [
         "DTYPES",
@@ -102,6 +106,18 @@ def test_a_package_imports_only_what_it_may(package: str) -> None:
                 allowed = root in sys.stdlib_module_names or root in FOREIGN[package]
             if not allowed:
                 wrong.append(f"{path.relative_to(ROOT)}: {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("modules", "knowing"), [({"grpc", "grpc_health", "google"}, TRANSPORT), ({"asyncio"}, EVENT_LOOP)]
+)
+def test_the_core_of_the_service_is_without_transport(modules: set[str], knowing: set[str]) -> None:
+    wrong = []
+    for path in sorted(PACKAGES["service"].rglob("*.py")):
+        if path.relative_to(PACKAGES["service"]).parts[0] not in knowing:
+            roots = {name.partition(".")[0] for name in imported_modules(path, ROOT / "service")}
+            wrong += [f"{path.name}: {root}" for root in sorted(roots & modules)]
     assert not wrong
 
 
