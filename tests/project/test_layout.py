@@ -38,7 +38,7 @@ FOREIGN = {
     "cli": {"numpy", "typer", "click", "rich"},
 }
 
-# Within the service: who may know of gRPC, and who of the event loop. All others are plain values and functions.
+# Within the service: who may know of gRPC, and who of the event loop. The others are values and functions.
 TRANSPORT = {"server.py", "status.py", "stream.py", "servicers"}
 EVENT_LOOP = {"dataplane.py", "scheduler.py", "testing.py", *TRANSPORT}
 
