@@ -1,2 +1,21 @@
-"""Placeholder."""
-def main() -> None: ...
+"""The `statewise` command.
+
+Argument parsing, progress and tables around the other packages; no behaviour of its own. Each subcommand is a
+module that is imported only when it runs, so that asking for help costs nothing.
+"""
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command with the process's arguments. Exits 0, 1 on failure, 2 on wrong usage."""
+    try:
+        import typer
+    except ModuleNotFoundError:
+        sys.exit("statewise: the command needs typer and rich; pip install 'statewise[cli]'")
+    del typer
+    from statewise.cli._app import make_app
+
+    make_app()(prog_name="statewise")

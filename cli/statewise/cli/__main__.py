@@ -1,0 +1,5 @@
+"""`python -m statewise.cli`."""
+
+from statewise.cli import main
+
+main()

@@ -1,0 +1,93 @@
+"""The command line's root: which subcommands there are, and loading one when it is called.
+
+The summaries stand here, not beside the code, because listing them must not import NumPy, ONNX or gRPC.
+"""
+
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from statewise.cli._failure import fail
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """An entry of the command list.
+
+    Attributes:
+        summary: The line in `statewise --help`.
+        extra: The optional dependencies it needs.
+    """
+
+    summary: str
+    extra: str
+
+
+def subcommands() -> dict[str, Subcommand]:
+    """Every subcommand by its name; `name` is the function of that name in `statewise.cli._name`."""
+    return {
+        "train": Subcommand("Train a recipe in NumPy.", "train"),
+        "export": Subcommand("Turn a trained network into a model package.", "export"),
+        "verify": Subcommand("Check a package against NumPy, and against itself.", "export"),
+        "inspect": Subcommand("Show what a package says of itself.", "export"),
+        "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
+    }
+
+
+class LazyGroup(TyperGroup):
+    """Lists placeholders; resolving a name for a call imports the real subcommand."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The subcommand to run; unknown names fail as usual, with suggestions."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, _load(str(name)), rest
+
+
+def make_app() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        cls=LazyGroup,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name, entry in subcommands().items():
+        app.command(name, help=entry.summary)(_placeholder)
+    return app
+
+
+def _print_version(shown: bool) -> None:
+    if shown:
+        print(version("statewise"))
+        raise typer.Exit
+
+
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Serves recurrent models and keeps their memory: train, export, serve, stream."""
+
+
+def _placeholder() -> None:
+    raise AssertionError("LazyGroup resolves every call to the real subcommand")
+
+
+def _load(name: str) -> Any:
+    try:
+        module = importlib.import_module(f"statewise.cli._{name}")
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.split(".")[0] == "statewise":
+            raise
+        fail(f"{name} needs {missing}; pip install 'statewise[{subcommands()[name].extra}]'")
+    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    single.command(name)(getattr(module, name))
+    return typer.main.get_command(single)

@@ -1,0 +1,30 @@
+"""`statewise export`: a trained network becomes a model package."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statewise.cli._console import JsonFlag, print_json
+from statewise.cli._failure import expects
+from statewise.export import ExportError, export_checkpoint
+from statewise.models import ModelsError
+
+
+@expects(ExportError, ModelsError, OSError)
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="DIR", help="What `statewise train` wrote.")],
+    repository: Annotated[Path, typer.Option(help="Folder of models; made where it does not exist.")],
+    name: Annotated[str | None, typer.Option(help="Of the model. Default: the recipe's.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Default: one more than the highest.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turns a trained network into a model package and prints the package's path.
+
+    Published versions are immutable: a version that exists is refused.
+    """
+    package = export_checkpoint(checkpoint, repository, name=name, version=version)
+    if as_json:
+        print_json({"package": str(package), "name": package.parent.name, "version": int(package.name)})
+    else:
+        print(package)

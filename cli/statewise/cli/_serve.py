@@ -1,0 +1,38 @@
+"""`statewise serve`: a server in the foreground."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statewise import service
+from statewise.cli._failure import expects
+
+
+@expects(service.SettingsError, service.ServerError, service.ServiceError)
+def serve(
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of models: DIR/<model>/<version>/. Required, here or there."
+        ),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Port 0 picks a free one. Default: 127.0.0.1:50051."),
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where sessions outlive the process: none, the default.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with settings.")] = None,
+) -> None:
+    """Serves a repository of model packages until SIGTERM or SIGINT, which let requests in flight finish.
+
+    Prints `listening on HOST:PORT` once ready. Settings come from flags, else from STATEWISE_* variables
+    (STATEWISE_REPOSITORY, STATEWISE_LISTEN and so on), else from the TOML file.
+    """
+    settings = service.Settings.load(config=config, repository=repository, listen=listen, store=store)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    service.serve(settings, ready=sys.stdout)

@@ -1,0 +1,68 @@
+"""`statewise train`: a recipe becomes a checkpoint folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from statewise import models
+from statewise.cli._console import JsonFlag, print_json, remarks
+from statewise.cli._failure import expects
+
+
+@expects(models.ModelsError, OSError)
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A bundled recipe's name, or a TOML file.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint and the metrics.")],
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: the recipe's.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Overrides the recipe, as in train.epochs=3."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Trains a recipe in NumPy and prints what it reached on data it was not trained on."""
+    chosen = models.load_recipe(recipe, overrides=_overrides(settings or []))
+    with _bar() as bar:
+        task = bar.add_task(chosen.name, total=None, loss=float("nan"))
+        result = models.train(
+            chosen,
+            out,
+            seed=seed,
+            resume=resume,
+            on_progress=lambda now: bar.update(task, completed=now.step, total=now.steps, loss=now.loss),
+        )
+    if as_json:
+        checkpoint = str(result.checkpoint_dir)
+        head = {"recipe": result.recipe, "seconds": result.seconds, "checkpoint": checkpoint}
+        print_json({**head, **result.metrics})
+        return
+    measured = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
+    print(
+        f"{result.recipe}: {measured or 'nothing measured'}; {result.seconds:.1f} s; {result.checkpoint_dir}"
+    )
+
+
+def _overrides(settings: list[str]) -> dict[str, str]:
+    pairs = [setting.partition("=") for setting in settings]
+    for key, equals, value in pairs:
+        if not (key and equals):
+            raise typer.BadParameter(f"expected KEY=VALUE; got {key + equals + value!r}", param_hint="--set")
+    return {key: value for key, _, value in pairs}
+
+
+def _bar() -> Progress:
+    """A progress bar on stderr; silent where that is no terminal."""
+    console = remarks()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

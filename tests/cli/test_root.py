@@ -1,0 +1,64 @@
+"""The command without a subcommand: quick, clear, and useful without its extras."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+
+def test_help_lists_every_subcommand(statewise):
+    shown = statewise("--help")
+
+    assert shown.code == 0
+    for name in ("train", "export", "verify", "inspect", "serve"):
+        assert f" {name} " in shown.out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-thing"]], ids=" ".join)
+def test_nothing_heavy_is_imported_before_a_subcommand_runs(arguments):
+    script = (
+        "import sys\n"
+        "from statewise.cli import main\n"
+        f"sys.argv = ['statewise', *{arguments!r}]\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'grpc', 'google'} & set(sys.modules)\n"
+        "sys.exit(f'imported {sorted(heavy)}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_version(statewise):
+    assert statewise("--version").out == version("statewise") + "\n"
+
+
+def test_wrong_usage_exits_2_and_suggests(statewise):
+    typo = statewise("trian")
+
+    assert typo.code == 2
+    assert typo.out == ""
+    assert "Did you mean 'train'?" in typo.err
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "complaint"),
+    [
+        ("typer", ["--help"], "statewise: the command needs typer and rich; pip install 'statewise[cli]'"),
+        ("onnx", ["verify", "p"], "statewise: verify needs onnx; pip install 'statewise[export]'"),
+        ("onnxruntime", ["serve"], "statewise: serve needs onnxruntime; pip install 'statewise[serve]'"),
+    ],
+)
+def test_a_missing_extra_is_one_line_that_names_it(missing, arguments, complaint):
+    script = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"  # importing it raises ModuleNotFoundError
+        "from statewise.cli import main\n"
+        f"sys.argv = ['statewise', *{arguments!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", complaint + "\n")

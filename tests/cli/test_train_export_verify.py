@@ -1,0 +1,111 @@
+"""From a recipe to a verified package, and what is said where that fails."""
+
+import json
+
+import onnx
+import pytest
+
+
+def test_train_reports_its_metrics_as_one_json_object(statewise, tmp_path):
+    done = statewise(
+        "train", "vowels", "--out", tmp_path / "run", "--set", "train.epochs=1", "--seed", "7", "--json"
+    )
+
+    assert done.code == 0
+    assert done.json["recipe"] == "vowels"
+    assert done.json["seconds"] > 0
+    assert 0 < done.json["accuracy"] <= 1
+    assert json.loads((tmp_path / "run" / "network.json").read_text())["seed"] == 7
+
+
+def test_train_says_in_a_line_what_it_reached(statewise, tmp_path):
+    done = statewise("train", "gait", "--out", tmp_path, "--set", "train.epochs=1")
+
+    assert done.out.startswith("gait: rmse ")
+    assert done.out.count("\n") == 1
+    assert done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nothing.toml"], "nothing.toml: No such file or directory"),
+        (["vowels", "--set", "train.epoch=3"], "vowels.toml: train.epoch = 3: unknown key"),
+        (
+            ["vowels", "--set", "train.epochs=many"],
+            "vowels.toml: train.epochs = 'many': expected a whole number",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_recipe_is_one_line_naming_file_key_and_value(statewise, tmp_path, arguments, complaint):
+    assert statewise("train", *arguments, "--out", tmp_path).complaint.startswith(complaint)
+
+
+def test_an_override_without_a_value_is_wrong_usage(statewise, tmp_path):
+    assert statewise("train", "vowels", "--out", tmp_path, "--set", "train.epochs").code == 2
+
+
+def test_export_prints_the_path_and_counts_versions(statewise, trained, tmp_path):
+    first = statewise("export", trained["gait"], "--repository", tmp_path)
+    second = statewise(
+        "export", trained["gait"], "--repository", tmp_path, "--name", "walk", "--version", "5", "--json"
+    )
+
+    assert first.out == f"{tmp_path}/gait/1\n"
+    assert second.json == {"package": f"{tmp_path}/walk/5", "name": "walk", "version": 5}
+
+
+def test_an_existing_version_is_refused(statewise, trained, repository):
+    done = statewise("export", trained["gait"], "--repository", repository, "--version", "1")
+
+    assert done.complaint.startswith(f"{repository}/gait/1: this version exists")
+
+
+def test_exporting_what_is_no_checkpoint_is_one_line(statewise, tmp_path):
+    assert "expected a checkpoint folder" in statewise("export", tmp_path, "--repository", tmp_path).complaint
+
+
+def test_verify_shows_every_check_and_the_class(statewise, repository):
+    done = statewise("verify", repository / "vowels" / "1")
+
+    assert done.code == 0
+    assert done.out.count("passed") == 7
+    assert done.out.endswith("class: exact\n")
+
+
+def test_verify_reports_json(statewise, repository, trained):
+    done = statewise("verify", repository / "gait" / "1", "--checkpoint", trained["gait"], "--json")
+
+    checks = {check["name"]: check for check in done.json["checks"]}
+    assert done.json["passed"] is True
+    assert done.json["exactness"] == "exact"
+    assert checks["NumPy = onnxruntime"]["measured"] < checks["NumPy = onnxruntime"]["bound"] == 1e-5
+    assert checks["step by step = whole"]["measured"] == 0
+
+
+def test_verify_exits_1_where_a_check_fails(statewise, repository, tmp_path):
+    model = onnx.load(repository / "gait" / "1" / "model.onnx")
+    next(node for node in model.graph.node if node.op_type == "LSTM").input[5] = ""
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+
+    done = statewise("verify", tmp_path, "--json")
+
+    assert done.code == 1
+    assert done.json["passed"] is False
+
+
+def test_verifying_no_package_is_one_line(statewise, tmp_path):
+    (tmp_path / "noise.onnx").write_bytes(b"noise")
+
+    assert "expected an ONNX file" in statewise("verify", tmp_path / "noise.onnx").complaint
+
+
+def test_inspect_shows_what_the_package_says(statewise, repository):
+    shown = statewise("inspect", repository / "vowels" / "1")
+    told = statewise("inspect", repository / "vowels" / "1", "--json")
+
+    assert "many_to_one" in shown.out
+    assert "speaker 9" in shown.out
+    assert told.json["call_shapes"] == ["many_to_one"]
+    assert told.json["notes"]["recipe"] == "vowels"
