@@ -69,6 +69,17 @@ def test_a_checkpoint_of_other_weights_fails(make_checkpoint, tmp_path):
     assert check(report, "NumPy = onnxruntime").measured > 1e-2
 
 
+def test_a_checkpoint_of_another_network_fails(make_checkpoint, tmp_path):
+    package = export_checkpoint(make_checkpoint(hidden_size=8), tmp_path)
+
+    report = verify_package(package, checkpoint=make_checkpoint(hidden_size=9))
+
+    assert (
+        check(report, "NumPy = onnxruntime").detail == "the checkpoint is of another network than the package"
+    )
+    assert not report.passed
+
+
 @pytest.mark.parametrize(
     "name", ["layer0.W", "layer0.R", "layer0.B", "head.V", "head.c", "input_mean", "output_scale"]
 )

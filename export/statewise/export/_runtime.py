@@ -27,12 +27,16 @@ class ReadGraph:
         spec: What the graph declares.
         path: Named in errors.
         threads: Threads of onnxruntime for one operator.
+        least_rows: Smaller batches are filled up with copies of their last row, as servers do for graphs
+            that are inexact only in the one-row path of a matrix product.
 
     Raises:
         PackageError: onnxruntime cannot load the graph, or it has several inputs, outputs or states.
     """
 
-    def __init__(self, content: bytes, spec: ModelSpec, *, path: Path, threads: int = 1) -> None:
+    def __init__(
+        self, content: bytes, spec: ModelSpec, *, path: Path, threads: int = 1, least_rows: int = 1
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -43,6 +47,8 @@ class ReadGraph:
                 path, "expected one input, one output and at most one state; the graph has more"
             )
         self._spec = spec
+        self._path = path
+        self._least_rows = least_rows
         self._outputs = [tensor.name for tensor in spec.outputs] + [pair.output for pair in spec.state]
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -63,16 +69,30 @@ class ReadGraph:
 
         Raises:
             ValueError: an empty batch, or a length below 1.
+            PackageError: onnxruntime fails.
         """
         if not len(lengths) or min(lengths) < 1:
             raise ValueError(f"expected at least one row, of at least one step; got lengths {list(lengths)}")
-        feed: dict[str, Array] = {self._spec.inputs[0].name: np.ascontiguousarray(x)}
+        rows = len(lengths)
+        # The last row again, as often as rows are missing.
+        chosen = np.minimum(np.arange(max(rows, self._least_rows)), rows - 1)
+        source = self._spec.inputs[0]
+        feed: dict[str, Array] = {source.name: np.ascontiguousarray(_rows(x, source.per_step, chosen))}
         if self._spec.lengths is not None:
-            feed[self._spec.lengths] = np.asarray(lengths, np.int32)
+            feed[self._spec.lengths] = np.asarray(lengths, np.int32)[chosen]
         if state is not None:
-            feed[self._spec.state[0].input] = np.ascontiguousarray(state)
-        results = self._session.run(self._outputs, feed)
-        return results[0], results[1] if state is not None else None
+            feed[self._spec.state[0].input] = np.ascontiguousarray(state[chosen])
+        try:
+            y, *after = self._session.run(self._outputs, feed)
+        except Exception as error:
+            raise PackageError(self._path, f"onnxruntime cannot run it: {first_line(error)}") from None
+        y = _rows(y, self._spec.outputs[0].per_step, chosen[:rows])
+        return y, after[0][:rows] if after else None
+
+
+def _rows(array: Array, per_step: bool, chosen: Array) -> Array:
+    """Rows of [T, B, ...] or [B, ...]."""
+    return array[:, chosen] if per_step else array[chosen]
 
 
 def first_line(error: Exception) -> str:
