@@ -1,11 +1,13 @@
-"""What all tests share: a repository of small models, made with onnx alone, and running them without statewise.
+"""What all tests share: a repository of small models, made with onnx alone, and running them without
+statewise.
 
-The graphs are written here by hand so that server and client are tested against models that the exporter had no part
-in.
+The graphs are written here by hand so that server and client are tested against models that the exporter had
+no part in.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +31,13 @@ class SmallModel:
     name: str
     path: Path
 
+    @cached_property
+    def _session(self) -> ort.InferenceSession:
+        return ort.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+
     def run(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
         """One sequence [T, 3] from a state [S] (zeros) to outputs ([T, 2] or [2]) and the new state."""
-        session = ort.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
+        session = self._session
         feeds = {"x": x[:, None], "lengths": np.array([len(x)], np.int32)}
         streamable = any(entry.name == "state" for entry in session.get_inputs())
         if streamable:
@@ -128,8 +134,8 @@ def _spec(*, per_step: bool, streamable: bool = True) -> ModelSpec:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of four models with inputs [3] and outputs [2].
 
-    `steps` 1 and 2: LSTM, an output a step; `last`: LSTM, one output a sequence; `both`: bidirectional LSTM, an
-    output a step, not streamable.
+    `steps` 1 and 2: LSTM, an output a step; `last`: LSTM, one output a sequence; `both`: bidirectional LSTM,
+    an output a step, not streamable.
     """
     root = tmp_path_factory.mktemp("repository")
     for name, version, seed, spec in (

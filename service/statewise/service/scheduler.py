@@ -33,10 +33,6 @@ _log = logging.getLogger(__name__)
 
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
-_INLINE_S = 300e-6
-"""Runs shorter than this happen on the event loop: handing them to a thread and back costs about as much."""
-_PIECE_S = 2e-3
-"""How long a piece of long work may take."""
 _SHORTEST_RETRY_S = 0.05
 
 
@@ -87,6 +83,8 @@ class Scheduler:
         executor: Where runs go that would hold up the event loop.
         clock: Seconds, monotonic; deadlines are on it.
         queue_steps: Time steps that may wait.
+        inline_s: Runs expected to be shorter happen on the event loop.
+        piece_s: How long a piece of long work may take.
     """
 
     def __init__(
@@ -99,6 +97,8 @@ class Scheduler:
         executor: Executor,
         clock: Callable[[], float],
         queue_steps: int,
+        inline_s: float,
+        piece_s: float,
     ) -> None:
         self._engine = engine
         self._arena = arena
@@ -108,6 +108,8 @@ class Scheduler:
         self._executor = executor
         self._clock = clock
         self._queue_limit = queue_steps
+        self._inline_s = inline_s
+        self._piece_s = piece_s
         self._queued_steps = 0
         self._waiting: deque[StepFrame | Control] = deque()
         self._only_single_steps = True
@@ -162,11 +164,14 @@ class Scheduler:
     def _turn(self) -> None:
         self._turn_planned = False
         if self._waiting and not self._frames_running:
+            before = len(self._waiting)
             frames = self._select()
             if frames:
                 self._run_frames(frames)
-                if self._waiting and not self._frames_running:
-                    self._plan_turn()
+            if 0 < len(self._waiting) < before:
+                # What still waits may have waited for what has just gone. Where nothing went, it waits for a
+                # run, whose end plans a turn.
+                self._plan_turn()
         if self._jobs and not self._piece_running:
             self._run_piece()
 
@@ -370,7 +375,7 @@ class Scheduler:
         run = partial(
             run_batch, self._engine, inputs, np.ones(rows, np.int32), state, together=self._together
         )
-        if self._cost_s(rows, 1) <= _INLINE_S:
+        if self._cost_s(rows, 1) <= self._inline_s:
             self._finish_frames(admitted, run)
             return
         self._table.busy[admitted.slots] = True
@@ -448,7 +453,7 @@ class Scheduler:
             return
         rows = sum(part.rows for part in parts)
         run = partial(self._run_parts, parts, steps)
-        if self._cost_s(rows, steps) <= _INLINE_S:
+        if self._cost_s(rows, steps) <= self._inline_s:
             self._finish_piece(parts, steps, run)
             return
         self._piece_running = True
@@ -478,7 +483,7 @@ class Scheduler:
             rows += active
         longest = max((part.job.remaining for part in parts), default=0)
         if self._test.chunkable:
-            longest = min(longest, max(1, int(_PIECE_S / (rows * self._test.row_step_s)))) if rows else 0
+            longest = min(longest, max(1, int(self._piece_s / (rows * self._test.row_step_s)))) if rows else 0
         return parts, longest
 
     def _run_parts(self, parts: list[_Part], steps: int) -> RunResult:

@@ -7,15 +7,19 @@ import asyncio
 import logging
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
 import grpc
 
+from statewise.service.arena import StateArena
 from statewise.service.dataplane import Dataplane
+from statewise.service.engine import Engine
 from statewise.service.models import Models
 from statewise.service.scheduler import Scheduler
+from statewise.service.selftest import SelfTest
 from statewise.service.servicers import AdminServicer, ModelServicer, SequenceServicer
 from statewise.service.settings import Settings
 from statewise.service.table import SessionTable
@@ -30,6 +34,40 @@ class ServerError(Exception):
     """The server cannot start. The message says why."""
 
 
+def build_dataplane(
+    settings: Settings, *, executor: Executor, clock: Callable[[], float] = time.monotonic
+) -> Dataplane:
+    """The server's behaviour without a transport; its models are not loaded yet.
+
+    Args:
+        settings: What the operator set.
+        executor: Where long runs go.
+        clock: Seconds, monotonic.
+    """
+    table = SessionTable(settings.sessions, clock=clock)
+
+    def make_scheduler(engine: Engine, arena: StateArena, test: SelfTest) -> Scheduler:
+        return Scheduler(
+            engine,
+            arena,
+            table,
+            test,
+            executor=executor,
+            clock=clock,
+            queue_steps=settings.queue_steps,
+            inline_s=settings.inline_s,
+            piece_s=settings.piece_s,
+        )
+
+    models = Models(
+        settings.repository,
+        intra_op_threads=settings.intra_op_threads,
+        sessions=settings.sessions,
+        make_scheduler=make_scheduler,
+    )
+    return Dataplane(models, table, settings, clock=clock)
+
+
 class Server:
     """A server on the running event loop.
 
@@ -40,24 +78,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
-        clock = time.monotonic
-        table = SessionTable(settings.sessions, clock=clock)
-        models = Models(
-            settings.repository,
-            intra_op_threads=settings.intra_op_threads,
-            sessions=settings.sessions,
-            make_scheduler=lambda engine, arena, test: Scheduler(
-                engine,
-                arena,
-                table,
-                test,
-                executor=self._executor,
-                clock=clock,
-                queue_steps=settings.queue_steps,
-            ),
-        )
-        self._models = models
-        self._dataplane = Dataplane(models, table, settings, clock=clock)
+        self._dataplane = build_dataplane(settings, executor=self._executor)
         self._sequences = SequenceServicer(self._dataplane)
         self._grpc: grpc.aio.Server | None = None
 
@@ -68,7 +89,7 @@ class Server:
             ServerError: the address cannot be had.
             ServiceError: the repository cannot be read.
         """
-        self._models.load_all()
+        self._dataplane.models.load_all()
         limit = self._settings.message_bytes
         self._grpc = grpc.aio.server(
             options=[

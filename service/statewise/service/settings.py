@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     """Time that requests in flight get to finish after SIGTERM."""
     intra_op_threads: _Positive = 1
     """Threads that onnxruntime uses within one run."""
+    inline_s: Annotated[float, Field(ge=0)] = 0.0003
+    """Runs expected to take less than this happen on the event loop: handing them to a thread costs about as
+    much."""
+    piece_s: Annotated[float, Field(gt=0)] = 0.002
+    """Long work is cut into pieces of about this long, so that single steps need not wait for its end."""
 
     @classmethod
     def load(cls, *, config: Path | None = None, **flags: Any) -> "Settings":

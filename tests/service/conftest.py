@@ -1,0 +1,114 @@
+"""A caller that knows the contract and nothing else: no client library, no retries."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from statewise.service.testing import running_server
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
+from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
+
+Array = NDArray[Any]
+
+
+class Caller:
+    """One channel, its stubs, and at most one session stream."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.sequences = sequence_pb2_grpc.SequenceServiceStub(channel)
+        self.models = model_pb2_grpc.ModelServiceStub(channel)
+        self.admin = admin_pb2_grpc.AdminServiceStub(channel)
+        self.stream = self.sequences.SessionStream()
+        self._numbers = itertools.count(1)
+
+    @staticmethod
+    def frame(
+        sessions: Sequence[tuple[int, int]],
+        x: Array,
+        *,
+        steps: Sequence[int] | None = None,
+        timeout_s: float | None = None,
+    ) -> sequence_pb2.StepRequest:
+        """A step of sessions given as (handle, start position), inputs [sum(steps), ...]."""
+        request = sequence_pb2.StepRequest(
+            handles=pack_uint64([handle for handle, _ in sessions]),
+            positions=pack_uint64([position for _, position in sessions]),
+            steps=b"" if steps is None else pack_uint32(steps),
+            inputs={"x": to_tensor(x)},
+        )
+        if timeout_s is not None:
+            request.timeout.FromNanoseconds(int(timeout_s * 1e9))
+        return request
+
+    async def send(self, **operation: Any) -> int:
+        """Sends one operation on the stream and gives its request_id."""
+        number = next(self._numbers)
+        await self.stream.write(sequence_pb2.SessionStreamRequest(request_id=number, **operation))
+        return number
+
+    async def receive(self) -> sequence_pb2.SessionStreamResponse:
+        """The next reply; fails where the stream has ended."""
+        reply = await self.stream.read()
+        assert isinstance(reply, sequence_pb2.SessionStreamResponse), "the stream has ended"
+        return reply
+
+    async def ask(self, **operation: Any) -> Any:
+        """Sends one operation and gives the result it is answered with."""
+        number = await self.send(**operation)
+        reply = await self.receive()
+        assert reply.request_id == number
+        return getattr(reply, reply.WhichOneof("result"))
+
+    async def open(self, model: str, *ids: str, version: int = 0) -> list[int]:
+        """Opens sessions and gives their handles."""
+        request = sequence_pb2.OpenSessionsRequest(model=model, version=version, session_ids=ids)
+        opened = await self.ask(open=request)
+        assert not opened.errors
+        return [session.handle for session in opened.sessions]
+
+    async def step(self, handle: int, position: int, x: Array) -> Array:
+        """One session by one step [I] or a chunk [T, I]; gives its outputs."""
+        chunk = x if x.ndim > 1 else x[None]
+        reply = await self.ask(step=self.frame([(handle, position)], chunk, steps=[len(chunk)]))
+        assert not reply.errors, reply.errors
+        return from_tensor(reply.outputs["y"])
+
+
+@pytest.fixture
+async def address(repository: Path) -> AsyncIterator[str]:
+    """A real server of the small models."""
+    async with running_server(repository) as address:
+        yield address
+
+
+@asynccontextmanager
+async def _connect(address: str, **options: Any) -> AsyncIterator[Caller]:
+    named = [(f"grpc.{name}", value) for name, value in {"use_local_subchannel_pool": 1, **options}.items()]
+    async with grpc.aio.insecure_channel(address, options=named) as channel:
+        yield Caller(channel)
+
+
+@pytest.fixture
+def connect() -> Callable[..., AbstractAsyncContextManager[Caller]]:
+    """Connects a caller, on a connection of its own, to an address; keywords are channel options."""
+    return _connect
+
+
+@pytest.fixture
+async def caller(address: str) -> AsyncIterator[Caller]:
+    """A caller connected to that server."""
+    async with _connect(address) as caller:
+        yield caller
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    """Seeded."""
+    return np.random.default_rng(7)

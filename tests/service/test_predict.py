@@ -1,0 +1,152 @@
+"""Whole sequences: ragged batches, results over several messages, rows that fail alone, limits."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from statewise.service.testing import running_server
+from statewise.v1 import sequence_pb2
+from statewise.wire import from_tensor, pack_uint32, to_tensor, unpack_uint32
+
+
+def _request(model: str, sequences: list[Any], **fields: Any) -> sequence_pb2.PredictRequest:
+    return sequence_pb2.PredictRequest(
+        model=model,
+        lengths=pack_uint32([len(one) for one in sequences]),
+        inputs={"x": to_tensor(np.concatenate(sequences))},
+        **fields,
+    )
+
+
+async def _predict(
+    caller: Any, request: sequence_pb2.PredictRequest
+) -> tuple[dict[int, Any], dict[int, str], int]:
+    """Outputs by row, reasons of failed rows, and how many messages they came in."""
+    rows: dict[int, Any] = {}
+    failures: dict[int, str] = {}
+    messages = 0
+    async for response in caller.sequences.Predict(request):
+        messages += 1
+        failures.update((error.row, error.reason) for error in response.errors)
+        numbers = unpack_uint32(response.rows).tolist()
+        if not numbers:
+            continue
+        y = from_tensor(response.outputs["y"])
+        lengths = unpack_uint32(response.lengths)
+        per_step = len(y) == lengths.sum() and request.model != "last"
+        pieces = np.split(y, np.cumsum(lengths)[:-1]) if per_step else list(y)
+        for number, piece in zip(numbers, pieces, strict=True):
+            assert number not in rows
+            rows[number] = piece
+    return rows, failures, messages
+
+
+@pytest.mark.parametrize("model", ["steps", "last", "both"])
+async def test_a_ragged_batch_gives_what_each_sequence_gives_alone(
+    caller: Any, small_model: Any, random: Any, model: str
+) -> None:
+    sequences = [
+        random.standard_normal((steps, 3)).astype(np.float32) for steps in random.integers(1, 60, 300)
+    ]
+    rows, failures, _ = await _predict(caller, _request(model, sequences))
+    assert failures == {}
+    assert sorted(rows) == list(range(300))
+    oracle = small_model(model)
+    for number in (0, 1, 17, 150, 299):
+        assert rows[number].tobytes() == oracle.run(sequences[number])[0].tobytes()
+
+
+async def test_results_larger_than_a_message_come_in_several(
+    repository: Path, connect: Any, random: Any
+) -> None:
+    sequences = [random.standard_normal((2_000, 3)).astype(np.float32) for _ in range(2)] + [
+        random.standard_normal((5, 3)).astype(np.float32)
+    ]
+    async with (
+        running_server(repository, message_bytes=65_536) as address,
+        connect(address, max_receive_message_length=65_536) as caller,
+    ):
+        rows, _, messages = await _predict(caller, _request("steps", sequences))
+    assert sorted(len(y) for y in rows.values()) == [5, 2_000, 2_000]
+    assert messages > 1
+
+
+async def test_a_bad_sequence_fails_alone(caller: Any, small_model: Any, random: Any) -> None:
+    sequences = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 6, 5)]
+    sequences[1][5, 0] = np.nan
+    sequences.insert(2, np.zeros((0, 3), np.float32))
+    rows, failures, _ = await _predict(caller, _request("steps", sequences))
+    assert failures == {1: "BAD_TENSOR", 2: "BAD_TENSOR"}
+    oracle = small_model("steps")
+    assert {number: y.tobytes() for number, y in rows.items()} == {
+        number: oracle.run(sequences[number])[0].tobytes() for number in (0, 3)
+    }
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (sequence_pb2.PredictRequest(model="nobody"), "NOT_FOUND", "served are: both, last, steps"),
+        (sequence_pb2.PredictRequest(model="steps", version=9), "NOT_FOUND", "served are: 1, 2"),
+        (sequence_pb2.PredictRequest(model="steps"), "INVALID_ARGUMENT", "no rows"),
+        (
+            sequence_pb2.PredictRequest(
+                model="steps",
+                lengths=pack_uint32([2]),
+                inputs={"x": to_tensor(np.zeros((2, 4), np.float32))},
+            ),
+            "INVALID_ARGUMENT",
+            "expected shape [2, 3]",
+        ),
+    ],
+    ids=["model", "version", "empty batch", "size"],
+)
+async def test_requests_that_are_refused(
+    caller: Any, request_: sequence_pb2.PredictRequest, code: str, words: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await _predict(caller, request_)
+    assert failure.value.code().name == code
+    assert words in (failure.value.details() or "")
+
+
+async def test_versions_answer_by_their_number_and_the_highest_by_default(
+    caller: Any, small_model: Any, random: Any
+) -> None:
+    x = random.standard_normal((4, 3)).astype(np.float32)
+    for version, expected in ((1, 1), (2, 2), (0, 2)):
+        rows, _, _ = await _predict(caller, _request("steps", [x], version=version))
+        assert rows[0].tobytes() == small_model("steps", expected).run(x)[0].tobytes()
+
+
+async def test_more_than_the_queue_holds_is_refused_with_a_delay(
+    repository: Path, connect: Any, random: Any
+) -> None:
+    x = random.standard_normal((101, 3)).astype(np.float32)
+    async with (
+        running_server(repository, queue_steps=100) as address,
+        connect(address) as caller,
+    ):
+        call = caller.sequences.Predict(_request("steps", [x]))
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call.read()
+    assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    details = dict(failure.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    assert b"QUEUE_FULL" in details
+    assert b"RetryInfo" in details
+
+
+async def test_a_caller_who_leaves_holds_nobody_up(caller: Any, small_model: Any, random: Any) -> None:
+    long = [random.standard_normal((20_000, 3)).astype(np.float32) for _ in range(8)]
+    abandoned = caller.sequences.Predict(_request("steps", long))
+    x = random.standard_normal((3, 3)).astype(np.float32)
+    (handle,) = await caller.open("steps", "a")
+    abandoned.cancel()
+    y = [await caller.step(handle, t, x[t]) for t in range(3)]
+    assert np.concatenate(y).tobytes() == small_model("steps").run(x)[0].tobytes()
+    with pytest.raises(asyncio.CancelledError):
+        await abandoned.read()
