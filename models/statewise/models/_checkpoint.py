@@ -120,7 +120,8 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
         described = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
         if described["format"] != FORMAT:
             raise CheckpointError(f"{folder / NETWORK}: expected format {FORMAT}, got {described['format']}")
-        with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+        content = io.BytesIO((folder / ARRAYS).read_bytes())
+        with np.load(content, allow_pickle=False) as stored:
             arrays = dict(stored)
         parameters = _below("parameter/", arrays)
         network = Network(NetworkSpec.from_dict(described["spec"]), parameters, dtype=described["dtype"])
