@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { \
 		echo "statewise needs Python 3.11 or newer and finds none on the path: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "statewise needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
+		echo "statewise needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there)" >&2; exit 1; }
 	@echo "installing into .venv (about half a minute)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq -e '.[dev]'
