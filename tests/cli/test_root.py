@@ -1,5 +1,6 @@
 """The command without a subcommand: quick, clear, and useful without its extras."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -62,3 +63,20 @@ def test_a_missing_extra_is_one_line_that_names_it(missing, arguments, complaint
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
     assert (done.returncode, done.stdout, done.stderr) == (1, "", complaint + "\n")
+
+
+@pytest.mark.parametrize(("set_by_user", "expected"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
+def test_onnxruntime_reports_to_nobody_unless_the_user_says_so(set_by_user, expected):
+    script = (
+        "import os, sys\n"
+        "from statewise.cli import main\n"
+        "sys.argv = ['statewise', '--version']\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    print(os.environ['ORT_DISABLE_TELEMETRY'])\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env={**kept, **set_by_user}
+    )
+
+    assert done.stdout.splitlines()[-1] == expected

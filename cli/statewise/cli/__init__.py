@@ -4,6 +4,7 @@ Argument parsing, progress and tables around the other packages; no behaviour of
 module that is imported only when it runs, so that asking for help costs nothing.
 """
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -18,4 +19,6 @@ def main() -> None:
     del typer
     from statewise.cli._app import make_app
 
+    # onnxruntime reports on sessions and models to its vendor, unless told not to before it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     make_app()(prog_name="statewise")
