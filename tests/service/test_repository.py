@@ -1,0 +1,155 @@
+"""What a repository may hold: versions, defaults, packages that cannot be served; what the self-test says."""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from statewise.service import ServiceError, Settings
+from statewise.service.dataplane import Dataplane
+from statewise.service.server import build_dataplane
+from statewise.service.testing import running_server
+from statewise.v1 import model_pb2
+from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
+
+
+def load(repository: Path) -> Dataplane:
+    dataplane = build_dataplane(Settings(repository=repository), executor=ThreadPoolExecutor(1))
+    dataplane.models.load_all()
+    return dataplane
+
+
+@pytest.fixture
+def copy(repository: Path, tmp_path: Path) -> Path:
+    """A repository to spoil: `last` alone."""
+    shutil.copytree(repository / "last", tmp_path / "last")
+    return tmp_path
+
+
+def respell(path: Path, change: Callable[[ModelSpec], str]) -> None:
+    """Rewrites a model's metadata."""
+    model = onnx.load(path)
+    entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    entry.value = change(ModelSpec.from_json(entry.value))
+    onnx.save(model, path)
+
+
+def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
+    repository: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(repository / "steps", tmp_path / "steps")
+    assert load(tmp_path).models.default_version("steps") == 2
+    (tmp_path / "steps" / "model.toml").write_text("default_version = 1\n")
+    assert load(tmp_path).models.default_version("steps") == 1
+    (tmp_path / "steps" / "model.toml").write_text("default_version = 7\n")
+    assert load(tmp_path).models.default_version("steps") == 2
+
+
+def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
+    for name in (".half-written", "notes", "0"):
+        shutil.copytree(copy / "last" / "1", copy / "last" / name)
+    models = load(copy).models
+    assert [loaded.package.version for loaded in models] == [1]
+    assert models.broken == []
+
+
+def test_the_digest_covers_every_file(copy: Path) -> None:
+    digest = load(copy).models.find("last").package.digest
+    assert digest == load(copy).models.find("last").package.digest
+    (copy / "last" / "1" / "readme.txt").write_text("a note")
+    assert digest != load(copy).models.find("last").package.digest
+
+
+def _drop_metadata(path: Path) -> None:
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.unlink(), "has no model.onnx"),
+        (lambda path: path.write_bytes(b"no graph"), "onnxruntime cannot load it"),
+        (lambda path: path.write_bytes(path.read_bytes()[:900]), "onnxruntime cannot load it"),
+        (_drop_metadata, "has no 'statewise' metadata"),
+        (lambda path: respell(path, lambda spec: "{"), "is no JSON"),
+        (lambda path: respell(path, lambda spec: spec.to_json().replace('"x"', '"z"')), "input 'z'"),
+        (lambda path: respell(path, lambda spec: spec.to_json().replace("[3]", "[4]")), "input 'x'"),
+        (lambda path: respell(path, lambda spec: spec.to_json().replace("float32", "float64")), "'x'"),
+        (
+            lambda path: respell(path, lambda spec: replace(spec, lengths=None).to_json()),
+            "input 'lengths' is not described",
+        ),
+    ],
+)
+async def test_a_package_that_cannot_be_served_is_reported_and_the_others_serve(
+    copy: Path, repository: Path, connect: Any, spoil: Callable[[Path], None], words: str
+) -> None:
+    shutil.copytree(copy / "last" / "1", copy / "broken" / "1")
+    spoil(copy / "broken" / "1" / "model.onnx")
+    async with running_server(copy) as address, connect(address) as caller:
+        listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+    assert [(model.name, model.status) for model in listed] == [
+        ("broken", model_pb2.MODEL_STATUS_FAILED),
+        ("last", model_pb2.MODEL_STATUS_READY),
+    ]
+    assert words in listed[0].failure
+
+
+def test_a_repository_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="is not a folder"):
+        load(tmp_path / "nowhere")
+
+
+def save_elementwise(folder: Path, expression: str) -> None:
+    """state + x -> state and y, and a say in how rows touch each other: none, or through their sum."""
+    spec = ModelSpec(
+        inputs=(TensorSpec("x", "float32", (4,)),),
+        outputs=(TensorSpec("y", "float32", (4,)),),
+        state=(StatePair("s", "s_out", "float32", (4,)),),
+        call_shapes=(CallShape.MANY_TO_MANY,),
+    )
+    nodes = [
+        helper.make_node("ReduceSum", ["x", "time"], ["total"], keepdims=0),
+        helper.make_node("Add", ["s", "total"], ["s_out"]),
+        helper.make_node("ReduceSum", ["x", "batch"], ["neighbours"], keepdims=1),
+        helper.make_node("Add", ["x", "neighbours" if expression == "coupled" else "x"], ["y"]),
+    ]
+    vectors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["T", "B", 4]) for n in ("x", "y")]
+    states = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["B", 4]) for n in ("s", "s_out")]
+    axes = [
+        numpy_helper.from_array(np.array([number], np.int64), name)
+        for name, number in (("time", 0), ("batch", 1))
+    ]
+    graph = helper.make_graph(
+        nodes, "sums", [vectors[0], states[0]], [vectors[1], states[1]], initializer=axes
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    folder.mkdir(parents=True)
+    onnx.save(model, folder / "model.onnx")
+
+
+async def test_rows_that_touch_each_other_are_run_alone(tmp_path: Path, connect: Any) -> None:
+    save_elementwise(tmp_path / "coupled" / "1", "coupled")
+    save_elementwise(tmp_path / "apart" / "1", "apart")
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+        assert {model.name: model.exactness for model in listed} == {
+            "apart": model_pb2.EXACTNESS_TOLERANCE,  # step by step sums in another order
+            "coupled": model_pb2.EXACTNESS_UNSAFE,
+        }
+        for name in ("coupled", "apart"):
+            handles = await caller.open(name, f"{name} a", f"{name} b")
+            reply = await caller.ask(step=caller.frame([(handle, 0) for handle in handles], x))
+            assert reply.outputs["y"].data == (2 * x).tobytes()

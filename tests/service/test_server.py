@@ -1,0 +1,138 @@
+"""The server's life: listening, telling of itself, and going away without losing what is under way."""
+
+import asyncio
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from statewise.service import ServerError
+from statewise.service.server import Server
+from statewise.service.settings import Settings
+from statewise.service.testing import running_server, server_in_thread
+from statewise.v1 import admin_pb2, sequence_pb2
+from statewise.wire import from_tensor
+
+SERVE = """
+import sys
+from pathlib import Path
+from statewise.service import Settings, serve
+serve(Settings(repository=Path(sys.argv[1]), listen="127.0.0.1:0"), ready=sys.stdout)
+"""
+
+
+async def _serving(repository: Path) -> tuple[asyncio.subprocess.Process, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVE, str(repository), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    assert line.startswith("listening on 127.0.0.1:")
+    return process, line.split()[-1]
+
+
+async def test_sigterm_ends_idle_streams_and_the_process_with_0(repository: Path, connect: Any) -> None:
+    process, address = await _serving(repository)
+    async with connect(address) as caller:
+        await caller.open("steps", "a")
+        process.send_signal(signal.SIGTERM)
+        news = await caller.receive()
+        assert news.WhichOneof("result") == "draining"
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await caller.stream.read()
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert await process.wait() == 0
+
+
+async def test_what_is_under_way_is_answered_and_what_is_new_refused(
+    repository: Path, connect: Any, small_model: Any, random: Any
+) -> None:
+    process, address = await _serving(repository)
+    x = random.standard_normal((300_000, 3)).astype(np.float32)
+    async with connect(address) as caller:
+        (handle,) = await caller.open("steps", "a")
+        number = await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
+        # A reply to a later request says that the long one has been taken.
+        await caller.send(resume=sequence_pb2.ResumeSessionsRequest(session_ids=["nobody"]))
+        assert (await caller.receive()).resume.errors[0].reason == "SESSION_NOT_FOUND"
+        process.send_signal(signal.SIGTERM)
+        assert (await caller.receive()).WhichOneof("result") == "draining"
+        refused = await caller.ask(open=sequence_pb2.OpenSessionsRequest(model="steps", session_ids=["b"]))
+        assert (refused.code, "shutting down" in refused.message) == (14, True)
+        reply = await caller.receive()
+    assert reply.request_id == number
+    y = from_tensor(reply.step.outputs["y"])
+    assert y.tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert await process.wait() == 0
+
+
+async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = Server(Settings(repository=repository, listen=f"127.0.0.1:{port}"))
+        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}"):
+            await server.start()
+        await server.stop()
+
+
+async def test_the_server_tells_its_limits(repository: Path, connect: Any) -> None:
+    async with (
+        running_server(repository, sessions=7, message_bytes=100_000) as address,
+        connect(address) as caller,
+    ):
+        told = await caller.admin.GetServer(admin_pb2.GetServerRequest())
+    assert (told.limits.sessions, told.limits.message_bytes) == (7, 100_000)
+    assert told.limits.idle_timeout.seconds == 3600
+    assert told.store == "none"
+    assert not told.draining
+
+
+def test_a_server_in_a_thread_listens_and_ends(repository: Path) -> None:
+    with server_in_thread(repository) as address:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port))).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+
+
+async def test_sessions_are_listed_page_by_page_and_closed_by_id(caller: Any) -> None:
+    await caller.open("steps", "a", "b", "c")
+    await caller.open("last", "d")
+    seen, token = [], ""
+    while True:
+        request = admin_pb2.ListSessionsRequest(page_size=2, page_token=token)
+        page = await caller.admin.ListSessions(request)
+        seen += [session.session_id for session in page.sessions]
+        token = page.next_page_token
+        if not token:
+            break
+    assert sorted(seen) == ["a", "b", "c", "d"]
+    only = await caller.admin.ListSessions(admin_pb2.ListSessionsRequest(model="last"))
+    assert [session.session_id for session in only.sessions] == ["d"]
+    await caller.admin.CloseSession(admin_pb2.CloseSessionRequest(session_id="d"))
+    with pytest.raises(grpc.aio.AioRpcError, match="no session 'd' is open"):
+        await caller.admin.GetSession(admin_pb2.GetSessionRequest(session_id="d"))
+    with pytest.raises(grpc.aio.AioRpcError, match="page_token"):
+        await caller.admin.ListSessions(admin_pb2.ListSessionsRequest(page_token="?"))
+
+
+async def test_limits_of_sessions_and_bytes(repository: Path, connect: Any) -> None:
+    # A session of `steps` keeps 16 float32 numbers twice: 128 bytes.
+    async with running_server(repository, sessions=3) as address, connect(address) as caller:
+        request = sequence_pb2.OpenSessionsRequest(model="steps", session_ids=list("abcde"))
+        opened = await caller.ask(open=request)
+        assert [session.session_id for session in opened.sessions] == ["a", "b", "c"]
+        assert {(error.row, error.reason, error.code) for error in opened.errors} == {
+            (3, "SESSION_LIMIT", 8),
+            (4, "SESSION_LIMIT", 8),
+        }
+    async with running_server(repository, state_bytes=300) as address, connect(address) as caller:
+        opened = await caller.ask(open=request)
+        assert [error.reason for error in opened.errors] == ["BYTES_LIMIT"] * 3
