@@ -1,1 +1,68 @@
-"""Placeholder."""
+"""The client of a statewise server: whole sequences, sessions, many sessions at once.
+
+`Client` blocks, `AsyncClient` awaits; the two offer the same. The errors are drawn as a tree in `_errors`.
+"""
+
+from statewise.client._async_client import AsyncClient, AsyncSession, AsyncSessionGroup
+from statewise.client._channel import Tls
+from statewise.client._client import Client, Session, SessionGroup
+from statewise.client._errors import (
+    InternalError,
+    InvalidInput,
+    InvalidSnapshot,
+    LimitReached,
+    ModelChanged,
+    ModelNotFound,
+    NotImplementedByServer,
+    NotStreamable,
+    Overloaded,
+    PartialFailure,
+    PermissionDenied,
+    PositionMismatch,
+    SessionExists,
+    SessionExpired,
+    SessionLost,
+    SessionMoved,
+    SessionNotFound,
+    StatewiseError,
+    Timeout,
+    Unauthenticated,
+    Unavailable,
+)
+from statewise.client._info import Limits, ModelInfo, ServerInfo, SessionInfo, TensorInfo
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSession",
+    "AsyncSessionGroup",
+    "Client",
+    "InternalError",
+    "InvalidInput",
+    "InvalidSnapshot",
+    "LimitReached",
+    "Limits",
+    "ModelChanged",
+    "ModelInfo",
+    "ModelNotFound",
+    "NotImplementedByServer",
+    "NotStreamable",
+    "Overloaded",
+    "PartialFailure",
+    "PermissionDenied",
+    "PositionMismatch",
+    "ServerInfo",
+    "Session",
+    "SessionExists",
+    "SessionExpired",
+    "SessionGroup",
+    "SessionInfo",
+    "SessionLost",
+    "SessionMoved",
+    "SessionNotFound",
+    "StatewiseError",
+    "TensorInfo",
+    "Timeout",
+    "Tls",
+    "Unauthenticated",
+    "Unavailable",
+]

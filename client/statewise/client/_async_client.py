@@ -1,0 +1,587 @@
+"""The client for programs on asyncio.
+
+A thin face: everything is decided in the core, everything waits in the shell. Steps that concurrent tasks
+make at the same moment leave in one message. A client belongs to the event loop in which it is first used.
+"""
+
+# ruff: noqa: ASYNC109 - a timeout here also travels to the server, and ends only the waiting
+
+import random
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator, Iterable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from numpy.typing import NDArray
+
+from statewise.client._awaiting import AwaitingShell
+from statewise.client._channel import Tls
+from statewise.client._core import REPLAY_BYTES, ClientCore, Options
+from statewise.client._errors import SessionMoved, Timeout, Unavailable
+from statewise.client._generation import emitted, sampling_of
+from statewise.client._groups import GroupCore
+from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
+from statewise.client._outputs import Value
+from statewise.client._sessions import SessionCore
+
+_LEAVING_S = 5.0
+
+_Closable = TypeVar("_Closable", bound="AsyncSession | AsyncSessionGroup")
+
+
+class Opening(Generic[_Closable]):
+    """Something being opened: await it, or enter it with `async with`."""
+
+    def __init__(self, opening: Coroutine[Any, Any, _Closable]) -> None:
+        self._opening = opening
+        self._opened: _Closable | None = None
+
+    def __await__(self) -> Generator[Any, Any, _Closable]:
+        return self._opening.__await__()
+
+    async def __aenter__(self) -> _Closable:
+        self._opened = await self._opening
+        return await self._opened.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._opened is not None
+        await self._opened.__aexit__(kind, error, trace)
+
+
+class AsyncClient:
+    """A connection to a statewise server.
+
+    Nothing is sent before it is needed. A connection that breaks is made again, and sessions go on where they
+    were; see `AsyncSession`.
+
+    Args:
+        target: HOST:PORT, or what else gRPC takes, such as dns:///NAME:PORT.
+        token: bearer token, sent with every call.
+        tls: True to check the server against the system's authorities, or a `Tls`; None: no encryption.
+        timeout: seconds for calls that name none themselves; None: no limit.
+        reconnect_s: for how long a session tries to reach its server again before it raises Unavailable.
+        replay_bytes: inputs kept for each session, so that its state can be built again where a server lost
+            it;
+            0: none.
+
+    Example:
+        >>> async with AsyncClient("localhost:50051") as client:
+        ...     async with client.session("gait") as session:
+        ...         forecast = await session.step(sample)  # [9] -> [9]
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: str | None = None,
+        tls: Tls | bool | None = None,
+        timeout: float | None = None,
+        reconnect_s: float = 30.0,
+        replay_bytes: int = REPLAY_BYTES,
+    ) -> None:
+        self._target = target
+        self._token = token
+        self._tls = tls
+        self._options = Options(
+            timeout_s=timeout,
+            patience_s=reconnect_s,
+            replay_bytes=replay_bytes,
+            clock=time.monotonic,
+            random=random.random,
+        )
+        self._opened: AwaitingShell | None = None
+
+    @property
+    def _shell(self) -> AwaitingShell:
+        # Not in __init__: a client may be made before the loop runs in which it is used.
+        if self._opened is None:
+            self._opened = AwaitingShell(
+                self._target, token=self._token, tls=self._tls, options=self._options
+            )
+        return self._opened
+
+    @property
+    def _core(self) -> ClientCore:
+        return self._shell.core
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes anonymous sessions and the connection. Closing twice is no failure."""
+        await self._shell.close()
+
+    async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """Every model version that the server knows, sorted by name and version."""
+        return await self._shell.run(self._core.models(self._core.timeout_s(timeout)))
+
+    async def model(
+        self, name: str, *, version: int | None = None, timeout: float | None = None
+    ) -> ModelInfo:
+        """One model version; None: the default one.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        return await self._shell.run(
+            self._core.model(name, version, self._core.timeout_s(timeout), fresh=True)
+        )
+
+    async def server(self, *, timeout: float | None = None) -> ServerInfo:
+        """The server's release, limits and store."""
+        return await self._shell.run(self._core.server(self._core.timeout_s(timeout)))
+
+    async def list_sessions(
+        self, *, model: str | None = None, timeout: float | None = None
+    ) -> list[SessionInfo]:
+        """Open sessions, of one model or of all, in no particular order."""
+        return await self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
+
+    async def predict(
+        self,
+        model: str,
+        inputs: object,
+        *,
+        version: int | None = None,
+        labels: bool = False,
+        timeout: float | None = None,
+    ) -> Value:
+        """Runs whole sequences from the model's initial state; keeps nothing.
+
+        Args:
+            model: name of the model.
+            inputs: one sequence [T, ...]; a batch [B, T, ...]; or a list of [T_i, ...] of any lengths. For a
+                model without time (one-to-one) the same without T. For a model with a vocabulary also a text
+                or a list of texts. For several inputs a dict of these by name.
+            version: model version; None: the default one.
+            labels: give the names of the best classes instead of the outputs.
+            timeout: seconds.
+
+        Returns:
+            Arranged as `inputs`: one output, an array of them, or a list. An output is [T, ...] where the
+            model gives one a step, else [...]; a dict by name where the model has several.
+
+        Raises:
+            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: nothing came of it.
+            PartialFailure: some sequences of a batch failed; the others' outputs are in it.
+
+        Example:
+            >>> await client.predict("vowels", [first, second])  # [T_1, 12], [T_2, 12] -> [9], [9]
+        """
+        timeout_s = self._core.timeout_s(timeout)
+        plan = self._core.predict(model, inputs, version=version, labels=labels, timeout_s=timeout_s)
+        return await self._shell.run(plan)
+
+    async def generate(
+        self,
+        model: str,
+        *,
+        prompt: object = None,
+        condition: object = None,
+        steps: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Value]:
+        """Generates one sequence; gives its values as they come: text, or one output a step.
+
+        Args:
+            model: name of the model.
+            prompt: consumed first: a text, or one sequence as `predict` takes it.
+            condition: what conditions the start: an array, or a dict of them by input name.
+            steps: values emitted at most.
+            temperature: of the softmax; 0: always the likeliest.
+            top_k: draw from the k likeliest only; None: from all.
+            seed: the same seed gives the same values.
+            version: model version; None: the default one.
+            timeout: seconds, for the whole of it.
+
+        Raises:
+            ModelNotFound, InvalidInput, NotImplementedByServer, Overloaded, Timeout, Unavailable.
+
+        Example:
+            >>> async for text in client.generate("names", prompt="MA", steps=12, temperature=0.8, seed=7):
+            ...     print(text, end="")
+        """
+        timeout_s = self._core.timeout_s(timeout)
+        info, request = await self._shell.run(
+            self._core.generate_request(
+                model,
+                prompt=prompt,
+                condition=condition,
+                steps=steps,
+                temperature=temperature,
+                top_k=top_k,
+                seed=seed,
+                version=version,
+                timeout_s=timeout_s,
+            )
+        )
+        async for piece in self._shell.pieces("Generate", request, timeout_s):
+            for value in emitted(info, piece):
+                yield value
+
+    def session(
+        self,
+        model: str,
+        *,
+        id: str | None = None,
+        version: int | None = None,
+        keep: bool = False,
+        timeout: float | None = None,
+    ) -> "Opening[AsyncSession]":
+        """Opens a session: a state on the server that `step` advances.
+
+        Args:
+            model: name of the model.
+            id: a name for the session, 1 to 128 printable bytes. Where a session of that name is open with
+                the model, it is taken over as it stands. None: a random one.
+            version: model version, kept for the session's life; None: the default one.
+            keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
+            timeout: seconds.
+
+        Raises:
+            ModelNotFound, NotStreamable, SessionExists, LimitReached, Unavailable, Timeout.
+
+        Example:
+            >>> async with client.session("gait") as session:
+            ...     async for forecast in session.stream(samples):
+            ...         print(forecast)
+        """
+
+        async def opening() -> "AsyncSession":
+            core = await self._shell.run(self._core.open(model, id, version, self._core.timeout_s(timeout)))
+            return self._session(core, keep=keep or id is not None)
+
+        return Opening(opening())
+
+    def sessions(
+        self,
+        model: str,
+        *,
+        count: int | None = None,
+        ids: Sequence[str] | None = None,
+        version: int | None = None,
+        keep: bool = False,
+        timeout: float | None = None,
+    ) -> "Opening[AsyncSessionGroup]":
+        """Opens many sessions of one model, to be stepped together in one message.
+
+        Args:
+            model: name of the model.
+            count: number of anonymous sessions.
+            ids: instead of `count`: their names.
+            version: model version; None: the default one.
+            keep: leave anonymous sessions open at the end of `with`.
+            timeout: seconds.
+
+        Raises:
+            PartialFailure: some could not be opened.
+            ModelNotFound, NotStreamable, LimitReached, Unavailable, Timeout.
+
+        Example:
+            >>> async with client.sessions("gait", count=1024) as group:
+            ...     forecasts = await group.step(samples)  # [1024, 9] -> [1024, 9]
+        """
+
+        async def opening() -> "AsyncSessionGroup":
+            plan = self._core.open_group(
+                model, count=count, session_ids=ids, version=version, timeout_s=self._core.timeout_s(timeout)
+            )
+            core = await self._shell.run(plan)
+            if keep:
+                self._core.forget(core)
+            return AsyncSessionGroup(self._shell, core, keep=keep or ids is not None)
+
+        return Opening(opening())
+
+    def resume(self, session_id: str, *, timeout: float | None = None) -> "Opening[AsyncSession]":
+        """Takes over a session that is open already; whoever held it gets SessionMoved.
+
+        Raises:
+            SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.
+
+        Example:
+            >>> session = await client.resume("patient-7")
+            >>> session.position
+            7040
+        """
+
+        async def opening() -> "AsyncSession":
+            core = await self._shell.run(self._core.resume(session_id, self._core.timeout_s(timeout)))
+            return self._session(core, keep=True)
+
+        return Opening(opening())
+
+    def restore(
+        self, token: bytes, *, id: str | None = None, keep: bool = False, timeout: float | None = None
+    ) -> "Opening[AsyncSession]":
+        """Opens a session from what `AsyncSession.snapshot` gave.
+
+        Raises:
+            InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, NotImplementedByServer.
+
+        Example:
+            >>> again = await client.restore(await session.snapshot())
+        """
+
+        async def opening() -> "AsyncSession":
+            core = await self._shell.run(self._core.restore(token, id, self._core.timeout_s(timeout)))
+            return self._session(core, keep=keep or id is not None)
+
+        return Opening(opening())
+
+    def _session(self, core: SessionCore, *, keep: bool) -> "AsyncSession":
+        if keep:
+            self._core.forget(core)
+        return AsyncSession(self._shell, core, keep=keep)
+
+
+class AsyncSession:
+    """A state on the server, advanced by `step`. Made by `AsyncClient.session`.
+
+    A step is applied once, however often it had to be sent: over a connection that broke, or to a server that
+    was started anew. Where the state itself is gone it is built again from the inputs kept here, or
+    SessionLost is raised; it is never silently wrong.
+    """
+
+    def __init__(self, shell: AwaitingShell, core: SessionCore, *, keep: bool) -> None:
+        self._shell = shell
+        self._core = core
+        self._keep = keep
+
+    @property
+    def id(self) -> str:
+        """Its name; `AsyncClient.resume` takes it."""
+        return self._core.incarnation.id
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model version it is pinned to."""
+        return self._core.model
+
+    @property
+    def position(self) -> int:
+        """Time steps consumed."""
+        return self._core.incarnation.position
+
+    @property
+    def durable_position(self) -> int:
+        """Time steps that a killed server would still have; 0 without a store."""
+        return self._core.incarnation.durable_position
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _leave(self._shell, self._core, keep=self._keep)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} of {self.model.name}/{self.model.version} at {self.position}>"
+
+    async def step(self, inputs: object, *, timeout: float | None = None) -> Value:
+        """Advances by one time step, or by several.
+
+        Args:
+            inputs: one time step [...] or several [T, ...]; for several inputs a dict of these by name.
+            timeout: seconds. After a Timeout, `position` says, with the next step, whether this one was
+                applied.
+
+        Returns:
+            [...] of one step, [T, ...] of several; of a many-to-one model the output after the last one,
+            [...]. A dict by name where the model has several outputs.
+
+        Raises:
+            InvalidInput: wrong rank, size or type, or NaN; nothing was applied.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: the session is not,
+                or no longer, what this object takes it for.
+            Overloaded, Timeout, Unavailable.
+
+        Example:
+            >>> (await session.step(samples[:64])).shape  # [64, 9] -> [64, 9]
+            (64, 9)
+        """
+        client = self._shell.core
+        timeout_s = client.timeout_s(timeout)
+        lane = client.lane(self.model, timeout_s)
+        return await self._shell.operate(self._core.step(inputs, lane), timeout_s)
+
+    async def stream(
+        self, inputs: Iterable[object] | AsyncIterable[object], *, timeout: float | None = None
+    ) -> AsyncIterator[Value]:
+        """Steps through `inputs` as they come, giving each output at once. Arguments and errors as for
+        `step`.
+
+        Example:
+            >>> async for forecast in session.stream(sensor):
+            ...     print(forecast)
+        """
+        if isinstance(inputs, AsyncIterable):
+            async for value in inputs:
+                yield await self.step(value, timeout=timeout)
+        else:
+            for value in inputs:
+                yield await self.step(value, timeout=timeout)
+
+    def fork(
+        self, *, id: str | None = None, keep: bool = False, timeout: float | None = None
+    ) -> "Opening[AsyncSession]":
+        """Opens a copy of the session as it stands. The two go separate ways.
+
+        Raises:
+            NotImplementedByServer, SessionExists, LimitReached, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> twin = await session.fork()
+        """
+
+        async def opening() -> "AsyncSession":
+            client = self._shell.core
+            core = await self._shell.run(client.fork(self._core, id, client.timeout_s(timeout)))
+            if keep or id is not None:
+                client.forget(core)
+            return AsyncSession(self._shell, core, keep=keep or id is not None)
+
+        return Opening(opening())
+
+    async def snapshot(self, *, timeout: float | None = None) -> bytes:
+        """Takes the state out, signed by the server, for `AsyncClient.restore`. The session goes on.
+
+        Raises:
+            NotImplementedByServer, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> Path("session.bin").write_bytes(await session.snapshot())
+        """
+        return await self._shell.operate(self._core.snapshot(), self._shell.core.timeout_s(timeout))
+
+    async def rewind(self, *, timeout: float | None = None) -> None:
+        """Undoes the last step or generation.
+
+        Raises:
+            NotImplementedByServer, PositionMismatch, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> await session.rewind()
+        """
+        await self._shell.operate(self._core.rewind(), self._shell.core.timeout_s(timeout))
+
+    async def generate(
+        self,
+        *,
+        steps: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Value]:
+        """Lets the session emit up to `steps` values, each fed back as its next input; see
+        `AsyncClient.generate`.
+
+        Raises:
+            NotImplementedByServer, InvalidInput, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> async for text in session.generate(steps=64):
+            ...     print(text, end="")
+        """
+        sampling = sampling_of(temperature=temperature, top_k=top_k, seed=seed)
+        operation = self._core.generate(steps, sampling)
+        for value in await self._shell.operate(operation, self._shell.core.timeout_s(timeout)):
+            yield value
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Ends the session on the server. Closing twice is no failure.
+
+        Raises:
+            SessionMoved: somebody else holds it, and it stays open.
+        """
+        await self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))
+
+
+class AsyncSessionGroup:
+    """Many sessions of one model, stepped together. Made by `AsyncClient.sessions`."""
+
+    def __init__(self, shell: AwaitingShell, core: GroupCore, *, keep: bool) -> None:
+        self._shell = shell
+        self._core = core
+        self._keep = keep
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return self._core.ids
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model version they are pinned to."""
+        return self._core.model
+
+    @property
+    def positions(self) -> NDArray[Any]:
+        """Time steps that each has consumed, [N]."""
+        return self._core.positions.copy()
+
+    @property
+    def durable_positions(self) -> NDArray[Any]:
+        """Time steps of each that a killed server would still have, [N]."""
+        return self._core.durable_positions.copy()
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _leave(self._shell, self._core, keep=self._keep)
+
+    async def step(self, inputs: object, *, index: object = None, timeout: float | None = None) -> Value:
+        """Advances all sessions, or those chosen by `index`, by one time step each or by several.
+
+        Args:
+            inputs: [N, ...], one time step each; [N, T, ...], several; or a list of N [T_i, ...]. For several
+                inputs a dict of these by name.
+            index: which sessions: a slice, a mask, or indices without repetition. N is then their number.
+            timeout: seconds.
+
+        Returns:
+            Arranged as `inputs`: [N, ...], [N, T, ...], or a list; of a many-to-one model [N, ...], or a
+            list.
+
+        Raises:
+            PartialFailure: some sessions failed and were not advanced, the others were.
+            InvalidInput, Overloaded, Timeout, Unavailable: of all of them.
+
+        Example:
+            >>> await group.step(samples[[3, 5]], index=[3, 5])  # [2, 9] -> [2, 9]
+        """
+        client = self._shell.core
+        timeout_s = client.timeout_s(timeout)
+        lane = client.lane(self.model, timeout_s)
+        return await self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Ends the sessions on the server. Closing twice is no failure."""
+        await self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))
+
+
+async def _leave(shell: AwaitingShell, core: SessionCore | GroupCore, *, keep: bool) -> None:
+    """The end of a `with`: what cannot be closed any more is nobody's concern."""
+    if keep or shell.core.hub.closed:
+        return
+    with suppress(SessionMoved, Timeout, Unavailable):
+        await shell.operate(core.close(), _LEAVING_S)

@@ -1,0 +1,200 @@
+"""The shell of `AsyncClient`: plans and operations by awaiting, in one event loop.
+
+Two tasks a connection, one writes, one reads; both end with it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import grpc
+
+from statewise.client._channel import ENDED, Tls, credentials_of, metadata_of, options_of, status_of
+from statewise.client._core import Call, ClientCore, Options, Plan, Run, patience_s
+from statewise.client._effects import Operation
+from statewise.client._errors import StatewiseError, Timeout
+from statewise.client._hub import Stream, closed_error
+from statewise.client._status import Failed, Subject, error_of
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
+
+T = TypeVar("T")
+
+
+class AwaitingShell:
+    """A channel and the tasks around it. Arguments as for `BlockingShell`; made where the loop runs."""
+
+    def __init__(self, target: str, *, token: str | None, tls: Tls | bool | None, options: Options) -> None:
+        credentials = credentials_of(tls)
+        channel_options = options_of(tls)
+        self._loop = asyncio.get_running_loop()
+        self._channel = (
+            grpc.aio.insecure_channel(target, channel_options)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, channel_options)
+        )
+        self._metadata = metadata_of(token)
+        sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        models = model_pb2_grpc.ModelServiceStub(self._channel)
+        admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._session_stream: Callable[..., Any] = sequences.SessionStream
+        self._unary: dict[str, Callable[..., Any]] = {
+            "ListModels": models.ListModels,
+            "GetModel": models.GetModel,
+            "GetServer": admin.GetServer,
+            "ListSessions": admin.ListSessions,
+        }
+        self._streaming: dict[str, Callable[..., Any]] = {
+            "Predict": sequences.Predict,
+            "Generate": sequences.Generate,
+        }
+        self._work: dict[int, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self.core = ClientCore(self, options)
+
+    # For callers.
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Carries a plan out."""
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    outcome = await self._perform(effect)
+                except (Failed, StatewiseError) as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    async def operate(self, operation: Operation[T], timeout_s: float | None) -> T:
+        """Carries an operation out.
+
+        Raises:
+            Timeout: the operation goes on without the caller, and what comes next waits for it.
+        """
+        drive = self.core.hub.submit(operation)
+        future: asyncio.Future[T] = drive.future
+        try:
+            if timeout_s is None:
+                return await future
+            return await asyncio.wait_for(future, patience_s(timeout_s))
+        except StatewiseError:
+            raise
+        except TimeoutError:
+            self.core.hub.abandon(drive)
+            raise Timeout(f"no answer within {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            self.core.hub.abandon(drive)
+            raise
+
+    async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
+        """The responses of a streaming call, as they come."""
+        call = self._streaming[method](request, timeout=timeout_s, metadata=self._metadata)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise error_of(status_of(error), Subject()) from None
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Ends everything: sessions nobody could find again, the connection, the tasks."""
+        if self.core.hub.closed:
+            return
+        with suppress(StatewiseError):  # what stays open expires
+            await self.run(self.core.farewell())
+        self.core.hub.close()
+        for timer in self._timers:
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._channel.close()
+
+    # For the hub.
+
+    def connect(self, stream: Stream) -> None:
+        """See `Port`."""
+        self._work[stream.generation] = asyncio.Event()
+        task = self._loop.create_task(self._serve(stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def wake(self, stream: Stream) -> None:
+        """See `Port`."""
+        work = self._work.get(stream.generation)
+        if work is not None:
+            work.set()
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """See `Port`."""
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            callback()
+
+        timer = self._loop.call_later(delay_s, fire)
+        self._timers.add(timer)
+
+    def future(self) -> Any:
+        """See `Port`."""
+        return self._loop.create_future()
+
+    # What the above share.
+
+    async def _perform(self, effect: Any) -> Any:
+        if isinstance(effect, Run):
+            return await self.operate(effect.operation, effect.timeout_s)
+        if not isinstance(effect, Call):
+            await asyncio.sleep(effect.delay_s)
+            return None
+        if self.core.hub.closed:
+            raise closed_error()
+        try:
+            if effect.method in self._streaming:
+                call = self._streaming[effect.method](
+                    effect.request, timeout=effect.timeout_s, metadata=self._metadata
+                )
+                return [response async for response in call]
+            return await self._unary[effect.method](
+                effect.request, timeout=effect.timeout_s, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise Failed(status_of(error)) from None
+
+    async def _serve(self, stream: Stream) -> None:
+        status = ENDED
+        call = self._session_stream(metadata=self._metadata)
+        writer = self._loop.create_task(self._write(stream, call))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self.core.hub.receive(stream, response)
+        except grpc.aio.AioRpcError as error:
+            status = status_of(error)
+        finally:
+            self._work.pop(stream.generation).set()
+            self.core.hub.broken(stream, status)
+            call.cancel()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _write(self, stream: Stream, call: Any) -> None:
+        work = self._work[stream.generation]
+        try:
+            while not stream.ended:
+                message = stream.take()
+                if message is not None:
+                    await call.write(message)
+                elif stream.retired:
+                    await call.done_writing()
+                    return
+                else:
+                    work.clear()
+                    await work.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the reader is told why

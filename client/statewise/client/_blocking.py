@@ -1,0 +1,215 @@
+"""The shell of `Client`: plans and operations by blocking, any number of threads at once.
+
+One lock around the hub; one reader thread a connection, which also finishes what callers have given up on.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import grpc
+
+from statewise.client._channel import ENDED, Tls, credentials_of, metadata_of, options_of, status_of
+from statewise.client._core import Call, ClientCore, Options, Plan, Run, patience_s
+from statewise.client._effects import Operation
+from statewise.client._errors import StatewiseError, Timeout
+from statewise.client._hub import Stream, closed_error
+from statewise.client._status import Failed, Subject, error_of
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
+
+T = TypeVar("T")
+
+
+class BlockingShell:
+    """A channel and the threads around it.
+
+    Args:
+        target: as gRPC takes it: HOST:PORT, dns:///NAME:PORT.
+        token: bearer token; None: none.
+        tls: see `Tls`; None: plain text.
+        options: how the client behaves.
+    """
+
+    def __init__(self, target: str, *, token: str | None, tls: Tls | bool | None, options: Options) -> None:
+        credentials = credentials_of(tls)
+        channel_options = options_of(tls)
+        self._channel = (
+            grpc.insecure_channel(target, channel_options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, channel_options)
+        )
+        self._metadata = metadata_of(token)
+        sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        models = model_pb2_grpc.ModelServiceStub(self._channel)
+        admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._session_stream = sequences.SessionStream
+        self._unary: dict[str, Callable[..., Any]] = {
+            "ListModels": models.ListModels,
+            "GetModel": models.GetModel,
+            "GetServer": admin.GetServer,
+            "ListSessions": admin.ListSessions,
+        }
+        self._streaming: dict[str, Callable[..., Any]] = {
+            "Predict": sequences.Predict,
+            "Generate": sequences.Generate,
+        }
+        # Re-entrant: the hub calls back into its port.
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._ended = threading.Event()
+        self._readers: list[threading.Thread] = []
+        self._calls: dict[int, Any] = {}
+        self._timers: set[threading.Timer] = set()
+        self.core = ClientCore(self, options)
+
+    # For callers.
+
+    def run(self, plan: Plan[T]) -> T:
+        """Carries a plan out."""
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    outcome = self._perform(effect)
+                except (Failed, StatewiseError) as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def operate(self, operation: Operation[T], timeout_s: float | None) -> T:
+        """Carries an operation out.
+
+        Raises:
+            Timeout: the operation goes on without the caller, and what comes next waits for it.
+        """
+        with self._lock:
+            drive = self.core.hub.submit(operation)
+        future: Future[T] = drive.future
+        try:
+            return future.result(patience_s(timeout_s))
+        except StatewiseError:
+            raise
+        except TimeoutError:
+            self._abandon(drive)
+            raise Timeout(f"no answer within {timeout_s:g} s") from None
+        except BaseException:
+            self._abandon(drive)
+            raise
+
+    def pieces(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
+        """The responses of a streaming call, as they come."""
+        call = self._streaming[method](request, timeout=timeout_s, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise error_of(status_of(error), Subject()) from None
+        finally:
+            call.cancel()
+
+    def close(self) -> None:
+        """Ends everything: sessions nobody could find again, the connection, the threads."""
+        if self.core.hub.closed:
+            return
+        with suppress(StatewiseError):  # what stays open expires
+            self.run(self.core.farewell())
+        with self._lock:
+            self.core.hub.close()
+            calls = list(self._calls.values())
+            timers = list(self._timers)
+        self._ended.set()
+        for timer in timers:
+            timer.cancel()
+        for call in calls:
+            call.cancel()
+        for reader in self._readers:
+            reader.join()
+        self._channel.close()
+
+    # For the hub, which calls with the lock held.
+
+    def connect(self, stream: Stream) -> None:
+        """See `Port`."""
+        self._calls[stream.generation] = call = self._session_stream(
+            self._requests(stream), metadata=self._metadata
+        )
+        self._readers = [reader for reader in self._readers if reader.is_alive()]
+        reader = threading.Thread(
+            target=self._read, args=(stream, call), name="statewise-client", daemon=True
+        )
+        self._readers.append(reader)
+        reader.start()
+
+    def wake(self, stream: Stream) -> None:
+        """See `Port`."""
+        self._work.notify_all()
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """See `Port`."""
+
+        def fire() -> None:
+            with self._lock:
+                self._timers.discard(timer)
+                if not self.core.hub.closed:
+                    callback()
+
+        timer = threading.Timer(delay_s, fire)
+        timer.daemon = True
+        self._timers.add(timer)
+        timer.start()
+
+    def future(self) -> Any:
+        """See `Port`."""
+        return Future()
+
+    # What the above share.
+
+    def _perform(self, effect: Any) -> Any:
+        if isinstance(effect, Run):
+            return self.operate(effect.operation, effect.timeout_s)
+        if not isinstance(effect, Call):
+            self._ended.wait(effect.delay_s)
+            return None
+        if self.core.hub.closed:
+            raise closed_error()
+        try:
+            if effect.method in self._streaming:
+                responses = self._streaming[effect.method](
+                    effect.request, timeout=effect.timeout_s, metadata=self._metadata
+                )
+                return list(responses)
+            return self._unary[effect.method](
+                effect.request, timeout=effect.timeout_s, metadata=self._metadata
+            )
+        except grpc.RpcError as error:
+            raise Failed(status_of(error)) from None
+
+    def _abandon(self, drive: Any) -> None:
+        with self._lock:
+            self.core.hub.abandon(drive)
+
+    def _requests(self, stream: Stream) -> Iterator[sequence_pb2.SessionStreamRequest]:
+        while True:
+            with self._lock:
+                while (message := stream.take()) is None:
+                    if stream.retired or stream.ended:
+                        return
+                    self._work.wait()
+            yield message
+
+    def _read(self, stream: Stream, call: Any) -> None:
+        status = ENDED
+        try:
+            for response in call:
+                with self._lock:
+                    self.core.hub.receive(stream, response)
+        except grpc.RpcError as error:
+            status = status_of(error)
+        finally:
+            with self._lock:
+                self._calls.pop(stream.generation, None)
+                self.core.hub.broken(stream, status)

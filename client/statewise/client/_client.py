@@ -1,0 +1,508 @@
+"""The client for programs that block.
+
+A thin face: everything is decided in the core, everything waits in the shell. One client may be shared by
+threads; a session steps one request at a time, so threads that share one take turns.
+"""
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from statewise.client._blocking import BlockingShell
+from statewise.client._channel import Tls
+from statewise.client._core import REPLAY_BYTES, ClientCore, Options
+from statewise.client._errors import SessionMoved, Timeout, Unavailable
+from statewise.client._generation import emitted, sampling_of
+from statewise.client._groups import GroupCore
+from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
+from statewise.client._outputs import Value
+from statewise.client._sessions import SessionCore
+
+_LEAVING_S = 5.0
+
+
+class Client:
+    """A connection to a statewise server.
+
+    Nothing is sent before it is needed. A connection that breaks is made again, and sessions go on where they
+    were; see `Session`.
+
+    Args:
+        target: HOST:PORT, or what else gRPC takes, such as dns:///NAME:PORT.
+        token: bearer token, sent with every call.
+        tls: True to check the server against the system's authorities, or a `Tls`; None: no encryption.
+        timeout: seconds for calls that name none themselves; None: no limit.
+        reconnect_s: for how long a session tries to reach its server again before it raises Unavailable.
+        replay_bytes: inputs kept for each session, so that its state can be built again where a server lost
+            it;
+            0: none.
+
+    Example:
+        >>> with Client("localhost:50051") as client:
+        ...     with client.session("gait") as session:
+        ...         forecast = session.step(sample)  # [9] -> [9]
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: str | None = None,
+        tls: Tls | bool | None = None,
+        timeout: float | None = None,
+        reconnect_s: float = 30.0,
+        replay_bytes: int = REPLAY_BYTES,
+    ) -> None:
+        options = Options(
+            timeout_s=timeout,
+            patience_s=reconnect_s,
+            replay_bytes=replay_bytes,
+            clock=time.monotonic,
+            random=random.random,
+        )
+        self._shell = BlockingShell(target, token=token, tls=tls, options=options)
+        self._core: ClientCore = self._shell.core
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes anonymous sessions and the connection. Closing twice is no failure."""
+        self._shell.close()
+
+    def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """Every model version that the server knows, sorted by name and version."""
+        return self._shell.run(self._core.models(self._core.timeout_s(timeout)))
+
+    def model(self, name: str, *, version: int | None = None, timeout: float | None = None) -> ModelInfo:
+        """One model version; None: the default one.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        return self._shell.run(self._core.model(name, version, self._core.timeout_s(timeout), fresh=True))
+
+    def server(self, *, timeout: float | None = None) -> ServerInfo:
+        """The server's release, limits and store."""
+        return self._shell.run(self._core.server(self._core.timeout_s(timeout)))
+
+    def list_sessions(self, *, model: str | None = None, timeout: float | None = None) -> list[SessionInfo]:
+        """Open sessions, of one model or of all, in no particular order."""
+        return self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
+
+    def predict(
+        self,
+        model: str,
+        inputs: object,
+        *,
+        version: int | None = None,
+        labels: bool = False,
+        timeout: float | None = None,
+    ) -> Value:
+        """Runs whole sequences from the model's initial state; keeps nothing.
+
+        Args:
+            model: name of the model.
+            inputs: one sequence [T, ...]; a batch [B, T, ...]; or a list of [T_i, ...] of any lengths. For a
+                model without time (one-to-one) the same without T. For a model with a vocabulary also a text
+                or a list of texts. For several inputs a dict of these by name.
+            version: model version; None: the default one.
+            labels: give the names of the best classes instead of the outputs.
+            timeout: seconds.
+
+        Returns:
+            Arranged as `inputs`: one output, an array of them, or a list. An output is [T, ...] where the
+            model gives one a step, else [...]; a dict by name where the model has several.
+
+        Raises:
+            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: nothing came of it.
+            PartialFailure: some sequences of a batch failed; the others' outputs are in it.
+
+        Example:
+            >>> client.predict("vowels", [first, second])  # [T_1, 12], [T_2, 12] -> [9], [9]
+        """
+        timeout_s = self._core.timeout_s(timeout)
+        plan = self._core.predict(model, inputs, version=version, labels=labels, timeout_s=timeout_s)
+        return self._shell.run(plan)
+
+    def generate(
+        self,
+        model: str,
+        *,
+        prompt: object = None,
+        condition: object = None,
+        steps: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Value]:
+        """Generates one sequence; gives its values as they come: text, or one output a step.
+
+        Args:
+            model: name of the model.
+            prompt: consumed first: a text, or one sequence as `predict` takes it.
+            condition: what conditions the start: an array, or a dict of them by input name.
+            steps: values emitted at most.
+            temperature: of the softmax; 0: always the likeliest.
+            top_k: draw from the k likeliest only; None: from all.
+            seed: the same seed gives the same values.
+            version: model version; None: the default one.
+            timeout: seconds, for the whole of it.
+
+        Raises:
+            ModelNotFound, InvalidInput, NotImplementedByServer, Overloaded, Timeout, Unavailable.
+
+        Example:
+            >>> "".join(client.generate("names", prompt="MA", steps=12, temperature=0.8, seed=7))
+        """
+        timeout_s = self._core.timeout_s(timeout)
+        info, request = self._shell.run(
+            self._core.generate_request(
+                model,
+                prompt=prompt,
+                condition=condition,
+                steps=steps,
+                temperature=temperature,
+                top_k=top_k,
+                seed=seed,
+                version=version,
+                timeout_s=timeout_s,
+            )
+        )
+        for piece in self._shell.pieces("Generate", request, timeout_s):
+            yield from emitted(info, piece)
+
+    def session(
+        self,
+        model: str,
+        *,
+        id: str | None = None,
+        version: int | None = None,
+        keep: bool = False,
+        timeout: float | None = None,
+    ) -> "Session":
+        """Opens a session: a state on the server that `step` advances.
+
+        Args:
+            model: name of the model.
+            id: a name for the session, 1 to 128 printable bytes. Where a session of that name is open with
+                the model, it is taken over as it stands. None: a random one.
+            version: model version, kept for the session's life; None: the default one.
+            keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
+            timeout: seconds.
+
+        Raises:
+            ModelNotFound, NotStreamable, SessionExists, LimitReached, Unavailable, Timeout.
+
+        Example:
+            >>> with client.session("gait") as session:
+            ...     for forecast in session.stream(samples):
+            ...         print(forecast)
+        """
+        core = self._shell.run(self._core.open(model, id, version, self._core.timeout_s(timeout)))
+        return self._session(core, keep=keep or id is not None)
+
+    def sessions(
+        self,
+        model: str,
+        *,
+        count: int | None = None,
+        ids: Sequence[str] | None = None,
+        version: int | None = None,
+        keep: bool = False,
+        timeout: float | None = None,
+    ) -> "SessionGroup":
+        """Opens many sessions of one model, to be stepped together in one message.
+
+        Args:
+            model: name of the model.
+            count: number of anonymous sessions.
+            ids: instead of `count`: their names.
+            version: model version; None: the default one.
+            keep: leave anonymous sessions open at the end of `with`.
+            timeout: seconds.
+
+        Raises:
+            PartialFailure: some could not be opened.
+            ModelNotFound, NotStreamable, LimitReached, Unavailable, Timeout.
+
+        Example:
+            >>> with client.sessions("gait", count=1024) as group:
+            ...     forecasts = group.step(samples)  # [1024, 9] -> [1024, 9]
+        """
+        plan = self._core.open_group(
+            model, count=count, session_ids=ids, version=version, timeout_s=self._core.timeout_s(timeout)
+        )
+        core = self._shell.run(plan)
+        if keep:
+            self._core.forget(core)
+        return SessionGroup(self._shell, core, keep=keep or ids is not None)
+
+    def resume(self, session_id: str, *, timeout: float | None = None) -> "Session":
+        """Takes over a session that is open already; whoever held it gets SessionMoved.
+
+        Raises:
+            SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.
+
+        Example:
+            >>> session = client.resume("patient-7")
+            >>> session.position
+            7040
+        """
+        core = self._shell.run(self._core.resume(session_id, self._core.timeout_s(timeout)))
+        return self._session(core, keep=True)
+
+    def restore(
+        self, token: bytes, *, id: str | None = None, keep: bool = False, timeout: float | None = None
+    ) -> "Session":
+        """Opens a session from what `Session.snapshot` gave.
+
+        Raises:
+            InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, NotImplementedByServer.
+
+        Example:
+            >>> again = client.restore(session.snapshot())
+        """
+        core = self._shell.run(self._core.restore(token, id, self._core.timeout_s(timeout)))
+        return self._session(core, keep=keep or id is not None)
+
+    def _session(self, core: SessionCore, *, keep: bool) -> "Session":
+        if keep:
+            self._core.forget(core)
+        return Session(self._shell, core, keep=keep)
+
+
+class Session:
+    """A state on the server, advanced by `step`. Made by `Client.session`.
+
+    A step is applied once, however often it had to be sent: over a connection that broke, or to a server that
+    was started anew. Where the state itself is gone it is built again from the inputs kept here, or
+    SessionLost is raised; it is never silently wrong.
+    """
+
+    def __init__(self, shell: BlockingShell, core: SessionCore, *, keep: bool) -> None:
+        self._shell = shell
+        self._core = core
+        self._keep = keep
+
+    @property
+    def id(self) -> str:
+        """Its name; `Client.resume` takes it."""
+        return self._core.incarnation.id
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model version it is pinned to."""
+        return self._core.model
+
+    @property
+    def position(self) -> int:
+        """Time steps consumed."""
+        return self._core.incarnation.position
+
+    @property
+    def durable_position(self) -> int:
+        """Time steps that a killed server would still have; 0 without a store."""
+        return self._core.incarnation.durable_position
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self._shell, self._core, keep=self._keep)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} of {self.model.name}/{self.model.version} at {self.position}>"
+
+    def step(self, inputs: object, *, timeout: float | None = None) -> Value:
+        """Advances by one time step, or by several.
+
+        Args:
+            inputs: one time step [...] or several [T, ...]; for several inputs a dict of these by name.
+            timeout: seconds. After a Timeout, `position` says, with the next step, whether this one was
+                applied.
+
+        Returns:
+            [...] of one step, [T, ...] of several; of a many-to-one model the output after the last one,
+            [...]. A dict by name where the model has several outputs.
+
+        Raises:
+            InvalidInput: wrong rank, size or type, or NaN; nothing was applied.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: the session is not,
+                or no longer, what this object takes it for.
+            Overloaded, Timeout, Unavailable.
+
+        Example:
+            >>> session.step(samples[0]).shape, session.step(samples[1:65]).shape
+            ((9,), (64, 9))
+        """
+        client = self._shell.core
+        timeout_s = client.timeout_s(timeout)
+        lane = client.lane(self.model, timeout_s)
+        return self._shell.operate(self._core.step(inputs, lane), timeout_s)
+
+    def stream(self, inputs: Iterable[object], *, timeout: float | None = None) -> Iterator[Value]:
+        """Steps through `inputs` as they come, giving each output at once. Arguments and errors as for
+        `step`.
+
+        Example:
+            >>> for forecast in session.stream(sensor):
+            ...     print(forecast)
+        """
+        for value in inputs:
+            yield self.step(value, timeout=timeout)
+
+    def fork(self, *, id: str | None = None, keep: bool = False, timeout: float | None = None) -> "Session":
+        """Opens a copy of the session as it stands. The two go separate ways.
+
+        Raises:
+            NotImplementedByServer, SessionExists, LimitReached, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> twin = session.fork()
+        """
+        client = self._shell.core
+        core = self._shell.run(client.fork(self._core, id, client.timeout_s(timeout)))
+        if keep or id is not None:
+            client.forget(core)
+        return Session(self._shell, core, keep=keep or id is not None)
+
+    def snapshot(self, *, timeout: float | None = None) -> bytes:
+        """Takes the state out, signed by the server, for `Client.restore`. The session goes on.
+
+        Raises:
+            NotImplementedByServer, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> Path("session.bin").write_bytes(session.snapshot())
+        """
+        return self._shell.operate(self._core.snapshot(), self._shell.core.timeout_s(timeout))
+
+    def rewind(self, *, timeout: float | None = None) -> None:
+        """Undoes the last step or generation.
+
+        Raises:
+            NotImplementedByServer, PositionMismatch, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> session.rewind()
+        """
+        self._shell.operate(self._core.rewind(), self._shell.core.timeout_s(timeout))
+
+    def generate(
+        self,
+        *,
+        steps: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[Value]:
+        """Lets the session emit up to `steps` values, each fed back as its next input; see `Client.generate`.
+
+        Raises:
+            NotImplementedByServer, InvalidInput, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> continuation = "".join(session.generate(steps=64))
+        """
+        sampling = sampling_of(temperature=temperature, top_k=top_k, seed=seed)
+        operation = self._core.generate(steps, sampling)
+        return iter(self._shell.operate(operation, self._shell.core.timeout_s(timeout)))
+
+    def close(self, *, timeout: float | None = None) -> None:
+        """Ends the session on the server. Closing twice is no failure.
+
+        Raises:
+            SessionMoved: somebody else holds it, and it stays open.
+        """
+        self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))
+
+
+class SessionGroup:
+    """Many sessions of one model, stepped together. Made by `Client.sessions`."""
+
+    def __init__(self, shell: BlockingShell, core: GroupCore, *, keep: bool) -> None:
+        self._shell = shell
+        self._core = core
+        self._keep = keep
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return self._core.ids
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model version they are pinned to."""
+        return self._core.model
+
+    @property
+    def positions(self) -> NDArray[Any]:
+        """Time steps that each has consumed, [N]."""
+        return self._core.positions.copy()
+
+    @property
+    def durable_positions(self) -> NDArray[Any]:
+        """Time steps of each that a killed server would still have, [N]."""
+        return self._core.durable_positions.copy()
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(self._shell, self._core, keep=self._keep)
+
+    def step(self, inputs: object, *, index: object = None, timeout: float | None = None) -> Value:
+        """Advances all sessions, or those chosen by `index`, by one time step each or by several.
+
+        Args:
+            inputs: [N, ...], one time step each; [N, T, ...], several; or a list of N [T_i, ...]. For several
+                inputs a dict of these by name.
+            index: which sessions: a slice, a mask, or indices without repetition. N is then their number.
+            timeout: seconds.
+
+        Returns:
+            Arranged as `inputs`: [N, ...], [N, T, ...], or a list; of a many-to-one model [N, ...], or a
+            list.
+
+        Raises:
+            PartialFailure: some sessions failed and were not advanced, the others were.
+            InvalidInput, Overloaded, Timeout, Unavailable: of all of them.
+
+        Example:
+            >>> group.step(samples[[3, 5]], index=[3, 5])  # [2, 9] -> [2, 9]
+        """
+        client = self._shell.core
+        timeout_s = client.timeout_s(timeout)
+        lane = client.lane(self.model, timeout_s)
+        return self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
+
+    def close(self, *, timeout: float | None = None) -> None:
+        """Ends the sessions on the server. Closing twice is no failure."""
+        self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))
+
+
+def _leave(shell: BlockingShell, core: SessionCore | GroupCore, *, keep: bool) -> None:
+    """The end of a `with`: what cannot be closed any more is nobody's concern."""
+    if keep or shell.core.hub.closed:
+        return
+    with suppress(SessionMoved, Timeout, Unavailable):
+        shell.operate(core.close(), _LEAVING_S)

@@ -1,0 +1,406 @@
+"""What a client does, without saying how it waits: one core under both clients.
+
+A plan is a generator, like an operation, for what needs calls beside the session stream: it yields a `Call`,
+a `Run` or a `Wait`, is sent the outcome, and returns the result. Shells run plans by blocking or by awaiting.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import numpy as np
+
+from statewise.client._effects import Operation, Together
+from statewise.client._errors import InternalError, InvalidInput, ModelChanged, PartialFailure, StatewiseError
+from statewise.client._generation import generate_request, sampling_of
+from statewise.client._group_journal import GroupJournal
+from statewise.client._groups import GroupCore
+from statewise.client._hub import Backoff, Hub, Port
+from statewise.client._info import ModelInfo, ServerInfo, SessionInfo, read_model, read_server, read_session
+from statewise.client._inputs import InputReader
+from statewise.client._journal import Journal, Ledger
+from statewise.client._lanes import Lane, Room
+from statewise.client._outputs import Value
+from statewise.client._persist import exchange
+from statewise.client._predict import Answers, Query
+from statewise.client._sessions import SessionCore
+from statewise.client._status import Failed, Subject, error_of, status_of_row
+from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
+from statewise.wire import pack_uint64
+
+T = TypeVar("T")
+
+# A call that finds no server is tried this often: a restart is bridged, a wrong address is soon told.
+_CALL_TRIES = 4
+_LEDGER_BYTES = 256 * 1024 * 1024
+REPLAY_BYTES = 4 * 1024 * 1024
+"""Inputs kept for each session where nothing else is said."""
+_PAGE_SESSIONS = 1000
+_FAREWELL_S = 2.0
+_NO_SUBJECT = Subject()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call with one request. The outcome is its response, or the list of its responses where it streams."""
+
+    method: str
+    request: Any
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An operation on the session stream."""
+
+    operation: Operation[Any]
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause."""
+
+    delay_s: float
+
+
+Plan = Generator[Call | Run | Wait, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a client behaves.
+
+    Attributes:
+        timeout_s: for calls that name none; None: no limit.
+        patience_s: for how long a session tries to reach its server again before it raises Unavailable.
+        replay_bytes: inputs kept for each session, to build its state again where a server lost it.
+        clock: monotonic seconds.
+        random: uniform in [0, 1); spreads the times of reconnection.
+        new_id: names for anonymous sessions.
+    """
+
+    timeout_s: float | None
+    patience_s: float
+    replay_bytes: int
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    new_id: Callable[[], str] = lambda: secrets.token_hex(16)
+
+
+class ClientCore:
+    """The state of a client and its plans.
+
+    Args:
+        port: the shell.
+        options: how it behaves.
+    """
+
+    def __init__(self, port: Port, options: Options) -> None:
+        self._options = options
+        self._backoff = Backoff(options.random)
+        self.hub = Hub(port, clock=options.clock, backoff=self._backoff, patience_s=options.patience_s)
+        self._server: ServerInfo | None = None
+        self._models: dict[tuple[str, int], ModelInfo] = {}
+        self._lanes: dict[tuple[str, int, str, float | None], Lane] = {}
+        self._ledger = Ledger(_LEDGER_BYTES)
+        self._anonymous: WeakSet[SessionCore | GroupCore] = WeakSet()
+
+    def timeout_s(self, given: float | None) -> float | None:
+        """The timeout in force.
+
+        Raises:
+            InvalidInput: it is no positive number.
+        """
+        timeout_s = self._options.timeout_s if given is None else given
+        if timeout_s is not None and not (timeout_s > 0 and math.isfinite(timeout_s)):
+            raise InvalidInput(f"expected a timeout of more than 0 s; got {timeout_s!r}")
+        return timeout_s
+
+    # What is there.
+
+    def models(self, timeout_s: float | None) -> Plan[list[ModelInfo]]:
+        """Every version that the server knows."""
+        response = yield from self._call("ListModels", model_pb2.ListModelsRequest(), timeout_s)
+        return [read_model(model) for model in response.models]
+
+    def model(
+        self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
+    ) -> Plan[ModelInfo]:
+        """One version; None: the default one, as it was when last looked up unless `fresh`."""
+        key = (name, version or 0)
+        if fresh or key not in self._models:
+            request = model_pb2.GetModelRequest(name=name, version=version or 0)
+            response = yield from self._call("GetModel", request, timeout_s, Subject("", name, version))
+            info = read_model(response.model)
+            self._models[key] = self._models[name, info.version] = info
+        return self._models[key]
+
+    def server(self, timeout_s: float | None) -> Plan[ServerInfo]:
+        """The server as it is now."""
+        response = yield from self._call("GetServer", admin_pb2.GetServerRequest(), timeout_s)
+        self._server = read_server(response)
+        return self._server
+
+    def list_sessions(self, model: str | None, timeout_s: float | None) -> Plan[list[SessionInfo]]:
+        """All open sessions that the caller may see, page by page."""
+        found: list[SessionInfo] = []
+        token = ""
+        while True:
+            request = admin_pb2.ListSessionsRequest(
+                page_size=_PAGE_SESSIONS, page_token=token, model=model or ""
+            )
+            response = yield from self._call("ListSessions", request, timeout_s)
+            found.extend(read_session(session) for session in response.sessions)
+            token = response.next_page_token
+            if not token:
+                return found
+
+    # Whole sequences.
+
+    def predict(
+        self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
+    ) -> Plan[Value]:
+        """Sequences from the initial state."""
+        model = yield from self.model(name, version, timeout_s)
+        try:
+            query = Query.of(model, value)
+        except InvalidInput:
+            # The default version may be another one by now.
+            renewed = yield from self.model(name, version, timeout_s, fresh=True)
+            if renewed.digest == model.digest:
+                raise
+            query = Query.of(renewed, value)
+            model = renewed
+        room = yield from self._room(timeout_s)
+        answers: Answers | None = None
+        subject = Subject("", name, version)
+        for first_row, request in query.requests(
+            room, version=version or 0, timeout_s=timeout_s, labels=labels
+        ):
+            for response in (yield from self._call("Predict", request, timeout_s, subject)):
+                if answers is None:
+                    if response.version and response.version != model.version:
+                        model = yield from self.model(name, response.version, timeout_s)
+                    answers = Answers(query, model)
+                try:
+                    answers.add(first_row, response)
+                except (ValueError, IndexError) as error:
+                    raise InternalError(f"a reply that makes no sense: {error}") from error
+        if answers is None:
+            raise InternalError("the server answered nothing")
+        return answers.value(labels=labels)
+
+    def generate_request(
+        self,
+        name: str,
+        *,
+        prompt: object,
+        condition: object,
+        steps: int,
+        temperature: float,
+        top_k: int | None,
+        seed: int,
+        version: int | None,
+        timeout_s: float | None,
+    ) -> Plan[tuple[ModelInfo, sequence_pb2.GenerateRequest]]:
+        """What to ask for one generated sequence, and of which version."""
+        model = yield from self.model(name, version, timeout_s)
+        sampling = sampling_of(temperature=temperature, top_k=top_k, seed=seed)
+        return model, generate_request(
+            model, prompt=prompt, condition=condition, steps=steps, sampling=sampling
+        )
+
+    # Sessions.
+
+    def open(
+        self, name: str, session_id: str | None, version: int | None, timeout_s: float | None
+    ) -> Plan[SessionCore]:
+        """A session, at its start or, with an id that is open already, where it stands."""
+        request = sequence_pb2.OpenSessionsRequest(
+            model=name, version=version or 0, session_ids=[session_id or self._options.new_id()]
+        )
+        subject = Subject(session_id or "", name, version)
+        reply = yield from self._run("open", request, subject, timeout_s)
+        core = yield from self._session(reply, subject, timeout_s)
+        if session_id is None:
+            self._anonymous.add(core)
+        return core
+
+    def resume(self, session_id: str, timeout_s: float | None) -> Plan[SessionCore]:
+        """A session that was opened before, wherever that was."""
+        request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
+        subject = Subject(session_id)
+        reply = yield from self._run("resume", request, subject, timeout_s)
+        return (yield from self._session(reply, subject, timeout_s))
+
+    def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
+        """A session from a snapshot."""
+        request = sequence_pb2.RestoreSessionsRequest(
+            tokens=[token], session_ids=[session_id or self._options.new_id()]
+        )
+        subject = Subject(session_id or "")
+        reply = yield from self._run("restore", request, subject, timeout_s)
+        core = yield from self._session(reply, subject, timeout_s)
+        if session_id is None:
+            self._anonymous.add(core)
+        return core
+
+    def fork(
+        self, session: SessionCore, session_id: str | None, timeout_s: float | None
+    ) -> Plan[SessionCore]:
+        """A copy of a session."""
+        copied = yield Run(session.fork(session_id or self._options.new_id()), timeout_s)
+        core = yield from self._adopted(copied, timeout_s)
+        if session_id is None:
+            self._anonymous.add(core)
+        return core
+
+    def open_group(
+        self,
+        name: str,
+        *,
+        count: int | None,
+        session_ids: Sequence[str] | None,
+        version: int | None,
+        timeout_s: float | None,
+    ) -> Plan[GroupCore]:
+        """Many sessions of one model."""
+        if (count is None) == (session_ids is None):
+            raise InvalidInput("expected either count= or ids=")
+        ids = (
+            list(session_ids)
+            if session_ids is not None
+            else [self._options.new_id() for _ in range(count or 0)]
+        )
+        if not ids:
+            raise InvalidInput("expected at least one session; got count=0")
+        room = yield from self._room(timeout_s)
+        most = min(room.rows, max(1, room.bytes // 256))
+        opened: list[sequence_pb2.Session] = []
+        errors: dict[int, StatewiseError] = {}
+        subject = Subject("", name, version)
+        # All of one version, also where the default changes meanwhile.
+        pinned = version or 0
+        for begin in range(0, len(ids), most):
+            request = sequence_pb2.OpenSessionsRequest(
+                model=name, version=pinned, session_ids=ids[begin : begin + most]
+            )
+            reply = yield from self._run("open", request, subject, timeout_s)
+            opened.extend(reply.sessions)
+            for error in reply.errors:
+                row = begin + error.row
+                errors[row] = error_of(status_of_row(error), Subject(ids[row], name, version))
+            pinned = reply.sessions[0].version if reply.sessions else pinned
+        if errors:
+            if session_ids is None and opened:
+                yield from self._run("close", _close_request(opened), subject, timeout_s)
+            if len(errors) == len(ids):
+                raise errors[0]
+            raise PartialFailure([None if row in errors else ids[row] for row in range(len(ids))], errors)
+        model = yield from self._model_of(opened[0], timeout_s)
+        lane = yield from self._lane(model, None, timeout_s)
+        journal = GroupJournal(
+            model,
+            np.array([session.position for session in opened], np.uint64),
+            limit_bytes=self._options.replay_bytes * len(opened),
+            ledger=self._ledger,
+            keep_tail=self._has_store(),
+        )
+        group = GroupCore(self.hub, lane, InputReader(model), journal, opened)
+        if session_ids is None:
+            self._anonymous.add(group)
+        return group
+
+    def lane(self, model: ModelInfo, timeout_s: float | None) -> Lane:
+        """Where steps of a version with a timeout gather. The server is known by the time anything steps."""
+        key = (model.name, model.version, model.digest, timeout_s)
+        lane = self._lanes.get(key)
+        if lane is None:
+            assert self._server is not None
+            lane = self._lanes[key] = Lane(self.hub, model, Room.of(self._server.limits), timeout_s)
+        return lane
+
+    def farewell(self) -> Plan[None]:
+        """Ends the anonymous sessions that are still open: nobody could find them again."""
+        if self.hub.connected:
+            cores = [core for core in self._anonymous if not core.closed]
+            yield Run(_close_all(cores), _FAREWELL_S)
+
+    def forget(self, session: SessionCore | GroupCore) -> None:
+        """Leaves an anonymous session open when the client is closed."""
+        self._anonymous.discard(session)
+
+    # What the above share.
+
+    def _session(self, reply: Any, subject: Subject, timeout_s: float | None) -> Plan[SessionCore]:
+        if reply.errors:
+            raise error_of(status_of_row(reply.errors[0]), subject)
+        return (yield from self._adopted(reply.sessions[0], timeout_s))
+
+    def _adopted(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[SessionCore]:
+        model = yield from self._model_of(opened, timeout_s)
+        lane = yield from self._lane(model, None, timeout_s)
+        journal = Journal(
+            opened.position,
+            limit_bytes=self._options.replay_bytes,
+            ledger=self._ledger,
+            keep_tail=self._has_store(),
+        )
+        return SessionCore(self.hub, lane, InputReader(model), journal, opened)
+
+    def _model_of(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[ModelInfo]:
+        model = yield from self.model(opened.model, opened.version, timeout_s)
+        if model.digest != opened.digest:
+            model = yield from self.model(opened.model, opened.version, timeout_s, fresh=True)
+            if model.digest != opened.digest:
+                raise ModelChanged(
+                    "the server no longer has the files it began with", session_id=opened.session_id
+                )
+        return model
+
+    def _lane(self, model: ModelInfo, lane_timeout_s: float | None, timeout_s: float | None) -> Plan[Lane]:
+        yield from self._room(timeout_s)
+        return self.lane(model, lane_timeout_s)
+
+    def _room(self, timeout_s: float | None) -> Plan[Room]:
+        server = self._server or (yield from self.server(timeout_s))
+        return Room.of(server.limits)
+
+    def _has_store(self) -> bool:
+        return self._server is not None and self._server.store != "none"
+
+    def _run(self, name: str, request: Any, subject: Subject, timeout_s: float | None) -> Plan[Any]:
+        return (yield Run(exchange(self.hub, name, request, subject), timeout_s))
+
+    def _call(
+        self, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT
+    ) -> Plan[Any]:
+        """A call that may be repeated."""
+        deadline_s = None if timeout_s is None else self._options.clock() + timeout_s
+        for attempt in range(_CALL_TRIES):
+            left_s = None if deadline_s is None else max(deadline_s - self._options.clock(), 0.001)
+            try:
+                return (yield Call(method, request, left_s))
+            except Failed as failed:
+                if failed.status.code != "UNAVAILABLE" or attempt == _CALL_TRIES - 1:
+                    raise error_of(failed.status, subject) from None
+            yield Wait(self._backoff.delay_s(attempt))
+        raise AssertionError("unreachable")
+
+
+def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:
+    if cores:
+        yield Together([core.close() for core in cores])
+
+
+def _close_request(opened: Sequence[sequence_pb2.Session]) -> sequence_pb2.CloseSessionsRequest:
+    return sequence_pb2.CloseSessionsRequest(handles=pack_uint64(session.handle for session in opened))
+
+
+def patience_s(timeout_s: float | None) -> float | None:
+    """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
+    return None if timeout_s is None else timeout_s * 1.05 + 0.05

@@ -1,0 +1,211 @@
+"""What can go wrong, as exceptions with typed fields. No type of the transport is among them.
+
+    StatewiseError
+    ├── ModelNotFound           no such model or version
+    ├── SessionNotFound         no such session, or it is closed or somebody else's
+    ├── SessionExpired          idle for longer than the server allows
+    ├── SessionExists           the id is in use by a session of another model
+    ├── SessionLost             the state is gone and cannot be rebuilt
+    ├── SessionMoved            somebody resumed the session: this object's handle is void
+    ├── PositionMismatch        the session is at another position than the request assumed
+    ├── NotStreamable           the model keeps no state: predict only
+    ├── ModelChanged            the state belongs to another version of the model's files
+    ├── InvalidInput            wrong rank, size, type, length 0, NaN, unknown token, wrong call
+    ├── InvalidSnapshot         a damaged, forged or foreign snapshot
+    ├── Overloaded              the server's queue is full; `retry_after_s` says when to come back
+    ├── LimitReached            a limit of sessions, bytes, rows or steps
+    ├── Unauthenticated         no credentials, or bad ones
+    ├── PermissionDenied        the credentials do not allow this
+    ├── Unavailable             the server cannot be reached, is going away, or the client is closed
+    ├── Timeout                 the time given has passed (also a TimeoutError)
+    ├── PartialFailure          some rows of a batch failed; the others' outputs are in it
+    ├── NotImplementedByServer  this server does not offer the operation
+    └── InternalError           a fault of the server or of this library
+
+Every message says what was found and, where the caller can do something, what.
+"""
+
+# ruff: noqa: N818 - these names are the public surface, and read better without a suffix
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class StatewiseError(Exception):
+    """Root of everything this package raises on purpose.
+
+    Attributes:
+        detail: what was found, without the advice that `str()` adds.
+    """
+
+    advice: ClassVar[str] = ""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"{detail}; {self.advice}" if self.advice else detail)
+
+
+class _ModelError(StatewiseError):
+    """Something about one model version.
+
+    Attributes:
+        model: its name, empty where the failure names none.
+        version: the version asked for; None: the default one.
+    """
+
+    def __init__(self, detail: str, *, model: str = "", version: int | None = None) -> None:
+        self.model = model
+        self.version = version
+        super().__init__(detail)
+
+
+class _SessionError(StatewiseError):
+    """Something about one session.
+
+    Attributes:
+        session_id: its id, empty where the failure names none.
+    """
+
+    def __init__(self, detail: str, *, session_id: str = "") -> None:
+        self.session_id = session_id
+        super().__init__(f"session {session_id!r}: {detail}" if session_id else detail)
+
+
+class ModelNotFound(_ModelError):
+    """No such model or version."""
+
+    advice = "models() lists what is served"
+
+
+class NotStreamable(_ModelError):
+    """The model keeps no state from one time step to the next, so it has no sessions."""
+
+    advice = "predict() runs it on whole sequences"
+
+
+class SessionNotFound(_SessionError):
+    """No such session: never opened, closed, forgotten, or somebody else's."""
+
+    advice = "list_sessions() shows those that are open, session() opens one"
+
+
+class SessionExpired(_SessionError):
+    """The session was idle for longer than the server's idle_timeout_s."""
+
+    advice = "open a new one and feed it again, or step more often than server().limits.idle_timeout_s"
+
+
+class SessionExists(_SessionError):
+    """The id is in use by a session of another model."""
+
+    advice = "choose another id, or close that session"
+
+
+class SessionLost(_SessionError):
+    """The state is gone from the server, and the client no longer holds every input to rebuild it."""
+
+    advice = "open a new session and feed it from the start; a server with a store loses nothing"
+
+
+class SessionMoved(_SessionError):
+    """Somebody resumed the session, here or elsewhere; the handle this object holds is void."""
+
+    advice = "resume() takes the session over again"
+
+
+class ModelChanged(_SessionError):
+    """The state belongs to other files of the model than those now served."""
+
+    advice = "open a new session, or serve the old version beside the new one"
+
+
+class PositionMismatch(_SessionError):
+    """The session is at another position than the request assumed; nothing was applied.
+
+    Attributes:
+        position: time steps that the session has consumed.
+    """
+
+    advice = "resume() takes the session over where it stands"
+
+    def __init__(self, detail: str, *, session_id: str = "", position: int = 0) -> None:
+        self.position = position
+        super().__init__(detail, session_id=session_id)
+
+
+class InvalidInput(StatewiseError):
+    """An input that the model cannot take; the message names what was expected and what came."""
+
+
+class InvalidSnapshot(StatewiseError):
+    """A snapshot that is damaged, forged, or was taken by somebody else."""
+
+    advice = "only unaltered bytes from snapshot(), of the same owner and key, can be restored"
+
+
+class Overloaded(StatewiseError):
+    """The server has as much work waiting as it accepts; nothing was applied.
+
+    Attributes:
+        retry_after_s: the server's advice when to try again, in seconds.
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{detail}; try again in {retry_after_s:g} s")
+
+
+class LimitReached(StatewiseError):
+    """A limit of sessions, bytes, rows or steps."""
+
+    advice = "server().limits shows the limits in force"
+
+
+class Unauthenticated(StatewiseError):
+    """No credentials, or bad ones."""
+
+    advice = "pass token= or a client certificate in tls="
+
+
+class PermissionDenied(StatewiseError):
+    """The credentials do not allow this."""
+
+    advice = "ask the server's operator for the scope"
+
+
+class Unavailable(StatewiseError):
+    """The server cannot be reached or is going away, or this client is closed."""
+
+
+class Timeout(StatewiseError, TimeoutError):
+    """The time given has passed."""
+
+    advice = "pass a larger timeout=; a session's position says whether a step was applied after all"
+
+
+class PartialFailure(StatewiseError):
+    """Some rows of a batch failed, the others did not.
+
+    Attributes:
+        outputs: one entry a row, in the order of the request: its output, or None where it failed.
+        errors: the exception of each row that failed, by its index in the request.
+    """
+
+    def __init__(self, outputs: Sequence[Any], errors: Mapping[int, StatewiseError]) -> None:
+        self.outputs = list(outputs)
+        self.errors = dict(errors)
+        row, first = min(self.errors.items())
+        super().__init__(
+            f"{len(self.errors)} of {len(self.outputs)} rows failed, first row {row}: {first}; "
+            f"the other rows are in .outputs, each failure in .errors"
+        )
+
+
+class NotImplementedByServer(StatewiseError):
+    """The contract has this operation, this server does not offer it."""
+
+    advice = "server().version is the release that runs"
+
+
+class InternalError(StatewiseError):
+    """A fault of the server or of this library; the server's log has the detail."""

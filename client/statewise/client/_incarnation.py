@@ -1,0 +1,241 @@
+"""A session's life on servers: its handle, its position, and getting it back when it is lost.
+
+Not what callers do with it: see `_sessions`. Invariant: `position` counts what was applied and delivered
+here; after a recovery the server holds exactly that, or the inputs up to it are sent again, or SessionLost is
+raised.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from statewise.client._effects import Operation
+from statewise.client._errors import SessionLost
+from statewise.client._hub import Hub
+from statewise.client._info import ModelInfo
+from statewise.client._journal import Entry, Keeps, Payload
+from statewise.client._lanes import Lane, Reply, StepRow
+from statewise.client._persist import Patience, exchange
+from statewise.client._status import Failed, Status, Subject, error_of, status_of_row
+from statewise.v1 import sequence_pb2, tensor_pb2
+from statewise.wire import Reason, pack_uint64
+
+_NOT_HERE = (Reason.SESSION_NOT_FOUND, Reason.SESSION_EXPIRED)
+
+
+class Incarnation:
+    """A session as this client knows it.
+
+    Args:
+        hub: the connection.
+        lane: where its steps gather; names the model version it is pinned to.
+        journal: keeps what it consumes.
+        opened: as the server gave it.
+    """
+
+    __slots__ = (
+        "doubt",
+        "durable_position",
+        "generation",
+        "handle",
+        "hub",
+        "id",
+        "journal",
+        "lane",
+        "position",
+        "previous",
+    )
+
+    def __init__(self, hub: Hub, lane: Lane, journal: Keeps, opened: sequence_pb2.Session) -> None:
+        self.hub = hub
+        self.lane = lane
+        self.journal = journal
+        self.id = opened.session_id
+        self.position: int = opened.position
+        self.previous: int | None = None
+        """Position before the last request: where a rewind goes."""
+        self.doubt: tuple[int, Payload] | None = None
+        """Steps and inputs of a request whose outcome is open."""
+        self.durable_position: int
+        self.handle: int
+        self.generation: int
+        """The connection over which a server last knew the handle; over a later one it may be unknown."""
+        self._adopt(opened)
+
+    @property
+    def model(self) -> ModelInfo:
+        """The version it is pinned to."""
+        return self.lane.model
+
+    @property
+    def subject(self) -> Subject:
+        """For errors."""
+        return Subject(self.id, self.model.name, self.model.version)
+
+    def applied(self, steps: int, payload: Payload, durable_position: int) -> None:
+        """Notes that a request went through."""
+        self.previous = self.position
+        self.position += steps
+        self.generation = self.hub.generation
+        self.journal.append(steps, payload)
+        if durable_position > self.durable_position:
+            self.durable_position = durable_position
+            self.journal.forget(durable_position)
+
+    def exchange(self, name: str, request: Any) -> Operation[Any]:
+        """A request about this session that may be repeated, and its reply."""
+        return exchange(self.hub, name, request, self.subject)
+
+    def raise_row(self, errors: Sequence[tensor_pb2.RowError]) -> None:
+        """Raises the failure of the only row, where it failed."""
+        if errors:
+            raise error_of(status_of_row(errors[0]), self.subject)
+
+    def mendable(self, status: Status) -> bool:
+        """Whether `insist` may yet bring a failed step through."""
+        stale = self.generation != self.hub.generation
+        return status.lost or (stale and status.reason in _NOT_HERE)
+
+    def recover(self, ahead: int = 0) -> Operation[int]:
+        """Gets a handle in force again: the server's state where there is one, else rebuilt from what was
+        sent.
+
+        Args:
+            ahead: the server may be this many steps further: a request whose reply was lost.
+
+        Returns:
+            The position held, `self.position` or `self.position + ahead`.
+
+        Raises:
+            SessionLost: no server has the state, and the inputs are no longer all held.
+            StatewiseError: as of resume and open.
+            Failed: of a replayed step.
+        """
+        request = sequence_pb2.ResumeSessionsRequest(session_ids=[self.id])
+        reply = yield from self.exchange("resume", request)
+        if reply.errors and reply.errors[0].reason in _NOT_HERE:
+            if self.journal.after(0) is None:
+                raise self._lost(reply.errors[0].message)
+            return (yield from self._reopen())
+        self.raise_row(reply.errors)
+        return (yield from self._catch_up(reply.sessions[0], ahead))
+
+    def _reopen(self) -> Operation[int]:
+        request = sequence_pb2.OpenSessionsRequest(
+            model=self.model.name, version=self.model.version, session_ids=[self.id]
+        )
+        reply = yield from self.exchange("open", request)
+        self.raise_row(reply.errors)
+        opened = reply.sessions[0]
+        if opened.digest != self.model.digest:
+            changed = f"model {self.model.name!r} version {self.model.version} has other files than before"
+            raise error_of(Status("FAILED_PRECONDITION", Reason.MODEL_CHANGED, changed), self.subject)
+        return (yield from self._catch_up(opened, 0))
+
+    def _catch_up(self, session: sequence_pb2.Session, ahead: int) -> Operation[int]:
+        self._adopt(session)
+        held: int = session.position
+        if held > self.position:
+            if held == self.position + ahead:
+                return held
+            message = f"expected position {self.position} as this client left it; the session is at {held}"
+            status = Status("FAILED_PRECONDITION", Reason.POSITION_MISMATCH, message, position=held)
+            raise error_of(status, self.subject)
+        entries = self.journal.after(held)
+        if entries is None:
+            raise self._lost(f"the server has it at position {held} of {self.position}")
+        for entry in merged(entries, self.lane):
+            yield StepRow(self.lane, self.handle, held, entry.steps, entry.payload)
+            held += entry.steps
+        return held
+
+    def insist(
+        self, status: Status, steps: int, payload: Payload, lane: Lane, *, in_doubt: bool = False
+    ) -> Operation[Reply]:
+        """A step that failed once: tried again while that can help, with the same result as if it had not.
+
+        Args:
+            status: how it failed.
+            steps: its time steps.
+            payload: its inputs.
+            lane: where it gathers.
+            in_doubt: an earlier try may have been applied.
+        """
+        patience = Patience(self.hub)
+        recovered = False
+        while True:
+            in_doubt |= status.in_doubt
+            try:
+                if status.reason in _NOT_HERE and self.generation != self.hub.generation:
+                    yield from self.recover(ahead=steps if in_doubt else 0)
+                    recovered = True
+                elif status.reason == Reason.POSITION_MISMATCH and recovered and in_doubt:
+                    # It was applied, and the server kept no state from before it: build that again.
+                    yield from self._start_over()
+                    in_doubt = False
+                elif not (yield from patience.again(status)):
+                    if in_doubt and status.lost:
+                        self.doubt = (steps, payload)
+                    raise error_of(status, self.subject)
+                reply: Reply = yield StepRow(lane, self.handle, self.position, steps, payload)
+                return reply
+            except Failed as failed:
+                status = failed.status
+
+    def _start_over(self) -> Operation[None]:
+        if self.journal.after(0) is None:
+            raise self._lost(f"its state from before position {self.position} is gone")
+        yield from self.exchange(
+            "close", sequence_pb2.CloseSessionsRequest(handles=pack_uint64([self.handle]))
+        )
+        yield from self._reopen()
+
+    def settle(self) -> Operation[None]:
+        """Finds out whether the request in doubt was applied."""
+        assert self.doubt is not None
+        steps, payload = self.doubt
+        patience = Patience(self.hub)
+        while True:
+            try:
+                held = yield from self.recover(ahead=steps)
+                break
+            except Failed as failed:
+                if not (yield from patience.again(failed.status)):
+                    raise error_of(failed.status, self.subject) from None
+        self.doubt = None
+        if held != self.position:
+            self.applied(steps, payload, self.durable_position)
+
+    def _adopt(self, session: sequence_pb2.Session) -> None:
+        self.handle = session.handle
+        self.durable_position = session.durable_position
+        self.generation = self.hub.generation
+
+    def _lost(self, detail: str) -> SessionLost:
+        return SessionLost(f"{detail}; its inputs are not all held here any more", session_id=self.id)
+
+
+def merged(entries: Sequence[Entry], lane: Lane) -> Iterator[Entry]:
+    """What to send again: as few requests as fit, for models whose steps and sequences give the same bits.
+
+    The last entry stays by itself: the server keeps the state from before it, as it did at first.
+    """
+    model = lane.model
+    if model.exactness != "exact" or not all(spec.per_step for spec in model.inputs):
+        yield from entries
+        return
+    gathered: list[Entry] = []
+    steps = 0
+    for entry in entries[:-1]:
+        if gathered and steps + entry.steps > lane.most_steps:
+            yield _joined(gathered, steps)
+            gathered, steps = [], 0
+        gathered.append(entry)
+        steps += entry.steps
+    if gathered:
+        yield _joined(gathered, steps)
+    yield from entries[-1:]
+
+
+def _joined(entries: Sequence[Entry], steps: int) -> Entry:
+    columns = zip(*(entry.payload for entry in entries), strict=True)
+    return Entry(steps, tuple(b"".join(column) for column in columns))

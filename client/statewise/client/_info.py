@@ -1,0 +1,193 @@
+"""What a server tells about itself, its models and its sessions, as plain values.
+
+Read from messages once; nothing here holds a message or talks to anybody.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from statewise.v1 import admin_pb2, model_pb2, tensor_pb2
+from statewise.wire import CallShape, Vocabulary
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One input or output of a model, as one sample sees it."""
+
+    name: str
+    dtype: str
+    """As NumPy names it: "float32", "int64"."""
+    shape: tuple[int, ...]
+    """At one time step, without batch and time: (12,) for 12 features, () for a token."""
+    per_step: bool
+    """One value for every time step, or one for the whole sequence."""
+    default: float | None = None
+    """Optional inputs: what every element is when the input is left out."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model version: what it takes, gives and keeps."""
+
+    name: str
+    version: int
+    digest: str
+    """sha256 of the version's files, in hexadecimal."""
+    status: str
+    """"loading", "ready", "failed", "unloading" or "unloaded"."""
+    failure: str
+    """Why it could not be loaded; empty otherwise."""
+    is_default: bool
+    exactness: str
+    """"exact", "tolerance" or "unsafe" as found on the serving machine; "unspecified" when not loaded."""
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    call_shapes: tuple[CallShape, ...]
+    streamable: bool
+    """Whether sessions can be opened."""
+    state_bytes: int
+    """State that one session keeps."""
+    labels: tuple[str, ...]
+    vocabulary: Vocabulary | None
+    generative: bool
+    max_steps: int
+    """Longest sequence of one predict row in time steps; 0: the server's limit alone."""
+    notes: Mapping[str, str]
+
+    @property
+    def timed(self) -> bool:
+        """Whether any input has a value for every time step (False: one-to-one)."""
+        return any(spec.per_step for spec in self.inputs)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server accepts at most."""
+
+    message_bytes: int
+    request_rows: int
+    request_steps: int
+    sessions: int
+    state_bytes: int
+    queue_steps: int
+    stream_requests: int
+    idle_timeout_s: float
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A running server."""
+
+    version: str
+    onnxruntime_version: str
+    limits: Limits
+    store: str
+    """Kind of session store: "none", "sqlite" or "redis"."""
+    started_at: datetime
+    draining: bool
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session, seen from outside."""
+
+    id: str
+    owner: str
+    model: str
+    version: int
+    position: int
+    """Time steps consumed."""
+    durable_position: int
+    """Time steps that a killed server would still have."""
+    epoch: int
+    idle_s: float
+
+
+def read_model(model: model_pb2.Model) -> ModelInfo:
+    """Reads a model's description."""
+    return ModelInfo(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        status=_word(model_pb2.ModelStatus.Name(model.status), "MODEL_STATUS_"),
+        failure=model.failure,
+        is_default=model.is_default,
+        exactness=_word(model_pb2.Exactness.Name(model.exactness), "EXACTNESS_"),
+        inputs=tuple(_tensor(spec) for spec in model.inputs),
+        outputs=tuple(_tensor(spec) for spec in model.outputs),
+        call_shapes=tuple(
+            CallShape(_word(model_pb2.CallShape.Name(shape), "CALL_SHAPE_")) for shape in model.call_shapes
+        ),
+        streamable=model.streamable,
+        state_bytes=model.state_bytes,
+        labels=tuple(model.labels),
+        vocabulary=_vocabulary(model.vocabulary) if model.HasField("vocabulary") else None,
+        generative=model.generative,
+        max_steps=model.max_steps,
+        notes=dict(model.notes),
+    )
+
+
+def read_server(server: admin_pb2.GetServerResponse) -> ServerInfo:
+    """Reads a server's description."""
+    return ServerInfo(
+        version=server.version,
+        onnxruntime_version=server.onnxruntime_version,
+        limits=Limits(
+            message_bytes=server.limits.message_bytes,
+            request_rows=server.limits.request_rows,
+            request_steps=server.limits.request_steps,
+            sessions=server.limits.sessions,
+            state_bytes=server.limits.state_bytes,
+            queue_steps=server.limits.queue_steps,
+            stream_requests=server.limits.stream_requests,
+            idle_timeout_s=server.limits.idle_timeout.ToTimedelta().total_seconds(),
+        ),
+        store=server.store,
+        started_at=server.started_at.ToDatetime(tzinfo=UTC),
+        draining=server.draining,
+    )
+
+
+def read_session(session: admin_pb2.SessionInfo) -> SessionInfo:
+    """Reads a session's description."""
+    return SessionInfo(
+        id=session.session_id,
+        owner=session.owner,
+        model=session.model,
+        version=session.version,
+        position=session.position,
+        durable_position=session.durable_position,
+        epoch=session.epoch,
+        idle_s=session.idle.ToTimedelta().total_seconds(),
+    )
+
+
+def _tensor(spec: model_pb2.TensorSpec) -> TensorInfo:
+    return TensorInfo(
+        name=spec.name,
+        dtype=_word(tensor_pb2.DataType.Name(spec.dtype), "DATA_TYPE_"),
+        shape=tuple(spec.shape),
+        per_step=spec.per_step,
+        default=spec.default_value if spec.HasField("default_value") else None,
+    )
+
+
+def _vocabulary(vocabulary: model_pb2.Vocabulary) -> Vocabulary:
+    def optional(field: str) -> int | None:
+        return getattr(vocabulary, field) if vocabulary.HasField(field) else None  # type: ignore[arg-type]
+
+    return Vocabulary(
+        tokens=tuple(vocabulary.tokens),
+        separator=vocabulary.separator,
+        case_folding=vocabulary.case_folding,
+        unknown=optional("unknown"),
+        begin=optional("begin"),
+        end=optional("end"),
+        pad=optional("pad"),
+    )
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()

@@ -1,0 +1,153 @@
+"""The inputs a session has consumed, kept so that its state can be built again where it was lost.
+
+Not a log on disk: memory of this process, bounded for each session and, through a ledger, for the client. A
+journal that is full forgets its oldest entries; what it still has is contiguous and ends at the session's
+position.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+# CPython's own cost of an entry: a tuple of two, a tuple of inputs, a bytes object.
+_ENTRY_BYTES = 160
+
+Payload = tuple[bytes, ...]
+"""One row's inputs in the order of the model's, each as its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One applied request of a session."""
+
+    steps: int
+    payload: Payload
+
+
+class Keeps(Protocol):
+    """What a session asks of its journal."""
+
+    def append(self, steps: int, payload: Payload) -> None:
+        """Adds a request that was applied."""
+        ...
+
+    def forget(self, durable_position: int) -> None:
+        """Drops entries that a killed server would still have."""
+        ...
+
+    def rewind(self, position: int) -> None:
+        """Drops entries past a position."""
+        ...
+
+    def after(self, position: int) -> Sequence[Entry] | None:
+        """The entries from a position on, or None where they are not all held."""
+        ...
+
+    def clear(self) -> None:
+        """Gives up: nothing can be replayed from here on."""
+        ...
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Bytes that all journals of a client hold together, and may hold at most."""
+
+    limit_bytes: int
+    used_bytes: int = 0
+
+
+class Journal:
+    """What one session has consumed since `start`.
+
+    Args:
+        start: position of the first entry to come, in time steps.
+        limit_bytes: bytes this journal may hold.
+        ledger: shared with the other journals of the client.
+        keep_tail: whether later entries are of use once earlier ones are forgotten: only a server with a
+            store can resume from where they begin.
+    """
+
+    __slots__ = ("_bytes", "_entries", "_keep_tail", "_ledger", "_limit_bytes", "start")
+
+    def __init__(self, start: int, *, limit_bytes: int, ledger: Ledger, keep_tail: bool) -> None:
+        self.start: int | None = start
+        self._limit_bytes = limit_bytes
+        self._ledger = ledger
+        self._keep_tail = keep_tail
+        self._entries: deque[tuple[int, Payload]] = deque()
+        self._bytes = 0
+
+    def append(self, steps: int, payload: Payload) -> None:
+        """Adds a request that was applied."""
+        if self.start is None:
+            return
+        size = _size(payload)
+        self._entries.append((steps, payload))
+        self._bytes += size
+        ledger = self._ledger
+        ledger.used_bytes += size
+        if self._bytes > self._limit_bytes or ledger.used_bytes > ledger.limit_bytes:
+            self._shrink()
+
+    def forget(self, durable_position: int) -> None:
+        """Drops entries that a killed server would still have."""
+        while (
+            self.start is not None and self._entries and self.start + self._entries[0][0] <= durable_position
+        ):
+            self._drop_first()
+
+    def rewind(self, position: int) -> None:
+        """Drops entries past a position. Where one spans it, everything is given up."""
+        if self.start is None:
+            return
+        end = self.start + sum(steps for steps, _ in self._entries)
+        while self._entries and end > position:
+            steps, payload = self._entries.pop()
+            end -= steps
+            self._account(-_size(payload))
+        if end != position:
+            self.clear()
+
+    def after(self, position: int) -> list[Entry] | None:
+        """The entries from a position on, or None where they are not all held."""
+        if self.start is None:
+            return None
+        at = self.start
+        found: list[Entry] = []
+        for steps, payload in self._entries:
+            if at >= position:
+                found.append(Entry(steps, payload))
+            elif at + steps > position:
+                return None
+            at += steps
+        return found if self.start <= position <= at else None
+
+    def clear(self) -> None:
+        """Gives up: nothing can be replayed from here on."""
+        self._account(-self._bytes)
+        self._entries.clear()
+        self.start = None
+
+    def _shrink(self) -> None:
+        if not self._keep_tail:
+            self.clear()
+            return
+        while self._entries and (
+            self._bytes > self._limit_bytes or self._ledger.used_bytes > self._ledger.limit_bytes
+        ):
+            self._drop_first()
+
+    def _drop_first(self) -> None:
+        assert self.start is not None
+        steps, payload = self._entries.popleft()
+        self.start += steps
+        self._account(-_size(payload))
+
+    def _account(self, size: int) -> None:
+        self._bytes += size
+        self._ledger.used_bytes += size
+
+
+def _size(payload: Payload) -> int:
+    return sum(map(len, payload)) + _ENTRY_BYTES
