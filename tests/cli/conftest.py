@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Finished:
 
 
 Statewise = Callable[..., Finished]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def environment() -> dict[str, str]:
@@ -63,6 +65,28 @@ def statewise() -> Statewise:
         return Finished(finished.returncode, finished.stdout, finished.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Start]:
+    """start("serve", ...) -> a running process with text pipes; ended with the tests where it still runs."""
+    with ExitStack() as stack:
+
+        def run(*arguments: str | Path) -> "subprocess.Popen[str]":
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "statewise.cli", *map(str, arguments)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=environment(),
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ def test_help_lists_every_subcommand(statewise):
     shown = statewise("--help")
 
     assert shown.code == 0
-    for name in ("train", "export", "verify", "inspect", "serve"):
+    for name in ("train", "export", "verify", "inspect", "serve", "models", "stream", "demo"):
         assert f" {name} " in shown.out
 
 

@@ -35,6 +35,9 @@ def subcommands() -> dict[str, Subcommand]:
         "verify": Subcommand("Check a package against NumPy, and against itself.", "export"),
         "inspect": Subcommand("Show what a package says of itself.", "export"),
         "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
+        "models": Subcommand("List the models of a server.", "cli"),
+        "stream": Subcommand("Step a session with JSON lines from stdin.", "cli"),
+        "demo": Subcommand("Train, export, serve and stream real data, from nothing.", "all"),
     }
 
 

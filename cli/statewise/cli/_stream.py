@@ -1,0 +1,63 @@
+"""`statewise stream`: a session stepped by lines of stdin.
+
+A line that cannot be stepped ends the command: skipping it would leave the session at another place than the
+writer believes.
+"""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from statewise.cli._connection import DEFAULT_TARGET, TargetOption
+from statewise.cli._failure import expects, fail
+from statewise.client import Client, StatewiseError
+
+
+@expects(StatewiseError)
+def stream(
+    model: Annotated[str, typer.Option(help="Model to open a session of.")],
+    target: TargetOption = DEFAULT_TARGET,
+    version: Annotated[int | None, typer.Option(min=1, help="Default: the server's default version.")] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Name of the session, which then stays open and goes on next time."),
+    ] = None,
+) -> None:
+    """Steps a session: a JSON array for one time step a line on stdin, the output as one on stdout, at once.
+
+    The first line that cannot be stepped ends the command with 1; nothing of it is applied.
+    """
+    with Client(target) as client, client.session(model, id=session, version=version) as opened:
+        for number, line in enumerate(sys.stdin, start=1):
+            if not line.strip():
+                continue
+            try:
+                output = opened.step(_read_step(line))
+            except (ValueError, StatewiseError) as error:
+                fail(f"line {number}: {error}")
+            print(json.dumps(_plain(output)), flush=True)
+
+
+def _read_step(line: str) -> list[Any]:
+    """Raises ValueError, naming what was expected and what the line holds."""
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected a JSON array; got {_shown(line)} ({error})") from None
+    if not isinstance(value, list):
+        raise ValueError(f"expected a JSON array; got {_shown(line)}")
+    return value
+
+
+def _plain(output: Any) -> Any:
+    """An array as nested lists; several outputs as an object by name."""
+    if isinstance(output, dict):
+        return {name: _plain(value) for name, value in output.items()}
+    return output.tolist()
+
+
+def _shown(line: str) -> str:
+    text = line.strip()
+    return repr(text if len(text) <= 60 else text[:57] + "...")

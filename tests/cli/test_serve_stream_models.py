@@ -1,0 +1,146 @@
+"""The server as a process, and the commands that talk to it."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from statewise.models import load_checkpoint, load_dataset
+
+
+def listening(process):
+    line = process.stdout.readline()
+    assert line.startswith("listening on "), process.stderr.read()
+    return line.removeprefix("listening on ").strip()
+
+
+@pytest.fixture(scope="module")
+def target(start, repository):
+    return listening(start("serve", "--repository", repository, "--listen", "127.0.0.1:0"))
+
+
+@pytest.fixture(scope="module")
+def walk():
+    return load_dataset("gait").values[:12]
+
+
+def lines(steps):
+    return "".join(json.dumps(step.tolist()) + "\n" for step in steps)
+
+
+def arrays(text):
+    return np.array([json.loads(line) for line in text.splitlines()], np.float32)
+
+
+def test_serve_names_a_real_port_and_ends_with_0_on_sigterm(start, repository):
+    server = start("serve", "--repository", repository, "--listen", "127.0.0.1:0")
+    host, port = listening(server).rsplit(":", 1)
+    assert host == "127.0.0.1"
+    assert int(port) > 0
+
+    server.send_signal(signal.SIGTERM)
+
+    out, _ = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert out == ""
+
+
+def test_serve_takes_settings_from_environment_and_file_with_flags_first(statewise, repository, tmp_path):
+    config = tmp_path / "server.toml"
+    config.write_text(f"repository = {str(repository)!r}\nlisten = 'from the file'\n")
+
+    from_file = statewise("serve", "--config", config)
+    from_environment = statewise(
+        "serve", "--config", config, env={"STATEWISE_LISTEN": "from the environment"}
+    )
+    from_flag = statewise(
+        "serve", "--config", config, "--listen", "a flag", env={"STATEWISE_LISTEN": "from the environment"}
+    )
+
+    assert from_file.complaint.startswith("listen = 'from the file': ")
+    assert from_environment.complaint.startswith("listen = 'from the environment': ")
+    assert from_flag.complaint.startswith("listen = 'a flag': ")
+
+
+def test_serve_without_a_repository_is_one_line(statewise, tmp_path):
+    assert "repository" in statewise("serve").complaint
+    assert "nowhere" in statewise("serve", "--repository", tmp_path / "nowhere").complaint
+
+
+def test_stream_answers_each_line_before_the_next_is_written(start, target, trained, walk):
+    process = start("stream", "--target", target, "--model", "gait")
+    answers = []
+    for step in walk:
+        process.stdin.write(json.dumps(step.tolist()) + "\n")
+        process.stdin.flush()
+        answers.append(json.loads(process.stdout.readline()))
+    rest, complaints = process.communicate(timeout=60)
+
+    assert (process.returncode, rest, complaints) == (0, "", "")
+    expected, _ = load_checkpoint(trained["gait"]).predict(walk[:, None])
+    assert np.abs(np.float32(answers) - expected[:, 0]).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_a_named_session_goes_on_where_it_was(statewise, target, walk):
+    whole = statewise("stream", "--target", target, "--model", "gait", stdin=lines(walk))
+    halves = [
+        statewise("stream", "--target", target, "--model", "gait", "--session", "walk", stdin=lines(half))
+        for half in (walk[:5], walk[5:])
+    ]
+
+    assert halves[0].out + halves[1].out == whole.out
+    assert whole.out.count("\n") == len(walk)
+
+
+def test_a_many_to_one_model_answers_every_step(statewise, target, trained):
+    utterance = load_dataset("vowels").test[0]
+
+    done = statewise("stream", "--target", target, "--model", "vowels", stdin=lines(utterance))
+
+    expected, _ = load_checkpoint(trained["vowels"]).predict(utterance[:, None])
+    assert np.abs(arrays(done.out)[-1] - expected[0]).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("[1, 2", "line 3: expected a JSON array; got '[1, 2' "),
+        ("5", "line 3: expected a JSON array; got '5'"),
+        ("[1, 2, 3]", "line 3: "),
+        ('["a"]', "line 3: "),
+        ("[]", "line 3: "),
+        ("[1, 2, 3, 4, 5, 6, 7, 8, NaN]", "line 3: "),
+    ],
+)
+def test_a_line_that_cannot_be_stepped_ends_the_command(statewise, target, walk, line, complaint):
+    text = lines(walk[:2]) + line + "\n" + lines(walk[2:])
+
+    done = statewise("stream", "--target", target, "--model", "gait", stdin=text)
+
+    assert done.code == 1
+    assert done.out.count("\n") == 2
+    assert done.err.startswith("statewise: " + complaint)
+    assert done.err.count("\n") == 1
+
+
+def test_an_unknown_model_is_one_line(statewise, target, walk):
+    done = statewise("stream", "--target", target, "--model", "nothing", stdin=lines(walk))
+
+    assert "nothing" in done.complaint
+
+
+def test_models_lists_what_is_served(statewise, target):
+    shown = statewise("models", "--target", target)
+    told = statewise("models", "--json", env={"STATEWISE_TARGET": target})
+
+    assert shown.code == 0
+    assert "vowels" in shown.out
+    by_name = {model["name"]: model for model in told.json["models"]}
+    assert sorted(by_name) == ["gait", "vowels"]
+    assert by_name["gait"]["exactness"] == "exact"
+    assert by_name["vowels"]["labels"][8] == "speaker 9"
+
+
+def test_no_server_is_one_line(statewise):
+    assert "127.0.0.1:1" in statewise("models", "--target", "127.0.0.1:1").complaint
