@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto
+.PHONY: help setup demo test check format proto up
 
 # The first Python on the path that is new enough; name another with `make PYTHON=…`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -51,3 +51,9 @@ format: $(INSTALLED) ## format the code and put right what lint can
 
 proto: $(INSTALLED) ## generate statewise.v1 from the .proto files
 	@$(BIN)/python proto/generate.py
+
+up: export STATEWISE_REPOSITORY := $(abspath $(or $(STATEWISE_REPOSITORY),repository))
+up: ## serve the folder repository/, or $STATEWISE_REPOSITORY, from a container
+	@test -d "$$STATEWISE_REPOSITORY" || { \
+		echo "there is no folder $$STATEWISE_REPOSITORY: export a model into it first" >&2; exit 1; }
+	@docker compose -f docker/compose.yaml up --build --detach --wait
