@@ -42,7 +42,8 @@ class Opening(Generic[_Closable]):
 
     async def __aenter__(self) -> _Closable:
         self._opened = await self._opening
-        return await self._opened.__aenter__()
+        await self._opened.__aenter__()
+        return self._opened
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -414,7 +415,7 @@ class AsyncSession:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = client.lane(self.model, timeout_s)
+        lane = None if timeout is None else client.lane(self.model, timeout_s)
         return await self._shell.operate(self._core.step(inputs, lane), timeout_s)
 
     async def stream(
@@ -571,7 +572,7 @@ class AsyncSessionGroup:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = client.lane(self.model, timeout_s)
+        lane = None if timeout is None else client.lane(self.model, timeout_s)
         return await self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
 
     async def close(self, *, timeout: float | None = None) -> None:

@@ -350,7 +350,7 @@ class Session:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = client.lane(self.model, timeout_s)
+        lane = None if timeout is None else client.lane(self.model, timeout_s)
         return self._shell.operate(self._core.step(inputs, lane), timeout_s)
 
     def stream(self, inputs: Iterable[object], *, timeout: float | None = None) -> Iterator[Value]:
@@ -492,7 +492,7 @@ class SessionGroup:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = client.lane(self.model, timeout_s)
+        lane = None if timeout is None else client.lane(self.model, timeout_s)
         return self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
 
     def close(self, *, timeout: float | None = None) -> None:

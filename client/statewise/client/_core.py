@@ -302,7 +302,7 @@ class ClientCore:
                 raise errors[0]
             raise PartialFailure([None if row in errors else ids[row] for row in range(len(ids))], errors)
         model = yield from self._model_of(opened[0], timeout_s)
-        lane = yield from self._lane(model, None, timeout_s)
+        lane = yield from self._lane(model, timeout_s)
         journal = GroupJournal(
             model,
             np.array([session.position for session in opened], np.uint64),
@@ -343,7 +343,7 @@ class ClientCore:
 
     def _adopted(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[SessionCore]:
         model = yield from self._model_of(opened, timeout_s)
-        lane = yield from self._lane(model, None, timeout_s)
+        lane = yield from self._lane(model, timeout_s)
         journal = Journal(
             opened.position,
             limit_bytes=self._options.replay_bytes,
@@ -362,9 +362,10 @@ class ClientCore:
                 )
         return model
 
-    def _lane(self, model: ModelInfo, lane_timeout_s: float | None, timeout_s: float | None) -> Plan[Lane]:
+    def _lane(self, model: ModelInfo, timeout_s: float | None) -> Plan[Lane]:
+        """Where steps gather whose callers name no timeout."""
         yield from self._room(timeout_s)
-        return self.lane(model, lane_timeout_s)
+        return self.lane(model, self._options.timeout_s)
 
     def _room(self, timeout_s: float | None) -> Plan[Room]:
         server = self._server or (yield from self.server(timeout_s))

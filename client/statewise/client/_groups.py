@@ -5,7 +5,7 @@ requests at a time as long as these touch different rows; what overlaps waits it
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -125,12 +125,12 @@ class GroupCore:
         """
         chosen = self._chosen(index)
         rows = self._reader.read(value, Use.GROUP, count=len(chosen))
-        return self._in_turn(chosen, lambda: self._step(chosen, rows, lane or self._lane))
+        return self._in_turn(chosen, self._step(chosen, rows, lane or self._lane))
 
     def close(self) -> Operation[None]:
         """Ends the sessions. Ending them twice, or ones that the server no longer has, is no failure."""
         if not self.closed:
-            yield from self._in_turn(self._everything, self._close)
+            yield from self._in_turn(self._everything, self._close())
 
     def _step(self, chosen: Index, rows: Rows, lane: Lane) -> Operation[Value]:
         model = self.model
@@ -279,7 +279,7 @@ class GroupCore:
             raise InvalidInput("expected every session at most once; an index stands twice")
         return chosen
 
-    def _in_turn(self, rows: Index, body: Callable[[], Operation[T]]) -> Operation[T]:
+    def _in_turn(self, rows: Index, body: Operation[T]) -> Operation[T]:
         if self._waiting or self._busy[rows].any():
             yield _GroupTurn(self._waiting, rows)
         if self.closed:
@@ -287,7 +287,7 @@ class GroupCore:
             raise SessionNotFound("the group is closed")
         self._busy[rows] = True
         try:
-            return (yield from body())
+            return (yield from body)
         finally:
             self._busy[rows] = False
             self._let_in()

@@ -6,7 +6,6 @@ the next operation finds out before it does anything.
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from statewise.client._effects import Operation, Sink
@@ -73,8 +72,33 @@ class SessionCore:
             return self._one_step(tuple(column.tobytes() for column in rows.columns), lane)
         return self._sequence(int(rows.steps[0]), rows.columns, lane)
 
+    def close(self) -> Operation[None]:
+        """Ends the session. Ending it twice, or one that the server no longer has, is no failure."""
+        while self._busy:
+            yield Turn(self._waiting)
+        if not self.closed:
+            yield from self._in_turn(self._close())
+
+    def fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
+        """Copies the session under a new id."""
+        return self._in_turn(self._fork(session_id))
+
+    def snapshot(self) -> Operation[bytes]:
+        """Takes the state out."""
+        return self._in_turn(self._snapshot())
+
+    def rewind(self) -> Operation[None]:
+        """Undoes the last request."""
+        return self._in_turn(self._rewind())
+
+    def generate(self, steps: int, sampling: sequence_pb2.Sampling) -> Operation[list[Value]]:
+        """Lets the session emit up to `steps` values."""
+        return self._in_turn(self._generate(steps, sampling))
+
+    # What the above come down to, each once its turn has come.
+
     def _one_step(self, payload: Payload, lane: Lane) -> Operation[Value]:
-        reply = yield from self._advance(1, payload, lane)
+        reply = yield from self._in_turn(self._advance(1, payload, lane))
         return of_step(self.model, reply.outputs)
 
     def _sequence(self, steps: int, columns: tuple[Array, ...], lane: Lane) -> Operation[Value]:
@@ -86,89 +110,55 @@ class SessionCore:
                 (column[begin:end] if spec.per_step else column).tobytes()
                 for spec, column in zip(self.model.inputs, columns, strict=True)
             )
-            replies.append((yield from self._advance(end - begin, payload, lane)).outputs)
+            reply = yield from self._in_turn(self._advance(end - begin, payload, lane))
+            replies.append(reply.outputs)
         return of_sequence(self.model, replies)
 
     def _advance(self, steps: int, payload: Payload, lane: Lane) -> Operation[Reply]:
         incarnation = self.incarnation
+        try:
+            reply: Reply = yield StepRow(lane, incarnation.handle, incarnation.position, steps, payload)
+        except Failed as failed:
+            reply = yield from incarnation.insist(failed.status, steps, payload, lane)
+        incarnation.applied(steps, payload, reply.durable_position)
+        return reply
 
-        def apply() -> Operation[Reply]:
-            try:
-                reply: Reply = yield StepRow(lane, incarnation.handle, incarnation.position, steps, payload)
-            except Failed as failed:
-                reply = yield from incarnation.insist(failed.status, steps, payload, lane)
-            incarnation.applied(steps, payload, reply.durable_position)
-            return reply
+    def _close(self) -> Operation[None]:
+        yield from self._ask("close", sequence_pb2.CloseSessionsRequest())
+        self.closed = True
+        self.incarnation.journal.clear()
 
-        return self._in_turn(apply)
+    def _fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
+        reply = yield from self._ask("fork", sequence_pb2.ForkSessionsRequest(session_ids=[session_id]))
+        session: sequence_pb2.Session = reply.sessions[0]
+        return session
 
-    def close(self) -> Operation[None]:
-        """Ends the session. Ending it twice, or one that the server no longer has, is no failure."""
+    def _snapshot(self) -> Operation[bytes]:
+        reply = yield from self._ask("snapshot", sequence_pb2.SnapshotSessionsRequest())
+        token: bytes = reply.tokens[0]
+        return token
+
+    def _rewind(self) -> Operation[None]:
         incarnation = self.incarnation
+        target = incarnation.position if incarnation.previous is None else incarnation.previous
+        yield from self._ask("rewind", sequence_pb2.RewindSessionsRequest(positions=pack_uint64([target])))
+        incarnation.journal.rewind(target)
+        incarnation.position = target
+        incarnation.previous = None
 
-        def end() -> Operation[None]:
-            request = sequence_pb2.CloseSessionsRequest(handles=pack_uint64([incarnation.handle]))
-            reply = yield from incarnation.exchange("close", request)
-            self.closed = True
-            incarnation.journal.clear()
-            incarnation.raise_row(reply.errors)
-
-        if not self.closed:
-            yield from self._in_turn(end)
-
-    def fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
-        """Copies the session under a new id."""
-
-        def copy() -> Operation[sequence_pb2.Session]:
-            reply = yield from self._ask("fork", sequence_pb2.ForkSessionsRequest(session_ids=[session_id]))
-            session: sequence_pb2.Session = reply.sessions[0]
-            return session
-
-        return self._in_turn(copy)
-
-    def snapshot(self) -> Operation[bytes]:
-        """Takes the state out."""
-
-        def take() -> Operation[bytes]:
-            reply = yield from self._ask("snapshot", sequence_pb2.SnapshotSessionsRequest())
-            token: bytes = reply.tokens[0]
-            return token
-
-        return self._in_turn(take)
-
-    def rewind(self) -> Operation[None]:
-        """Undoes the last request."""
+    def _generate(self, steps: int, sampling: sequence_pb2.Sampling) -> Operation[list[Value]]:
         incarnation = self.incarnation
-
-        def undo() -> Operation[None]:
-            target = incarnation.position if incarnation.previous is None else incarnation.previous
-            yield from self._ask(
-                "rewind", sequence_pb2.RewindSessionsRequest(positions=pack_uint64([target]))
-            )
-            incarnation.journal.rewind(target)
-            incarnation.position = target
-            incarnation.previous = None
-
-        return self._in_turn(undo)
-
-    def generate(self, steps: int, sampling: sequence_pb2.Sampling) -> Operation[list[Value]]:
-        """Lets the session emit up to `steps` values."""
-        incarnation = self.incarnation
-
-        def emit() -> Operation[list[Value]]:
-            request = sequence_pb2.GenerateSessionsRequest(
-                positions=pack_uint64([incarnation.position]), steps=pack_uint32([steps]), sampling=sampling
-            )
-            pieces = yield from self._ask("generate", request)
-            incarnation.previous = incarnation.position
-            for piece in pieces:
-                if piece.positions:
-                    incarnation.position = int(unpack_uint64(piece.positions)[-1])
-            # What was emitted is in no journal, so nothing can be built again from this one either.
-            incarnation.journal.clear()
-            return [value for piece in pieces for value in emitted(self.model, piece)]
-
-        return self._in_turn(emit)
+        request = sequence_pb2.GenerateSessionsRequest(
+            positions=pack_uint64([incarnation.position]), steps=pack_uint32([steps]), sampling=sampling
+        )
+        pieces = yield from self._ask("generate", request)
+        incarnation.previous = incarnation.position
+        for piece in pieces:
+            if piece.positions:
+                incarnation.position = int(unpack_uint64(piece.positions)[-1])
+        # What was emitted is in no journal, so nothing can be built again from this one either.
+        incarnation.journal.clear()
+        return [value for piece in pieces for value in emitted(self.model, piece)]
 
     def _ask(self, name: str, request: Any) -> Operation[Any]:
         """A request about the session's handle."""
@@ -178,7 +168,7 @@ class SessionCore:
             self.incarnation.raise_row(piece.errors)
         return reply
 
-    def _in_turn(self, body: Callable[[], Operation[T]]) -> Operation[T]:
+    def _in_turn(self, body: Operation[T]) -> Operation[T]:
         """Does something once what was asked before is done."""
         while self._busy:
             yield Turn(self._waiting)
@@ -188,7 +178,7 @@ class SessionCore:
         try:
             if self.incarnation.doubt is not None:
                 yield from self.incarnation.settle()
-            return (yield from body())
+            return (yield from body)
         finally:
             self._busy = False
             if self._waiting:
