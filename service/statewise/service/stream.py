@@ -2,7 +2,8 @@
 
 No behaviour of its own beyond order and bounds: at most so many requests are unanswered, then nothing more is
 read, and HTTP/2 flow control holds the sender back. When the caller leaves, what it asked for and has not
-begun is dropped. One task writes, one reads, and each control request has a task; all end with the stream.
+begun is dropped. One task reads and writes what is ready at once, another writes what comes later, and each
+control request has a task; all end with the stream.
 """
 
 import asyncio
@@ -56,6 +57,8 @@ class SessionStream:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._awake = asyncio.Event()
         self._room = asyncio.Event()
+        self._writing = False
+        self._reader_writes = False
         self._reader_done = False
         self._draining = False
 
@@ -67,13 +70,9 @@ class SessionStream:
         """
         reader = asyncio.create_task(self._read())
         try:
-            while True:
-                while self._outbox:
-                    await self._context.write(self._outbox.popleft())
-                    self._room.set()
-                if self._unanswered == 0 and (self._draining or self._reader_done):
-                    break
+            while self._unanswered or not (self._draining or self._reader_done):
                 self._awake.clear()
+                await self._write_out()
                 await self._awake.wait()
         finally:
             reader.cancel()
@@ -95,7 +94,21 @@ class SessionStream:
 
     @property
     def _unanswered(self) -> int:
-        return len(self._frames) + len(self._tasks) + len(self._outbox)
+        return len(self._frames) + len(self._tasks) + len(self._outbox) + self._writing
+
+    async def _write_out(self) -> None:
+        """Writes what there is. Two tasks come here and gRPC takes one message at a time: the first writes."""
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            while self._outbox:
+                await self._context.write(self._outbox.popleft())
+                self._room.set()
+        finally:
+            self._writing = False
+        if self._draining or self._reader_done:
+            self._awake.set()
 
     async def _read(self) -> None:
         try:
@@ -106,7 +119,13 @@ class SessionStream:
                 request = await self._context.read()
                 if not isinstance(request, Request):  # end of the requests
                     break
+                # Single steps run at the next turn of the loop. Waiting for it costs less than waking another
+                # task to write the reply: a step and its reply then are one task's work.
+                self._reader_writes = True
                 self._begin(request)
+                await asyncio.sleep(0)
+                self._reader_writes = False
+                await self._write_out()
         except Exception as error:
             # The connection broke; the RPC's own cancellation says the rest.
             _log.debug("a stream ended while reading: %s", error)
@@ -175,7 +194,8 @@ class SessionStream:
 
     def _post(self, response: Response) -> None:
         self._outbox.append(response)
-        self._awake.set()
+        if not self._reader_writes:
+            self._awake.set()
 
 
 def _fault() -> ServiceError:
