@@ -38,9 +38,15 @@ FOREIGN = {
     "cli": {"numpy", "typer", "click", "rich"},
 }
 
-# Within the service: who may know of gRPC, and who of the event loop. The others are values and functions.
-TRANSPORT = {"server.py", "status.py", "stream.py", "servicers"}
-EVENT_LOOP = {"dataplane.py", "scheduler.py", "testing.py", *TRANSPORT}
+# Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
+TRANSPORT = {
+    "service": {"server.py", "status.py", "stream.py", "servicers"},
+    "client": {"_awaiting.py", "_blocking.py", "_channel.py"},
+}
+WAITING = {
+    "service": {"dataplane.py", "scheduler.py", "testing.py", *TRANSPORT["service"]},
+    "client": {"_async_client.py", "_client.py", *TRANSPORT["client"]},
+}
 
 OFFERS = {
     "wire": [
@@ -189,14 +195,19 @@ def test_a_package_imports_only_what_it_may(package: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("package", TRANSPORT)
 @pytest.mark.parametrize(
-    ("modules", "knowing"), [({"grpc", "grpc_health", "google"}, TRANSPORT), ({"asyncio"}, EVENT_LOOP)]
+    ("modules", "knowing"),
+    [({"grpc", "grpc_health", "grpc_status"}, TRANSPORT), ({"asyncio", "threading", "concurrent"}, WAITING)],
+    ids=["transport", "waiting"],
 )
-def test_the_core_of_the_service_is_without_transport(modules: set[str], knowing: set[str]) -> None:
+def test_the_core_of_either_side_is_pure(
+    package: str, modules: set[str], knowing: dict[str, set[str]]
+) -> None:
     wrong = []
-    for path in sorted(PACKAGES["service"].rglob("*.py")):
-        if path.relative_to(PACKAGES["service"]).parts[0] not in knowing:
-            roots = {name.partition(".")[0] for name in imported_modules(path, ROOT / "service")}
+    for path in sorted(PACKAGES[package].rglob("*.py")):
+        if path.relative_to(PACKAGES[package]).parts[0] not in knowing[package]:
+            roots = {name.partition(".")[0] for name in imported_modules(path, PACKAGES[package].parents[1])}
             wrong += [f"{path.name}: {root}" for root in sorted(roots & modules)]
     assert not wrong
 
