@@ -19,13 +19,22 @@ from statewise.client._generation import generate_request, sampling_of
 from statewise.client._group_journal import GroupJournal
 from statewise.client._groups import GroupCore
 from statewise.client._hub import Backoff, Hub, Port
-from statewise.client._info import ModelInfo, ServerInfo, SessionInfo, read_model, read_server, read_session
+from statewise.client._info import (
+    Limits,
+    ModelInfo,
+    ServerInfo,
+    SessionInfo,
+    read_model,
+    read_server,
+    read_session,
+)
 from statewise.client._inputs import InputReader
 from statewise.client._journal import Journal, Ledger
-from statewise.client._lanes import Lane, Room
+from statewise.client._lanes import Lane
 from statewise.client._outputs import Value
 from statewise.client._persist import exchange
 from statewise.client._predict import Answers, Query
+from statewise.client._room import Room
 from statewise.client._sessions import SessionCore
 from statewise.client._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
@@ -40,6 +49,8 @@ REPLAY_BYTES = 4 * 1024 * 1024
 """Inputs kept for each session where nothing else is said."""
 _PAGE_SESSIONS = 1000
 _FAREWELL_S = 2.0
+# A session in an opening's reply: id, handle, digest and names at their longest.
+_LONGEST_SESSION_BYTES = 512
 _NO_SUBJECT = Subject()
 
 
@@ -175,7 +186,7 @@ class ClientCore:
                 raise
             query = Query.of(renewed, value)
             model = renewed
-        room = yield from self._room(timeout_s)
+        room = Room.for_predict((yield from self._limits(timeout_s)), model)
         answers: Answers | None = None
         subject = Subject("", name, version)
         for first_row, request in query.requests(
@@ -278,8 +289,8 @@ class ClientCore:
         )
         if not ids:
             raise InvalidInput("expected at least one session; got count=0")
-        room = yield from self._room(timeout_s)
-        most = min(room.rows, max(1, room.bytes // 256))
+        limits = yield from self._limits(timeout_s)
+        most = min(limits.request_rows or len(ids), max(1, limits.message_bytes // _LONGEST_SESSION_BYTES))
         opened: list[sequence_pb2.Session] = []
         errors: dict[int, StatewiseError] = {}
         subject = Subject("", name, version)
@@ -321,7 +332,9 @@ class ClientCore:
         lane = self._lanes.get(key)
         if lane is None:
             assert self._server is not None
-            lane = self._lanes[key] = Lane(self.hub, model, Room.of(self._server.limits), timeout_s)
+            lane = self._lanes[key] = Lane(
+                self.hub, model, Room.for_steps(self._server.limits, model), timeout_s
+            )
         return lane
 
     def farewell(self) -> Plan[None]:
@@ -364,12 +377,12 @@ class ClientCore:
 
     def _lane(self, model: ModelInfo, timeout_s: float | None) -> Plan[Lane]:
         """Where steps gather whose callers name no timeout."""
-        yield from self._room(timeout_s)
+        yield from self._limits(timeout_s)
         return self.lane(model, self._options.timeout_s)
 
-    def _room(self, timeout_s: float | None) -> Plan[Room]:
+    def _limits(self, timeout_s: float | None) -> Plan[Limits]:
         server = self._server or (yield from self.server(timeout_s))
-        return Room.of(server.limits)
+        return server.limits
 
     def _has_store(self) -> bool:
         return self._server is not None and self._server.store != "none"

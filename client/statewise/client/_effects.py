@@ -116,6 +116,7 @@ class Drive(Generic[T]):
     def withdraw(self) -> None:
         """Nobody waits for the result any more. What the server may know of is still seen to its end."""
         if self.effect is not None and self.effect.withdraw(self._hub, self):
+            self.effect = None
             self._operation.close()
 
     def _advance(self, move: Callable[[Any], Effect], value: Any) -> None:

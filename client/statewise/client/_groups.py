@@ -23,7 +23,7 @@ from statewise.client._journal import Payload
 from statewise.client._lanes import Lane, Reply
 from statewise.client._outputs import Value, of_batch, read_outputs, rows_of
 from statewise.client._persist import Patience, exchange
-from statewise.client._ragged import bounds_of, elements_of, row_bytes
+from statewise.client._ragged import elements_of, row_bytes
 from statewise.client._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint64, unpack_uint64
@@ -134,7 +134,7 @@ class GroupCore:
 
     def _step(self, chosen: Index, rows: Rows, lane: Lane) -> Operation[Value]:
         model = self.model
-        bounds = bounds_of(rows.steps, most_rows=lane.room.rows, most_steps=lane.most_steps)
+        bounds = lane.room.bounds(rows.steps)
         ends = np.cumsum(rows.steps, dtype=np.int64)
         parts = []
         for begin, end in bounds:
@@ -267,8 +267,9 @@ class GroupCore:
         everything = self._everything
         if index is None:
             return everything
+        picked = index if isinstance(index, slice) else np.asarray(index)
         try:
-            chosen = everything[index if isinstance(index, slice) else np.asarray(index)]
+            chosen = everything[picked] if isinstance(picked, slice) or picked.size else everything[:0]
         except IndexError as error:
             raise InvalidInput(f"expected an index into {len(self)} sessions: {error}") from None
         if chosen.ndim != 1 or not len(chosen):

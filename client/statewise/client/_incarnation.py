@@ -226,7 +226,7 @@ def merged(entries: Sequence[Entry], lane: Lane) -> Iterator[Entry]:
     gathered: list[Entry] = []
     steps = 0
     for entry in entries[:-1]:
-        if gathered and steps + entry.steps > lane.most_steps:
+        if gathered and steps + entry.steps > lane.room.row_steps:
             yield _joined(gathered, steps)
             gathered, steps = [], 0
         gathered.append(entry)

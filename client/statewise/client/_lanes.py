@@ -17,44 +17,13 @@ from numpy.typing import NDArray
 
 from statewise.client._effects import Sink
 from statewise.client._hub import Hub
-from statewise.client._info import Limits, ModelInfo, TensorInfo
+from statewise.client._info import ModelInfo
 from statewise.client._journal import Payload
 from statewise.client._outputs import read_outputs
+from statewise.client._room import Room
 from statewise.client._status import Failed, status_of_row, status_of_rpc
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
-
-# What a message costs beside its tensors' bytes: columns of 20 bytes a row, and names and tags.
-_ROW_BYTES = 24
-_MESSAGE_BYTES = 4096
-
-# Where a server announces no limit: gRPC's own default, and numbers that no one misses.
-_FALLBACK_MESSAGE_BYTES = 4 * 1024 * 1024
-_FALLBACK_COUNT = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What one request may hold."""
-
-    bytes: int
-    rows: int
-    steps: int
-
-    @classmethod
-    def of(cls, limits: Limits) -> "Room":
-        """Room below a server's announced limits."""
-        message_bytes = limits.message_bytes or _FALLBACK_MESSAGE_BYTES
-        return cls(
-            bytes=max(message_bytes - _MESSAGE_BYTES, message_bytes // 2),
-            rows=limits.request_rows or _FALLBACK_COUNT,
-            steps=limits.request_steps or _FALLBACK_COUNT,
-        )
-
-    def steps_of(self, model: ModelInfo) -> int:
-        """Time steps of a model that fit into one request, and into its reply, at least 1."""
-        step_bytes = max(_step_bytes(model.inputs), _step_bytes(model.outputs)) + _ROW_BYTES
-        return max(1, min(self.steps, self.bytes // step_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +68,6 @@ class Lane:
         self._timeout_s = timeout_s
         self._waiting: deque[StepRow] = deque()
         self._offered = False
-        self.most_steps = room.steps_of(model)
         self._dtypes = [tensor_pb2.DataType.Value(f"DATA_TYPE_{spec.dtype.upper()}") for spec in model.inputs]
 
     def add(self, row: StepRow) -> None:
@@ -128,10 +96,12 @@ class Lane:
             self._offered = False
             return None
         rows: list[StepRow] = []
-        steps = 0
-        while waiting and len(rows) < self.room.rows:
+        steps = cost_bytes = 0
+        room = self.room
+        while waiting and len(rows) < room.rows:
             steps += waiting[0].steps
-            if rows and steps > self.most_steps:
+            cost_bytes += room.cost_bytes(waiting[0].steps)
+            if rows and (steps > room.steps or cost_bytes > room.bytes):
                 break
             rows.append(waiting.popleft())
         return Frame(self, rows)
@@ -255,7 +225,3 @@ def set_timeout(request: Any, timeout_s: float | None) -> None:
         seconds = math.floor(timeout_s)
         nanos = int((timeout_s - seconds) * 1e9)
         request.timeout.CopyFrom(duration_pb2.Duration(seconds=seconds, nanos=nanos))
-
-
-def _step_bytes(specs: tuple[TensorInfo, ...]) -> int:
-    return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs)

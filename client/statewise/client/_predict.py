@@ -15,9 +15,10 @@ from statewise.client._errors import (
 )
 from statewise.client._info import ModelInfo
 from statewise.client._inputs import Array, Form, InputReader, Rows, Use
-from statewise.client._lanes import Room, set_timeout
+from statewise.client._lanes import set_timeout
 from statewise.client._outputs import Value, of_batch, read_outputs, rows_of
-from statewise.client._ragged import bounds_of, elements_of
+from statewise.client._ragged import elements_of
+from statewise.client._room import Room
 from statewise.client._status import Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor, unpack_uint32
@@ -73,9 +74,8 @@ class Query:
 
     def _bounds(self, room: Room) -> list[tuple[int, int]]:
         if self.rows is not None:
-            return bounds_of(self.rows.steps, most_rows=room.rows, most_steps=room.steps_of(self.model))
-        sizes = np.array([len(text.encode()) + 8 for text in self.texts], np.uint32)
-        return bounds_of(sizes, most_rows=room.rows, most_steps=room.bytes)
+            return room.bounds(self.rows.steps)
+        return room.texts_bounds(self.texts)
 
 
 class Answers:

@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client._errors import LimitReached
-
 
 def elements_of(rows: NDArray[np.intp], steps: NDArray[np.uint32]) -> NDArray[np.intp]:
     """Indices of the time steps of some rows, in the order of `rows`.
@@ -19,33 +17,6 @@ def elements_of(rows: NDArray[np.intp], steps: NDArray[np.uint32]) -> NDArray[np
     before = np.cumsum(chosen) - chosen
     elements: NDArray[np.intp] = np.arange(int(chosen.sum())) + np.repeat(begins - before, chosen)
     return elements
-
-
-def bounds_of(steps: NDArray[np.uint32], *, most_rows: int, most_steps: int) -> list[tuple[int, int]]:
-    """Stretches of rows, first and last (exclusive), that fit into a request each.
-
-    Args:
-        steps: time steps of every row.
-        most_rows: rows of a request.
-        most_steps: time steps of a request, all rows together.
-
-    Raises:
-        LimitReached: a row alone is longer.
-    """
-    longest = int(steps.max())
-    if longest > most_steps:
-        raise LimitReached(
-            f"expected at most {most_steps} time steps a row, what fits into one request; got {longest}"
-        )
-    ends = np.cumsum(steps, dtype=np.int64)
-    bounds: list[tuple[int, int]] = []
-    begin = 0
-    while begin < len(steps):
-        before = int(ends[begin - 1]) if begin else 0
-        end = int(np.searchsorted(ends, before + most_steps, side="right"))
-        bounds.append((begin, min(end, begin + most_rows)))
-        begin = bounds[-1][1]
-    return bounds
 
 
 def row_bytes(column: bytes, steps: NDArray[np.uint32], *, per_step: bool) -> list[bytes]:

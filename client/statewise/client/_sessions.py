@@ -104,8 +104,8 @@ class SessionCore:
     def _sequence(self, steps: int, columns: tuple[Array, ...], lane: Lane) -> Operation[Value]:
         # What is longer than a request may be goes in several, each applied whole or not at all.
         replies = []
-        for begin in range(0, steps, lane.most_steps):
-            end = min(begin + lane.most_steps, steps)
+        for begin in range(0, steps, lane.room.row_steps):
+            end = min(begin + lane.room.row_steps, steps)
             payload = tuple(
                 (column[begin:end] if spec.per_step else column).tobytes()
                 for spec, column in zip(self.model.inputs, columns, strict=True)

@@ -1,0 +1,521 @@
+"""Sessions under faults at any moment, without a transport: nothing lost, nothing twice, nothing hanging.
+
+A server of a few lines keeps the contract: its model adds up its inputs. Inputs are distinct powers of two, so
+a sum says exactly which inputs went in, and an input that went in twice cannot hide.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statewise.client import SessionLost, SessionMoved, Unavailable
+from statewise.client._core import ClientCore, Options
+from statewise.client._effects import Drive
+from statewise.client._groups import GroupCore
+from statewise.client._hub import Stream
+from statewise.client._sessions import SessionCore
+from statewise.client._status import Status
+from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
+from statewise.wire import from_tensor, pack_uint64, to_tensor, unpack_uint32, unpack_uint64
+
+MODEL = model_pb2.Model(
+    name="sum",
+    version=1,
+    digest="d",
+    exactness=model_pb2.EXACTNESS_EXACT,
+    inputs=[model_pb2.TensorSpec(name="x", dtype=tensor_pb2.DATA_TYPE_INT64, per_step=True)],
+    outputs=[model_pb2.TensorSpec(name="y", dtype=tensor_pb2.DATA_TYPE_INT64, per_step=True)],
+    streamable=True,
+)
+
+
+RESET = Status("UNAVAILABLE", message="connection reset")
+OVERSIZED = Status("RESOURCE_EXHAUSTED", message="Received message larger than max")
+
+
+@dataclass
+class Held:
+    """A session as the server has it."""
+
+    handle: int
+    position: int = 0
+    total: int = 0
+    before: tuple[int, int, tuple[int, ...]] | None = None
+    """Position, total and input of the last request."""
+
+
+class Server:
+    """Keeps the contract of open, resume, step and close, and nothing else."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Held] = {}
+        self.messages: list[sequence_pb2.SessionStreamRequest] = []
+        self._handle = 0
+
+    def forget(self) -> None:
+        """As a server that was killed."""
+        self.sessions.clear()
+
+    def answer(self, request: sequence_pb2.SessionStreamRequest) -> sequence_pb2.SessionStreamResponse:
+        self.messages.append(request)
+        operation = request.WhichOneof("operation")
+        reply = getattr(self, f"_{operation}")(getattr(request, operation))
+        return sequence_pb2.SessionStreamResponse(request_id=request.request_id, **{operation: reply})
+
+    def _open(self, request: Any) -> Any:
+        for session_id in request.session_ids:
+            self.sessions.setdefault(session_id, Held(0))
+        return sequence_pb2.OpenSessionsResponse(sessions=[self._taken(i) for i in request.session_ids])
+
+    def _resume(self, request: Any) -> Any:
+        reply = sequence_pb2.ResumeSessionsResponse()
+        for row, session_id in enumerate(request.session_ids):
+            if session_id in self.sessions:
+                reply.sessions.append(self._taken(session_id))
+            else:
+                reply.errors.add(row=row, code=5, reason="SESSION_NOT_FOUND", message="not open")
+        return reply
+
+    def _close(self, request: Any) -> Any:
+        gone = set(unpack_uint64(request.handles).tolist())
+        self.sessions = {name: held for name, held in self.sessions.items() if held.handle not in gone}
+        return sequence_pb2.CloseSessionsResponse()
+
+    def _cancel(self, request: Any) -> Any:
+        return sequence_pb2.CancelResponse()
+
+    def _step(self, request: Any) -> Any:
+        handles = unpack_uint64(request.handles).tolist()
+        steps = unpack_uint32(request.steps).tolist() or [1] * len(handles)
+        x = from_tensor(request.inputs["x"]).tolist()
+        reply = sequence_pb2.StepResponse()
+        y: list[int] = []
+        positions = unpack_uint64(request.positions).tolist()
+        for row, (handle, position, count) in enumerate(zip(handles, positions, steps, strict=True)):
+            mine, x = tuple(x[:count]), x[count:]
+            held = next((held for held in self.sessions.values() if held.handle == handle), None)
+            if held is None:
+                reply.errors.add(row=row, code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+                continue
+            if position != held.position:
+                before = held.before
+                if before is None or before[0] != position or before[2] != mine:
+                    reason = "POSITION_MISMATCH"
+                    reply.errors.add(
+                        row=row, code=9, reason=reason, message="elsewhere", position=held.position
+                    )
+                    continue
+                held.position, held.total = before[0], before[1]
+            held.before = (held.position, held.total, mine)
+            y.extend((held.total + np.cumsum(mine)).tolist())
+            held.position += count
+            held.total += sum(mine)
+        reply.outputs["y"].CopyFrom(to_tensor(np.array(y, np.int64)))
+        return reply
+
+    def _taken(self, session_id: str) -> sequence_pb2.Session:
+        self._handle += 1
+        held = self.sessions[session_id]
+        held.handle = self._handle
+        return sequence_pb2.Session(
+            session_id=session_id,
+            handle=held.handle,
+            model="sum",
+            version=1,
+            digest="d",
+            position=held.position,
+        )
+
+
+@dataclass
+class World:
+    """A client core, a server, and everything between them, moved one event at a time."""
+
+    replay_bytes: int = 1 << 20
+    patience_s: float = 1e9
+    server: Server = field(default_factory=Server)
+    replies: deque[tuple[Stream, Any]] = field(default_factory=deque)
+    timers: deque[Callable[[], None]] = field(default_factory=deque)
+    stream: Stream | None = None
+    now_s: float = 0.0
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        ids = iter(f"session {number}" for number in range(1000))
+        self.core = ClientCore(
+            self,
+            Options(
+                timeout_s=None,
+                patience_s=self.patience_s,
+                replay_bytes=self.replay_bytes,
+                clock=lambda: self.now_s,
+                random=lambda: 0.5,
+                new_id=lambda: next(ids),
+            ),
+        )
+
+    # The port.
+
+    def connect(self, stream: Stream) -> None:
+        self.connections += 1
+        self.stream = stream
+
+    def wake(self, stream: Stream) -> None:
+        pass
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        def fire() -> None:
+            self.now_s += delay_s
+            callback()
+
+        self.timers.append(fire)
+
+    def future(self) -> Any:
+        return Future()
+
+    # Events. Each says whether there was anything to do.
+
+    def send(self) -> bool:
+        """One message reaches the server, and its reply sets out."""
+        message = self.stream.take() if self.stream else None
+        if message is None or self.stream is None:
+            return False
+        self.replies.append((self.stream, self.server.answer(message)))
+        return True
+
+    def deliver(self) -> bool:
+        """One reply reaches the client."""
+        if not self.replies:
+            return False
+        self.core.hub.receive(*self.replies.popleft())
+        return True
+
+    def cut(self, status: Status = RESET) -> bool:
+        """The connection goes, with every reply on its way."""
+        stream, self.stream = self.stream, None
+        self.replies.clear()
+        if stream is not None:
+            self.core.hub.broken(stream, status)
+        return stream is not None
+
+    def kill(self) -> bool:
+        """The server goes, with everything it knew."""
+        self.server.forget()
+        return self.cut()
+
+    def wait(self) -> bool:
+        """The next timer runs out."""
+        if not self.timers:
+            return False
+        self.timers.popleft()()
+        return True
+
+    def settle(self) -> None:
+        """Until nothing moves any more."""
+        while self.send() or self.deliver() or self.wait():
+            pass
+
+    def run(self, plan: Any) -> Any:
+        """Carries a plan out, with nothing going wrong."""
+        outcome = None
+        while True:
+            try:
+                effect = plan.send(outcome)
+            except StopIteration as stop:
+                return stop.value
+            outcome = self._performed(effect)
+
+    def submit(self, operation: Any) -> Drive[Any]:
+        return self.core.hub.submit(operation)
+
+    def session(self) -> SessionCore:
+        core: SessionCore = self.run(self.core.open("sum", None, None, None))
+        return core
+
+    def group(self, count: int) -> GroupCore:
+        core: GroupCore = self.run(
+            self.core.open_group("sum", count=count, session_ids=None, version=None, timeout_s=None)
+        )
+        return core
+
+    def _performed(self, effect: Any) -> Any:
+        if hasattr(effect, "operation"):
+            drive = self.submit(effect.operation)
+            self.settle()
+            return drive.future.result(0)
+        if effect.method == "GetServer":
+            return admin_pb2.GetServerResponse(store="none")
+        assert effect.method == "GetModel"
+        return model_pb2.GetModelResponse(model=MODEL)
+
+
+FAULTS = st.sampled_from(["send", "deliver", "cut", "kill", "wait", "step", "chunk", "abandon"])
+
+
+@given(events=st.lists(st.tuples(FAULTS, st.integers(0, 2)), max_size=60))
+@settings(deadline=None, max_examples=300)
+def test_sessions_lose_nothing_and_apply_nothing_twice(events: list[tuple[str, int]]) -> None:
+    world = World()
+    sessions = [world.session() for _ in range(3)]
+    asked: list[list[tuple[Drive[Any], int]]] = [[], [], []]
+    bits = [0, 0, 0]
+    abandoned: set[int] = set()
+    for event, chosen in events:
+        if event in ("step", "chunk"):
+            count = 1 if event == "step" else 3
+            values = [1 << (bits[chosen] + place) for place in range(count)]
+            bits[chosen] += count
+            value = np.array(values[0] if count == 1 else values, np.int64)
+            asked[chosen].append((world.submit(sessions[chosen].step(value)), sum(values)))
+        elif event == "abandon":
+            waiting = [
+                drive for drive, _ in asked[chosen] if not drive.future.done() and id(drive) not in abandoned
+            ]
+            if waiting:
+                abandoned.add(id(waiting[-1]))
+                world.core.hub.abandon(waiting[-1])
+        else:
+            getattr(world, event)()
+    world.settle()
+    for session, drives in zip(sessions, asked, strict=True):
+        last = world.submit(session.step(np.int64(1 << 62)))
+        world.settle()
+        final = int(last.future.result(0)) - (1 << 62)
+        position = 0
+        for drive, value in drives:
+            count = value.bit_count()
+            if id(drive) not in abandoned:
+                asked_before = final & ((value & -value) - 1)
+                assert np.atleast_1d(drive.future.result(0))[-1] == asked_before + value
+            applied = final & value
+            assert applied in ((value,) if id(drive) not in abandoned else (0, value))
+            position += count if applied else 0
+        assert final.bit_length() <= sum(value.bit_count() for _, value in drives)
+        assert session.incarnation.position == position + 1
+
+
+@given(events=st.lists(st.tuples(FAULTS, st.integers(1, 7)), max_size=50))
+@settings(deadline=None, max_examples=300)
+def test_groups_lose_nothing_and_apply_nothing_twice(events: list[tuple[str, int]]) -> None:
+    world = World()
+    group = world.group(3)
+    expected = np.zeros(3, np.int64)
+    bit = 0
+    asked: list[tuple[Drive[Any], Any]] = []
+    for event, mask in events:
+        if event in ("step", "chunk", "abandon"):
+            rows = np.flatnonzero([mask & 1, mask & 2, mask & 4])
+            count = 1 if event == "step" else 2
+            values = np.int64(1) << np.arange(bit, bit + count)
+            bit += count
+            batch = np.tile(values, (len(rows), 1))
+            value = batch[:, 0] if count == 1 else batch
+            sums = expected[rows, None] + np.cumsum(batch, axis=1)
+            asked.append((world.submit(group.step(value, rows)), sums[:, 0] if count == 1 else sums))
+            expected[rows] += values.sum()
+        else:
+            getattr(world, event)()
+    world.settle()
+    for drive, outputs in asked:
+        np.testing.assert_array_equal(drive.future.result(0), outputs)
+
+
+def test_steps_of_the_same_moment_leave_in_one_message() -> None:
+    world = World()
+    sessions = [world.session() for _ in range(100)]
+    del world.server.messages[:]
+    drives = [world.submit(session.step(np.int64(number))) for number, session in enumerate(sessions)]
+    world.settle()
+    assert len(world.server.messages) == 1
+    assert [int(drive.future.result(0)) for drive in drives] == list(range(100))
+
+
+def test_a_session_steps_in_the_order_it_was_asked() -> None:
+    world = World()
+    session = world.session()
+    drives = [world.submit(session.step(np.int64(1 << number))) for number in range(10)]
+    world.settle()
+    assert [int(drive.future.result(0)) for drive in drives] == [(2 << number) - 1 for number in range(10)]
+
+
+def test_a_step_given_up_before_it_was_sent_is_not_applied() -> None:
+    world = World()
+    session = world.session()
+    first, second = (world.submit(session.step(np.int64(1 << bit))) for bit in (0, 1))
+    world.core.hub.abandon(second)
+    world.settle()
+    last = world.submit(session.step(np.int64(4)))
+    world.settle()
+    assert (int(first.future.result(0)), int(last.future.result(0))) == (1, 5)
+
+
+def test_a_lone_step_given_up_after_it_was_sent_is_cancelled() -> None:
+    world = World()
+    session = world.session()
+    drive = world.submit(session.step(np.int64(1)))
+    world.send()
+    world.core.hub.abandon(drive)
+    world.settle()
+    sent = world.server.messages[-1]
+    assert sent.WhichOneof("operation") == "cancel"
+    assert sent.cancel.target_request_id == world.server.messages[-2].request_id
+
+
+def test_a_replay_is_few_messages() -> None:
+    world = World()
+    session = world.session()
+    for _ in range(500):
+        drive = world.submit(session.step(np.int64(1)))
+        world.settle()
+    world.kill()
+    del world.server.messages[:]
+    drive = world.submit(session.step(np.int64(1)))
+    world.settle()
+    assert int(drive.future.result(0)) == 501
+    assert [message.WhichOneof("operation") for message in world.server.messages] == (
+        ["step", "resume", "open", "step", "step", "step"]
+    )
+
+
+def test_connections_are_spaced() -> None:
+    world = World(patience_s=10)
+    session = world.session()
+    drive = world.submit(session.step(np.int64(1)))
+    world.connections = 0
+    while not drive.future.done():
+        assert world.cut() or world.wait()
+    assert isinstance(drive.future.exception(), Unavailable)
+    assert 10 <= world.now_s < 13
+    assert world.connections < 15
+
+
+def test_a_server_that_drains_gets_no_more_requests() -> None:
+    world = World()
+    session = world.session()
+    old = world.stream
+    assert old is not None
+    drive = world.submit(session.step(np.int64(1)))
+    world.send()
+    news = sequence_pb2.SessionStreamResponse()
+    news.draining.SetInParent()
+    world.core.hub.receive(old, news)
+    second = world.submit(session.step(np.int64(2)))
+    assert old.take() is None
+    assert old.retired
+    world.settle()
+    assert (int(drive.future.result(0)), int(second.future.result(0))) == (1, 3)
+    assert world.stream is not old
+
+
+def test_a_refused_frame_is_sent_again_row_by_row() -> None:
+    world = World()
+    sessions = [world.session() for _ in range(3)]
+    answer = world.server.answer
+
+    def refuse_together(request: Any) -> Any:
+        if request.HasField("step") and len(request.step.handles) > 8:
+            response = sequence_pb2.SessionStreamResponse(request_id=request.request_id)
+            response.error.code = 3
+            return response
+        return answer(request)
+
+    world.server.answer = refuse_together  # type: ignore[method-assign]
+    drives = [world.submit(session.step(np.int64(7))) for session in sessions]
+    world.settle()
+    assert [int(drive.future.result(0)) for drive in drives] == [7, 7, 7]
+
+
+def test_a_reply_that_makes_no_sense_fails_its_rows_alone() -> None:
+    world = World()
+    session = world.session()
+    drive = world.submit(session.step(np.int64(1)))
+    assert world.stream is not None
+    message = world.stream.take()
+    assert message is not None
+    nonsense = sequence_pb2.SessionStreamResponse(request_id=message.request_id)
+    nonsense.step.outputs["y"].CopyFrom(to_tensor(np.zeros(7)))
+    world.core.hub.receive(world.stream, nonsense)
+    with pytest.raises(Exception, match="makes no sense"):
+        drive.future.result(0)
+
+
+def test_closing_settles_everything() -> None:
+    world = World()
+    session, group = world.session(), world.group(2)
+    waiting = [world.submit(session.step(np.int64(1))) for _ in range(3)]
+    world.send()
+    waiting.append(world.submit(group.step(np.ones(2, np.int64), None)))
+    world.core.hub.close()
+    for drive in [*waiting, world.submit(session.step(np.int64(1)))]:
+        with pytest.raises(Unavailable, match="client is closed"):
+            drive.future.result(0)
+
+
+def test_what_cannot_be_replayed_is_lost_and_never_wrong() -> None:
+    world = World(replay_bytes=1000)
+    short, long = world.session(), world.session()
+    for session, steps in ((short, 3), (long, 30)):
+        for _ in range(steps):
+            world.submit(session.step(np.int64(1)))
+            world.settle()
+    world.kill()
+    kept, lost = world.submit(short.step(np.int64(1))), world.submit(long.step(np.int64(1)))
+    world.settle()
+    assert int(kept.future.result(0)) == 4
+    assert isinstance(lost.future.exception(0), SessionLost)
+
+
+def test_a_session_somebody_else_took_is_not_taken_back() -> None:
+    world = World()
+    session = world.session()
+    step = world.server._step
+
+    def moved(request: Any) -> Any:
+        reply = sequence_pb2.StepResponse()
+        reply.errors.add(row=0, code=10, reason="SESSION_MOVED", message="resumed elsewhere")
+        return reply
+
+    world.server._step = moved  # type: ignore[method-assign]
+    world.cut()
+    drive = world.submit(session.step(np.int64(1)))
+    world.settle()
+    assert isinstance(drive.future.exception(0), SessionMoved)
+    world.server._step = step  # type: ignore[method-assign]
+    assert not any(message.HasField("resume") for message in world.server.messages)
+
+
+def test_a_message_that_ends_the_stream_twice_is_over_the_limit() -> None:
+    world = World()
+    session, other = world.session(), world.session()
+    drive = world.submit(session.step(np.int64(1)))
+    world.send()
+    world.cut(OVERSIZED)
+    innocent = world.submit(other.step(np.int64(1)))
+    world.wait()
+    assert world.stream is not None
+    while world.stream.take() is not None:
+        pass
+    world.cut(OVERSIZED)
+    world.settle()
+    with pytest.raises(Exception, match="larger than max"):
+        drive.future.result(0)
+    assert int(innocent.future.result(0)) == 1
+
+
+def test_the_messages_are_what_the_contract_says() -> None:
+    world = World()
+    session = world.session()
+    world.submit(session.step(np.array([5, 6], np.int64)))
+    world.settle()
+    sent = world.server.messages[-1].step
+    assert sent.handles == pack_uint64([world.server.sessions["session 0"].handle])
+    assert unpack_uint64(sent.positions).tolist() == [0]
+    assert unpack_uint32(sent.steps).tolist() == [2]
+    assert from_tensor(sent.inputs["x"]).tolist() == [5, 6]
