@@ -142,5 +142,6 @@ def test_models_lists_what_is_served(statewise, target):
     assert by_name["vowels"]["labels"][8] == "speaker 9"
 
 
-def test_no_server_is_one_line(statewise):
-    assert "127.0.0.1:1" in statewise("models", "--target", "127.0.0.1:1").complaint
+@pytest.mark.parametrize("command", [["models"], ["stream", "--model", "gait"]], ids=lambda words: words[0])
+def test_no_server_is_one_line(statewise, command):
+    assert "127.0.0.1:1" in statewise(*command, "--target", "127.0.0.1:1", stdin="[1]\n").complaint

@@ -12,7 +12,7 @@ import typer
 
 from statewise.cli._connection import DEFAULT_TARGET, TargetOption
 from statewise.cli._failure import expects, fail
-from statewise.client import Client, StatewiseError
+from statewise.client import Client, Session, StatewiseError
 
 
 @expects(StatewiseError)
@@ -29,15 +29,22 @@ def stream(
 
     The first line that cannot be stepped ends the command with 1; nothing of it is applied.
     """
-    with Client(target) as client, client.session(model, id=session, version=version) as opened:
-        for number, line in enumerate(sys.stdin, start=1):
-            if not line.strip():
-                continue
-            try:
-                output = opened.step(_read_step(line))
-            except (ValueError, StatewiseError) as error:
-                fail(f"line {number}: {error}")
-            print(json.dumps(_plain(output)), flush=True)
+    with Client(target) as client:
+        # A session would try for long to reach a server that has been away; a wrong address is told at once.
+        client.model(model, version=version)
+        with client.session(model, id=session, version=version) as opened:
+            _step_lines(opened)
+
+
+def _step_lines(session: Session) -> None:
+    for number, line in enumerate(sys.stdin, start=1):
+        if not line.strip():
+            continue
+        try:
+            output = session.step(_read_step(line))
+        except (ValueError, StatewiseError) as error:
+            fail(f"line {number}: {error}")
+        print(json.dumps(_plain(output)), flush=True)
 
 
 def _read_step(line: str) -> list[Any]:
