@@ -32,6 +32,7 @@ class DataSettings:
         sequence: Column of a csv that tells sequences apart; empty when every row is its own.
         columns: Columns of a csv to read, in order; empty for all others.
         test_fraction: Share of a user's data kept for testing: the end of a series, else a seeded draw.
+        test_count: Examples kept for testing instead of a share; 0 for the share.
         validation_fraction: Share of the training data that is held out to watch and to stop early.
         folds: With 2 or more, `classify` measures by cross-validation before it trains on everything.
         transform: Applied to a series before it is standardised.
@@ -43,6 +44,7 @@ class DataSettings:
     sequence: str = ""
     columns: tuple[str, ...] = ()
     test_fraction: float = 0.2
+    test_count: int = 0
     validation_fraction: float = 0.0
     folds: int = 0
     transform: Transform = "identity"
@@ -89,6 +91,9 @@ class TrainSettings:
             The best parameters seen are kept. Needs `data.validation_fraction`.
         checkpoint_every: Epochs between checkpoints; the last epoch always makes one.
         dtype: float32 or float64.
+        threads: Of NumPy's matrix products while training; 0 for the library's own choice. More than one
+            pays off only for wide networks on cores that nothing else uses. Another number may change
+            the last bits of a result.
     """
 
     seed: int = 0
@@ -109,6 +114,7 @@ class TrainSettings:
     patience: int = 0
     checkpoint_every: int = 1
     dtype: Literal["float32", "float64"] = "float32"
+    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +162,7 @@ _BUNDLED = files("statewise.models") / "recipes"
 # Smallest and largest value allowed, both included; and whether the smallest itself is.
 _RANGES: dict[str, tuple[float, float]] = {
     "data.folds": (0, 100),
+    "data.test_count": (0, 1 << 30),
     "data.test_fraction": (0, 0.9),
     "data.validation_fraction": (0, 0.9),
     "network.embedding_size": (1, 1 << 16),
@@ -173,6 +180,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.momentum": (0, 1),
     "train.patience": (0, 1 << 30),
     "train.seed": (0, (1 << 63) - 1),
+    "train.threads": (0, 1024),
     "train.warmup_steps": (0, 1 << 30),
     "train.weight_decay": (0, 100),
     "train.window": (1, 1 << 20),

@@ -19,6 +19,7 @@ from ._checkpoint import ARRAYS, METRICS, Checkpoint, load_checkpoint, save_chec
 from ._errors import CheckpointError, TrainingDiverged
 from ._fit import FitState, Progress, finished, fit, start
 from ._recipe import Recipe
+from ._threads import blas_threads
 from .datasets import LabelledSequences
 from .problems import Problem, classification, make_problem, recipe_data
 
@@ -102,13 +103,13 @@ def train(
         if reached.epoch % settings.checkpoint_every == 0 or finished(reached, settings):
             store({})
 
-    try:
-        fit(problem, settings, state, on_step=on_progress, on_epoch=on_epoch)
-    except TrainingDiverged as error:
-        kept = folder if (folder / ARRAYS).exists() else None
-        raise TrainingDiverged(error.step, error.loss, error.gradient_norm, kept) from None
-
-    metrics = _measured(recipe, data, problem, state)
+    with blas_threads(settings.threads):
+        try:
+            fit(problem, settings, state, on_step=on_progress, on_epoch=on_epoch)
+        except TrainingDiverged as error:
+            kept = folder if (folder / ARRAYS).exists() else None
+            raise TrainingDiverged(error.step, error.loss, error.gradient_norm, kept) from None
+        metrics = _measured(recipe, data, problem, state)
     store(metrics)
     return TrainResult(recipe=recipe.name, seconds=clock() - began, metrics=metrics, checkpoint_dir=folder)
 

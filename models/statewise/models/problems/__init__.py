@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from .._recipe import Recipe
-from ..datasets import BUNDLED, Dataset, LabelledSequences, Series, load_dataset
+from ..datasets import BUNDLED, Dataset, LabelledSequences, Pairs, Series, Words, load_dataset
 from ._classify import Classification, classification, shuffled_in_time
 from ._forecast import Forecast, forecast
+from ._language import Language, language
 from ._problem import Batch, Part, Problem
+from ._transduce import Transduction, transduction
 
 __all__ = [
     "Batch",
     "Classification",
     "Forecast",
+    "Language",
     "Part",
     "Problem",
+    "Transduction",
     "classification",
     "forecast",
+    "language",
     "make_problem",
     "recipe_data",
     "shuffled_in_time",
+    "transduction",
 ]
 
 
@@ -44,5 +50,9 @@ def make_problem(recipe: Recipe, data: Dataset) -> Problem:
             return classification(recipe, data)
         case "forecast", Series():
             return forecast(recipe, data)
+        case "language", Words():
+            return language(recipe, data)
+        case "transduce", Pairs():
+            return transduction(recipe, data)
         case _:
             raise recipe.error("task", f"does not fit {recipe.data.source}, which is {type(data).__name__}")

@@ -1,0 +1,54 @@
+"""How many threads NumPy's matrix products use while a network trains.
+
+It changes no result on purpose and nothing after it: the number from before comes back. Only the
+OpenBLAS that NumPy's wheels carry is known here; with another library it does nothing.
+
+The products of one time step are small. Two threads that wait for each other at every one of them are
+slower than one, and many times slower when another program wants the second core.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+_SYMBOLS = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads")
+
+
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Limit NumPy's matrix products to `count` threads within a `with` block, for the whole process.
+
+    Args:
+        count: At least 1; 0 leaves the number as it is.
+    """
+    library = _openblas() if count else None
+    if library is None:
+        yield
+        return
+    read, write = library
+    before = read()
+    write(count)
+    try:
+        yield
+    finally:
+        write(before)
+
+
+def _openblas() -> tuple[ctypes._NamedFuncPointer, ctypes._NamedFuncPointer] | None:
+    """The functions that read and write the number of threads, where NumPy came with OpenBLAS."""
+    package = Path(np.__file__).parent
+    for folder in (package.parent / "numpy.libs", package / ".dylibs"):
+        for path in sorted(folder.glob("*openblas*")):
+            try:
+                library = ctypes.CDLL(str(path))
+            except OSError:
+                continue
+            for symbol in _SYMBOLS:
+                if hasattr(library, symbol.format("set")):
+                    return getattr(library, symbol.format("get")), getattr(library, symbol.format("set"))
+    return None

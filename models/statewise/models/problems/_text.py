@@ -1,0 +1,93 @@
+"""Tokens of text, and how far two token sequences are apart.
+
+Not a tokeniser of free text: a vocabulary is what the data contains. Token 0 ends a sequence; tokens
+that only ever stand in front of one come last, so the outputs of a head are the first tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._types import Integers
+
+END = "<end>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Tokens in the order of their numbers.
+
+    Attributes:
+        symbols: What text is made of, sorted; their numbers begin at 1.
+        begins: Tokens that begin a sequence, numbered after the symbols.
+        separator: Between the symbols of written text.
+    """
+
+    symbols: tuple[str, ...]
+    begins: tuple[str, ...] = ()
+    separator: str = ""
+
+    @classmethod
+    def of(cls, texts: Iterable[Sequence[str]], **options: Any) -> Vocabulary:
+        """The vocabulary of token sequences."""
+        return cls(symbols=tuple(sorted({symbol for text in texts for symbol in text})), **options)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """All tokens, by number."""
+        return (END, *self.symbols, *self.begins)
+
+    @property
+    def output_size(self) -> int:
+        """Tokens that can be produced: the end and the symbols."""
+        return 1 + len(self.symbols)
+
+    def begin(self, name: str) -> int:
+        """The number of a token that begins a sequence."""
+        return self.output_size + self.begins.index(name)
+
+    def encode(self, text: Sequence[str]) -> Integers:
+        """Symbols to numbers.
+
+        Raises:
+            ValueError: A symbol is not in the vocabulary.
+        """
+        numbers = {symbol: number for number, symbol in enumerate(self.symbols, 1)}
+        unknown = next((symbol for symbol in text if symbol not in numbers), None)
+        if unknown is not None:
+            raise ValueError(f"expected symbols of {''.join(self.symbols)}, got {unknown!r}")
+        return np.array([numbers[symbol] for symbol in text], np.int32)
+
+    def to_dict(self, *, conditional: bool = False) -> dict[str, Any]:
+        """What a server needs to read and write such text, as plain JSON values.
+
+        Args:
+            conditional: Whether the choice of the begin token is the user's.
+        """
+        folding = {True: "upper", False: "lower"} if not self.separator else {}
+        letters = "".join(self.symbols)
+        case = folding.get(letters.isupper(), "") if letters.isupper() or letters.islower() else ""
+        return {
+            "tokens": list(self.tokens),
+            "separator": self.separator,
+            "case": case,
+            "unknown": None,
+            "begin": self.output_size if self.begins and not conditional else None,
+            "end": 0,
+            "pad": None,
+            "conditions": {name: self.begin(name) for name in self.begins} if conditional else {},
+        }
+
+
+def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
+    """The fewest insertions, deletions and replacements that make a into b (Levenshtein 1966)."""
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
+    return row[-1]

@@ -1,0 +1,232 @@
+"""A sequence for a sequence, by an encoder and a decoder: letters to phonemes, and a user's pairs.
+
+No alignment and no attention (Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014,
+arXiv:1406.1078): the encoder's final memories are the decoder's initial ones. In training the decoder
+reads the true token before (teacher forcing); in use it reads what it said itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .._layers import Dropout
+from .._network import Network, encoder_part
+from .._parameters import Parameters
+from .._recipe import Recipe
+from .._spec import NetworkSpec
+from .._types import Array, Floats, Integers
+from .._workspace import Workspace
+from ..datasets import Pairs
+from ._problem import Batch, Part, Problem, pad
+from ._text import Vocabulary, edit_distance
+
+_EVALUATED_TOGETHER = 500
+# Batches are cut from this many batches' worth of pairs sorted by length: little padding, still random.
+_SORTED_BATCHES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transduction(Problem):
+    """Pairs of token sequences.
+
+    Attributes:
+        sources: Of the training pairs.
+        targets: Of the training pairs, without begin and end.
+        held_out: For each part, sources with all targets that are right for them.
+        begin: The decoder's begin token.
+        batch_size: Pairs in a batch.
+        longest: Tokens after which a decoder that has not ended is stopped.
+    """
+
+    sources: Sequence[Integers]
+    targets: Sequence[Integers]
+    held_out: Mapping[Part, Sequence[tuple[Integers, Sequence[Integers]]]]
+    begin: int
+    batch_size: int
+    longest: int
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """Every pair once; pairs of like length together, batches in random order."""
+        order = rng.permutation(len(self.sources))
+        chunk = self.batch_size * _SORTED_BATCHES
+        batches = []
+        for start in range(0, len(order), chunk):
+            part = order[start : start + chunk]
+            sizes = [(len(self.sources[index]), len(self.targets[index])) for index in part]
+            part = part[sorted(range(len(part)), key=sizes.__getitem__)]
+            batches += [part[k : k + self.batch_size] for k in range(0, len(part), self.batch_size)]
+        for index in rng.permutation(len(batches)):
+            chosen = batches[index]
+            yield self._batch([self.sources[i] for i in chosen], [self.targets[i] for i in chosen])
+
+    def learn(
+        self,
+        network: Network,
+        batch: Batch,
+        state: Floats | None,
+        gradients: Parameters,
+        workspace: Workspace,
+        dropout: Dropout | None,
+    ) -> tuple[float, Floats]:
+        """Loss and gradient of one batch: back through the decoder, and on through the encoder."""
+        encoder = network.encoder
+        assert encoder is not None
+        assert batch.source is not None
+        reading, writing = workspace.scope("encoder"), workspace.scope("decoder")
+        _, state, encoded = encoder.forward(
+            batch.source, batch.source_lengths, workspace=reading, dropout=dropout
+        )
+        scores, final, decoded = network.forward(
+            batch.x, batch.lengths, state, workspace=writing, dropout=dropout
+        )
+        loss, d_scores = self.loss(scores, batch.targets, batch.counted)
+        _, d_state = network.backward(decoded, d_scores, gradients=gradients, workspace=writing)
+        encoder.backward(
+            encoded, None, d_state, gradients=encoder_part(self.spec, gradients), workspace=reading
+        )
+        return loss, final
+
+    def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
+        """Phoneme (token) error rate: edits to the nearest right target over its length, greedy output.
+
+        With it the share of sources with any error, and on the validation part the loss.
+        """
+        edits = tokens = wrong = 0
+        loss = 0.0
+        examples = self.held_out[part]
+        for start in range(0, len(examples), _EVALUATED_TOGETHER):
+            chunk = examples[start : start + _EVALUATED_TOGETHER]
+            sources = [source for source, _ in chunk]
+            said = greedy(network, sources, begin=self.begin, longest=self.longest)
+            for output, (_, right) in zip(said, chunk, strict=True):
+                distances = [(edit_distance(output, target.tolist()), len(target)) for target in right]
+                distance, length = min(distances, key=lambda pair: pair[0] / pair[1])
+                edits, tokens, wrong = edits + distance, tokens + length, wrong + (distance > 0)
+            batch = self._batch(sources, [right[0] for _, right in chunk])
+            assert batch.source is not None
+            state = network.encode(batch.source, batch.source_lengths)
+            scores, _, _ = network.forward(batch.x, batch.lengths, state)
+            loss += len(chunk) * self.loss(scores, batch.targets, batch.counted)[0]
+        return {
+            "phoneme_error_rate": edits / tokens,
+            "word_error_rate": wrong / len(examples),
+            "loss": loss / len(examples),
+        }
+
+    def _batch(self, sources: list[Integers], targets: list[Integers]) -> Batch:
+        source, source_lengths = pad(list(sources))
+        x, lengths = pad([np.concatenate([[self.begin], target]).astype(np.int32) for target in targets])
+        wanted, _ = pad([np.concatenate([target, [0]]).astype(np.int32) for target in targets])
+        return Batch(
+            x=x,
+            targets=wanted,
+            lengths=lengths,
+            counted=np.arange(len(x))[:, None] < lengths,
+            source=source,
+            source_lengths=source_lengths,
+        )
+
+
+def greedy(network: Network, sources: Sequence[Integers], *, begin: int, longest: int) -> list[list[int]]:
+    """What an encoder-decoder says for each source when it always takes the likeliest token.
+
+    Args:
+        network: With an encoder.
+        sources: Token sequences.
+        begin: The token that starts the decoder.
+        longest: Tokens after which it is stopped.
+
+    Returns:
+        Tokens for each source, without begin and end.
+    """
+    padded, lengths = pad(list(sources))
+    state: Floats | None = network.encode(padded, lengths)
+    tokens: Array = np.full((1, len(sources)), begin, np.int32)
+    said: list[Array] = []
+    alive = np.ones(len(sources), bool)
+    while alive.any() and len(said) < longest:
+        probabilities, state = network.run(tokens, None, state)
+        tokens = probabilities.argmax(axis=-1).astype(np.int32)
+        alive &= tokens[0] != 0
+        said.append(np.where(alive, tokens[0], 0))
+    return [[int(token) for token in row if token] for row in np.array(said).T]
+
+
+def transduction(recipe: Recipe, data: Pairs) -> Transduction:
+    """The problem of a recipe with `task = "transduce"`.
+
+    Raises:
+        RecipeError: The settings do not fit the data.
+    """
+    settings, train = recipe.network, recipe.train
+    if settings.residual:
+        raise recipe.error("network.residual", "expected false for tokens")
+    if settings.call_shape not in ("auto", "encoder_decoder"):
+        raise recipe.error("network.call_shape", "expected encoder_decoder for pairs")
+    if settings.bidirectional and settings.hidden_size % 2:
+        raise recipe.error("network.hidden_size", "expected an even number for a bidirectional encoder")
+    if settings.bidirectional and settings.layers > 1:
+        raise recipe.error("network.layers", "expected 1 with a bidirectional encoder")
+    letters = Vocabulary.of(data.sources)
+    sounds = Vocabulary.of(data.targets, begins=("<begin>",), separator=" ")
+    decoder = NetworkSpec(
+        input_size=len(sounds.tokens),
+        output_size=sounds.output_size,
+        cell=settings.cell,
+        hidden_size=settings.hidden_size,
+        layers=settings.layers,
+        activation=settings.activation,
+        reset_after=settings.reset_after,
+        embedding_size=settings.embedding_size,
+        head="softmax",
+    )
+    # The two directions' final memories side by side are the decoder's initial ones.
+    encoder = replace(
+        decoder,
+        input_size=len(letters.tokens),
+        output_size=0,
+        head="linear",
+        bidirectional=settings.bidirectional,
+        hidden_size=settings.hidden_size // (2 if settings.bidirectional else 1),
+    )
+    right: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for source, target in zip(data.sources, data.targets, strict=True):
+        right.setdefault(source, []).append(target)
+    words = sorted(right)
+    order = np.random.default_rng([train.seed, 2]).permutation(len(words))
+    tested = recipe.data.test_count or round(recipe.data.test_fraction * len(words))
+    validated = tested + round(recipe.data.validation_fraction * (len(words) - tested))
+    held_out: dict[Part, Sequence[tuple[Integers, Sequence[Integers]]]] = {}
+    part: Part
+    for part, begin, end in (("test", 0, tested), ("validation", tested, validated)):
+        if end > begin:
+            held_out[part] = [
+                (letters.encode(words[index]), [sounds.encode(target) for target in right[words[index]]])
+                for index in order[begin:end]
+            ]
+    kept = [
+        (letters.encode(words[index]), sounds.encode(target))
+        for index in order[validated:]
+        for target in right[words[index]]
+    ]
+    batch_count = sum(
+        -(-min(train.batch_size * _SORTED_BATCHES, len(kept) - start) // train.batch_size)
+        for start in range(0, len(kept), train.batch_size * _SORTED_BATCHES)
+    )
+    return Transduction(
+        spec=replace(decoder, call_shape="encoder_decoder", encoder=encoder),
+        vocabulary={"source": letters.to_dict(), "target": sounds.to_dict()},
+        batch_count=batch_count,
+        has_validation="validation" in held_out,
+        has_test="test" in held_out,
+        label_smoothing=train.label_smoothing,
+        sources=[source for source, _ in kept],
+        targets=[target for _, target in kept],
+        held_out=held_out,
+        begin=sounds.begin("<begin>"),
+        batch_size=train.batch_size,
+        longest=2 * max(len(target) for target in data.targets),
+    )
