@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)

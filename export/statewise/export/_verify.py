@@ -93,7 +93,8 @@ def _check_numpy(checkpoint: Checkpoint, package: Package, sample: Sample) -> li
     differences = [("NumPy = onnxruntime", difference(sample.valid(y), sample.valid(whole.y)))]
     if state is not None and whole.state is not None:
         differences.append(("NumPy = onnxruntime, state", difference(state, whole.state)))
-    rows = f"{len(sample.lengths)} rows of 1 to {max(sample.lengths)} steps"
+    longest = max(sample.lengths)
+    rows = f"{len(sample.lengths)} rows of {'one step' if longest == 1 else f'1 to {longest} steps'}"
     return [Check(name, value < BOUND, rows, value, BOUND) for name, value in differences]
 
 
