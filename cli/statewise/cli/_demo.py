@@ -99,11 +99,11 @@ def _train(console: Console, folder: Path, recipes: Sequence[str]) -> None:
 def _export(console: Console, folder: Path, recipe: str) -> None:
     package = export_checkpoint(folder / recipe, folder / "repository", name=recipe)
     report = verify_package(package, checkpoint=folder / recipe)
-    worst = max(check.measured for check in report.checks if check.measured is not None)
+    worst = max(
+        (check.measured for check in report.checks if check.measured is not None), default=float("nan")
+    )
     _claim(
-        console,
-        report.passed,
-        f"{package}: NumPy and onnxruntime agree within {worst:.0e}, class {report.exactness}",
+        console, report.passed, f"{recipe}/{package.name} equals NumPy within {worst:.0e}; {report.exactness}"
     )
 
 
@@ -146,7 +146,7 @@ def _stream(console: Console, client: Client, data: Series) -> Errors:
     _claim(
         console,
         streamed.tobytes() == np.asarray(whole).tobytes(),
-        f"the {streamed.size:,} numbers streamed equal those of the whole sequence in one call, bit for bit",
+        f"the {streamed.size:,} numbers streamed have the bits of one whole run",
     )
     return errors
 
