@@ -1,9 +1,10 @@
 """Sessions under faults at any moment, without a transport: nothing lost, nothing twice, nothing hanging.
 
-A server of a few lines keeps the contract: its model adds up its inputs. Inputs are distinct powers of two, so
-a sum says exactly which inputs went in, and an input that went in twice cannot hide.
+A server of a few lines keeps the contract: its model adds up its inputs. Inputs are distinct powers of two,
+so a sum says exactly which inputs went in, and an input that went in twice cannot hide.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statewise.client import SessionLost, SessionMoved, Unavailable
+from statewise.client import PartialFailure, SessionLost, SessionMoved, Unavailable
 from statewise.client._core import ClientCore, Options
 from statewise.client._effects import Drive
 from statewise.client._groups import GroupCore
@@ -56,12 +57,25 @@ class Server:
 
     def __init__(self) -> None:
         self.sessions: dict[str, Held] = {}
+        self.checkpoints: dict[str, tuple[int, int]] = {}
+        """Position and total that a killed server would still have."""
         self.messages: list[sequence_pb2.SessionStreamRequest] = []
         self._handle = 0
 
     def forget(self) -> None:
-        """As a server that was killed."""
-        self.sessions.clear()
+        """As a server that was killed: what its store has is still there, at the position it was stored."""
+        self.sessions = {
+            name: Held(0, position, total) for name, (position, total) in self.checkpoints.items()
+        }
+
+    def store(self) -> None:
+        """Stores every session as it stands."""
+        self.checkpoints = {name: (held.position, held.total) for name, held in self.sessions.items()}
+
+    def void(self) -> None:
+        """As another replica on the same store: it has the sessions, but knows no handle."""
+        for held in self.sessions.values():
+            held.handle = 0
 
     def answer(self, request: sequence_pb2.SessionStreamRequest) -> sequence_pb2.SessionStreamResponse:
         self.messages.append(request)
@@ -85,7 +99,9 @@ class Server:
 
     def _close(self, request: Any) -> Any:
         gone = set(unpack_uint64(request.handles).tolist())
-        self.sessions = {name: held for name, held in self.sessions.items() if held.handle not in gone}
+        for name in [name for name, held in self.sessions.items() if held.handle in gone]:
+            del self.sessions[name]
+            self.checkpoints.pop(name, None)
         return sequence_pb2.CloseSessionsResponse()
 
     def _cancel(self, request: Any) -> Any:
@@ -97,6 +113,7 @@ class Server:
         x = from_tensor(request.inputs["x"]).tolist()
         reply = sequence_pb2.StepResponse()
         y: list[int] = []
+        durable: list[int] = []
         positions = unpack_uint64(request.positions).tolist()
         for row, (handle, position, count) in enumerate(zip(handles, positions, steps, strict=True)):
             mine, x = tuple(x[:count]), x[count:]
@@ -114,10 +131,13 @@ class Server:
                     continue
                 held.position, held.total = before[0], before[1]
             held.before = (held.position, held.total, mine)
+            name = next(name for name, other in self.sessions.items() if other is held)
+            durable.append(self.checkpoints.get(name, (0, 0))[0])
             y.extend((held.total + np.cumsum(mine)).tolist())
             held.position += count
             held.total += sum(mine)
         reply.outputs["y"].CopyFrom(to_tensor(np.array(y, np.int64)))
+        reply.durable_positions = pack_uint64(durable)
         return reply
 
     def _taken(self, session_id: str) -> sequence_pb2.Session:
@@ -131,6 +151,7 @@ class Server:
             version=1,
             digest="d",
             position=held.position,
+            durable_position=self.checkpoints.get(session_id, (0, 0))[0],
         )
 
 
@@ -210,6 +231,16 @@ class World:
         self.server.forget()
         return self.cut()
 
+    def store(self) -> bool:
+        """The server stores what it has."""
+        self.server.store()
+        return True
+
+    def move(self) -> bool:
+        """The connection goes, and the next one ends at another replica."""
+        self.server.void()
+        return self.cut()
+
     def wait(self) -> bool:
         """The next timer runs out."""
         if not self.timers:
@@ -251,18 +282,25 @@ class World:
             self.settle()
             return drive.future.result(0)
         if effect.method == "GetServer":
-            return admin_pb2.GetServerResponse(store="none")
+            return admin_pb2.GetServerResponse(store="sqlite")
         assert effect.method == "GetModel"
         return model_pb2.GetModelResponse(model=MODEL)
 
 
-FAULTS = st.sampled_from(["send", "deliver", "cut", "kill", "wait", "step", "chunk", "abandon"])
+EVENTS = st.sampled_from(
+    ["send", "deliver", "cut", "kill", "store", "move", "wait", "step", "chunk", "abandon"]
+)
 
 
-@given(events=st.lists(st.tuples(FAULTS, st.integers(0, 2)), max_size=60))
-@settings(deadline=None, max_examples=300)
-def test_sessions_lose_nothing_and_apply_nothing_twice(events: list[tuple[str, int]]) -> None:
-    world = World()
+@given(
+    events=st.lists(st.tuples(EVENTS, st.integers(0, 2)), max_size=60),
+    patience_s=st.sampled_from([0.0, 0.05, 1e9]),
+)
+@settings(deadline=None, max_examples=400)
+def test_sessions_lose_nothing_and_apply_nothing_twice(
+    events: list[tuple[str, int]], patience_s: float
+) -> None:
+    world = World(patience_s=patience_s)
     sessions = [world.session() for _ in range(3)]
     asked: list[list[tuple[Drive[Any], int]]] = [[], [], []]
     bits = [0, 0, 0]
@@ -284,6 +322,13 @@ def test_sessions_lose_nothing_and_apply_nothing_twice(events: list[tuple[str, i
         else:
             getattr(world, event)()
     world.settle()
+    world.core.hub.patience_s = 1e9
+    # Whose caller left or gave up: applied or not, but never in part, and counted.
+    open_ended = abandoned | {
+        id(drive)
+        for drive, _ in itertools.chain(*asked)
+        if drive.future.done() and isinstance(drive.future.exception(0), Unavailable)
+    }
     for session, drives in zip(sessions, asked, strict=True):
         last = world.submit(session.step(np.int64(1 << 62)))
         world.settle()
@@ -291,40 +336,60 @@ def test_sessions_lose_nothing_and_apply_nothing_twice(events: list[tuple[str, i
         position = 0
         for drive, value in drives:
             count = value.bit_count()
-            if id(drive) not in abandoned:
+            if id(drive) not in open_ended:
                 asked_before = final & ((value & -value) - 1)
                 assert np.atleast_1d(drive.future.result(0))[-1] == asked_before + value
             applied = final & value
-            assert applied in ((value,) if id(drive) not in abandoned else (0, value))
+            assert applied in ((0, value) if id(drive) in open_ended else (value,))
             position += count if applied else 0
         assert final.bit_length() <= sum(value.bit_count() for _, value in drives)
         assert session.incarnation.position == position + 1
 
 
-@given(events=st.lists(st.tuples(FAULTS, st.integers(1, 7)), max_size=50))
+@given(
+    events=st.lists(st.tuples(EVENTS, st.integers(1, 7)), max_size=50),
+    patience_s=st.sampled_from([0.0, 0.05, 1e9]),
+)
 @settings(deadline=None, max_examples=300)
-def test_groups_lose_nothing_and_apply_nothing_twice(events: list[tuple[str, int]]) -> None:
-    world = World()
+def test_groups_lose_nothing_and_apply_nothing_twice(
+    events: list[tuple[str, int]], patience_s: float
+) -> None:
+    world = World(patience_s=patience_s)
     group = world.group(3)
-    expected = np.zeros(3, np.int64)
     bit = 0
-    asked: list[tuple[Drive[Any], Any]] = []
+    asked: list[tuple[Drive[Any], Any, int]] = []
+    abandoned: set[int] = set()
     for event, mask in events:
-        if event in ("step", "chunk", "abandon"):
+        if event in ("step", "chunk"):
             rows = np.flatnonzero([mask & 1, mask & 2, mask & 4])
             count = 1 if event == "step" else 2
             values = np.int64(1) << np.arange(bit, bit + count)
             bit += count
             batch = np.tile(values, (len(rows), 1))
-            value = batch[:, 0] if count == 1 else batch
-            sums = expected[rows, None] + np.cumsum(batch, axis=1)
-            asked.append((world.submit(group.step(value, rows)), sums[:, 0] if count == 1 else sums))
-            expected[rows] += values.sum()
+            drive = world.submit(group.step(batch[:, 0] if count == 1 else batch, rows))
+            asked.append((drive, rows, int(values.sum())))
+        elif event == "abandon":
+            waiting = [id(drive) for drive, *_ in asked if not drive.future.done()]
+            for drive, *_ in asked:
+                if id(drive) == next(iter(set(waiting[-1:]) - abandoned), None):
+                    abandoned.add(id(drive))
+                    world.core.hub.abandon(drive)
         else:
             getattr(world, event)()
     world.settle()
-    for drive, outputs in asked:
-        np.testing.assert_array_equal(drive.future.result(0), outputs)
+    world.core.hub.patience_s = 1e9
+    last = world.submit(group.step(np.full(3, 1 << 62), None))
+    world.settle()
+    final = last.future.result(0) - (1 << 62)
+    for drive, rows, value in asked:
+        if id(drive) in abandoned or isinstance(drive.future.exception(0), PartialFailure | Unavailable):
+            assert set((final[rows] & value).tolist()) <= {0, value}
+        else:
+            lowest = value & -value
+            outputs = drive.future.result(0).reshape(len(rows), -1)
+            np.testing.assert_array_equal(outputs[:, -1], (final[rows] & (lowest - 1)) + value)
+            assert set((final[rows] & value).tolist()) == {value}
+    np.testing.assert_array_equal(group.positions, [int(total).bit_count() + 1 for total in final])
 
 
 def test_steps_of_the_same_moment_leave_in_one_message() -> None:

@@ -184,11 +184,13 @@ class GroupCore:
                 in_doubt |= failed.status.in_doubt
                 if not (yield from patience.again(failed.status)):
                     if in_doubt and failed.status.lost:
-                        cuts = _cut(self.model, part.columns, part.steps)
-                        self._doubts.update(
-                            zip(part.rows.tolist(), zip(part.steps.tolist(), cuts, strict=True), strict=True)
-                        )
+                        self._note_doubt(part)
                     raise error_of(failed.status, self._subject()) from None
+            except GeneratorExit:
+                # The caller left between two tries.
+                if in_doubt:
+                    self._note_doubt(part)
+                raise
         return (yield from self._gather(part, reply, lane, in_doubt))
 
     def _gather(
@@ -241,6 +243,11 @@ class GroupCore:
                 alone = self._subset(part, np.array([row]))
                 self._applied(alone, np.array([outcome.durable_position], np.uint64))
         return _Gathered(outputs, errors)
+
+    def _note_doubt(self, part: _Part) -> None:
+        cuts = _cut(self.model, part.columns, part.steps)
+        for row, steps, payload in zip(part.rows.tolist(), part.steps.tolist(), cuts, strict=True):
+            self._doubts[row] = (steps, payload)
 
     def _settle(self, rows: Sequence[int]) -> Operation[None]:
         incarnations = [self._incarnation(row) for row in rows]

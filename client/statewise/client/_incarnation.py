@@ -180,6 +180,11 @@ class Incarnation:
                 return reply
             except Failed as failed:
                 status = failed.status
+            except GeneratorExit:
+                # The caller left between two tries.
+                if in_doubt:
+                    self.doubt = (steps, payload)
+                raise
 
     def _start_over(self) -> Operation[None]:
         if self.journal.after(0) is None:
