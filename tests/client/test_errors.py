@@ -1,0 +1,162 @@
+"""Reasons and statuses become exceptions that say what to do."""
+
+import ast
+import inspect
+from typing import Any
+
+import pytest
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+import statewise.client
+from statewise.client import (
+    InternalError,
+    LimitReached,
+    NotImplementedByServer,
+    Overloaded,
+    PartialFailure,
+    PositionMismatch,
+    SessionLost,
+    StatewiseError,
+    Timeout,
+    Unavailable,
+)
+from statewise.client import _errors as errors
+from statewise.client._status import Status, Subject, error_of, status_of_row, status_of_rpc
+from statewise.v1 import tensor_pb2
+from statewise.wire import Reason
+
+EXPECTED = {
+    Reason.MODEL_NOT_FOUND: "ModelNotFound",
+    Reason.SESSION_NOT_FOUND: "SessionNotFound",
+    Reason.SESSION_EXPIRED: "SessionExpired",
+    Reason.BAD_TENSOR: "InvalidInput",
+    Reason.BAD_REQUEST: "InvalidInput",
+    Reason.BAD_SNAPSHOT: "InvalidSnapshot",
+    Reason.SESSION_EXISTS: "SessionExists",
+    Reason.POSITION_MISMATCH: "PositionMismatch",
+    Reason.NOT_STREAMABLE: "NotStreamable",
+    Reason.WRONG_CALL: "InvalidInput",
+    Reason.PACKAGE_INVALID: "Unavailable",
+    Reason.MODEL_CHANGED: "ModelChanged",
+    Reason.SESSION_MOVED: "SessionMoved",
+    Reason.QUEUE_FULL: "Overloaded",
+    Reason.SESSION_LIMIT: "LimitReached",
+    Reason.BYTES_LIMIT: "LimitReached",
+    Reason.DRAINING: "Unavailable",
+    Reason.MODEL_LOADING: "Unavailable",
+    Reason.DEADLINE: "Timeout",
+    Reason.CANCELLED: "Unavailable",
+    Reason.UNAUTHENTICATED: "Unauthenticated",
+    Reason.PERMISSION_DENIED: "PermissionDenied",
+    Reason.SESSION_LOST: "SessionLost",
+    Reason.NOT_IMPLEMENTED: "NotImplementedByServer",
+    Reason.INTERNAL: "InternalError",
+}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_its_exception(reason: Reason) -> None:
+    error = error_of(Status("UNKNOWN", reason, "what was found"), Subject("s-1", "m", 2))
+    assert type(error).__name__ == EXPECTED[reason]
+    assert "what was found" in str(error)
+    for name, value in {"session_id": "s-1", "model": "m", "version": 2}.items():
+        assert getattr(error, name, value) == value
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("UNAVAILABLE", Unavailable),
+        ("DEADLINE_EXCEEDED", Timeout),
+        ("RESOURCE_EXHAUSTED", LimitReached),
+        ("UNIMPLEMENTED", NotImplementedByServer),
+        ("UNKNOWN", InternalError),
+        ("DATA_LOSS", InternalError),
+    ],
+)
+def test_a_status_of_the_transport_has_one_too(code: str, kind: type[StatewiseError]) -> None:
+    error = error_of(Status(code), Subject())
+    assert type(error) is kind
+    assert code in str(error)
+
+
+def test_a_rich_status_gives_reason_and_delay() -> None:
+    def packed(message: Any) -> any_pb2.Any:
+        wrapped = any_pb2.Any()
+        wrapped.Pack(message)
+        return wrapped
+
+    rich = status_pb2.Status(
+        code=8,
+        message="512 steps wait",
+        details=[
+            packed(error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain="statewise")),
+            packed(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(nanos=250_000_000))),
+        ],
+    )
+    status = status_of_rpc(rich)
+    assert (status.code, status.reason) == ("RESOURCE_EXHAUSTED", "QUEUE_FULL")
+    error = error_of(status, Subject())
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 0.25
+    assert str(error) == "512 steps wait; try again in 0.25 s"
+
+
+def test_a_position_that_does_not_match_comes_with_the_one_held() -> None:
+    row = tensor_pb2.RowError(row=3, code=9, reason="POSITION_MISMATCH", message="expected 5", position=7)
+    error = error_of(status_of_row(row), Subject("s"))
+    assert isinstance(error, PositionMismatch)
+    assert (error.position, error.session_id) == (7, "s")
+
+
+def test_a_code_nobody_knows_is_no_crash() -> None:
+    assert status_of_row(tensor_pb2.RowError(code=999)).code == "UNKNOWN"
+
+
+def test_a_timeout_is_a_timeout_error() -> None:
+    with pytest.raises(TimeoutError):
+        raise Timeout("no answer within 1 s")
+
+
+def test_a_partial_failure_names_the_first_row() -> None:
+    error = PartialFailure([None, 1, None], {2: SessionLost("b"), 0: SessionLost("a")})
+    assert "2 of 3 rows failed, first row 0: a" in str(error)
+    assert error.outputs == [None, 1, None]
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
+    kinds = {
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, StatewiseError) and not name.startswith("_")
+    }
+    drawn = {line.split("── ")[1].split()[0] for line in (errors.__doc__ or "").splitlines() if "── " in line}
+    assert drawn | {"StatewiseError"} == kinds
+    assert kinds <= set(statewise.client.__all__)
+
+
+def test_the_public_surface_is_sorted_complete_and_free_of_the_transport() -> None:
+    names = statewise.client.__all__
+    assert names == sorted(names)
+    for name in names:
+        value = getattr(statewise.client, name)
+        assert value.__doc__
+        for method in vars(value).values():
+            if inspect.isfunction(method) and not method.__name__.startswith("_"):
+                assert method.__doc__, f"{name}.{method.__name__}"
+                assert "grpc" not in str(inspect.signature(method)), f"{name}.{method.__name__}"
+
+
+def test_only_the_shells_know_the_transport() -> None:
+    folder = inspect.getfile(statewise.client).removesuffix("__init__.py")
+    from pathlib import Path
+
+    knowing = set()
+    for path in Path(folder).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if any(name.split(".")[0] in ("grpc", "grpc_status", "asyncio", "threading") for name in names):
+                knowing.add(path.name)
+    assert knowing == {"_awaiting.py", "_blocking.py", "_channel.py"}

@@ -1,0 +1,177 @@
+"""Ranks, types and several inputs, judged without a server."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statewise.client import InvalidInput, ModelInfo, TensorInfo
+from statewise.client._inputs import Form, InputReader, Use
+
+
+def reader(*inputs: TensorInfo) -> InputReader:
+    model = ModelInfo(
+        name="m",
+        version=1,
+        digest="",
+        status="ready",
+        failure="",
+        is_default=True,
+        exactness="exact",
+        inputs=inputs,
+        outputs=(),
+        call_shapes=(),
+        streamable=True,
+        state_bytes=0,
+        labels=(),
+        vocabulary=None,
+        generative=False,
+        max_steps=0,
+        notes={},
+    )
+    return InputReader(model)
+
+
+VECTOR = TensorInfo("x", "float32", (3,), per_step=True)
+TOKEN = TensorInfo("token", "int64", (), per_step=True)
+IMAGE = TensorInfo("image", "float32", (2, 2), per_step=True)
+RATE = TensorInfo("rate", "float32", (), per_step=False, default=16000.0)
+SAMPLE = TensorInfo("features", "float32", (3,), per_step=False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "use", "form", "steps", "stepwise"),
+    [
+        (VECTOR, (3,), Use.SESSION, Form.ONE, [1], True),
+        (VECTOR, (5, 3), Use.SESSION, Form.ONE, [5], False),
+        (VECTOR, (5, 3), Use.PREDICT, Form.ONE, [5], False),
+        (VECTOR, (2, 5, 3), Use.PREDICT, Form.ARRAY, [5, 5], False),
+        (VECTOR, (4, 3), Use.GROUP, Form.ARRAY, [1, 1, 1, 1], True),
+        (VECTOR, (4, 5, 3), Use.GROUP, Form.ARRAY, [5, 5, 5, 5], False),
+        (TOKEN, (), Use.SESSION, Form.ONE, [1], True),
+        (TOKEN, (5,), Use.SESSION, Form.ONE, [5], False),
+        (TOKEN, (5,), Use.PREDICT, Form.ONE, [5], False),
+        (TOKEN, (2, 5), Use.PREDICT, Form.ARRAY, [5, 5], False),
+        (TOKEN, (4,), Use.GROUP, Form.ARRAY, [1, 1, 1, 1], True),
+        (IMAGE, (2, 2), Use.SESSION, Form.ONE, [1], True),
+        (IMAGE, (5, 2, 2), Use.PREDICT, Form.ONE, [5], False),
+        (SAMPLE, (3,), Use.PREDICT, Form.ONE, [1], True),
+        (SAMPLE, (6, 3), Use.PREDICT, Form.ARRAY, [1] * 6, True),
+    ],
+)
+def test_rank_tells_what_is_meant(
+    spec: TensorInfo, shape: tuple[int, ...], use: Use, form: Form, steps: list[int], stepwise: bool
+) -> None:
+    value = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(spec.dtype)
+    rows = reader(spec).read(value, use, count=4)
+    assert (rows.form, rows.steps.tolist(), rows.stepwise) == (form, steps, stepwise)
+    np.testing.assert_array_equal(rows.columns[0], value.reshape(-1, *spec.shape))
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "use", "form", "steps"),
+    [
+        (VECTOR, [[1, 2, 3], [4, 5, 6]], Use.SESSION, Form.ONE, [2]),
+        (VECTOR, [[1, 2, 3], [4, 5, 6]], Use.PREDICT, Form.ONE, [2]),
+        (VECTOR, [np.zeros((2, 3)), np.zeros((4, 3))], Use.PREDICT, Form.LIST, [2, 4]),
+        (VECTOR, [[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]], Use.PREDICT, Form.LIST, [1, 2]),
+        (VECTOR, (np.zeros((2, 3)), np.zeros((4, 3))), Use.GROUP, Form.LIST, [2, 4]),
+        (VECTOR, [np.zeros(3), np.zeros(3)], Use.GROUP, Form.ARRAY, [1, 1]),
+        (TOKEN, [1, 2, 3], Use.PREDICT, Form.ONE, [3]),
+        (TOKEN, [[1, 2, 3], [4]], Use.PREDICT, Form.LIST, [3, 1]),
+        (SAMPLE, [np.zeros(3), np.ones(3)], Use.PREDICT, Form.LIST, [1, 1]),
+    ],
+)
+def test_a_list_is_ragged_where_its_elements_are_rows(
+    spec: TensorInfo, value: Any, use: Use, form: Form, steps: list[int]
+) -> None:
+    rows = reader(spec).read(value, use, count=2)
+    assert (rows.form, rows.steps.tolist()) == (form, steps)
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        (VECTOR, np.ones(3, np.float64)),
+        (VECTOR, np.ones(3, np.int8)),
+        (VECTOR, np.ones(3, np.bool_)),
+        (VECTOR, np.ones(3, ">f4")),
+        (VECTOR, np.ones((3, 3))[:, 1]),
+        (VECTOR, [1, 1, 1]),
+        (TOKEN, 1),
+        (TOKEN, np.uint8(1)),
+        (TOKEN, np.uint64(1)),
+    ],
+)
+def test_safe_types_are_converted(spec: TensorInfo, value: Any) -> None:
+    (column,) = reader(spec).read(value, Use.SESSION).columns
+    assert column.dtype == np.dtype(spec.dtype)
+    assert (column == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "message"),
+    [
+        (TOKEN, 1.5, "expected elements that fit int64; got float64"),
+        (TOKEN, "a", "expected elements that fit int64; got <U1"),
+        (TOKEN, np.uint64(2**63), "expected integers that fit int64"),
+        (TensorInfo("x", "uint8", (), per_step=True), -1, "expected integers that fit uint8"),
+        (VECTOR, np.ones(3, object), "expected elements that fit float32; got object"),
+        (VECTOR, np.datetime64("2020-01-01"), "expected elements that fit float32; got datetime64"),
+        (VECTOR, 10**400, "fit float32; got object"),
+    ],
+)
+def test_unsafe_types_are_refused(spec: TensorInfo, value: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        reader(spec).read(value, Use.SESSION)
+
+
+def test_several_inputs_are_a_dict_and_defaults_may_be_left_out() -> None:
+    several = reader(VECTOR, TOKEN, RATE)
+    x, token = np.ones((5, 3), np.float32), np.arange(5)
+    rows = several.read({"token": token, "x": x}, Use.SESSION)
+    np.testing.assert_array_equal(rows.columns[1], token)
+    np.testing.assert_array_equal(rows.columns[2], [16000])
+    rows = several.read({"token": token, "x": x, "rate": 8000}, Use.SESSION)
+    np.testing.assert_array_equal(rows.columns[2], [8000])
+    batch = several.read({"token": [token, token[:2]], "x": [x, x[:2]], "rate": [8000, 44100]}, Use.PREDICT)
+    assert batch.steps.tolist() == [5, 2]
+    np.testing.assert_array_equal(batch.columns[2], [8000, 44100])
+
+
+def test_one_required_input_needs_no_dict() -> None:
+    rows = reader(VECTOR, RATE).read(np.zeros((2, 3)), Use.SESSION)
+    assert [column.shape for column in rows.columns] == [(2, 3), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.zeros(3), r"takes several inputs: expected a dict of \['x', 'token', 'rate'\]; got ndarray"),
+        ({"x": np.zeros(3)}, r"\['token'\] missing"),
+        ({"x": np.zeros(3), "token": 1, "z": 1}, r"got \['x', 'token', 'z'\]"),
+        ({"x": np.zeros((4, 3)), "token": [1, 2]}, "the same number of time steps in every input"),
+        ({"x": np.zeros((4, 3)), "token": 1}, "the same number of time steps in every input"),
+        (
+            {"x": np.zeros(3), "token": 1, "rate": [1, 2]},
+            r"input 'rate'.*expected float32 \[\]; got float32 of",
+        ),
+    ],
+)
+def test_inputs_that_do_not_go_together_are_refused(value: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        reader(VECTOR, TOKEN, RATE).read(value, Use.SESSION)
+
+
+def test_rows_must_be_equally_many_in_every_input() -> None:
+    with pytest.raises(InvalidInput, match="expected 2 rows as in the first input; got 3"):
+        reader(VECTOR, TOKEN).read({"x": np.zeros((2, 4, 3)), "token": np.zeros((3, 4), int)}, Use.PREDICT)
+
+
+def test_the_fast_path_takes_exact_time_steps_only() -> None:
+    fast = reader(VECTOR)
+    x = np.arange(3, dtype=np.float32)
+    assert fast.payload_of_step(x) == (x.tobytes(),)
+    for other in (x.astype(np.float64), x[None], x.astype(">f4"), [0, 1, 2], x[:2]):
+        assert fast.payload_of_step(other) is None
+    assert reader(VECTOR, TOKEN).payload_of_step(x) is None

@@ -1,0 +1,114 @@
+"""Journals hold what a session needs to be built again, and no more than they may."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statewise.client import ModelInfo, TensorInfo
+from statewise.client._group_journal import GroupJournal
+from statewise.client._journal import Entry, Journal, Ledger
+
+MODEL = ModelInfo(
+    name="m",
+    version=1,
+    digest="",
+    status="ready",
+    failure="",
+    is_default=True,
+    exactness="exact",
+    inputs=(
+        TensorInfo("x", "uint8", (2,), per_step=True),
+        TensorInfo("rate", "uint8", (), per_step=False),
+    ),
+    outputs=(),
+    call_shapes=(),
+    streamable=True,
+    state_bytes=0,
+    labels=(),
+    vocabulary=None,
+    generative=False,
+    max_steps=0,
+    notes={},
+)
+
+
+def journal(*steps: int, start: int = 0, limit: int = 1 << 20, keep_tail: bool = True) -> Journal:
+    made = Journal(start, limit_bytes=limit, ledger=Ledger(1 << 30), keep_tail=keep_tail)
+    for count in steps:
+        made.append(count, (bytes(count),))
+    return made
+
+
+def test_after_gives_what_follows_a_boundary() -> None:
+    held = journal(2, 3, 1, start=10)
+    assert held.after(10) == [Entry(2, (bytes(2),)), Entry(3, (bytes(3),)), Entry(1, (bytes(1),))]
+    assert held.after(12) == [Entry(3, (bytes(3),)), Entry(1, (bytes(1),))]
+    assert held.after(16) == []
+    for elsewhere in (9, 11, 13, 17):
+        assert held.after(elsewhere) is None
+
+
+def test_forget_drops_what_is_durable() -> None:
+    held = journal(2, 3, 1)
+    held.forget(4)
+    assert held.after(0) is None
+    assert [entry.steps for entry in held.after(2) or []] == [3, 1]
+    held.forget(6)
+    assert held.after(6) == []
+
+
+def test_rewind_drops_what_was_undone() -> None:
+    held = journal(2, 3, 1)
+    held.rewind(5)
+    assert [entry.steps for entry in held.after(0) or []] == [2, 3]
+    held.rewind(4)
+    assert held.after(0) is None
+
+
+def test_over_its_limit_it_keeps_the_tail_only_where_that_is_of_use() -> None:
+    tail, nothing = (journal(*[100] * 50, limit=2000, keep_tail=keep) for keep in (True, False))
+    assert tail.after(0) is None
+    assert [entry.steps for entry in tail.after(4900) or []] == [100]
+    assert all(nothing.after(position) is None for position in (0, 4900, 5000))
+
+
+def test_the_ledger_bounds_all_journals_together() -> None:
+    ledger = Ledger(10_000)
+    held = [Journal(0, limit_bytes=1 << 20, ledger=ledger, keep_tail=True) for _ in range(5)]
+    for _ in range(100):
+        for each in held:
+            each.append(1, (bytes(200),))
+            assert ledger.used_bytes <= ledger.limit_bytes
+    for each in held:
+        each.clear()
+    assert ledger.used_bytes == 0
+
+
+frames = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1), max_size=12)
+
+
+@given(frames=frames, position=st.integers(0, 12), durable=st.integers(0, 4))
+def test_a_group_gives_each_session_what_its_own_journal_would(
+    frames: list[dict[int, int]], position: int, durable: int
+) -> None:
+    ledger = Ledger(1 << 30)
+    group = GroupJournal(MODEL, np.zeros(4, np.uint64), limit_bytes=1 << 30, ledger=ledger, keep_tail=True)
+    alone = [Journal(0, limit_bytes=1 << 30, ledger=Ledger(1 << 30), keep_tail=True) for _ in range(4)]
+    ticks = iter(range(1 << 20))
+    for frame in frames:
+        payloads = [
+            (bytes(next(ticks) % 256 for _ in range(2 * n)), bytes([row])) for row, n in frame.items()
+        ]
+        for (row, count), payload in zip(frame.items(), payloads, strict=True):
+            alone[row].append(count, payload)
+        columns = tuple(b"".join(column) for column in zip(*payloads, strict=True))
+        group.append(np.array(list(frame)), np.array(list(frame.values()), np.uint32), columns)
+    for row in range(4):
+        assert group.of(row).after(position) == alone[row].after(position)
+    group.forget(np.full(4, durable, np.uint64))
+    for row in range(4):
+        kept = group.of(row).after(durable)
+        assert kept is None or kept == alone[row].after(durable)
+        assert kept is not None or alone[row].after(durable) is None
+    group.clear()
+    assert ledger.used_bytes == 0
