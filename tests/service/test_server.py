@@ -4,6 +4,8 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +22,48 @@ from statewise.wire import from_tensor
 
 SERVE = """
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from statewise.service import Settings, serve
 serve(Settings(repository=Path(sys.argv[1]), listen="127.0.0.1:0"), ready=sys.stdout)
 """
 
 
-async def _serving(repository: Path) -> tuple[asyncio.subprocess.Process, str]:
+@asynccontextmanager
+async def _serving(repository: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The server in a process of its own, which does not outlive the test."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVE, str(repository), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
     assert line.startswith("listening on 127.0.0.1:")
-    return process, line.split()[-1]
+    try:
+        yield process, line.split()[-1]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_sigterm_ends_idle_streams_and_the_process_with_0(repository: Path, connect: Any) -> None:
-    process, address = await _serving(repository)
-    async with connect(address) as caller:
+    async with _serving(repository) as (process, address), connect(address) as caller:
         await caller.open("steps", "a")
         process.send_signal(signal.SIGTERM)
         news = await caller.receive()
         assert news.WhichOneof("result") == "draining"
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await caller.stream.read()
-    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert await process.wait() == 0
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert await process.wait() == 0
 
 
 async def test_what_is_under_way_is_answered_and_what_is_new_refused(
     repository: Path, connect: Any, small_model: Any, random: Any
 ) -> None:
-    process, address = await _serving(repository)
     x = random.standard_normal((300_000, 3)).astype(np.float32)
-    async with connect(address) as caller:
+    async with _serving(repository) as (process, address), connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         number = await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
         # A reply to a later request says that the long one has been taken.
@@ -65,10 +74,10 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
         refused = await caller.ask(open=sequence_pb2.OpenSessionsRequest(model="steps", session_ids=["b"]))
         assert (refused.code, "shutting down" in refused.message) == (14, True)
         reply = await caller.receive()
+        assert await process.wait() == 0
     assert reply.request_id == number
     y = from_tensor(reply.step.outputs["y"])
     assert y.tobytes() == small_model("steps").run(x)[0].tobytes()
-    assert await process.wait() == 0
 
 
 async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:

@@ -70,9 +70,11 @@ class SessionStream:
         """
         reader = asyncio.create_task(self._read())
         try:
-            while self._unanswered or not (self._draining or self._reader_done):
+            while True:
                 self._awake.clear()
                 await self._write_out()
+                if self._unanswered == 0 and (self._draining or self._reader_done):
+                    break
                 await self._awake.wait()
         finally:
             reader.cancel()
@@ -97,7 +99,7 @@ class SessionStream:
         return len(self._frames) + len(self._tasks) + len(self._outbox) + self._writing
 
     async def _write_out(self) -> None:
-        """Writes what there is. Two tasks come here and gRPC takes one message at a time: the first writes."""
+        """Writes what there is. Two tasks come here and gRPC takes one message at a time: one writes."""
         if self._writing:
             return
         self._writing = True
@@ -107,8 +109,6 @@ class SessionStream:
                 self._room.set()
         finally:
             self._writing = False
-        if self._draining or self._reader_done:
-            self._awake.set()
 
     async def _read(self) -> None:
         try:
@@ -126,6 +126,8 @@ class SessionStream:
                 await asyncio.sleep(0)
                 self._reader_writes = False
                 await self._write_out()
+                if self._draining:
+                    self._awake.set()
         except Exception as error:
             # The connection broke; the RPC's own cancellation says the rest.
             _log.debug("a stream ended while reading: %s", error)
