@@ -1,6 +1,19 @@
 """Data sets: the bundled ones, and the kinds that a user's own files are read into."""
 
 from ._bundled import BUNDLED, load_dataset
+from ._files import read_labelled, read_pairs, read_series, read_words
 from ._kinds import Dataset, LabelledSequences, Pairs, Series, Words
 
-__all__ = ["BUNDLED", "Dataset", "LabelledSequences", "Pairs", "Series", "Words", "load_dataset"]
+__all__ = [
+    "BUNDLED",
+    "Dataset",
+    "LabelledSequences",
+    "Pairs",
+    "Series",
+    "Words",
+    "load_dataset",
+    "read_labelled",
+    "read_pairs",
+    "read_series",
+    "read_words",
+]

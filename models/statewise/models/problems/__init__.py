@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .._recipe import Recipe
-from ..datasets import BUNDLED, Dataset, LabelledSequences, Pairs, Series, Words, load_dataset
+from ..datasets import (
+    BUNDLED,
+    Dataset,
+    LabelledSequences,
+    Pairs,
+    Series,
+    Words,
+    load_dataset,
+    read_labelled,
+    read_pairs,
+    read_series,
+    read_words,
+)
 from ._classify import Classification, classification, shuffled_in_time
 from ._forecast import Forecast, forecast
 from ._language import Language, language
@@ -36,7 +50,27 @@ def recipe_data(recipe: Recipe) -> Dataset:
     """
     if recipe.data.source in BUNDLED:
         return load_dataset(recipe.data.source)
-    raise recipe.error("data.source", f"expected one of {', '.join(BUNDLED)}")
+    # A path is meant from where the recipe is; a bundled recipe's from where the user is.
+    path = Path(recipe.source).parent / recipe.data.source
+    if not path.is_file():
+        raise recipe.error("data.source", f"expected a file or one of {', '.join(BUNDLED)}")
+    data = recipe.data
+    match recipe.task:
+        case "classify":
+            return read_labelled(
+                path,
+                label=data.label,
+                sequence=data.sequence,
+                columns=data.columns,
+                test_fraction=data.test_fraction,
+                seed=recipe.train.seed,
+            )
+        case "forecast":
+            return read_series(path, columns=data.columns, test_fraction=data.test_fraction)
+        case "language":
+            return read_words(path)
+        case _:
+            return read_pairs(path)
 
 
 def make_problem(recipe: Recipe, data: Dataset) -> Problem:

@@ -107,7 +107,7 @@ def language(recipe: Recipe, data: Words) -> Language:
             head="softmax",
             call_shape="one_to_many",
         ),
-        vocabulary=vocabulary.to_dict(conditional=True),
+        vocabulary=vocabulary.to_dict(conditional=len(vocabulary.begins) > 1),
         batch_count=-(-len(parts["train"]) // train.batch_size),
         has_validation=bool(parts["validation"]),
         has_test=bool(parts["test"]),
