@@ -5,6 +5,7 @@ is checked; the first that does not hold ends it with 1.
 """
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -75,13 +76,18 @@ def demo(
     _claim(console, True, "the server ended with exit code 0")
 
     seconds = time.perf_counter() - began
-    console.print(
-        f"\nall of it held, in {seconds:.1f} s; try\n  statewise serve --repository {folder / 'repository'}"
-    )
+    console.print(f"\nall of it held, in {seconds:.1f} s; to serve the two yourself:")
+    console.print(f"{_command()} serve --repository {folder / 'repository'}", markup=False, soft_wrap=True)
     if as_json:
         print_json(
             {"seconds": seconds, "accuracy": accuracy, **asdict(errors), "streamed_equals_whole": True}
         )
+
+
+def _command() -> str:
+    """How this command was called, so that the next one can be copied also where no PATH has it."""
+    called = sys.argv[0]
+    return called if Path(called).name == "statewise" else "statewise"
 
 
 def _train(console: Console, folder: Path, recipes: Sequence[str]) -> None:

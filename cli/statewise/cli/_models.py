@@ -1,7 +1,6 @@
 """`statewise models`: what a server serves."""
 
 from dataclasses import asdict
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -18,7 +17,7 @@ def models(target: TargetOption = DEFAULT_TARGET, as_json: JsonFlag = False) -> 
     with Client(target) as client:
         found = client.models()
     if as_json:
-        print_json({"models": [_plain(model) for model in found]})
+        print_json({"models": [asdict(model) for model in found]})
         return
     table = Table("model", "version", "status", "calls", "takes", "gives", "state bytes", "class")
     for model in found:
@@ -37,7 +36,3 @@ def _row(model: ModelInfo) -> tuple[str, ...]:
         f"{model.state_bytes:,}" if model.streamable else "no sessions",
         model.exactness,
     )
-
-
-def _plain(model: ModelInfo) -> dict[str, Any]:
-    return asdict(model)
