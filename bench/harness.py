@@ -1,0 +1,120 @@
+"""What every benchmark shares: pinned processes, CPU time of a process, interleaved rounds, a table and JSON.
+
+The machines are shared and noisy, so nothing here is an absolute claim: things to compare run in turn within
+one call, and the medians of their ratios are what counts.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+SERVER_CORE, CLIENT_CORE = 0, 1
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server process that benchmarks may ask."""
+
+    address: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """CPU seconds that all its threads have used."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+
+    def resident_bytes(self) -> int:
+        """Memory it holds."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def serving(command: Sequence[str], **environment: str) -> Iterator[Served]:
+    """Starts a server on its own core and waits for its line `listening on HOST:PORT`."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    )
+    try:
+        os.sched_setaffinity(process.pid, {SERVER_CORE})
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
+            raise RuntimeError(f"{command[0]} did not start: {line!r}")
+        for task in Path(f"/proc/{process.pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {SERVER_CORE})
+        yield Served(line.split()[-1], process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def echo_server() -> list[str]:
+    """The command of the bare echo."""
+    return [sys.executable, "-m", "bench.echo"]
+
+
+def statewise_server(repository: Path, *options: str) -> list[str]:
+    """The command of the real server on a free port."""
+    serve = ["serve", "--repository", str(repository), "--listen", "127.0.0.1:0", *options]
+    return [sys.executable, "-m", "statewise.cli", *serve]
+
+
+def pin_client() -> None:
+    """Keeps this process on the clients' core."""
+    os.sched_setaffinity(0, {CLIENT_CORE})
+
+
+def percentiles_us(latencies_s: Sequence[float]) -> dict[str, float]:
+    """Median and tail of latencies, in microseconds."""
+    p50, p99 = np.percentile(latencies_s, [50, 99]) * 1e6
+    return {"p50_us": float(p50), "p99_us": float(p99)}
+
+
+@dataclass
+class Report:
+    """Rows of figures, printed as a table and written as JSON."""
+
+    title: str
+    rows: list[dict[str, float | str]] = field(default_factory=list)
+
+    def add(self, name: str, **figures: float) -> None:
+        """Adds a row and prints it."""
+        self.rows.append({"name": name, **figures})
+        printed = "  ".join(f"{key} {value:,.4g}" for key, value in figures.items())
+        print(f"{name:<46} {printed}", file=sys.stderr, flush=True)
+
+
+def medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure over rounds, and the spread of the first: (highest - lowest) / median."""
+    result = {key: median(sample[key] for sample in samples) for key in samples[0]}
+    first = next(iter(samples[0]))
+    values = [sample[first] for sample in samples]
+    result["spread"] = (max(values) - min(values)) / result[first]
+    return result
+
+
+def interleaved(
+    measures: dict[str, Callable[[], dict[str, float]]], *, rounds: int
+) -> dict[str, list[dict[str, float]]]:
+    """Runs measurements in turn, `rounds` times after one that is not counted."""
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in measures}
+    for number in range(rounds + 1):
+        for name, measure in measures.items():
+            sample = measure()
+            if number:
+                samples[name].append(sample)
+    return samples
+
+
+def write_json(path: Path, reports: Sequence[Report]) -> None:
+    """All reports, machine-readable."""
+    path.write_text(json.dumps([asdict(report) for report in reports], indent=1) + "\n")

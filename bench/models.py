@@ -1,0 +1,19 @@
+"""Untrained LSTM models of given sizes: what they answer is noise, what they cost is real."""
+
+from pathlib import Path
+
+import numpy as np
+
+from statewise.export import export_checkpoint
+from statewise.models import Checkpoint, Network, NetworkSpec
+
+
+def lstm_repository(root: Path, *sizes: int, call_shape: str = "many_to_many") -> Path:
+    """A repository of models `lstm<H>` with I = H = O, many-to-many."""
+    for size in sizes:
+        spec = NetworkSpec(
+            input_size=size, output_size=size, cell="lstm", hidden_size=size, call_shape=call_shape
+        )
+        network = Network.initialise(spec, rng=np.random.default_rng(size))
+        export_checkpoint(Checkpoint(network=network, recipe="bench", seed=size), root, name=f"lstm{size}")
+    return root
