@@ -1,7 +1,7 @@
 """`python -m bench.serving`: what a step costs the server, beside an echo of the same bytes and onnxruntime.
 
-Every comparison runs interleaved on one server core and one client core; what counts are the ratios at the end
-of each part. Shapes of outputs are checked before anything is timed.
+Every comparison runs interleaved on one server core and one client core; what counts are the ratios at the
+end of each part. Shapes of outputs are checked before anything is timed.
 """
 
 import argparse
