@@ -1,0 +1,27 @@
+"""What recurrent networks do and why, as functions that return numbers.
+
+No pictures and no text; `python -m statewise.models.effects` prints a summary.
+"""
+
+from ._adding import MEAN_SCORE, Adding, adding_examples, adding_problem
+from ._comparisons import CandidateEffect, OrderEffect, candidate_effect, gate_values, order_effect
+from ._gradient_flow import GradientFlow, gradient_flow, gradient_norms, gradient_terms, state_jacobians
+from ._unrolled import Unrolled
+
+__all__ = [
+    "MEAN_SCORE",
+    "Adding",
+    "CandidateEffect",
+    "GradientFlow",
+    "OrderEffect",
+    "Unrolled",
+    "adding_examples",
+    "adding_problem",
+    "candidate_effect",
+    "gate_values",
+    "gradient_flow",
+    "gradient_norms",
+    "gradient_terms",
+    "order_effect",
+    "state_jacobians",
+]

@@ -1,0 +1,91 @@
+"""A recurrent network taken apart into single steps.
+
+The numbers are those of the whole: one forward pass a step with the state handed on, one backward pass
+a step with the state's gradient handed back. Only what happens in between becomes visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._network import Network, NetworkTape
+from .._parameters import Parameters
+from .._types import Array, Floats
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A forward pass, step by step.
+
+    Attributes:
+        networks: The network of each step; the same T times, unless someone unties them.
+        scores: Of each step, [B, O].
+        states: Before the first and after every step, [B, S]; T + 1 of them.
+        tapes: Of each step.
+    """
+
+    networks: Sequence[Network]
+    scores: list[Floats]
+    states: list[Floats]
+    tapes: list[NetworkTape]
+
+
+def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = None) -> Steps:
+    """Run step t of x through networks[t].
+
+    Args:
+        networks: T networks of one spec, one-way; the same object T times for a recurrent network.
+        x: [T, B, I], or tokens [T, B].
+        state: [B, S]; None for zeros.
+
+    Raises:
+        ValueError: The networks are bidirectional, or not as many as steps.
+    """
+    if len(networks) != len(x):
+        raise ValueError(f"networks: expected {len(x)}, one a step, got {len(networks)}")
+    if not networks[0].spec.streamable:
+        raise ValueError("networks: expected one-way networks, which can be taken apart into steps")
+    spec = networks[0].spec
+    states = [np.zeros((x.shape[1], spec.memory_size), networks[0].dtype) if state is None else state]
+    scores, tapes = [], []
+    for network, inputs in zip(networks, x, strict=True):
+        # A workspace of its own for each step, as every tape must outlive the pass.
+        step_scores, after, tape = network.forward(inputs[None], None, states[-1])
+        scores.append(step_scores if spec.final else step_scores[0])
+        states.append(after)
+        tapes.append(tape)
+    return Steps(networks, scores, states, tapes)
+
+
+def backward_steps(
+    steps: Steps, d_final: Floats, d_scores: Sequence[Floats | None] | None = None
+) -> tuple[list[Parameters], list[Floats]]:
+    """Go back through every step.
+
+    Args:
+        steps: From `forward_steps`.
+        d_final: The loss's gradient by the last state, [B, S].
+        d_scores: By the scores of each step, [B, O] each, None where the loss does not see them.
+
+    Returns:
+        For each step, the gradient that its own use of the parameters contributes (the state before it
+        held fixed), and for each of the T + 1 states the loss's gradient [B, S].
+    """
+    spec = steps.networks[0].spec
+    contributions: list[Parameters] = []
+    by_state = [d_final]
+    for t in reversed(range(len(steps.tapes))):
+        d = None if d_scores is None else d_scores[t]
+        gradients = Parameters.empty(spec.parameter_shapes(), steps.networks[t].dtype)
+        _, d_before = steps.networks[t].backward(
+            steps.tapes[t],
+            d if d is None or spec.final else d[None],
+            by_state[-1],
+            gradients=gradients,
+        )
+        contributions.append(gradients)
+        by_state.append(d_before)
+    return contributions[::-1], by_state[::-1]
