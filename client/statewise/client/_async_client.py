@@ -16,11 +16,12 @@ from typing import Any, Generic, Self, TypeVar
 from numpy.typing import NDArray
 
 from statewise.client._awaiting import AwaitingShell
-from statewise.client._channel import Tls
+from statewise.client._channel import Endpoint, Tls
 from statewise.client._core import REPLAY_BYTES, ClientCore, Options
 from statewise.client._errors import SessionMoved, Timeout, Unavailable
 from statewise.client._generation import emitted, sampling_of
 from statewise.client._groups import GroupCore
+from statewise.client._hub import closed_error
 from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
 from statewise.client._outputs import Value
 from statewise.client._sessions import SessionCore
@@ -68,6 +69,9 @@ class AsyncClient:
             it;
             0: none.
 
+    Raises:
+        OSError: a file named in `tls` cannot be read.
+
     Example:
         >>> async with AsyncClient("localhost:50051") as client:
         ...     async with client.session("gait") as session:
@@ -84,9 +88,7 @@ class AsyncClient:
         reconnect_s: float = 30.0,
         replay_bytes: int = REPLAY_BYTES,
     ) -> None:
-        self._target = target
-        self._token = token
-        self._tls = tls
+        self._endpoint = Endpoint.of(target, token=token, tls=tls)
         self._options = Options(
             timeout_s=timeout,
             patience_s=reconnect_s,
@@ -95,14 +97,15 @@ class AsyncClient:
             random=random.random,
         )
         self._opened: AwaitingShell | None = None
+        self._closed = False
 
     @property
     def _shell(self) -> AwaitingShell:
         # Not in __init__: a client may be made before the loop runs in which it is used.
         if self._opened is None:
-            self._opened = AwaitingShell(
-                self._target, token=self._token, tls=self._tls, options=self._options
-            )
+            if self._closed:
+                raise closed_error()
+            self._opened = AwaitingShell(self._endpoint, self._options)
         return self._opened
 
     @property
@@ -117,7 +120,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes anonymous sessions and the connection. Closing twice is no failure."""
-        await self._shell.close()
+        self._closed = True
+        if self._opened is not None:
+            await self._opened.close()
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """Every model version that the server knows, sorted by name and version."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Tls, credentials_of, metadata_of, options_of, status_of
+from statewise.client._channel import ENDED, Endpoint, status_of
 from statewise.client._core import Call, ClientCore, Options, Plan, Run, patience_s
 from statewise.client._effects import Operation
 from statewise.client._errors import StatewiseError, Timeout
@@ -24,16 +24,14 @@ T = TypeVar("T")
 class AwaitingShell:
     """A channel and the tasks around it. Arguments as for `BlockingShell`; made where the loop runs."""
 
-    def __init__(self, target: str, *, token: str | None, tls: Tls | bool | None, options: Options) -> None:
-        credentials = credentials_of(tls)
-        channel_options = options_of(tls)
+    def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self._loop = asyncio.get_running_loop()
         self._channel = (
-            grpc.aio.insecure_channel(target, channel_options)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, channel_options)
+            grpc.aio.insecure_channel(endpoint.target, endpoint.options)
+            if endpoint.credentials is None
+            else grpc.aio.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         )
-        self._metadata = metadata_of(token)
+        self._metadata = endpoint.metadata
         sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         models = model_pb2_grpc.ModelServiceStub(self._channel)
         admin = admin_pb2_grpc.AdminServiceStub(self._channel)

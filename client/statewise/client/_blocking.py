@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Tls, credentials_of, metadata_of, options_of, status_of
+from statewise.client._channel import ENDED, Endpoint, status_of
 from statewise.client._core import Call, ClientCore, Options, Plan, Run, patience_s
 from statewise.client._effects import Operation
 from statewise.client._errors import StatewiseError, Timeout
@@ -26,21 +26,17 @@ class BlockingShell:
     """A channel and the threads around it.
 
     Args:
-        target: as gRPC takes it: HOST:PORT, dns:///NAME:PORT.
-        token: bearer token; None: none.
-        tls: see `Tls`; None: plain text.
+        endpoint: where to.
         options: how the client behaves.
     """
 
-    def __init__(self, target: str, *, token: str | None, tls: Tls | bool | None, options: Options) -> None:
-        credentials = credentials_of(tls)
-        channel_options = options_of(tls)
+    def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self._channel = (
-            grpc.insecure_channel(target, channel_options)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, channel_options)
+            grpc.insecure_channel(endpoint.target, endpoint.options)
+            if endpoint.credentials is None
+            else grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         )
-        self._metadata = metadata_of(token)
+        self._metadata = endpoint.metadata
         sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         models = model_pb2_grpc.ModelServiceStub(self._channel)
         admin = admin_pb2_grpc.AdminServiceStub(self._channel)

@@ -44,29 +44,46 @@ class Tls:
     server_name: str | None = None
 
 
-def credentials_of(tls: Tls | bool | None) -> grpc.ChannelCredentials | None:
-    """Credentials of a channel; None: plain text."""
-    if tls is None or tls is False:
-        return None
-    files = Tls() if tls is True else tls
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a channel goes, and what its calls carry.
 
+    Attributes:
+        target: as gRPC takes it: HOST:PORT, dns:///NAME:PORT.
+        credentials: of the channel; None: plain text.
+        options: of the channel.
+        metadata: of every call.
+    """
+
+    target: str
+    credentials: grpc.ChannelCredentials | None
+    options: tuple[tuple[str, str | int], ...]
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+    @classmethod
+    def of(cls, target: str, *, token: str | None, tls: Tls | bool | None) -> "Endpoint":
+        """Reads what a caller passed.
+
+        Raises:
+            OSError: a file of `tls` cannot be read.
+        """
+        files = Tls() if tls is True else tls or None
+        options: tuple[tuple[str, str | int], ...] = _OPTIONS
+        if files is not None and files.server_name is not None:
+            options += (("grpc.ssl_target_name_override", files.server_name),)
+        return cls(
+            target,
+            None if files is None else _credentials(files),
+            options,
+            () if token is None else (("authorization", f"Bearer {token}"),),
+        )
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     def read(path: Path | str | None) -> bytes | None:
         return None if path is None else Path(path).read_bytes()
 
-    return grpc.ssl_channel_credentials(read(files.ca), read(files.key), read(files.certificate))
-
-
-def options_of(tls: Tls | bool | None) -> list[tuple[str, str | int]]:
-    """Options of a channel."""
-    options: list[tuple[str, str | int]] = list(_OPTIONS)
-    if isinstance(tls, Tls) and tls.server_name is not None:
-        options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return options
-
-
-def metadata_of(token: str | None) -> tuple[tuple[str, str | bytes], ...]:
-    """What every call carries."""
-    return () if token is None else (("authorization", f"Bearer {token}"),)
+    return grpc.ssl_channel_credentials(read(tls.ca), read(tls.key), read(tls.certificate))
 
 
 def status_of(error: grpc.RpcError) -> Status:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from statewise.client._blocking import BlockingShell
-from statewise.client._channel import Tls
+from statewise.client._channel import Endpoint, Tls
 from statewise.client._core import REPLAY_BYTES, ClientCore, Options
 from statewise.client._errors import SessionMoved, Timeout, Unavailable
 from statewise.client._generation import emitted, sampling_of
@@ -42,6 +42,9 @@ class Client:
             it;
             0: none.
 
+    Raises:
+        OSError: a file named in `tls` cannot be read.
+
     Example:
         >>> with Client("localhost:50051") as client:
         ...     with client.session("gait") as session:
@@ -65,7 +68,7 @@ class Client:
             clock=time.monotonic,
             random=random.random,
         )
-        self._shell = BlockingShell(target, token=token, tls=tls, options=options)
+        self._shell = BlockingShell(Endpoint.of(target, token=token, tls=tls), options)
         self._core: ClientCore = self._shell.core
 
     def __enter__(self) -> Self:

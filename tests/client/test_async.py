@@ -1,0 +1,138 @@
+"""What only the asynchronous client has: tasks at once, cancellation, awaiting and entering."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statewise.client import AsyncClient, Timeout, Unavailable
+
+Oracle = Callable[..., Any]
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(address) as client:
+        yield client
+
+
+def sequences(count: int, length: int) -> Any:
+    return np.random.default_rng(5).standard_normal((count, length, 3)).astype(np.float32)
+
+
+async def test_concurrent_tasks_get_what_each_gets_alone(client: AsyncClient, small_model: Oracle) -> None:
+    rows = sequences(200, 8)
+
+    async def run(row: Any) -> Any:
+        async with client.session("steps") as session:
+            return np.stack([await session.step(sample) for sample in row])
+
+    outputs = await asyncio.gather(*(run(row) for row in rows))
+    for row, output in zip(rows, outputs, strict=True):
+        np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+
+
+async def test_a_bad_step_fails_alone_among_concurrent_ones(client: AsyncClient, small_model: Oracle) -> None:
+    rows = sequences(20, 1)
+    rows[7] = np.nan
+    opened = await asyncio.gather(*(client.session("steps") for _ in rows))
+    outcomes = await asyncio.gather(
+        *(session.step(row[0]) for session, row in zip(opened, rows, strict=True)), return_exceptions=True
+    )
+    assert [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [7]
+    np.testing.assert_array_equal(outcomes[8], small_model("steps").run(rows[8])[0][0])
+
+
+async def test_a_session_can_be_awaited_or_entered(client: AsyncClient) -> None:
+    session = await client.session("steps")
+    async with session:
+        await session.step(np.zeros(3))
+    async with client.sessions("steps", count=2) as group:
+        assert (await group.step(np.zeros((2, 3)))).shape == (2, 2)
+    group = await client.sessions("steps", count=2)
+    assert {info.id for info in await client.list_sessions()} >= set(group.ids)
+
+
+async def test_steps_asked_at_once_of_one_session_keep_their_order(
+    client: AsyncClient, small_model: Oracle
+) -> None:
+    (row,) = sequences(1, 12)
+    async with client.session("steps") as session:
+        outputs = await asyncio.gather(*(session.step(sample) for sample in row))
+    np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(row)[0])
+
+
+async def test_after_a_cancelled_step_the_session_goes_on(client: AsyncClient, small_model: Oracle) -> None:
+    (row,) = sequences(1, 9)
+    async with client.session("steps") as session:
+        for sample in row[:8]:
+            waiting = asyncio.create_task(session.step(sample))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        output = await session.step(row[8])
+        applied = session.position - 1
+    # Each of the eight went in or not; the position says how many did.
+    possible = [
+        small_model("steps").run(row[[*kept, 8]])[0][-1] for kept in itertools.combinations(range(8), applied)
+    ]
+    assert any(np.array_equal(output, expected) for expected in possible)
+
+
+async def test_streams_take_both_kinds_of_iterables(client: AsyncClient, small_model: Oracle) -> None:
+    (row,) = sequences(1, 6)
+
+    async def samples() -> AsyncIterator[Any]:
+        for sample in row:
+            yield sample
+
+    for source in (samples(), row):
+        async with client.session("steps") as session:
+            outputs = [output async for output in session.stream(source)]
+        np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(row)[0])
+
+
+async def test_a_timeout_that_is_long_enough_does_nothing(client: AsyncClient) -> None:
+    async with client.session("steps") as session:
+        assert (await session.step(np.zeros(3), timeout=30)).shape == (2,)
+        assert (await client.predict("steps", np.zeros((2, 3)), timeout=30)).shape == (2, 2)
+
+
+async def test_no_answer_is_a_timeout(relay: Any) -> None:
+    async with AsyncClient(relay.address, timeout=0.2) as client:
+        session = await client.session("steps", id="slow")
+        relay.hold_replies()
+        with pytest.raises(Timeout):
+            await session.step(np.zeros(3))
+        with pytest.raises(Timeout):
+            await client.predict("steps", np.zeros((2, 3)))
+        relay.cut()
+        await (await client.resume("slow")).close()
+
+
+async def test_closing_ends_what_waits_and_leaves_no_task(relay: Any) -> None:
+    client = AsyncClient(relay.address)
+    session = await client.session("steps", id="interrupted")
+    relay.hold_replies()
+    waiting = asyncio.create_task(session.step(np.zeros(3)))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(Unavailable, match="client is closed"):
+        await waiting
+    left = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    assert not [name for name in left if name.startswith("AwaitingShell")]
+    relay.cut()
+
+
+def test_a_client_may_be_made_before_its_loop_runs(address: str) -> None:
+    client = AsyncClient(address)
+
+    async def main() -> None:
+        async with client:
+            assert (await client.predict("steps", np.zeros((2, 3)))).shape == (2, 2)
+
+    asyncio.run(main())
