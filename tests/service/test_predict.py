@@ -140,6 +140,18 @@ async def test_more_than_the_queue_holds_is_refused_with_a_delay(
     assert b"RetryInfo" in details
 
 
+async def test_the_queue_has_room_again_when_work_is_done(
+    repository: Path, connect: Any, random: Any
+) -> None:
+    x = random.standard_normal((60, 3)).astype(np.float32)
+    async with running_server(repository, queue_steps=100) as address, connect(address) as caller:
+        (handle,) = await caller.open("steps", "a")
+        for turn in range(4):
+            rows, failures, _ = await _predict(caller, _request("steps", [x]))
+            assert (len(rows), failures) == (1, {})
+            await caller.step(handle, 60 * turn, x)
+
+
 async def test_a_caller_who_leaves_holds_nobody_up(caller: Any, small_model: Any, random: Any) -> None:
     long = [random.standard_normal((20_000, 3)).astype(np.float32) for _ in range(8)]
     abandoned = caller.sequences.Predict(_request("steps", long))

@@ -171,11 +171,8 @@ class Dataplane:
             counts = [rows, len(positions), *(() if steps is None else (len(steps),))]
             raise ServiceError(Reason.BAD_REQUEST, f"expected columns of equal length; got {counts} rows")
         time_steps = self._check_size(rows, steps)
-        slots = self.table.slots_of(handles)
-        if rows > 1 and self.table.has_repeats(slots) and len(np.unique(handles)) != rows:
-            raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice; a frame advances a session once")
         number = self.table.owner_number(owner)
-        model = self._model_of(handles, slots)
+        model = self._model_of(handles)
         if model is None:
             failures = [
                 self.table.explain(row, handle, position, owner=number)
@@ -186,7 +183,7 @@ class Dataplane:
             reply(StepResult({}, failures))
             return None
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
-        frame = StepFrame(handles, slots, positions, steps, arranged, number, deadline_s, reply)
+        frame = StepFrame(handles, positions, steps, arranged, number, deadline_s, reply)
         model.scheduler.submit(frame)
         return frame
 
@@ -325,8 +322,14 @@ class Dataplane:
         if len(set(session_ids)) != len(session_ids):
             raise ServiceError(Reason.BAD_REQUEST, "a session id stands twice in the request")
 
-    def _model_of(self, handles: Handles, slots: NDArray[np.intp]) -> LoadedModel | None:
-        """The one version that all handles in force belong to; None: none is in force."""
+    def _model_of(self, handles: Handles) -> LoadedModel | None:
+        """The one version that all handles in force belong to; None: none is in force. Refuses repeats."""
+        if len(handles) == 1:
+            number = self.table.model_of_handle(int(handles[0]))
+            return None if number is None else self.models[number]
+        slots = self.table.slots_of(handles)
+        if self.table.has_repeats(slots) and len(np.unique(handles)) != len(handles):
+            raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice; a frame advances a session once")
         numbers = self.table.models_of(slots)[self.table.in_force(handles, slots)]
         if len(numbers) == 0:
             return None

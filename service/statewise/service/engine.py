@@ -69,7 +69,7 @@ class Engine:
             EngineError: onnxruntime failed.
         """
         rows = len(lengths)
-        if rows == 0 or lengths.min() < 1:
+        if rows == 0 or not lengths.all():
             raise ValueError("a run has at least one row, and each row at least one time step")
         missing = self.minimum_rows - rows
         if missing > 0:

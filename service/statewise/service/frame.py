@@ -34,7 +34,6 @@ class StepFrame:
 
     Attributes:
         handles: uint64 [rows].
-        slots: Where the handles point, [rows].
         positions: Start positions, uint64 [rows].
         steps: Time steps of each row, uint32 [rows]; None: 1 each.
         inputs: In the spec's order: per-step [sum(steps), ...], others [rows, ...].
@@ -47,7 +46,6 @@ class StepFrame:
     """
 
     handles: Handles
-    slots: Slots
     positions: NDArray[np.uint64]
     steps: NDArray[np.uint32] | None
     inputs: list[Array]

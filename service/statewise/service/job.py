@@ -60,6 +60,8 @@ class Job:
         ]
         self.failed: set[int] = set()
         """Rows, longest first, whose run failed even alone."""
+        self.queued_steps = 0
+        """Time steps that the scheduler's queue counts for this job alone (a frame's are counted with it)."""
         self.time = 0
         """Time steps behind it."""
         self.done = done

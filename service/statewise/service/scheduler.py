@@ -26,7 +26,7 @@ from statewise.service.inputs import invalid_rows
 from statewise.service.job import Job
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import Exactness, SelfTest
-from statewise.service.table import SessionTable, Slots
+from statewise.service.table import Handles, SessionTable, Slots
 from statewise.wire import DTYPES, Reason
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,15 @@ _log = logging.getLogger(__name__)
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
 _SHORTEST_RETRY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """Frames that are run as one request, and the sessions that their rows name."""
+
+    frames: list[StepFrame]
+    handles: Handles
+    slots: Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,8 @@ class Scheduler:
 
     def submit_job(self, job: Job) -> None:
         """Takes a job, whatever the queue holds: who has many checks for room once for all of them."""
-        self._queued_steps += job.time_steps
+        job.queued_steps = job.time_steps
+        self._queued_steps += job.queued_steps
         self._jobs.append(job)
         self._plan_turn()
 
@@ -165,9 +175,9 @@ class Scheduler:
         self._turn_planned = False
         if self._waiting and not self._frames_running:
             before = len(self._waiting)
-            frames = self._select()
-            if frames:
-                self._run_frames(frames)
+            selected = self._select()
+            if selected is not None:
+                self._run_frames(selected)
             if 0 < len(self._waiting) < before:
                 # What still waits may have waited for what has just gone. Where nothing went, it waits for a
                 # run, whose end plans a turn.
@@ -175,12 +185,12 @@ class Scheduler:
         if self._jobs and not self._piece_running:
             self._run_piece()
 
-    def _select(self) -> list[StepFrame]:
+    def _select(self) -> _Selected | None:
         """Takes single-step frames for one run; starts on the way what else may begin."""
         if self._only_single_steps:
-            frames = self._take_in_order()
-            if frames is not None:
-                return frames
+            in_order = self._take_in_order()
+            if in_order is not None:
+                return in_order
         waiting, self._waiting = self._waiting, deque()
         taken: set[int] = set()
         selected: list[StepFrame] = []
@@ -190,8 +200,9 @@ class Scheduler:
             if isinstance(item, StepFrame) and (failure := self._given_up(item)):
                 self._answer(item, failure)
                 continue
-            slots = item.slots.tolist()
-            blocked = not taken.isdisjoint(slots) or bool(self._table.busy[item.slots].any())
+            places = item.slots if isinstance(item, Control) else self._table.slots_of(item.handles)
+            slots = places.tolist()
+            blocked = not taken.isdisjoint(slots) or bool(self._table.busy[places].any())
             taken.update(slots)
             full = isinstance(item, StepFrame) and rows + len(slots) > MAXIMUM_BATCH_ROWS and rows > 0
             if blocked or full:
@@ -205,9 +216,13 @@ class Scheduler:
             else:
                 selected.append(item)
                 rows += len(slots)
-        return selected
+        return self._together_of(selected) if selected else None
 
-    def _take_in_order(self) -> list[StepFrame] | None:
+    def _together_of(self, frames: list[StepFrame]) -> _Selected:
+        handles = frames[0].handles if len(frames) == 1 else np.concatenate([f.handles for f in frames])
+        return _Selected(frames, handles, self._table.slots_of(handles))
+
+    def _take_in_order(self) -> _Selected | None:
         """The usual case: single steps, each session once, none running. None: it is not that case."""
         rows = 0
         frames: list[StepFrame] = []
@@ -220,24 +235,24 @@ class Scheduler:
                 break
             frames.append(item)
             rows += len(item.handles)
-        slots = frames[0].slots if len(frames) == 1 else np.concatenate([frame.slots for frame in frames])
+        selected = self._together_of(frames)
+        slots = selected.slots
         if (len(frames) > 1 and self._table.has_repeats(slots)) or self._table.busy[slots].any():
             return None
         for _ in frames:
             self._waiting.popleft()
-        return frames
+        return selected
 
     def _given_up(self, frame: StepFrame) -> ServiceError | None:
         return _given_up(frame.cancelled, frame.deadline_s, self._clock())
 
     # --- rows of sessions: who may run, and what becomes of them ---
 
-    def _admit(self, frames: list[StepFrame]) -> _Admitted:
+    def _admit(self, selected: _Selected) -> _Admitted:
         """Judges every row: its handle, its position, its values. Frames of chunks come one at a time."""
+        frames, handles, slots = selected.frames, selected.handles, selected.slots
         first = frames[0]
         alone = len(frames) == 1
-        handles = first.handles if alone else np.concatenate([frame.handles for frame in frames])
-        slots = first.slots if alone else np.concatenate([frame.slots for frame in frames])
         positions = first.positions if alone else np.concatenate([frame.positions for frame in frames])
         inputs = (
             first.inputs
@@ -245,10 +260,9 @@ class Scheduler:
             else [np.concatenate(arrays) for arrays in zip(*(frame.inputs for frame in frames), strict=True)]
         )
         steps = first.steps
-        owners = [frame.owner for frame in frames]
-        owner = (
-            np.repeat(owners, [len(frame.handles) for frame in frames]) if len(set(owners)) > 1 else owners[0]
-        )
+        owner: NDArray[np.int64] | int = first.owner
+        if not alone and any(frame.owner != first.owner for frame in frames):
+            owner = np.repeat([frame.owner for frame in frames], [len(frame.handles) for frame in frames])
         digests = digest_rows(inputs, per_step=self._per_step, steps=steps)
         admission = self._table.admit(
             handles, slots, owner, positions, 1 if steps is None else steps, digests
@@ -356,10 +370,10 @@ class Scheduler:
 
     # --- the lane of single steps ---
 
-    def _run_frames(self, frames: list[StepFrame]) -> None:
+    def _run_frames(self, selected: _Selected) -> None:
         """Runs single steps: on the event loop where that is short, else in a thread."""
         try:
-            admitted = self._admit(frames)
+            admitted = self._admit(selected)
             rows = len(admitted.slots)
             if rows == 0:
                 self._reply(admitted, self._no_outputs())
@@ -370,7 +384,7 @@ class Scheduler:
             ]
             state = self._state_of(admitted)
         except Exception as error:
-            self._fail(frames, error)
+            self._fail(selected.frames, error)
             return
         run = partial(
             run_batch, self._engine, inputs, np.ones(rows, np.int32), state, together=self._together
@@ -409,7 +423,7 @@ class Scheduler:
     def _start_sequences(self, frame: StepFrame) -> None:
         """Turns a frame of chunks into a job; its sessions are busy until the job is done."""
         try:
-            admitted = self._admit([frame])
+            admitted = self._admit(self._together_of([frame]))
             if len(admitted.slots) == 0:
                 self._reply(admitted, self._no_outputs())
                 return
@@ -473,7 +487,7 @@ class Scheduler:
             failure = _given_up(job.is_cancelled(), job.deadline_s, self._clock())
             if failure is not None:
                 self._jobs.popleft()
-                job.done(job, failure)
+                self._end(job, failure)
                 continue
             active = job.active
             if parts and (rows + active > MAXIMUM_BATCH_ROWS or not self._mixes):
@@ -523,14 +537,18 @@ class Scheduler:
             _log.error("a piece of long work failed", exc_info=error)
             failure = ServiceError(Reason.INTERNAL, "the server failed; its log has the details")
             for part in parts:
-                part.job.done(part.job, failure)
+                self._end(part.job, failure)
         else:
             for part in parts:
                 if part.job.remaining:
                     self._jobs.append(part.job)
                 else:
-                    part.job.done(part.job, None)
+                    self._end(part.job, None)
         self._plan_turn()
+
+    def _end(self, job: Job, failure: ServiceError | None) -> None:
+        self._queued_steps -= job.queued_steps
+        job.done(job, failure)
 
     # --- small things ---
 

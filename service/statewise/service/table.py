@@ -191,6 +191,11 @@ class SessionTable:
         self._mark[slots] = order
         return bool((self._mark[slots] != order).any())
 
+    def model_of_handle(self, handle: int) -> int | None:
+        """Number of the model version that a handle's session is pinned to; None: not in force."""
+        slot = self._slot(handle)
+        return int(self._model[slot]) if self._handle[slot] == handle else None
+
     def in_force(self, handles: Handles, slots: Slots) -> NDArray[np.bool_]:
         """True where a slot holds that very handle."""
         return np.asarray(self._handle[slots] == handles)
@@ -272,7 +277,7 @@ class SessionTable:
     # --- handles ---
 
     def _slot(self, handle: int) -> int:
-        return int(self.slots_of(np.array([handle], np.uint64))[0])
+        return min(handle & int(_SLOT_MASK), self._capacity - 1)
 
     def _new_handle(self, slot: int) -> int:
         """Never 0, which marks a free slot."""
