@@ -63,8 +63,8 @@ def check(
     state = rng.standard_normal((B, spec.memory_size))
     by_final = rng.standard_normal((B, spec.memory_size))
     entries = (B,) if spec.final else (steps, B)
-    classes = rng.integers(0, spec.output_size, entries)
-    values = rng.standard_normal((*entries, spec.output_size))
+    classes = rng.integers(0, max(1, spec.output_size), entries)
+    values = rng.standard_normal((*entries, spec.output_size or spec.hidden_size * len(spec.directions)))
     counted = None if lengths is None or spec.final else np.arange(steps)[:, None] < lengths
 
     def forward() -> tuple[float, Array, object]:
@@ -126,6 +126,14 @@ def test_every_head(head: str, call_shape: str, rng: np.random.Generator) -> Non
         {"input_size": I, "output_size": O, "hidden_size": 3, "head": head, "call_shape": call_shape}
     )
     check(spec, rng, ragged=call_shape != "one_to_one", smoothing=0.1)
+
+
+@pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])
+def test_no_head(call_shape: str, rng: np.random.Generator) -> None:
+    spec = NetworkSpec.from_dict(
+        {"input_size": I, "output_size": 0, "hidden_size": 2, "bidirectional": True, "call_shape": call_shape}
+    )
+    check(spec, rng, ragged=True)
 
 
 def test_residual(rng: np.random.Generator) -> None:

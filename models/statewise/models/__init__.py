@@ -15,6 +15,7 @@ from ._parameters import Parameters
 from ._recipe import Recipe, load_recipe, recipe_names
 from ._schedules import learning_rate_factor
 from ._spec import NetworkSpec
+from ._threads import blas_threads
 from ._train import TrainResult, train
 from ._workspace import Workspace
 from .datasets import Dataset, load_dataset
@@ -38,6 +39,7 @@ __all__ = [
     "TrainingDiverged",
     "Workspace",
     "binary_cross_entropy",
+    "blas_threads",
     "clip_by_norm",
     "cross_entropy",
     "learning_rate_factor",

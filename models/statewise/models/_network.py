@@ -154,7 +154,7 @@ class Network:
         spec = self.spec
         work = workspace or Workspace()
         inputs, padding = self._checked(x, lengths)
-        T, B = inputs.shape[:2]
+        B = inputs.shape[1]
         columns = self._columns(inputs, padding, work)  # [T, I, B]
         initial = np.zeros((spec.memory_size, B), self.dtype)
         if state is not None:
@@ -173,7 +173,7 @@ class Network:
                 read = read * mask
         tape = NetworkTape(inputs, read, mask, layers)
         if not spec.output_size:
-            return np.empty((T, B, 0), self.dtype), final.T, tape
+            return read.swapaxes(-1, -2), final.T, tape
         V, c = self.parameters["head.V"], self.parameters["head.c"]
         scores = np.matmul(V, read)  # [T, O, B] or [O, B]
         scores += c[:, None]
@@ -213,25 +213,19 @@ class Network:
         d_memories = None if d_final is None else np.array(d_final.T, self.dtype)  # [M, B]
         d_top: Floats | None = None
         d_columns: Floats | None = None
-        if d_scores is not None and spec.output_size:
+        if d_scores is not None:
             d = np.ascontiguousarray(d_scores.swapaxes(-1, -2), self.dtype)  # [T, O, B] or [O, B]
-            V = self.parameters["head.V"]
+            if not spec.final:
+                padding.zero(d)
+            d_read = self._head_gradient(tape.read, d, gradients)  # [T, D*H, B] or [D*H, B]
             if spec.final:
-                np.matmul(d, tape.read.T, out=gradients["head.V"])
-                np.sum(d, axis=1, out=gradients["head.c"])
-                d_read = V.T @ d  # [D*H, B]
                 if tape.final_mask is not None:
                     d_read *= tape.final_mask
                 if d_memories is None:
                     d_memories = np.zeros((spec.memory_size, B), self.dtype)
                 self._add_final_outputs(d_memories, d_read)
             else:
-                padding.zero(d)
-                rows = d.transpose(1, 0, 2).reshape(spec.output_size, -1)
-                read = tape.read.transpose(1, 0, 2).reshape(V.shape[1], -1)
-                np.matmul(rows, read.T, out=gradients["head.V"])
-                np.sum(rows, axis=1, out=gradients["head.c"])
-                d_top = np.matmul(V.T, d)  # [T, D*H, B]
+                d_top = d_read
                 d_columns = d if spec.residual else None
         elif spec.output_size:
             gradients["head.V"].fill(0)
@@ -303,6 +297,16 @@ class Network:
             case _:
                 return scores
 
+    def _head_gradient(self, read: Floats, d: Floats, gradients: Parameters) -> Floats:
+        """The head backwards: dV = d read^T, dc = d 1, and V^T d by what was read; without a head, d itself."""
+        if not self.spec.output_size:
+            return d
+        rows, columns = _flat(d), _flat(read)
+        np.matmul(rows, columns.T, out=gradients["head.V"])
+        np.sum(rows, axis=1, out=gradients["head.c"])
+        by_read: Floats = np.matmul(self.parameters["head.V"].T, d)
+        return by_read
+
     def _final_slices(self) -> list[slice]:
         """Where the top layer's h of each direction lies among the memories."""
         top = f"layer{self.spec.layers - 1}."
@@ -328,6 +332,11 @@ class Network:
         one_hot = np.zeros((K, flat.size), self.dtype)
         one_hot[flat, np.arange(flat.size)] = 1
         np.matmul(one_hot, d_x.transpose(0, 2, 1).reshape(-1, E), out=out)
+
+
+def _flat(x: Floats) -> Floats:
+    """[T, N, B] to [N, T*B]; [N, B] as it is."""
+    return x if x.ndim == 2 else x.transpose(1, 0, 2).reshape(x.shape[1], -1)
 
 
 def encoder_part(spec: NetworkSpec, parameters: Parameters) -> Parameters:

@@ -24,7 +24,7 @@ class NetworkSpec:
 
     Attributes:
         input_size: Features of a time step; with an embedding, the number of tokens.
-        output_size: Outputs of the head.
+        output_size: Outputs of the head; 0 for no head, the outputs are then the top layer's h.
         cell: Recurrent cell of every layer.
         hidden_size: Units of a layer, in each direction.
         layers: Stacked layers; layer l reads the outputs of layer l-1 at the same time step.
