@@ -53,6 +53,8 @@ OFFERS = {
         "DTYPES",
         "METADATA_KEY",
         "CallShape",
+        "EncodeSpec",
+        "GenerateSpec",
         "MetadataError",
         "ModelSpec",
         "Reason",

@@ -9,6 +9,8 @@ from statewise.v1 import model_pb2
 from statewise.wire import (
     DTYPES,
     CallShape,
+    EncodeSpec,
+    GenerateSpec,
     MetadataError,
     ModelSpec,
     StatePair,
@@ -33,6 +35,8 @@ CLASSIFIER = ModelSpec(
     lengths="lengths",
     labels=("one", "two"),
     vocabulary=Vocabulary(("a", "b", "é", "."), end=3),
+    encode=EncodeSpec((TensorSpec("x", "int32", (), vocabulary_size=4),), ("state_out",)),
+    generate=GenerateSpec(TensorSpec("emitted", "int32", ()), "x", sampled=True),
     notes={"recipe": "vowels"},
 )
 
@@ -69,6 +73,21 @@ vocabularies = st.builds(
     begin=numbers,
     end=numbers,
     pad=numbers,
+    conditions=st.dictionaries(words, st.integers(0, 3), max_size=2),
+)
+encoders = st.builds(
+    EncodeSpec,
+    inputs=st.lists(tensors, min_size=1, max_size=2).map(tuple),
+    state=st.lists(words, max_size=2).map(tuple),
+    lengths=st.none() | words,
+    vocabulary=st.none() | vocabularies,
+)
+generators = st.builds(
+    GenerateSpec,
+    emitted=tensors,
+    input=words,
+    sampled=st.booleans(),
+    step_limit=st.none() | st.integers(1, 10**6),
 )
 specs = st.builds(
     ModelSpec,
@@ -79,6 +98,8 @@ specs = st.builds(
     lengths=st.none() | words,
     labels=st.lists(words, max_size=3).map(tuple),
     vocabulary=st.none() | vocabularies,
+    encode=st.none() | encoders,
+    generate=st.none() | generators,
     notes=st.dictionaries(words, words, max_size=3),
 )
 
@@ -104,12 +125,13 @@ def test_models_without_state_have_no_sessions() -> None:
 
 def test_entries_with_defaults_may_be_left_out() -> None:
     raw = json.loads(CLASSIFIER.to_json())
-    for name in ("lengths", "labels", "vocabulary", "notes"):
+    for name in ("lengths", "labels", "vocabulary", "encode", "generate", "notes"):
         del raw[name]
     for name in ("batch_axis", "initial", "parts"):
         del raw["state"][0][name]
     spec = ModelSpec.from_json(json.dumps(raw))
     assert (spec.lengths, spec.labels, spec.vocabulary, spec.notes) == (None, (), None, {})
+    assert (spec.encode, spec.generate) == (None, None)
     assert spec.state[0] == StatePair("state", "state_out", "float32", (128,))
 
 
@@ -144,6 +166,10 @@ def changed(entries: dict[str, Any]) -> str:
         ("inputs.0.surprise", 1, "surprise"),
         ("state.0.parts.0.surprise", 1, "surprise"),
         ("vocabulary.surprise", 1, "surprise"),
+        ("encode.inputs", ..., "inputs"),
+        ("encode.surprise", 1, "surprise"),
+        ("generate.emitted.dtype", "token", "expected a dtype"),
+        ("generate.input", ..., "input"),
         ("inputs.0.shape", [0], r"shape of positive integers; got \[0\]"),
         ("state.0.shape", ["64"], r"shape of positive integers; got \['64'\]"),
         ("inputs.0.dtype", "float", "expected a dtype of float32, .*; got 'float'"),

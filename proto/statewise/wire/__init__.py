@@ -8,6 +8,8 @@ from statewise.wire._columns import pack_uint32, pack_uint64, unpack_uint32, unp
 from statewise.wire._metadata import (
     METADATA_KEY,
     CallShape,
+    EncodeSpec,
+    GenerateSpec,
     MetadataError,
     ModelSpec,
     StatePair,
@@ -22,6 +24,8 @@ __all__ = [
     "DTYPES",
     "METADATA_KEY",
     "CallShape",
+    "EncodeSpec",
+    "GenerateSpec",
     "MetadataError",
     "ModelSpec",
     "Reason",

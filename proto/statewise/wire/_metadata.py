@@ -86,6 +86,48 @@ class Vocabulary:
     begin: int | None = None
     end: int | None = None
     pad: int | None = None
+    conditions: Mapping[str, int] = field(default_factory=dict)
+    """Begin tokens to choose from, by name; empty where `begin` is the only one, or there is none."""
+
+
+@dataclass(frozen=True)
+class EncodeSpec:
+    """The graph encode.onnx: a sequence to the state that the other graphs start from."""
+
+    inputs: tuple[TensorSpec, ...]
+    state: tuple[str, ...]
+    """Its outputs, one for each of `ModelSpec.state`, in that order."""
+    lengths: str | None = None
+    """As `ModelSpec.lengths`."""
+    vocabulary: Vocabulary | None = None
+    """Of what it reads; `ModelSpec.vocabulary` is that of what is written."""
+
+
+@dataclass(frozen=True)
+class GenerateSpec:
+    """The graph generate.onnx: emits from a state, and consumes what it emitted.
+
+    It takes every state input and gives every state output of the model, and takes
+
+        remaining    int32 [B]        values that a row still emits, at least 0
+
+    and where values are `sampled`
+
+        noise        float32 [N, B]   uniform in [0, 1), one for each value; no more than N are emitted
+        temperature  float32 [B]      0: always the likeliest
+        top_k        int32 [B]        draw from the k likeliest; 0: from all
+        stop         int32 [B]        this value is emitted and not consumed, and ends its row; -1: none
+
+    A row that has ended keeps its state; in place of further values it has -1 (sampled) or 0.
+    """
+
+    emitted: TensorSpec
+    """The values, in the graph [N, B, *shape], no longer than the row that went on for longest."""
+    input: str
+    """The input of model.onnx whose values these are."""
+    sampled: bool = False
+    step_limit: int | None = None
+    """Values after which a row that has not ended is given up, where a request names no number."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +143,10 @@ class ModelSpec:
     """Name of the int32 [B] input of each row's time steps; None: rows of a run must be equally long."""
     labels: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
+    encode: EncodeSpec | None = None
+    """None: sessions begin at the initial value of each state."""
+    generate: GenerateSpec | None = None
+    """None: the package has no graph that feeds outputs back."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Where the model comes from: recipe, seed, measured accuracy. Informative only."""
 
@@ -137,6 +183,8 @@ class ModelSpec:
                 "call_shapes": tuple(CallShape(shape) for shape in raw["call_shapes"]),
                 "labels": tuple(raw.get("labels", ())),
                 "vocabulary": _vocabulary(raw.get("vocabulary")),
+                "encode": _encode(raw.get("encode")),
+                "generate": _generate(raw.get("generate")),
             }
             return _build(cls, values)
         except (KeyError, TypeError, ValueError) as error:
@@ -174,3 +222,18 @@ def _state(raw: Mapping[str, Any]) -> StatePair:
 
 def _vocabulary(raw: Mapping[str, Any] | None) -> Vocabulary | None:
     return None if raw is None else _build(Vocabulary, {**raw, "tokens": tuple(raw["tokens"])})
+
+
+def _encode(raw: Mapping[str, Any] | None) -> EncodeSpec | None:
+    if raw is None:
+        return None
+    parts = {
+        "inputs": tuple(_tensor(entry) for entry in raw["inputs"]),
+        "state": tuple(raw["state"]),
+        "vocabulary": _vocabulary(raw.get("vocabulary")),
+    }
+    return _build(EncodeSpec, {**raw, **parts})
+
+
+def _generate(raw: Mapping[str, Any] | None) -> GenerateSpec | None:
+    return None if raw is None else _build(GenerateSpec, {**raw, "emitted": _tensor(raw["emitted"])})
