@@ -6,6 +6,7 @@ No serving and no ONNX. Nothing runs at import, nothing here keeps the state of 
 from ._checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ._errors import CheckpointError, ModelsError, RecipeError, TrainingDiverged
 from ._fit import Progress
+from ._generate import Generated, draw_tokens, generate_tokens, generate_values, uniform_numbers
 from ._layers import Dropout
 from ._losses import binary_cross_entropy, cross_entropy, squared_error
 from ._network import Network
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointError",
     "Dataset",
     "Dropout",
+    "Generated",
     "ModelsError",
     "Network",
     "NetworkSpec",
@@ -42,6 +44,9 @@ __all__ = [
     "blas_threads",
     "clip_by_norm",
     "cross_entropy",
+    "draw_tokens",
+    "generate_tokens",
+    "generate_values",
     "learning_rate_factor",
     "load_checkpoint",
     "load_dataset",
@@ -50,4 +55,5 @@ __all__ = [
     "save_checkpoint",
     "squared_error",
     "train",
+    "uniform_numbers",
 ]

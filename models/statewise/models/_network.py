@@ -298,7 +298,7 @@ class Network:
                 return scores
 
     def _head_gradient(self, read: Floats, d: Floats, gradients: Parameters) -> Floats:
-        """The head backwards: dV = d read^T, dc = d 1, and V^T d by what was read; without a head, d itself."""
+        """The head backwards: dV = d read^T, dc = d 1, and by what was read V^T d, or d without a head."""
         if not self.spec.output_size:
             return d
         rows, columns = _flat(d), _flat(read)

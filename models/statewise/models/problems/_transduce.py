@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._generate import generate_tokens
 from .._layers import Dropout
 from .._network import Network, encoder_part
 from .._parameters import Parameters
 from .._recipe import Recipe
 from .._spec import NetworkSpec
-from .._types import Array, Floats, Integers
+from .._types import Floats, Integers
 from .._workspace import Workspace
 from ..datasets import Pairs
 from ._problem import Batch, Part, Problem, pad
@@ -143,16 +144,12 @@ def greedy(network: Network, sources: Sequence[Integers], *, begin: int, longest
         Tokens for each source, without begin and end.
     """
     padded, lengths = pad(list(sources))
-    state: Floats | None = network.encode(padded, lengths)
-    tokens: Array = np.full((1, len(sources)), begin, np.int32)
-    said: list[Array] = []
-    alive = np.ones(len(sources), bool)
-    while alive.any() and len(said) < longest:
-        probabilities, state = network.run(tokens, None, state)
-        tokens = probabilities.argmax(axis=-1).astype(np.int32)
-        alive &= tokens[0] != 0
-        said.append(np.where(alive, tokens[0], 0))
-    return [[int(token) for token in row if token] for row in np.array(said).T]
+    start = np.full((1, len(sources)), begin, np.int32)
+    y, state = network.run(start, None, network.encode(padded, lengths))
+    assert state is not None
+    unused = np.zeros((longest, len(sources)), np.float32)
+    said = generate_tokens(network, state, y[0], unused, temperature=0.0, stop=0).tokens
+    return [[int(token) for token in row if token > 0] for row in said.T]
 
 
 def transduction(recipe: Recipe, data: Pairs) -> Transduction:
