@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statewise.client import PartialFailure, SessionLost, SessionMoved, Unavailable
-from statewise.client._core import ClientCore, Options
+from statewise.client._client_core import ClientCore
 from statewise.client._effects import Drive
-from statewise.client._groups import GroupCore
+from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream
-from statewise.client._sessions import SessionCore
+from statewise.client._plans import Options
+from statewise.client._session_core import SessionCore
 from statewise.client._status import Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import from_tensor, pack_uint64, to_tensor, unpack_uint32, unpack_uint64
@@ -584,3 +585,31 @@ def test_the_messages_are_what_the_contract_says() -> None:
     assert unpack_uint64(sent.positions).tolist() == [0]
     assert unpack_uint32(sent.steps).tolist() == [2]
     assert from_tensor(sent.inputs["x"]).tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_refusal_of_the_second_try_says_nothing_about_the_first(many: bool) -> None:
+    world = World()
+    session: Any = world.group(1) if many else world.session()
+
+    def step(value: int) -> Drive[Any]:
+        x = np.int64(value)
+        return world.submit(session.step(x[None], None) if many else session.step(x))
+
+    first = step(1)
+    world.send()  # applied
+    world.cut()  # and the reply lost
+    answer = world.server._step
+
+    def too_late(request: Any) -> Any:
+        reply = sequence_pb2.StepResponse()
+        reply.errors.add(row=0, code=4, reason="DEADLINE", message="too late")
+        return reply
+
+    world.server._step = too_late  # type: ignore[method-assign]
+    world.settle()
+    assert first.future.exception(0) is not None
+    world.server._step = answer  # type: ignore[method-assign]
+    second = step(2)
+    world.settle()
+    assert int(np.ravel(second.future.result(0))[0]) == 3

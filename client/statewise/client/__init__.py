@@ -3,9 +3,11 @@
 `Client` blocks, `AsyncClient` awaits; the two offer the same. The errors are drawn as a tree in `_errors`.
 """
 
-from statewise.client._async_client import AsyncClient, AsyncSession, AsyncSessionGroup
+from statewise.client._async_client import AsyncClient
+from statewise.client._async_session import AsyncSession
+from statewise.client._async_session_group import AsyncSessionGroup
 from statewise.client._channel import Tls
-from statewise.client._client import Client, Session, SessionGroup
+from statewise.client._client import Client
 from statewise.client._errors import (
     InternalError,
     InvalidInput,
@@ -30,6 +32,8 @@ from statewise.client._errors import (
     Unavailable,
 )
 from statewise.client._info import Limits, ModelInfo, ServerInfo, SessionInfo, TensorInfo
+from statewise.client._session import Session
+from statewise.client._session_group import SessionGroup
 
 __all__ = [
     "AsyncClient",

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 import grpc
 
 from statewise.client._channel import ENDED, Endpoint, status_of
-from statewise.client._core import Call, ClientCore, Options, Plan, Run, patience_s
+from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation
-from statewise.client._errors import StatewiseError, Timeout
+from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
+from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream, closed_error
+from statewise.client._plans import LEAVING_S, Call, Options, Plan, Run, patience_s
+from statewise.client._session_core import SessionCore
 from statewise.client._status import Failed, Subject, error_of
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
@@ -88,6 +91,12 @@ class AwaitingShell:
         except asyncio.CancelledError:
             self.core.hub.abandon(drive)
             raise
+
+    async def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
+        """The end of a `with`: what cannot be closed any more is nobody's concern."""
+        if not (keep or self.core.hub.closed):
+            with suppress(SessionMoved, Timeout, Unavailable):
+                await self.operate(core.close(), LEAVING_S)
 
     async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
         """The responses of a streaming call, as they come."""

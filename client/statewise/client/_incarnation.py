@@ -1,6 +1,6 @@
 """A session's life on servers: its handle, its position, and getting it back when it is lost.
 
-Not what callers do with it: see `_sessions`. Invariant: `position` counts what was applied and delivered
+Not what callers do with it: see `_session_core`. Invariant: `position` counts what was applied and delivered
 here; after a recovery the server holds exactly that, or the inputs up to it are sent again, or SessionLost is
 raised.
 """
@@ -96,8 +96,7 @@ class Incarnation:
         return status.lost or (stale and status.reason in _NOT_HERE)
 
     def recover(self, ahead: int = 0) -> Operation[int]:
-        """Gets a handle in force again: the server's state where there is one, else rebuilt from what was
-        sent.
+        """Gets a handle in force again: of the server's state where there is one, else of one built again.
 
         Args:
             ahead: the server may be this many steps further: a request whose reply was lost.
@@ -173,7 +172,8 @@ class Incarnation:
                     yield from self._start_over()
                     in_doubt = False
                 elif not (yield from patience.again(status)):
-                    if in_doubt and status.lost:
+                    # Whoever took the session over knows where it stands; otherwise we have to ask.
+                    if in_doubt and status.reason != Reason.SESSION_MOVED:
                         self.doubt = (steps, payload)
                     raise error_of(status, self.subject)
                 reply: Reply = yield StepRow(lane, self.handle, self.position, steps, payload)

@@ -26,7 +26,7 @@ from statewise.client._persist import Patience, exchange
 from statewise.client._ragged import elements_of, row_bytes
 from statewise.client._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
-from statewise.wire import pack_uint64, unpack_uint64
+from statewise.wire import Reason, pack_uint64, unpack_uint64
 
 T = TypeVar("T")
 Index = NDArray[np.intp]
@@ -183,7 +183,7 @@ class GroupCore:
             except Failed as failed:
                 in_doubt |= failed.status.in_doubt
                 if not (yield from patience.again(failed.status)):
-                    if in_doubt and failed.status.lost:
+                    if in_doubt:
                         self._note_doubt(part)
                     raise error_of(failed.status, self._subject()) from None
             except GeneratorExit:
@@ -222,6 +222,8 @@ class GroupCore:
                 mended[row] = incarnation
             else:
                 errors[row] = error_of(status, incarnation.subject)
+                if in_doubt and status.reason != Reason.SESSION_MOVED:
+                    self._note_doubt(self._subset(part, np.array([row])))
         if mended:
             cuts = _cut(self.model, part.columns, part.steps)
             outcomes = yield Together(

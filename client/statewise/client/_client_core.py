@@ -1,14 +1,12 @@
 """What a client does, without saying how it waits: one core under both clients.
 
-A plan is a generator, like an operation, for what needs calls beside the session stream: it yields a `Call`,
-a `Run` or a `Wait`, is sent the outcome, and returns the result. Shells run plans by blocking or by awaiting.
+Plans for the shells to carry out; everything about one session or group is in its own core. What is looked up
+once (models, limits) is kept here.
 """
 
 import math
-import secrets
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -16,8 +14,8 @@ import numpy as np
 from statewise.client._effects import Operation, Together
 from statewise.client._errors import InternalError, InvalidInput, ModelChanged, PartialFailure, StatewiseError
 from statewise.client._generation import generate_request, sampling_of
+from statewise.client._group_core import GroupCore
 from statewise.client._group_journal import GroupJournal
-from statewise.client._groups import GroupCore
 from statewise.client._hub import Backoff, Hub, Port
 from statewise.client._info import (
     Limits,
@@ -33,73 +31,22 @@ from statewise.client._journal import Journal, Ledger
 from statewise.client._lanes import Lane
 from statewise.client._outputs import Value
 from statewise.client._persist import exchange
+from statewise.client._plans import Call, Options, Plan, Run, Wait
 from statewise.client._predict import Answers, Query
 from statewise.client._room import Room
-from statewise.client._sessions import SessionCore
+from statewise.client._session_core import SessionCore
 from statewise.client._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 from statewise.wire import pack_uint64
 
-T = TypeVar("T")
-
 # A call that finds no server is tried this often: a restart is bridged, a wrong address is soon told.
 _CALL_TRIES = 4
 _LEDGER_BYTES = 256 * 1024 * 1024
-REPLAY_BYTES = 4 * 1024 * 1024
-"""Inputs kept for each session where nothing else is said."""
 _PAGE_SESSIONS = 1000
 _FAREWELL_S = 2.0
 # A session in an opening's reply: id, handle, digest and names at their longest.
 _LONGEST_SESSION_BYTES = 512
 _NO_SUBJECT = Subject()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call with one request. The outcome is its response, or the list of its responses where it streams."""
-
-    method: str
-    request: Any
-    timeout_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """An operation on the session stream."""
-
-    operation: Operation[Any]
-    timeout_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A pause."""
-
-    delay_s: float
-
-
-Plan = Generator[Call | Run | Wait, Any, T]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a client behaves.
-
-    Attributes:
-        timeout_s: for calls that name none; None: no limit.
-        patience_s: for how long a session tries to reach its server again before it raises Unavailable.
-        replay_bytes: inputs kept for each session, to build its state again where a server lost it.
-        clock: monotonic seconds.
-        random: uniform in [0, 1); spreads the times of reconnection.
-        new_id: names for anonymous sessions.
-    """
-
-    timeout_s: float | None
-    patience_s: float
-    replay_bytes: int
-    clock: Callable[[], float]
-    random: Callable[[], float]
-    new_id: Callable[[], str] = lambda: secrets.token_hex(16)
 
 
 class ClientCore:
@@ -413,8 +360,3 @@ def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:
 
 def _close_request(opened: Sequence[sequence_pb2.Session]) -> sequence_pb2.CloseSessionsRequest:
     return sequence_pb2.CloseSessionsRequest(handles=pack_uint64(session.handle for session in opened))
-
-
-def patience_s(timeout_s: float | None) -> float | None:
-    """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
-    return None if timeout_s is None else timeout_s * 1.05 + 0.05

@@ -1,0 +1,73 @@
+"""What a client does outside the session stream, step by step, and how it behaves.
+
+A plan is a generator, like an operation: it yields a `Call`, a `Run` or a `Wait`, is sent the outcome or has
+a failure thrown into it, and returns the result. Shells carry plans out by blocking or by awaiting.
+"""
+
+import secrets
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from statewise.client._effects import Operation
+
+T = TypeVar("T")
+
+LEAVING_S = 5.0
+"""For closing a session at the end of a `with`."""
+
+REPLAY_BYTES = 4 * 1024 * 1024
+"""Inputs kept for each session where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call with one request. The outcome is its response, or the list of its responses where it streams."""
+
+    method: str
+    request: Any
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An operation on the session stream."""
+
+    operation: Operation[Any]
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause."""
+
+    delay_s: float
+
+
+Plan = Generator[Call | Run | Wait, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a client behaves.
+
+    Attributes:
+        timeout_s: for calls that name none; None: no limit.
+        patience_s: for how long a session tries to reach its server again before it raises Unavailable.
+        replay_bytes: inputs kept for each session, to build its state again where a server lost it.
+        clock: monotonic seconds.
+        random: uniform in [0, 1); spreads the times of reconnection.
+        new_id: names for anonymous sessions.
+    """
+
+    timeout_s: float | None
+    patience_s: float
+    replay_bytes: int
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    new_id: Callable[[], str] = lambda: secrets.token_hex(16)
+
+
+def patience_s(timeout_s: float | None) -> float | None:
+    """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
+    return None if timeout_s is None else timeout_s * 1.05 + 0.05

@@ -1,0 +1,160 @@
+"""A session, as blocking programs hold it."""
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from statewise.client._blocking import BlockingShell
+from statewise.client._generation import sampling_of
+from statewise.client._info import ModelInfo
+from statewise.client._outputs import Value
+from statewise.client._session_core import SessionCore
+
+
+class Session:
+    """A state on the server, advanced by `step`. Made by `Client.session`.
+
+    A step is applied once, however often it had to be sent: over a connection that broke, or to a server that
+    was started anew. Where the state itself is gone it is built again from the inputs kept here, or
+    SessionLost is raised; it is never silently wrong.
+    """
+
+    def __init__(self, shell: BlockingShell, core: SessionCore, *, keep: bool) -> None:
+        self._shell = shell
+        self._core = core
+        self._keep = keep
+
+    @property
+    def id(self) -> str:
+        """Its name; `Client.resume` takes it."""
+        return self._core.incarnation.id
+
+    @property
+    def model(self) -> ModelInfo:
+        """The model version it is pinned to."""
+        return self._core.model
+
+    @property
+    def position(self) -> int:
+        """Time steps consumed."""
+        return self._core.incarnation.position
+
+    @property
+    def durable_position(self) -> int:
+        """Time steps that a killed server would still have; 0 without a store."""
+        return self._core.incarnation.durable_position
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shell.leave(self._core, keep=self._keep)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} of {self.model.name}/{self.model.version} at {self.position}>"
+
+    def step(self, inputs: object, *, timeout: float | None = None) -> Value:
+        """Advances by one time step, or by several.
+
+        Args:
+            inputs: one time step [...] or several [T, ...]; for several inputs a dict of these by name.
+            timeout: seconds. After a Timeout, `position` says, with the next step, whether this one was
+                applied.
+
+        Returns:
+            [...] of one step, [T, ...] of several; of a many-to-one model the output after the last one,
+            [...]. A dict by name where the model has several outputs.
+
+        Raises:
+            InvalidInput: wrong rank, size or type, or NaN; nothing was applied.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: the session is not,
+                or no longer, what this object takes it for.
+            Overloaded, Timeout, Unavailable.
+
+        Example:
+            >>> session.step(samples[0]).shape, session.step(samples[1:65]).shape
+            ((9,), (64, 9))
+        """
+        client = self._shell.core
+        timeout_s = client.timeout_s(timeout)
+        lane = None if timeout is None else client.lane(self.model, timeout_s)
+        return self._shell.operate(self._core.step(inputs, lane), timeout_s)
+
+    def stream(self, inputs: Iterable[object], *, timeout: float | None = None) -> Iterator[Value]:
+        """Steps through `inputs` as they come, giving each output at once. Arguments and errors as for
+        `step`.
+
+        Example:
+            >>> for forecast in session.stream(sensor):
+            ...     print(forecast)
+        """
+        for value in inputs:
+            yield self.step(value, timeout=timeout)
+
+    def fork(self, *, id: str | None = None, keep: bool = False, timeout: float | None = None) -> "Session":
+        """Opens a copy of the session as it stands. The two go separate ways.
+
+        Raises:
+            NotImplementedByServer, SessionExists, LimitReached, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> twin = session.fork()
+        """
+        client = self._shell.core
+        core = self._shell.run(client.fork(self._core, id, client.timeout_s(timeout)))
+        if keep or id is not None:
+            client.forget(core)
+        return Session(self._shell, core, keep=keep or id is not None)
+
+    def snapshot(self, *, timeout: float | None = None) -> bytes:
+        """Takes the state out, signed by the server, for `Client.restore`. The session goes on.
+
+        Raises:
+            NotImplementedByServer, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> Path("session.bin").write_bytes(session.snapshot())
+        """
+        return self._shell.operate(self._core.snapshot(), self._shell.core.timeout_s(timeout))
+
+    def rewind(self, *, timeout: float | None = None) -> None:
+        """Undoes the last step or generation.
+
+        Raises:
+            NotImplementedByServer, PositionMismatch, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> session.rewind()
+        """
+        self._shell.operate(self._core.rewind(), self._shell.core.timeout_s(timeout))
+
+    def generate(
+        self,
+        *,
+        steps: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[Value]:
+        """Lets the session emit up to `steps` values, each fed back as its next input; see `Client.generate`.
+
+        Raises:
+            NotImplementedByServer, InvalidInput, SessionMoved, SessionNotFound.
+
+        Example:
+            >>> continuation = "".join(session.generate(steps=64))
+        """
+        sampling = sampling_of(temperature=temperature, top_k=top_k, seed=seed)
+        operation = self._core.generate(steps, sampling)
+        return iter(self._shell.operate(operation, self._shell.core.timeout_s(timeout)))
+
+    def close(self, *, timeout: float | None = None) -> None:
+        """Ends the session on the server. Closing twice is no failure.
+
+        Raises:
+            SessionMoved: somebody else holds it, and it stays open.
+        """
+        self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))
