@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto up
+.PHONY: help setup demo test check format proto bench up
 
 # The first Python on the path that is new enough; name another with `make PYTHON=…`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -51,6 +51,10 @@ format: $(INSTALLED) ## format the code and put right what lint can
 
 proto: $(INSTALLED) ## generate statewise.v1 from the .proto files
 	@$(BIN)/python proto/generate.py
+
+BENCH ?= serving
+bench: $(INSTALLED) ## measure beside something comparable; BENCH=training, ARGS="--rounds 2"
+	@$(BIN)/python -m bench.$(BENCH) $(ARGS)
 
 up: export STATEWISE_REPOSITORY := $(abspath $(or $(STATEWISE_REPOSITORY),repository))
 up: ## serve the folder repository/, or $STATEWISE_REPOSITORY, from a container
