@@ -512,9 +512,13 @@ def test_a_reply_that_makes_no_sense_fails_its_rows_alone() -> None:
         drive.future.result(0)
 
 
-def test_closing_settles_everything() -> None:
+@pytest.mark.parametrize("connected", [True, False])
+def test_closing_settles_everything(connected: bool) -> None:
     world = World()
-    session, group = world.session(), world.group(2)
+    session, group, idle = world.session(), world.group(2), world.session()
+    if not connected:
+        world.submit(idle.step(np.int64(1)))
+        world.cut()
     waiting = [world.submit(session.step(np.int64(1))) for _ in range(3)]
     world.send()
     waiting.append(world.submit(group.step(np.ones(2, np.int64), None)))

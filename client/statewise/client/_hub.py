@@ -18,9 +18,9 @@ from statewise.v1 import sequence_pb2
 
 T = TypeVar("T")
 
-# More frames than this in flight add no throughput: the server is busy with the first ones, and later steps
-# leave in fuller frames for having waited.
-_FRAMES_IN_FLIGHT = 4
+# More in flight add no throughput; steps that wait leave in fuller frames instead. Enough that some slow ones
+# do not hold up the rest, and below what servers answer at once on a stream.
+_FRAMES_IN_FLIGHT = 16
 
 
 class Port(Protocol):
@@ -219,7 +219,8 @@ class Hub:
         try:
             answered = request.deliver(response)
         except (ValueError, KeyError, IndexError) as error:
-            request.fail(Failed(Status("INTERNAL", message=f"a reply that makes no sense: {error}")))
+            message = f"a reply that makes no sense: {error}"
+            request.fail(Failed(Status("INTERNAL", message=message, in_doubt=True)))
         else:
             if not answered:
                 stream.pending[response.request_id] = request
@@ -236,9 +237,7 @@ class Hub:
         if stream is self._current:
             self._current = None
             self._woken = False
-            unsent = [*self._exchanges, *self._sources]
-            self._exchanges.clear()
-            self._sources.clear()
+            unsent = self._withdraw_unsent()
         unanswered = list(stream.pending.values())
         stream.pending.clear()
         for request in unanswered:
@@ -254,9 +253,17 @@ class Hub:
         streams = list(self._streams.values())
         for stream in streams:
             self.broken(stream, _CLOSED)
+        for item in self._withdraw_unsent():
+            item.fail(Failed(_CLOSED))
         paused, self._paused = self._paused, []
         for sink in paused:
             sink.throw(Failed(_CLOSED))
+
+    def _withdraw_unsent(self) -> list[Pending | Source]:
+        unsent: list[Pending | Source] = [*self._exchanges, *self._sources]
+        self._exchanges.clear()
+        self._sources.clear()
+        return unsent
 
     def _next(self, stream: Stream) -> Pending | None:
         if self._exchanges:
