@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,14 @@ class Vocabulary:
         Raises:
             ValueError: A symbol is not in the vocabulary.
         """
-        numbers = {symbol: number for number, symbol in enumerate(self.symbols, 1)}
-        unknown = next((symbol for symbol in text if symbol not in numbers), None)
+        unknown = next((symbol for symbol in text if symbol not in self._numbers), None)
         if unknown is not None:
-            raise ValueError(f"expected symbols of {''.join(self.symbols)}, got {unknown!r}")
-        return np.array([numbers[symbol] for symbol in text], np.int32)
+            raise ValueError(f"expected symbols of {self.separator.join(self.symbols)}, got {unknown!r}")
+        return np.array([self._numbers[symbol] for symbol in text], np.int32)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {symbol: number for number, symbol in enumerate(self.symbols, 1)}
 
     def to_dict(self, *, conditional: bool = False) -> dict[str, Any]:
         """What a server needs to read and write such text, as plain JSON values.
