@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import as_file, files
+from typing import Literal, overload
 
 import numpy as np
 
@@ -16,6 +17,16 @@ from ._kinds import Dataset, LabelledSequences, Pairs, Series, Words
 BUNDLED = ("g2p", "gait", "names", "sunspots", "tumour", "vowels")
 
 
+@overload
+def load_dataset(name: Literal["vowels", "tumour"]) -> LabelledSequences: ...
+@overload
+def load_dataset(name: Literal["gait", "sunspots"]) -> Series: ...
+@overload
+def load_dataset(name: Literal["names"]) -> Words: ...
+@overload
+def load_dataset(name: Literal["g2p"]) -> Pairs: ...
+@overload
+def load_dataset(name: str) -> Dataset: ...
 def load_dataset(name: str) -> Dataset:
     """A bundled data set in raw units.
 
