@@ -39,7 +39,9 @@ def run_batch(
     *,
     together: bool,
 ) -> RunResult:
-    """Runs rows in one batch, or, where that fails or is not allowed, each alone.
+    """Runs rows in one batch, or, where that fails or cannot be, each alone.
+
+    It cannot be where rows may not share a run, or are of unequal length and the graph takes no lengths.
 
     Args:
         engine: Runs them.
@@ -48,7 +50,8 @@ def run_batch(
         state: [B, ...].
         together: Whether rows may share a run.
     """
-    if together or len(lengths) == 1:
+    one_length = engine.spec.lengths is not None or bool((lengths == lengths[0]).all())
+    if (together and one_length) or len(lengths) == 1:
         try:
             outputs, successors = engine.run(inputs, lengths, state)
         except EngineError as error:

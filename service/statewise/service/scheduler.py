@@ -11,74 +11,27 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from statewise.service.admission import Admission, Admitted, Selected
 from statewise.service.arena import StateArena
-from statewise.service.engine import Array, Engine
-from statewise.service.errors import RowFailure, ServiceError
+from statewise.service.engine import Engine
+from statewise.service.errors import ServiceError
 from statewise.service.frame import Control, StepFrame, StepResult
-from statewise.service.hashing import digest_rows
-from statewise.service.inputs import invalid_rows
 from statewise.service.job import Job
+from statewise.service.piece import Part, Piece
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import Exactness, SelfTest
-from statewise.service.table import Handles, SessionTable, Slots
-from statewise.wire import DTYPES, Reason
+from statewise.service.table import SessionTable
+from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
 
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
 _SHORTEST_RETRY_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class _Selected:
-    """Frames that are run as one request, and the sessions that their rows name."""
-
-    frames: list[StepFrame]
-    handles: Handles
-    slots: Slots
-
-
-@dataclass(frozen=True, slots=True)
-class _Admitted:
-    """The rows of one or more frames that may run, as columns.
-
-    Attributes:
-        frames: Where the rows came from, in order.
-        total: Rows of all the frames.
-        rows: Which of them may run; None: all.
-        slots: Their sessions.
-        steps: Their time steps; None: 1 each.
-        inputs: Their inputs, laid out as in a frame.
-        digests: Of their inputs.
-        retry: Which of them repeat their session's last request; None: none.
-        failures: Every other row, and rows that fail later.
-    """
-
-    frames: list[StepFrame]
-    total: int
-    rows: NDArray[np.intp] | None
-    slots: Slots
-    steps: NDArray[np.uint32] | None
-    inputs: list[Array]
-    digests: NDArray[np.uint64]
-    retry: NDArray[np.bool_] | None
-    failures: dict[int, RowFailure]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A job's share of a piece: its first `rows` rows, from row `begin` of the run on."""
-
-    job: Job
-    rows: int
-    begin: int
 
 
 class Scheduler:
@@ -110,7 +63,6 @@ class Scheduler:
         piece_s: float,
     ) -> None:
         self._engine = engine
-        self._arena = arena
         self._table = table
         self._test = test
         self._together = test.exactness is Exactness.EXACT
@@ -127,7 +79,7 @@ class Scheduler:
         self._frames_running = False
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
-        self._output_names = [entry.name for entry in engine.spec.outputs]
+        self._admission = Admission(engine.spec, arena, table, answer=self._answer)
 
     # --- asking for work ---
 
@@ -185,7 +137,7 @@ class Scheduler:
         if self._jobs and not self._piece_running:
             self._run_piece()
 
-    def _select(self) -> _Selected | None:
+    def _select(self) -> Selected | None:
         """Takes single-step frames for one run; starts on the way what else may begin."""
         if self._only_single_steps:
             in_order = self._take_in_order()
@@ -216,13 +168,9 @@ class Scheduler:
             else:
                 selected.append(item)
                 rows += len(slots)
-        return self._together_of(selected) if selected else None
+        return self._admission.select(selected) if selected else None
 
-    def _together_of(self, frames: list[StepFrame]) -> _Selected:
-        handles = frames[0].handles if len(frames) == 1 else np.concatenate([f.handles for f in frames])
-        return _Selected(frames, handles, self._table.slots_of(handles))
-
-    def _take_in_order(self) -> _Selected | None:
+    def _take_in_order(self) -> Selected | None:
         """The usual case: single steps, each session once, none running. None: it is not that case."""
         rows = 0
         frames: list[StepFrame] = []
@@ -235,7 +183,7 @@ class Scheduler:
                 break
             frames.append(item)
             rows += len(item.handles)
-        selected = self._together_of(frames)
+        selected = self._admission.select(frames)
         slots = selected.slots
         if (len(frames) > 1 and self._table.has_repeats(slots)) or self._table.busy[slots].any():
             return None
@@ -245,111 +193,6 @@ class Scheduler:
 
     def _given_up(self, frame: StepFrame) -> ServiceError | None:
         return _given_up(frame.cancelled, frame.deadline_s, self._clock())
-
-    # --- rows of sessions: who may run, and what becomes of them ---
-
-    def _admit(self, selected: _Selected) -> _Admitted:
-        """Judges every row: its handle, its position, its values. Frames of chunks come one at a time."""
-        frames, handles, slots = selected.frames, selected.handles, selected.slots
-        first = frames[0]
-        alone = len(frames) == 1
-        positions = first.positions if alone else np.concatenate([frame.positions for frame in frames])
-        inputs = (
-            first.inputs
-            if alone
-            else [np.concatenate(arrays) for arrays in zip(*(frame.inputs for frame in frames), strict=True)]
-        )
-        steps = first.steps
-        owner: NDArray[np.int64] | int = first.owner
-        if not alone and any(frame.owner != first.owner for frame in frames):
-            owner = np.repeat([frame.owner for frame in frames], [len(frame.handles) for frame in frames])
-        digests = digest_rows(inputs, per_step=self._per_step, steps=steps)
-        admission = self._table.admit(
-            handles, slots, owner, positions, 1 if steps is None else steps, digests
-        )
-        invalid = invalid_rows(self._engine.spec, inputs, steps)
-        if admission.good is None and not invalid:
-            return _Admitted(frames, len(handles), None, slots, steps, inputs, digests, admission.retry, {})
-        good = np.ones(len(handles), np.bool_) if admission.good is None else admission.good.copy()
-        failures = {
-            row: self._table.explain(row, int(handles[row]), int(positions[row]), owner=_at(owner, row))
-            for row in np.flatnonzero(~good).tolist()
-        }
-        for row, message in invalid.items():
-            failures.setdefault(row, RowFailure(row, Reason.BAD_TENSOR, message))
-        good[list(invalid)] = False
-        rows = np.flatnonzero(good)
-        by_step = rows if steps is None else np.flatnonzero(np.repeat(good, steps))
-        return _Admitted(
-            frames,
-            len(handles),
-            rows,
-            slots[rows],
-            None if steps is None else steps[rows],
-            [
-                array[by_step if per_step else rows]
-                for array, per_step in zip(inputs, self._per_step, strict=True)
-            ],
-            digests[rows],
-            None if admission.retry is None else admission.retry[rows],
-            failures,
-        )
-
-    def _state_of(self, admitted: _Admitted) -> list[Array]:
-        return self._arena.gather(self._table.places(admitted.slots, admitted.retry))
-
-    def _settle(
-        self, admitted: _Admitted, outputs: list[Array], state: Sequence[Array], failed: Sequence[int]
-    ) -> None:
-        """Makes the new states current and answers the frames.
-
-        Args:
-            admitted: What ran.
-            outputs: Of the rows that ran well, laid out as in a frame.
-            state: Of all rows that ran.
-            failed: Rows, of those that ran, whose run failed.
-        """
-        for row in failed:
-            number = row if admitted.rows is None else int(admitted.rows[row])
-            admitted.failures[number] = RowFailure(number, Reason.INTERNAL, "the model failed on this row")
-        slots, steps, digests = admitted.slots, admitted.steps, admitted.digests
-        if failed or admitted.retry is not None:
-            new = np.ones(len(slots), np.bool_) if admitted.retry is None else ~admitted.retry
-            new[failed] = False
-            slots, digests = slots[new], digests[new]
-            steps = None if steps is None else steps[new]
-            state = [array[new] for array in state]
-        self._arena.scatter(self._table.next_places(slots), state)
-        self._table.advance(slots, 1 if steps is None else steps, digests)
-        self._reply(admitted, outputs)
-
-    def _reply(self, admitted: _Admitted, outputs: list[Array]) -> None:
-        """Deals outputs and failures back to the frames."""
-        frames, failures = admitted.frames, admitted.failures
-        if len(frames) == 1:
-            ordered = [failures[row] for row in sorted(failures)] if failures else ()
-            self._answer(frames[0], StepResult(self._named(outputs), ordered))
-            return
-        if not failures:
-            begin = 0
-            for frame in frames:
-                end = begin + len(frame.handles)
-                self._answer(frame, StepResult(self._named([array[begin:end] for array in outputs]), ()))
-                begin = end
-            return
-        succeeded = np.ones(admitted.total, np.bool_)
-        succeeded[list(failures)] = False
-        place = np.concatenate([[0], np.cumsum(succeeded)])
-        begin = 0
-        for frame in frames:
-            end = begin + len(frame.handles)
-            own = [replace(failures[row], row=row - begin) for row in range(begin, end) if row in failures]
-            kept = [array[place[begin] : place[end]] for array in outputs]
-            self._answer(frame, StepResult(self._named(kept), own))
-            begin = end
-
-    def _named(self, outputs: Sequence[Array]) -> dict[str, Array]:
-        return dict(zip(self._output_names, outputs, strict=True))
 
     def _answer(self, frame: StepFrame, result: StepResult | ServiceError) -> None:
         if frame.answered:
@@ -370,19 +213,19 @@ class Scheduler:
 
     # --- the lane of single steps ---
 
-    def _run_frames(self, selected: _Selected) -> None:
+    def _run_frames(self, selected: Selected) -> None:
         """Runs single steps: on the event loop where that is short, else in a thread."""
         try:
-            admitted = self._admit(selected)
+            admitted = self._admission.admit(selected)
             rows = len(admitted.slots)
             if rows == 0:
-                self._reply(admitted, self._no_outputs())
+                self._admission.refuse(admitted)
                 return
             inputs = [
                 array[None] if by_step else array
                 for array, by_step in zip(admitted.inputs, self._per_step, strict=True)
             ]
-            state = self._state_of(admitted)
+            state = self._admission.state_of(admitted)
         except Exception as error:
             self._fail(selected.frames, error)
             return
@@ -403,7 +246,7 @@ class Scheduler:
 
         self._in_thread(run).add_done_callback(finish)
 
-    def _finish_frames(self, admitted: _Admitted, run: Callable[[], RunResult]) -> None:
+    def _finish_frames(self, admitted: Admitted, run: Callable[[], RunResult]) -> None:
         try:
             result = run()
             outputs = [
@@ -414,7 +257,7 @@ class Scheduler:
                 ran_well = np.ones(len(admitted.slots), np.bool_)
                 ran_well[result.failed] = False
                 outputs = [array[ran_well] for array in outputs]
-            self._settle(admitted, outputs, result.state, result.failed)
+            self._admission.settle(admitted, outputs, result.state, result.failed)
         except (Exception, asyncio.CancelledError) as error:
             self._fail(admitted.frames, error)
 
@@ -423,16 +266,16 @@ class Scheduler:
     def _start_sequences(self, frame: StepFrame) -> None:
         """Turns a frame of chunks into a job; its sessions are busy until the job is done."""
         try:
-            admitted = self._admit(self._together_of([frame]))
+            admitted = self._admission.admit(self._admission.select([frame]))
             if len(admitted.slots) == 0:
-                self._reply(admitted, self._no_outputs())
+                self._admission.refuse(admitted)
                 return
             assert admitted.steps is not None
             job = Job(
                 self._engine.spec,
                 inputs=admitted.inputs,
                 lengths=admitted.steps,
-                state=self._state_of(admitted),
+                state=self._admission.state_of(admitted),
                 done=partial(self._finish_sequences, admitted),
                 is_cancelled=lambda: frame.cancelled,
                 deadline_s=frame.deadline_s,
@@ -443,7 +286,7 @@ class Scheduler:
         self._table.busy[admitted.slots] = True
         self._jobs.append(job)
 
-    def _finish_sequences(self, admitted: _Admitted, job: Job, failure: ServiceError | None) -> None:
+    def _finish_sequences(self, admitted: Admitted, job: Job, failure: ServiceError | None) -> None:
         self._table.busy[admitted.slots] = False
         if failure is not None:
             self._answer(admitted.frames[0], failure)
@@ -456,31 +299,30 @@ class Scheduler:
                     array[by_step if entry.per_step else good]
                     for array, entry in zip(outputs, self._engine.spec.outputs, strict=True)
                 ]
-            self._settle(admitted, outputs, state, np.flatnonzero(~good).tolist())
+            self._admission.settle(admitted, outputs, state, np.flatnonzero(~good).tolist())
         except Exception as error:
             self._fail(admitted.frames, error)
 
     def _run_piece(self) -> None:
         """Runs the next piece of the jobs at the head of the queue."""
-        parts, steps = self._next_piece()
-        if not parts:
+        piece = self._next_piece()
+        if piece is None:
             return
-        rows = sum(part.rows for part in parts)
-        run = partial(self._run_parts, parts, steps)
-        if self._cost_s(rows, steps) <= self._inline_s:
-            self._finish_piece(parts, steps, run)
+        run = partial(piece.run, self._engine, together=self._together)
+        if self._cost_s(piece.rows, piece.steps) <= self._inline_s:
+            self._finish_piece(piece, run)
             return
         self._piece_running = True
 
         def finish(ran: asyncio.Future[RunResult]) -> None:
             self._piece_running = False
-            self._finish_piece(parts, steps, ran.result)
+            self._finish_piece(piece, ran.result)
 
         self._in_thread(run).add_done_callback(finish)
 
-    def _next_piece(self) -> tuple[list[_Part], int]:
+    def _next_piece(self) -> Piece | None:
         """The jobs to run together now, and for how many time steps at most."""
-        parts: list[_Part] = []
+        parts: list[Part] = []
         rows = 0
         while self._jobs:
             job = self._jobs[0]
@@ -493,53 +335,25 @@ class Scheduler:
             if parts and (rows + active > MAXIMUM_BATCH_ROWS or not self._mixes):
                 break
             self._jobs.popleft()
-            parts.append(_Part(job, active, rows))
+            parts.append(Part(job, active, rows))
             rows += active
-        longest = max((part.job.remaining for part in parts), default=0)
+        if not parts:
+            return None
+        steps = max(part.job.remaining for part in parts)
         if self._test.chunkable:
-            longest = min(longest, max(1, int(self._piece_s / (rows * self._test.row_step_s)))) if rows else 0
-        return parts, longest
+            steps = min(steps, max(1, int(self._piece_s / (rows * self._test.row_step_s))))
+        return Piece(parts, steps)
 
-    def _run_parts(self, parts: list[_Part], steps: int) -> RunResult:
-        """Puts the parts side by side and runs them. In any thread: the jobs are in nobody else's hands."""
-        rows = parts[-1].begin + parts[-1].rows
-        lengths = np.empty(rows, np.int32)
-        for part in parts:
-            own = part.job.lengths[: part.rows] - part.job.time
-            lengths[part.begin : part.begin + part.rows] = np.minimum(own, steps)
-        steps = int(lengths.max())
-        inputs = [
-            _side_by_side(parts, number, steps, per_step=by_step)
-            for number, by_step in enumerate(self._per_step)
-        ]
-        state = [
-            np.concatenate([part.job.state[number][: part.rows] for part in parts])
-            for number in range(len(self._engine.spec.state))
-        ]
-        return run_batch(self._engine, inputs, lengths, state, together=self._together)
-
-    def _finish_piece(self, parts: list[_Part], steps: int, run: Callable[[], RunResult]) -> None:
+    def _finish_piece(self, piece: Piece, run: Callable[[], RunResult]) -> None:
         try:
-            result = run()
-            for part in parts:
-                rows = slice(part.begin, part.begin + part.rows)
-                part.job.absorb(
-                    steps,
-                    part.rows,
-                    [
-                        array[:, rows] if entry.per_step else array[rows]
-                        for array, entry in zip(result.outputs, self._engine.spec.outputs, strict=True)
-                    ],
-                    [array[rows] for array in result.state],
-                    [row - rows.start for row in result.failed if rows.start <= row < rows.stop],
-                )
+            piece.share_out(self._engine, run())
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a piece of long work failed", exc_info=error)
             failure = ServiceError(Reason.INTERNAL, "the server failed; its log has the details")
-            for part in parts:
+            for part in piece.parts:
                 self._end(part.job, failure)
         else:
-            for part in parts:
+            for part in piece.parts:
                 if part.job.remaining:
                     self._jobs.append(part.job)
                 else:
@@ -565,13 +379,6 @@ class Scheduler:
     def _in_thread(self, run: Callable[[], RunResult]) -> asyncio.Future[RunResult]:
         return asyncio.get_running_loop().run_in_executor(self._executor, run)
 
-    def _no_outputs(self) -> list[Array]:
-        return [np.empty((0, *entry.shape), DTYPES[entry.dtype]) for entry in self._engine.spec.outputs]
-
-
-def _at(owner: NDArray[np.integer] | int, row: int) -> int:
-    return owner if isinstance(owner, int) else int(owner[row])
-
 
 def _given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> ServiceError | None:
     if cancelled:
@@ -579,17 +386,3 @@ def _given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> Servic
     if deadline_s is not None and deadline_s < now_s:
         return ServiceError(Reason.DEADLINE, "the time given has passed; nothing was applied")
     return None
-
-
-def _side_by_side(parts: list[_Part], number: int, steps: int, *, per_step: bool) -> Array:
-    """One input of all parts: [steps, rows, ...] from each job's time on, or [rows, ...]."""
-    if not per_step:
-        return np.concatenate([part.job.inputs[number][: part.rows] for part in parts])
-    pieces = [part.job.inputs[number][part.job.time : part.job.time + steps, : part.rows] for part in parts]
-    if len(pieces) == 1:
-        return np.ascontiguousarray(pieces[0])
-    rows = parts[-1].begin + parts[-1].rows
-    together = np.zeros((steps, rows, *pieces[0].shape[2:]), pieces[0].dtype)
-    for part, piece in zip(parts, pieces, strict=True):
-        together[: len(piece), part.begin : part.begin + part.rows] = piece
-    return together

@@ -44,7 +44,7 @@ class SessionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class Judgement:
     """Which rows of a request may run, and from which copy of their state.
 
     Attributes:
@@ -212,7 +212,7 @@ class SessionTable:
         positions: NDArray[np.uint64],
         steps: NDArray[np.uint32] | int,
         digests: NDArray[np.uint64],
-    ) -> Admission:
+    ) -> Judgement:
         """Judges rows by handle, owner and start position. Changes nothing.
 
         A row is good when its handle is in force and it starts at the session's position, or repeats the last
@@ -222,14 +222,14 @@ class SessionTable:
         current = self._position[slots]
         good = held & (positions == current)
         if good.all():
-            return Admission(None, None)
+            return Judgement(None, None)
         retry = (
             held
             & (positions == self._previous_position[slots])
             & (positions + np.asarray(steps, np.uint64) == current)
             & (digests == self._digest[slots])
         )
-        return Admission(good | retry, retry if retry.any() else None)
+        return Judgement(good | retry, retry if retry.any() else None)
 
     def explain(self, row: int, handle: int, position: int, *, owner: int) -> RowFailure:
         """Why `admit` refused a row."""
