@@ -16,8 +16,18 @@ from statewise.service import ServiceError, Settings
 from statewise.service.dataplane import Dataplane
 from statewise.service.server import build_dataplane
 from statewise.service.testing import running_server
-from statewise.v1 import model_pb2
-from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
+from statewise.v1 import model_pb2, sequence_pb2
+from statewise.wire import (
+    METADATA_KEY,
+    CallShape,
+    ModelSpec,
+    StatePair,
+    TensorSpec,
+    from_tensor,
+    pack_uint32,
+    to_tensor,
+    unpack_uint32,
+)
 
 
 def load(repository: Path) -> Dataplane:
@@ -153,3 +163,24 @@ async def test_rows_that_touch_each_other_are_run_alone(tmp_path: Path, connect:
             handles = await caller.open(name, f"{name} a", f"{name} b")
             reply = await caller.ask(step=caller.frame([(handle, 0) for handle in handles], x))
             assert reply.outputs["y"].data == (2 * x).tobytes()
+
+
+async def test_a_graph_without_lengths_never_runs_rows_of_unequal_length_together(
+    tmp_path: Path, connect: Any
+) -> None:
+    save_elementwise(tmp_path / "apart" / "1", "apart")
+    x = np.arange(24, dtype=np.float32).reshape(6, 4)
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        handles = await caller.open("apart", "a", "b")
+        reply = await caller.ask(step=caller.frame([(handle, 0) for handle in handles], x, steps=[1, 5]))
+        assert reply.outputs["y"].data == (2 * x).tobytes()
+        rows: dict[int, bytes] = {}
+        request = sequence_pb2.PredictRequest(
+            model="apart", lengths=pack_uint32([1, 5]), inputs={"x": to_tensor(x)}
+        )
+        async for response in caller.sequences.Predict(request):
+            y = from_tensor(response.outputs["y"])
+            ends = np.cumsum(unpack_uint32(response.lengths))[:-1]
+            for row, piece in zip(unpack_uint32(response.rows).tolist(), np.split(y, ends), strict=True):
+                rows[row] = piece.tobytes()
+    assert rows == {0: (2 * x[:1]).tobytes(), 1: (2 * x[1:]).tobytes()}

@@ -1,7 +1,8 @@
 """Rows of session requests: which may run, from which state, and what becomes of them.
 
-Not when they run (scheduler) nor how (engine). A row that is refused, or whose run fails, changes nothing and leaves
-the other rows alone; a row that repeats its session's last request is answered and changes nothing either.
+Not when they run (scheduler) nor how (engine). A row that is refused, or whose run fails, changes nothing and
+leaves the other rows alone; a row that repeats its session's last request is answered and changes nothing
+either.
 """
 
 from collections.abc import Callable, Sequence
@@ -134,6 +135,7 @@ class Admission:
         )
 
     def state_of(self, admitted: Admitted) -> list[Array]:
+        """The states that the rows run from, [rows, ...] for each state pair."""
         return self._arena.gather(self._table.places(admitted.slots, admitted.retry))
 
     def settle(
@@ -163,9 +165,8 @@ class Admission:
 
     def refuse(self, admitted: Admitted) -> None:
         """Answers frames of which no row may run."""
-        self._reply(
-            admitted, [np.empty((0, *entry.shape), DTYPES[entry.dtype]) for entry in self._spec.outputs]
-        )
+        nothing = [np.empty((0, *entry.shape), DTYPES[entry.dtype]) for entry in self._spec.outputs]
+        self._reply(admitted, nothing)
 
     def _reply(self, admitted: Admitted, outputs: list[Array]) -> None:
         """Deals outputs and failures back to the frames."""

@@ -1,7 +1,7 @@
 """A piece of long work: some rows of some jobs, side by side in one run of some time steps.
 
-Only laying out and sharing out; which jobs run, and when, is the scheduler's. While a piece runs, its jobs are in
-nobody else's hands, so it may run in any thread.
+Only laying out and sharing out; which jobs run, and when, is the scheduler's. While a piece runs, its jobs
+are in nobody else's hands, so it may run in any thread.
 """
 
 from dataclasses import dataclass
