@@ -55,6 +55,28 @@ def numpy_step(cell: str, size: int, x: Any, weight: Any) -> tuple[Network, Call
     return network, step, gradients
 
 
+def products_step(gates: int, size: int) -> Callable[[], Any]:
+    """The step's five matrix products alone, in NumPy: the bound that its BLAS sets."""
+    rng = np.random.default_rng(2)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    W, x, a = draw(gates * size, size), draw(STEPS, size, BATCH), draw(STEPS, gates * size, BATCH)
+    rows, columns = draw(gates * size, STEPS * BATCH), draw(size, STEPS * BATCH)
+    product, back = draw(gates * size, BATCH), draw(size, BATCH)
+
+    def step() -> Any:
+        np.matmul(W, x, out=a)  # W x of all steps
+        for t in range(STEPS):
+            np.matmul(W, x[t], out=product)  # R h
+            np.matmul(W.T, a[t], out=back)  # R^T da
+        rows @ columns.T  # dW
+        return rows @ columns.T  # dR
+
+    return step
+
+
 def torch_step(torch: Any, network: Network, x: Any, weight: Any) -> tuple[Any, Callable[[], Any]]:
     """PyTorch's module with the same weights, and a function that makes one training step with it."""
     spec, size = network.spec, network.spec.hidden_size
@@ -93,9 +115,10 @@ def measure(torch: Any, cell: str, size: int, rounds: int) -> dict[str, Any]:
     gradient_difference = abs(float(module.bias_ih_l0.grad.abs().sum()) - float(db)) / float(db)
     if output_difference > 1e-5 or gradient_difference > 1e-4:
         raise SystemExit(f"{cell} {size}: results differ, {output_difference} and {gradient_difference}")
-    times: dict[str, list[float]] = {"numpy": [], "torch": []}
+    products = products_step(network.spec.gates, size)
+    times: dict[str, list[float]] = {"numpy": [], "torch": [], "products": []}
     for turn in range(rounds + 3):
-        for name, step in (("numpy", ours), ("torch", theirs)):
+        for name, step in (("numpy", ours), ("torch", theirs), ("products", products)):
             began = time.perf_counter()
             step()
             if turn >= 3:
@@ -111,6 +134,7 @@ def measure(torch: Any, cell: str, size: int, rounds: int) -> dict[str, Any]:
         "numpy_quartiles_ms": quartiles["numpy"],
         "torch_ms": medians["torch"],
         "torch_quartiles_ms": quartiles["torch"],
+        "products_ms": medians["products"],
         "ratio": medians["numpy"] / medians["torch"],
         "numpy_gflops": flops / medians["numpy"] / 1e6,
         "torch_gflops": flops / medians["torch"] / 1e6,
@@ -133,7 +157,7 @@ def main() -> None:
         f"T={STEPS} B={BATCH} I=H, float32, {options.threads} thread(s), "
         f"NumPy {np.__version__}, torch {torch.__version__}"
     )
-    print("cell   H   NumPy ms  torch ms  ratio   GFLOP/s NumPy, torch")
+    print("cell   H   NumPy ms  torch ms  ratio   products alone ms   GFLOP/s NumPy, torch")
     rows = []
     with blas_threads(options.threads):
         for cell in CELLS:
@@ -142,7 +166,8 @@ def main() -> None:
                 rows.append(row)
                 print(
                     f"{cell:4} {size:4} {row['numpy_ms']:9.2f} {row['torch_ms']:9.2f} {row['ratio']:6.2f}"
-                    f"   {row['numpy_gflops']:6.0f} {row['torch_gflops']:6.0f}"
+                    f"   {row['products_ms']:16.2f}"
+                    f"       {row['numpy_gflops']:6.0f} {row['torch_gflops']:6.0f}"
                 )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")

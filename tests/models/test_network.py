@@ -202,6 +202,20 @@ def test_wrong_inputs_are_named(
         build(rng).run(np.zeros(shape), **options)
 
 
+def test_what_is_no_number_is_named(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="x: expected numbers, got <U1"):
+        build(rng).run(np.full((2, 1, 3), "a"))
+    with pytest.raises(ValueError, match="dtype: expected float32 or float64, got int64"):
+        build(rng, np.int64)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype(np.float64), "float64"])
+def test_the_dtype_asked_for_is_that_of_the_network(dtype: Any, rng: np.random.Generator) -> None:
+    assert build(rng, dtype).dtype == np.float64
+    single = build(rng, np.float32)
+    assert Network(single.spec, single.parameters, dtype=dtype).dtype == np.float64
+
+
 def test_tokens_outside_the_vocabulary(rng: np.random.Generator) -> None:
     network = build(rng, embedding_size=2)
     for token in (-1, 3):

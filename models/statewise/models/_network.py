@@ -57,16 +57,16 @@ class Network:
             dtype: float32 or float64; that of the first parameter by default.
 
         Raises:
-            ValueError: A name is missing or unknown, or a shape differs.
+            ValueError: A name is missing or unknown, a shape differs, or the dtype is another.
         """
         self.spec = spec
         shapes = spec.parameter_shapes()
-        if isinstance(parameters, Parameters) and dtype in (None, parameters.flat.dtype):
-            self.parameters = Parameters(shapes, parameters.flat, writable=False)
-        else:
-            kind = dtype or next(iter(parameters.values())).dtype
-            owned = Parameters.of(shapes, parameters, kind)
-            self.parameters = Parameters(shapes, owned.flat, writable=False)
+        kind = np.dtype(next(iter(parameters.values())).dtype if dtype is None else dtype)
+        if kind not in (np.float32, np.float64):
+            raise ValueError(f"dtype: expected float32 or float64, got {kind}")
+        if not (isinstance(parameters, Parameters) and parameters.flat.dtype == kind):
+            parameters = Parameters.of(shapes, parameters, kind)
+        self.parameters = Parameters(shapes, parameters.flat, writable=False)
 
     @classmethod
     def initialise(
@@ -255,6 +255,8 @@ class Network:
                 raise ValueError(f"x: expected integer tokens [T, B], got {x.dtype} with shape {x.shape}")
         elif x.ndim != 3 or x.shape[2] != spec.input_size:
             raise ValueError(f"x: expected shape [T, B, {spec.input_size}], got {x.shape}")
+        if not np.issubdtype(x.dtype, np.integer) and not np.issubdtype(x.dtype, np.floating):
+            raise ValueError(f"x: expected numbers, got {x.dtype}")
         T, B = x.shape[:2]
         if T == 0 or B == 0:
             raise ValueError(f"x: expected at least one step and one row, got shape {x.shape}")

@@ -29,11 +29,6 @@ class Padding:
             self._valid = time < self.lengths  # [T, B]
             self._mirrored = np.where(self._valid, self.lengths - 1 - time, time)  # [T, B]
 
-    @property
-    def ragged(self) -> bool:
-        """Whether any row ends before T."""
-        return self.lengths is not None
-
     def zero(self, x: Array) -> None:
         """Set everything past a row's end to zero, in place."""
         if self.lengths is not None:
