@@ -29,7 +29,7 @@ def make_checkpoint() -> MakeCheckpoint:
         moments: dict[str, Any] = {"transform": transform}
         if not spec.embedding_size:
             moments |= _moments("input", spec.input_size, rng)
-        if spec.head == "linear":
+        if spec.head == "linear" and spec.output_size:
             moments |= _moments("output", spec.output_size, rng)
         return Checkpoint(
             network=Network(spec, values),

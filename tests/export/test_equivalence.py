@@ -88,10 +88,12 @@ def test_graph_equals_numpy_on_a_ragged_batch(make_checkpoint, tmp_path, cell, s
         {"residual": True, "output_size": 5},
         {"residual": True, "output_size": 2},
         {"transform": "sqrt"},
+        {"output_size": 0},
+        {"output_size": 0, "call_shape": "many_to_one"},
     ],
     ids=str,
 )
-def test_head_residual_and_normalisation_equal_numpy(make_checkpoint, tmp_path, fields):
+def test_head_residual_normalisation_and_none_of_them_equal_numpy(make_checkpoint, tmp_path, fields):
     checkpoint = make_checkpoint(**fields)
     rng = np.random.default_rng(2)
     # Square roots are steep near zero; negative inputs must count as zero.

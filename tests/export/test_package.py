@@ -54,7 +54,7 @@ def test_networks_without_sessions_declare_no_state(make_checkpoint, tmp_path, f
     package = read_package(export_checkpoint(make_checkpoint(**fields), tmp_path))
 
     assert package.spec.state == ()
-    assert "state" not in {entry.name for entry in package.model.graph.input}
+    assert "state" not in {entry.name for entry in package.files["model.onnx"].model.graph.input}
 
 
 def test_tokens_are_declared_with_their_number(make_checkpoint, tmp_path):
@@ -68,7 +68,7 @@ def test_a_file_alone_reads_like_its_folder(package):
 
 
 def test_the_file_has_the_promised_versions_and_its_weights_inside(package):
-    model = read_package(package).model
+    model = read_package(package).files["model.onnx"].model
 
     assert model.ir_version == 8
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]

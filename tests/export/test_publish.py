@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from statewise.export import ExportError, UnsupportedNetwork, VersionExists, export_checkpoint
+from statewise.export import ExportError, VersionExists, export_checkpoint
 from statewise.models import save_checkpoint
 
 
@@ -81,11 +81,3 @@ def test_names_that_no_repository_holds_are_refused(make_checkpoint, tmp_path, n
 def test_versions_are_positive_and_fit_the_contract(make_checkpoint, tmp_path, version):
     with pytest.raises(ExportError, match=rf"^version: expected 1 to 4294967295; got {version}$"):
         export_checkpoint(make_checkpoint(), tmp_path, version=version)
-
-
-def test_a_network_that_only_writes_is_refused_before_anything_is_written(make_checkpoint, tmp_path):
-    checkpoint = make_checkpoint(call_shape="one_to_many", input_size=4, output_size=4, embedding_size=3)
-
-    with pytest.raises(UnsupportedNetwork, match=r"expected a network that reads .* got one_to_many"):
-        export_checkpoint(checkpoint, tmp_path / "repository")
-    assert not (tmp_path / "repository").exists()

@@ -11,7 +11,7 @@ from rich.table import Table
 from statewise.cli._console import JsonFlag, print_json, results
 from statewise.cli._failure import expects
 from statewise.export import ExportError, Package, read_package
-from statewise.wire import StatePair, TensorSpec
+from statewise.wire import ModelSpec, StatePair, TensorSpec, Vocabulary
 
 
 @expects(ExportError, OSError)
@@ -35,19 +35,45 @@ def inspect(
 def _rows(package: Package) -> list[tuple[str, str]]:
     spec = package.spec
     rows = [
-        ("package", f"{package.path}, {len(package.content):,} bytes"),
+        ("package", f"{package.path}, {package.size_bytes:,} bytes in {', '.join(package.files)}"),
         ("call shapes", ", ".join(spec.call_shapes)),
         *((f"input {tensor.name}", _tensor(tensor)) for tensor in spec.inputs),
         *((f"output {tensor.name}", _tensor(tensor)) for tensor in spec.outputs),
         *((f"state {pair.input} -> {pair.output}", _state(pair)) for pair in spec.state),
         ("sessions", "yes" if spec.streamable else "no: predict only"),
+        *_other_graphs(spec),
         ("network", "foreign" if package.network is None else _network(package)),
     ]
     if spec.labels:
         rows.append(("labels", ", ".join(spec.labels)))
     if spec.vocabulary is not None:
-        rows.append(("vocabulary", f"{len(spec.vocabulary.tokens)} tokens"))
+        rows.append(("vocabulary", _vocabulary(spec.vocabulary)))
     return rows + [(key, value) for key, value in spec.notes.items()]
+
+
+def _other_graphs(spec: ModelSpec) -> list[tuple[str, str]]:
+    rows = []
+    if spec.encode is not None:
+        read = f"; {_vocabulary(spec.encode.vocabulary)}" if spec.encode.vocabulary is not None else ""
+        rows += [(f"encoder input {tensor.name}", _tensor(tensor) + read) for tensor in spec.encode.inputs]
+    if spec.generate is not None:
+        drawn = "drawn from the output" if spec.generate.sampled else "the output itself"
+        rows.append(("generates", f"{_tensor(spec.generate.emitted)}: {drawn}"))
+    return rows
+
+
+def _vocabulary(vocabulary: Vocabulary) -> str:
+    """Such as `30 tokens, upper case, ends with <end>, begins with one of <female> <male>`."""
+    words = [f"{len(vocabulary.tokens)} tokens"]
+    if vocabulary.case_folding:
+        words.append(f"{vocabulary.case_folding} case")
+    if vocabulary.begin is not None:
+        words.append(f"begins with {vocabulary.tokens[vocabulary.begin]}")
+    if vocabulary.conditions:
+        words.append(f"begins with one of {' '.join(vocabulary.conditions)}")
+    if vocabulary.end is not None:
+        words.append(f"ends with {vocabulary.tokens[vocabulary.end]}")
+    return ", ".join(words)
 
 
 def _tensor(tensor: TensorSpec) -> str:

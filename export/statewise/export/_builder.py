@@ -15,15 +15,24 @@ OPSET = 17
 IR_VERSION = 8
 PRODUCER = "statewise"
 
-_ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+_ELEMENT_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+}
 
 
 class GraphBuilder:
-    """Collects a graph; `model()` closes it. Tensors are referred to by their names."""
+    """Collects a graph; `model()` closes it. Tensors are referred to by their names.
 
-    def __init__(self) -> None:
+    Args:
+        outer: For the body of a loop: the graph around it, which keeps the constants of both.
+    """
+
+    def __init__(self, outer: "GraphBuilder | None" = None) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+        self._constants: dict[str, onnx.TensorProto] = {} if outer is None else outer._constants
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
@@ -36,7 +45,7 @@ class GraphBuilder:
         """Declares an output, which a node must give."""
         self._outputs.append(helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], shape))
 
-    def constant(self, name: str, values: NDArray[Any] | list[int]) -> str:
+    def constant(self, name: str, values: NDArray[Any] | np.generic | list[int]) -> str:
         """Adds an initialiser: an array as it is, a list as int64 (axes, sizes). Returns its name."""
         array = np.asarray(values, np.int64) if isinstance(values, list) else np.asarray(values, order="C")
         self._constants[name] = numpy_helper.from_array(array, name)
@@ -63,6 +72,10 @@ class GraphBuilder:
         if list(last.output) != [tensor]:
             raise ValueError(f"expected the output of the last node, {list(last.output)}; got {tensor!r}")
         last.output[0] = name
+
+    def body(self, name: str) -> onnx.GraphProto:
+        """The finished body of a loop."""
+        return helper.make_graph(self._nodes, name, self._inputs, self._outputs)
 
     def model(self, name: str, *, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
         """The finished model, with the versions that packages are written in."""

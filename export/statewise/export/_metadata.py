@@ -1,45 +1,94 @@
-"""What an exported file says of itself, under two keys of its metadata.
+"""What a package says of itself, under two keys of model.onnx's metadata, for the graphs beside it too.
 
 `statewise` is the contract with the server (statewise.wire.ModelSpec). `statewise.network` is the spec of the
-NumPy network, with which `verify` rebuilds it from the graph's own weights; servers ignore it.
+NumPy network, with which `verify` rebuilds it from the graphs' own weights; servers ignore it.
 """
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from statewise.export._read_graph import INPUT, LENGTHS, OUTPUT, STATE, STATE_OUT
+from statewise.export._read_graph import INPUT, LENGTHS, OUTPUT, STATE, STATE_OUT, output_width
+from statewise.export._write_graph import EMITTED, generates_tokens, generates_values
 from statewise.models import Checkpoint, NetworkSpec
-from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, StatePart, TensorSpec
+from statewise.wire import (
+    METADATA_KEY,
+    CallShape,
+    EncodeSpec,
+    GenerateSpec,
+    ModelSpec,
+    StatePair,
+    StatePart,
+    TensorSpec,
+    Vocabulary,
+)
 
 NETWORK_KEY = "statewise.network"
 
 __all__ = ["METADATA_KEY", "NETWORK_KEY", "model_spec", "network_json", "network_spec"]
 
+_STEP_LIMIT = 64  # a decoder that never stops is cut off here, several times the longest pronunciation
+
 
 def model_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """What the read graph of a checkpoint takes, gives and keeps."""
+    """What the graphs of a checkpoint take, give and keep."""
     network = checkpoint.network.spec
-    single = network.call_shape == "one_to_one"
+    words = checkpoint.vocabulary
+    encode = None
+    if network.encoder is not None:
+        source = None if words is None else words["source"]
+        encode = EncodeSpec((_input(network.encoder),), (STATE_OUT,), LENGTHS, _vocabulary(source))
+        words = None if words is None else words["target"]
     return ModelSpec(
-        inputs=(
-            TensorSpec(
-                name=INPUT,
-                dtype="int32" if network.embedding_size else "float32",
-                shape=() if network.embedding_size else (network.input_size,),
-                per_step=not single,
-                vocabulary_size=network.input_size if network.embedding_size else None,
-            ),
-        ),
-        outputs=(TensorSpec(OUTPUT, "float32", (network.output_size,), per_step=not network.final),),
+        inputs=(_input(network),),
+        outputs=(TensorSpec(OUTPUT, "float32", (output_width(network),), per_step=not network.final),),
         state=_state(network),
         call_shapes=(CallShape(network.call_shape),),
-        lengths=None if single else LENGTHS,
+        lengths=None if network.call_shape == "one_to_one" else LENGTHS,
         labels=tuple(checkpoint.labels or ()),
+        vocabulary=_vocabulary(words),
+        encode=encode,
+        generate=_generate(checkpoint),
         notes={
             "recipe": checkpoint.recipe,
             "seed": str(checkpoint.seed),
             **{key: f"{value:.6g}" for key, value in checkpoint.metrics.items()},
         },
     )
+
+
+def _input(network: NetworkSpec) -> TensorSpec:
+    tokens = network.embedding_size > 0
+    return TensorSpec(
+        name=INPUT,
+        dtype="int32" if tokens else "float32",
+        shape=() if tokens else (network.input_size,),
+        per_step=network.call_shape != "one_to_one",
+        vocabulary_size=network.input_size if tokens else None,
+    )
+
+
+def _vocabulary(words: Mapping[str, Any] | None) -> Vocabulary | None:
+    """A checkpoint's vocabulary in the words of the metadata."""
+    if words is None:
+        return None
+    return Vocabulary(
+        tokens=tuple(words["tokens"]),
+        separator=words["separator"],
+        case_folding=words["case"],
+        **{role: words[role] for role in ("unknown", "begin", "end", "pad", "conditions")},
+    )
+
+
+def _generate(checkpoint: Checkpoint) -> GenerateSpec | None:
+    network = checkpoint.network.spec
+    if generates_tokens(network) and checkpoint.labels is None:
+        emitted = TensorSpec(EMITTED, "int32", (), vocabulary_size=network.output_size)
+        limit = _STEP_LIMIT if network.encoder is not None else None
+        return GenerateSpec(emitted, INPUT, sampled=True, step_limit=limit)
+    if generates_values(network, checkpoint.normalisation):
+        return GenerateSpec(TensorSpec(EMITTED, "float32", (network.output_size,)), INPUT)
+    return None
 
 
 def network_json(spec: NetworkSpec) -> str:

@@ -1,9 +1,9 @@
-"""Reading a package: the file, what it declares, and whether the two agree.
+"""Reading a package: its files, what they declare, and whether the two agree.
 
-Nothing is executed here, and no file outside the package is opened: weights live inside the .onnx file.
+Nothing is executed here, and no file outside the package is opened: weights live inside the .onnx files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,50 +13,60 @@ from onnx import TensorProto, helper
 
 from statewise.export._errors import PackageError
 from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, network_spec
+from statewise.export._write_graph import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
 from statewise.models import NetworkSpec
-from statewise.wire import MetadataError, ModelSpec, TensorSpec
+from statewise.wire import EncodeSpec, GenerateSpec, MetadataError, ModelSpec, TensorSpec
 
-READ_GRAPH = "model.onnx"
+READ_GRAPH, WRITE_GRAPH, ENCODE_GRAPH = "model.onnx", "generate.onnx", "encode.onnx"
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit
 
 
 @dataclass(frozen=True)
+class GraphFile:
+    """One .onnx file.
+
+    Attributes:
+        content: Its bytes.
+        model: The same, parsed.
+    """
+
+    content: bytes
+    model: onnx.ModelProto
+
+
+@dataclass(frozen=True)
 class Package:
-    """A read graph and what it declares.
+    """Graphs and what they declare.
 
     Attributes:
         path: As asked for: a version folder or a lone .onnx file.
-        content: The .onnx file's bytes.
-        model: The parsed file.
-        spec: What the graph takes, gives and keeps.
-        network: The NumPy network it was exported from; None where the file does not say.
+        files: By name: model.onnx, and those of generate.onnx and encode.onnx that the package has.
+        spec: What the graphs take, give and keep.
+        network: The NumPy network they were exported from; None where the file does not say.
     """
 
     path: Path
-    content: bytes
-    model: onnx.ModelProto
+    files: Mapping[str, GraphFile]
     spec: ModelSpec
     network: NetworkSpec | None
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all graphs."""
+        return sum(len(file.content) for file in self.files.values())
+
 
 def read_package(path: Path | str) -> Package:
-    """Reads `<repository>/<name>/<version>`, or a lone .onnx file.
+    """Reads `<repository>/<name>/<version>`, or a lone .onnx file as the read graph of a package.
 
     Raises:
-        PackageError: no such package, no ONNX file, weights kept outside the file, or no metadata.
+        PackageError: no such package, no ONNX file, weights kept outside the file, no metadata, or a graph
+            that the metadata promises and the folder lacks.
     """
     path = Path(path)
-    content = _read(path)
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except DecodeError as error:
-        raise PackageError(path, f"expected an ONNX file; it cannot be parsed: {error}") from None
-    if not model.graph.node:
-        raise PackageError(path, "expected an ONNX file; it holds no graph")
-    _refuse_external_data(path, model)
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    files = {READ_GRAPH: read_graph_file(path / READ_GRAPH if path.is_dir() else path, asked=path)}
+    properties = {entry.key: entry.value for entry in files[READ_GRAPH].model.metadata_props}
     if METADATA_KEY not in properties:
         raise PackageError(path, f"expected metadata under {METADATA_KEY!r}; the file has none")
     try:
@@ -64,27 +74,97 @@ def read_package(path: Path | str) -> Package:
         network = network_spec(properties[NETWORK_KEY]) if NETWORK_KEY in properties else None
     except (MetadataError, ValueError, TypeError) as error:
         raise PackageError(path, str(error)) from None
-    return Package(path, content, model, spec, network)
+    if path.is_dir():
+        for file, declared in ((WRITE_GRAPH, spec.generate), (ENCODE_GRAPH, spec.encode)):
+            if declared is not None:
+                files[file] = read_graph_file(path / file, asked=path)
+    return Package(path, files, spec, network)
+
+
+def read_graph_file(file: Path, *, asked: Path | None = None) -> GraphFile:
+    """Reads one .onnx file, from anywhere.
+
+    Args:
+        file: The file.
+        asked: Named in errors; default: the file.
+
+    Raises:
+        PackageError: no such file, no ONNX, or weights kept outside it.
+    """
+    path = file if asked is None else asked
+    content = _read(file, path)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise PackageError(path, f"expected an ONNX file; {file.name} cannot be parsed: {error}") from None
+    if not model.graph.node:
+        raise PackageError(path, f"expected an ONNX file; {file.name} holds no graph")
+    _refuse_external_data(path, model)
+    return GraphFile(content, model)
 
 
 def metadata_problems(package: Package) -> list[str]:
-    """Where graph and metadata disagree, one text a disagreement; empty where they agree."""
-    spec, graph = package.spec, package.model.graph
-    declared_inputs = {tensor.name: _graph_tensor(tensor) for tensor in spec.inputs}
-    declared_outputs = {tensor.name: _graph_tensor(tensor) for tensor in spec.outputs}
-    for pair in spec.state:
-        sizes: list[int | str] = list(pair.shape)
-        sizes.insert(pair.batch_axis, "B")
-        declared_inputs[pair.input] = declared_outputs[pair.output] = (pair.dtype, tuple(sizes))
-    if spec.lengths is not None:
-        declared_inputs[spec.lengths] = ("int32", ("B",))
-    return [
-        *_differences("input", declared_inputs, {entry.name: _value_info(entry) for entry in graph.input}),
-        *_differences("output", declared_outputs, {entry.name: _value_info(entry) for entry in graph.output}),
-    ]
+    """Where graphs and metadata disagree, one text a disagreement; empty where they agree."""
+    spec = package.spec
+    problems = _problems(package.files[READ_GRAPH], *_read_tensors(spec))
+    if spec.generate is not None and WRITE_GRAPH in package.files:
+        found = _problems(package.files[WRITE_GRAPH], *_write_tensors(spec, spec.generate))
+        problems += [f"{WRITE_GRAPH}: {problem}" for problem in found]
+    if spec.encode is not None and ENCODE_GRAPH in package.files:
+        found = _problems(package.files[ENCODE_GRAPH], *_encode_tensors(spec, spec.encode))
+        problems += [f"{ENCODE_GRAPH}: {problem}" for problem in found]
+    return problems
 
 
 _Described = tuple[str, tuple[int | str, ...]]
+
+
+_Tensors = dict[str, _Described]
+
+
+def _read_tensors(spec: ModelSpec) -> tuple[_Tensors, _Tensors]:
+    """Inputs and outputs that the metadata declares."""
+    inputs = {tensor.name: _graph_tensor(tensor) for tensor in spec.inputs}
+    if spec.lengths is not None:
+        inputs[spec.lengths] = ("int32", ("B",))
+    outputs = {tensor.name: _graph_tensor(tensor) for tensor in spec.outputs}
+    return inputs | _state_tensors(spec, before=True), outputs | _state_tensors(spec, before=False)
+
+
+def _write_tensors(spec: ModelSpec, generate: GenerateSpec) -> tuple[_Tensors, _Tensors]:
+    inputs: _Tensors = {REMAINING: ("int32", ("B",))}
+    if generate.sampled:
+        inputs |= {NOISE: ("float32", ("N", "B")), TEMPERATURE: ("float32", ("B",))}
+        inputs |= {TOP_K: ("int32", ("B",)), STOP: ("int32", ("B",))}
+    emitted = generate.emitted
+    outputs: _Tensors = {emitted.name: (emitted.dtype, ("N", "B", *emitted.shape))}
+    return inputs | _state_tensors(spec, before=True), outputs | _state_tensors(spec, before=False)
+
+
+def _encode_tensors(spec: ModelSpec, encode: EncodeSpec) -> tuple[_Tensors, _Tensors]:
+    inputs = {tensor.name: _graph_tensor(tensor) for tensor in encode.inputs}
+    if encode.lengths is not None:
+        inputs[encode.lengths] = ("int32", ("B",))
+    described = _state_tensors(spec, before=False).values()
+    return inputs, dict(zip(encode.state, described, strict=False))
+
+
+def _state_tensors(spec: ModelSpec, *, before: bool) -> _Tensors:
+    tensors: _Tensors = {}
+    for pair in spec.state:
+        sizes: list[int | str] = list(pair.shape)
+        sizes.insert(pair.batch_axis, "B")
+        tensors[pair.input if before else pair.output] = (pair.dtype, tuple(sizes))
+    return tensors
+
+
+def _problems(file: GraphFile, inputs: _Tensors, outputs: _Tensors) -> list[str]:
+    graph = file.model.graph
+    return [
+        *_differences("input", inputs, {entry.name: _value_info(entry) for entry in graph.input}),
+        *_differences("output", outputs, {entry.name: _value_info(entry) for entry in graph.output}),
+    ]
 
 
 def _graph_tensor(tensor: TensorSpec) -> _Described:
@@ -131,8 +211,7 @@ def _text(described: _Described) -> str:
     return f"{described[0]} [{', '.join(map(str, described[1]))}]"
 
 
-def _read(path: Path) -> bytes:
-    file = path / READ_GRAPH if path.is_dir() else path
+def _read(file: Path, path: Path) -> bytes:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise PackageError(
@@ -140,7 +219,8 @@ def _read(path: Path) -> bytes:
             )
         return file.read_bytes()
     except OSError as error:
-        problem = f"expected a version folder with {READ_GRAPH}, or an .onnx file; {error.strerror}: {file}"
+        expected = file.name if path.is_dir() else READ_GRAPH
+        problem = f"expected a version folder with {expected}, or an .onnx file; {error.strerror}: {file}"
         raise PackageError(path, problem) from None
 
 

@@ -1,4 +1,4 @@
-"""Publishing: a checkpoint becomes `<repository>/<name>/<version>/model.onnx`.
+"""Publishing: a checkpoint becomes the graphs in `<repository>/<name>/<version>/`.
 
 A version appears whole or not at all: it is written in a dot-folder beside its place, which servers skip, and
 renamed. A published version is never written to again.
@@ -7,13 +7,14 @@ renamed. A published version is never written to again.
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from statewise.export._errors import ExportError, VersionExists
 from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, model_spec, network_json
-from statewise.export._package import READ_GRAPH
-from statewise.export._read_graph import build_read_graph
+from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH
+from statewise.export._read_graph import build_encode_graph, build_read_graph
+from statewise.export._write_graph import build_write_graph
 from statewise.models import Checkpoint, load_checkpoint
 
 MAX_VERSION = 2**32 - 1
@@ -41,7 +42,6 @@ def export_checkpoint(
 
     Raises:
         VersionExists: the version is published already.
-        UnsupportedNetwork: the network has no read graph.
         ExportError: a name or version that no repository can hold.
     """
     if not isinstance(checkpoint, Checkpoint):
@@ -54,27 +54,29 @@ def export_checkpoint(
     if version is not None and not 1 <= version <= MAX_VERSION:
         raise ExportError(f"version: expected 1 to {MAX_VERSION}; got {version}")
 
-    model = build_read_graph(
-        checkpoint.network,
-        checkpoint.normalisation,
-        doc=f"{name}: a {checkpoint.network.spec.cell} network trained by the recipe {checkpoint.recipe}",
-        metadata={
-            METADATA_KEY: model_spec(checkpoint).to_json(),
-            NETWORK_KEY: network_json(checkpoint.network.spec),
-        },
-    )
-    content = model.SerializeToString(deterministic=True)
-    return publish(
-        Path(repository) / name, lambda folder: _write(folder / READ_GRAPH, content), version=version
-    )
+    return publish(Path(repository) / name, package_files(checkpoint, name), version=version)
 
 
-def publish(model_folder: Path, write: Callable[[Path], None], *, version: int | None = None) -> Path:
-    """Publishes what `write` puts into the folder it is given.
+def package_files(checkpoint: Checkpoint, name: str) -> dict[str, bytes]:
+    """The files of a checkpoint's package, by name."""
+    network, normalisation = checkpoint.network, checkpoint.normalisation
+    spec = model_spec(checkpoint)
+    doc = f"{name}: a {network.spec.cell} network trained by the recipe {checkpoint.recipe}"
+    metadata = {METADATA_KEY: spec.to_json(), NETWORK_KEY: network_json(network.spec)}
+    graphs = {READ_GRAPH: build_read_graph(network, normalisation, doc=doc, metadata=metadata)}
+    if spec.generate is not None:
+        graphs[WRITE_GRAPH] = build_write_graph(network, normalisation, doc=doc)
+    if network.encoder is not None:
+        graphs[ENCODE_GRAPH] = build_encode_graph(network.encoder, doc=doc)
+    return {file: graph.SerializeToString(deterministic=True) for file, graph in graphs.items()}
+
+
+def publish(model_folder: Path, files: Mapping[str, bytes], *, version: int | None = None) -> Path:
+    """Publishes a version of these files.
 
     Args:
         model_folder: `<repository>/<name>`; made where it does not exist.
-        write: Writes the files of the version.
+        files: Contents by name.
         version: Default: one more than the highest published, also when another exporter takes a number
             in between.
 
@@ -88,7 +90,8 @@ def publish(model_folder: Path, write: Callable[[Path], None], *, version: int |
         # One folder further in, because the temporary one is private to this user.
         folder = Path(workshop) / "version"
         folder.mkdir()
-        write(folder)
+        for file, content in files.items():
+            _write(folder / file, content)
         while True:
             target = model_folder / str(version if version is not None else highest_version(model_folder) + 1)
             try:

@@ -1,12 +1,12 @@
 """The read graph: T time steps from a given state, to outputs and the state after them.
 
-Not the feedback loop of generation. The graph computes what `Checkpoint.predict` computes, in the same
-order: normalise, layers, head, denormalise. It is time-major; T and B are free.
+Not the feedback loop of generation (_write_graph). The graph computes what `Checkpoint.predict` computes, in
+the same order: normalise, layers, head, denormalise. It is time-major; T and B are free.
 
     x         float32 [T, B, I], int32 [T, B] for tokens, float32 [B, I] for a one-to-one network
     lengths   int32 [B], each at least 1        (not for one-to-one)
     state     float32 [B, S]                    (streamable networks only)
-    y         float32 [T, B, O], or [B, O] where the head reads the final state
+    y         float32 [T, B, O], or [B, O] where the head reads the final state; without a head, h
     state_out float32 [B, S], of each row's last valid step
 
 Rows of y past their length are not zero, unlike NumPy's: the head's bias and the normalisation are in them.
@@ -21,7 +21,6 @@ import onnx
 from numpy.typing import NDArray
 
 from statewise.export._builder import GraphBuilder
-from statewise.export._errors import UnsupportedNetwork
 from statewise.export._packing import pack_layer, packed_cell
 from statewise.models import Network, NetworkSpec, Normalisation
 
@@ -59,24 +58,48 @@ def build_read_graph(
         doc: Text for people who open the file.
         metadata: Goes into the file's metadata_props.
 
-    Raises:
-        UnsupportedNetwork: one-to-many and encoder-decoder networks consist of more than a read graph.
     """
     spec = network.spec
-    if spec.call_shape in ("one_to_many", "encoder_decoder"):
-        raise UnsupportedNetwork(
-            f"expected a network that reads (many_to_many, many_to_one, one_to_one); got {spec.call_shape}, "
-            "whose export is not offered yet"
-        )
     graph = GraphBuilder()
-    parameters = {name: np.asarray(array, np.float32) for name, array in network.parameters.items()}
-
+    parameters = float32_parameters(network)
     x = _add_input(graph, spec, parameters, normalisation)
     layers = _add_layers(graph, spec, parameters, x)
     _add_head(graph, spec, parameters, normalisation, x, layers)
     if spec.streamable:
-        _add_state_output(graph, spec, layers)
+        joined = concatenate(graph, layers.memories, "state_after")
+        graph.add("Squeeze", [joined, graph.constant("direction_axis", [0])], STATE_OUT)
+        graph.output(STATE_OUT, "float32", ("B", spec.state_size))
     return graph.model(f"statewise.{spec.call_shape}.{spec.cell}", doc=doc, metadata=metadata)
+
+
+def build_encode_graph(network: Network, *, doc: str) -> onnx.ModelProto:
+    """The encoder of an encoder-decoder: x [T, B], lengths [B] -> state_out [B, S], no state in.
+
+    The memories lie in the order of `NetworkSpec.memory_parts`: by layer, direction and kind.
+
+    Args:
+        network: The encoder itself.
+        doc: Text for people who open the file.
+    """
+    spec = network.spec
+    graph = GraphBuilder()
+    parameters = float32_parameters(network)
+    x = _add_input(graph, spec, parameters, Normalisation())
+    memories: list[str] = []
+    for layer in range(spec.layers):
+        outputs, after = add_layer(graph, spec, parameters, layer, x, [])
+        if layer < spec.layers - 1:
+            x = _join_outputs(graph, spec, layer, outputs)
+        memories.append(_join_memories(graph, layer, after))
+    joined = graph.add("Concat", memories, "memories", axis=1) if len(memories) > 1 else memories[0]
+    graph.rename(joined, STATE_OUT)
+    graph.output(STATE_OUT, "float32", ("B", spec.memory_size))
+    return graph.model(f"statewise.encoder.{spec.cell}", doc=doc, metadata={})
+
+
+def float32_parameters(network: Network) -> dict[str, Array]:
+    """The parameters as graphs hold them."""
+    return {name: np.asarray(array, np.float32) for name, array in network.parameters.items()}
 
 
 def _add_input(
@@ -92,14 +115,14 @@ def _add_input(
         )
     else:
         x = graph.input(INPUT, "float32", (*axes, spec.input_size))
-        x = _normalise(graph, normalisation, x)
+        x = normalise(graph, normalisation, x)
     if single:
         return graph.add("Unsqueeze", [x, graph.constant("time_axis", [0])], "x_as_one_step")
     graph.input(LENGTHS, "int32", ("B",))
     return x
 
 
-def _normalise(graph: GraphBuilder, normalisation: Normalisation, x: str) -> str:
+def normalise(graph: GraphBuilder, normalisation: Normalisation, x: str) -> str:
     """(f(x) - mean) / scale; see `statewise.models.Normalisation`."""
     if normalisation.transform == "sqrt":
         x = graph.add("Sqrt", [graph.add("Relu", [x], "x_not_negative")], "x_root")
@@ -110,20 +133,18 @@ def _normalise(graph: GraphBuilder, normalisation: Normalisation, x: str) -> str
 
 
 def _add_layers(graph: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], x: str) -> _Layers:
-    initial = _add_state_input(graph, spec)
+    initial = split_state(graph, spec) if spec.streamable else [[] for _ in range(spec.layers)]
     memories: list[str] = []
-    final = ""
     for layer in range(spec.layers):
-        outputs, after = _add_layer(graph, spec, parameters, layer, x, initial[layer])
-        x, final = _join_directions(graph, spec, layer, outputs, after[0])
+        outputs, after = add_layer(graph, spec, parameters, layer, x, initial[layer])
         memories += after
-    return _Layers(outputs=x, final=final, memories=memories)
+        if layer < spec.layers - 1 or not spec.final:
+            x = _join_outputs(graph, spec, layer, outputs)
+    return _Layers(x, _join_final(graph, spec, after[0]) if spec.final else "", memories)
 
 
-def _add_state_input(graph: GraphBuilder, spec: NetworkSpec) -> list[list[str]]:
-    """Declares the state and splits it: for each layer its memories [1, B, H], or none where it has none."""
-    if not spec.streamable:
-        return [[] for _ in range(spec.layers)]
+def split_state(graph: GraphBuilder, spec: NetworkSpec) -> list[list[str]]:
+    """Declares the state and splits it: for each layer its memories [1, B, H]."""
     state = graph.input(STATE, "float32", ("B", spec.state_size))
     state = graph.add("Unsqueeze", [state, graph.constant("direction_axis", [0])], "state_of_one_direction")
     names = [f"{name}.before" for name, _, _ in spec.state_parts()]
@@ -136,13 +157,20 @@ def _add_state_input(graph: GraphBuilder, spec: NetworkSpec) -> list[list[str]]:
     return [names[count * layer : count * (layer + 1)] for layer in range(spec.layers)]
 
 
-def _add_layer(
+def concatenate(graph: GraphBuilder, memories: list[str], name: str) -> str:
+    """Memories [1, B, H] side by side, [1, B, S]."""
+    return graph.add("Concat", memories, name, axis=2) if len(memories) > 1 else memories[0]
+
+
+def add_layer(
     graph: GraphBuilder,
     spec: NetworkSpec,
     parameters: dict[str, Array],
     layer: int,
     x: str,
     initial: list[str],
+    *,
+    lengths: str = LENGTHS,
 ) -> tuple[str, list[str]]:
     """One recurrent operator: its outputs [T, D, B, H] and its memories afterwards, [D, B, H] each."""
     cell = packed_cell(spec.cell)
@@ -150,7 +178,7 @@ def _add_layer(
     constants = [
         graph.constant(layer_name(layer, part), array) for part, array in zip("WRB", weights, strict=True)
     ]
-    lengths = "" if spec.call_shape == "one_to_one" else LENGTHS
+    lengths = "" if spec.call_shape == "one_to_one" else lengths
     outputs = f"layer{layer}.outputs"
     memories = [f"layer{layer}.{memory}.after" for memory in cell.memories]
     graph.add_many(
@@ -173,30 +201,31 @@ def _activations(spec: NetworkSpec) -> list[str]:
     return one_direction[spec.cell] * len(spec.directions)
 
 
-def _join_directions(
-    graph: GraphBuilder, spec: NetworkSpec, layer: int, outputs: str, final: str
-) -> tuple[str, str]:
-    """[T, D, B, H] and [D, B, H] -> [T, B, D*H] and [B, D*H]; what nothing reads is not joined."""
-    is_last = layer == spec.layers - 1
-    wants_outputs = not (is_last and spec.final)
-    wants_final = is_last and spec.final
+def _join_outputs(graph: GraphBuilder, spec: NetworkSpec, layer: int, outputs: str) -> str:
+    """[T, D, B, H] -> [T, B, D*H]."""
     if not spec.bidirectional:
-        if wants_outputs:
-            axis = graph.constant("outputs_direction_axis", [1])
-            outputs = graph.add("Squeeze", [outputs, axis], f"layer{layer}.y")
-        if wants_final:
-            axis = graph.constant("final_direction_axis", [0])
-            final = graph.add("Squeeze", [final, axis], f"layer{layer}.y_final")
-        return outputs, final
-    if wants_outputs:
-        joined = graph.add("Transpose", [outputs], f"layer{layer}.outputs_batch_first", perm=[0, 2, 1, 3])
-        shape = graph.constant("outputs_shape", [0, 0, -1])
-        outputs = graph.add("Reshape", [joined, shape], f"layer{layer}.y")
-    if wants_final:
-        joined = graph.add("Transpose", [final], f"layer{layer}.final_batch_first", perm=[1, 0, 2])
-        shape = graph.constant("final_shape", [0, -1])
-        final = graph.add("Reshape", [joined, shape], f"layer{layer}.y_final")
-    return outputs, final
+        axis = graph.constant("outputs_direction_axis", [1])
+        return graph.add("Squeeze", [outputs, axis], f"layer{layer}.y")
+    joined = graph.add("Transpose", [outputs], f"layer{layer}.outputs_batch_first", perm=[0, 2, 1, 3])
+    return graph.add("Reshape", [joined, graph.constant("outputs_shape", [0, 0, -1])], f"layer{layer}.y")
+
+
+def _join_final(graph: GraphBuilder, spec: NetworkSpec, h: str) -> str:
+    """[D, B, H] -> [B, D*H]."""
+    if not spec.bidirectional:
+        return graph.add("Squeeze", [h, graph.constant("final_direction_axis", [0])], "final")
+    joined = graph.add("Transpose", [h], "final_batch_first", perm=[1, 0, 2])
+    return graph.add("Reshape", [joined, graph.constant("final_shape", [0, -1])], "final")
+
+
+def _join_memories(graph: GraphBuilder, layer: int, memories: list[str]) -> str:
+    """Each [D, B, H] -> [B, D*K*H], direction by direction, the K kinds of memory beside each other."""
+    kind_axis = graph.constant("kind_axis", [1])
+    kinds = [graph.add("Unsqueeze", [name, kind_axis], f"{name}.kind") for name in memories]
+    joined = graph.add("Concat", kinds, f"layer{layer}.memories", axis=1)
+    joined = graph.add("Transpose", [joined], f"layer{layer}.memories_batch_first", perm=[2, 0, 1, 3])
+    shape = graph.constant("memories_shape", [0, -1])
+    return graph.add("Reshape", [joined, shape], f"layer{layer}.memories_flat")
 
 
 def _add_head(
@@ -208,22 +237,33 @@ def _add_head(
     layers: _Layers,
 ) -> None:
     """V h + c, the residual, softmax or sigmoid, denormalisation: y."""
-    value = layers.final if spec.final else layers.outputs
-    value = graph.add("MatMul", [value, graph.constant("head.V", parameters["head.V"].T)], "head.product")
-    value = graph.add("Add", [value, graph.constant("head.c", parameters["head.c"])], "head.scores")
+    value = add_scores(graph, spec, parameters, layers.final if spec.final else layers.outputs)
     if spec.residual:
         value = graph.add("Add", [value, _residual_channels(graph, spec, x)], "head.residual")
     if spec.head == "softmax":
         value = graph.add("Softmax", [value], "head.probabilities", axis=-1)
     elif spec.head == "sigmoid":
         value = graph.add("Sigmoid", [value], "head.probabilities")
-    value = _denormalise(graph, normalisation, value)
+    value = denormalise(graph, normalisation, value)
     graph.rename(value, OUTPUT)
     axes: tuple[int | str, ...] = ("B",) if spec.final else ("T", "B")
-    graph.output(OUTPUT, "float32", (*axes, spec.output_size))
+    graph.output(OUTPUT, "float32", (*axes, output_width(spec)))
 
 
-def _denormalise(graph: GraphBuilder, normalisation: Normalisation, y: str) -> str:
+def output_width(spec: NetworkSpec) -> int:
+    """O, or D*H where there is no head."""
+    return spec.output_size or len(spec.directions) * spec.hidden_size
+
+
+def add_scores(graph: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], h: str) -> str:
+    """V h + c of [..., D*H]; h itself where there is no head."""
+    if not spec.output_size:
+        return graph.add("Identity", [h], "head.scores")
+    h = graph.add("MatMul", [h, graph.constant("head.V", parameters["head.V"].T)], "head.product")
+    return graph.add("Add", [h, graph.constant("head.c", parameters["head.c"])], "head.scores")
+
+
+def denormalise(graph: GraphBuilder, normalisation: Normalisation, y: str) -> str:
     """f^-1(y * scale + mean)."""
     if normalisation.output_mean is not None and normalisation.output_scale is not None:
         y = graph.add("Mul", [y, graph.constant("output_scale", normalisation.output_scale)], "y_scaled")
@@ -244,11 +284,3 @@ def _residual_channels(graph: GraphBuilder, spec: NetworkSpec, x: str) -> str:
         graph.constant("residual_axis", [2]),
     ]
     return graph.add("Slice", [x, *bounds], "residual")
-
-
-def _add_state_output(graph: GraphBuilder, spec: NetworkSpec, layers: _Layers) -> None:
-    joined = layers.memories[0]
-    if len(layers.memories) > 1:
-        joined = graph.add("Concat", layers.memories, "state_after", axis=2)
-    graph.add("Squeeze", [joined, graph.constant("direction_axis", [0])], STATE_OUT)
-    graph.output(STATE_OUT, "float32", ("B", spec.state_size))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from statewise.export._errors import PackageError
-from statewise.export._package import Package
+from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, GraphFile, Package
 from statewise.export._packing import unpack_layer
 from statewise.export._read_graph import layer_name
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
@@ -30,17 +30,19 @@ def recover_checkpoint(package: Package) -> Checkpoint:
         raise PackageError(
             package.path, "expected the spec of a NumPy network in the metadata; the file has none"
         )
-    constants = {entry.name: numpy_helper.to_array(entry) for entry in package.model.graph.initializer}
+    spec = package.network
+    constants = _constants(package.files[READ_GRAPH])
     try:
-        parameters = _parameters(package.network, constants)
-        network = Network(package.network, parameters)
+        parameters = _parameters(spec, constants)
+        if spec.encoder is not None:
+            encoder = _parameters(spec.encoder, _constants(package.files[ENCODE_GRAPH]))
+            parameters |= {f"encoder.{name}": array for name, array in encoder.items()}
+        network = Network(spec, parameters)
     except KeyError as missing:
-        raise PackageError(
-            package.path, f"expected the weights {missing} in the graph; it has none"
-        ) from None
+        raise PackageError(package.path, f"expected {missing} in the package; it has none") from None
     except ValueError as error:
         raise PackageError(package.path, f"weights that do not fit the network: {error}") from None
-    return Checkpoint(network=network, normalisation=_normalisation(package, constants))
+    return Checkpoint(network=network, normalisation=_normalisation(package.files[READ_GRAPH], constants))
 
 
 def _parameters(spec: NetworkSpec, constants: dict[str, Array]) -> dict[str, Array]:
@@ -48,16 +50,21 @@ def _parameters(spec: NetworkSpec, constants: dict[str, Array]) -> dict[str, Arr
     for layer in range(spec.layers):
         W, R, B = (constants[layer_name(layer, part)] for part in "WRB")
         found |= unpack_layer(spec, W, R, B, layer)
-    found["head.V"] = constants["head.V"].T
-    found["head.c"] = constants["head.c"]
+    if spec.output_size:
+        found["head.V"] = constants["head.V"].T
+        found["head.c"] = constants["head.c"]
     if spec.embedding_size:
         found["embedding.E"] = constants["embedding.E"]
-    return {name: np.ascontiguousarray(found[name]) for name in spec.parameter_shapes()}
+    return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
 
-def _normalisation(package: Package, constants: dict[str, Array]) -> Normalisation:
+def _constants(file: GraphFile) -> dict[str, Array]:
+    return {entry.name: numpy_helper.to_array(entry) for entry in file.model.graph.initializer}
+
+
+def _normalisation(file: GraphFile, constants: dict[str, Array]) -> Normalisation:
     names = ("input_mean", "input_scale", "output_mean", "output_scale")
-    rooted = any(node.op_type == "Sqrt" for node in package.model.graph.node)
+    rooted = any(node.op_type == "Sqrt" for node in file.model.graph.node)
     return Normalisation(
         **{name: constants.get(name) for name in names}, transform="sqrt" if rooted else "identity"
     )

@@ -1,6 +1,6 @@
 """Verification: does a package do what it says, and what the network it came from does?
 
-The graph is compared with NumPy, with itself step by step, and with itself among neighbours; inputs are drawn
+Every graph is compared with NumPy, with itself in pieces, and with itself among neighbours; inputs are drawn
 from a seeded generator, so a verification repeated is the same verification.
 """
 
@@ -13,7 +13,22 @@ from numpy.typing import NDArray
 
 from statewise.export._builder import IR_VERSION, OPSET
 from statewise.export._compare import batch_difference, difference, run, step_difference
-from statewise.export._package import Package, metadata_problems, read_package
+from statewise.export._generation import (
+    check_encoder,
+    check_generation,
+    draw_generation,
+    encoder_difference,
+    encoder_sample,
+    generation_differences,
+)
+from statewise.export._package import (
+    ENCODE_GRAPH,
+    READ_GRAPH,
+    WRITE_GRAPH,
+    Package,
+    metadata_problems,
+    read_package,
+)
 from statewise.export._recover import recover_checkpoint
 from statewise.export._report import Check, Exactness, VerifyReport
 from statewise.export._runtime import ReadGraph, first_line
@@ -45,49 +60,59 @@ def verify_package(
     if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(Path(checkpoint))
 
-    checks = [_check_onnx(package), _check_versions(package), _check_metadata(package)]
+    checks = [
+        *(_check_onnx(package, file) for file in package.files),
+        _check_versions(package),
+        _check_metadata(package),
+    ]
     if not all(check.passed for check in checks):
         return VerifyReport(package.path, tuple(checks), None)
     if checkpoint is None and package.network is not None:
         checkpoint = recover_checkpoint(package)
     sample = draw_sample(package.spec, checkpoint, np.random.default_rng(seed))
     if checkpoint is not None:
-        checks += _check_numpy(checkpoint, package, sample)
-    bits, exactness = _check_bits(package, sample)
+        checks += _check_numpy(checkpoint, package, sample, seed)
+    bits, exactness = _check_bits(package, sample, seed)
     return VerifyReport(package.path, (*checks, *bits), exactness)
 
 
-def _check_onnx(package: Package) -> Check:
+def _check_onnx(package: Package, file: str) -> Check:
+    name = "ONNX checker" if file == READ_GRAPH else f"ONNX checker, {file}"
     try:
-        onnx.checker.check_model(package.content, full_check=True)
+        onnx.checker.check_model(package.files[file].content, full_check=True)
     except Exception as error:
         # The checker raises its own error, the shape inference it calls another.
-        return Check("ONNX checker", False, first_line(error))
-    return Check("ONNX checker", True, f"{len(package.model.graph.node)} nodes")
+        return Check(name, False, first_line(error))
+    return Check(name, True, f"{len(package.files[file].model.graph.node)} nodes")
 
 
 def _check_versions(package: Package) -> Check:
-    opset = max(
-        (entry.version for entry in package.model.opset_import if entry.domain in ("", "ai.onnx")), default=0
-    )
-    found = f"opset {opset}, IR {package.model.ir_version}"
-    passed = opset >= OPSET and package.model.ir_version >= IR_VERSION
+    found = sorted({_versions(file.model) for file in package.files.values()})
+    text = ", ".join(f"opset {opset}, IR {ir}" for opset, ir in found)
+    passed = all(opset >= OPSET and ir >= IR_VERSION for opset, ir in found)
     return Check(
-        "versions", passed, found if passed else f"expected opset {OPSET}, IR {IR_VERSION}; got {found}"
+        "versions", passed, text if passed else f"expected opset {OPSET}, IR {IR_VERSION}; got {text}"
     )
+
+
+def _versions(model: onnx.ModelProto) -> tuple[int, int]:
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(opsets, default=0), model.ir_version
 
 
 def _check_metadata(package: Package) -> Check:
     problems = metadata_problems(package)
     spec = package.spec
     found = f"{', '.join(spec.call_shapes)}; {'streamable' if spec.streamable else 'no sessions'}"
+    if spec.generate is not None:
+        found += ", generative"
     return Check("metadata", not problems, "; ".join(problems) or found)
 
 
-def _check_numpy(checkpoint: Checkpoint, package: Package, sample: Sample) -> list[Check]:
+def _check_numpy(checkpoint: Checkpoint, package: Package, sample: Sample, seed: int) -> list[Check]:
     if package.network is not None and checkpoint.network.spec != package.network:
         return [Check("NumPy = onnxruntime", False, "the checkpoint is of another network than the package")]
-    whole = run(_load(package), sample)
+    whole = run(ReadGraph(package), sample)
     x = sample.x if sample.per_step_input else sample.x[None]
     y, state = checkpoint.predict(x, sample.lengths, sample.state)
     differences = [("NumPy = onnxruntime", difference(sample.valid(y), sample.valid(whole.y)))]
@@ -95,15 +120,21 @@ def _check_numpy(checkpoint: Checkpoint, package: Package, sample: Sample) -> li
         differences.append(("NumPy = onnxruntime, state", difference(state, whole.state)))
     longest = max(sample.lengths)
     rows = f"{len(sample.lengths)} rows of {'one step' if longest == 1 else f'1 to {longest} steps'}"
-    return [Check(name, value < BOUND, rows, value, BOUND) for name, value in differences]
+    checks = [Check(name, value < BOUND, rows, value, BOUND) for name, value in differences]
+    if ENCODE_GRAPH in package.files:
+        sources = encoder_sample(package, np.random.default_rng(seed))
+        checks += check_encoder(checkpoint, package, sources, bound=BOUND)
+    if WRITE_GRAPH in package.files:
+        checks += check_generation(checkpoint, package, np.random.default_rng(seed), bound=BOUND)
+    return checks
 
 
-def _check_bits(package: Package, sample: Sample) -> tuple[list[Check], Exactness]:
-    found = _bit_differences(package, sample, least_rows=1)
+def _check_bits(package: Package, sample: Sample, seed: int) -> tuple[list[Check], Exactness]:
+    found = _bit_differences(package, sample, seed, least_rows=1)
     remark = ""
     if any(found.values()):
         # The one-row path of a matrix product may be all that differs.
-        filled = _bit_differences(package, sample, least_rows=2)
+        filled = _bit_differences(package, sample, seed, least_rows=2)
         if not any(filled.values()):
             found, remark = filled, ", where a lone row is run as two"
     checks = [
@@ -114,12 +145,19 @@ def _check_bits(package: Package, sample: Sample) -> tuple[list[Check], Exactnes
     return checks, Exactness.TOLERANCE if max(found.values()) < BOUND else Exactness.UNSAFE
 
 
-def _bit_differences(package: Package, sample: Sample, *, least_rows: int) -> dict[str, float]:
-    graphs = [_load(package, threads=threads, least_rows=least_rows) for threads in (1, 2)]
+def _bit_differences(package: Package, sample: Sample, seed: int, *, least_rows: int) -> dict[str, float]:
+    graphs = [ReadGraph(package, threads=threads, least_rows=least_rows) for threads in (1, 2)]
     differences = {}
     if package.spec.streamable:
         differences["step by step = whole"] = step_difference(graphs[0], sample)
     differences["alone = batched"] = batch_difference(graphs, sample)
+    rng = np.random.default_rng(seed)
+    if ENCODE_GRAPH in package.files:
+        sources = encoder_sample(package, rng)
+        differences["encode alone = batched"] = encoder_difference(package, sources, least_rows=least_rows)
+    if package.spec.generate is not None and WRITE_GRAPH in package.files:
+        state, draw = draw_generation(package, package.spec.generate, rng)
+        differences |= generation_differences(package, state, draw, least_rows=least_rows)
     return differences
 
 
@@ -127,7 +165,3 @@ def _likeness(value: float) -> str:
     if value == 0:
         return "bit for bit"
     return "the same within rounding" if value < BOUND else "results depend on how they are run"
-
-
-def _load(package: Package, *, threads: int = 1, least_rows: int = 1) -> ReadGraph:
-    return ReadGraph(package.content, package.spec, path=package.path, threads=threads, least_rows=least_rows)
