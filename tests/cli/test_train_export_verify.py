@@ -89,7 +89,7 @@ def test_verify_exits_1_where_a_check_fails(statewise, repository, tmp_path):
     next(node for node in model.graph.node if node.op_type == "LSTM").input[5] = ""
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
 
-    done = statewise("verify", tmp_path, "--json")
+    done = statewise("verify", tmp_path / "model.onnx", "--json")
 
     assert done.code == 1
     assert done.json["passed"] is False
