@@ -214,7 +214,8 @@ class Network:
         d_top: Floats | None = None
         d_columns: Floats | None = None
         if d_scores is not None:
-            d = np.ascontiguousarray(d_scores.swapaxes(-1, -2), self.dtype)  # [T, O, B] or [O, B]
+            # A copy: what follows writes to it.
+            d = np.array(d_scores.swapaxes(-1, -2), self.dtype, order="C")  # [T, O, B] or [O, B]
             if not spec.final:
                 padding.zero(d)
             d_read = self._head_gradient(tape.read, d, gradients)  # [T, D*H, B] or [D*H, B]

@@ -20,21 +20,25 @@ _SYMBOLS = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads",
 
 
 @contextmanager
-def blas_threads(count: int) -> Iterator[None]:
+def blas_threads(count: int) -> Iterator[int | None]:
     """Limit NumPy's matrix products to `count` threads within a `with` block, for the whole process.
 
     Args:
         count: At least 1; 0 leaves the number as it is.
+
+    Yields:
+        The number in effect, or None where it is not known.
     """
-    library = _openblas() if count else None
+    library = _openblas()
     if library is None:
-        yield
+        yield None
         return
     read, write = library
     before = read()
-    write(count)
+    if count:
+        write(count)
     try:
-        yield
+        yield int(read())
     finally:
         write(before)
 
