@@ -92,6 +92,11 @@ def test_a_huge_announced_shape_is_refused_without_allocating() -> None:
         from_tensor(message)
 
 
+def test_a_shape_no_array_has_is_refused_although_it_is_empty() -> None:
+    with pytest.raises(TensorError, match="no array has shape"):
+        from_tensor(tensor_pb2.Tensor(dtype=FLOAT32, shape=[0, 2**62, 2**62]))
+
+
 @pytest.mark.parametrize("number", [0, 13, -1, 2**31 - 1])
 def test_unknown_types_are_refused(number: int) -> None:
     message = tensor_pb2.Tensor(shape=[1], data=bytes(4))
@@ -100,10 +105,10 @@ def test_unknown_types_are_refused(number: int) -> None:
         from_tensor(message)
 
 
-small_shapes = st.lists(st.integers(-1, 3) | st.integers(-(2**63), -1), max_size=9)
+any_shape = st.lists(st.integers(-1, 3) | st.integers(-(2**63), 2**63 - 1), max_size=9)
 
 
-@given(dtype=st.integers(-1, 14), shape=small_shapes, data=st.binary(max_size=64))
+@given(dtype=st.integers(-1, 14), shape=any_shape, data=st.binary(max_size=64))
 def test_any_message_is_read_or_refused(dtype: int, shape: list[int], data: bytes) -> None:
     message = tensor_pb2.Tensor(shape=shape, data=data)
     message.dtype = dtype  # type: ignore[assignment]

@@ -6,9 +6,10 @@ written can be read back: `ModelSpec.from_json(spec.to_json()) == spec`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from statewise.wire._tensors import DTYPES
 
@@ -16,7 +17,6 @@ METADATA_KEY = "statewise"
 """Key of the JSON object among an ONNX file's metadata_props."""
 
 _FORMAT = 1
-_T = TypeVar("_T")
 
 
 class MetadataError(ValueError):
@@ -168,72 +168,78 @@ class ModelSpec:
         """
         try:
             raw = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise MetadataError(f"the metadata under {METADATA_KEY!r} is no JSON: {error}") from None
         if not isinstance(raw, dict):
             raise MetadataError(f"expected a JSON object under {METADATA_KEY!r}; got {type(raw).__name__}")
         if raw.pop("format", None) != _FORMAT:
             raise MetadataError(f"expected metadata of format {_FORMAT}")
-        try:
-            values = {
-                **raw,
-                "inputs": tuple(_tensor(entry) for entry in raw["inputs"]),
-                "outputs": tuple(_tensor(entry) for entry in raw["outputs"]),
-                "state": tuple(_state(entry) for entry in raw["state"]),
-                "call_shapes": tuple(CallShape(shape) for shape in raw["call_shapes"]),
-                "labels": tuple(raw.get("labels", ())),
-                "vocabulary": _vocabulary(raw.get("vocabulary")),
-                "encode": _encode(raw.get("encode")),
-                "generate": _generate(raw.get("generate")),
-            }
-            return _build(cls, values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise MetadataError(f"metadata not understood: {error}") from None
+        spec: Self = _read(cls, raw, "")
+        return spec
 
 
-def _build(cls: type[_T], values: Mapping[str, Any]) -> _T:
-    unknown = set(values) - {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
-    if unknown:
-        raise MetadataError(f"{cls.__name__} has no entry {sorted(unknown)[0]!r}")
-    return cls(**values)
+def _read(kind: Any, raw: Any, where: str) -> Any:
+    """What JSON holds at `where` ("inputs[0].shape") as a value of the annotated kind."""
+    if is_dataclass(kind):
+        return _read_object(kind, raw, where)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if raw is None else _read(arguments[0], raw, where)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(raw))
+    if origin is Mapping and isinstance(raw, dict):
+        return {key: _read(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}
+    if kind is float and type(raw) is int and abs(raw) <= 2**53:
+        return float(raw)
+    if kind is CallShape and raw in list(CallShape):
+        return CallShape(raw)
+    if type(raw) is kind:  # not isinstance: true is no integer
+        return raw
+    raise MetadataError(f"{where}: expected {_WORDS.get(origin or kind, kind)}; got {raw!r}")
 
 
-def _shape(raw: Any) -> tuple[int, ...]:
-    if not all(isinstance(size, int) and size > 0 for size in raw):
-        raise MetadataError(f"expected a shape of positive integers; got {raw!r}")
-    return tuple(raw)
+_WORDS: Mapping[Any, str] = {
+    tuple: "a list",
+    Mapping: "an object",
+    str: "text",
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    CallShape: f"one of {', '.join(CallShape)}",
+}
 
 
-def _dtype(raw: Any) -> str:
-    if raw not in DTYPES:
-        raise MetadataError(f"expected a dtype of {', '.join(DTYPES)}; got {raw!r}")
-    return str(raw)
+def _read_object(cls: Any, raw: Any, where: str) -> Any:
+    prefix = where and f"{where}."
+    if not isinstance(raw, dict):
+        raise MetadataError(f"{where}: expected an object; got {raw!r}")
+    kinds = get_type_hints(cls)
+    for name in sorted(raw.keys() - kinds.keys()):
+        raise MetadataError(f"{prefix}{name}: no entry of that name is known")
+    for entry in fields(cls):
+        required = entry.default is MISSING and entry.default_factory is MISSING
+        if required and entry.name not in raw:
+            raise MetadataError(f"{prefix}{entry.name}: expected this entry; it is absent")
+    value = cls(**{name: _read(kinds[name], entry, f"{prefix}{name}") for name, entry in raw.items()})
+    _check(value, prefix)
+    return value
 
 
-def _tensor(raw: Mapping[str, Any]) -> TensorSpec:
-    return _build(TensorSpec, {**raw, "shape": _shape(raw["shape"]), "dtype": _dtype(raw["dtype"])})
-
-
-def _state(raw: Mapping[str, Any]) -> StatePair:
-    parts = tuple(_build(StatePart, part) for part in raw.get("parts", ()))
-    checked = {"shape": _shape(raw["shape"]), "dtype": _dtype(raw["dtype"]), "parts": parts}
-    return _build(StatePair, {**raw, **checked})
-
-
-def _vocabulary(raw: Mapping[str, Any] | None) -> Vocabulary | None:
-    return None if raw is None else _build(Vocabulary, {**raw, "tokens": tuple(raw["tokens"])})
-
-
-def _encode(raw: Mapping[str, Any] | None) -> EncodeSpec | None:
-    if raw is None:
-        return None
-    parts = {
-        "inputs": tuple(_tensor(entry) for entry in raw["inputs"]),
-        "state": tuple(raw["state"]),
-        "vocabulary": _vocabulary(raw.get("vocabulary")),
-    }
-    return _build(EncodeSpec, {**raw, **parts})
-
-
-def _generate(raw: Mapping[str, Any] | None) -> GenerateSpec | None:
-    return None if raw is None else _build(GenerateSpec, {**raw, "emitted": _tensor(raw["emitted"])})
+def _check(value: Any, prefix: str) -> None:
+    """What types cannot say: known element types, sizes, and numbers that point into something."""
+    if isinstance(value, TensorSpec | StatePair):
+        if value.dtype not in DTYPES:
+            raise MetadataError(f"{prefix}dtype: expected one of {', '.join(DTYPES)}; got {value.dtype!r}")
+        if any(size < 1 for size in value.shape):
+            raise MetadataError(f"{prefix}shape: expected positive integers; got {list(value.shape)}")
+    if isinstance(value, StatePair) and not 0 <= value.batch_axis <= len(value.shape):
+        axes = len(value.shape)
+        raise MetadataError(f"{prefix}batch_axis: expected 0 to {axes}; got {value.batch_axis}")
+    if isinstance(value, Vocabulary):
+        numbers = {name: getattr(value, name) for name in ("unknown", "begin", "end", "pad")}
+        numbers |= {f"conditions.{name}": number for name, number in value.conditions.items()}
+        for name, number in numbers.items():
+            if number is not None and not 0 <= number < len(value.tokens):
+                raise MetadataError(
+                    f"{prefix}{name}: expected a token below {len(value.tokens)}; got {number}"
+                )

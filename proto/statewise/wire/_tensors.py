@@ -74,4 +74,7 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
         raise TensorError(
             f"a {dtype.name} tensor of shape {list(shape)} has {expected_bytes} bytes; got {len(data)}"
         )
-    return np.frombuffer(data, dtype).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype).reshape(shape)
+    except ValueError as error:  # no elements, yet axes whose product no array can have
+        raise TensorError(f"no array has shape {list(shape)}: {error}") from None
