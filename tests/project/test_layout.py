@@ -34,8 +34,8 @@ FOREIGN = {
     "models": {"numpy"},
     "export": {"numpy", "onnx", "onnxruntime", "google"},  # onnx raises protobuf's DecodeError
     "service": {"numpy", "onnxruntime", "pydantic", "pydantic_settings", "grpc_health", *GRPC},
-    "client": {"numpy", *GRPC},
-    "cli": {"numpy", "typer", "click", "rich"},
+    "client": {"numpy", "pyarrow", *GRPC},
+    "cli": {"numpy", "pyarrow", "typer", "click", "rich"},
 }
 
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
@@ -44,8 +44,14 @@ TRANSPORT = {
     "client": {"_awaiting.py", "_blocking.py", "_channel.py"},
 }
 WAITING = {
-    "service": {"dataplane.py", "scheduler.py", "testing.py", *TRANSPORT["service"]},
-    "client": {"_async_client.py", "_client.py", *TRANSPORT["client"]},
+    "service": {"dataplane.py", "scheduler.py", "sessions.py", "testing.py", *TRANSPORT["service"]},
+    "client": {
+        "_async_client.py",
+        "_awaiting_score.py",
+        "_blocking_score.py",
+        "_client.py",
+        *TRANSPORT["client"],
+    },
 }
 
 OFFERS = {
@@ -112,10 +118,12 @@ OFFERS = {
         "ExportError",
         "Package",
         "PackageError",
+        "SourceError",
         "UnsupportedNetwork",
         "VerifyReport",
         "VersionExists",
         "export_checkpoint",
+        "import_torch",
         "read_package",
         "verify_package",
     ],
@@ -139,6 +147,9 @@ OFFERS = {
         "PartialFailure",
         "PermissionDenied",
         "PositionMismatch",
+        "Progress",
+        "Sample",
+        "Scored",
         "ServerInfo",
         "Session",
         "SessionExists",

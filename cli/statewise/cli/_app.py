@@ -6,6 +6,7 @@ The summaries stand here, not beside the code, because listing them must not imp
 import importlib
 from dataclasses import dataclass
 from importlib.metadata import version
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +29,10 @@ class Subcommand:
 
 
 def subcommands() -> dict[str, Subcommand]:
-    """Every subcommand by its name; `name` is the function of that name in `statewise.cli._name`."""
+    """Every subcommand by its name; `name` is in `statewise.cli._name`, as a function of that name."""
     return {
         "train": Subcommand("Train a recipe in NumPy.", "train"),
+        "import": Subcommand("Turn PyTorch's weights into a model package.", "export"),
         "export": Subcommand("Turn a trained network into a model package.", "export"),
         "verify": Subcommand("Check a package against NumPy, and against itself.", "export"),
         "inspect": Subcommand("Show what a package says of itself.", "export"),
@@ -92,5 +94,6 @@ def _load(name: str) -> Any:
             raise
         fail(f"{name} needs {missing}; pip install 'statewise[{subcommands()[name].extra}]'")
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    single.command(name)(getattr(module, name))
+    # Words of the language cannot name functions.
+    single.command(name)(getattr(module, f"{name}_" if iskeyword(name) else name))
     return typer.main.get_command(single)

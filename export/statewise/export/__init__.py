@@ -4,9 +4,9 @@ Not training (statewise.models) and not serving (statewise.service). Whatever is
 `Checkpoint.predict` computes in NumPy, within 1e-5 of its scale; `verify_package` shows it.
 """
 
-from statewise.export._errors import ExportError, PackageError, UnsupportedNetwork, VersionExists
+from statewise.export._errors import ExportError, PackageError, SourceError, UnsupportedNetwork, VersionExists
 from statewise.export._package import Package, read_package
-from statewise.export._publish import export_checkpoint
+from statewise.export._publish import export_checkpoint, import_torch
 from statewise.export._report import Check, Exactness, VerifyReport
 from statewise.export._verify import verify_package
 
@@ -16,10 +16,12 @@ __all__ = [
     "ExportError",
     "Package",
     "PackageError",
+    "SourceError",
     "UnsupportedNetwork",
     "VerifyReport",
     "VersionExists",
     "export_checkpoint",
+    "import_torch",
     "read_package",
     "verify_package",
 ]

@@ -1,9 +1,10 @@
 """What can go wrong on the way to a package and back, as types.
 
     ExportError
-    ├── UnsupportedNetwork    the network has no read graph
+    ├── UnsupportedNetwork    the network cannot leave as a package
     ├── VersionExists         a published version is never overwritten
-    └── PackageError          a package or .onnx file cannot be read
+    ├── PackageError          a package or .onnx file cannot be read
+    └── SourceError           a file of others cannot be imported
 
 Every message is one line that names the file or folder, what was expected and what was found.
 """
@@ -16,7 +17,7 @@ class ExportError(Exception):
 
 
 class UnsupportedNetwork(ExportError):  # noqa: N818 - what is the case, not who erred
-    """The network cannot leave as a read graph."""
+    """The network cannot leave as a package."""
 
 
 class VersionExists(ExportError):  # noqa: N818 - what is the case, not who erred
@@ -38,6 +39,18 @@ class PackageError(ExportError):
 
     Attributes:
         path: The file or folder at fault.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}")
+
+
+class SourceError(ExportError):
+    """A file to import that cannot be read, or does not say enough.
+
+    Attributes:
+        path: The file at fault.
     """
 
     def __init__(self, path: Path, problem: str) -> None:

@@ -30,8 +30,8 @@ __all__ = ["METADATA_KEY", "NETWORK_KEY", "model_spec", "network_json", "network
 _STEP_LIMIT = 64  # a decoder that never stops is cut off here, several times the longest pronunciation
 
 
-def model_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """What the graphs of a checkpoint take, give and keep."""
+def model_spec(checkpoint: Checkpoint, origin: Mapping[str, str]) -> ModelSpec:
+    """What the graphs of a checkpoint take, give and keep; origin says where it comes from."""
     network = checkpoint.network.spec
     words = checkpoint.vocabulary
     encode = None
@@ -49,11 +49,7 @@ def model_spec(checkpoint: Checkpoint) -> ModelSpec:
         vocabulary=_vocabulary(words),
         encode=encode,
         generate=_generate(checkpoint),
-        notes={
-            "recipe": checkpoint.recipe,
-            "seed": str(checkpoint.seed),
-            **{key: f"{value:.6g}" for key, value in checkpoint.metrics.items()},
-        },
+        notes=dict(origin),
     )
 
 

@@ -14,6 +14,7 @@ from statewise.export._errors import ExportError, VersionExists
 from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, model_spec, network_json
 from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH
 from statewise.export._read_graph import build_encode_graph, build_read_graph
+from statewise.export._torch import read_torch
 from statewise.export._write_graph import build_write_graph
 from statewise.models import Checkpoint, load_checkpoint
 
@@ -47,6 +48,48 @@ def export_checkpoint(
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(Path(checkpoint))
     name = checkpoint.recipe if name is None else name
+    origin = {
+        "recipe": checkpoint.recipe,
+        "seed": str(checkpoint.seed),
+        **{key: f"{value:.6g}" for key, value in checkpoint.metrics.items()},
+    }
+    return publish(repository, name, package_files(checkpoint, name, origin), version=version)
+
+
+def import_torch(
+    file: Path | str,
+    repository: Path | str,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    description: Path | str | None = None,
+) -> Path:
+    """Writes PyTorch's weights as a model package; PyTorch is not needed.
+
+    Args:
+        file: A .safetensors file with an nn.RNN, nn.LSTM or nn.GRU, and an nn.Linear behind it or none.
+        repository: As of `export_checkpoint`.
+        name: Of the model; default: the file's name without suffix.
+        version: As of `export_checkpoint`.
+        description: TOML that says what names and shapes do not; default: FILE.toml beside the file, if any.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        SourceError: a file cannot be read, or does not say enough; naming what was expected and found.
+        UnsupportedNetwork: an LSTM with projections.
+        VersionExists: the version is published already.
+        ExportError: a name or version that no repository can hold.
+    """
+    file = Path(file)
+    checkpoint = read_torch(file, None if description is None else Path(description))
+    name = file.stem if name is None else name
+    origin = {"imported_from": file.name}
+    return publish(repository, name, package_files(checkpoint, name, origin), version=version)
+
+
+def _check_name(name: str, version: int | None) -> None:
     if not _NAME.fullmatch(name):
         raise ExportError(
             f"name: expected 1 to 128 characters of A-Z a-z 0-9 . _ - not beginning with a dot; got {name!r}"
@@ -54,14 +97,12 @@ def export_checkpoint(
     if version is not None and not 1 <= version <= MAX_VERSION:
         raise ExportError(f"version: expected 1 to {MAX_VERSION}; got {version}")
 
-    return publish(Path(repository) / name, package_files(checkpoint, name), version=version)
 
-
-def package_files(checkpoint: Checkpoint, name: str) -> dict[str, bytes]:
-    """The files of a checkpoint's package, by name."""
+def package_files(checkpoint: Checkpoint, name: str, origin: Mapping[str, str]) -> dict[str, bytes]:
+    """The files of a checkpoint's package, by name; origin says where it comes from."""
     network, normalisation = checkpoint.network, checkpoint.normalisation
-    spec = model_spec(checkpoint)
-    doc = f"{name}: a {network.spec.cell} network trained by the recipe {checkpoint.recipe}"
+    spec = model_spec(checkpoint, origin)
+    doc = f"{name}: a {network.spec.cell} network; {', '.join(f'{k} {v}' for k, v in origin.items())}"
     metadata = {METADATA_KEY: spec.to_json(), NETWORK_KEY: network_json(network.spec)}
     graphs = {READ_GRAPH: build_read_graph(network, normalisation, doc=doc, metadata=metadata)}
     if spec.generate is not None:
@@ -71,18 +112,24 @@ def package_files(checkpoint: Checkpoint, name: str) -> dict[str, bytes]:
     return {file: graph.SerializeToString(deterministic=True) for file, graph in graphs.items()}
 
 
-def publish(model_folder: Path, files: Mapping[str, bytes], *, version: int | None = None) -> Path:
+def publish(
+    repository: Path | str, name: str, files: Mapping[str, bytes], *, version: int | None = None
+) -> Path:
     """Publishes a version of these files.
 
     Args:
-        model_folder: `<repository>/<name>`; made where it does not exist.
+        repository: Folder of models; made where it does not exist.
+        name: Of the model.
         files: Contents by name.
         version: Default: one more than the highest published, also when another exporter takes a number
             in between.
 
     Raises:
         VersionExists: the version asked for is published already.
+        ExportError: a name or version that no repository can hold.
     """
+    _check_name(name, version)
+    model_folder = Path(repository) / name
     model_folder.mkdir(parents=True, exist_ok=True)
     if version is not None and (model_folder / str(version)).exists():
         raise VersionExists(model_folder / str(version))

@@ -1,0 +1,263 @@
+"""PyTorch's weights: the oracle is PyTorch where it is installed, and its documented equations everywhere."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from statewise.export import SourceError, UnsupportedNetwork, import_torch, read_package, verify_package
+
+INPUTS, HIDDEN, OUTPUTS = 4, 6, 3
+GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+STACKS = [(layers, both) for layers in (1, 2, 3) for both in (False, True)]
+
+
+def write_safetensors(path, arrays, **extra):
+    header, data = {"__metadata__": {"format": "pt"}, **extra}, b""
+    for name, array in arrays.items():
+        raw = np.ascontiguousarray(array).tobytes()
+        dtype = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64"}[array.dtype.name]
+        offsets = [len(data), len(data) + len(raw)]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": offsets}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def weights(kind, *, layers=1, both=False, module="rnn.", linear="fc.", seed=0):
+    """Names and shapes as of torch.nn, values random."""
+    rng = np.random.default_rng(seed)
+    rows, directions = GATES[kind] * HIDDEN, 2 if both else 1
+    shapes = {}
+    for layer in range(layers):
+        width = INPUTS if layer == 0 else HIDDEN * directions
+        for suffix in ("", "_reverse")[:directions]:
+            name = f"l{layer}{suffix}"
+            shapes |= {
+                f"{module}weight_ih_{name}": (rows, width),
+                f"{module}weight_hh_{name}": (rows, HIDDEN),
+            }
+            shapes |= {f"{module}bias_ih_{name}": (rows,), f"{module}bias_hh_{name}": (rows,)}
+    if linear is not None:
+        shapes |= {f"{linear}weight": (OUTPUTS, HIDDEN * directions), f"{linear}bias": (OUTPUTS,)}
+    return {name: rng.uniform(-0.6, 0.6, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def torch_step(kind, x, h, c, w, name):
+    """One step as the pages of torch.nn.RNN, LSTM and GRU define it, in their notation."""
+    W_i, W_h = w[f"rnn.weight_ih_{name}"], w[f"rnn.weight_hh_{name}"]
+    i, r = x @ W_i.T + w[f"rnn.bias_ih_{name}"], h @ W_h.T + w[f"rnn.bias_hh_{name}"]
+    if kind == "RNN":
+        return np.tanh(i + r), c
+    if kind == "LSTM":
+        i_t, f_t, g_t, o_t = np.split(i + r, 4, axis=-1)
+        c = sigmoid(f_t) * c + sigmoid(i_t) * np.tanh(g_t)
+        return sigmoid(o_t) * np.tanh(c), c
+    (i_r, i_z, i_n), (h_r, h_z, h_n) = np.split(i, 3, axis=-1), np.split(r, 3, axis=-1)
+    n_t = np.tanh(i_n + sigmoid(i_r + h_r) * h_n)
+    z_t = sigmoid(i_z + h_z)
+    return (1 - z_t) * n_t + z_t * h, c
+
+
+def torch_forward(kind, x, w, layers, both):
+    for layer in range(layers):
+        sides = []
+        for suffix in ("", "_reverse")[: 2 if both else 1]:
+            h = c = np.zeros((x.shape[1], HIDDEN))
+            steps = []
+            for x_t in x[::-1] if suffix else x:
+                h, c = torch_step(kind, x_t, h, c, w, f"l{layer}{suffix}")
+                steps.append(h)
+            sides.append(np.array(steps[::-1] if suffix else steps))
+        x = np.concatenate(sides, axis=-1)
+    return x @ w["fc.weight"].T + w["fc.bias"]
+
+
+def run(package, x, tokens=False):
+    session = onnxruntime.InferenceSession(package / "model.onnx", providers=["CPUExecutionProvider"])
+    rows = x.shape[1]
+    feed = {"x": x if tokens else x.astype(np.float32), "lengths": np.full(rows, len(x), np.int32)}
+    spec = read_package(package).spec
+    if spec.state:
+        feed["state"] = np.zeros((rows, *spec.state[0].shape), np.float32)
+    return session.run(["y"], feed)[0]
+
+
+@pytest.mark.parametrize(("layers", "both"), STACKS)
+@pytest.mark.parametrize("kind", GATES)
+def test_graphs_compute_the_documented_equations(tmp_path, kind, layers, both):
+    w = weights(kind, layers=layers, both=both)
+    package = import_torch(write_safetensors(tmp_path / "w.safetensors", w), tmp_path / "repository")
+    x = np.random.default_rng(1).standard_normal((9, 3, INPUTS))
+
+    expected = torch_forward(kind, x, w, layers, both)
+
+    assert np.abs(run(package, x) - expected).max() < 1e-5 * np.abs(expected).max()
+    assert verify_package(package).passed
+
+
+@pytest.mark.parametrize(("layers", "both"), STACKS)
+@pytest.mark.parametrize("kind", GATES)
+def test_graphs_compute_what_pytorch_computes(tmp_path, kind, layers, both):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(layers)
+    module = torch.nn.ModuleDict(
+        {
+            "rnn": getattr(torch.nn, kind)(INPUTS, HIDDEN, num_layers=layers, bidirectional=both),
+            "fc": torch.nn.Linear(HIDDEN * (2 if both else 1), OUTPUTS),
+        }
+    )
+    arrays = {name: array.numpy() for name, array in module.state_dict().items()}
+    package = import_torch(write_safetensors(tmp_path / "w.safetensors", arrays), tmp_path / "repository")
+    x = torch.randn(9, 3, INPUTS)
+
+    with torch.no_grad():
+        expected = module["fc"](module["rnn"](x)[0]).numpy()
+
+    assert np.abs(run(package, x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_a_description_says_what_names_and_shapes_do_not(tmp_path):
+    w = weights("LSTM", module="net.lstm.", linear="net.out.")
+    w["embed.weight"] = np.random.default_rng(2).standard_normal((8, INPUTS)).astype(np.float32)
+    w["other.weight"] = np.zeros((2, 2), np.float32)
+    file = write_safetensors(tmp_path / "tagger.safetensors", w)
+    (tmp_path / "tagger.toml").write_text(
+        'embedding = "embed"\nignore = ["other"]\ncall_shape = "many_to_one"\nhead = "softmax"\n'
+        'labels = ["a", "b", "c"]\n'
+    )
+
+    package = import_torch(file, tmp_path / "repository")
+    spec = read_package(package).spec
+    tokens = np.random.default_rng(3).integers(0, 8, (5, 2)).astype(np.int32)
+    plain = {f"rnn.{key.removeprefix('net.lstm.')}": value for key, value in w.items()}
+    plain |= {"fc.weight": w["net.out.weight"], "fc.bias": w["net.out.bias"]}
+    scores = torch_forward("LSTM", w["embed.weight"][tokens].astype(float), plain, 1, False)[-1]
+    expected = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+
+    assert package == tmp_path / "repository" / "tagger" / "1"
+    assert spec.labels == ("a", "b", "c")
+    assert spec.call_shapes == ("many_to_one",)
+    assert spec.inputs[0].vocabulary_size == 8
+    assert spec.notes == {"imported_from": "tagger.safetensors"}
+    np.testing.assert_allclose(run(package, tokens, tokens=True), expected, atol=1e-6)
+
+
+def test_normalisation_goes_into_the_graph(tmp_path):
+    w = weights("GRU")
+    file = write_safetensors(tmp_path / "w.safetensors", w)
+    description = tmp_path / "units.toml"
+    description.write_text(
+        "input_mean = [1, 2, 3, 4]\ninput_scale = [2, 2, 2, 2]\noutput_scale = [10, 10, 10]\n"
+    )
+    package = import_torch(file, tmp_path / "repository", description=description)
+    x = np.random.default_rng(4).standard_normal((5, 2, INPUTS))
+
+    expected = 10 * torch_forward("GRU", (x - [1, 2, 3, 4]) / 2, w, 1, False)
+
+    np.testing.assert_allclose(run(package, x), expected, atol=1e-5)
+
+
+def test_no_linear_layer_gives_h(tmp_path):
+    w = weights("RNN", linear=None)
+    package = import_torch(write_safetensors(tmp_path / "w.safetensors", w), tmp_path / "repository")
+    x = np.random.default_rng(5).standard_normal((5, 2, INPUTS))
+    identity = {"fc.weight": np.eye(HIDDEN), "fc.bias": np.zeros(HIDDEN)}
+
+    np.testing.assert_allclose(run(package, x), torch_forward("RNN", x, w | identity, 1, False), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float16"])
+def test_other_floats_are_read_as_float32(tmp_path, precision):
+    w = {name: array.astype(precision) for name, array in weights("LSTM").items()}
+    package = import_torch(write_safetensors(tmp_path / "w.safetensors", w), tmp_path / "repository")
+    x = np.random.default_rng(6).standard_normal((5, 2, INPUTS))
+    exact = {name: array.astype(float) for name, array in w.items()}
+
+    np.testing.assert_allclose(run(package, x), torch_forward("LSTM", x, exact, 1, False), atol=1e-5)
+
+
+def without(name):
+    return lambda w: {key: array for key, array in w.items() if key != name}
+
+
+def with_array(name, *shape):
+    return lambda w: {**w, name: np.zeros(shape, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "description", "complaint"),
+    [
+        (with_array("rnn.weight_hr_l0", 2, HIDDEN), "", "expected an LSTM without projections"),
+        (without("rnn.weight_hh_l0"), "", "rnn: expected 'weight_hh_l0'; there is none"),
+        (without("rnn.weight_ih_l0"), "", "recurrent modules found: none; expected one"),
+        (with_array("b.weight_ih_l0", 4, 4), "", "found: 'b', 'rnn'; expected recurrent = to name one"),
+        (with_array("fc2.weight", 2, 2), "", "also found fc2.weight: name it as embedding, or in ignore"),
+        (lambda w: w, 'recurrent = "lstm"', "found: 'rnn'; expected 'lstm' among them"),
+        (lambda w: w, 'linear = "rnn2"', "rnn2: expected 'weight'; there is none"),
+        (lambda w: w, 'cell = "lstm"', "cell: expected one of recurrent, linear"),
+        (lambda w: w, 'labels = ["a"]', "labels: expected 3 names, one an output; got"),
+        (lambda w: w, "input_mean = [1]", "input_mean: expected 4 numbers"),
+        (lambda w: w, 'head = "tanh"', "head: expected one of linear, softmax, sigmoid, got 'tanh'"),
+        (lambda w: w, "head = ", "expected TOML"),
+        (with_array("rnn.weight_hh_l0", 13, HIDDEN), "", r"expected \[H, H\], \[3 H, H\] or \[4 H, H\]"),
+        (with_array("rnn.bias_ih_l0", 7), "", "do not fit together"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(tmp_path, change, description, complaint):
+    file = write_safetensors(tmp_path / "w.safetensors", change(weights("LSTM")))
+    (tmp_path / "w.toml").write_text(description)
+
+    with pytest.raises((SourceError, UnsupportedNetwork), match=complaint):
+        import_torch(file, tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 8,
+        (2**63).to_bytes(8, "little") + b"{}",
+        (2).to_bytes(8, "little") + b"[]",
+        (5).to_bytes(8, "little") + b"{{{{{",
+        (100_000).to_bytes(8, "little") + b"[" * 100_000,
+    ],
+    ids=["empty", "no-header", "huge-header", "a-list", "no-json", "deep-json"],
+)
+def test_a_file_of_another_form_is_an_error(tmp_path, content):
+    (tmp_path / "w.safetensors").write_bytes(content)
+
+    with pytest.raises(SourceError, match="header"):
+        import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [10**9, 10**9 + 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]},
+        {"dtype": "F32", "shape": "1", "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1]},
+        "F32",
+    ],
+    ids=["huge", "outside", "backwards", "negative", "shape-of-text", "no-offsets", "no-object"],
+)
+def test_arrays_that_lie_outside_the_file_are_an_error(tmp_path, entry):
+    write_safetensors(tmp_path / "w.safetensors", weights("LSTM"), bad=entry)
+
+    with pytest.raises(SourceError, match="tensor 'bad': expected"):
+        import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
+
+
+def test_an_absent_file_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match=r"expected a \.safetensors file; No such file"):
+        import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
