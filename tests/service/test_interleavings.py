@@ -1,4 +1,4 @@
-"""Whatever the order of opening, stepping, repeating, resuming and closing: every answer is the oracle's.
+"""Whatever is done to sessions, in whatever order: every answer is the oracle's.
 
 The dataplane without transport, driven by random programs, beside a model of sessions that is a dictionary.
 """
@@ -61,6 +61,9 @@ PROGRAM = st.lists(
         BURST.map(lambda burst: ("steps", burst)),
         st.sampled_from(IDS).map(lambda name: ("close", name)),
         st.sampled_from(IDS).map(lambda name: ("resume", name)),
+        st.sampled_from(IDS).map(lambda name: ("rewind", name)),
+        st.tuples(st.sampled_from(IDS), st.sampled_from(IDS)).map(lambda names: ("fork", names)),
+        st.tuples(st.sampled_from(IDS), st.sampled_from(IDS)).map(lambda names: ("restore", names)),
     ),
     min_size=1,
     max_size=12,
@@ -82,23 +85,56 @@ async def _run(dataplane: Dataplane, oracle: Any, program: Any, random: np.rando
         if operation == "steps":
             missing = sorted({name for frame in detail for name, _, _ in frame} - set(sessions))
             if missing:
-                opened, failures = await dataplane.open("steps", 0, missing, owner="")
+                opened, failures = await dataplane.sessions.open("steps", 0, missing, owner="")
                 assert not failures
                 sessions.update((one.view.session_id, Expected(one.view.handle)) for one in opened)
             await _burst(dataplane, oracle, sessions, detail, random)
+        elif operation in ("fork", "restore"):
+            await _copy(dataplane, sessions, *detail, through_snapshot=operation == "restore")
         elif detail in sessions:
             session = sessions[detail]
+            handles = np.array([session.handle], np.uint64)
             if operation == "close":
-                assert not await dataplane.close(np.array([session.handle], np.uint64), owner="")
+                assert not await dataplane.sessions.close(handles, owner="")
                 del sessions[detail]
+            elif operation == "rewind":
+                await _rewind(dataplane, session, handles)
             else:
-                (resumed,), _ = await dataplane.resume([detail], owner="")
+                (resumed,), _ = await dataplane.sessions.resume([detail], owner="")
                 assert resumed.view.position == session.position
                 session.void.append(session.handle)
                 session.handle = resumed.view.handle
     handles = np.array([session.handle for session in sessions.values()], np.uint64)
     if len(handles):
-        assert not await dataplane.close(handles, owner="")
+        assert not await dataplane.sessions.close(handles, owner="")
+
+
+async def _copy(
+    dataplane: Dataplane, sessions: dict[str, Expected], name: str, twin: str, *, through_snapshot: bool
+) -> None:
+    if name not in sessions:
+        return
+    handles = np.array([sessions[name].handle], np.uint64)
+    if through_snapshot:
+        tokens, _ = await dataplane.sessions.snapshot(handles, owner="")
+        made, failures = dataplane.sessions.restore(tokens, [twin], owner="")
+    else:
+        made, failures = await dataplane.sessions.fork(handles, [twin], owner="")
+    if twin in sessions:
+        assert [failure.reason.value for failure in failures] == ["SESSION_EXISTS"]
+        return
+    original = sessions[name]
+    assert made[0].view.position == original.position
+    sessions[twin] = Expected(made[0].view.handle, original.position, original.state)
+
+
+async def _rewind(dataplane: Dataplane, session: Expected, handles: Any) -> None:
+    """To before the last request, where there is one; else to where the session stands."""
+    target = session.position if session.last is None else session.last[0]
+    (rewound,), _ = await dataplane.sessions.rewind(handles, np.array([target], np.uint64), owner="")
+    assert (rewound.view.position, rewound.view.handle) == (target, session.handle)
+    if session.last is not None:
+        session.position, session.state, session.last = target, session.before, None
 
 
 async def _burst(

@@ -293,10 +293,10 @@ async def test_openings_that_cannot_be(caller: Any, model: str, ids: list[str], 
 
 
 async def test_operations_not_built_say_so(caller: Any) -> None:
-    status = await caller.ask(fork=sequence_pb2.ForkSessionsRequest())
+    status = await caller.ask(generate=sequence_pb2.GenerateSessionsRequest())
     assert (status.code, "not built yet" in status.message) == (12, True)
     with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await caller.sequences.SnapshotSessions(sequence_pb2.SnapshotSessionsRequest())
+        await caller.sequences.Generate(sequence_pb2.GenerateRequest()).read()
     assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

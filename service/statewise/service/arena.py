@@ -66,6 +66,15 @@ class StateArena:
         """Initial states for rows that keep none, one [rows, *shape] a state pair."""
         return [np.full((rows, *p.shape), p.initial, DTYPES[p.dtype]) for p in self._pairs]
 
+    def read(self, place: int) -> list[NDArray[Any]]:
+        """A copy of the state at `place` (2 * row + parity), one [*shape] a state pair."""
+        return [copies[place].copy() for copies in self._copies]
+
+    def write(self, place: int, state: Sequence[NDArray[Any]]) -> None:
+        """Writes one state to `place`."""
+        for copies, values in zip(self._copies, state, strict=True):
+            copies[place] = values
+
     def gather(self, places: NDArray[np.intp]) -> list[NDArray[Any]]:
         """States at `places` (2 * row + parity), one [len(places), *shape] a state pair."""
         return [copies.take(places, axis=0) for copies in self._copies]

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from statewise.service.dataplane import OpenedSession, PredictPart
+from statewise.service.dataplane import PredictPart
 from statewise.service.engine import Array
 from statewise.service.errors import ServiceError
 from statewise.service.frame import StepResult
 from statewise.service.models import BrokenModel, LoadedModel
 from statewise.service.selftest import Exactness
+from statewise.service.sessions import OpenedSession
 from statewise.service.status import row_error
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (

@@ -119,6 +119,20 @@ class Models:
             )
         return loaded
 
+    def find_digest(self, name: str, digest: str) -> LoadedModel:
+        """The version of a model that has that digest.
+
+        Raises:
+            ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests.
+        """
+        self.find(name)
+        for loaded in self._versions[name].values():
+            if loaded.package.digest == digest:
+                return loaded
+        raise ServiceError(
+            Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
+        )
+
     def _load(self, name: str, version: int, folder: Path) -> None:
         try:
             package = read_package(name, version, folder)

@@ -5,6 +5,7 @@ The server is ready when `start` returns, and has let go of everything when `sto
 
 import asyncio
 import logging
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -18,16 +19,20 @@ from statewise.service.arena import StateArena
 from statewise.service.dataplane import Dataplane
 from statewise.service.engine import Engine
 from statewise.service.models import Models
+from statewise.service.rules import Rules
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest
 from statewise.service.servicers import AdminServicer, ModelServicer, SequenceServicer
+from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
+from statewise.service.snapshots import Snapshots
 from statewise.service.table import SessionTable
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
 _log = logging.getLogger(__name__)
 
 _RUN_THREADS = 2
+_LONGEST_SWEEP_PAUSE_S = 10.0
 
 
 class ServerError(Exception):
@@ -65,7 +70,11 @@ def build_dataplane(
         sessions=settings.sessions,
         make_scheduler=make_scheduler,
     )
-    return Dataplane(models, table, settings, clock=clock)
+    rules = Rules(settings)
+    key = settings.snapshot_key
+    snapshots = Snapshots(key.get_secret_value().encode() if key else secrets.token_bytes(32))
+    sessions = Sessions(models, table, rules=rules, snapshots=snapshots, clock=clock)
+    return Dataplane(models, table, sessions=sessions, rules=rules, clock=clock)
 
 
 class Server:
@@ -81,6 +90,7 @@ class Server:
         self._dataplane = build_dataplane(settings, executor=self._executor)
         self._sequences = SequenceServicer(self._dataplane)
         self._grpc: grpc.aio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Loads the repository, listens, and gives the address: HOST:PORT.
@@ -109,16 +119,29 @@ class Server:
         except RuntimeError as error:
             raise ServerError(f"cannot listen on {host}:{port}: {error}") from None
         await self._grpc.start()
+        self._sweeper = asyncio.create_task(self._expire_idle_sessions())
         return f"{host}:{bound}"
 
     async def stop(self) -> None:
         """Refuses what is new, lets what is under way finish within the grace period, and ends."""
         grace_s = self._settings.grace_s
-        self._dataplane.draining = True
+        self._dataplane.rules.draining = True
         self._sequences.drain(grace_s)
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
         self._executor.shutdown()
+
+    async def _expire_idle_sessions(self) -> None:
+        """A session may live for up to a tenth longer than the limit says."""
+        pause_s = min(_LONGEST_SWEEP_PAUSE_S, self._settings.idle_timeout_s / 10)
+        while True:
+            await asyncio.sleep(pause_s)
+            ended = self._dataplane.sessions.expire_idle()
+            if ended:
+                _log.info("%d sessions were idle for too long and have ended", ended)
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:

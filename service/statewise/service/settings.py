@@ -7,7 +7,7 @@ name says.
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     stream_requests: _Positive = 64
     """Unanswered requests of one session stream; then the server reads no further."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Time after which an unused session may be ended."""
+    """Time after which a session that nobody uses ends; up to a tenth later."""
+    snapshot_key: SecretStr | None = None
+    """Signs snapshots; servers that share it take each other's. Unset: they end with the process."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
     """Time that requests in flight get to finish after SIGTERM."""
     intra_op_threads: _Positive = 1

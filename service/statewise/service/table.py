@@ -21,10 +21,16 @@ from statewise.wire import Reason
 _SLOT_BITS = 24
 _SLOT_MASK = np.uint64((1 << _SLOT_BITS) - 1)
 _NO_POSITION = np.uint64(2**64 - 1)
-_REMEMBERED_HANDLES = 65_536
+_REMEMBERED = 65_536
 
 MAXIMUM_SESSIONS = 1 << _SLOT_BITS
 """Sessions one process can number."""
+
+_WHY_VOID = {
+    Reason.SESSION_NOT_FOUND: "stands for no open session",
+    Reason.SESSION_MOVED: "is void: the session was resumed elsewhere",
+    Reason.SESSION_EXPIRED: "is void: the session was idle for too long and has ended",
+}
 
 Handles = NDArray[np.uint64]
 Slots = NDArray[np.intp]
@@ -94,6 +100,7 @@ class SessionTable:
         self._owners: list[str] = []
         self._owner_numbers: dict[str, int] = {}
         self._void: OrderedDict[int, Reason] = OrderedDict()
+        self._expired: OrderedDict[tuple[int, str], None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -126,6 +133,7 @@ class SessionTable:
             slot = len(self._names)
             self._names.append(session_id)
         self._slot_of[owner, session_id] = slot
+        self._expired.pop((owner, session_id), None)
         self._owner[slot] = owner
         self._model[slot] = model
         self._row[slot] = row
@@ -143,6 +151,48 @@ class SessionTable:
         self._epoch[slot] += 1
         self._handle[slot] = self._new_handle(slot)
         self._last_use_s[slot] = self._clock()
+
+    def rewind(self, slot: int, position: int) -> bool:
+        """Goes back to a position that is kept: where the session stands, or before its last request.
+
+        Raises the epoch where anything changes. False: the position is neither.
+        """
+        if position == int(self._position[slot]):
+            return True
+        if position != int(self._previous_position[slot]):
+            return False
+        self._position[slot] = position
+        self._previous_position[slot] = _NO_POSITION
+        self._parity[slot] ^= 1
+        self._epoch[slot] += 1
+        self._last_use_s[slot] = self._clock()
+        return True
+
+    def place_at(self, slot: int, position: int) -> None:
+        """Says what position the state of a new session stands at."""
+        self._position[slot] = position
+
+    def place(self, slot: int) -> int:
+        """Where in the arena the session's current state is."""
+        return int(2 * self._row[slot] + self._parity[slot])
+
+    def idle_since(self, limit_s: float) -> list[int]:
+        """Slots of the sessions last used before that time and not running now. One pass over a column."""
+        end = len(self._names)
+        old = (self._handle[:end] != 0) & (self._last_use_s[:end] < limit_s) & ~self.busy[:end]
+        return [int(slot) for slot in np.flatnonzero(old)]
+
+    def has_expired(self, owner: int, session_id: str) -> bool:
+        """Whether a session of that name was ended for being idle, as far as is remembered."""
+        return (owner, session_id) in self._expired
+
+    def expire(self, slot: int) -> int:
+        """Ends a session that was idle too long, and remembers it for a while. Gives its arena row."""
+        self._expired[int(self._owner[slot]), self._names[slot]] = None
+        if len(self._expired) > _REMEMBERED:
+            self._expired.popitem(last=False)
+        self._remember(int(self._handle[slot]), Reason.SESSION_EXPIRED)
+        return self.remove(slot)
 
     def remove(self, slot: int) -> int:
         """Ends a session and gives the arena row it had."""
@@ -249,10 +299,8 @@ class SessionTable:
         slot = self._slot(handle)
         if int(self._handle[slot]) == handle and int(self._owner[slot]) == owner:
             return None
-        if self._void.get(handle) is Reason.SESSION_MOVED:
-            message = f"handle {handle:#018x} is void: the session was resumed elsewhere"
-            return RowFailure(row, Reason.SESSION_MOVED, message)
-        return RowFailure(row, Reason.SESSION_NOT_FOUND, f"no open session has handle {handle:#018x}")
+        reason = self._void.get(handle, Reason.SESSION_NOT_FOUND)
+        return RowFailure(row, reason, f"handle {handle:#018x} {_WHY_VOID[reason]}")
 
     def places(self, slots: Slots, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
         """Where in the arena the rows' states are: the current copies, for retries the previous ones."""
@@ -285,5 +333,5 @@ class SessionTable:
 
     def _remember(self, handle: int, reason: Reason) -> None:
         self._void[handle] = reason
-        if len(self._void) > _REMEMBERED_HANDLES:
+        if len(self._void) > _REMEMBERED:
             self._void.popitem(last=False)

@@ -34,7 +34,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     @reports
     async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
         """Limits are those of the settings."""
-        settings = self._dataplane.settings
+        settings = self._dataplane.rules.settings
         response = admin_pb2.GetServerResponse(
             version=self._version,
             onnxruntime_version=onnxruntime.__version__,
@@ -48,7 +48,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 stream_requests=settings.stream_requests,
             ),
             store=settings.store,
-            draining=self._dataplane.draining,
+            draining=self._dataplane.rules.draining,
         )
         response.limits.idle_timeout.FromNanoseconds(int(settings.idle_timeout_s * 1e9))
         response.started_at.FromNanoseconds(self._started_ns)
@@ -62,7 +62,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         size = request.page_size or _DEFAULT_PAGE
         if size > _LARGEST_PAGE:
             raise ServiceError(Reason.BAD_REQUEST, f"expected a page_size up to {_LARGEST_PAGE}; got {size}")
-        sessions, following = self._dataplane.list_sessions(
+        sessions, following = self._dataplane.sessions.page(
             owner="", start=_read_token(request.page_token), size=size, model=request.model
         )
         return admin_pb2.ListSessionsResponse(
@@ -75,7 +75,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.GetSessionRequest, _: Context
     ) -> admin_pb2.GetSessionResponse:
         """By the client's own name for it."""
-        found = self._dataplane.get_session(request.session_id, owner="")
+        found = self._dataplane.sessions.get(request.session_id, owner="")
         return admin_pb2.GetSessionResponse(session=convert.session_info(found))
 
     @reports
@@ -83,7 +83,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.CloseSessionRequest, _: Context
     ) -> admin_pb2.CloseSessionResponse:
         """Whoever holds its handle."""
-        await self._dataplane.close_by_id(request.session_id, owner="")
+        await self._dataplane.sessions.close_by_id(request.session_id, owner="")
         return admin_pb2.CloseSessionResponse()
 
     WatchStats = reports(not_built("watching statistics"))  # type: ignore[assignment]

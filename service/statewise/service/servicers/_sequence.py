@@ -20,16 +20,17 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
 
     def __init__(self, dataplane: Dataplane) -> None:
         self._dataplane = dataplane
+        self._sessions = dataplane.sessions
         self._streams: set[SessionStream] = set()
         self._controls: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "open": self._open,
             "resume": self._resume,
             "close": self._close,
-            "restore": not_built("restoring a snapshot"),
+            "restore": self._restore,
             "generate": not_built("generating"),
-            "fork": not_built("forking a session"),
-            "rewind": not_built("rewinding a session"),
-            "snapshot": not_built("taking a snapshot"),
+            "fork": self._fork,
+            "rewind": self._rewind,
+            "snapshot": self._snapshot,
         }
 
     def drain(self, grace_s: float) -> None:
@@ -53,7 +54,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             convert.arrays(request.inputs),
             deadline_s=deadline_s,
         )
-        limit = dataplane.settings.message_bytes
+        limit = dataplane.rules.settings.message_bytes
         try:
             async for part in parts:
                 for response in convert.predict_responses(model, part, message_bytes=limit):
@@ -68,7 +69,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             context,
             step=self._step,
             controls=self._controls,
-            requests=self._dataplane.settings.stream_requests,
+            requests=self._dataplane.rules.settings.stream_requests,
         )
         self._streams.add(stream)
         try:
@@ -120,10 +121,34 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
 
     Generate = reports(not_built("generating"))  # type: ignore[assignment]
     GenerateSessions = reports(not_built("generating"))  # type: ignore[assignment]
-    RestoreSessions = reports(not_built("restoring a snapshot"))
-    ForkSessions = reports(not_built("forking a session"))
-    RewindSessions = reports(not_built("rewinding a session"))
-    SnapshotSessions = reports(not_built("taking a snapshot"))
+
+    @reports
+    async def RestoreSessions(
+        self, request: sequence_pb2.RestoreSessionsRequest, _: Context
+    ) -> sequence_pb2.RestoreSessionsResponse:
+        """As on a stream."""
+        return await self._restore(request)
+
+    @reports
+    async def ForkSessions(
+        self, request: sequence_pb2.ForkSessionsRequest, _: Context
+    ) -> sequence_pb2.ForkSessionsResponse:
+        """As on a stream."""
+        return await self._fork(request)
+
+    @reports
+    async def RewindSessions(
+        self, request: sequence_pb2.RewindSessionsRequest, _: Context
+    ) -> sequence_pb2.RewindSessionsResponse:
+        """As on a stream."""
+        return await self._rewind(request)
+
+    @reports
+    async def SnapshotSessions(
+        self, request: sequence_pb2.SnapshotSessionsRequest, _: Context
+    ) -> sequence_pb2.SnapshotSessionsResponse:
+        """As on a stream."""
+        return await self._snapshot(request)
 
     # --- operations, the same for streams and calls ---
 
@@ -150,7 +175,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     async def _open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
         if request.encoder_inputs or request.encoder_lengths or request.HasField("encoder_text"):
             raise ServiceError(Reason.NOT_IMPLEMENTED, "encoder inputs are part of the contract, not built")
-        opened, failures = await self._dataplane.open(
+        opened, failures = await self._sessions.open(
             request.model, request.version, request.session_ids, owner=""
         )
         return sequence_pb2.OpenSessionsResponse(
@@ -160,15 +185,47 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     async def _resume(
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
-        resumed, failures = await self._dataplane.resume(request.session_ids, owner="")
+        resumed, failures = await self._sessions.resume(request.session_ids, owner="")
         return sequence_pb2.ResumeSessionsResponse(
             sessions=[convert.session(one) for one in resumed],
             errors=[row_error(f) for f in failures],
         )
 
     async def _close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
-        failures = await self._dataplane.close(convert.column_uint64(request.handles, "handles"), owner="")
+        failures = await self._sessions.close(convert.column_uint64(request.handles, "handles"), owner="")
         return sequence_pb2.CloseSessionsResponse(errors=[row_error(f) for f in failures])
+
+    async def _restore(
+        self, request: sequence_pb2.RestoreSessionsRequest
+    ) -> sequence_pb2.RestoreSessionsResponse:
+        restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner="")
+        return sequence_pb2.RestoreSessionsResponse(
+            sessions=[convert.session(one) for one in restored], errors=[row_error(f) for f in failures]
+        )
+
+    async def _fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
+        handles = convert.column_uint64(request.handles, "handles")
+        forked, failures = await self._sessions.fork(handles, request.session_ids, owner="")
+        return sequence_pb2.ForkSessionsResponse(
+            sessions=[convert.session(one) for one in forked], errors=[row_error(f) for f in failures]
+        )
+
+    async def _rewind(
+        self, request: sequence_pb2.RewindSessionsRequest
+    ) -> sequence_pb2.RewindSessionsResponse:
+        handles = convert.column_uint64(request.handles, "handles")
+        positions = convert.column_uint64(request.positions, "positions")
+        rewound, failures = await self._sessions.rewind(handles, positions, owner="")
+        return sequence_pb2.RewindSessionsResponse(
+            sessions=[convert.session(one) for one in rewound], errors=[row_error(f) for f in failures]
+        )
+
+    async def _snapshot(
+        self, request: sequence_pb2.SnapshotSessionsRequest
+    ) -> sequence_pb2.SnapshotSessionsResponse:
+        handles = convert.column_uint64(request.handles, "handles")
+        tokens, failures = await self._sessions.snapshot(handles, owner="")
+        return sequence_pb2.SnapshotSessionsResponse(tokens=tokens, errors=[row_error(f) for f in failures])
 
     def _deadline(self, request: Any, context: Context) -> float | None:
         """The nearer of the call's deadline and the request's own, on the dataplane's clock."""

@@ -1,0 +1,191 @@
+"""What a session can do besides stepping: fork, rewind, snapshot, restore, and growing old."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statewise.service import Settings
+from statewise.service.server import build_dataplane
+from statewise.service.testing import running_server
+from statewise.v1 import sequence_pb2 as pb
+from statewise.wire import from_tensor, pack_uint64, to_tensor
+
+
+async def test_a_fork_goes_its_own_way_from_where_it_was_taken(
+    caller: Any, small_model: Any, random: Any
+) -> None:
+    x = random.standard_normal((6, 3)).astype(np.float32)
+    (handle,) = await caller.open("steps", "a")
+    await caller.step(handle, 0, x[:3])
+    reply = await caller.ask(
+        fork=pb.ForkSessionsRequest(handles=pack_uint64([handle, handle, 7]), session_ids=["b", "c", "d"])
+    )
+    assert [(one.session_id, one.position, one.created) for one in reply.sessions] == [
+        ("b", 3, True),
+        ("c", 3, True),
+    ]
+    assert [(error.row, error.reason) for error in reply.errors] == [(2, "SESSION_NOT_FOUND")]
+    await caller.step(handle, 3, -x[3:])
+    y = await caller.step(reply.sessions[0].handle, 3, x[3:])
+    assert y.tobytes() == small_model("steps").run(x)[0][3:].tobytes()
+    taken = await caller.ask(fork=pb.ForkSessionsRequest(handles=pack_uint64([handle]), session_ids=["b"]))
+    assert taken.errors[0].reason == "SESSION_EXISTS"
+
+
+async def test_rewinding_takes_back_the_last_request_and_no_more(
+    caller: Any, small_model: Any, random: Any
+) -> None:
+    x = random.standard_normal((6, 3)).astype(np.float32)
+    (handle,) = await caller.open("steps", "a")
+    await caller.step(handle, 0, x[:2])
+    await caller.step(handle, 2, x[2:5])
+
+    async def rewind(position: int) -> Any:
+        request = pb.RewindSessionsRequest(handles=pack_uint64([handle]), positions=pack_uint64([position]))
+        return await caller.ask(rewind=request)
+
+    assert (await rewind(0)).errors[0].reason == "POSITION_MISMATCH"
+    unmoved = (await rewind(5)).sessions[0]
+    assert (unmoved.position, unmoved.epoch) == (5, 1)
+    back = (await rewind(2)).sessions[0]
+    assert (back.position, back.epoch, back.handle) == (2, 2, handle)
+    # What was taken back is no request that could be repeated, and nothing older is kept.
+    assert (await rewind(0)).errors[0].reason == "POSITION_MISMATCH"
+    y = await caller.step(handle, 2, x[2:])
+    assert y.tobytes() == small_model("steps").run(x)[0][2:].tobytes()
+
+
+async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
+    repository: Path, connect: Any, small_model: Any, random: Any
+) -> None:
+    x = random.standard_normal((9, 3)).astype(np.float32)
+    async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
+        (handle,) = await caller.open("steps", "a")
+        await caller.step(handle, 0, x[:4])
+        taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=pack_uint64([handle, 3])))
+        (token,) = taken.tokens
+        assert taken.errors[0].reason == "SESSION_NOT_FOUND"
+        await caller.step(handle, 4, x[4:5])
+    # Another server with the same key and model.
+    async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
+        restored = await caller.ask(
+            restore=pb.RestoreSessionsRequest(tokens=[token, token], session_ids=["b", "c"])
+        )
+        assert [one.position for one in restored.sessions] == [4, 4]
+        y = await caller.step(restored.sessions[1].handle, 4, x[4:])
+    assert y.tobytes() == small_model("steps").run(x)[0][4:].tobytes()
+
+
+async def test_snapshots_that_are_not_what_they_were_are_refused(
+    repository: Path, tmp_path: Path, connect: Any
+) -> None:
+    async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
+        (handle,) = await caller.open("steps", "a")
+        taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=pack_uint64([handle])))
+        (token,) = taken.tokens
+        altered = [
+            token[:place] + bytes([token[place] ^ 1]) + token[place + 1 :] for place in range(len(token))
+        ]
+        bad = [b"", b"x", token[:-1], token[:40], token + b"x", *altered]
+        reply = await caller.ask(
+            restore=pb.RestoreSessionsRequest(tokens=bad, session_ids=[f"r{n}" for n in range(len(bad))])
+        )
+        assert not reply.sessions
+        assert {error.reason for error in reply.errors} == {"BAD_SNAPSHOT"}
+        assert len(reply.errors) == len(bad)
+    async with running_server(repository, snapshot_key="another") as address, connect(address) as caller:
+        reply = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=[token], session_ids=["b"]))
+        assert "another key" in reply.errors[0].message
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "1").symlink_to(repository / "steps" / "1")
+    async with running_server(tmp_path, snapshot_key="k") as address, connect(address) as caller:
+        reply = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=[token], session_ids=["b"]))
+        assert (reply.errors[0].reason, reply.errors[0].code) == ("MODEL_CHANGED", 9)
+
+
+async def test_a_snapshot_is_its_owners_alone(repository: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        dataplane = build_dataplane(Settings(repository=repository), executor=executor)
+        dataplane.models.load_all()
+        (opened,), _ = await dataplane.sessions.open("steps", 0, ["a"], owner="ann")
+        handles = np.array([opened.view.handle], np.uint64)
+        (token,), _ = await dataplane.sessions.snapshot(handles, owner="ann")
+        _, (refused,) = await dataplane.sessions.snapshot(handles, owner="bob")
+        assert refused.reason == "SESSION_NOT_FOUND"
+        _, (foreign,) = dataplane.sessions.restore([token], ["b"], owner="bob")
+        assert (foreign.reason, "another owner" in foreign.message) == ("BAD_SNAPSHOT", True)
+        (own,), _ = dataplane.sessions.restore([token], ["b"], owner="ann")
+        assert own.view.position == 0
+
+
+async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path) -> None:
+    now_s = 100.0
+    with ThreadPoolExecutor(1) as executor:
+        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
+        dataplane.models.load_all()
+        sessions = dataplane.sessions
+        opened, _ = await sessions.open("steps", 0, ["old", "young"], owner="")
+        now_s += 50.0
+        await sessions.resume(["young"], owner="")
+        now_s += 20.0
+        assert sessions.expire_idle() == 1
+        assert sessions.expire_idle() == 0
+        _, (by_id,) = await sessions.resume(["old"], owner="")
+        assert by_id.reason == "SESSION_EXPIRED"
+        _, (by_handle,) = await sessions.snapshot(np.array([opened[0].view.handle], np.uint64), owner="")
+        assert by_handle.reason == "SESSION_EXPIRED"
+        # Another owner learns nothing of it.
+        _, (other,) = await sessions.resume(["old"], owner="bob")
+        assert other.reason == "SESSION_NOT_FOUND"
+        (again,), _ = await sessions.open("steps", 0, ["old"], owner="")
+        assert (again.created, again.view.position) == (True, 0)
+        assert len(dataplane.table) == 2
+
+
+async def test_columns_of_unequal_length_are_refused(caller: Any) -> None:
+    (handle,) = await caller.open("steps", "a")
+    one = pack_uint64([handle])
+    for operation in (
+        {"fork": pb.ForkSessionsRequest(handles=one, session_ids=["b", "c"])},
+        {"rewind": pb.RewindSessionsRequest(handles=one)},
+        {"restore": pb.RestoreSessionsRequest(session_ids=["b"])},
+    ):
+        assert (await caller.ask(**operation)).code == 3
+
+
+async def test_the_unary_calls_do_the_same(caller: Any, random: Any) -> None:
+    x = random.standard_normal((1, 3)).astype(np.float32)
+    calls = caller.sequences
+    opened = await calls.OpenSessions(pb.OpenSessionsRequest(model="steps", session_ids=["a"]))
+    handles = pack_uint64([opened.sessions[0].handle])
+    step = pb.StepRequest(handles=handles, positions=pack_uint64([0]), inputs={"x": to_tensor(x)})
+    first = from_tensor((await calls.Step(step)).outputs["y"])
+    rewound = await calls.RewindSessions(
+        pb.RewindSessionsRequest(handles=handles, positions=pack_uint64([0]))
+    )
+    assert rewound.sessions[0].position == 0
+    assert from_tensor((await calls.Step(step)).outputs["y"]).tobytes() == first.tobytes()
+    forked = await calls.ForkSessions(pb.ForkSessionsRequest(handles=handles, session_ids=["b"]))
+    taken = await calls.SnapshotSessions(pb.SnapshotSessionsRequest(handles=handles))
+    restored = await calls.RestoreSessions(pb.RestoreSessionsRequest(tokens=taken.tokens, session_ids=["c"]))
+    resumed = await calls.ResumeSessions(pb.ResumeSessionsRequest(session_ids=["a"]))
+    everything = [*forked.sessions, *restored.sessions, *resumed.sessions]
+    assert [one.position for one in everything] == [1, 1, 1]
+    close = pb.CloseSessionsRequest(handles=pack_uint64([one.handle for one in everything]))
+    assert not (await calls.CloseSessions(close)).errors
+
+
+async def test_a_stream_whose_caller_has_said_everything_still_gets_its_answers(
+    caller: Any, random: Any
+) -> None:
+    x = random.standard_normal((50_000, 3)).astype(np.float32)
+    (handle,) = await caller.open("steps", "a")
+    await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
+    await caller.stream.done_writing()
+    assert from_tensor((await caller.receive()).step.outputs["y"]).shape == (50_000, 2)
+    with pytest.raises(AssertionError, match="the stream has ended"):
+        await caller.receive()
