@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import onnxruntime
 import pytest
 
 from statewise.service import ServerError
@@ -89,6 +90,15 @@ async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
         with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}"):
             await server.start()
         await server.stop()
+
+
+async def test_a_provider_that_is_not_there_is_one_clear_error(repository: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    server = Server(Settings(repository=repository, listen="127.0.0.1:0", execution_provider="cuda"))
+    with pytest.raises(ServerError, match="needs onnxruntime-gpu"):
+        await server.start()
+    await server.stop()
 
 
 async def test_the_server_tells_its_limits(repository: Path, connect: Any) -> None:

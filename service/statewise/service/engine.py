@@ -21,6 +21,20 @@ class EngineError(Exception):
     """onnxruntime could not load or run the graph. Its own words are for the log."""
 
 
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""onnxruntime's names for what a graph can run on."""
+
+
+def check_provider(provider: str) -> None:
+    """Raises EngineError where this onnxruntime lacks the provider: it would silently take the CPU."""
+    available = ort.get_available_providers()
+    if PROVIDERS[provider] not in available:
+        raise EngineError(
+            f"execution_provider = {provider!r}: expected one of {', '.join(available)}; "
+            f"{PROVIDERS[provider]} needs onnxruntime-gpu"
+        )
+
+
 class Engine:
     """One graph, loaded.
 
@@ -28,12 +42,16 @@ class Engine:
         path: The .onnx file.
         spec: What its inputs and outputs mean. Every name in it is one of the graph's.
         intra_op_threads: Threads within one run.
+        provider: What it runs on, one of PROVIDERS.
 
     Raises:
-        EngineError: onnxruntime cannot load the file.
+        EngineError: onnxruntime cannot load the file, or does not have the provider.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, *, intra_op_threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, spec: ModelSpec, *, intra_op_threads: int = 1, provider: str = "cpu"
+    ) -> None:
+        check_provider(provider)
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
@@ -41,7 +59,7 @@ class Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[provider]])
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load {path.name}: {error}") from error
         self.spec = spec

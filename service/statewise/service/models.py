@@ -16,7 +16,7 @@ from statewise.service.errors import ServiceError
 from statewise.service.package import Package, read_package
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest, self_test
-from statewise.wire import Reason
+from statewise.wire import ModelSpec, Reason
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Models:
 
     Args:
         repository: Folder of models.
-        intra_op_threads: Threads within one run.
+        make_engine: Loads a graph.
         sessions: Sessions that each version's arena has room for.
         make_scheduler: Makes the scheduler of a version.
     """
@@ -63,12 +63,12 @@ class Models:
         self,
         repository: Path,
         *,
-        intra_op_threads: int,
+        make_engine: Callable[[Path, ModelSpec], Engine],
         sessions: int,
         make_scheduler: Callable[[Engine, StateArena, SelfTest], Scheduler],
     ) -> None:
         self._repository = repository
-        self._intra_op_threads = intra_op_threads
+        self._make_engine = make_engine
         self._sessions = sessions
         self._make_scheduler = make_scheduler
         self._loaded: list[LoadedModel] = []
@@ -136,7 +136,7 @@ class Models:
     def _load(self, name: str, version: int, folder: Path) -> None:
         try:
             package = read_package(name, version, folder)
-            engine = Engine(package.graph, package.spec, intra_op_threads=self._intra_op_threads)
+            engine = self._make_engine(package.graph, package.spec)
             test = self_test(engine)
         except (ServiceError, EngineError) as error:
             _log.error("%s/%d cannot be served: %s", name, version, error)

@@ -10,14 +10,16 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
 import grpc
 
+from statewise.service.allocator import keep_freed_pages
 from statewise.service.arena import StateArena
 from statewise.service.dataplane import Dataplane
-from statewise.service.engine import Engine
+from statewise.service.engine import Engine, EngineError, check_provider
 from statewise.service.models import Models
 from statewise.service.rules import Rules
 from statewise.service.scheduler import Scheduler
@@ -66,7 +68,9 @@ def build_dataplane(
 
     models = Models(
         settings.repository,
-        intra_op_threads=settings.intra_op_threads,
+        make_engine=partial(
+            Engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
+        ),
         sessions=settings.sessions,
         make_scheduler=make_scheduler,
     )
@@ -96,9 +100,13 @@ class Server:
         """Loads the repository, listens, and gives the address: HOST:PORT.
 
         Raises:
-            ServerError: the address cannot be had.
+            ServerError: the address or the execution provider cannot be had.
             ServiceError: the repository cannot be read.
         """
+        try:
+            check_provider(self._settings.execution_provider)
+        except EngineError as error:
+            raise ServerError(str(error)) from None
         self._dataplane.models.load_all()
         limit = self._settings.message_bytes
         self._grpc = grpc.aio.server(
@@ -154,6 +162,7 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
     Raises:
         ServerError, ServiceError: as `Server.start`.
     """
+    keep_freed_pages()
     asyncio.run(_serve(settings, ready))
 
 

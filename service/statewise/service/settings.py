@@ -5,7 +5,7 @@ name says.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """Time that requests in flight get to finish after SIGTERM."""
     intra_op_threads: _Positive = 1
     """Threads that onnxruntime uses within one run."""
+    execution_provider: Literal["cpu", "cuda"] = "cpu"
+    """What onnxruntime runs on; cuda needs onnxruntime-gpu in the place of onnxruntime."""
     inline_s: Annotated[float, Field(ge=0)] = 0.0003
     """Runs expected to take less than this happen on the event loop: handing them to a thread costs about as
     much."""
