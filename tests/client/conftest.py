@@ -73,11 +73,14 @@ class Awaited:
         return call
 
     def _iterated(self, values: Any) -> Iterator[Any]:
-        while True:
-            try:
-                yield self._loop.run(anext(values))
-            except StopAsyncIteration:
-                return
+        try:
+            while True:
+                try:
+                    yield self._loop.run(anext(values))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._loop.run(values.aclose())
 
 
 Connect = Callable[..., Any]

@@ -32,6 +32,8 @@ from statewise.client._errors import (
     Unavailable,
 )
 from statewise.client._info import Limits, ModelInfo, ServerInfo, SessionInfo, TensorInfo
+from statewise.client._progress import Progress
+from statewise.client._samples import Sample, Scored
 from statewise.client._session import Session
 from statewise.client._session_group import SessionGroup
 
@@ -54,6 +56,9 @@ __all__ = [
     "PartialFailure",
     "PermissionDenied",
     "PositionMismatch",
+    "Progress",
+    "Sample",
+    "Scored",
     "ServerInfo",
     "Session",
     "SessionExists",

@@ -8,12 +8,13 @@ make at the same moment leave in one message. A client belongs to the event loop
 
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Self
 
 from statewise.client._async_session import AsyncSession
 from statewise.client._async_session_group import AsyncSessionGroup
 from statewise.client._awaiting import AwaitingShell
+from statewise.client._awaiting_score import score
 from statewise.client._channel import Endpoint, Tls
 from statewise.client._client_core import ClientCore
 from statewise.client._generation import emitted
@@ -22,6 +23,8 @@ from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
 from statewise.client._opening import Opening
 from statewise.client._outputs import Value
 from statewise.client._plans import REPLAY_BYTES, Options
+from statewise.client._progress import Progress, report_of
+from statewise.client._samples import Scored, open_source
 from statewise.client._session_core import SessionCore
 
 
@@ -156,6 +159,58 @@ class AsyncClient:
         timeout_s = self._core.timeout_s(timeout)
         plan = self._core.predict(model, inputs, version=version, labels=labels, timeout_s=timeout_s)
         return await self._shell.run(plan)
+
+    def score(
+        self,
+        model: str,
+        source: object,
+        *,
+        start: int = 0,
+        labels: bool = False,
+        progress: bool | Callable[[Progress], None] = False,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Scored]:
+        """Runs any number of sequences through a model: ragged, in order, in bounded memory.
+
+        Several requests are under way at once, sized by bytes and by the time they take. A sequence that
+        fails is reported in its place and stops nothing. A server that restarts, drains or is overloaded is
+        waited for. Leaving the iteration ends what is under way.
+
+        Args:
+            model: name of the model. Its version is the same from the first sequence to the last.
+            source: an iterable, asynchronous or not, of sequences as `predict` takes one: [T, ...], a dict of
+                inputs, a text, or a `Sample`, which has a name; a mapping of sequences by id; or the path of
+                a .npz, .jsonl or .parquet file, or a pattern such as "day-*.jsonl".
+            start: sequences to pass over, to go on where an earlier run stopped.
+            labels: give the name of the best class instead of the outputs.
+            progress: True: a line with rate and time left on standard error, if that is a terminal; or what
+                is told a `Progress` now and then.
+            version: model version; None: the default one.
+            timeout: seconds for each request.
+
+        Yields:
+            A `Scored` for each sequence, in the order of the source: `index`, `id`, and `outputs` or `error`.
+
+        Raises:
+            ModelNotFound, Unauthenticated, PermissionDenied: at the first result.
+            InvalidInput: at once: the source is none of these.
+            Unavailable, Overloaded: the server stayed so for `reconnect_s`.
+
+        Example:
+            >>> async for scored in client.score("vowels", sequences, progress=True):
+            ...     print(scored.id, scored.error or scored.outputs.argmax())
+        """
+        return score(
+            lambda: self._shell,
+            source if isinstance(source, AsyncIterable) else open_source(source),
+            report_of(progress),
+            model=model,
+            start=start,
+            version=version,
+            labels=labels,
+            timeout=timeout,
+        )
 
     async def generate(
         self,

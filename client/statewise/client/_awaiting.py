@@ -159,9 +159,10 @@ class AwaitingShell:
             return await self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
             await asyncio.sleep(effect.delay_s)
-            return None
         if self.core.hub.closed:
             raise closed_error()
+        if not isinstance(effect, Call):
+            return None
         try:
             if effect.method in self._streaming:
                 call = self._streaming[effect.method](

@@ -6,7 +6,7 @@ One lock around the hub; one reader thread a connection, which also finishes wha
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -23,6 +23,37 @@ from statewise.client._status import Failed, Subject, error_of
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 T = TypeVar("T")
+
+
+class Scope:
+    """Calls that one thread makes and another may end."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self._calls: set[Any] = set()
+
+    def end(self) -> None:
+        """Cancels what is under way; nothing more begins."""
+        self.ended.set()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+
+    @contextmanager
+    def holding(self, call: Any) -> Iterator[None]:
+        """While a call is under way."""
+        with self._lock:
+            self._calls.add(call)
+        # Ended between its beginning and here.
+        if self.ended.is_set():
+            call.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls.discard(call)
 
 
 class BlockingShell:
@@ -57,7 +88,7 @@ class BlockingShell:
         # Re-entrant: the hub calls back into its port.
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
-        self._ended = threading.Event()
+        self._scope = Scope()
         self._readers: list[threading.Thread] = []
         self._calls: dict[int, Any] = {}
         self._timers: set[threading.Timer] = set()
@@ -65,13 +96,13 @@ class BlockingShell:
 
     # For callers.
 
-    def run(self, plan: Plan[T]) -> T:
-        """Carries a plan out."""
+    def run(self, plan: Plan[T], scope: Scope | None = None) -> T:
+        """Carries a plan out; `scope` lets another thread end it."""
         try:
             effect = next(plan)
             while True:
                 try:
-                    outcome = self._perform(effect)
+                    outcome = self._perform(effect, scope or self._scope)
                 except (Failed, StatewiseError) as error:
                     effect = plan.throw(error)
                 else:
@@ -126,7 +157,7 @@ class BlockingShell:
             self.core.hub.close()
             calls = list(self._calls.values())
             timers = list(self._timers)
-        self._ended.set()
+        self._scope.end()
         for timer in timers:
             timer.cancel()
         for call in calls:
@@ -173,20 +204,23 @@ class BlockingShell:
 
     # What the above share.
 
-    def _perform(self, effect: Any) -> Any:
+    def _perform(self, effect: Any, scope: Scope) -> Any:
         if isinstance(effect, Run):
             return self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
-            self._ended.wait(effect.delay_s)
-            return None
-        if self.core.hub.closed:
+            scope.ended.wait(effect.delay_s)
+            effect = None
+        if self.core.hub.closed or scope.ended.is_set():
             raise closed_error()
+        if effect is None:
+            return None
         try:
             if effect.method in self._streaming:
                 responses = self._streaming[effect.method](
                     effect.request, timeout=effect.timeout_s, metadata=self._metadata
                 )
-                return list(responses)
+                with scope.holding(responses):
+                    return list(responses)
             return self._unary[effect.method](
                 effect.request, timeout=effect.timeout_s, metadata=self._metadata
             )

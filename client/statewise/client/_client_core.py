@@ -5,7 +5,8 @@ once (models, limits) is kept here.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -34,6 +35,8 @@ from statewise.client._persist import exchange
 from statewise.client._plans import Call, Options, Plan, Run, Wait
 from statewise.client._predict import Answers, Query
 from statewise.client._room import Room
+from statewise.client._score_plan import score_plan
+from statewise.client._scoring import Batch, Outcome, Scoring
 from statewise.client._session_core import SessionCore
 from statewise.client._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
@@ -66,6 +69,11 @@ class ClientCore:
         self._lanes: dict[tuple[str, int, str, float | None], Lane] = {}
         self._ledger = Ledger(_LEDGER_BYTES)
         self._anonymous: WeakSet[SessionCore | GroupCore] = WeakSet()
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+        return self._options.clock
 
     def timeout_s(self, given: float | None) -> float | None:
         """The timeout in force.
@@ -151,6 +159,20 @@ class ClientCore:
         if answers is None:
             raise InternalError("the server answered nothing")
         return answers.value(labels=labels)
+
+    def scoring(
+        self, name: str, *, start: int, version: int | None, labels: bool, timeout_s: float | None
+    ) -> Plan[tuple[Scoring, Callable[[Batch], Plan[list[Outcome]]]]]:
+        """A bulk run of one version, whatever the default becomes; and what answers one of its requests."""
+        if start < 0:
+            raise InvalidInput(f"expected a start of 0 or more; got {start}")
+        model = yield from self.model(name, version, timeout_s, fresh=True)
+        if labels and not model.labels:
+            raise InvalidInput(f"model {name!r} has no labels: expected labels=False")
+        room = Room.for_predict((yield from self._limits(timeout_s)), model)
+        scoring = Scoring(model, room, clock=self._options.clock, start=start)
+        answer = partial(score_plan, room=room, options=self._options, labels=labels, timeout_s=timeout_s)
+        return scoring, answer
 
     def generate_request(
         self,

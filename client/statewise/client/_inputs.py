@@ -86,6 +86,18 @@ class InputReader:
             return (value.tobytes(),)
         return None
 
+    def column_of_sequence(self, value: object) -> Array | None:
+        """`value` where it is one sequence [T, ...] as it travels, else None. The fast path of bulk work."""
+        if (
+            type(value) is np.ndarray
+            and len(value)
+            and value.shape[1:] == self._only_shape
+            and value.dtype == self._only_dtype
+            and value.dtype.isnative
+        ):
+            return value
+        return None
+
     def read(self, value: object, use: Use, *, count: int = 1) -> Rows:
         """Reads rows.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from statewise.client._errors import (
     InternalError,
     InvalidInput,
+    NotImplementedByServer,
     PartialFailure,
     StatewiseError,
 )
@@ -122,13 +123,7 @@ class Answers:
             StatewiseError: the only sequence of a query that was not a batch failed.
         """
         query, model = self._query, self._model
-        steps = np.zeros(query.count, np.uint32)
-        answered = np.zeros(query.count, np.bool_)
-        for rows, lengths, _ in self._parts:
-            steps[rows] = lengths
-            answered[rows] = True
-        for row in np.flatnonzero(~answered).tolist():
-            self._errors.setdefault(row, InternalError("the server gave no answer for this row"))
+        steps = self._settled()
         if self._errors and query.form is Form.ONE:
             raise self._errors[0]
         outputs = self._assembled(steps)
@@ -146,6 +141,36 @@ class Answers:
         if form is Form.ARRAY and not stepwise and (steps != steps[0]).any():
             form = Form.LIST  # an encoder-decoder's outputs need not be equally long
         return of_batch(model, outputs, steps, form=form, stepwise=stepwise)
+
+    def outcomes(self, *, labels: bool) -> list[Value | StatewiseError]:
+        """Of every row its outputs, or why there are none."""
+        steps = self._settled()
+        words = self._labels if labels else self._texts
+        if labels and self._parts and not words:
+            raise NotImplementedByServer("the server returned no labels")
+        values: list[Value | None] = (
+            [words.get(row) for row in range(self._query.count)]
+            if words
+            else rows_of(
+                self._model,
+                self._assembled(steps),
+                steps,
+                stepwise=not self._model.timed,
+                without=self._errors,
+            )
+        )
+        return [self._errors.get(row, value) for row, value in enumerate(values)]
+
+    def _settled(self) -> NDArray[np.uint32]:
+        """Time steps of every row's outputs; rows without an answer have an error from now on."""
+        steps = np.zeros(self._query.count, np.uint32)
+        answered = np.zeros(self._query.count, np.bool_)
+        for rows, lengths, _ in self._parts:
+            steps[rows] = lengths
+            answered[rows] = True
+        for row in np.flatnonzero(~answered).tolist():
+            self._errors.setdefault(row, InternalError("the server gave no answer for this row"))
+        return steps
 
     def _assembled(self, steps: NDArray[np.uint32]) -> list[Array]:
         if len(self._parts) == 1 and np.array_equal(self._parts[0][0], np.arange(self._query.count)):
