@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
+_PIECE_ROWS = 256
+"""Rows that jobs share a piece for. Beyond it a row costs the same, and fewer of its steps fit in."""
 _SHORTEST_RETRY_S = 0.05
 
 
@@ -332,7 +334,7 @@ class Scheduler:
                 self._end(job, failure)
                 continue
             active = job.active
-            if parts and (rows + active > MAXIMUM_BATCH_ROWS or not self._mixes):
+            if parts and (rows + active > _PIECE_ROWS or not self._mixes):
                 break
             self._jobs.popleft()
             parts.append(Part(job, active, rows))
