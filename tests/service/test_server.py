@@ -1,6 +1,7 @@
 """The server's life: listening, telling of itself, and going away without losing what is under way."""
 
 import asyncio
+import shutil
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statewise.service import ServerError
 from statewise.service.server import Server
@@ -79,6 +81,31 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
     assert reply.request_id == number
     y = from_tensor(reply.step.outputs["y"])
     assert y.tobytes() == small_model("steps").run(x)[0].tobytes()
+
+
+async def test_health_of_the_server_and_of_each_model(repository: Path, tmp_path: Path, connect: Any) -> None:
+    for name in ("steps", "last"):
+        shutil.copytree(repository / name, tmp_path / name)
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", grace_s=5.0))
+    async with grpc.aio.insecure_channel(await server.start()) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def status(service: str) -> str:
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+        names = ("", "models/steps", "models/last", "models/broken")
+        assert [await status(name) for name in names] == ["SERVING"] * 3 + ["NOT_SERVING"]
+        with pytest.raises(grpc.aio.AioRpcError) as unknown:
+            await status("models/nobody")
+        assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+        watching = health.Watch(health_pb2.HealthCheckRequest(service="models/steps"))
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = asyncio.create_task(server.stop())
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watching.cancel()
+        await stopping
 
 
 async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:

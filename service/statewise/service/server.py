@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from statewise.service.allocator import keep_freed_pages
 from statewise.service.arena import StateArena
@@ -24,7 +25,7 @@ from statewise.service.models import Models
 from statewise.service.rules import Rules
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest
-from statewise.service.servicers import AdminServicer, ModelServicer, SequenceServicer
+from statewise.service.servicers import AdminServicer, Health, ModelServicer, SequenceServicer
 from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
 from statewise.service.snapshots import Snapshots
@@ -93,6 +94,7 @@ class Server:
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
         self._dataplane = build_dataplane(settings, executor=self._executor)
         self._sequences = SequenceServicer(self._dataplane)
+        self._health = Health()
         self._grpc: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -121,11 +123,13 @@ class Server:
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
         admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
         host, _, port = self._settings.listen.rpartition(":")
         try:
             bound = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
             raise ServerError(f"cannot listen on {host}:{port}: {error}") from None
+        await self._health.ready(self._dataplane.models)
         await self._grpc.start()
         self._sweeper = asyncio.create_task(self._expire_idle_sessions())
         return f"{host}:{bound}"
@@ -134,6 +138,7 @@ class Server:
         """Refuses what is new, lets what is under way finish within the grace period, and ends."""
         grace_s = self._settings.grace_s
         self._dataplane.rules.draining = True
+        await self._health.drain()
         self._sequences.drain(grace_s)
         if self._grpc is not None:
             await self._grpc.stop(grace_s)

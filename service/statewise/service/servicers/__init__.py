@@ -5,7 +5,8 @@ leaves as INTERNAL and its detail goes to the log alone.
 """
 
 from statewise.service.servicers._admin import AdminServicer
+from statewise.service.servicers._health import Health
 from statewise.service.servicers._models import ModelServicer
 from statewise.service.servicers._sequence import SequenceServicer
 
-__all__ = ["AdminServicer", "ModelServicer", "SequenceServicer"]
+__all__ = ["AdminServicer", "Health", "ModelServicer", "SequenceServicer"]
