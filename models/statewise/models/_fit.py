@@ -20,8 +20,8 @@ from ._layers import Dropout
 from ._network import Network
 from ._optimisers import SGD, AdamW, Optimiser, OptimiserState, clip_by_norm
 from ._parameters import Parameters
-from ._recipe import TrainSettings
 from ._schedules import learning_rate_factor
+from ._settings import TrainSettings
 from ._types import Array, Floats
 from ._workspace import Workspace
 from .problems import Problem

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._fit import fit, start
 from .._network import Network
-from .._recipe import TrainSettings
+from .._settings import TrainSettings
 from .._spec import CellName, NetworkSpec
 from .._types import Floats
 from ..problems import Batch, Part, Problem
