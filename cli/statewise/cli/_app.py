@@ -38,6 +38,7 @@ def subcommands() -> dict[str, Subcommand]:
         "inspect": Subcommand("Show what a package says of itself.", "export"),
         "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
         "models": Subcommand("List the models of a server.", "cli"),
+        "score": Subcommand("Run the sequences of a file, into a file.", "cli"),
         "stream": Subcommand("Step a session with JSON lines from stdin.", "cli"),
         "demo": Subcommand("Train, export, serve and stream real data, from nothing.", "all"),
     }
