@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ._initial import initial_values
+from ._inputs import checked_inputs, embedding_gradient, input_columns
 from ._layers import Dropout, LayersTape, backward_layers, forward_layers
 from ._losses import sigmoid, softmax
-from ._padding import Padding
 from ._parameters import Parameters
 from ._spec import NetworkSpec
-from ._types import Array, Floats, Integers
+from ._types import Array, Floats
 from ._workspace import Workspace
 
 
@@ -153,9 +153,9 @@ class Network:
         """
         spec = self.spec
         work = workspace or Workspace()
-        inputs, padding = self._checked(x, lengths)
+        inputs, padding = checked_inputs(spec, x, lengths)
         B = inputs.shape[1]
-        columns = self._columns(inputs, padding, work)  # [T, I, B]
+        columns = input_columns(spec, self.parameters, inputs, padding, work)  # [T, I, B]
         initial = np.zeros((spec.memory_size, B), self.dtype)
         if state is not None:
             if np.shape(state) != (B, spec.memory_size):
@@ -242,54 +242,11 @@ class Network:
             input_gradient=input_gradient or spec.embedding_size > 0,
         )
         if spec.embedding_size and d_x is not None:
-            self._embedding_gradient(tape.inputs, d_x, gradients["embedding.E"])
+            embedding_gradient(tape.inputs, d_x, gradients["embedding.E"])
             return None, d_initial.T
         if d_x is not None and d_columns is not None:
             d_x[:, : spec.output_size] += d_columns
         return (None if d_x is None or not input_gradient else d_x.swapaxes(1, 2)), d_initial.T
-
-    def _checked(self, x: Array, lengths: npt.ArrayLike | None) -> tuple[Array, Padding]:
-        spec = self.spec
-        x = np.asarray(x)
-        if spec.embedding_size:
-            if x.ndim != 2 or not np.issubdtype(x.dtype, np.integer):
-                raise ValueError(f"x: expected integer tokens [T, B], got {x.dtype} with shape {x.shape}")
-        elif x.ndim != 3 or x.shape[2] != spec.input_size:
-            raise ValueError(f"x: expected shape [T, B, {spec.input_size}], got {x.shape}")
-        if not np.issubdtype(x.dtype, np.integer) and not np.issubdtype(x.dtype, np.floating):
-            raise ValueError(f"x: expected numbers, got {x.dtype}")
-        T, B = x.shape[:2]
-        if T == 0 or B == 0:
-            raise ValueError(f"x: expected at least one step and one row, got shape {x.shape}")
-        if spec.call_shape == "one_to_one" and T != 1:
-            raise ValueError(f"x: expected one step for a one-to-one network, got {T}")
-        given: Integers | None = None
-        if lengths is not None:
-            given = np.asarray(lengths)
-            if given.shape != (B,) or not np.issubdtype(given.dtype, np.integer):
-                raise ValueError(
-                    f"lengths: expected {B} integers, got {given.dtype} with shape {given.shape}"
-                )
-            if given.min() < 1 or given.max() > T:
-                raise ValueError(f"lengths: expected 1 to {T}, got {given.min()} to {given.max()}")
-        return x, Padding(T, B, given)
-
-    def _columns(self, x: Array, padding: Padding, workspace: Workspace) -> Floats:
-        """Inputs as the layers want them: [T, I, B], vectors instead of tokens, zero past each row's end."""
-        spec = self.spec
-        T, B = x.shape[:2]
-        if spec.embedding_size:
-            tokens = x
-            if padding.lengths is not None:
-                tokens = np.where(np.arange(T)[:, None] < padding.lengths, x, 0)
-            if tokens.min() < 0 or tokens.max() >= spec.input_size:
-                wrong = tokens[(tokens < 0) | (tokens >= spec.input_size)][0]
-                raise ValueError(f"x: expected tokens 0 to {spec.input_size - 1}, got {wrong}")
-            x = self.parameters["embedding.E"][tokens]
-        columns = workspace.empty("columns", (T, spec.embedding_size or spec.input_size, B), self.dtype)
-        np.copyto(columns, x.swapaxes(1, 2), casting="same_kind")
-        padding.zero(columns)
-        return columns
 
     def _activated(self, scores: Floats) -> Floats:
         match self.spec.head:
@@ -326,15 +283,6 @@ class Network:
         H = self.spec.hidden_size
         for index, part in enumerate(self._final_slices()):
             d_memories[part] += d_read[index * H : (index + 1) * H]
-
-    def _embedding_gradient(self, tokens: Integers, d_x: Floats, out: Floats) -> None:
-        """DE = one_hot(tokens)^T dx. A product with a one-hot matrix sums rows faster than `np.add.at`."""
-        K, E = out.shape
-        # Tokens past a row's end may be anything; their gradient is zero, so any valid row will do.
-        flat = np.clip(tokens.ravel(), 0, K - 1)
-        one_hot = np.zeros((K, flat.size), self.dtype)
-        one_hot[flat, np.arange(flat.size)] = 1
-        np.matmul(one_hot, d_x.transpose(0, 2, 1).reshape(-1, E), out=out)
 
 
 def _flat(x: Floats) -> Floats:

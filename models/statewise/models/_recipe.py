@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -60,12 +61,9 @@ class Recipe:
         return values
 
 
-_BUNDLED = files("statewise.models") / "recipes"
-
-
 def recipe_names() -> tuple[str, ...]:
     """The bundled recipes, sorted."""
-    return tuple(sorted(entry.name[:-5] for entry in _BUNDLED.iterdir() if entry.name.endswith(".toml")))
+    return tuple(sorted(entry.name[:-5] for entry in _bundled().iterdir() if entry.name.endswith(".toml")))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -91,10 +89,14 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     return recipe
 
 
+def _bundled() -> Traversable:
+    return files("statewise.models") / "recipes"
+
+
 def _read(name_or_path: str | Path) -> tuple[str, str]:
     name = str(name_or_path)
     if name in recipe_names():
-        return f"{name}.toml", (_BUNDLED / f"{name}.toml").read_text(encoding="utf-8")
+        return f"{name}.toml", (_bundled() / f"{name}.toml").read_text(encoding="utf-8")
     path = Path(name_or_path)
     try:
         return str(path), path.read_text(encoding="utf-8")

@@ -1,0 +1,86 @@
+"""What stands between a caller's arrays and the first layer: checks, embedding, layout.
+
+No normalisation; that belongs to the checkpoint. Nothing past a row's end gets through.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ._padding import Padding
+from ._parameters import Parameters
+from ._spec import NetworkSpec
+from ._types import Array, Floats, Integers
+from ._workspace import Workspace
+
+
+def checked_inputs(spec: NetworkSpec, x: Array, lengths: npt.ArrayLike | None) -> tuple[Array, Padding]:
+    """Inputs as an array, and their padding.
+
+    Raises:
+        ValueError: Rank, size, dtype or lengths do not fit the spec, naming expected and got.
+    """
+    x = np.asarray(x)
+    if spec.embedding_size:
+        if x.ndim != 2 or not np.issubdtype(x.dtype, np.integer):
+            raise ValueError(f"x: expected integer tokens [T, B], got {x.dtype} with shape {x.shape}")
+    elif x.ndim != 3 or x.shape[2] != spec.input_size:
+        raise ValueError(f"x: expected shape [T, B, {spec.input_size}], got {x.shape}")
+    if not np.issubdtype(x.dtype, np.integer) and not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"x: expected numbers, got {x.dtype}")
+    T, B = x.shape[:2]
+    if T == 0 or B == 0:
+        raise ValueError(f"x: expected at least one step and one row, got shape {x.shape}")
+    if spec.call_shape == "one_to_one" and T != 1:
+        raise ValueError(f"x: expected one step for a one-to-one network, got {T}")
+    given: Integers | None = None
+    if lengths is not None:
+        given = np.asarray(lengths)
+        if given.shape != (B,) or not np.issubdtype(given.dtype, np.integer):
+            raise ValueError(f"lengths: expected {B} integers, got {given.dtype} with shape {given.shape}")
+        if given.min() < 1 or given.max() > T:
+            raise ValueError(f"lengths: expected 1 to {T}, got {given.min()} to {given.max()}")
+    return x, Padding(T, B, given)
+
+
+def input_columns(
+    spec: NetworkSpec, parameters: Parameters, x: Array, padding: Padding, workspace: Workspace
+) -> Floats:
+    """Inputs as the layers want them: [T, I, B], vectors instead of tokens, zero past each row's end.
+
+    Raises:
+        ValueError: A token is outside the vocabulary.
+    """
+    T, B = x.shape[:2]
+    if spec.embedding_size:
+        tokens = x
+        if padding.lengths is not None:
+            tokens = np.where(np.arange(T)[:, None] < padding.lengths, x, 0)
+        if tokens.min() < 0 or tokens.max() >= spec.input_size:
+            wrong = tokens[(tokens < 0) | (tokens >= spec.input_size)][0]
+            raise ValueError(f"x: expected tokens 0 to {spec.input_size - 1}, got {wrong}")
+        x = parameters["embedding.E"][tokens]
+    columns = workspace.empty(
+        "columns", (T, spec.embedding_size or spec.input_size, B), parameters.flat.dtype
+    )
+    np.copyto(columns, x.swapaxes(1, 2), casting="same_kind")
+    padding.zero(columns)
+    return columns
+
+
+def embedding_gradient(tokens: Integers, d_x: Floats, out: Floats) -> None:
+    """The embedding backwards: dE = one_hot(tokens)^T dx.
+
+    Args:
+        tokens: [T, B]; past a row's end they may be anything.
+        d_x: The loss's gradient by their vectors, [T, E, B], zero past each row's end.
+        out: dE [K, E], overwritten.
+    """
+    K, E = out.shape
+    # Where tokens may be anything the gradient is zero, so any valid row will do.
+    flat = np.clip(tokens.ravel(), 0, K - 1)
+    # A product with a one-hot matrix sums rows faster than `np.add.at`.
+    one_hot = np.zeros((K, flat.size), d_x.dtype)
+    one_hot[flat, np.arange(flat.size)] = 1
+    np.matmul(one_hot, d_x.transpose(0, 2, 1).reshape(-1, E), out=out)
