@@ -77,3 +77,20 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None
 def test_a_missing_recipe_lists_the_bundled_ones() -> None:
     with pytest.raises(RecipeError, match=r"gait.*vowels"):
         load_recipe("vovels")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("names", {"train.input_noise": "0.1"}, "train.input_noise = 0.1: has no effect"),
+        ("vowels", {"train.window": "8"}, "train.window = 8: has no effect"),
+        ("vowels", {"network.residual": "true"}, "network.residual = True: has no effect"),
+        ("gait", {"train.patience": "3"}, "train.patience = 3: needs data.validation_fraction"),
+        ("vowels", {"network.reset_after": "true"}, "network.reset_after = True: has no effect on lstm"),
+        ("vowels", {"network.activation": "relu"}, "network.activation = 'relu': expected tanh or sigmoid"),
+    ],
+)
+def test_keys_that_would_do_nothing_are_named(name: str, overrides: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(name, overrides)
+    assert message in str(caught.value)

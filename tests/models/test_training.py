@@ -168,7 +168,7 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> 
     [
         ("gait", {"network.bidirectional": True}, "network.bidirectional = True: expected false"),
         ("gait", {"train.window": 9000}, "train.window = 9000: expected at most"),
-        ("gait", {"task": "classify"}, "task = 'classify': does not fit"),
+        ("names", {"task": "transduce"}, "task = 'transduce': does not fit names, which is Words"),
         ("vowels", {"data.source": "vovels.csv"}, "data.source = 'vovels.csv'"),
         ("vowels", {"network.head": "linear"}, "network.head = 'linear': expected softmax"),
         ("vowels", {"network.call_shape": "one_to_one"}, "network.call_shape = 'one_to_one'"),

@@ -10,9 +10,10 @@ from statewise.models import RecipeError, load_checkpoint, load_recipe, train
 
 def recipe(folder: Path, task: str, source: str, extra: str = "") -> Path:
     path = folder / "mine.toml"
+    window = "window = 8\n" if task == "forecast" else ""
     path.write_text(
         f'task = "{task}"\n[data]\nsource = "{source}"\n{extra}\n'
-        "[network]\nhidden_size = 8\n[train]\nepochs = 2\nwindow = 8\nbatch_size = 4\n"
+        f"[network]\nhidden_size = 8\n[train]\nepochs = 2\nbatch_size = 4\n{window}"
     )
     return path
 

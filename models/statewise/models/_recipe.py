@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ._errors import RecipeError
-from ._settings import RANGES, DataSettings, NetworkSettings, TrainSettings
+from ._settings import RANGES, WITHOUT_EFFECT, DataSettings, NetworkSettings, TrainSettings
 
 TaskName = Literal["classify", "forecast", "language", "transduce"]
 
@@ -86,7 +86,27 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         _override(values, key, value, source)
     values.setdefault("name", Path(source).stem)
     recipe: Recipe = _build(Recipe, {**values, "source": source}, source, "")
+    _check_together(recipe)
     return recipe
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Raise for keys that would silently do nothing."""
+    for key in WITHOUT_EFFECT[recipe.task]:
+        table, name = key.split(".")
+        settings = getattr(recipe, table)
+        default = next(item.default for item in fields(settings) if item.name == name)
+        if getattr(settings, name) != default:
+            raise recipe.error(key, f"has no effect on a recipe with task = {recipe.task}")
+    train = recipe.train
+    if train.patience and not recipe.data.validation_fraction:
+        raise recipe.error("train.patience", "needs data.validation_fraction above 0")
+    if recipe.network.reset_after and recipe.network.cell != "gru":
+        raise recipe.error(
+            "network.reset_after", f"has no effect on {recipe.network.cell}; expected gru with it"
+        )
+    if recipe.network.activation == "relu" and recipe.network.cell != "rnn":
+        raise recipe.error("network.activation", "expected tanh or sigmoid; relu is for the rnn cell")
 
 
 def _bundled() -> Traversable:

@@ -134,3 +134,44 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.weight_decay": (0, 100),
     "train.window": (1, 1 << 20),
 }
+
+# Keys that a task has no use for; setting one to something else than its default is a mistake.
+WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    "classify": (
+        "data.transform",
+        "data.units",
+        "network.residual",
+        "network.embedding_size",
+        "train.window",
+        "train.amplitude",
+    ),
+    "forecast": (
+        "data.label",
+        "data.sequence",
+        "data.folds",
+        "network.embedding_size",
+        "train.label_smoothing",
+    ),
+    "language": (
+        "data.label",
+        "data.sequence",
+        "data.columns",
+        "data.folds",
+        "data.transform",
+        "data.units",
+        "train.window",
+        "train.input_noise",
+        "train.amplitude",
+    ),
+    "transduce": (
+        "data.label",
+        "data.sequence",
+        "data.columns",
+        "data.folds",
+        "data.transform",
+        "data.units",
+        "train.window",
+        "train.input_noise",
+        "train.amplitude",
+    ),
+}
