@@ -174,6 +174,7 @@ def test_streams_of_a_forecast_carry_on(rng: np.random.Generator) -> None:
         ("vowels", {"network.cell": "rnn"}),
         ("vowels", {"network.cell": "gru", "network.reset_after": True, "network.layers": 2}),
         ("vowels", {"network.bidirectional": True}),
+        ("vowels", {"train.dtype": "float64"}),
         ("gait", {"network.cell": "gru", "network.residual": True}),
         ("sunspots", {}),
         ("tumour", {"data.folds": 2}),
