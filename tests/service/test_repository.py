@@ -63,11 +63,11 @@ def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
 
 
 def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
-    for name in (".half-written", "notes", "0"):
+    for name in (".half-written", "notes", "0", "01"):
         shutil.copytree(copy / "last" / "1", copy / "last" / name)
     models = load(copy).models
     assert [loaded.package.version for loaded in models] == [1]
-    assert models.broken == []
+    assert [entry.trouble for entry in models.entries()] == [""]
 
 
 def test_the_digest_covers_every_file(copy: Path) -> None:

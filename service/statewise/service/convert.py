@@ -12,7 +12,7 @@ from statewise.service.dataplane import PredictPart
 from statewise.service.engine import Array
 from statewise.service.errors import ServiceError
 from statewise.service.frame import StepResult
-from statewise.service.models import BrokenModel, LoadedModel
+from statewise.service.models import Entry, LoadedModel, Status
 from statewise.service.selftest import Exactness
 from statewise.service.sessions import OpenedSession
 from statewise.service.status import row_error
@@ -34,6 +34,12 @@ _EXACTNESS = {
     Exactness.EXACT: model_pb2.EXACTNESS_EXACT,
     Exactness.TOLERANCE: model_pb2.EXACTNESS_TOLERANCE,
     Exactness.UNSAFE: model_pb2.EXACTNESS_UNSAFE,
+}
+_STATUS = {
+    Status.READY: model_pb2.MODEL_STATUS_READY,
+    Status.FAILED: model_pb2.MODEL_STATUS_FAILED,
+    Status.UNLOADING: model_pb2.MODEL_STATUS_UNLOADING,
+    Status.UNLOADED: model_pb2.MODEL_STATUS_UNLOADED,
 }
 _CALL_SHAPES = {
     CallShape.ONE_TO_ONE: model_pb2.CALL_SHAPE_ONE_TO_ONE,
@@ -132,14 +138,20 @@ def session_info(opened: OpenedSession) -> admin_pb2.SessionInfo:
     return info
 
 
-def model(loaded: LoadedModel, *, is_default: bool) -> model_pb2.Model:
-    """A version that serves."""
+def model(entry: Entry, *, is_default: bool) -> model_pb2.Model:
+    """A version, as it stands."""
+    if entry.loaded is None:
+        return model_pb2.Model(
+            name=entry.name, version=entry.version, status=_STATUS[entry.status], failure=entry.trouble
+        )
+    loaded = entry.loaded
     package, spec = loaded.package, loaded.package.spec
     message = model_pb2.Model(
         name=package.name,
         version=package.version,
         digest=package.digest,
-        status=model_pb2.MODEL_STATUS_READY,
+        status=_STATUS[entry.status],
+        failure=entry.trouble,
         is_default=is_default,
         exactness=_EXACTNESS[loaded.test.exactness],
         inputs=[_tensor_spec(entry) for entry in spec.inputs],
@@ -164,16 +176,6 @@ def model(loaded: LoadedModel, *, is_default: bool) -> model_pb2.Model:
             )
         )
     return message
-
-
-def broken_model(broken: BrokenModel) -> model_pb2.Model:
-    """A version that could not be loaded."""
-    return model_pb2.Model(
-        name=broken.name,
-        version=broken.version,
-        status=model_pb2.MODEL_STATUS_FAILED,
-        failure=broken.failure,
-    )
 
 
 def _tensor_spec(entry: TensorSpec) -> model_pb2.TensorSpec:

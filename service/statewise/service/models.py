@@ -1,19 +1,22 @@
-"""The model versions a server holds, and finding the right one.
+"""The model versions a server holds: loading them, finding the right one, letting go of them.
 
-Not the files (package) and not the work (scheduler): which versions are served, which one is meant when none
-is named, and what became of those that could not be loaded.
+Not the files (package, repository) and not the work (scheduler). A version serves from the moment it has
+passed its test until it is unloaded or its folder is gone; then it keeps its sessions until the last one has
+ended. What cannot be loaded never replaces what serves.
 """
 
+import asyncio
 import logging
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from statewise.service.arena import StateArena
-from statewise.service.engine import Engine, EngineError
+from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError
 from statewise.service.package import Package, read_package
+from statewise.service.repository import Found, Key, Scan, scan
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest, self_test
 from statewise.wire import ModelSpec, Reason
@@ -23,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version that serves.
+    """A version in memory.
 
     Attributes:
         number: Stands for the version in the session table; never reused.
@@ -39,21 +42,56 @@ class LoadedModel:
     arena: StateArena
     scheduler: Scheduler
 
+    @property
+    def key(self) -> Key:
+        """Name and version."""
+        return self.package.name, self.package.version
 
-@dataclass(frozen=True)
-class BrokenModel:
-    """A version in the repository that does not serve, and why."""
+
+class Status(Enum):
+    """Where a version stands."""
+
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADING = "unloading"
+    """Serves its open sessions only."""
+    UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A version, for listings.
+
+    Attributes:
+        name: Of the model.
+        version: Its version.
+        status: Where it stands.
+        loaded: What is in memory, or None.
+        trouble: Why it could not be loaded, or what is odd about its folder; empty: nothing.
+    """
 
     name: str
     version: int
-    failure: str
+    status: Status
+    loaded: LoadedModel | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A version that was read and tested, and serves when it is admitted."""
+
+    found: Found
+    package: Package
+    engine: Engine
+    test: SelfTest
 
 
 class Models:
     """Versions by name and number.
 
     Args:
-        repository: Folder of models.
+        root: Folder of models.
         make_engine: Loads a graph.
         sessions: Sessions that each version's arena has room for.
         make_scheduler: Makes the scheduler of a version.
@@ -61,41 +99,33 @@ class Models:
 
     def __init__(
         self,
-        repository: Path,
+        root: Path,
         *,
         make_engine: Callable[[Path, ModelSpec], Engine],
         sessions: int,
         make_scheduler: Callable[[Engine, StateArena, SelfTest], Scheduler],
     ) -> None:
-        self._repository = repository
+        self._root = root
         self._make_engine = make_engine
         self._sessions = sessions
         self._make_scheduler = make_scheduler
-        self._loaded: list[LoadedModel] = []
-        self._versions: dict[str, dict[int, LoadedModel]] = {}
+        self._numbers = 0
+        self._in_memory: dict[int, LoadedModel] = {}
+        self._served: dict[Key, LoadedModel] = {}
         self._defaults: dict[str, int] = {}
-        self.broken: list[BrokenModel] = []
+        self._signatures: dict[Key, object] = {}
+        self._failures: dict[Key, str] = {}
+        self._oddities: dict[Key, str] = {}
+        self._unwanted: set[Key] = set()
+        self._changing = asyncio.Lock()
 
-    def load_all(self) -> None:
-        """Loads every version in the repository. One that cannot be loaded is reported and left out.
-
-        Raises:
-            ServiceError: PACKAGE_INVALID: the repository is no folder.
-        """
-        if not self._repository.is_dir():
-            raise ServiceError(Reason.PACKAGE_INVALID, f"the repository {self._repository} is not a folder")
-        for model_folder in sorted(_visible_folders(self._repository)):
-            for version_folder in sorted(_visible_folders(model_folder), key=_version_of):
-                version = _version_of(version_folder)
-                if version:
-                    self._load(model_folder.name, version, version_folder)
-            self._choose_default(model_folder)
+    # --- finding ---
 
     def __iter__(self) -> Iterator[LoadedModel]:
-        return iter(self._loaded)
+        return iter(self._in_memory.values())
 
     def __getitem__(self, number: int) -> LoadedModel:
-        return self._loaded[number]
+        return self._in_memory[number]
 
     def default_version(self, name: str) -> int | None:
         """The version served when none is named, or None for a model that is not served."""
@@ -107,17 +137,16 @@ class Models:
         Raises:
             ServiceError: MODEL_NOT_FOUND, naming what is served.
         """
-        versions = self._versions.get(name)
-        if not versions:
-            served = ", ".join(sorted(self._versions)) or "none"
+        loaded = self._served.get((name, version or self._defaults.get(name, 0)))
+        if loaded is not None:
+            return loaded
+        if name not in self._defaults:
+            served = ", ".join(sorted(self._defaults)) or "none"
             raise ServiceError(Reason.MODEL_NOT_FOUND, f"no model {name!r} is served; served are: {served}")
-        loaded = versions.get(version or self._defaults[name])
-        if loaded is None:
-            served = ", ".join(str(number) for number in sorted(versions))
-            raise ServiceError(
-                Reason.MODEL_NOT_FOUND, f"model {name!r} has no version {version}; served are: {served}"
-            )
-        return loaded
+        served = ", ".join(str(number) for number in self._versions_of(name))
+        raise ServiceError(
+            Reason.MODEL_NOT_FOUND, f"model {name!r} has no version {version}; served are: {served}"
+        )
 
     def find_digest(self, name: str, digest: str) -> LoadedModel:
         """The version of a model that has that digest.
@@ -126,53 +155,153 @@ class Models:
             ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests.
         """
         self.find(name)
-        for loaded in self._versions[name].values():
-            if loaded.package.digest == digest:
-                return loaded
+        for version in self._versions_of(name):
+            if self._served[name, version].package.digest == digest:
+                return self._served[name, version]
         raise ServiceError(
             Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
         )
 
-    def _load(self, name: str, version: int, folder: Path) -> None:
+    def entries(self) -> list[Entry]:
+        """Every version known, by name and version."""
+        known = {
+            key: Entry(*key, Status.READY, loaded, self._oddities.get(key, ""))
+            for key, loaded in self._served.items()
+        }
+        for key, trouble in self._failures.items():
+            known[key] = Entry(*key, Status.FAILED, None, trouble)
+        for loaded in self._in_memory.values():
+            known.setdefault(loaded.key, Entry(*loaded.key, Status.UNLOADING, loaded))
+        for key in self._unwanted:
+            known.setdefault(key, Entry(*key, Status.UNLOADED, None))
+        return [known[key] for key in sorted(known)]
+
+    # --- loading and letting go ---
+
+    def load_all(self) -> None:
+        """Loads every version in the repository. One that cannot be loaded is reported and left out.
+
+        Raises:
+            ServiceError: PACKAGE_INVALID: the repository is no folder.
+        """
+        if not self._root.is_dir():
+            raise ServiceError(Reason.PACKAGE_INVALID, f"the repository {self._root} is not a folder")
+        seen = scan(self._root)
+        for found in seen.versions.values():
+            self._settle(found, self._prepare(found))
+        self._choose_defaults(seen)
+
+    async def follow(self) -> None:
+        """Makes what is served what the repository holds now.
+
+        New versions are loaded, those whose folder is gone are let go, defaults are read again. A folder that
+        was written to after it was loaded is reported and ignored; one that could not be loaded is tried
+        again when somebody has written to it.
+        """
+        async with self._changing:
+            seen = await asyncio.to_thread(scan, self._root)
+            for key, found in seen.versions.items():
+                changed = self._signatures.get(key) != found.signature
+                if key in self._served:
+                    if changed and key not in self._oddities:
+                        self._oddities[key] = "its folder was changed after loading; publish a new version"
+                        _log.error("%s/%d: %s", *key, self._oddities[key])
+                elif key not in self._unwanted and changed:
+                    self._settle(found, await asyncio.to_thread(self._prepare, found))
+            for key in [key for key in self._served if key not in seen.versions]:
+                self._let_go(key)
+            for key in [key for key in self._failures if key not in seen.versions]:
+                del self._failures[key], self._signatures[key]
+            self._unwanted &= seen.versions.keys()
+            self._choose_defaults(seen)
+
+    async def load(self, name: str, version: int = 0) -> LoadedModel:
+        """Loads a version from the repository; one that serves already stays as it is. 0: the default one.
+
+        Raises:
+            ServiceError: MODEL_NOT_FOUND; PACKAGE_INVALID, with the reason.
+        """
+        async with self._changing:
+            seen = await asyncio.to_thread(scan, self._root)
+            there = [number for model, number in seen.versions if model == name]
+            version = version or seen.declared.get(name, 0) or max(there, default=0)
+            found = seen.versions.get((name, version))
+            if found is None:
+                listed = ", ".join(str(number) for number in there) or "none"
+                raise ServiceError(
+                    Reason.MODEL_NOT_FOUND,
+                    f"the repository has no model {name!r} version {version}; versions there: {listed}",
+                )
+            if (name, version) not in self._served:
+                self._settle(found, await asyncio.to_thread(self._prepare, found))
+                self._unwanted.discard((name, version))
+                self._choose_defaults(seen)
+            if (name, version) in self._failures:
+                raise ServiceError(Reason.PACKAGE_INVALID, self._failures[name, version])
+            return self._served[name, version]
+
+    async def unload(self, name: str, version: int = 0) -> Entry:
+        """Offers a version to new work no longer; its sessions go on until they end. 0: the default one.
+
+        Raises:
+            ServiceError: MODEL_NOT_FOUND.
+        """
+        async with self._changing:
+            key = (name, version or self._defaults.get(name, 0))
+            if key not in self._unwanted:
+                self.find(*key)
+                self._let_go(key)
+                self._unwanted.add(key)
+                self._choose_defaults(await asyncio.to_thread(scan, self._root))
+            return next(entry for entry in self.entries() if (entry.name, entry.version) == key)
+
+    def forget_if_left(self, loaded: LoadedModel) -> None:
+        """Frees a version that is no longer served and has no session."""
+        if self._served.get(loaded.key) is not loaded and loaded.arena.used_rows == 0:
+            self._in_memory.pop(loaded.number, None)
+
+    def _prepare(self, found: Found) -> "_Prepared | str":
+        """Reads, loads and tests a version, in any thread; or says why it cannot be served."""
         try:
-            package = read_package(name, version, folder)
+            package = read_package(found.name, found.version, found.folder)
             engine = self._make_engine(package.graph, package.spec)
-            test = self_test(engine)
-        except (ServiceError, EngineError) as error:
-            _log.error("%s/%d cannot be served: %s", name, version, error)
-            self.broken.append(BrokenModel(name, version, str(error)))
+            return _Prepared(found, package, engine, self_test(engine))
+        except Exception as error:  # whatever a foreign graph does to numpy or onnxruntime
+            return str(error) or type(error).__name__
+
+    def _settle(self, found: Found, prepared: "_Prepared | str") -> None:
+        """Serves a prepared version, or notes why it is not served."""
+        key = (found.name, found.version)
+        self._signatures[key] = found.signature
+        if isinstance(prepared, str):
+            self._failures[key] = prepared
+            _log.error("%s/%d cannot be served: %s", *key, prepared)
             return
-        arena = StateArena(package.spec.state, self._sessions)
-        scheduler = self._make_scheduler(engine, arena, test)
-        loaded = LoadedModel(len(self._loaded), package, test, arena, scheduler)
-        self._loaded.append(loaded)
-        self._versions.setdefault(name, {})[version] = loaded
-        _log.info("%s/%d serves: %s, digest %.12s", name, version, test.exactness.value, package.digest)
+        self._failures.pop(key, None)
+        arena = StateArena(prepared.package.spec.state, self._sessions)
+        scheduler = self._make_scheduler(prepared.engine, arena, prepared.test)
+        loaded = LoadedModel(self._numbers, prepared.package, prepared.test, arena, scheduler)
+        self._numbers += 1
+        self._in_memory[loaded.number] = self._served[key] = loaded
+        exactness = prepared.test.exactness.value
+        _log.info("%s/%d serves: %s, digest %.12s", *key, exactness, prepared.package.digest)
 
-    def _choose_default(self, model_folder: Path) -> None:
-        name = model_folder.name
-        versions = self._versions.get(name)
-        if not versions:
-            return
-        self._defaults[name] = max(versions)
-        declaration = model_folder / "model.toml"
-        if not declaration.is_file():
-            return
-        try:
-            wanted = tomllib.loads(declaration.read_text()).get("default_version")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            _log.error("%s: %s; the highest version is served by default", declaration, error)
-            return
-        if wanted in versions:
-            self._defaults[name] = wanted
-        elif wanted is not None:
-            _log.error("%s: default_version = %r is not served; the highest version is", declaration, wanted)
+    def _let_go(self, key: Key) -> None:
+        loaded = self._served.pop(key)
+        del self._signatures[key]
+        self._oddities.pop(key, None)
+        self.forget_if_left(loaded)
+        _log.info("%s/%d is served to its open sessions only: %d", *key, loaded.arena.used_rows)
 
+    def _choose_defaults(self, seen: Scan) -> None:
+        """The version that a model declares, where it serves; else the highest that serves."""
+        self._defaults = {}
+        for name in {name for name, _ in self._served}:
+            wanted = seen.declared.get(name)
+            if wanted is not None and (name, wanted) not in self._served:
+                _log.error("%s: default_version = %d is not served; the highest version is", name, wanted)
+                wanted = None
+            self._defaults[name] = wanted or max(self._versions_of(name))
 
-def _visible_folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
-def _version_of(folder: Path) -> int:
-    """The folder's version, or 0 where its name is none."""
-    return int(folder.name) if folder.name.isascii() and folder.name.isdecimal() else 0
+    def _versions_of(self, name: str) -> list[int]:
+        return sorted(version for model, version in self._served if model == name)

@@ -96,7 +96,7 @@ class Server:
         self._sequences = SequenceServicer(self._dataplane)
         self._health = Health()
         self._grpc: grpc.aio.Server | None = None
-        self._sweeper: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
         """Loads the repository, listens, and gives the address: HOST:PORT.
@@ -129,22 +129,24 @@ class Server:
             bound = self._grpc.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
             raise ServerError(f"cannot listen on {host}:{port}: {error}") from None
-        await self._health.ready(self._dataplane.models)
+        await self._health.tell(self._dataplane.models)
         await self._grpc.start()
-        self._sweeper = asyncio.create_task(self._expire_idle_sessions())
+        self._chores.append(asyncio.create_task(self._expire_idle_sessions()))
+        if self._settings.repository_poll_s:
+            self._chores.append(asyncio.create_task(self._follow_the_repository()))
         return f"{host}:{bound}"
 
     async def stop(self) -> None:
         """Refuses what is new, lets what is under way finish within the grace period, and ends."""
         grace_s = self._settings.grace_s
         self._dataplane.rules.draining = True
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         await self._health.drain()
         self._sequences.drain(grace_s)
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
         self._executor.shutdown()
 
     async def _expire_idle_sessions(self) -> None:
@@ -155,6 +157,16 @@ class Server:
             ended = self._dataplane.sessions.expire_idle()
             if ended:
                 _log.info("%d sessions were idle for too long and have ended", ended)
+
+    async def _follow_the_repository(self) -> None:
+        """Whatever goes wrong with one look, the next one is taken."""
+        while True:
+            await asyncio.sleep(self._settings.repository_poll_s)
+            try:
+                await self._dataplane.models.follow()
+                await self._health.tell(self._dataplane.models)
+            except Exception as error:
+                _log.error("the repository could not be followed", exc_info=error)
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:

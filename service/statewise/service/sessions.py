@@ -230,6 +230,7 @@ class Sessions:
         for slot in slots:
             model = self._models[self._table.model_of(slot)]
             model.arena.give_back(self._table.expire(slot))
+            self._models.forget_if_left(model)
         return len(slots)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
@@ -302,6 +303,7 @@ class Sessions:
     def _end(self, slot: int) -> None:
         model = self._models[self._table.model_of(slot)]
         model.arena.give_back(self._table.remove(slot))
+        self._models.forget_if_left(model)
 
     def _opened(self, slot: int, *, created: bool) -> OpenedSession:
         return OpenedSession(self._table.view(slot), self._models[self._table.model_of(slot)], created)

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     repository: Path
     """Folder of models: <repository>/<model>/<version>/."""
+    repository_poll_s: Annotated[float, Field(ge=0)] = 5.0
+    """Time between two looks for new, gone and rolled back versions; 0: none."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 picks a free one."""
     store: str = "none"

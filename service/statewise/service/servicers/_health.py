@@ -7,7 +7,7 @@ drains; a model of which no version could be loaded is not.
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
 
-from statewise.service.models import Models
+from statewise.service.models import Models, Status
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -18,13 +18,18 @@ class Health:
 
     def __init__(self) -> None:
         self.servicer = aio.HealthServicer()
+        self._told: set[str] = set()
 
-    async def ready(self, models: Models) -> None:
+    async def tell(self, models: Models) -> None:
         """Says that the server takes work, and for which models."""
-        for broken in models.broken:
-            await self.servicer.set(f"models/{broken.name}", _NOT_SERVING)
-        for loaded in models:
-            await self.servicer.set(f"models/{loaded.package.name}", _SERVING)
+        told: dict[str, bool] = {}
+        for entry in models.entries():
+            told[entry.name] = told.get(entry.name, False) or entry.status is Status.READY
+        for name in self._told - told.keys():
+            told[name] = False
+        self._told = set(told)
+        for name, serving in told.items():
+            await self.servicer.set(f"models/{name}", _SERVING if serving else _NOT_SERVING)
         await self.servicer.set("", _SERVING)
 
     async def drain(self) -> None:

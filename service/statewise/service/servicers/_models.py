@@ -4,8 +4,8 @@ from typing import Any
 
 from statewise.service import convert
 from statewise.service.dataplane import Dataplane
-from statewise.service.models import LoadedModel
-from statewise.service.servicers._reporting import Context, not_built, reports
+from statewise.service.models import Entry, LoadedModel
+from statewise.service.servicers._reporting import Context, reports
 from statewise.v1 import model_pb2, model_pb2_grpc
 
 
@@ -18,19 +18,30 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     @reports
     async def ListModels(self, _: Any, __: Context) -> model_pb2.ListModelsResponse:
         """All versions, also those that could not be loaded."""
-        messages = [self._message(loaded) for loaded in self._models]
-        messages += [convert.broken_model(broken) for broken in self._models.broken]
-        return model_pb2.ListModelsResponse(models=sorted(messages, key=lambda m: (m.name, m.version)))
+        return model_pb2.ListModelsResponse(models=[self._message(entry) for entry in self._models.entries()])
 
     @reports
     async def GetModel(self, request: model_pb2.GetModelRequest, _: Context) -> model_pb2.GetModelResponse:
-        """One version."""
+        """One version that serves."""
         loaded = self._models.find(request.name, request.version)
-        return model_pb2.GetModelResponse(model=self._message(loaded))
+        return model_pb2.GetModelResponse(model=self._message_of(loaded))
 
-    LoadModel = reports(not_built("loading a model by request"))
-    UnloadModel = reports(not_built("unloading a model"))
+    @reports
+    async def LoadModel(self, request: model_pb2.LoadModelRequest, _: Context) -> model_pb2.LoadModelResponse:
+        """Answers when the version serves."""
+        loaded = await self._models.load(request.name, request.version)
+        return model_pb2.LoadModelResponse(model=self._message_of(loaded))
 
-    def _message(self, loaded: LoadedModel) -> model_pb2.Model:
-        package = loaded.package
-        return convert.model(loaded, is_default=self._models.default_version(package.name) == package.version)
+    @reports
+    async def UnloadModel(
+        self, request: model_pb2.UnloadModelRequest, _: Context
+    ) -> model_pb2.UnloadModelResponse:
+        """Answers when nothing new gets the version."""
+        entry = await self._models.unload(request.name, request.version)
+        return model_pb2.UnloadModelResponse(model=self._message(entry))
+
+    def _message_of(self, loaded: LoadedModel) -> model_pb2.Model:
+        return self._message(next(entry for entry in self._models.entries() if entry.loaded is loaded))
+
+    def _message(self, entry: Entry) -> model_pb2.Model:
+        return convert.model(entry, is_default=self._models.default_version(entry.name) == entry.version)

@@ -1,0 +1,197 @@
+"""A repository that changes under a running server: what is new serves, what is gone lets its sessions end."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from statewise.service.testing import running_server
+from statewise.v1 import model_pb2 as mp
+from statewise.v1 import sequence_pb2 as sp
+from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor, unpack_uint32
+
+SOON_S = 0.01
+
+
+@pytest.fixture
+def published(repository: Path, tmp_path: Path) -> Path:
+    """A repository with version 1 of `steps`."""
+    publish(repository / "steps" / "1", tmp_path / "steps" / "1")
+    return tmp_path
+
+
+def publish(source: Path, target: Path) -> None:
+    """As an exporter does: written beside its place, then renamed."""
+    hidden = target.parent / f".{target.name}"
+    shutil.copytree(source, hidden)
+    os.rename(hidden, target)
+
+
+async def until(caller: Any, wanted: dict[int, int], *, default: int) -> None:
+    """Waits until the versions of `steps` have these statuses; a test that waits in vain hangs visibly."""
+    while True:
+        listed = (await caller.models.ListModels(mp.ListModelsRequest())).models
+        statuses = {model.version: model.status for model in listed}
+        if statuses == wanted and any(model.is_default and model.version == default for model in listed):
+            return
+        await asyncio.sleep(SOON_S)
+
+
+async def version_that_answers(caller: Any) -> int:
+    x = np.zeros((1, 3), np.float32)
+    request = sp.PredictRequest(model="steps", lengths=pack_uint32([1]), inputs={"x": to_tensor(x)})
+    return int((await caller.sequences.Predict(request).read()).version)
+
+
+async def test_a_new_version_serves_new_work_and_sessions_stay_on_theirs(
+    published: Path, repository: Path, connect: Any, small_model: Any, random: Any
+) -> None:
+    x = random.standard_normal((6, 3)).astype(np.float32)
+    async with running_server(published, repository_poll_s=SOON_S) as address, connect(address) as caller:
+        (old,) = await caller.open("steps", "old")
+        first = await caller.step(old, 0, x[:3])
+        publish(repository / "steps" / "2", published / "steps" / "2")
+        await until(caller, {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_READY}, default=2)
+        (new,) = await caller.open("steps", "new")
+        rest = await caller.step(old, 3, x[3:])
+        other = await caller.step(new, 0, x)
+        assert np.concatenate([first, rest]).tobytes() == small_model("steps", 1).run(x)[0].tobytes()
+        assert other.tobytes() == small_model("steps", 2).run(x)[0].tobytes()
+
+        shutil.rmtree(published / "steps" / "1")
+        await until(caller, {1: mp.MODEL_STATUS_UNLOADING, 2: mp.MODEL_STATUS_READY}, default=2)
+        await caller.step(old, 6, x)
+        await caller.ask(close=sp.CloseSessionsRequest(handles=pack_uint64([old])))
+        await until(caller, {2: mp.MODEL_STATUS_READY}, default=2)
+
+
+async def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving_until_it_is_mended(
+    published: Path, repository: Path, connect: Any
+) -> None:
+    whole = (repository / "steps" / "2" / "model.onnx").read_bytes()
+    half_written = published / "steps" / "2" / "model.onnx"
+    async with running_server(published, repository_poll_s=SOON_S) as address, connect(address) as caller:
+        half_written.parent.mkdir()
+        half_written.write_bytes(whole[: len(whole) // 2])
+        await until(caller, {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_FAILED}, default=1)
+        assert await version_that_answers(caller) == 1
+        half_written.write_bytes(whole)
+        await until(caller, {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_READY}, default=2)
+        assert await version_that_answers(caller) == 2
+
+
+async def test_a_folder_changed_after_loading_is_reported_and_ignored(
+    published: Path, repository: Path, connect: Any
+) -> None:
+    async with running_server(published, repository_poll_s=SOON_S) as address, connect(address) as caller:
+        before = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
+        shutil.copy(repository / "steps" / "2" / "model.onnx", published / "steps" / "1" / "model.onnx")
+        while True:
+            model = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
+            if model.failure:
+                break
+            await asyncio.sleep(SOON_S)
+        assert "changed after loading" in model.failure
+        assert (model.status, model.digest) == (mp.MODEL_STATUS_READY, before.digest)
+
+
+async def test_rolling_back_by_default_version(repository: Path, tmp_path: Path, connect: Any) -> None:
+    for version in ("1", "2"):
+        publish(repository / "steps" / version, tmp_path / "steps" / version)
+    both = {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_READY}
+    async with running_server(tmp_path, repository_poll_s=SOON_S) as address, connect(address) as caller:
+        assert await version_that_answers(caller) == 2
+        (tmp_path / "steps" / "model.toml").write_text("default_version = 1\n")
+        await until(caller, both, default=1)
+        assert await version_that_answers(caller) == 1
+        (tmp_path / "steps" / "model.toml").unlink()
+        await until(caller, both, default=2)
+
+
+async def test_loading_and_unloading_by_request(published: Path, repository: Path, connect: Any) -> None:
+    async with running_server(published, repository_poll_s=0) as address, connect(address) as caller:
+        publish(repository / "steps" / "2", published / "steps" / "2")
+        for _ in range(2):
+            loaded = (await caller.models.LoadModel(mp.LoadModelRequest(name="steps"))).model
+            assert (loaded.version, loaded.status, loaded.is_default) == (2, mp.MODEL_STATUS_READY, True)
+        (handle,) = await caller.open("steps", "a")
+        for expected in (mp.MODEL_STATUS_UNLOADING, mp.MODEL_STATUS_UNLOADING):
+            request = mp.UnloadModelRequest(name="steps", version=2)
+            assert (await caller.models.UnloadModel(request)).model.status == expected
+        assert await version_that_answers(caller) == 1
+        await caller.step(handle, 0, np.zeros(3, np.float32))
+        await caller.ask(close=sp.CloseSessionsRequest(handles=pack_uint64([handle])))
+        assert (await caller.models.UnloadModel(request)).model.status == mp.MODEL_STATUS_UNLOADED
+        assert (
+            await caller.models.LoadModel(mp.LoadModelRequest(name="steps", version=2))
+        ).model.version == 2
+        assert await version_that_answers(caller) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "request_", "code", "words"),
+    [
+        ("LoadModel", mp.LoadModelRequest(name="steps", version=9), "NOT_FOUND", "versions there: 1"),
+        ("LoadModel", mp.LoadModelRequest(name="../steps"), "NOT_FOUND", "has no model '../steps'"),
+        ("LoadModel", mp.LoadModelRequest(name="steps", version=3), "FAILED_PRECONDITION", "no model.onnx"),
+        ("UnloadModel", mp.UnloadModelRequest(name="nobody"), "NOT_FOUND", "served are: steps"),
+    ],
+)
+async def test_requests_to_load_that_cannot_be(
+    published: Path, connect: Any, call: str, request_: Any, code: str, words: str
+) -> None:
+    async with running_server(published, repository_poll_s=0) as address, connect(address) as caller:
+        (published / "steps" / "3").mkdir()
+        if "versions there: 1" in words:
+            (published / "steps" / "3").rmdir()
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as failure:
+            await getattr(caller.models, call)(request_)
+        assert failure.value.code().name == code
+
+
+async def test_no_request_fails_while_versions_come_and_go(
+    published: Path, repository: Path, connect: Any, small_model: Any, random: Any
+) -> None:
+    x = random.standard_normal((4, 3)).astype(np.float32)
+    expected = {version: small_model("steps", version).run(x)[0].tobytes() for version in (1, 2)}
+    changing = True
+    answered = {1: 0, 2: 0}
+
+    async def predict(caller: Any) -> None:
+        request = sp.PredictRequest(model="steps", lengths=pack_uint32([4]), inputs={"x": to_tensor(x)})
+        while changing or 0 in answered.values():
+            reply = await caller.sequences.Predict(request).read()
+            assert unpack_uint32(reply.rows).tolist() == [0]
+            assert from_tensor(reply.outputs["y"]).tobytes() == expected[reply.version]
+            answered[reply.version] += 1
+
+    async def hold_sessions(caller: Any) -> None:
+        number = 0
+        while changing:
+            number += 1
+            opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[f"s{number}"]))
+            (session,) = opened.sessions
+            y = [await caller.step(session.handle, t, x[t]) for t in range(4)]
+            assert np.concatenate(y).tobytes() == expected[session.version]
+            await caller.ask(close=sp.CloseSessionsRequest(handles=pack_uint64([session.handle])))
+
+    async with (
+        running_server(published, repository_poll_s=0.001) as address,
+        connect(address) as one,
+        connect(address) as two,
+        connect(address) as three,
+    ):
+        work = [asyncio.create_task(predict(one)), asyncio.create_task(hold_sessions(two))]
+        for _ in range(10):
+            publish(repository / "steps" / "2", published / "steps" / "2")
+            await until(three, {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_READY}, default=2)
+            shutil.rmtree(published / "steps" / "2")
+            await until(three, {1: mp.MODEL_STATUS_READY}, default=1)
+        changing = False
+        await asyncio.gather(*work)
+    assert min(answered.values()) > 0
