@@ -44,7 +44,14 @@ TRANSPORT = {
     "client": {"_awaiting.py", "_blocking.py", "_channel.py"},
 }
 WAITING = {
-    "service": {"dataplane.py", "scheduler.py", "sessions.py", "testing.py", *TRANSPORT["service"]},
+    "service": {
+        "dataplane.py",
+        "models.py",
+        "scheduler.py",
+        "sessions.py",
+        "testing.py",
+        *TRANSPORT["service"],
+    },
     "client": {
         "_async_client.py",
         "_awaiting_score.py",
@@ -123,6 +130,7 @@ OFFERS = {
         "VerifyReport",
         "VersionExists",
         "export_checkpoint",
+        "import_onnx",
         "import_torch",
         "read_package",
         "verify_package",

@@ -1,4 +1,4 @@
-"""A repository that changes under a running server: what is new serves, what is gone lets its sessions end."""
+"""A repository that changes under a running server: new versions serve, gone ones let sessions end."""
 
 import asyncio
 import os
