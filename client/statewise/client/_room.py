@@ -33,12 +33,12 @@ class Room:
     @classmethod
     def for_steps(cls, limits: Limits, model: ModelInfo) -> "Room":
         """Of a step: the reply comes in one message too, so the larger of the two counts."""
-        return cls._of(limits, max(_step_bytes(model.inputs), _step_bytes(model.outputs)))
+        return cls._of(limits, max(size_bytes(model.inputs), size_bytes(model.outputs)))
 
     @classmethod
     def for_predict(cls, limits: Limits, model: ModelInfo) -> "Room":
         """Of a prediction: its answer comes in as many messages as it takes."""
-        return cls._of(limits, _step_bytes(model.inputs))
+        return cls._of(limits, size_bytes(model.inputs))
 
     @classmethod
     def _of(cls, limits: Limits, step_bytes: int) -> "Room":
@@ -97,5 +97,6 @@ class Room:
         return Room(self.bytes, self.rows, self.bytes, 1).bounds(sizes)
 
 
-def _step_bytes(specs: Iterable[TensorInfo]) -> int:
+def size_bytes(specs: Iterable[TensorInfo]) -> int:
+    """What one value of each takes up."""
     return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs)

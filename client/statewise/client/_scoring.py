@@ -19,7 +19,7 @@ from statewise.client._info import ModelInfo
 from statewise.client._inputs import Array, Form, InputReader, Rows, Use
 from statewise.client._outputs import Value
 from statewise.client._predict import Query
-from statewise.client._room import Room
+from statewise.client._room import Room, size_bytes
 from statewise.client._samples import Item, Scored, Unreadable
 
 _HELD_BYTES = 64 * 1024 * 1024
@@ -31,6 +31,8 @@ _FIRST_STEPS = 4096
 """Time steps of the first requests, before their cost is known."""
 _REQUEST_S = 0.05
 """What one request should cost the server: less wastes messages, more delays what fails or is cancelled."""
+_WAVE = 8
+"""Requests whose rows are sorted by length among each other, at most: results wait for their whole wave."""
 _LINGER_S = 0.1
 """How long a sample waits for company."""
 _RESULT_BYTES = 512
@@ -51,6 +53,11 @@ class _Row:
     send_bytes: int
     held_bytes: int
     offered_s: float
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """Text, and time steps without an axis of their own, cannot travel with the others."""
+        return bool(self.columns), self.stepwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class Scoring:
         self._room = room
         self._clock = clock
         self._waiting: deque[_Row] = deque()
+        self._wave: deque[_Row] = deque()
         self._waiting_steps = 0
         self._waiting_bytes = 0
         self._ready: dict[int, tuple[Scored, int]] = {}
@@ -104,6 +112,9 @@ class Scoring:
         self._in_flight = 0
         self._ended = False
         self._target_steps = _FIRST_STEPS
+        self._longest_steps = room.row_steps
+        self._step_bytes = size_bytes(spec for spec in model.outputs if spec.per_step)
+        self._result_bytes = _RESULT_BYTES + size_bytes(spec for spec in model.outputs if not spec.per_step)
 
     @property
     def hungry(self) -> bool:
@@ -123,7 +134,7 @@ class Scoring:
     @property
     def due_in_s(self) -> float | None:
         """When `take` gives something that it does not give yet, for want of company; None: nothing waits."""
-        if not self._waiting or self._in_flight >= REQUESTS_IN_FLIGHT:
+        if not self._waiting or self._wave or self._in_flight >= REQUESTS_IN_FLIGHT:
             return None
         return max(self._waiting[0].offered_s + _LINGER_S - self._clock(), 0.0)
 
@@ -149,23 +160,23 @@ class Scoring:
 
     def take(self) -> Batch | None:
         """The next request, or None: there is none yet, or enough are under way."""
-        if not self._waiting or self._in_flight >= REQUESTS_IN_FLIGHT or not self._due():
+        if self._in_flight >= REQUESTS_IN_FLIGHT:
+            return None
+        if not self._wave and self._waiting and self._due():
+            self._wave = self._next_wave()
+        if not self._wave:
             return None
         rows: list[_Row] = []
         steps = size = 0
-        kind = self._waiting[0]
-        while self._waiting:
-            row = self._waiting[0]
-            # Text, and time steps without an axis of their own, cannot travel with the others.
-            alike = bool(row.columns) == bool(kind.columns) and row.stepwise == kind.stepwise
+        kind = self._wave[0].kind
+        while self._wave:
+            row = self._wave[0]
             full = len(rows) >= self._room.rows or steps + row.steps > self._steps_limit
-            if rows and (not alike or full or size + row.send_bytes > self._bytes_limit):
+            if rows and (row.kind != kind or full or size + row.send_bytes > self._bytes_limit):
                 break
-            rows.append(self._waiting.popleft())
+            rows.append(self._wave.popleft())
             steps += row.steps
             size += row.send_bytes
-        self._waiting_steps -= steps
-        self._waiting_bytes -= size
         self._in_flight += 1
         return Batch(self._model, tuple(rows), self._clock(), self._in_flight)
 
@@ -196,6 +207,19 @@ class Scoring:
     @property
     def _bytes_limit(self) -> int:
         return min(_REQUEST_BYTES, self._room.bytes)
+
+    def _next_wave(self) -> deque[_Row]:
+        """Rows that wait, the first come, sorted by length: like lengths run together without padding."""
+        rows: list[_Row] = []
+        steps = 0
+        while self._waiting and (not rows or steps < _WAVE * self._steps_limit):
+            row = self._waiting.popleft()
+            rows.append(row)
+            steps += row.steps
+            self._waiting_steps -= row.steps
+            self._waiting_bytes -= row.send_bytes
+        rows.sort(key=lambda row: (row.kind, row.steps))
+        return deque(rows)
 
     def _due(self) -> bool:
         return (
@@ -238,15 +262,11 @@ class Scoring:
         stepwise: bool,
         send_bytes: int,
     ) -> _Row:
-        if steps > self._room.row_steps or send_bytes > self._room.bytes:
+        if steps > self._longest_steps or send_bytes > self._room.bytes:
             raise LimitReached(
-                f"expected at most {self._room.row_steps} time steps a row, what fits into one request; "
+                f"expected at most {self._longest_steps} time steps a row, what fits into one request; "
                 f"got {steps}"
             )
-        out = sum(
-            np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape)) * (steps if spec.per_step else 1)
-            for spec in self._model.outputs
-        )
         return _Row(
             index,
             name,
@@ -255,7 +275,7 @@ class Scoring:
             text,
             stepwise,
             send_bytes,
-            send_bytes + out + _RESULT_BYTES,
+            send_bytes + self._result_bytes + steps * self._step_bytes,
             self._clock(),
         )
 
