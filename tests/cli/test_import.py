@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import onnx
+import pytest
 
 
 def write_safetensors(path, arrays):
@@ -39,3 +41,43 @@ def test_weights_that_cannot_be_read_are_one_line(statewise, tmp_path):
     done = statewise("import", tmp_path / "noise.safetensors", "--repository", tmp_path)
 
     assert "expected a .safetensors header" in done.complaint
+
+
+def write_cell(path):
+    """h' = h + x, a step at a time; says nothing of batch, time or state but in names."""
+    vector = ["N", 2]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Add", ["x", "h_in"], ["h_out"]),
+            onnx.helper.make_node("Mul", ["h_out", "gain"], ["y"]),
+        ],
+        "cell",
+        [onnx.helper.make_tensor_value_info(name, 1, vector) for name in ("x", "h_in")]
+        + [onnx.helper.make_tensor_value_info("gain", 1, [1])],
+        [onnx.helper.make_tensor_value_info(name, 1, vector) for name in ("y", "h_out")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_foreign_graph_is_imported_with_what_was_found(statewise, tmp_path):
+    file = write_cell(tmp_path / "cell.onnx")
+
+    done = statewise("import", file, "--repository", tmp_path / "models", "--constant", "gain=2")
+
+    assert done.code == 0
+    assert done.out == f"{tmp_path}/models/cell/1\n"
+    assert "state h_in -> h_out: alike in name; begins as zeros\n" in done.err
+    assert statewise("verify", tmp_path / "models" / "cell" / "1").code == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--constant", "gain"], ["--constant", "gain=much"], ["--state", "=h"], ["--description", "d.toml"]],
+    ids=" ".join,
+)
+def test_wrong_options_are_wrong_usage(statewise, tmp_path, options):
+    file = write_cell(tmp_path / "cell.onnx")
+
+    assert statewise("import", file, "--repository", tmp_path, *options).code == 2

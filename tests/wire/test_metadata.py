@@ -109,6 +109,18 @@ def test_what_is_written_can_be_read_back(spec: ModelSpec) -> None:
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
+@given(specs)
+def test_what_is_written_as_toml_can_be_read_back(spec: ModelSpec) -> None:
+    assert ModelSpec.from_toml(spec.to_toml()) == spec
+
+
+def test_toml_that_is_none_or_of_another_form_is_refused() -> None:
+    with pytest.raises(MetadataError, match="no TOML"):
+        ModelSpec.from_toml("inputs = ")
+    with pytest.raises(MetadataError, match="inputs: expected"):
+        ModelSpec.from_toml("outputs = []")
+
+
 def test_text_beyond_ascii_stays_readable_in_the_file() -> None:
     assert "é" in CLASSIFIER.to_json()
 

@@ -32,7 +32,7 @@ def subcommands() -> dict[str, Subcommand]:
     """Every subcommand by its name; `name` is in `statewise.cli._name`, as a function of that name."""
     return {
         "train": Subcommand("Train a recipe in NumPy.", "train"),
-        "import": Subcommand("Turn PyTorch's weights into a model package.", "export"),
+        "import": Subcommand("Turn others' ONNX or PyTorch weights into a model package.", "export"),
         "export": Subcommand("Turn a trained network into a model package.", "export"),
         "verify": Subcommand("Check a package against NumPy, and against itself.", "export"),
         "inspect": Subcommand("Show what a package says of itself.", "export"),

@@ -6,7 +6,7 @@ Not training (statewise.models) and not serving (statewise.service). Whatever is
 
 from statewise.export._errors import ExportError, PackageError, SourceError, UnsupportedNetwork, VersionExists
 from statewise.export._package import Package, read_package
-from statewise.export._publish import export_checkpoint, import_torch
+from statewise.export._publish import export_checkpoint, import_onnx, import_torch
 from statewise.export._report import Check, Exactness, VerifyReport
 from statewise.export._verify import verify_package
 
@@ -21,6 +21,7 @@ __all__ = [
     "VerifyReport",
     "VersionExists",
     "export_checkpoint",
+    "import_onnx",
     "import_torch",
     "read_package",
     "verify_package",

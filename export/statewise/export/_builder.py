@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 8
 PRODUCER = "statewise"
-
-_ELEMENT_TYPES = {
-    "float32": TensorProto.FLOAT,
-    "int32": TensorProto.INT32,
-    "int64": TensorProto.INT64,
-    "bool": TensorProto.BOOL,
-}
 
 
 class GraphBuilder:
@@ -38,12 +31,12 @@ class GraphBuilder:
 
     def input(self, name: str, dtype: str, shape: tuple[int | str, ...]) -> str:
         """Declares an input; text among the sizes is a free dimension. Returns its name."""
-        self._inputs.append(helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], shape))
+        self._inputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
         return name
 
     def output(self, name: str, dtype: str, shape: tuple[int | str, ...]) -> None:
         """Declares an output, which a node must give."""
-        self._outputs.append(helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], shape))
+        self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
 
     def constant(self, name: str, values: NDArray[Any] | np.generic | list[int]) -> str:
         """Adds an initialiser: an array as it is, a list as int64 (axes, sizes). Returns its name."""
@@ -62,6 +55,11 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
         return outputs
 
+    def adopt(self, graph: onnx.GraphProto) -> None:
+        """Adds the nodes and constants of a graph whose names are its own."""
+        self._nodes += graph.node
+        self._constants |= {entry.name: entry for entry in graph.initializer}
+
     def rename(self, tensor: str, name: str) -> None:
         """Gives the last node's output the name of a graph output.
 
@@ -77,17 +75,24 @@ class GraphBuilder:
         """The finished body of a loop."""
         return helper.make_graph(self._nodes, name, self._inputs, self._outputs)
 
-    def model(self, name: str, *, doc: str, metadata: dict[str, str]) -> onnx.ModelProto:
-        """The finished model, with the versions that packages are written in."""
+    def model(
+        self, name: str, *, doc: str, metadata: dict[str, str], adopted: onnx.ModelProto | None = None
+    ) -> onnx.ModelProto:
+        """The finished model, of the versions that packages have, or of an adopted model's."""
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, list(self._constants.values()), doc_string=doc
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)] if adopted is None else adopted.opset_import,
+            ir_version=IR_VERSION if adopted is None else max(IR_VERSION, adopted.ir_version),
+            functions=[] if adopted is None else adopted.functions,
             producer_name=PRODUCER,
             doc_string=doc,
         )
         helper.set_model_props(model, metadata)
         return model
+
+
+def _element_type(dtype: str) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -104,6 +104,20 @@ def read_graph_file(file: Path, *, asked: Path | None = None) -> GraphFile:
     return GraphFile(content, model)
 
 
+def check_graph(path: Path, model: onnx.ModelProto) -> None:
+    """Lets the ONNX checker look at a model, types and shapes included.
+
+    Raises:
+        PackageError: what it says, in one line.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        # The checker raises its own error, the shape inference it calls another.
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PackageError(path, f"expected a sound ONNX graph: {problem}") from None
+
+
 def metadata_problems(package: Package) -> list[str]:
     """Where graphs and metadata disagree, one text a disagreement; empty where they agree."""
     spec = package.spec

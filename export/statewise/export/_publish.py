@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from statewise.export._errors import ExportError, VersionExists
+from statewise.export._foreign import read_foreign
 from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, model_spec, network_json
 from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH
 from statewise.export._read_graph import build_encode_graph, build_read_graph
@@ -87,6 +88,41 @@ def import_torch(
     name = file.stem if name is None else name
     origin = {"imported_from": file.name}
     return publish(repository, name, package_files(checkpoint, name, origin), version=version)
+
+
+def import_onnx(
+    file: Path | str,
+    repository: Path | str,
+    *,
+    name: str | None = None,
+    version: int | None = None,
+    state: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+    expose_state: bool = False,
+) -> Path:
+    """Writes somebody else's ONNX file as a model package.
+
+    Args:
+        file: The .onnx file, weights inside.
+        repository: As of `export_checkpoint`.
+        name: Of the model; default: the file's name without suffix.
+        version: As of `export_checkpoint`.
+        state: State outputs by state input, where the graph does not say which.
+        constants: Numbers for inputs that are the same for every row, step and session.
+        expose_state: Gives recurrent operators without state inputs and outputs some.
+
+    Returns:
+        The folder of the new version; its model.toml says what was found, and why.
+
+    Raises:
+        PackageError: the file is no sound ONNX file.
+        SourceError: the graph is not understood; naming what was seen.
+        VersionExists: the version is published already.
+        ExportError: a name or version that no repository can hold.
+    """
+    file = Path(file)
+    foreign = read_foreign(file, state=state or {}, constants=constants or {}, expose=expose_state)
+    return publish(repository, file.stem if name is None else name, foreign.files(), version=version)
 
 
 def _check_name(name: str, version: int | None) -> None:

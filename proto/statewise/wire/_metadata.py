@@ -5,6 +5,7 @@ written can be read back: `ModelSpec.from_json(spec.to_json()) == spec`.
 """
 
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
@@ -177,6 +178,30 @@ class ModelSpec:
         spec: Self = _read(cls, raw, "")
         return spec
 
+    def to_toml(self) -> str:
+        """The same as TOML, for the model.toml of a package; what is absent is left out."""
+        entries = {key: value for key, value in asdict(self).items() if value not in (None, {})}
+        lines = [f"{key} = {_toml(value)}" for key, value in entries.items() if not _tables(value)]
+        for key, value in entries.items():
+            for table in _tables(value):
+                lines += ["", f"[[{key}]]" if isinstance(value, tuple) else f"[{key}]"]
+                lines += [f"{_toml_key(k)} = {_toml(v)}" for k, v in table.items() if v is not None]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Reads what `to_toml` wrote, or a person.
+
+        Raises:
+            MetadataError: naming the entry, what was expected and what was found.
+        """
+        try:
+            raw = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise MetadataError(f"no TOML: {error}") from None
+        spec: Self = _read(cls, raw, "")
+        return spec
+
 
 def _read(kind: Any, raw: Any, where: str) -> Any:
     """What JSON holds at `where` ("inputs[0].shape") as a value of the annotated kind."""
@@ -243,3 +268,26 @@ def _check(value: Any, prefix: str) -> None:
                 raise MetadataError(
                     f"{prefix}{name}: expected a token below {len(value.tokens)}; got {number}"
                 )
+
+
+def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """The objects that an entry holds, one or several; none where it holds something else."""
+    entries = value if isinstance(value, tuple) else (value,)
+    return entries if entries and all(isinstance(entry, dict) for entry in entries) else ()
+
+
+def _toml(value: Any) -> str:
+    """A value on one line. JSON's texts and numbers are TOML's too, its objects nearly."""
+    if isinstance(value, dict):
+        entries = [f"{_toml_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None]
+        return f"{{{', '.join(entries)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float):
+        return repr(value)  # inf, where JSON has Infinity
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _toml_key(key: str) -> str:
+    plain = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if plain else _toml(key)
