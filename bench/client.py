@@ -1,0 +1,202 @@
+"""`python -m bench.client`: what the client library keeps of a server's speed.
+
+Groups of sessions beside frames encoded before the clock starts, two in flight, from the same server. Bulk
+scoring beside an in-process loop that sorts by length and runs batches of 256. Server and client have a core
+each, and so has the loop; what counts are the ratios at the end of each part. Outputs are compared before
+anything is timed.
+"""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import grpc
+import numpy as np
+import onnxruntime as ort
+from bench.harness import (
+    Report,
+    Served,
+    interleaved,
+    medians,
+    pin_client,
+    serving,
+    statewise_server,
+    write_json,
+)
+from bench.models import lstm_repository
+
+from statewise.client import Client
+from statewise.export import export_checkpoint
+from statewise.models import Checkpoint, Network, NetworkSpec, load_dataset
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.wire import pack_uint64, to_tensor
+
+_SIZE = 64
+_HIDDEN = 128
+_BATCH = 256
+
+
+def group(client: Client, *, sessions: int, frames: int) -> dict[str, float]:
+    """`sessions(...).step`, one after the other as a program would."""
+    x = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
+    with client.sessions(f"lstm{_SIZE}", count=sessions) as opened:
+        opened.step(x)
+        begun = time.perf_counter()
+        for _ in range(frames):
+            opened.step(x)
+        return {"steps_per_s": frames * sessions / (time.perf_counter() - begun)}
+
+
+def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
+    """Frames encoded before the clock starts, two in flight; of replies only the bytes are looked at."""
+    x = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
+    with grpc.insecure_channel(
+        served.address,
+        options=[("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)],
+    ) as channel:
+        stub = sequence_pb2_grpc.SequenceServiceStub(channel)
+        ids = [f"{time.time_ns()} {row}" for row in range(sessions)]
+        opened = stub.OpenSessions(
+            sequence_pb2.OpenSessionsRequest(model=f"lstm{_SIZE}", session_ids=ids)
+        ).sessions
+        request = sequence_pb2.SessionStreamRequest()
+        request.step.handles = handles = pack_uint64([session.handle for session in opened])
+        request.step.inputs["x"].CopyFrom(to_tensor(x))
+        messages = []
+        for position in range(frames + 1):
+            request.request_id = position + 1
+            request.step.positions = np.full(sessions, position, np.uint64).tobytes()
+            messages.append(request.SerializeToString())
+        room = threading.Semaphore(2)
+
+        def sent() -> Iterator[bytes]:
+            for message in messages:
+                room.acquire()
+                yield message
+
+        begun = 0.0
+        for reply in channel.stream_stream("/statewise.v1.SequenceService/SessionStream")(sent()):
+            begun = begun or time.perf_counter()
+            if len(reply) < x.nbytes:
+                raise RuntimeError(str(sequence_pb2.SessionStreamResponse.FromString(reply))[:500])
+            room.release()
+        elapsed = time.perf_counter() - begun
+        stub.CloseSessions(sequence_pb2.CloseSessionsRequest(handles=handles))
+    return {"steps_per_s": frames * sessions / elapsed}
+
+
+def score(client: Client, rows: list[np.ndarray]) -> dict[str, float]:
+    """`score` over all rows."""
+    begun = time.perf_counter()
+    count = sum(1 for _ in client.score("ragged", rows))
+    elapsed = time.perf_counter() - begun
+    assert count == len(rows)
+    return {"rows_per_s": count / elapsed}
+
+
+def loop(session: ort.InferenceSession, rows: list[np.ndarray]) -> dict[str, float]:
+    """Everything a careful program would do without a server."""
+    begun = time.perf_counter()
+    in_process(session, rows)
+    return {"rows_per_s": len(rows) / (time.perf_counter() - begun)}
+
+
+def in_process(session: ort.InferenceSession, rows: list[np.ndarray]) -> np.ndarray:
+    """Sorted by length, padded, batches of 256 with sequence_lens; outputs [N, 9] in the order of `rows`."""
+    lengths = np.array([len(row) for row in rows], np.int32)
+    order = np.argsort(lengths, kind="stable")
+    outputs = np.empty((len(rows), 9), np.float32)
+    for begin in range(0, len(rows), _BATCH):
+        chosen = order[begin : begin + _BATCH]
+        x = np.zeros((int(lengths[chosen].max()), len(chosen), 12), np.float32)
+        for place, row in enumerate(chosen):
+            x[: lengths[row], place] = rows[row]
+        state = np.zeros((len(chosen), 2 * _HIDDEN), np.float32)
+        y, _ = session.run(["y", "state_out"], {"x": x, "lengths": lengths[chosen], "state": state})
+        outputs[chosen] = y
+    return outputs
+
+
+def ragged_repository(root: Path) -> Path:
+    """The vowels recipe's shapes with H=128, untrained."""
+    spec = NetworkSpec(
+        input_size=12,
+        output_size=9,
+        cell="lstm",
+        hidden_size=_HIDDEN,
+        head="softmax",
+        call_shape="many_to_one",
+    )
+    network = Network.initialise(spec, rng=np.random.default_rng(1))
+    return export_checkpoint(Checkpoint(network=network, recipe="bench"), root, name="ragged")
+
+
+def ragged_rows(count: int) -> list[np.ndarray]:
+    """Utterances of the vowels data, over and over, in random order."""
+    sequences = load_dataset("vowels").train
+    chosen = np.random.default_rng(1).integers(len(sequences), size=count)
+    return [np.ascontiguousarray(sequences[index], np.float32) for index in chosen]
+
+
+def single_threaded(model: Path) -> ort.InferenceSession:
+    """A session of one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def compare(
+    title: str, figure: str, ours: str, beside: str, samples: dict[str, list[dict[str, float]]]
+) -> Report:
+    """Medians of both, and the median of the ratios of each round."""
+    print(f"\n{title}", file=sys.stderr)
+    report = Report(title)
+    for name, found in samples.items():
+        report.add(name, **medians(found))
+    ratios = [a[figure] / b[figure] for a, b in zip(samples[ours], samples[beside], strict=True)]
+    report.add("ratio", of_medians=median(ratios), lowest=min(ratios), highest=max(ratios))
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
+    parser.add_argument("--frames", type=int, default=300, help="frames of a measurement")
+    parser.add_argument("--sessions", type=int, default=1024, help="sessions of a group")
+    parser.add_argument("--rows", type=int, default=10_000, help="sequences to score")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    pin_client()
+    kind = {"sessions": options.sessions, "frames": options.frames}
+    rows = ragged_rows(options.rows)
+    with tempfile.TemporaryDirectory() as folder:
+        repository = lstm_repository(Path(folder), _SIZE)
+        package = ragged_repository(repository)
+        session = single_threaded(package / "model.onnx")
+        with serving(statewise_server(repository)) as server, Client(server.address) as client:
+            found = np.array([scored.outputs for scored in client.score("ragged", rows[:1000])])
+            np.testing.assert_allclose(found, in_process(session, rows[:1000]), rtol=1e-5, atol=1e-6)
+            groups = interleaved(
+                {"encoded": partial(encoded, server, **kind), "group": partial(group, client, **kind)},
+                rounds=options.rounds,
+            )
+            scores = interleaved(
+                {"loop": partial(loop, session, rows), "score": partial(score, client, rows)},
+                rounds=options.rounds,
+            )
+    reports = [
+        compare(f"{options.sessions} sessions a step, H={_SIZE}", "steps_per_s", "group", "encoded", groups),
+        compare(f"{options.rows} ragged sequences, H={_HIDDEN}", "rows_per_s", "score", "loop", scores),
+    ]
+    if options.json:
+        write_json(options.json, reports)
+
+
+if __name__ == "__main__":
+    main()
