@@ -127,5 +127,6 @@ def _reasons(found: Discovery, layout: Layout) -> list[str]:
     if layout.one_row:
         reasons.append("the graph takes one row: rows of a batch run one after another, inside the graph")
     if layout.one_step:
-        reasons.append("the graph takes one step: steps run one after another, inside the graph")
+        sizes = ", ".join(f"{axes.value.name} {list(axes.shape)}" for axes in layout.inputs)
+        reasons.append(f"the graph takes one step ({sizes}): steps run one after another, inside the graph")
     return reasons

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from statewise.export._discover import Discovery, Value
 from statewise.export._errors import SourceError
+from statewise.export._limits import limited_run
 
 Array = NDArray[Any]
 
 _ROWS = (3, 5, 7, 11, 13, 17)  # sizes to try with; such as no other axis has
 _STEPS = (2, 19, 23, 29, 31, 37)
+_RUN_LIMIT_S = 20.0  # of a run of some steps on zeros
 _LOG_FATAL = 4
 
 
@@ -96,7 +98,8 @@ def find_layout(path: Path, content: bytes, found: Discovery) -> Layout:
             feed[found.lengths.name] = np.full(size, steps, found.lengths.dtype)
         names = [value.name for value in found.outputs] + [pair.output.name for pair in found.state]
         try:
-            shapes = [array.shape for array in session.run(names, feed)]
+            with limited_run(_RUN_LIMIT_S) as options:
+                shapes = [array.shape for array in session.run(names, feed, options)]
         except Exception as error:
             reasons.append(str(error).strip().splitlines()[0])
             continue

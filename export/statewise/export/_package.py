@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from statewise.export._errors import PackageError
+from statewise.export._limits import refuse_bombs, refuse_giants
 from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, network_spec
 from statewise.export._write_graph import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
 from statewise.models import NetworkSpec
@@ -101,6 +102,7 @@ def read_graph_file(file: Path, *, asked: Path | None = None) -> GraphFile:
     if not model.graph.node:
         raise PackageError(path, f"expected an ONNX file; {file.name} holds no graph")
     _refuse_external_data(path, model)
+    refuse_bombs(path, model)
     return GraphFile(content, model)
 
 
@@ -112,10 +114,12 @@ def check_graph(path: Path, model: onnx.ModelProto) -> None:
     """
     try:
         onnx.checker.check_model(model, full_check=True)
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
         # The checker raises its own error, the shape inference it calls another.
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PackageError(path, f"expected a sound ONNX graph: {problem}") from None
+    refuse_giants(path, inferred)
 
 
 def metadata_problems(package: Package) -> list[str]:
@@ -226,6 +230,8 @@ def _text(described: _Described) -> str:
 
 
 def _read(file: Path, path: Path) -> bytes:
+    if path.is_dir() and not file.resolve().is_relative_to(path.resolve()):
+        raise PackageError(path, f"expected {file.name} in the folder; it is a link to {file.resolve()}")
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise PackageError(

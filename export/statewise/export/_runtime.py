@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from statewise.export._errors import PackageError
+from statewise.export._limits import limited_run
 from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH, Package
 from statewise.export._write_graph import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
 
@@ -73,7 +74,8 @@ class LoadedGraph:
             name: np.ascontiguousarray(array.take(chosen, axis)) for name, (array, axis) in inputs.items()
         }
         try:
-            found = self._session.run([name for name, _ in outputs], feed)
+            with limited_run() as options:
+                found = self._session.run([name for name, _ in outputs], feed, options)
         except Exception as error:
             raise PackageError(self._path, f"onnxruntime cannot run it: {first_line(error)}") from None
         return [array.take(chosen[:rows], axis) for array, (_, axis) in zip(found, outputs, strict=True)]
