@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import TrainingDiverged
-from ._initial import initial_values
-from ._layers import Dropout
-from ._network import Network
-from ._optimisers import SGD, AdamW, Optimiser, OptimiserState, clip_by_norm
-from ._parameters import Parameters
-from ._schedules import learning_rate_factor
-from ._settings import TrainSettings
-from ._types import Array, Floats
-from ._workspace import Workspace
-from .problems import Problem
+from statewise.models._errors import TrainingDiverged
+from statewise.models._initial import initial_values
+from statewise.models._layers import Dropout
+from statewise.models._network import Network
+from statewise.models._optimisers import SGD, AdamW, Optimiser, OptimiserState, clip_by_norm
+from statewise.models._parameters import Parameters
+from statewise.models._schedules import learning_rate_factor
+from statewise.models._settings import TrainSettings
+from statewise.models._types import Array, Floats
+from statewise.models._workspace import Workspace
+from statewise.models.problems import Problem
 
 # A loss this many times that of the first batch has diverged, even while it is finite.
 _DIVERGED = 1e4

@@ -5,8 +5,8 @@ Not a training choice that recipes vary; one generator and one spec always give 
 
 import numpy as np
 
-from ._spec import NetworkSpec
-from ._types import Floats
+from statewise.models._spec import NetworkSpec
+from statewise.models._types import Floats
 
 
 def orthogonal(size: int, rng: np.random.Generator) -> Floats:

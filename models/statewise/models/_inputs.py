@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._padding import Padding
-from ._parameters import Parameters
-from ._spec import NetworkSpec
-from ._types import Array, Floats, Integers
-from ._workspace import Workspace
+from statewise.models._padding import Padding
+from statewise.models._parameters import Parameters
+from statewise.models._spec import NetworkSpec
+from statewise.models._types import Array, Floats, Integers
+from statewise.models._workspace import Workspace
 
 
 def checked_inputs(spec: NetworkSpec, x: Array, lengths: npt.ArrayLike | None) -> tuple[Array, Padding]:

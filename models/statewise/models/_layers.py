@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ._padding import Padding
-from ._parameters import Parameters
-from ._spec import NetworkSpec
-from ._types import Floats
-from ._workspace import Workspace
-from .cells import Cell, make_cell
+from statewise.models._padding import Padding
+from statewise.models._parameters import Parameters
+from statewise.models._spec import NetworkSpec
+from statewise.models._types import Floats
+from statewise.models._workspace import Workspace
+from statewise.models.cells import Cell, make_cell
 
 
 @dataclass(frozen=True, kw_only=True)

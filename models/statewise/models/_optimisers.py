@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from ._types import Array, Floats
+from statewise.models._types import Array, Floats
 
 OptimiserState: TypeAlias = dict[str, Array]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ._normalisation import Transform
-from ._schedules import ScheduleName
-from ._spec import ActivationName, CallShape, CellName, HeadName
+from statewise.models._normalisation import Transform
+from statewise.models._schedules import ScheduleName
+from statewise.models._spec import ActivationName, CallShape, CellName, HeadName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ._checkpoint import ARRAYS, METRICS, Checkpoint, load_checkpoint, save_checkpoint
-from ._errors import CheckpointError, TrainingDiverged
-from ._fit import FitState, Progress, finished, fit, start
-from ._recipe import Recipe
-from ._threads import blas_threads
-from .datasets import LabelledSequences
-from .problems import Problem, classification, make_problem, recipe_data
+from statewise.models._checkpoint import ARRAYS, METRICS, Checkpoint, load_checkpoint, save_checkpoint
+from statewise.models._errors import CheckpointError, TrainingDiverged
+from statewise.models._fit import FitState, Progress, finished, fit, start
+from statewise.models._recipe import Recipe
+from statewise.models._threads import blas_threads
+from statewise.models.datasets import LabelledSequences
+from statewise.models.problems import Problem, classification, make_problem, recipe_data
 
 ProgressCallback = Callable[[Progress], None]
 

@@ -5,10 +5,10 @@ Inside, arrays are [T, features, B]: a column is a sequence, so `W @ x + R @ h +
 paper, and every gate of a time step is one contiguous block.
 """
 
-from ._cell import Cell, Weights
-from ._gru import GRU
-from ._lstm import LSTM
-from ._rnn import RNN
+from statewise.models.cells._cell import Cell, Weights
+from statewise.models.cells._gru import GRU
+from statewise.models.cells._lstm import LSTM
+from statewise.models.cells._rnn import RNN
 
 __all__ = ["GRU", "LSTM", "RNN", "Cell", "Weights", "make_cell"]
 

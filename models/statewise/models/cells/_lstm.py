@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._types import Floats
-from .._workspace import Workspace
-from ._cell import Weights, input_products, weight_gradients
+from statewise.models._types import Floats
+from statewise.models._workspace import Workspace
+from statewise.models.cells._cell import Weights, input_products, weight_gradients
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Data sets: the bundled ones, and the kinds that a user's own files are read into."""
 
-from ._bundled import BUNDLED, load_dataset
-from ._files import read_labelled, read_pairs, read_series, read_words
-from ._kinds import Dataset, LabelledSequences, Pairs, Series, Words
+from statewise.models.datasets._bundled import BUNDLED, load_dataset
+from statewise.models.datasets._files import read_labelled, read_pairs, read_series, read_words
+from statewise.models.datasets._kinds import Dataset, LabelledSequences, Pairs, Series, Words
 
 __all__ = [
     "BUNDLED",

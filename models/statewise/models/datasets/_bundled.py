@@ -11,8 +11,8 @@ from typing import Literal, overload
 
 import numpy as np
 
-from .._types import Array
-from ._kinds import Dataset, LabelledSequences, Pairs, Series, Words
+from statewise.models._types import Array
+from statewise.models.datasets._kinds import Dataset, LabelledSequences, Pairs, Series, Words
 
 BUNDLED = ("g2p", "gait", "names", "sunspots", "tumour", "vowels")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .._errors import RecipeError
-from .._types import Array, Floats
-from ._kinds import LabelledSequences, Pairs, Series, Words
+from statewise.models._errors import RecipeError
+from statewise.models._types import Array, Floats
+from statewise.models.datasets._kinds import LabelledSequences, Pairs, Series, Words
 
 
 def read_series(path: Path, *, columns: Sequence[str], test_fraction: float) -> Series:

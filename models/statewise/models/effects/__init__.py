@@ -3,10 +3,22 @@
 No pictures and no text; `python -m statewise.models.effects` prints a summary.
 """
 
-from ._adding import MEAN_SCORE, Adding, adding_examples, adding_problem
-from ._comparisons import CandidateEffect, OrderEffect, candidate_effect, gate_values, order_effect
-from ._gradient_flow import GradientFlow, gradient_flow, gradient_norms, gradient_terms, state_jacobians
-from ._unrolled import Unrolled
+from statewise.models.effects._adding import MEAN_SCORE, Adding, adding_examples, adding_problem
+from statewise.models.effects._comparisons import (
+    CandidateEffect,
+    OrderEffect,
+    candidate_effect,
+    gate_values,
+    order_effect,
+)
+from statewise.models.effects._gradient_flow import (
+    GradientFlow,
+    gradient_flow,
+    gradient_norms,
+    gradient_terms,
+    state_jacobians,
+)
+from statewise.models.effects._unrolled import Unrolled
 
 __all__ = [
     "MEAN_SCORE",

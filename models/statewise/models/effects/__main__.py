@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from .._recipe import load_recipe
-from .._spec import CellName
-from .._threads import blas_threads
-from . import MEAN_SCORE, adding_problem, candidate_effect, gradient_flow, order_effect
+from statewise.models._recipe import load_recipe
+from statewise.models._spec import CellName
+from statewise.models._threads import blas_threads
+from statewise.models.effects import MEAN_SCORE, adding_problem, candidate_effect, gradient_flow, order_effect
 
 _CELLS: tuple[CellName, ...] = ("rnn", "lstm", "gru")
 

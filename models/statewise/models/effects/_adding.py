@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._fit import fit, start
-from .._network import Network
-from .._settings import TrainSettings
-from .._spec import CellName, NetworkSpec
-from .._types import Floats
-from ..problems import Batch, Part, Problem
+from statewise.models._fit import fit, start
+from statewise.models._network import Network
+from statewise.models._settings import TrainSettings
+from statewise.models._spec import CellName, NetworkSpec
+from statewise.models._types import Floats
+from statewise.models.problems import Batch, Part, Problem
 
 MEAN_SCORE = 1 / 6
 _TESTED = 1000

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._fit import fit, start
-from .._network import Network
-from .._recipe import Recipe
-from .._spec import ActivationName
-from .._threads import blas_threads
-from .._types import Array, Floats
-from ..datasets import LabelledSequences
-from ..problems import make_problem, recipe_data, shuffled_in_time
+from statewise.models._fit import fit, start
+from statewise.models._network import Network
+from statewise.models._recipe import Recipe
+from statewise.models._spec import ActivationName
+from statewise.models._threads import blas_threads
+from statewise.models._types import Array, Floats
+from statewise.models.datasets import LabelledSequences
+from statewise.models.problems import make_problem, recipe_data, shuffled_in_time
 
 
 @dataclass(frozen=True, kw_only=True)

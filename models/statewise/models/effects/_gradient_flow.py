@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._network import Network
-from .._optimisers import clip_by_norm
-from .._parameters import Parameters
-from .._spec import CellName, NetworkSpec
-from .._types import Array, Floats
-from ._steps import backward_steps, forward_steps
+from statewise.models._network import Network
+from statewise.models._optimisers import clip_by_norm
+from statewise.models._parameters import Parameters
+from statewise.models._spec import CellName, NetworkSpec
+from statewise.models._types import Array, Floats
+from statewise.models.effects._steps import backward_steps, forward_steps
 
 
 def gradient_norms(network: Network, x: Array, d_final: Floats) -> Floats:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._network import Network, NetworkTape
-from .._parameters import Parameters
-from .._types import Array, Floats
+from statewise.models._network import Network, NetworkTape
+from statewise.models._parameters import Parameters
+from statewise.models._types import Array, Floats
 
 
 @dataclass(frozen=True)

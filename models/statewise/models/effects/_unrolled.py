@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._network import Network
-from .._parameters import Parameters
-from .._types import Array, Floats
-from ._steps import backward_steps, forward_steps
+from statewise.models._network import Network
+from statewise.models._parameters import Parameters
+from statewise.models._types import Array, Floats
+from statewise.models.effects._steps import backward_steps, forward_steps
 
 
 @dataclass(frozen=True)

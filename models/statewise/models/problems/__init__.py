@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .._recipe import Recipe
-from ..datasets import (
+from statewise.models._recipe import Recipe
+from statewise.models.datasets import (
     BUNDLED,
     Dataset,
     LabelledSequences,
@@ -18,11 +18,11 @@ from ..datasets import (
     read_series,
     read_words,
 )
-from ._classify import Classification, classification, shuffled_in_time
-from ._forecast import Forecast, forecast
-from ._language import Language, language
-from ._problem import Batch, Part, Problem
-from ._transduce import Transduction, transduction
+from statewise.models.problems._classify import Classification, classification, shuffled_in_time
+from statewise.models.problems._forecast import Forecast, forecast
+from statewise.models.problems._language import Language, language
+from statewise.models.problems._problem import Batch, Part, Problem
+from statewise.models.problems._transduce import Transduction, transduction
 
 __all__ = [
     "Batch",

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._network import Network
-from .._normalisation import Normalisation
-from .._recipe import Recipe
-from .._spec import NetworkSpec
-from .._types import Floats, Integers
-from ..datasets import LabelledSequences
-from ._problem import Batch, Part, Problem, pad
+from statewise.models._network import Network
+from statewise.models._normalisation import Normalisation
+from statewise.models._recipe import Recipe
+from statewise.models._spec import NetworkSpec
+from statewise.models._types import Floats, Integers
+from statewise.models.datasets import LabelledSequences
+from statewise.models.problems._problem import Batch, Part, Problem, pad
 
 _EVALUATED_TOGETHER = 256
 

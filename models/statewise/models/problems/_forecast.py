@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._network import Network
-from .._normalisation import Normalisation
-from .._recipe import Recipe
-from .._spec import NetworkSpec
-from .._types import Floats
-from ..datasets import Series
-from ._problem import Batch, Part, Problem
+from statewise.models._network import Network
+from statewise.models._normalisation import Normalisation
+from statewise.models._recipe import Recipe
+from statewise.models._spec import NetworkSpec
+from statewise.models._types import Floats
+from statewise.models.datasets import Series
+from statewise.models.problems._problem import Batch, Part, Problem
 
 
 @dataclass(frozen=True, kw_only=True)

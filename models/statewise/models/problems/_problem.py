@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._layers import Dropout
-from .._losses import binary_cross_entropy, cross_entropy, squared_error
-from .._network import Network
-from .._normalisation import Normalisation
-from .._parameters import Parameters
-from .._spec import NetworkSpec
-from .._types import Array, Floats, Integers
-from .._workspace import Workspace
+from statewise.models._layers import Dropout
+from statewise.models._losses import binary_cross_entropy, cross_entropy, squared_error
+from statewise.models._network import Network
+from statewise.models._normalisation import Normalisation
+from statewise.models._parameters import Parameters
+from statewise.models._spec import NetworkSpec
+from statewise.models._types import Array, Floats, Integers
+from statewise.models._workspace import Workspace
 
 Part = Literal["validation", "test"]
 
