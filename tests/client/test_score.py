@@ -191,6 +191,16 @@ class TestBounds:
 
 
 class TestServersThatGo:
+    def test_a_full_queue_is_waited_for(self, connect: Any, repository: Path) -> None:
+        rows = sequences(*[20] * 200)
+        with server_in_thread(repository, queue_steps=100) as address:
+            client = connect(address)
+            found = list(client.score("last", [*rows, np.zeros((101, 3), np.float32)]))
+            expected = [client.predict("last", row) for row in rows]
+        assert isinstance(found.pop().error, LimitReached)
+        assert [scored.error for scored in found] == [None] * len(rows)
+        np.testing.assert_array_equal([scored.outputs for scored in found], expected)
+
     def test_a_restart_is_waited_for(self, connect: Any, server_to_restart: Any) -> None:
         rows = sequences(*[5] * 3000)
         with server_to_restart() as (address, restart):

@@ -6,6 +6,7 @@ once (models, limits) is kept here.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -169,7 +170,11 @@ class ClientCore:
         model = yield from self.model(name, version, timeout_s, fresh=True)
         if labels and not model.labels:
             raise InvalidInput(f"model {name!r} has no labels: expected labels=False")
-        room = Room.for_predict((yield from self._limits(timeout_s)), model)
+        limits = yield from self._limits(timeout_s)
+        room = Room.for_predict(limits, model)
+        if limits.queue_steps:
+            # What the queue cannot hold when it is empty would be refused for ever.
+            room = replace(room, steps=min(room.steps, limits.queue_steps))
         scoring = Scoring(model, room, clock=self._options.clock, start=start)
         answer = partial(score_plan, room=room, options=self._options, labels=labels, timeout_s=timeout_s)
         return scoring, answer

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 _REDRAW_S = 0.1
+_FIRST_S = 0.5  # a rate of less time than that means nothing
 _BAR = 24
 
 
@@ -77,7 +78,7 @@ class Meter:
         self._scored = 0
         self._failed = 0
         self._begun_s = clock()
-        self._next_s = self._begun_s
+        self._next_s = self._begun_s + _FIRST_S
 
     def count(self, *, failed: bool) -> None:
         """One more row is done."""
