@@ -18,7 +18,10 @@ def main() -> None:
         sys.exit("statewise: the command needs typer and rich; pip install 'statewise[cli]'")
     del typer
     from statewise.cli._app import make_app
+    from statewise.cli._blas import prefer_wide_kernels
 
     # onnxruntime reports on sessions and models to its vendor, unless told not to before it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # NumPy is not imported yet: it is when a subcommand that needs it runs.
+    prefer_wide_kernels()
     make_app()(prog_name="statewise")
