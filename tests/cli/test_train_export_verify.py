@@ -56,6 +56,17 @@ def test_export_prints_the_path_and_counts_versions(statewise, trained, tmp_path
     assert second.json == {"package": f"{tmp_path}/walk/5", "name": "walk", "version": 5}
 
 
+def test_export_prints_what_smaller_weights_cost(statewise, trained, tmp_path):
+    half = statewise("export", trained["gait"], "--repository", tmp_path, "--weights", "float16")
+    eighth = statewise("export", trained["gait"], "--repository", tmp_path, "--weights", "int8", "--json")
+
+    assert half.out == f"{tmp_path}/gait/1\n"
+    assert half.err.startswith("float16 weights: outputs up to 0.")
+    assert "of float32" in half.err
+    assert eighth.json["version"] == 2
+    assert "servers will run each row alone" in eighth.err
+
+
 def test_an_existing_version_is_refused(statewise, trained, repository):
     done = statewise("export", trained["gait"], "--repository", repository, "--version", "1")
 

@@ -129,6 +129,7 @@ OFFERS = {
         "UnsupportedNetwork",
         "VerifyReport",
         "VersionExists",
+        "Weights",
         "export_checkpoint",
         "import_onnx",
         "import_torch",

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from statewise.cli._console import JsonFlag, print_json
+from statewise.cli._console import JsonFlag, print_json, remarks
 from statewise.cli._failure import expects
-from statewise.export import ExportError, export_checkpoint
+from statewise.export import ExportError, Weights, export_checkpoint, read_package
 from statewise.models import ModelsError
 
 
@@ -17,13 +17,27 @@ def export(
     repository: Annotated[Path, typer.Option(help="Folder of models; made where it does not exist.")],
     name: Annotated[str | None, typer.Option(help="Of the model. Default: the recipe's.")] = None,
     version: Annotated[int | None, typer.Option(min=1, help="Default: one more than the highest.")] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="How weights are stored; fewer bytes cost accuracy, which is printed.")
+    ] = Weights.FLOAT32,
     as_json: JsonFlag = False,
 ) -> None:
     """Turns a trained network into a model package and prints the package's path.
 
     Published versions are immutable: a version that exists is refused.
     """
-    package = export_checkpoint(checkpoint, repository, name=name, version=version)
+    package = export_checkpoint(checkpoint, repository, name=name, version=version, weights=weights)
+    if weights is not Weights.FLOAT32:
+        notes = read_package(package).spec.notes
+        remarks().print(
+            f"{weights} weights: outputs up to {float(notes['weights_error']):.2%} off, of the largest one; "
+            f"{notes['weights_size']}",
+            soft_wrap=True,
+        )
+        if weights is Weights.INT8:
+            remarks().print(
+                "rows of a batch share a scale, so servers will run each row alone", soft_wrap=True
+            )
     if as_json:
         print_json({"package": str(package), "name": package.parent.name, "version": int(package.name)})
     else:

@@ -9,6 +9,7 @@ from statewise.export._package import Package, read_package
 from statewise.export._publish import export_checkpoint, import_onnx, import_torch
 from statewise.export._report import Check, Exactness, VerifyReport
 from statewise.export._verify import verify_package
+from statewise.export._weights import Weights
 
 __all__ = [
     "Check",
@@ -20,6 +21,7 @@ __all__ = [
     "UnsupportedNetwork",
     "VerifyReport",
     "VersionExists",
+    "Weights",
     "export_checkpoint",
     "import_onnx",
     "import_torch",

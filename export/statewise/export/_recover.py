@@ -15,6 +15,7 @@ from statewise.export._errors import PackageError
 from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, GraphFile, Package
 from statewise.export._packing import unpack_layer
 from statewise.export._read_graph import layer_name
+from statewise.export._weights import FLOAT16_SUFFIX
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
 
 Array = NDArray[Any]
@@ -59,7 +60,11 @@ def _parameters(spec: NetworkSpec, constants: dict[str, Array]) -> dict[str, Arr
 
 
 def _constants(file: GraphFile) -> dict[str, Array]:
-    return {entry.name: numpy_helper.to_array(entry) for entry in file.model.graph.initializer}
+    constants = {entry.name: numpy_helper.to_array(entry) for entry in file.model.graph.initializer}
+    return {
+        name.removesuffix(FLOAT16_SUFFIX): array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in constants.items()
+    }
 
 
 def _normalisation(file: GraphFile, constants: dict[str, Array]) -> Normalisation:

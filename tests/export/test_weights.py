@@ -1,0 +1,81 @@
+"""Weights in fewer bytes: what they cost is measured and written down."""
+
+import numpy as np
+import pytest
+
+from statewise.export import Exactness, UnsupportedNetwork, export_checkpoint, read_package, verify_package
+from statewise.models import Checkpoint, Network
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cell": "lstm"},
+        {"cell": "gru", "bidirectional": True},
+        {
+            "input_size": 9,
+            "output_size": 7,
+            "embedding_size": 4,
+            "head": "softmax",
+            "call_shape": "one_to_many",
+        },
+    ],
+    ids=str,
+)
+def test_float16_halves_the_file_and_stays_exact(make_checkpoint, tmp_path, fields):
+    checkpoint = make_checkpoint(hidden_size=64, **fields)
+    whole = read_package(export_checkpoint(checkpoint, tmp_path))
+    package = export_checkpoint(checkpoint, tmp_path, weights="float16")
+
+    half = read_package(package)
+    report = verify_package(package)
+
+    assert half.size_bytes < 0.6 * whole.size_bytes
+    assert half.spec.notes["weights"] == "float16"
+    assert 1e-6 < float(half.spec.notes["weights_error"]) < 2e-2
+    assert report.passed, report.checks
+    assert report.exactness is Exactness.EXACT
+
+
+def test_the_error_written_down_is_the_one_against_the_checkpoint(make_checkpoint, tmp_path):
+    checkpoint = make_checkpoint(hidden_size=64)
+    package = export_checkpoint(checkpoint, tmp_path, weights="float16")
+
+    report = verify_package(package, checkpoint=checkpoint)
+    measured = next(check.measured for check in report.checks if check.name == "NumPy = onnxruntime")
+
+    assert f"{measured:.2g}" == read_package(package).spec.notes["weights_error"]
+    assert not report.passed
+
+
+def test_int8_quarters_the_file_and_couples_rows(make_checkpoint, tmp_path):
+    checkpoint = make_checkpoint(hidden_size=64)
+    whole = read_package(export_checkpoint(checkpoint, tmp_path))
+    package = export_checkpoint(checkpoint, tmp_path, weights="int8")
+
+    stored = read_package(package)
+    report = verify_package(package)
+
+    assert stored.size_bytes < 0.4 * whole.size_bytes
+    assert 1e-5 < float(stored.spec.notes["weights_error"]) < 0.5
+    assert report.exactness is Exactness.UNSAFE
+    assert not report.passed
+
+
+def test_int8_has_no_write_graph(make_checkpoint, tmp_path):
+    writer = {"input_size": 9, "output_size": 7, "embedding_size": 4, "head": "softmax"}
+    package = export_checkpoint(make_checkpoint(call_shape="one_to_many", **writer), tmp_path, weights="int8")
+
+    assert read_package(package).spec.generate is None
+    assert [file.name for file in package.iterdir()] == ["model.onnx"]
+
+
+def test_a_weight_too_large_for_float16_is_refused(make_checkpoint, tmp_path):
+    checkpoint = make_checkpoint()
+    values = {name: np.array(array) for name, array in checkpoint.network.parameters.items()}
+    values["head.V"][0, 0] = 1e5
+    network = Network(checkpoint.network.spec, values)
+
+    with pytest.raises(UnsupportedNetwork, match=r"head\.V: expected weights up to 65504 .*; got 100000"):
+        export_checkpoint(Checkpoint(network=network, recipe="tiny"), tmp_path / "r", weights="float16")
+    assert not (tmp_path / "r").exists()
