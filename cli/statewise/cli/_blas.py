@@ -1,8 +1,8 @@
 """Lets NumPy's matrix products use the processor's widest registers.
 
-The OpenBLAS in NumPy's wheels knows processors by name, and takes AVX2 kernels for AMD models that are newer than
-itself. Where such a processor has AVX-512, the kernels for that run just as well and about twice as fast. Whoever
-sets OPENBLAS_CORETYPE decides otherwise.
+The OpenBLAS in NumPy's wheels knows processors by name, and takes AVX2 kernels for AMD models that are newer
+than itself. Where such a processor has AVX-512, the kernels for that run just as well and about twice as
+fast. Whoever sets OPENBLAS_CORETYPE decides otherwise.
 """
 
 import os
