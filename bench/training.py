@@ -4,9 +4,9 @@
     OPENBLAS_CORETYPE=SkylakeX python bench/training.py [--rounds 30] [--threads 1] [--json FILE]
 
 Both sides run the same layer (I = H), batch and number of threads, in turns within one process, so a
-noisy moment hits both. The variable gives NumPy the kernels that `statewise train` gives it on processors with
-AVX-512; leave it out elsewhere. Before anything is timed, outputs and gradients are compared. Times are medians;
-what counts is the ratio.
+noisy moment hits both. The variable gives NumPy the kernels that `statewise train` gives it on processors
+with AVX-512; leave it out elsewhere. Before anything is timed, outputs and gradients are compared. Times are
+medians; what counts is the ratio.
 """
 
 from __future__ import annotations
