@@ -477,6 +477,34 @@ def test_what_the_graph_does_not_say_is_refused_with_what_was_seen(tmp_path, mak
     assert not (tmp_path / "repository").exists()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("hidden", "new_hidden"),
+        ("state_in", "state_out"),
+        ("prevCache", "nextCache"),
+        ("h0", "hn"),
+        ("h", "h_1"),
+    ],
+)
+def test_names_that_are_alike(tmp_path, before, after):
+    """Data are alike in shape here, and called input and output."""
+    nodes = [
+        helper.make_node("Add", ["input", before], [after]),
+        helper.make_node("Tanh", [after], ["output"]),
+    ]
+    vectors = ["B", 4]
+    foreign = make(
+        nodes,
+        [tensor("input", vectors), tensor(before, vectors)],
+        [tensor("output", vectors), tensor(after, vectors)],
+    )
+    spec = read_package(import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")).spec
+
+    assert [entry.name for entry in spec.inputs + spec.outputs] == ["input", "output"]
+    assert [part.name for part in spec.state[0].parts] == [before]
+
+
 def test_a_declaration_decides(tmp_path):
     package = import_onnx(two_sums().save(tmp_path / "m.onnx"), tmp_path / "repository", state={"b": "d"})
     found: Any = read_package(package).spec

@@ -166,7 +166,9 @@ def _pairs(
         )
     for name, fitting in candidates.items():
         if name not in pairs:
-            settle(name, [target for target in fitting if _stem(target) == _stem(name)], "alike in name")
+            stem = _stem(name)  # nothing is left of "input" and "output", which are data
+            alike = [target for target in fitting if stem and _stem(target) == stem]
+            settle(name, alike, "alike in name")
     taken = {pair.output.name for pair in pairs.values()}
     left = {
         name: [target for target in fitting if target not in taken]
