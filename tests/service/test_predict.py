@@ -75,6 +75,20 @@ async def test_results_larger_than_a_message_come_in_several(
     assert messages > 1
 
 
+async def test_labels_on_request(caller: Any, random: Any) -> None:
+    sequences = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 9, 2, 7)]
+    named: dict[int, str] = {}
+    outputs: dict[int, Any] = {}
+    async for response in caller.sequences.Predict(_request("last", sequences, return_labels=True)):
+        rows = unpack_uint32(response.rows).tolist()
+        named.update(zip(rows, response.labels, strict=True))
+        outputs.update(zip(rows, from_tensor(response.outputs["y"]), strict=True))
+    assert named == {row: ("left", "right")[int(y.argmax())] for row, y in outputs.items()}
+    assert len(named) == 4
+    with pytest.raises(grpc.aio.AioRpcError, match="'steps' declares no classes"):
+        await caller.sequences.Predict(_request("steps", sequences, return_labels=True)).read()
+
+
 async def test_a_bad_sequence_fails_alone(caller: Any, small_model: Any, random: Any) -> None:
     sequences = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 6, 5)]
     sequences[1][5, 0] = np.nan

@@ -85,8 +85,24 @@ def step_response(result: StepResult) -> sequence_pb2.StepResponse:
     )
 
 
+def check_labels(model: LoadedModel) -> None:
+    """Raises ServiceError (WRONG_CALL) where a model does not tell declared classes apart."""
+    spec = model.package.spec
+    sizes = {(len(spec.labels),), (1,)} if len(spec.labels) == 2 else {(len(spec.labels),)}
+    if len(spec.outputs) != 1 or spec.outputs[0].per_step or spec.outputs[0].shape not in sizes:
+        raise ServiceError(
+            Reason.WRONG_CALL, f"model {model.package.name!r} declares no classes: leave return_labels out"
+        )
+
+
+def _labels(spec: ModelSpec, scores: Array) -> list[str]:
+    """The best class of each row; of two classes with one score, that is the second's probability."""
+    best = scores[:, 0] > 0.5 if scores.shape[1] == 1 else scores.argmax(axis=1)
+    return [spec.labels[int(number)] for number in best]
+
+
 def predict_responses(
-    model: LoadedModel, part: PredictPart, *, message_bytes: int
+    model: LoadedModel, part: PredictPart, *, message_bytes: int, labels: bool
 ) -> Iterator[sequence_pb2.PredictResponse]:
     """A part of a prediction, as messages that stay below the limit where one row alone does."""
     version = model.package.version
@@ -104,6 +120,7 @@ def predict_responses(
             rows=pack_uint32(part.rows[rows]),
             lengths=pack_uint32(part.lengths[rows]),
             outputs=_tensors(spec, chosen),
+            labels=_labels(spec, chosen[0]) if labels else (),
             version=version,
         )
 

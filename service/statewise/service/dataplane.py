@@ -104,7 +104,9 @@ class Dataplane:
             yield _failures_alone(
                 [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in sorted(invalid.items())]
             )
-        good = np.setdiff1d(np.arange(len(lengths)), list(invalid))
+        good = np.arange(len(lengths))
+        if invalid:
+            good = np.delete(good, list(invalid))
         finished: asyncio.Queue[_Finished] = asyncio.Queue()
         left = False
         buckets = list(buckets_of_like_length(good, lengths))

@@ -47,6 +47,8 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         model = dataplane.models.find(request.model, request.version)
         if request.HasField("text"):
             raise ServiceError(Reason.WRONG_CALL, f"model {request.model!r} takes no text: send `inputs`")
+        if request.return_labels:
+            convert.check_labels(model)
         deadline_s = self._deadline(request, context)
         parts: AsyncIterator[Any] = dataplane.predict(
             model,
@@ -57,7 +59,10 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         limit = dataplane.rules.settings.message_bytes
         try:
             async for part in parts:
-                for response in convert.predict_responses(model, part, message_bytes=limit):
+                responses = convert.predict_responses(
+                    model, part, message_bytes=limit, labels=request.return_labels
+                )
+                for response in responses:
                     await context.write(response)
         finally:
             await parts.aclose()  # type: ignore[attr-defined]
