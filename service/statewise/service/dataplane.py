@@ -95,6 +95,7 @@ class Dataplane:
             ServiceError: BAD_TENSOR, BYTES_LIMIT, QUEUE_FULL, DRAINING.
         """
         self.rules.refuse_when_draining()
+        model.check_can_start()
         time_steps = self.rules.check_size(len(lengths), lengths)
         spec = model.package.spec
         arranged = arrange_inputs(spec, inputs, rows=len(lengths), time_steps=time_steps)

@@ -19,7 +19,7 @@ from statewise.service.package import Package, read_package
 from statewise.service.repository import Found, Key, Scan, scan
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest, self_test
-from statewise.wire import ModelSpec, Reason
+from statewise.wire import CallShape, ModelSpec, Reason
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,14 @@ class LoadedModel:
     test: SelfTest
     arena: StateArena
     scheduler: Scheduler
+
+    def check_can_start(self) -> None:
+        """Raises ServiceError (NOT_IMPLEMENTED) for decoders, which would start from zeros."""
+        if CallShape.ENCODER_DECODER in self.package.spec.call_shapes:
+            raise ServiceError(
+                Reason.NOT_IMPLEMENTED,
+                f"model {self.package.name!r} starts from what its encoder says, which is not served yet",
+            )
 
     @property
     def key(self) -> Key:

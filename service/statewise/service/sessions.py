@@ -72,6 +72,7 @@ class Sessions:
             raise ServiceError(
                 Reason.NOT_STREAMABLE, f"model {name!r} keeps no state between calls: use Predict instead"
             )
+        model.check_can_start()
         self._rules.check_ids(session_ids)
         number = self._table.owner_number(owner)
         created: dict[int, int] = {}
