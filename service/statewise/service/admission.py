@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from statewise.service.arena import StateArena
 from statewise.service.engine import Array
-from statewise.service.errors import RowFailure
+from statewise.service.errors import RowFailure, model_fault
 from statewise.service.frame import StepFrame, StepResult
 from statewise.service.hashing import digest_rows
 from statewise.service.inputs import invalid_rows
@@ -151,7 +151,7 @@ class Admission:
         """
         for row in failed:
             number = row if admitted.rows is None else int(admitted.rows[row])
-            admitted.failures[number] = RowFailure(number, Reason.INTERNAL, "the model failed on this row")
+            admitted.failures[number] = model_fault(number)
         slots, steps, digests = admitted.slots, admitted.steps, admitted.digests
         if failed or admitted.retry is not None:
             new = np.ones(len(slots), np.bool_) if admitted.retry is None else ~admitted.retry

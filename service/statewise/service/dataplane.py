@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from statewise.service.buckets import buckets_of_like_length
 from statewise.service.engine import Array
-from statewise.service.errors import RowFailure, ServiceError
+from statewise.service.errors import RowFailure, ServiceError, model_fault
 from statewise.service.frame import StepFrame, StepResult
 from statewise.service.inputs import arrange_inputs, invalid_rows
 from statewise.service.job import Job
@@ -164,9 +164,7 @@ class Dataplane:
         """
         self.rules.refuse_when_draining()
         rows = len(handles)
-        if len(positions) != rows or (steps is not None and len(steps) != rows):
-            counts = [rows, len(positions), *(() if steps is None else (len(steps),))]
-            raise ServiceError(Reason.BAD_REQUEST, f"expected columns of equal length; got {counts} rows")
+        self.rules.check_columns(rows, len(positions), rows if steps is None else len(steps))
         time_steps = self.rules.check_size(rows, steps)
         number = self.table.owner_number(owner)
         model = self._model_of(handles)
@@ -218,9 +216,7 @@ def _part(
     kept = [
         array[by_step if entry.per_step else good] for array, entry in zip(outputs, spec.outputs, strict=True)
     ]
-    failures = [
-        RowFailure(row, Reason.INTERNAL, "the model failed on this row") for row in rows[~good].tolist()
-    ]
+    failures = [model_fault(row) for row in rows[~good].tolist()]
     return PredictPart(rows[good], lengths[rows][good], kept, failures)
 
 

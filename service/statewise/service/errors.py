@@ -40,3 +40,13 @@ class RowFailure:
     reason: Reason
     message: str
     position: int = 0
+
+
+def server_fault() -> ServiceError:
+    """A fault of ours: the detail goes to the log, the caller learns that there is one."""
+    return ServiceError(Reason.INTERNAL, "the server failed; its log has the details")
+
+
+def model_fault(row: int) -> RowFailure:
+    """A row that the model failed on even when it ran alone."""
+    return RowFailure(row, Reason.INTERNAL, "the model failed on this row")

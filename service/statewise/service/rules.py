@@ -52,6 +52,11 @@ class Rules:
             )
         return time_steps
 
+    def check_columns(self, *rows: int) -> None:
+        """Raises ServiceError (BAD_REQUEST) where the columns of a request have unequal numbers of rows."""
+        if len(set(rows)) > 1:
+            raise ServiceError(Reason.BAD_REQUEST, f"expected columns of equal length; got {list(rows)} rows")
+
     def check_ids(self, session_ids: Sequence[str]) -> None:
         """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) for ids that no session can have, or twice."""
         self.check_size(len(session_ids), None)

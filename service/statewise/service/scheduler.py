@@ -18,7 +18,7 @@ import numpy as np
 from statewise.service.admission import Admission, Admitted, Selected
 from statewise.service.arena import StateArena
 from statewise.service.engine import Engine
-from statewise.service.errors import ServiceError
+from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import Control, StepFrame, StepResult
 from statewise.service.job import Job
 from statewise.service.piece import Part, Piece
@@ -209,7 +209,7 @@ class Scheduler:
     def _fail(self, frames: Sequence[StepFrame], error: BaseException) -> None:
         """A fault of ours: the detail goes to the log, the callers get INTERNAL."""
         _log.error("a batch failed", exc_info=error)
-        failure = ServiceError(Reason.INTERNAL, "the server failed; its log has the details")
+        failure = server_fault()
         for frame in frames:
             self._answer(frame, failure)
 
@@ -351,7 +351,7 @@ class Scheduler:
             piece.share_out(self._engine, run())
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a piece of long work failed", exc_info=error)
-            failure = ServiceError(Reason.INTERNAL, "the server failed; its log has the details")
+            failure = server_fault()
             for part in piece.parts:
                 self._end(part.job, failure)
         else:

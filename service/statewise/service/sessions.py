@@ -129,10 +129,7 @@ class Sessions:
         """
         self._rules.refuse_when_draining()
         self._rules.check_ids(session_ids)
-        if len(session_ids) != len(handles):
-            raise ServiceError(
-                Reason.BAD_REQUEST, f"expected an id a handle; got {len(session_ids)} for {len(handles)}"
-            )
+        self._rules.check_columns(len(handles), len(session_ids))
         number = self._table.owner_number(owner)
         forked: dict[int, OpenedSession] = {}
 
@@ -156,10 +153,7 @@ class Sessions:
         """
         self._rules.refuse_when_draining()
         self._rules.check_size(len(handles), None)
-        if len(positions) != len(handles):
-            raise ServiceError(
-                Reason.BAD_REQUEST, f"expected a position a handle; got {len(positions)} for {len(handles)}"
-            )
+        self._rules.check_columns(len(handles), len(positions))
         number = self._table.owner_number(owner)
         rewound: dict[int, OpenedSession] = {}
         refused: list[RowFailure] = []
@@ -204,10 +198,7 @@ class Sessions:
         """
         self._rules.refuse_when_draining()
         self._rules.check_ids(session_ids)
-        if len(session_ids) != len(tokens):
-            raise ServiceError(
-                Reason.BAD_REQUEST, f"expected an id a token; got {len(session_ids)} for {len(tokens)}"
-            )
+        self._rules.check_columns(len(tokens), len(session_ids))
         number = self._table.owner_number(owner)
         restored: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from statewise.service.errors import ServiceError
+from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import StepFrame
 from statewise.service.status import status_of
 from statewise.v1 import sequence_pb2
@@ -157,7 +157,7 @@ class SessionStream:
             self._post(Response(request_id=number, error=status_of(error)))
         except Exception as error:
             _log.error("a request failed", exc_info=error)
-            self._post(Response(request_id=number, error=status_of(_fault())))
+            self._post(Response(request_id=number, error=status_of(server_fault())))
 
     def _begin_step(self, number: int, request: sequence_pb2.StepRequest) -> None:
         self._frames[number] = None
@@ -184,7 +184,7 @@ class SessionStream:
             response = Response(request_id=number, error=status_of(error))
         except Exception as error:
             _log.error("%s failed", operation, exc_info=error)
-            response = Response(request_id=number, error=status_of(_fault()))
+            response = Response(request_id=number, error=status_of(server_fault()))
         del self._tasks[number]
         self._post(response)
 
@@ -198,7 +198,3 @@ class SessionStream:
         self._outbox.append(response)
         if not self._reader_writes:
             self._awake.set()
-
-
-def _fault() -> ServiceError:
-    return ServiceError(Reason.INTERNAL, "the server failed; its log has the details")

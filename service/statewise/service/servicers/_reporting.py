@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from grpc_status import rpc_status
 
-from statewise.service.errors import ServiceError
+from statewise.service.errors import ServiceError, server_fault
 from statewise.service.status import status_of
 from statewise.wire import Reason
 
@@ -38,7 +38,7 @@ def reports(method: _Method) -> _Method:
             raise
         except Exception as error:
             _log.error("%s failed", method.__name__, exc_info=error)
-            await _abort(context, ServiceError(Reason.INTERNAL, "the server failed; its log has the details"))
+            await _abort(context, server_fault())
 
     return reporting  # type: ignore[return-value]
 

@@ -1,18 +1,28 @@
 """statewise.v1.SequenceService: whole sequences and sessions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from statewise.service import convert
 from statewise.service.dataplane import Dataplane
-from statewise.service.errors import ServiceError
+from statewise.service.errors import RowFailure, ServiceError
 from statewise.service.frame import StepFrame, StepResult
 from statewise.service.servicers._reporting import Context, not_built, reports
+from statewise.service.sessions import OpenedSession
 from statewise.service.status import row_error
 from statewise.service.stream import SessionStream, StepReply
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import Reason
+
+_Reply = TypeVar(
+    "_Reply",
+    sequence_pb2.OpenSessionsResponse,
+    sequence_pb2.ResumeSessionsResponse,
+    sequence_pb2.RestoreSessionsResponse,
+    sequence_pb2.ForkSessionsResponse,
+    sequence_pb2.RewindSessionsResponse,
+)
 
 
 class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
@@ -49,7 +59,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             raise ServiceError(Reason.WRONG_CALL, f"model {request.model!r} takes no text: send `inputs`")
         if request.return_labels:
             convert.check_labels(model)
-        deadline_s = self._deadline(request, context)
+        deadline_s = self._deadline(request, context.time_remaining())
         parts: AsyncIterator[Any] = dataplane.predict(
             model,
             convert.column_uint32(request.lengths, "lengths"),
@@ -92,7 +102,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             if not replied.done():
                 replied.set_result(result)
 
-        frame = self._step(request, reply, deadline_s=self._deadline(request, context))
+        frame = self._step(request, reply, deadline_s=self._deadline(request, context.time_remaining()))
         try:
             result = await replied
         except asyncio.CancelledError:
@@ -160,14 +170,13 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     def _step(
         self, request: sequence_pb2.StepRequest, reply: StepReply, *, deadline_s: float | None = None
     ) -> StepFrame | None:
-        dataplane = self._dataplane
-        if deadline_s is None and request.HasField("timeout"):
-            deadline_s = dataplane.clock() + request.timeout.ToNanoseconds() / 1e9
+        if deadline_s is None:
+            deadline_s = self._deadline(request, None)
 
         def convert_and_reply(result: StepResult | ServiceError) -> None:
             reply(result if isinstance(result, ServiceError) else convert.step_response(result))
 
-        return dataplane.step(
+        return self._dataplane.step(
             convert.column_uint64(request.handles, "handles"),
             convert.column_uint64(request.positions, "positions"),
             convert.column_uint32(request.steps, "steps") if request.steps else None,
@@ -183,18 +192,13 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         opened, failures = await self._sessions.open(
             request.model, request.version, request.session_ids, owner=""
         )
-        return sequence_pb2.OpenSessionsResponse(
-            sessions=[convert.session(one) for one in opened], errors=[row_error(f) for f in failures]
-        )
+        return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
     async def _resume(
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
         resumed, failures = await self._sessions.resume(request.session_ids, owner="")
-        return sequence_pb2.ResumeSessionsResponse(
-            sessions=[convert.session(one) for one in resumed],
-            errors=[row_error(f) for f in failures],
-        )
+        return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
     async def _close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
         failures = await self._sessions.close(convert.column_uint64(request.handles, "handles"), owner="")
@@ -204,16 +208,12 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self, request: sequence_pb2.RestoreSessionsRequest
     ) -> sequence_pb2.RestoreSessionsResponse:
         restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner="")
-        return sequence_pb2.RestoreSessionsResponse(
-            sessions=[convert.session(one) for one in restored], errors=[row_error(f) for f in failures]
-        )
+        return _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
 
     async def _fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
         handles = convert.column_uint64(request.handles, "handles")
         forked, failures = await self._sessions.fork(handles, request.session_ids, owner="")
-        return sequence_pb2.ForkSessionsResponse(
-            sessions=[convert.session(one) for one in forked], errors=[row_error(f) for f in failures]
-        )
+        return _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
 
     async def _rewind(
         self, request: sequence_pb2.RewindSessionsRequest
@@ -221,9 +221,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         handles = convert.column_uint64(request.handles, "handles")
         positions = convert.column_uint64(request.positions, "positions")
         rewound, failures = await self._sessions.rewind(handles, positions, owner="")
-        return sequence_pb2.RewindSessionsResponse(
-            sessions=[convert.session(one) for one in rewound], errors=[row_error(f) for f in failures]
-        )
+        return _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
 
     async def _snapshot(
         self, request: sequence_pb2.SnapshotSessionsRequest
@@ -232,10 +230,18 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         tokens, failures = await self._sessions.snapshot(handles, owner="")
         return sequence_pb2.SnapshotSessionsResponse(tokens=tokens, errors=[row_error(f) for f in failures])
 
-    def _deadline(self, request: Any, context: Context) -> float | None:
-        """The nearer of the call's deadline and the request's own, on the dataplane's clock."""
-        remaining: float | None = context.time_remaining()
+    def _deadline(self, request: Any, remaining_s: float | None) -> float | None:
+        """The nearer of the call's end, so many seconds away, and the request's own, on our clock."""
         if request.HasField("timeout"):
-            own = request.timeout.ToNanoseconds() / 1e9
-            remaining = own if remaining is None else min(own, remaining)
-        return None if remaining is None else self._dataplane.clock() + remaining
+            own_s = request.timeout.ToNanoseconds() / 1e9
+            remaining_s = own_s if remaining_s is None else min(own_s, remaining_s)
+        return None if remaining_s is None else self._dataplane.clock() + remaining_s
+
+
+def _reply(
+    message: type[_Reply], sessions: Sequence[OpenedSession], failures: Sequence[RowFailure]
+) -> _Reply:
+    """An answer that holds sessions, and the rows that have none."""
+    return message(
+        sessions=[convert.session(one) for one in sessions], errors=[row_error(one) for one in failures]
+    )
