@@ -22,6 +22,7 @@ from statewise.service.models import LoadedModel, Models
 from statewise.service.ragged import elements_of
 from statewise.service.rules import Rules
 from statewise.service.sessions import Sessions
+from statewise.service.statistics import Statistics
 from statewise.service.table import Handles, SessionTable
 from statewise.wire import ModelSpec, Reason
 
@@ -55,6 +56,7 @@ class Dataplane:
         table: The sessions.
         sessions: Their life.
         rules: What every request has to satisfy.
+        statistics: Counts of the whole server.
         clock: Seconds, monotonic; deadlines are on it.
     """
 
@@ -65,12 +67,14 @@ class Dataplane:
         *,
         sessions: Sessions,
         rules: Rules,
+        statistics: Statistics,
         clock: Callable[[], float],
     ) -> None:
         self.models = models
         self.table = table
         self.sessions = sessions
         self.rules = rules
+        self.statistics = statistics
         self.clock = clock
 
     # --- whole sequences ---
@@ -94,6 +98,7 @@ class Dataplane:
         Raises:
             ServiceError: BAD_TENSOR, BYTES_LIMIT, QUEUE_FULL, DRAINING.
         """
+        received_s = self.clock()
         self.rules.refuse_when_draining()
         model.check_can_start()
         time_steps = self.rules.check_size(len(lengths), lengths)
@@ -101,7 +106,9 @@ class Dataplane:
         arranged = arrange_inputs(spec, inputs, rows=len(lengths), time_steps=time_steps)
         model.scheduler.check_room(time_steps)
         invalid = invalid_rows(spec, arranged, lengths)
+        work = model.scheduler.statistics.predict
         if invalid:
+            work.errors[Reason.BAD_TENSOR] += len(invalid)
             yield _failures_alone(
                 [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in sorted(invalid.items())]
             )
@@ -126,11 +133,17 @@ class Dataplane:
                 deadline_s=deadline_s,
             )
             model.scheduler.submit_job(job)
+        ended_s = self.clock()
         try:
             for _ in buckets:
-                yield _part(*await finished.get(), lengths, spec)
+                rows, job, failure = await finished.get()
+                ended_s = job.ended_s  # that of the last one in the end: they come as they end
+                part = _part(rows, job, failure, lengths, spec)
+                work.add(len(part.rows), int(part.lengths.sum()), part.failures)
+                yield part
         finally:
             left = True
+        work.latency_s.observe(ended_s - received_s)
 
     # --- steps ---
 

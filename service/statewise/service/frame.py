@@ -43,6 +43,7 @@ class StepFrame:
         cancelled: Set by who asked and no longer wants it.
         time_steps: sum(steps).
         answered: Whether `reply` has been called.
+        received_s: When the scheduler took it, on its clock.
     """
 
     handles: Handles
@@ -54,6 +55,7 @@ class StepFrame:
     reply: Callable[[StepResult | ServiceError], None]
     cancelled: bool = False
     answered: bool = False
+    received_s: float = 0.0
     time_steps: int = field(init=False)
 
     def __post_init__(self) -> None:

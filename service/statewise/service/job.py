@@ -64,6 +64,10 @@ class Job:
         """Time steps that the scheduler's queue counts for this job alone (a frame's are counted with it)."""
         self.time = 0
         """Time steps behind it."""
+        self.received_s = 0.0
+        """When it was asked for, on the scheduler's clock."""
+        self.ended_s = 0.0
+        """When `done` was called, on the scheduler's clock."""
         self.done = done
         self.is_cancelled = is_cancelled
         self.deadline_s = deadline_s

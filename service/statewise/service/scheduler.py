@@ -24,6 +24,7 @@ from statewise.service.job import Job
 from statewise.service.piece import Part, Piece
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import Exactness, SelfTest
+from statewise.service.statistics import ModelStatistics
 from statewise.service.table import SessionTable
 from statewise.wire import Reason
 
@@ -82,6 +83,12 @@ class Scheduler:
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
         self._admission = Admission(engine.spec, arena, table, answer=self._answer)
+        self.statistics = ModelStatistics()
+
+    @property
+    def queued_steps(self) -> int:
+        """Time steps that wait or run."""
+        return self._queued_steps
 
     # --- asking for work ---
 
@@ -99,6 +106,7 @@ class Scheduler:
     def submit(self, frame: StepFrame) -> None:
         """Takes a frame, or raises ServiceError (QUEUE_FULL)."""
         self.check_room(frame.time_steps)
+        frame.received_s = self._clock()
         self._queued_steps += frame.time_steps
         if frame.steps is not None:
             self._only_single_steps = False
@@ -114,6 +122,7 @@ class Scheduler:
     def submit_job(self, job: Job) -> None:
         """Takes a job, whatever the queue holds: who has many checks for room once for all of them."""
         job.queued_steps = job.time_steps
+        job.received_s = self._clock()
         self._queued_steps += job.queued_steps
         self._jobs.append(job)
         self._plan_turn()
@@ -193,6 +202,12 @@ class Scheduler:
             self._waiting.popleft()
         return selected
 
+    def _admit(self, selected: Selected) -> Admitted:
+        admitted = self._admission.admit(selected)
+        if admitted.retry is not None:
+            self.statistics.retried_rows += int(np.count_nonzero(admitted.retry))
+        return admitted
+
     def _given_up(self, frame: StepFrame) -> ServiceError | None:
         return _given_up(frame.cancelled, frame.deadline_s, self._clock())
 
@@ -201,6 +216,7 @@ class Scheduler:
             return
         frame.answered = True
         self._queued_steps -= frame.time_steps
+        self.statistics.answered_step(frame, result, self._clock() - frame.received_s)
         try:
             frame.reply(result)
         except Exception as error:
@@ -218,7 +234,7 @@ class Scheduler:
     def _run_frames(self, selected: Selected) -> None:
         """Runs single steps: on the event loop where that is short, else in a thread."""
         try:
-            admitted = self._admission.admit(selected)
+            admitted = self._admit(selected)
             rows = len(admitted.slots)
             if rows == 0:
                 self._admission.refuse(admitted)
@@ -231,11 +247,13 @@ class Scheduler:
         except Exception as error:
             self._fail(selected.frames, error)
             return
+        begun_s = self._clock()
+        self.statistics.single.begin(rows, [frame.received_s for frame in admitted.frames], begun_s)
         run = partial(
             run_batch, self._engine, inputs, np.ones(rows, np.int32), state, together=self._together
         )
         if self._cost_s(rows, 1) <= self._inline_s:
-            self._finish_frames(admitted, run)
+            self._finish_frames(admitted, run, begun_s)
             return
         self._table.busy[admitted.slots] = True
         self._frames_running = True
@@ -243,14 +261,15 @@ class Scheduler:
         def finish(ran: asyncio.Future[RunResult]) -> None:
             self._frames_running = False
             self._table.busy[admitted.slots] = False
-            self._finish_frames(admitted, ran.result)
+            self._finish_frames(admitted, ran.result, begun_s)
             self._plan_turn()
 
         self._in_thread(run).add_done_callback(finish)
 
-    def _finish_frames(self, admitted: Admitted, run: Callable[[], RunResult]) -> None:
+    def _finish_frames(self, admitted: Admitted, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
             result = run()
+            self.statistics.single.run_s.observe(self._clock() - begun_s)
             outputs = [
                 array[0] if entry.per_step else array
                 for array, entry in zip(result.outputs, self._engine.spec.outputs, strict=True)
@@ -268,7 +287,7 @@ class Scheduler:
     def _start_sequences(self, frame: StepFrame) -> None:
         """Turns a frame of chunks into a job; its sessions are busy until the job is done."""
         try:
-            admitted = self._admission.admit(self._admission.select([frame]))
+            admitted = self._admit(self._admission.select([frame]))
             if len(admitted.slots) == 0:
                 self._admission.refuse(admitted)
                 return
@@ -285,6 +304,7 @@ class Scheduler:
         except Exception as error:
             self._fail([frame], error)
             return
+        job.received_s = frame.received_s
         self._table.busy[admitted.slots] = True
         self._jobs.append(job)
 
@@ -310,15 +330,18 @@ class Scheduler:
         piece = self._next_piece()
         if piece is None:
             return
+        begun_s = self._clock()
+        fresh = [part.job.received_s for part in piece.parts if part.job.time == 0]
+        self.statistics.long.begin(piece.rows, fresh, begun_s)
         run = partial(piece.run, self._engine, together=self._together)
         if self._cost_s(piece.rows, piece.steps) <= self._inline_s:
-            self._finish_piece(piece, run)
+            self._finish_piece(piece, run, begun_s)
             return
         self._piece_running = True
 
         def finish(ran: asyncio.Future[RunResult]) -> None:
             self._piece_running = False
-            self._finish_piece(piece, ran.result)
+            self._finish_piece(piece, ran.result, begun_s)
 
         self._in_thread(run).add_done_callback(finish)
 
@@ -346,9 +369,11 @@ class Scheduler:
             steps = min(steps, max(1, int(self._piece_s / (rows * self._test.row_step_s))))
         return Piece(parts, steps)
 
-    def _finish_piece(self, piece: Piece, run: Callable[[], RunResult]) -> None:
+    def _finish_piece(self, piece: Piece, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
-            piece.share_out(self._engine, run())
+            result = run()
+            self.statistics.long.run_s.observe(self._clock() - begun_s)
+            piece.share_out(self._engine, result)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a piece of long work failed", exc_info=error)
             failure = server_fault()
@@ -364,6 +389,7 @@ class Scheduler:
 
     def _end(self, job: Job, failure: ServiceError | None) -> None:
         self._queued_steps -= job.queued_steps
+        job.ended_s = self._clock()
         job.done(job, failure)
 
     # --- small things ---

@@ -29,6 +29,7 @@ from statewise.service.servicers import AdminServicer, Health, ModelServicer, Se
 from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
 from statewise.service.snapshots import Snapshots
+from statewise.service.statistics import Statistics
 from statewise.service.table import SessionTable
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
@@ -78,8 +79,9 @@ def build_dataplane(
     rules = Rules(settings)
     key = settings.snapshot_key
     snapshots = Snapshots(key.get_secret_value().encode() if key else secrets.token_bytes(32))
-    sessions = Sessions(models, table, rules=rules, snapshots=snapshots, clock=clock)
-    return Dataplane(models, table, sessions=sessions, rules=rules, clock=clock)
+    statistics = Statistics()
+    sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
+    return Dataplane(models, table, sessions=sessions, rules=rules, statistics=statistics, clock=clock)
 
 
 class Server:

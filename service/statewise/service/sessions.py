@@ -17,6 +17,7 @@ from statewise.service.frame import Control
 from statewise.service.models import LoadedModel, Models
 from statewise.service.rules import Rules
 from statewise.service.snapshots import Snapshot, Snapshots, pack_state, unpack_state
+from statewise.service.statistics import Statistics
 from statewise.service.table import Handles, SessionTable, SessionView
 from statewise.wire import Reason
 
@@ -40,6 +41,7 @@ class Sessions:
         table: The sessions.
         rules: What every request has to satisfy.
         snapshots: Signs and reads tokens.
+        statistics: Counts of the whole server.
         clock: Seconds, monotonic; the table's.
     """
 
@@ -50,12 +52,14 @@ class Sessions:
         *,
         rules: Rules,
         snapshots: Snapshots,
+        statistics: Statistics,
         clock: Callable[[], float],
     ) -> None:
         self._models = models
         self._table = table
         self._rules = rules
         self._snapshots = snapshots
+        self._statistics = statistics
         self._clock = clock
 
     async def open(
@@ -82,7 +86,7 @@ class Sessions:
             slot = self._table.find(number, session_id)
             if slot is None:
                 try:
-                    created[row] = self._create(model, number, session_id)
+                    created[row] = self._create(model, number, session_id, origin="open")
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
             elif self._is_of(slot, name, version):
@@ -135,7 +139,7 @@ class Sessions:
 
         def copy(row: int, slot: int) -> None:
             model = self._models[self._table.model_of(slot)]
-            twin = self._create(model, number, session_ids[row])
+            twin = self._create(model, number, session_ids[row], origin="fork")
             model.arena.write(self._table.place(twin), model.arena.read(self._table.place(slot)))
             self._table.place_at(twin, self._table.view(slot).position)
             forked[row] = self._opened(twin, created=True)
@@ -207,7 +211,7 @@ class Sessions:
                 snapshot = self._snapshots.read(token, owner=owner)
                 model = self._models.find_digest(snapshot.model, snapshot.digest)
                 state = unpack_state(snapshot.state, model.package.spec.state)
-                slot = self._create(model, number, session_id)
+                slot = self._create(model, number, session_id, origin="restore")
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
                 continue
@@ -223,6 +227,7 @@ class Sessions:
             model = self._models[self._table.model_of(slot)]
             model.arena.give_back(self._table.expire(slot))
             self._models.forget_if_left(model)
+        self._statistics.ended["idle"] += len(slots)
         return len(slots)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
@@ -276,7 +281,7 @@ class Sessions:
             return RowFailure(row, Reason.SESSION_EXPIRED, message)
         return RowFailure(row, Reason.SESSION_NOT_FOUND, f"no session {session_id!r} is open")
 
-    def _create(self, model: LoadedModel, owner: int, session_id: str) -> int:
+    def _create(self, model: LoadedModel, owner: int, session_id: str, *, origin: str) -> int:
         """Opens a session. Raises ServiceError (SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT)."""
         if self._table.find(owner, session_id) is not None:
             raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
@@ -290,12 +295,14 @@ class Sessions:
                 Reason.BYTES_LIMIT,
                 f"the sessions' state fills {used} of {self._rules.settings.state_bytes} bytes",
             )
+        self._statistics.opened[origin] += 1
         return self._table.add(owner, session_id, model=model.number, row=model.arena.take_row())
 
     def _end(self, slot: int) -> None:
         model = self._models[self._table.model_of(slot)]
         model.arena.give_back(self._table.remove(slot))
         self._models.forget_if_left(model)
+        self._statistics.ended["closed"] += 1
 
     def _opened(self, slot: int, *, created: bool) -> OpenedSession:
         return OpenedSession(self._table.view(slot), self._models[self._table.model_of(slot)], created)

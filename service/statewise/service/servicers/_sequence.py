@@ -8,8 +8,10 @@ from statewise.service import convert
 from statewise.service.dataplane import Dataplane
 from statewise.service.errors import RowFailure, ServiceError
 from statewise.service.frame import StepFrame, StepResult
+from statewise.service.servicers._counting import counted
 from statewise.service.servicers._reporting import Context, not_built, reports
 from statewise.service.sessions import OpenedSession
+from statewise.service.statistics import OK
 from statewise.service.status import row_error
 from statewise.service.stream import SessionStream, StepReply
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -31,6 +33,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     def __init__(self, dataplane: Dataplane) -> None:
         self._dataplane = dataplane
         self._sessions = dataplane.sessions
+        self.statistics = dataplane.statistics
         self._streams: set[SessionStream] = set()
         self._controls: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "open": self._open,
@@ -49,6 +52,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             stream.drain(grace_s)
 
     @reports
+    @counted("predict")
     async def Predict(  # type: ignore[override]
         self, request: sequence_pb2.PredictRequest, context: Context
     ) -> None:
@@ -87,10 +91,12 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             requests=self._dataplane.rules.settings.stream_requests,
         )
         self._streams.add(stream)
+        self.statistics.streams += 1
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
+            self.statistics.streams -= 1
 
     @reports
     async def Step(self, request: sequence_pb2.StepRequest, context: Context) -> sequence_pb2.StepResponse:
@@ -173,19 +179,27 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         if deadline_s is None:
             deadline_s = self._deadline(request, None)
 
+        requests = self.statistics.requests
+
         def convert_and_reply(result: StepResult | ServiceError) -> None:
+            requests["step", result.reason if isinstance(result, ServiceError) else OK] += 1
             reply(result if isinstance(result, ServiceError) else convert.step_response(result))
 
-        return self._dataplane.step(
-            convert.column_uint64(request.handles, "handles"),
-            convert.column_uint64(request.positions, "positions"),
-            convert.column_uint32(request.steps, "steps") if request.steps else None,
-            convert.arrays(request.inputs),
-            owner="",
-            deadline_s=deadline_s,
-            reply=convert_and_reply,
-        )
+        try:
+            return self._dataplane.step(
+                convert.column_uint64(request.handles, "handles"),
+                convert.column_uint64(request.positions, "positions"),
+                convert.column_uint32(request.steps, "steps") if request.steps else None,
+                convert.arrays(request.inputs),
+                owner="",
+                deadline_s=deadline_s,
+                reply=convert_and_reply,
+            )
+        except ServiceError as error:
+            requests["step", error.reason] += 1
+            raise
 
+    @counted("open")
     async def _open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
         if request.encoder_inputs or request.encoder_lengths or request.HasField("encoder_text"):
             raise ServiceError(Reason.NOT_IMPLEMENTED, "encoder inputs are part of the contract, not built")
@@ -194,27 +208,32 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
+    @counted("resume")
     async def _resume(
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
         resumed, failures = await self._sessions.resume(request.session_ids, owner="")
         return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
+    @counted("close")
     async def _close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
         failures = await self._sessions.close(convert.column_uint64(request.handles, "handles"), owner="")
         return sequence_pb2.CloseSessionsResponse(errors=[row_error(f) for f in failures])
 
+    @counted("restore")
     async def _restore(
         self, request: sequence_pb2.RestoreSessionsRequest
     ) -> sequence_pb2.RestoreSessionsResponse:
         restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner="")
         return _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
 
+    @counted("fork")
     async def _fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
         handles = convert.column_uint64(request.handles, "handles")
         forked, failures = await self._sessions.fork(handles, request.session_ids, owner="")
         return _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
 
+    @counted("rewind")
     async def _rewind(
         self, request: sequence_pb2.RewindSessionsRequest
     ) -> sequence_pb2.RewindSessionsResponse:
@@ -223,6 +242,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         rewound, failures = await self._sessions.rewind(handles, positions, owner="")
         return _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
 
+    @counted("snapshot")
     async def _snapshot(
         self, request: sequence_pb2.SnapshotSessionsRequest
     ) -> sequence_pb2.SnapshotSessionsResponse:
