@@ -195,6 +195,19 @@ def test_networks_whose_outputs_are_no_inputs_do_not_generate(make_checkpoint, t
     assert [entry.name for entry in package.iterdir()] == ["model.onnx"]
 
 
+def test_a_residual_network_generates_without_a_graph(make_checkpoint, tmp_path):
+    checkpoint = make_checkpoint(input_size=3, output_size=3, residual=True)
+    units = checkpoint.normalisation
+    same = replace(units, output_mean=units.input_mean, output_scale=units.input_scale)
+    package = export_checkpoint(replace(checkpoint, normalisation=same), tmp_path)
+
+    assert read_package(package).spec.generate == GenerateSpec(
+        TensorSpec("emitted", "float32", (3,)), "x", graph=False
+    )
+    assert [entry.name for entry in package.iterdir()] == ["model.onnx"]
+    assert verify_package(package).passed
+
+
 TEXT = {
     "tokens": ["<end>", "a", "b", "c", "d", "e", "f", "<x>", "<y>"],
     "separator": "",

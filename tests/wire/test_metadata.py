@@ -88,6 +88,7 @@ generators = st.builds(
     input=words,
     sampled=st.booleans(),
     step_limit=st.none() | st.integers(1, 10**6),
+    graph=st.booleans(),
 )
 specs = st.builds(
     ModelSpec,

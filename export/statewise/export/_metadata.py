@@ -83,7 +83,9 @@ def _generate(checkpoint: Checkpoint) -> GenerateSpec | None:
         limit = _STEP_LIMIT if network.encoder is not None else None
         return GenerateSpec(emitted, INPUT, sampled=True, step_limit=limit)
     if generates_values(network, checkpoint.normalisation):
-        return GenerateSpec(TensorSpec(EMITTED, "float32", (network.output_size,)), INPUT)
+        # What a residual network says last is a function of its last input too, which no state holds.
+        values = TensorSpec(EMITTED, "float32", (network.output_size,))
+        return GenerateSpec(values, INPUT, graph=not network.residual)
     return None
 
 

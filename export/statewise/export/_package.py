@@ -76,8 +76,9 @@ def read_package(path: Path | str) -> Package:
     except (MetadataError, ValueError, TypeError) as error:
         raise PackageError(path, str(error)) from None
     if path.is_dir():
-        for file, declared in ((WRITE_GRAPH, spec.generate), (ENCODE_GRAPH, spec.encode)):
-            if declared is not None:
+        writes = spec.generate is not None and spec.generate.graph
+        for file, declared in ((WRITE_GRAPH, writes), (ENCODE_GRAPH, spec.encode is not None)):
+            if declared:
                 files[file] = read_graph_file(path / file, asked=path)
     return Package(path, files, spec, network)
 

@@ -157,7 +157,7 @@ def package_files(
     spec = model_spec(checkpoint, origin)
     doc = f"{name}: a {network.spec.cell} network; {', '.join(f'{k} {v}' for k, v in origin.items())}"
     graphs = {READ_GRAPH: build_read_graph(network, normalisation, doc=doc, metadata={})}
-    if spec.generate is not None:
+    if spec.generate is not None and spec.generate.graph:
         graphs[WRITE_GRAPH] = build_write_graph(network, normalisation, doc=doc)
     if network.encoder is not None:
         graphs[ENCODE_GRAPH] = build_encode_graph(network.encoder, doc=doc)
@@ -168,7 +168,8 @@ def package_files(
         if weights is Weights.INT8:
             # Another graph's rounding would be another model's: generation goes through the read graph.
             graphs.pop(WRITE_GRAPH, None)
-            spec = replace(spec, generate=None)
+            if spec.generate is not None:
+                spec = replace(spec, generate=replace(spec.generate, graph=False))
             metadata = {}
         spec = replace(spec, notes={**spec.notes, **_costs(checkpoint, spec, whole, graphs, weights)})
     helper.set_model_props(graphs[READ_GRAPH], {METADATA_KEY: spec.to_json(), **metadata})

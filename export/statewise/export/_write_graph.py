@@ -50,10 +50,7 @@ def generates_tokens(spec: NetworkSpec) -> bool:
 
 
 def generates_values(spec: NetworkSpec, normalisation: Normalisation) -> bool:
-    """Whether a network's outputs are its next inputs: as many, and in the same units.
-
-    A residual network is none: its last output depends on the last input too, which no state holds.
-    """
+    """Whether a network's outputs are its next inputs: as many, and in the same units."""
     same_units = all(
         np.array_equal(a, b) if a is not None and b is not None else a is b
         for a, b in (
@@ -65,7 +62,6 @@ def generates_values(spec: NetworkSpec, normalisation: Normalisation) -> bool:
         spec.streamable
         and not spec.final
         and not spec.embedding_size
-        and not spec.residual
         and spec.head == "linear"
         and spec.output_size == spec.input_size
         and same_units
@@ -74,6 +70,8 @@ def generates_values(spec: NetworkSpec, normalisation: Normalisation) -> bool:
 
 def build_write_graph(network: Network, normalisation: Normalisation, *, doc: str) -> onnx.ModelProto:
     """The feedback loop of a network of which `generates_tokens` or `generates_values` is true.
+
+    Not of a residual one: its last output depends on the last input too, which no state holds.
 
     Args:
         network: Networks of other floats than float32 are exported in float32.

@@ -25,21 +25,23 @@ _sym_db = _symbol_database.Default()
 from statewise.v1 import tensor_pb2 as statewise_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/model.proto\x12\x0cstatewise.v1\x1a\x19statewise/v1/tensor.proto\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.statewise.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\"1\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"7\n\x11LoadModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\"3\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"9\n\x13UnloadModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\"\x90\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05\x64type\x18\x02 \x01(\x0e\x32\x16.statewise.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08per_step\x18\x04 \x01(\x08\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_default_value\"\xb9\x01\n\nVocabulary\x12\x0e\n\x06tokens\x18\x01 \x03(\t\x12\x11\n\tseparator\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61se_folding\x18\x03 \x01(\t\x12\x14\n\x07unknown\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05\x62\x65gin\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x10\n\x03\x65nd\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x03pad\x18\x07 \x01(\rH\x03\x88\x01\x01\x42\n\n\x08_unknownB\x08\n\x06_beginB\x06\n\x04_endB\x06\n\x04_pad\"\xa0\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12)\n\x06status\x18\x04 \x01(\x0e\x32\x19.statewise.v1.ModelStatus\x12\x0f\n\x07\x66\x61ilure\x18\x05 \x01(\t\x12\x12\n\nis_default\x18\x06 \x01(\x08\x12*\n\texactness\x18\x07 \x01(\x0e\x32\x17.statewise.v1.Exactness\x12(\n\x06inputs\x18\x08 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12)\n\x07outputs\x18\t \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12,\n\x0b\x63\x61ll_shapes\x18\n \x03(\x0e\x32\x17.statewise.v1.CallShape\x12\x12\n\nstreamable\x18\x0b \x01(\x08\x12\x13\n\x0bstate_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06labels\x18\r \x03(\t\x12,\n\nvocabulary\x18\x0e \x01(\x0b\x32\x18.statewise.v1.Vocabulary\x12\x12\n\ngenerative\x18\x0f \x01(\x08\x12\x11\n\tmax_steps\x18\x10 \x01(\x04\x12-\n\x05notes\x18\x11 \x03(\x0b\x32\x1e.statewise.v1.Model.NotesEntry\x1a,\n\nNotesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xad\x01\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATUS_LOADING\x10\x01\x12\x16\n\x12MODEL_STATUS_READY\x10\x02\x12\x17\n\x13MODEL_STATUS_FAILED\x10\x03\x12\x1a\n\x16MODEL_STATUS_UNLOADING\x10\x04\x12\x19\n\x15MODEL_STATUS_UNLOADED\x10\x05*j\n\tExactness\x12\x19\n\x15\x45XACTNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XACTNESS_EXACT\x10\x01\x12\x17\n\x13\x45XACTNESS_TOLERANCE\x10\x02\x12\x14\n\x10\x45XACTNESS_UNSAFE\x10\x03*\xb7\x01\n\tCallShape\x12\x1a\n\x16\x43\x41LL_SHAPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41LL_SHAPE_ONE_TO_ONE\x10\x01\x12\x1a\n\x16\x43\x41LL_SHAPE_ONE_TO_MANY\x10\x02\x12\x1a\n\x16\x43\x41LL_SHAPE_MANY_TO_ONE\x10\x03\x12\x1b\n\x17\x43\x41LL_SHAPE_MANY_TO_MANY\x10\x04\x12\x1e\n\x1a\x43\x41LL_SHAPE_ENCODER_DECODER\x10\x05\x32\xcc\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.statewise.v1.ListModelsRequest\x1a .statewise.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.statewise.v1.GetModelRequest\x1a\x1e.statewise.v1.GetModelResponse\x12L\n\tLoadModel\x12\x1e.statewise.v1.LoadModelRequest\x1a\x1f.statewise.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .statewise.v1.UnloadModelRequest\x1a!.statewise.v1.UnloadModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/model.proto\x12\x0cstatewise.v1\x1a\x19statewise/v1/tensor.proto\"\x13\n\x11ListModelsRequest\"9\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.statewise.v1.Model\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\"1\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"7\n\x11LoadModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\"3\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"9\n\x13UnloadModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.statewise.v1.Model\"\x90\x01\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05\x64type\x18\x02 \x01(\x0e\x32\x16.statewise.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x10\n\x08per_step\x18\x04 \x01(\x08\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_default_value\"\xaa\x02\n\nVocabulary\x12\x0e\n\x06tokens\x18\x01 \x03(\t\x12\x11\n\tseparator\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61se_folding\x18\x03 \x01(\t\x12\x14\n\x07unknown\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05\x62\x65gin\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x10\n\x03\x65nd\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x03pad\x18\x07 \x01(\rH\x03\x88\x01\x01\x12<\n\nconditions\x18\x08 \x03(\x0b\x32(.statewise.v1.Vocabulary.ConditionsEntry\x1a\x31\n\x0f\x43onditionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\n\n\x08_unknownB\x08\n\x06_beginB\x06\n\x04_endB\x06\n\x04_pad\"\xb3\x05\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12)\n\x06status\x18\x04 \x01(\x0e\x32\x19.statewise.v1.ModelStatus\x12\x0f\n\x07\x66\x61ilure\x18\x05 \x01(\t\x12\x12\n\nis_default\x18\x06 \x01(\x08\x12*\n\texactness\x18\x07 \x01(\x0e\x32\x17.statewise.v1.Exactness\x12(\n\x06inputs\x18\x08 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12)\n\x07outputs\x18\t \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12,\n\x0b\x63\x61ll_shapes\x18\n \x03(\x0e\x32\x17.statewise.v1.CallShape\x12\x12\n\nstreamable\x18\x0b \x01(\x08\x12\x13\n\x0bstate_bytes\x18\x0c \x01(\x04\x12\x0e\n\x06labels\x18\r \x03(\t\x12,\n\nvocabulary\x18\x0e \x01(\x0b\x32\x18.statewise.v1.Vocabulary\x12\x12\n\ngenerative\x18\x0f \x01(\x08\x12\x11\n\tmax_steps\x18\x10 \x01(\x04\x12-\n\x05notes\x18\x11 \x03(\x0b\x32\x1e.statewise.v1.Model.NotesEntry\x12\x30\n\x0e\x65ncoder_inputs\x18\x12 \x03(\x0b\x32\x18.statewise.v1.TensorSpec\x12\x34\n\x12\x65ncoder_vocabulary\x18\x13 \x01(\x0b\x32\x18.statewise.v1.Vocabulary\x12)\n\x07\x65mitted\x18\x14 \x01(\x0b\x32\x18.statewise.v1.TensorSpec\x1a,\n\nNotesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xad\x01\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATUS_LOADING\x10\x01\x12\x16\n\x12MODEL_STATUS_READY\x10\x02\x12\x17\n\x13MODEL_STATUS_FAILED\x10\x03\x12\x1a\n\x16MODEL_STATUS_UNLOADING\x10\x04\x12\x19\n\x15MODEL_STATUS_UNLOADED\x10\x05*j\n\tExactness\x12\x19\n\x15\x45XACTNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XACTNESS_EXACT\x10\x01\x12\x17\n\x13\x45XACTNESS_TOLERANCE\x10\x02\x12\x14\n\x10\x45XACTNESS_UNSAFE\x10\x03*\xb7\x01\n\tCallShape\x12\x1a\n\x16\x43\x41LL_SHAPE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41LL_SHAPE_ONE_TO_ONE\x10\x01\x12\x1a\n\x16\x43\x41LL_SHAPE_ONE_TO_MANY\x10\x02\x12\x1a\n\x16\x43\x41LL_SHAPE_MANY_TO_ONE\x10\x03\x12\x1b\n\x17\x43\x41LL_SHAPE_MANY_TO_MANY\x10\x04\x12\x1e\n\x1a\x43\x41LL_SHAPE_ENCODER_DECODER\x10\x05\x32\xcc\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.statewise.v1.ListModelsRequest\x1a .statewise.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.statewise.v1.GetModelRequest\x1a\x1e.statewise.v1.GetModelResponse\x12L\n\tLoadModel\x12\x1e.statewise.v1.LoadModelRequest\x1a\x1f.statewise.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .statewise.v1.UnloadModelRequest\x1a!.statewise.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statewise.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_VOCABULARY_CONDITIONSENTRY']._loaded_options = None
+  _globals['_VOCABULARY_CONDITIONSENTRY']._serialized_options = b'8\001'
   _globals['_MODEL_NOTESENTRY']._loaded_options = None
   _globals['_MODEL_NOTESENTRY']._serialized_options = b'8\001'
-  _globals['_MODELSTATUS']._serialized_start=1358
-  _globals['_MODELSTATUS']._serialized_end=1531
-  _globals['_EXACTNESS']._serialized_start=1533
-  _globals['_EXACTNESS']._serialized_end=1639
-  _globals['_CALLSHAPE']._serialized_start=1642
-  _globals['_CALLSHAPE']._serialized_end=1825
+  _globals['_MODELSTATUS']._serialized_start=1618
+  _globals['_MODELSTATUS']._serialized_end=1791
+  _globals['_EXACTNESS']._serialized_start=1793
+  _globals['_EXACTNESS']._serialized_end=1899
+  _globals['_CALLSHAPE']._serialized_start=1902
+  _globals['_CALLSHAPE']._serialized_end=2085
   _globals['_LISTMODELSREQUEST']._serialized_start=69
   _globals['_LISTMODELSREQUEST']._serialized_end=88
   _globals['_LISTMODELSRESPONSE']._serialized_start=90
@@ -59,11 +61,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORSPEC']._serialized_start=476
   _globals['_TENSORSPEC']._serialized_end=620
   _globals['_VOCABULARY']._serialized_start=623
-  _globals['_VOCABULARY']._serialized_end=808
-  _globals['_MODEL']._serialized_start=811
-  _globals['_MODEL']._serialized_end=1355
-  _globals['_MODEL_NOTESENTRY']._serialized_start=1311
-  _globals['_MODEL_NOTESENTRY']._serialized_end=1355
-  _globals['_MODELSERVICE']._serialized_start=1828
-  _globals['_MODELSERVICE']._serialized_end=2160
+  _globals['_VOCABULARY']._serialized_end=921
+  _globals['_VOCABULARY_CONDITIONSENTRY']._serialized_start=834
+  _globals['_VOCABULARY_CONDITIONSENTRY']._serialized_end=883
+  _globals['_MODEL']._serialized_start=924
+  _globals['_MODEL']._serialized_end=1615
+  _globals['_MODEL_NOTESENTRY']._serialized_start=1571
+  _globals['_MODEL_NOTESENTRY']._serialized_end=1615
+  _globals['_MODELSERVICE']._serialized_start=2088
+  _globals['_MODELSERVICE']._serialized_end=2420
 # @@protoc_insertion_point(module_scope)

@@ -359,6 +359,26 @@ class Vocabulary(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ConditionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TOKENS_FIELD_NUMBER: _builtins.int
     SEPARATOR_FIELD_NUMBER: _builtins.int
     CASE_FOLDING_FIELD_NUMBER: _builtins.int
@@ -366,6 +386,7 @@ class Vocabulary(_message.Message):
     BEGIN_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     PAD_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
     separator: _builtins.str
     """What stands between two tokens in text; empty: tokens are joined directly."""
     case_folding: _builtins.str
@@ -382,6 +403,10 @@ class Vocabulary(_message.Message):
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Token i is the text of number i."""
 
+    @_builtins.property
+    def conditions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Begin tokens to choose from, by name; empty where `begin` is the only one, or there is none."""
+
     def __init__(
         self,
         *,
@@ -392,10 +417,11 @@ class Vocabulary(_message.Message):
         begin: _builtins.int | None = ...,
         end: _builtins.int | None = ...,
         pad: _builtins.int | None = ...,
+        conditions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_begin", b"_begin", "_end", b"_end", "_pad", b"_pad", "_unknown", b"_unknown", "begin", b"begin", "end", b"end", "pad", b"pad", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_begin", b"_begin", "_end", b"_end", "_pad", b"_pad", "_unknown", b"_unknown", "begin", b"begin", "case_folding", b"case_folding", "end", b"end", "pad", b"pad", "separator", b"separator", "tokens", b"tokens", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_begin", b"_begin", "_end", b"_end", "_pad", b"_pad", "_unknown", b"_unknown", "begin", b"begin", "case_folding", b"case_folding", "conditions", b"conditions", "end", b"end", "pad", b"pad", "separator", b"separator", "tokens", b"tokens", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__begin: _TypeAlias = _typing.Literal["begin"]  # noqa: Y015
     _WhichOneofArgType__begin: _TypeAlias = _typing.Literal["_begin", b"_begin"]  # noqa: Y015
@@ -459,6 +485,9 @@ class Model(_message.Message):
     GENERATIVE_FIELD_NUMBER: _builtins.int
     MAX_STEPS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    ENCODER_INPUTS_FIELD_NUMBER: _builtins.int
+    ENCODER_VOCABULARY_FIELD_NUMBER: _builtins.int
+    EMITTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, the folder in the repository: 1 to 128 characters of A-Z a-z 0-9 . _ -"""
     version: _builtins.int
@@ -478,12 +507,14 @@ class Model(_message.Message):
     state_bytes: _builtins.int
     """Bytes of state one session keeps, one copy."""
     generative: _builtins.bool
-    """True: Generate is offered."""
+    """True: Generate and GenerateSessions are offered."""
     max_steps: _builtins.int
     """Longest sequence one Predict row may have, in time steps; 0: the server's limit alone."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
-        """Inputs, in the graph's order, state and lengths excluded."""
+        """Inputs, in the graph's order, state and lengths excluded. Encoder-decoder models: the decoder's, which steps
+        and prompts are made of.
+        """
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
@@ -505,6 +536,18 @@ class Model(_message.Message):
     def notes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What the package says of itself: recipe, seed, measured accuracy. Informative only."""
 
+    @_builtins.property
+    def encoder_inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
+        """Encoder-decoder models: what the encoder reads."""
+
+    @_builtins.property
+    def encoder_vocabulary(self) -> Global___Vocabulary:
+        """Encoder-decoder models that read text: how it becomes tokens. `vocabulary` is that of what is written."""
+
+    @_builtins.property
+    def emitted(self) -> Global___TensorSpec:
+        """Set where `generative`: what Generate emits, at each step."""
+
     def __init__(
         self,
         *,
@@ -525,10 +568,13 @@ class Model(_message.Message):
         generative: _builtins.bool = ...,
         max_steps: _builtins.int = ...,
         notes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        encoder_inputs: _abc.Iterable[Global___TensorSpec] | None = ...,
+        encoder_vocabulary: Global___Vocabulary | None = ...,
+        emitted: Global___TensorSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["vocabulary", b"vocabulary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["emitted", b"emitted", "encoder_vocabulary", b"encoder_vocabulary", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_shapes", b"call_shapes", "digest", b"digest", "exactness", b"exactness", "failure", b"failure", "generative", b"generative", "inputs", b"inputs", "is_default", b"is_default", "labels", b"labels", "max_steps", b"max_steps", "name", b"name", "notes", b"notes", "outputs", b"outputs", "state_bytes", b"state_bytes", "status", b"status", "streamable", b"streamable", "version", b"version", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_shapes", b"call_shapes", "digest", b"digest", "emitted", b"emitted", "encoder_inputs", b"encoder_inputs", "encoder_vocabulary", b"encoder_vocabulary", "exactness", b"exactness", "failure", b"failure", "generative", b"generative", "inputs", b"inputs", "is_default", b"is_default", "labels", b"labels", "max_steps", b"max_steps", "name", b"name", "notes", b"notes", "outputs", b"outputs", "state_bytes", b"state_bytes", "status", b"status", "streamable", b"streamable", "version", b"version", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

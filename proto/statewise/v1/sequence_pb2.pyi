@@ -68,12 +68,14 @@ class PredictRequest(_message.Message):
     @_builtins.property
     def inputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
         """Inputs by name. Per-step inputs: [sum(lengths), ...], the rows one after another without padding;
-        others: [rows, ...].
+        others: [rows, ...]. Encoder-decoder models: the encoder's inputs.
         """
 
     @_builtins.property
     def text(self) -> _tensor_pb2.TextRows:
-        """Instead of `inputs`, for models with a vocabulary: one text a row; `lengths` is then left empty."""
+        """Instead of `inputs`, for models with a vocabulary: one text a row; `lengths` is then left empty. The
+        model's begin token, or the first of its conditions, is put in front. Fails: WRONG_CALL without vocabulary.
+        """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
@@ -140,7 +142,9 @@ class PredictResponse(_message.Message):
     """The version that ran, constant over a call."""
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """Outputs by name, in the order of `rows`. Per-step outputs: [sum(lengths), ...]; others: [rows, ...]."""
+        """Outputs by name, in the order of `rows`. Per-step outputs: [sum(lengths), ...]; others: [rows, ...].
+        Encoder-decoder models: what the decoder emitted, under the name of Model.emitted.
+        """
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
@@ -152,7 +156,7 @@ class PredictResponse(_message.Message):
 
     @_builtins.property
     def text(self) -> _tensor_pb2.TextRows:
-        """Text models: the output text of each row, in the order of `rows`."""
+        """Encoder-decoder models that write text: the text of each row, in the order of `rows`."""
 
     def __init__(
         self,
@@ -215,7 +219,10 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
-    """Sequences to generate."""
+    """Sequences to generate. A row first consumes what conditions it, then its prompt; then it emits until the model's
+    end token (which is emitted) or its number of values. Random number k of a row is a hash of its seed and the
+    time steps it has consumed, so a session that consumed the same generates the same.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -271,6 +278,8 @@ class GenerateRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    CONDITION_LENGTHS_FIELD_NUMBER: _builtins.int
+    CONDITION_TEXT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required. Fails: MODEL_NOT_FOUND; WRONG_CALL where the model does not generate."""
     version: _builtins.int
@@ -280,18 +289,30 @@ class GenerateRequest(_message.Message):
     prompt_lengths: _builtins.bytes
     """Time steps of each row's prompt, one uint32 a row, little-endian, packed; 0: none."""
     steps: _builtins.bytes
-    """Values emitted at most, for each row: one uint32 for all or one a row, little-endian, packed."""
+    """Values emitted at most, for each row: one uint32 for all or one a row, little-endian, packed, each at least
+    1. Empty: the model's own limit, where it has one.
+    """
+    condition_lengths: _builtins.bytes
+    """An encoder's input of unequal lengths: time steps of each row, one uint32 a row, little-endian, packed; the
+    inputs are then [sum(condition_lengths), ...].
+    """
     @_builtins.property
     def prompt(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """Inputs consumed before generating (after the condition), as in PredictRequest. May be absent."""
+        """Inputs consumed before generating (after the condition), as in PredictRequest; taken as they are. May be
+        absent.
+        """
 
     @_builtins.property
     def prompt_text(self) -> _tensor_pb2.TextRows:
-        """Instead of `prompt`, for models with a vocabulary."""
+        """Instead of `prompt`, for models with a vocabulary. A row without condition that has a text, or no prompt
+        at all, begins with the model's begin token, or with the first of its conditions.
+        """
 
     @_builtins.property
     def condition(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """What conditions the start, by input name, [rows, ...]: a start token, or an encoder's input."""
+        """What conditions the start, by input name: one time step of the model's inputs [rows, ...], such as a start
+        token; or, required there, an encoder's input [rows, T, ...], or ragged with condition_lengths.
+        """
 
     @_builtins.property
     def sampling(self) -> Global___Sampling:
@@ -300,6 +321,12 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Time for the whole request. Absent: the call's own deadline."""
+
+    @_builtins.property
+    def condition_text(self) -> _tensor_pb2.TextRows:
+        """Instead of `condition`, for models with a vocabulary: one text a row for an encoder to read; or else the
+        names of conditions (see Vocabulary.conditions), one for all rows or one a row.
+        """
 
     def __init__(
         self,
@@ -314,10 +341,12 @@ class GenerateRequest(_message.Message):
         steps: _builtins.bytes = ...,
         sampling: Global___Sampling | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        condition_lengths: _builtins.bytes = ...,
+        condition_text: _tensor_pb2.TextRows | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt_text", b"prompt_text", "sampling", b"sampling", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition_text", b"condition_text", "prompt_text", b"prompt_text", "sampling", b"sampling", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "model", b"model", "prompt", b"prompt", "prompt_lengths", b"prompt_lengths", "prompt_text", b"prompt_text", "rows", b"rows", "sampling", b"sampling", "steps", b"steps", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "condition_lengths", b"condition_lengths", "condition_text", b"condition_text", "model", b"model", "prompt", b"prompt", "prompt_lengths", b"prompt_lengths", "prompt_text", b"prompt_text", "rows", b"rows", "sampling", b"sampling", "steps", b"steps", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,11 +393,11 @@ class GenerateResponse(_message.Message):
     """True in the last response."""
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """The added values by output name, [sum(lengths), ...]."""
+        """The added values, [sum(lengths), ...], under the name of Model.emitted. The end token is among them."""
 
     @_builtins.property
     def text(self) -> _tensor_pb2.TextRows:
-        """Text models: the added text of each row."""
+        """Models that write text: the added text of each row. A row's pieces joined are its text."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
@@ -982,8 +1011,12 @@ Global___StepResponse: _TypeAlias = StepResponse  # noqa: Y015
 @_typing.final
 class GenerateSessionsRequest(_message.Message):
     """Lets sessions of one model version emit values, each fed back as the next input. After n emitted values the
-    position has risen by n. Positions and retries: as in StepRequest. Row errors: as in StepRequest; also
-    WRONG_CALL where the model does not generate.
+    position has risen by n; the end token is emitted and not consumed. A session at position 0 first consumes the
+    model's begin token, or the first of its conditions, as one more time step. Positions and retries: as in
+    StepRequest, the number of steps and the sampling being the input. Pieces that came before an error are void. Row
+    errors: as in StepRequest; also WRONG_CALL where a session has consumed nothing and the model knows no
+    beginning. Fails as a whole: WRONG_CALL where the model does not generate; DEADLINE and CANCELLED, with nothing
+    applied; BAD_REQUEST and QUEUE_FULL as in StepRequest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -998,7 +1031,9 @@ class GenerateSessionsRequest(_message.Message):
     positions: _builtins.bytes
     """Start position of each row in time steps, one uint64 a row, little-endian, packed."""
     steps: _builtins.bytes
-    """Values emitted at most: one uint32 for all or one a row, little-endian, packed."""
+    """Values emitted at most: one uint32 for all or one a row, little-endian, packed, each at least 1. Empty: the
+    model's own limit, where it has one.
+    """
     @_builtins.property
     def sampling(self) -> Global___Sampling:
         """How values are drawn."""
@@ -1071,11 +1106,11 @@ class GenerateSessionsResponse(_message.Message):
     """True in the last reply; positions are then final."""
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """The added values by output name, [sum(lengths), ...]."""
+        """The added values, [sum(lengths), ...], under the name of Model.emitted. The end token is among them."""
 
     @_builtins.property
     def text(self) -> _tensor_pb2.TextRows:
-        """Text models: the added text of each row."""
+        """Models that write text: the added text of each row. A row's pieces joined are its text."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:

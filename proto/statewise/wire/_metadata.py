@@ -106,9 +106,10 @@ class EncodeSpec:
 
 @dataclass(frozen=True)
 class GenerateSpec:
-    """The graph generate.onnx: emits from a state, and consumes what it emitted.
+    """Generation: a value is emitted, and consumed as the next input.
 
-    It takes every state input and gives every state output of the model, and takes
+    The graph generate.onnx does it, or, where there is none, whoever runs model.onnx feeds its output back.
+    The graph takes every state input and gives every state output of the model, and takes
 
         remaining    int32 [B]        values that a row still emits, at least 0
 
@@ -129,6 +130,9 @@ class GenerateSpec:
     sampled: bool = False
     step_limit: int | None = None
     """Values after which a row that has not ended is given up, where a request names no number."""
+    graph: bool = True
+    """Whether there is a generate.onnx. Without one the last output, model.onnx's only one, is emitted, or,
+    where `sampled`, holds the probabilities of the values to draw from."""
 
 
 @dataclass(frozen=True)

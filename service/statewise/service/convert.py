@@ -23,6 +23,7 @@ from statewise.wire import (
     Reason,
     TensorError,
     TensorSpec,
+    Vocabulary,
     from_tensor,
     pack_uint32,
     to_tensor,
@@ -180,19 +181,27 @@ def model(entry: Entry, *, is_default: bool) -> model_pb2.Model:
         notes=dict(spec.notes),
     )
     if spec.vocabulary is not None:
-        words = spec.vocabulary
-        message.vocabulary.MergeFrom(
-            model_pb2.Vocabulary(
-                tokens=words.tokens,
-                separator=words.separator,
-                case_folding=words.case_folding,
-                unknown=words.unknown,
-                begin=words.begin,
-                end=words.end,
-                pad=words.pad,
-            )
-        )
+        message.vocabulary.MergeFrom(_vocabulary(spec.vocabulary))
+    if spec.encode is not None:
+        message.encoder_inputs.extend(_tensor_spec(entry) for entry in spec.encode.inputs)
+        if spec.encode.vocabulary is not None:
+            message.encoder_vocabulary.MergeFrom(_vocabulary(spec.encode.vocabulary))
+    if spec.generate is not None:
+        message.emitted.MergeFrom(_tensor_spec(spec.generate.emitted))
     return message
+
+
+def _vocabulary(words: Vocabulary) -> model_pb2.Vocabulary:
+    return model_pb2.Vocabulary(
+        tokens=words.tokens,
+        separator=words.separator,
+        case_folding=words.case_folding,
+        unknown=words.unknown,
+        begin=words.begin,
+        end=words.end,
+        pad=words.pad,
+        conditions=dict(words.conditions),
+    )
 
 
 def _tensor_spec(entry: TensorSpec) -> model_pb2.TensorSpec:
