@@ -12,7 +12,18 @@ def test_help_lists_every_subcommand(statewise):
     shown = statewise("--help")
 
     assert shown.code == 0
-    for name in ("train", "export", "verify", "inspect", "serve", "models", "stream", "demo"):
+    for name in (
+        "train",
+        "export",
+        "verify",
+        "inspect",
+        "serve",
+        "models",
+        "sessions",
+        "stream",
+        "plot",
+        "demo",
+    ):
         assert f" {name} " in shown.out
 
 
@@ -49,6 +60,7 @@ def test_wrong_usage_exits_2_and_suggests(statewise):
     [
         ("typer", ["--help"], "statewise: the command needs typer and rich; pip install 'statewise[cli]'"),
         ("onnx", ["verify", "p"], "statewise: verify needs onnx; pip install 'statewise[export]'"),
+        ("matplotlib", ["plot", "curves"], "statewise: plot needs matplotlib; pip install 'statewise[plot]'"),
         ("onnxruntime", ["serve"], "statewise: serve needs onnxruntime; pip install 'statewise[serve]'"),
     ],
 )

@@ -35,7 +35,7 @@ FOREIGN = {
     "export": {"numpy", "onnx", "onnxruntime", "google"},  # onnx raises protobuf's DecodeError
     "service": {"numpy", "onnxruntime", "pydantic", "pydantic_settings", "grpc_health", *GRPC},
     "client": {"numpy", "pyarrow", *GRPC},
-    "cli": {"numpy", "pyarrow", "typer", "click", "rich"},
+    "cli": {"numpy", "pyarrow", "typer", "click", "rich", "matplotlib"},
 }
 
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.

@@ -22,6 +22,8 @@ def main() -> None:
 
     # onnxruntime reports on sessions and models to its vendor, unless told not to before it is imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # What the transport has to say of a connection, errors say too; the first line on stderr is ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # NumPy is not imported yet: it is when a subcommand that needs it runs.
     prefer_wide_kernels()
     make_app()(prog_name="statewise")

@@ -29,7 +29,9 @@ class Subcommand:
 
 
 def subcommands() -> dict[str, Subcommand]:
-    """Every subcommand by its name; `name` is in `statewise.cli._name`, as a function of that name."""
+    """Every subcommand by its name; `name` is in `statewise.cli._name`, as a function of that name or as the
+    app of its own subcommands.
+    """
     return {
         "train": Subcommand("Train a recipe in NumPy.", "train"),
         "import": Subcommand("Turn others' ONNX or PyTorch weights into a model package.", "export"),
@@ -38,8 +40,10 @@ def subcommands() -> dict[str, Subcommand]:
         "inspect": Subcommand("Show what a package says of itself.", "export"),
         "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
         "models": Subcommand("List the models of a server.", "cli"),
+        "sessions": Subcommand("List the open sessions of a server.", "cli"),
         "score": Subcommand("Run the sequences of a file, into a file.", "cli"),
         "stream": Subcommand("Step a session with JSON lines from stdin.", "cli"),
+        "plot": Subcommand("Draw gates, gradients and training curves.", "plot"),
         "demo": Subcommand("Train, export, serve and stream real data, from nothing.", "all"),
     }
 
@@ -90,10 +94,12 @@ def _load(name: str) -> Any:
     try:
         module = importlib.import_module(f"statewise.cli._{name}")
     except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if missing.split(".")[0] == "statewise":
+        missing = (error.name or "").split(".")[0]
+        if missing == "statewise":
             raise
         fail(f"{name} needs {missing}; pip install 'statewise[{subcommands()[name].extra}]'")
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)  # a subcommand with subcommands
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     # Words of the language cannot name functions.
     single.command(name)(getattr(module, f"{name}_" if iskeyword(name) else name))

@@ -47,7 +47,14 @@ def demo(
     ] = Path(".demo"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Trains two networks on real data, exports, serves, scores and streams them, and checks every claim."""
+    """Trains two networks on real data, exports, serves, scores and streams them, and checks every claim.
+
+    For example:
+
+      statewise demo
+
+      statewise demo --folder runs/demo --json
+    """
     began = time.perf_counter()
     console = remarks() if as_json else results()
     vowels, gait = load_dataset("vowels"), load_dataset("gait")

@@ -25,6 +25,12 @@ def export(
     """Turns a trained network into a model package and prints the package's path.
 
     Published versions are immutable: a version that exists is refused.
+
+    For example:
+
+      statewise export runs/vowels --repository repository
+
+      statewise export runs/vowels --repository repository --name small --weights int8
     """
     package = export_checkpoint(checkpoint, repository, name=name, version=version, weights=weights)
     if weights is not Weights.FLOAT32:

@@ -45,6 +45,12 @@ def import_(
 
     Of an .onnx file it says on stderr what it takes for state, batch and time, and why. PyTorch itself is not
     needed: save the module's state_dict() with safetensors.
+
+    For example:
+
+      statewise import lstm.safetensors --repository repository --name speech
+
+      statewise import model.onnx --repository repository --state h_in=h_out
     """
     for_onnx = {
         "state": dict(_pairs("--state", state)),

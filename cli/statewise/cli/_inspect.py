@@ -21,7 +21,14 @@ def inspect(
     ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Shows what a package takes, gives and keeps, and where it comes from."""
+    """Shows what a package takes, gives and keeps, and where it comes from.
+
+    For example:
+
+      statewise inspect repository/vowels/1
+
+      statewise inspect model.onnx --json
+    """
     found = read_package(package)
     if as_json:
         print_json({"package": str(found.path), **json.loads(found.spec.to_json())})

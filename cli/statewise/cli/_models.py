@@ -5,16 +5,24 @@ from dataclasses import asdict
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.cli._connection import DEFAULT_TARGET, TargetOption
+from statewise.cli._connection import Connection, connects
 from statewise.cli._console import JsonFlag, print_json, results
 from statewise.cli._failure import expects
-from statewise.client import Client, ModelInfo, StatewiseError
+from statewise.client import ModelInfo, StatewiseError
 
 
 @expects(StatewiseError)
-def models(target: TargetOption = DEFAULT_TARGET, as_json: JsonFlag = False) -> None:
-    """Lists the model versions of a server."""
-    with Client(target) as client:
+@connects
+def models(connection: Connection, as_json: JsonFlag = False) -> None:
+    """Lists the model versions of a server.
+
+    For example:
+
+      statewise models
+
+      statewise models --target 127.0.0.1:50051 --json
+    """
+    with connection.client() as client:
         found = client.models()
     if as_json:
         print_json({"models": [asdict(model) for model in found]})

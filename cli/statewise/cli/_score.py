@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from statewise.cli._connection import DEFAULT_TARGET, TargetOption
+from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
 from statewise.cli._console import JsonFlag, print_json, remarks
 from statewise.cli._failure import expects, fail
 from statewise.cli._score_log import LogError, ResultLog
@@ -27,14 +27,15 @@ _FRAME_S = 1.0
 
 
 @expects(StatewiseError, LogError, OSError)
+@connects
 def score(
-    model: Annotated[str, typer.Option(help="Model to run.")],
+    connection: Connection,
+    model: ModelOption,
     source: Annotated[
         str, typer.Option("--input", metavar="FILE", help="A .npz, .jsonl or .parquet file, or a pattern.")
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .jsonl or .parquet file to write.")],
-    target: TargetOption = DEFAULT_TARGET,
-    version: Annotated[int | None, typer.Option(min=1, help="Default: the server's default version.")] = None,
+    version: VersionOption = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="The name of the best class instead of the outputs.")
     ] = False,
@@ -56,7 +57,7 @@ def score(
     if output.suffix not in _KINDS:
         raise typer.BadParameter(f"expected a name ending in {', '.join(_KINDS)}", param_hint="--output")
     begun_s = time.monotonic()
-    with Client(target) as client, ResultLog(output.with_name(output.name + ".part")) as log:
+    with connection.client() as client, ResultLog(output.with_name(output.name + ".part")) as log:
         if restart:
             log.begin(b"")
         info = client.model(model, version=version or _recorded_version(log))

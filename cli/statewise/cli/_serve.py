@@ -32,6 +32,12 @@ def serve(
 
     Prints `listening on HOST:PORT` once ready. Settings come from flags, else from STATEWISE_* variables
     (STATEWISE_REPOSITORY, STATEWISE_LISTEN and so on), else from the TOML file.
+
+    For example:
+
+      statewise serve --repository repository
+
+      statewise serve --repository repository --listen 127.0.0.1:0 --config server.toml
     """
     settings = service.Settings.load(config=config, repository=repository, listen=listen, store=store)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -10,16 +10,17 @@ from typing import Annotated, Any
 
 import typer
 
-from statewise.cli._connection import DEFAULT_TARGET, TargetOption
+from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
 from statewise.cli._failure import expects, fail
-from statewise.client import Client, Session, StatewiseError
+from statewise.client import Session, StatewiseError
 
 
 @expects(StatewiseError)
+@connects
 def stream(
-    model: Annotated[str, typer.Option(help="Model to open a session of.")],
-    target: TargetOption = DEFAULT_TARGET,
-    version: Annotated[int | None, typer.Option(min=1, help="Default: the server's default version.")] = None,
+    connection: Connection,
+    model: ModelOption,
+    version: VersionOption = None,
     session: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Name of the session, which then stays open and goes on next time."),
@@ -28,8 +29,14 @@ def stream(
     """Steps a session: a JSON array for one time step a line on stdin, the output as one on stdout, at once.
 
     The first line that cannot be stepped ends the command with 1; nothing of it is applied.
+
+    For example:
+
+      statewise stream --model gait < samples.jsonl
+
+      sensor | statewise stream --model gait --session ankle-sensor | consumer
     """
-    with Client(target) as client:
+    with connection.client() as client:
         # A session would try for long to reach a server that has been away; a wrong address is told at once.
         client.model(model, version=version)
         with client.session(model, id=session, version=version) as opened:

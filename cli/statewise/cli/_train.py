@@ -11,9 +11,20 @@ from statewise.cli._console import JsonFlag, print_json, remarks
 from statewise.cli._failure import expects
 
 
+def _complete_recipes(incomplete: str) -> list[str]:
+    return [name for name in models.recipe_names() if name.startswith(incomplete)]
+
+
 @expects(models.ModelsError, OSError)
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A bundled recipe's name, or a TOML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A bundled recipe's name, or a TOML file.",
+            autocompletion=_complete_recipes,
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint and the metrics.")],
     seed: Annotated[int | None, typer.Option(min=0, help="Default: the recipe's.")] = None,
     settings: Annotated[
@@ -23,7 +34,14 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Trains a recipe in NumPy and prints what it reached on data it was not trained on."""
+    """Trains a recipe in NumPy and prints what it reached on data it was not trained on.
+
+    For example:
+
+      statewise train vowels --out runs/vowels --seed 1
+
+      statewise train my-recipe.toml --out runs/mine --set train.epochs=3 --resume
+    """
     chosen = models.load_recipe(recipe, overrides=_overrides(settings or []))
     with _bar() as bar:
         task = bar.add_task(chosen.name, total=None, loss=float("nan"))

@@ -24,7 +24,14 @@ def verify(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Checks a package and prints what was found; exits 1 where a check fails."""
+    """Checks a package and prints what was found; exits 1 where a check fails.
+
+    For example:
+
+      statewise verify repository/vowels/1
+
+      statewise verify repository/vowels/1 --checkpoint runs/vowels --json
+    """
     report = verify_package(package, checkpoint=checkpoint)
     if as_json:
         print_json(report.to_dict())

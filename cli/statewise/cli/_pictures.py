@@ -1,0 +1,103 @@
+"""Numbers as pictures, drawn without a screen. What they mean is the caller's.
+
+No state of matplotlib's is touched: every picture is a figure of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+_KINDS = (".png", ".svg", ".pdf")
+_NAMES = {
+    "i": "input gate i",
+    "f": "forget gate f",
+    "o": "output gate o",
+    "g": "candidate g",
+    "z": "update gate z",
+    "r": "reset gate r",
+    "n": "candidate n",
+    "h": "hidden state h",
+    "c": "cell state c",
+}
+
+
+def gates(values: Mapping[str, NDArray[Any]], ticks: Sequence[str] | None) -> Figure:
+    """Gates and memories over time.
+
+    Args:
+        values: [T, H] by the letter of the gate.
+        ticks: what was read at each step; None: the number of the step.
+    """
+    figure = Figure(figsize=(9, 1.4 * len(values) + 1), layout="constrained")
+    panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (name, value) in zip(panels, values.items(), strict=True):
+        # Sigmoid gates lie in 0 to 1; what may be negative is centred on 0.
+        signed = name in "gnhc"
+        bound = float(abs(value).max()) or 1.0
+        image = panel.imshow(
+            value.T,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="RdBu_r" if signed else "viridis",
+            vmin=-bound if signed else 0,
+            vmax=bound if signed else 1,
+        )
+        panel.set_ylabel("unit")
+        panel.set_title(_NAMES.get(name, name), fontsize="medium", loc="left")
+        figure.colorbar(image, ax=panel, pad=0.01)
+    panels[-1].set_xlabel("time step")
+    if ticks is not None:
+        panels[-1].set_xticks(range(len(ticks)), ticks)
+        panels[-1].set_xlabel("read")
+    return figure
+
+
+def gradients(norms: Mapping[str, NDArray[Any]]) -> Figure:
+    """Norms of a gradient by the states s_0 to s_T.
+
+    Args:
+        norms: [T + 1] by what they belong to.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    panel = figure.subplots()
+    for label, values in norms.items():
+        panel.plot(range(len(values) - 1, -1, -1), values, label=label)
+    panel.set_yscale("log")
+    panel.set_xlabel("steps before the loss")
+    panel.set_ylabel("norm of the gradient by the state")
+    panel.grid(visible=True, alpha=0.3)
+    panel.legend()
+    return figure
+
+
+def curves(measured: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]]) -> Figure:
+    """What was measured epoch by epoch, a panel for each kind.
+
+    Args:
+        measured: epochs and values by run, by what was measured.
+    """
+    figure = Figure(figsize=(8, 2.8 * len(measured)), layout="constrained")
+    panels = figure.subplots(len(measured), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (name, runs) in zip(panels, measured.items(), strict=True):
+        for label, (epochs, values) in runs.items():
+            panel.plot(epochs, values, label=label)
+        panel.set_ylabel(name.replace("_", " "))
+        panel.grid(visible=True, alpha=0.3)
+    panels[0].legend()
+    panels[-1].set_xlabel("epoch")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if path.suffix not in _KINDS:
+        raise typer.BadParameter(f"expected a name ending in {', '.join(_KINDS)}", param_hint="--output")
+    figure.savefig(path, dpi=150)

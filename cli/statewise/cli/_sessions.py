@@ -1,0 +1,53 @@
+"""`statewise sessions`: who is connected to what, and since when idle."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from statewise.cli._connection import Connection, complete_models, connects
+from statewise.cli._console import JsonFlag, print_json, results
+from statewise.cli._failure import expects
+from statewise.client import SessionInfo, StatewiseError
+
+
+@expects(StatewiseError)
+@connects
+def sessions(
+    connection: Connection,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=complete_models, help="Only those of this model."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Lists the open sessions of a server, the most recently used first.
+
+    For example:
+
+      statewise sessions
+
+      statewise sessions --model gait --json
+    """
+    with connection.client() as client:
+        found = sorted(client.list_sessions(model=model), key=lambda session: session.idle_s)
+    if as_json:
+        print_json({"sessions": [asdict(session) for session in found]})
+        return
+    table = Table("session", "owner", "model", "position", "durable", "idle")
+    for session in found:
+        table.add_row(*map(escape, _row(session)))
+    results().print(table)
+
+
+def _row(session: SessionInfo) -> tuple[str, ...]:
+    return (
+        session.id,
+        session.owner,
+        f"{session.model}/{session.version}",
+        f"{session.position:,}",
+        f"{session.durable_position:,}",
+        f"{session.idle_s:,.0f} s",
+    )
