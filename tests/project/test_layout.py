@@ -33,7 +33,15 @@ FOREIGN = {
     "wire": {"numpy", "google", "grpc"},
     "models": {"numpy"},
     "export": {"numpy", "onnx", "onnxruntime", "google"},  # onnx raises protobuf's DecodeError
-    "service": {"numpy", "onnxruntime", "pydantic", "pydantic_settings", "grpc_health", *GRPC},
+    "service": {
+        "numpy",
+        "onnxruntime",
+        "pydantic",
+        "pydantic_settings",
+        "grpc_health",
+        "prometheus_client",
+        *GRPC,
+    },
     "client": {"numpy", "pyarrow", *GRPC},
     "cli": {"numpy", "pyarrow", "typer", "click", "rich", "matplotlib"},
 }
@@ -46,7 +54,9 @@ TRANSPORT = {
 WAITING = {
     "service": {
         "dataplane.py",
+        "http_probe.py",
         "models.py",
+        "readiness.py",
         "scheduler.py",
         "sessions.py",
         "testing.py",

@@ -1,6 +1,8 @@
 """A caller that knows the contract and nothing else: no client library, no retries."""
 
 import itertools
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from statewise.service import Settings
+from statewise.service.server import Server
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
@@ -86,6 +90,37 @@ async def address(repository: Path) -> AsyncIterator[str]:
     """A real server of the small models."""
     async with running_server(repository) as address:
         yield address
+
+
+@asynccontextmanager
+async def _watched(repository: Path, **settings: Any) -> AsyncIterator[tuple[str, str]]:
+    chosen = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "grace_s": 5.0, **settings}
+    server = Server(Settings(repository=repository, **chosen))
+    try:
+        yield await server.start(), server.metrics_address
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+def watched() -> Callable[..., AbstractAsyncContextManager[tuple[str, str]]]:
+    """Serves a repository with metrics; gives the server's address and that of its HTTP side."""
+    return _watched
+
+
+def _ask(address: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.fixture
+def ask() -> Callable[[str, str], tuple[int, str]]:
+    """ask(address, path) -> status and body of an HTTP request; blocks."""
+    return _ask
 
 
 @asynccontextmanager

@@ -23,6 +23,13 @@ def serve(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Port 0 picks a free one. Default: 127.0.0.1:50051."),
     ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Also serve /metrics, /readyz and /healthz over HTTP there. Default: nowhere.",
+        ),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(help="Where sessions outlive the process: none, the default.")
     ] = None,
@@ -39,6 +46,8 @@ def serve(
 
       statewise serve --repository repository --listen 127.0.0.1:0 --config server.toml
     """
-    settings = service.Settings.load(config=config, repository=repository, listen=listen, store=store)
+    settings = service.Settings.load(
+        config=config, repository=repository, listen=listen, metrics_listen=metrics_listen, store=store
+    )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     service.serve(settings, ready=sys.stdout)

@@ -135,6 +135,11 @@ class Models:
     def __getitem__(self, number: int) -> LoadedModel:
         return self._in_memory[number]
 
+    @property
+    def serves_any(self) -> bool:
+        """Whether there is a version to send work to."""
+        return bool(self._served)
+
     def default_version(self, name: str) -> int | None:
         """The version served when none is named, or None for a model that is not served."""
         return self._defaults.get(name)
@@ -171,16 +176,16 @@ class Models:
         )
 
     def entries(self) -> list[Entry]:
-        """Every version known, by name and version."""
+        """Every version known, by name and version; from any thread, hence the copies."""
         known = {
             key: Entry(*key, Status.READY, loaded, self._oddities.get(key, ""))
-            for key, loaded in self._served.items()
+            for key, loaded in list(self._served.items())
         }
-        for key, trouble in self._failures.items():
+        for key, trouble in list(self._failures.items()):
             known[key] = Entry(*key, Status.FAILED, None, trouble)
-        for loaded in self._in_memory.values():
+        for loaded in list(self._in_memory.values()):
             known.setdefault(loaded.key, Entry(*loaded.key, Status.UNLOADING, loaded))
-        for key in self._unwanted:
+        for key in list(self._unwanted):
             known.setdefault(key, Entry(*key, Status.UNLOADED, None))
         return [known[key] for key in sorted(known)]
 

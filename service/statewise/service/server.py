@@ -16,12 +16,16 @@ from typing import TextIO
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
+from prometheus_client import make_wsgi_app
 
 from statewise.service.allocator import keep_freed_pages
 from statewise.service.arena import StateArena
 from statewise.service.dataplane import Dataplane
 from statewise.service.engine import Engine, EngineError, check_provider
+from statewise.service.http_probe import HttpProbe
+from statewise.service.metrics import make_registry
 from statewise.service.models import Models
+from statewise.service.readiness import Readiness
 from statewise.service.rules import Rules
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest
@@ -97,6 +101,10 @@ class Server:
         self._dataplane = build_dataplane(settings, executor=self._executor)
         self._sequences = SequenceServicer(self._dataplane)
         self._health = Health()
+        self._readiness = Readiness(self._dataplane)
+        self._probe = self._make_probe() if settings.metrics_listen else None
+        self.metrics_address = ""
+        """HOST:PORT of /metrics, /readyz and /healthz, once `start` has begun."""
         self._grpc: grpc.aio.Server | None = None
         self._chores: list[asyncio.Task[None]] = []
 
@@ -104,13 +112,15 @@ class Server:
         """Loads the repository, listens, and gives the address: HOST:PORT.
 
         Raises:
-            ServerError: the address or the execution provider cannot be had.
+            ServerError: an address or the execution provider cannot be had.
             ServiceError: the repository cannot be read.
         """
         try:
             check_provider(self._settings.execution_provider)
         except EngineError as error:
             raise ServerError(str(error)) from None
+        if self._probe is not None:
+            self._start_probe(self._probe)
         self._dataplane.models.load_all()
         limit = self._settings.message_bytes
         self._grpc = grpc.aio.server(
@@ -133,6 +143,7 @@ class Server:
             raise ServerError(f"cannot listen on {host}:{port}: {error}") from None
         await self._health.tell(self._dataplane.models)
         await self._grpc.start()
+        self._readiness.listening()
         self._chores.append(asyncio.create_task(self._expire_idle_sessions()))
         if self._settings.repository_poll_s:
             self._chores.append(asyncio.create_task(self._follow_the_repository()))
@@ -149,7 +160,26 @@ class Server:
         self._sequences.drain(grace_s)
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
+        if self._probe is not None:
+            await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()
+
+    def _make_probe(self) -> HttpProbe:
+        readiness = self._readiness
+        registry = make_registry(
+            self._dataplane, release=_release(), is_ready=lambda: not readiness.why_not_ready()
+        )
+        return HttpProbe(
+            make_wsgi_app(registry), why_not_ready=readiness.why_not_ready, is_alive=readiness.is_alive
+        )
+
+    def _start_probe(self, probe: HttpProbe) -> None:
+        host, _, port = self._settings.metrics_listen.rpartition(":")
+        try:
+            self.metrics_address = probe.start(host, int(port))
+        except OSError as error:
+            raise ServerError(f"cannot listen on {host}:{port} for metrics: {error}") from None
+        _log.info("metrics, readiness and liveness on http://%s", self.metrics_address)
 
     async def _expire_idle_sessions(self) -> None:
         """A session may live for up to a tenth longer than the limit says."""

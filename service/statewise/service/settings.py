@@ -4,10 +4,11 @@ Nothing reads the environment but this. Every entry of `Settings` is a limit or 
 name says.
 """
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,6 +40,11 @@ class Settings(BaseSettings):
     """Time between two looks for new, gone and rolled back versions; 0: none."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 picks a free one."""
+    metrics_insecure: bool = False
+    """Lets metrics_listen be an address that other machines reach: what it tells has no encryption and asks
+    for no credentials."""
+    metrics_listen: str = ""
+    """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: none."""
     store: str = "none"
     """Where sessions outlive the process: none."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
@@ -98,12 +104,28 @@ class Settings(BaseSettings):
             raise ValueError("expected HOST:PORT")
         return value
 
+    @field_validator("metrics_listen")
+    @classmethod
+    def _metrics_stay_on_this_machine(cls, value: str, others: ValidationInfo) -> str:
+        if value:
+            cls._listen_has_a_port(value)
+            if not (_is_loopback(value.rpartition(":")[0]) or others.data.get("metrics_insecure")):
+                raise ValueError("expected an address of this machine alone, or metrics_insecure = true")
+        return value
+
     @field_validator("store")
     @classmethod
     def _store_is_known(cls, value: str) -> str:
         if value != "none":
             raise ValueError("expected none; stores that outlive the process are not built yet")
         return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _with_file(cls: type[Settings], config: Path | None) -> type[Settings]:

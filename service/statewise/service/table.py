@@ -182,6 +182,13 @@ class SessionTable:
         old = (self._handle[:end] != 0) & (self._last_use_s[:end] < limit_s) & ~self.busy[:end]
         return [int(slot) for slot in np.flatnonzero(old)]
 
+    def idle_by_model(self, limit_s: float) -> dict[int, int]:
+        """How many sessions of each model number were last used before that time. One pass over columns."""
+        end = len(self._names)
+        idle = (self._handle[:end] != 0) & (self._last_use_s[:end] < limit_s)
+        numbers, counts = np.unique(self._model[:end][idle], return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
     def has_expired(self, owner: int, session_id: str) -> bool:
         """Whether a session of that name was ended for being idle, as far as is remembered."""
         return (owner, session_id) in self._expired

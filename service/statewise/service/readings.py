@@ -1,0 +1,59 @@
+"""Every model version in memory as it stands, for whoever reports: gauges beside the counts.
+
+Reads and changes nothing, from any thread. What is read may be some microseconds apart.
+"""
+
+from dataclasses import dataclass
+
+from statewise.service.dataplane import Dataplane
+from statewise.service.repository import Key
+from statewise.service.statistics import ModelStatistics
+
+IDLE_S = 60.0
+"""A session counts as idle when its last request is longer ago than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One model version.
+
+    Attributes:
+        sessions: Open now.
+        idle_sessions: Of these, without a request for `IDLE_S`.
+        state_bytes: That the sessions' state takes, both copies.
+        queued_steps: Time steps that wait or run.
+        statistics: What was counted.
+    """
+
+    sessions: int
+    idle_sessions: int
+    state_bytes: int
+    queued_steps: int
+    statistics: ModelStatistics
+
+    def __add__(self, other: "Reading") -> "Reading":
+        return Reading(
+            self.sessions + other.sessions,
+            self.idle_sessions + other.idle_sessions,
+            self.state_bytes + other.state_bytes,
+            self.queued_steps + other.queued_steps,
+            self.statistics + other.statistics,
+        )
+
+
+def read(dataplane: Dataplane) -> dict[Key, Reading]:
+    """By name and version; a version that was unloaded and loaded again before its sessions ended is one."""
+    idle = dataplane.table.idle_by_model(dataplane.clock() - IDLE_S)
+    readings: dict[Key, Reading] = {}
+    for model in list(dataplane.models):
+        sessions = model.arena.used_rows
+        reading = Reading(
+            sessions,
+            idle.get(model.number, 0),
+            sessions * model.arena.bytes_per_session,
+            model.scheduler.queued_steps,
+            model.scheduler.statistics,
+        )
+        earlier = readings.get(model.key)
+        readings[model.key] = reading if earlier is None else earlier + reading
+    return readings

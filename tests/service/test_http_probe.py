@@ -1,0 +1,98 @@
+"""HTTP beside the service: may the server be sent work, and does it work?"""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from statewise.service import ServerError, Settings, SettingsError
+from statewise.service.server import Server
+
+
+async def test_ready_while_a_model_is_served_and_alive_throughout(
+    repository: Path, tmp_path: Path, ask: Any
+) -> None:
+    server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0"))
+    async with grpc.aio.insecure_channel(await server.start()) as channel:
+        stub = _health(channel)
+        assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (
+            503,
+            "the server serves no model\n",
+        )
+        assert await asyncio.to_thread(ask, server.metrics_address, "/healthz") == (200, "alive\n")
+        assert await stub() == "NOT_SERVING"
+        shutil.copytree(repository / "last", tmp_path / "last")
+        await server._dataplane.models.load("last")
+        await server._health.tell(server._dataplane.models)
+        assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (200, "ready\n")
+        assert await stub() == "SERVING"
+        assert (await asyncio.to_thread(ask, server.metrics_address, "/nothing"))[0] == 404
+        server._dataplane.rules.draining = True
+        assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (
+            503,
+            "the server is shutting down\n",
+        )
+        assert await asyncio.to_thread(ask, server.metrics_address, "/healthz") == (200, "alive\n")
+        await server.stop()
+
+
+def _health(channel: grpc.aio.Channel) -> Callable[[], Any]:
+    async def status() -> str:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    return status
+
+
+async def test_a_stuck_event_loop_is_seen_from_outside(repository: Path, watched: Any, ask: Any) -> None:
+    async with watched(repository) as (_, metrics):
+        # Asking from the event loop without awaiting is the fault: it does nothing else meanwhile.
+        assert ask(metrics, "/healthz") == (503, "the event loop does not answer\n")
+        assert ask(metrics, "/metrics")[0] == 200
+        assert (await asyncio.to_thread(ask, metrics, "/healthz"))[0] == 200
+
+
+async def test_who_says_nothing_keeps_no_other_away_for_long(
+    repository: Path, watched: Any, ask: Any
+) -> None:
+    async with watched(repository) as (_, metrics):
+        host, _, port = metrics.rpartition(":")
+        silent = [socket.create_connection((host, int(port))) for _ in range(40)]
+        try:
+            # Beyond the connections that are kept, the others are closed at once, and the kept ones in time.
+            for one in silent:
+                one.settimeout(30)
+                assert await asyncio.to_thread(one.recv, 1) == b""
+        finally:
+            for one in silent:
+                one.close()
+        assert await asyncio.to_thread(ask, metrics, "/readyz") == (200, "ready\n")
+
+
+async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = Server(Settings(repository=repository, metrics_listen=f"127.0.0.1:{port}"))
+        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port} for metrics"):
+            await server.start()
+        await server.stop()
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "metrics.example:9464"])
+def test_other_machines_see_metrics_only_where_that_is_wanted(repository: Path, address: str) -> None:
+    with pytest.raises(SettingsError, match=r"metrics_listen = .*metrics_insecure = true"):
+        Settings.load(repository=repository, metrics_listen=address)
+    Settings.load(repository=repository, metrics_listen=address, metrics_insecure=True)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:9464", "[::1]:9464", "127.8.0.1:1"])
+def test_this_machine_sees_metrics_wherever_it_likes(repository: Path, address: str) -> None:
+    assert Settings.load(repository=repository, metrics_listen=address).metrics_listen == address
