@@ -69,18 +69,22 @@ def statewise() -> Statewise:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """start("serve", ...) -> a running process with text pipes; ended with the tests where it still runs."""
+    """start("serve", ..., env=None) -> a running process, ended with the tests where it still runs.
+
+    It has text pipes; keywords such as stdin= put others in their place.
+    """
     with ExitStack() as stack:
 
-        def run(*arguments: str | Path) -> "subprocess.Popen[str]":
+        def run(
+            *arguments: str | Path, env: dict[str, str] | None = None, **streams: int
+        ) -> "subprocess.Popen[str]":
+            pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-m", "statewise.cli", *map(str, arguments)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
                     text=True,
-                    env=environment(),
+                    env={**environment(), **(env or {})},
+                    **{**pipes, **streams},
                 )
             )
             stack.callback(process.kill)

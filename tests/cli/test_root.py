@@ -20,6 +20,7 @@ def test_help_lists_every_subcommand(statewise):
         "serve",
         "models",
         "sessions",
+        "top",
         "stream",
         "plot",
         "demo",

@@ -65,6 +65,20 @@ class TestLooking:
             session.close()
         assert "listed" not in {info.id for info in client.list_sessions()}
 
+    def test_statistics_are_watched_until_the_caller_stops(self, client: Any) -> None:
+        with client.session("steps") as session:
+            session.step(np.zeros((4, 3), np.float32))
+            reports = client.watch_stats(interval=0.1)
+            first, second = next(reports), next(reports)
+            reports.close()
+        found = {(model.model, model.version): model for model in first.models}
+        assert found["steps", 2].steps >= 4
+        assert found["steps", 2].sessions >= 1
+        assert found["steps", 2].latency_p50_s is not None
+        assert second.at > first.at
+        with pytest.raises(InvalidInput, match="expected an interval of"):
+            next(client.watch_stats(interval=0.01))
+
 
 class TestPredict:
     def test_one_sequence_is_the_model_run_alone(self, client: Any, small_model: Oracle, x: Any) -> None:

@@ -41,6 +41,7 @@ def subcommands() -> dict[str, Subcommand]:
         "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
         "models": Subcommand("List the models of a server.", "cli"),
         "sessions": Subcommand("List the open sessions of a server.", "cli"),
+        "top": Subcommand("Watch what a server is doing.", "cli"),
         "score": Subcommand("Run the sequences of a file, into a file.", "cli"),
         "stream": Subcommand("Step a session with JSON lines from stdin.", "cli"),
         "plot": Subcommand("Draw gates, gradients and training curves.", "plot"),

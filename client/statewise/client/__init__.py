@@ -36,6 +36,7 @@ from statewise.client._progress import Progress
 from statewise.client._samples import Sample, Scored
 from statewise.client._session import Session
 from statewise.client._session_group import SessionGroup
+from statewise.client._stats import ModelStats, ServerStats
 
 __all__ = [
     "AsyncClient",
@@ -50,6 +51,7 @@ __all__ = [
     "ModelChanged",
     "ModelInfo",
     "ModelNotFound",
+    "ModelStats",
     "NotImplementedByServer",
     "NotStreamable",
     "Overloaded",
@@ -60,6 +62,7 @@ __all__ = [
     "Sample",
     "Scored",
     "ServerInfo",
+    "ServerStats",
     "Session",
     "SessionExists",
     "SessionExpired",

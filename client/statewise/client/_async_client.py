@@ -26,6 +26,7 @@ from statewise.client._plans import REPLAY_BYTES, Options
 from statewise.client._progress import Progress, report_of
 from statewise.client._samples import Scored, open_source
 from statewise.client._session_core import SessionCore
+from statewise.client._stats import ServerStats, read_stats, stats_request
 
 
 class AsyncClient:
@@ -124,6 +125,23 @@ class AsyncClient:
     ) -> list[SessionInfo]:
         """Open sessions, of one model or of all, in no particular order."""
         return await self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
+
+    async def watch_stats(self, *, interval: float = 1.0) -> AsyncIterator[ServerStats]:
+        """What the server counts: a report at once, then one at every interval, until the caller stops.
+
+        Args:
+            interval: seconds between two reports, 0.1 to 3,600.
+
+        Raises:
+            InvalidInput: the interval is out of range.
+            Unavailable: the server went away.
+
+        Example:
+            >>> async for stats in client.watch_stats(interval=5):
+            ...     print(sum(model.sessions for model in stats.models), "sessions")
+        """
+        async for report in self._shell.pieces("WatchStats", stats_request(interval), None):
+            yield read_stats(report)
 
     async def predict(
         self,

@@ -48,6 +48,7 @@ class AwaitingShell:
         self._streaming: dict[str, Callable[..., Any]] = {
             "Predict": sequences.Predict,
             "Generate": sequences.Generate,
+            "WatchStats": admin.WatchStats,
         }
         self._work: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -84,6 +84,7 @@ class BlockingShell:
         self._streaming: dict[str, Callable[..., Any]] = {
             "Predict": sequences.Predict,
             "Generate": sequences.Generate,
+            "WatchStats": admin.WatchStats,
         }
         # Re-entrant: the hub calls back into its port.
         self._lock = threading.RLock()

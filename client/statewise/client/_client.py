@@ -22,6 +22,7 @@ from statewise.client._samples import Scored, open_source
 from statewise.client._session import Session
 from statewise.client._session_core import SessionCore
 from statewise.client._session_group import SessionGroup
+from statewise.client._stats import ServerStats, read_stats, stats_request
 
 
 class Client:
@@ -98,6 +99,23 @@ class Client:
     def list_sessions(self, *, model: str | None = None, timeout: float | None = None) -> list[SessionInfo]:
         """Open sessions, of one model or of all, in no particular order."""
         return self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
+
+    def watch_stats(self, *, interval: float = 1.0) -> Iterator[ServerStats]:
+        """What the server counts: a report at once, then one at every interval, until the caller stops.
+
+        Args:
+            interval: seconds between two reports, 0.1 to 3,600.
+
+        Raises:
+            InvalidInput: the interval is out of range.
+            Unavailable: the server went away.
+
+        Example:
+            >>> for stats in client.watch_stats(interval=5):
+            ...     print(sum(model.sessions for model in stats.models), "sessions")
+        """
+        for report in self._shell.pieces("WatchStats", stats_request(interval), None):
+            yield read_stats(report)
 
     def predict(
         self,

@@ -412,6 +412,8 @@ class ModelStats(_message.Message):
     STATE_BYTES_FIELD_NUMBER: _builtins.int
     LATENCY_P50_FIELD_NUMBER: _builtins.int
     LATENCY_P99_FIELD_NUMBER: _builtins.int
+    BATCH_ROWS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name."""
     version: _builtins.int
@@ -428,9 +430,15 @@ class ModelStats(_message.Message):
     """Time steps waiting now."""
     state_bytes: _builtins.int
     """Bytes of session state held now."""
+    batch_rows: _builtins.int
+    """Rows of the runs, in total; by `batches`, the size of an average one."""
+    requests: _builtins.int
+    """Requests answered, in total."""
     @_builtins.property
     def latency_p50(self) -> _duration_pb2.Duration:
-        """Time from receipt to reply, of requests answered since the last report: median."""
+        """Time from receipt to reply, of requests answered since the last report (in the first: since the version was
+        loaded): median. Absent: there were none.
+        """
 
     @_builtins.property
     def latency_p99(self) -> _duration_pb2.Duration:
@@ -449,10 +457,12 @@ class ModelStats(_message.Message):
         state_bytes: _builtins.int = ...,
         latency_p50: _duration_pb2.Duration | None = ...,
         latency_p99: _duration_pb2.Duration | None = ...,
+        batch_rows: _builtins.int = ...,
+        requests: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency_p50", b"latency_p50", "latency_p99", b"latency_p99"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "errors", b"errors", "latency_p50", b"latency_p50", "latency_p99", b"latency_p99", "model", b"model", "queued_steps", b"queued_steps", "sessions", b"sessions", "state_bytes", b"state_bytes", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_rows", b"batch_rows", "batches", b"batches", "errors", b"errors", "latency_p50", b"latency_p50", "latency_p99", b"latency_p99", "model", b"model", "queued_steps", b"queued_steps", "requests", b"requests", "sessions", b"sessions", "state_bytes", b"state_bytes", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,7 +95,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchStats(self, request, context):
-        """Counters, at once and then at every interval until the caller leaves.
+        """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
+        of range; DRAINING when the server goes away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,9 @@ class AdminServiceStub:
     CloseSession: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CloseSessionRequest, _admin_pb2.CloseSessionResponse]
     """Ends a session by its id, whoever holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
     WatchStats: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]
-    """Counters, at once and then at every interval until the caller leaves."""
+    """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
+    of range; DRAINING when the server goes away.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -58,7 +60,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CloseSession: _aio.UnaryUnaryMultiCallable[_admin_pb2.CloseSessionRequest, _admin_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Ends a session by its id, whoever holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
     WatchStats: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]  # type: ignore[assignment]
-    """Counters, at once and then at every interval until the caller leaves."""
+    """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
+    of range; DRAINING when the server goes away.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators and tools. Scope: admin; without it a caller sees its own sessions only."""
@@ -101,6 +105,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.WatchStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchStatsResponse], _abc.AsyncIterator[_admin_pb2.WatchStatsResponse]]:
-        """Counters, at once and then at every interval until the caller leaves."""
+        """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
+        of range; DRAINING when the server goes away.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

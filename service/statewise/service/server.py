@@ -106,6 +106,7 @@ class Server:
         self.metrics_address = ""
         """HOST:PORT of /metrics, /readyz and /healthz, once `start` has begun."""
         self._grpc: grpc.aio.Server | None = None
+        self._admin: AdminServicer | None = None
         self._chores: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
@@ -133,8 +134,8 @@ class Server:
         )
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._sequences, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
-        admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, self._grpc)
+        self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
         host, _, port = self._settings.listen.rpartition(":")
         try:
@@ -158,6 +159,8 @@ class Server:
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._health.drain()
         self._sequences.drain(grace_s)
+        if self._admin is not None:
+            self._admin.drain()
         if self._grpc is not None:
             await self._grpc.stop(grace_s)
         if self._probe is not None:

@@ -1,7 +1,9 @@
 """statewise.v1.AdminService: looking into a running server."""
 
+import asyncio
 import base64
 import binascii
+from contextlib import suppress
 from typing import Any
 
 import onnxruntime
@@ -9,12 +11,15 @@ import onnxruntime
 from statewise.service import convert
 from statewise.service.dataplane import Dataplane
 from statewise.service.errors import ServiceError
-from statewise.service.servicers._reporting import Context, not_built, reports
+from statewise.service.servicers._reporting import Context, reports
+from statewise.service.servicers._stats import Reporter
 from statewise.v1 import admin_pb2, admin_pb2_grpc
 from statewise.wire import Reason
 
 _DEFAULT_PAGE = 1_000
 _LARGEST_PAGE = 10_000
+_SHORTEST_INTERVAL_S = 0.1
+_LONGEST_INTERVAL_S = 3600.0
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -30,6 +35,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._dataplane = dataplane
         self._version = version
         self._started_ns = started_ns
+        self._drained = asyncio.Event()
 
     @reports
     async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
@@ -86,7 +92,28 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         await self._dataplane.sessions.close_by_id(request.session_id, owner="")
         return admin_pb2.CloseSessionResponse()
 
-    WatchStats = reports(not_built("watching statistics"))  # type: ignore[assignment]
+    @reports
+    async def WatchStats(  # type: ignore[override]
+        self, request: admin_pb2.WatchStatsRequest, context: Context
+    ) -> None:
+        """Until the caller leaves or the server goes away."""
+        interval_s = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else 1.0
+        if not _SHORTEST_INTERVAL_S <= interval_s <= _LONGEST_INTERVAL_S:
+            raise ServiceError(
+                Reason.BAD_REQUEST,
+                f"expected an interval of {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g} s; "
+                f"got {interval_s:g}",
+            )
+        reporter = Reporter(self._dataplane)
+        while True:
+            self._dataplane.rules.refuse_when_draining()
+            await context.write(reporter.report())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), interval_s)
+
+    def drain(self) -> None:
+        """Tells who watches that the server goes away."""
+        self._drained.set()
 
 
 def _token(slot: int) -> str:
