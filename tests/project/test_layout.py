@@ -73,16 +73,23 @@ WAITING = {
 
 OFFERS = {
     "wire": [
+        "BATCH",
         "DTYPES",
         "METADATA_KEY",
+        "TIME",
+        "AxisWords",
         "CallShape",
         "EncodeSpec",
         "GenerateSpec",
         "MetadataError",
+        "ModelDeclaration",
         "ModelSpec",
         "Reason",
+        "Sharing",
+        "StateDeclaration",
         "StatePair",
         "StatePart",
+        "TensorDeclaration",
         "TensorError",
         "TensorSpec",
         "Vocabulary",

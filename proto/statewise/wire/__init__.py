@@ -5,6 +5,15 @@ self-describing. Nothing here does input or output; server, client and exporter 
 """
 
 from statewise.wire._columns import pack_uint32, pack_uint64, unpack_uint32, unpack_uint64
+from statewise.wire._declaration import (
+    BATCH,
+    TIME,
+    AxisWords,
+    ModelDeclaration,
+    Sharing,
+    StateDeclaration,
+    TensorDeclaration,
+)
 from statewise.wire._metadata import (
     METADATA_KEY,
     CallShape,
@@ -21,16 +30,23 @@ from statewise.wire._reasons import Reason
 from statewise.wire._tensors import DTYPES, TensorError, from_tensor, to_tensor
 
 __all__ = [
+    "BATCH",
     "DTYPES",
     "METADATA_KEY",
+    "TIME",
+    "AxisWords",
     "CallShape",
     "EncodeSpec",
     "GenerateSpec",
     "MetadataError",
+    "ModelDeclaration",
     "ModelSpec",
     "Reason",
+    "Sharing",
+    "StateDeclaration",
     "StatePair",
     "StatePart",
+    "TensorDeclaration",
     "TensorError",
     "TensorSpec",
     "Vocabulary",

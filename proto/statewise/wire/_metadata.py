@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from statewise.wire._tensors import DTYPES
@@ -179,7 +179,7 @@ class ModelSpec:
             raise MetadataError(f"expected a JSON object under {METADATA_KEY!r}; got {type(raw).__name__}")
         if raw.pop("format", None) != _FORMAT:
             raise MetadataError(f"expected metadata of format {_FORMAT}")
-        spec: Self = _read(cls, raw, "")
+        spec: Self = read_entry(cls, raw, "")
         return spec
 
     def to_toml(self) -> str:
@@ -203,25 +203,38 @@ class ModelSpec:
             raw = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise MetadataError(f"no TOML: {error}") from None
-        spec: Self = _read(cls, raw, "")
+        spec: Self = read_entry(cls, raw, "")
         return spec
 
 
-def _read(kind: Any, raw: Any, where: str) -> Any:
-    """What JSON holds at `where` ("inputs[0].shape") as a value of the annotated kind."""
+def read_entry(kind: Any, raw: Any, where: str) -> Any:
+    """What JSON or TOML holds at `where` ("inputs[0].shape") as a value of the annotated kind.
+
+    Raises:
+        MetadataError: naming the entry, what was expected and what was found.
+    """
     if is_dataclass(kind):
         return _read_object(kind, raw, where)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return None if raw is None else _read(arguments[0], raw, where)
+        kinds = [argument for argument in arguments if argument is not NoneType]
+        if raw is None and len(kinds) < len(arguments):
+            return None
+        if len(kinds) == 1:
+            return read_entry(kinds[0], raw, where)
+        if type(raw) in kinds:
+            return raw
+        raise MetadataError(f"{where}: expected {' or '.join(_WORDS[one] for one in kinds)}; got {raw!r}")
     if origin is tuple and isinstance(raw, list):
-        return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(raw))
+        return tuple(read_entry(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(raw))
     if origin is Mapping and isinstance(raw, dict):
-        return {key: _read(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}
+        return {key: read_entry(arguments[1], value, f"{where}.{key}") for key, value in raw.items()}
     if kind is float and type(raw) is int and abs(raw) <= 2**53:
         return float(raw)
-    if kind is CallShape and raw in list(CallShape):
-        return CallShape(raw)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        if raw in list(kind):
+            return kind(raw)
+        raise MetadataError(f"{where}: expected one of {', '.join(kind)}; got {raw!r}")
     if type(raw) is kind:  # not isinstance: true is no integer
         return raw
     raise MetadataError(f"{where}: expected {_WORDS.get(origin or kind, kind)}; got {raw!r}")
@@ -234,7 +247,6 @@ _WORDS: Mapping[Any, str] = {
     bool: "true or false",
     int: "an integer",
     float: "a number",
-    CallShape: f"one of {', '.join(CallShape)}",
 }
 
 
@@ -249,7 +261,7 @@ def _read_object(cls: Any, raw: Any, where: str) -> Any:
         required = entry.default is MISSING and entry.default_factory is MISSING
         if required and entry.name not in raw:
             raise MetadataError(f"{prefix}{entry.name}: expected this entry; it is absent")
-    value = cls(**{name: _read(kinds[name], entry, f"{prefix}{name}") for name, entry in raw.items()})
+    value = cls(**{name: read_entry(kinds[name], entry, f"{prefix}{name}") for name, entry in raw.items()})
     _check(value, prefix)
     return value
 

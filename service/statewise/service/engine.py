@@ -12,6 +12,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from statewise.service.foreign import ForeignSession
+from statewise.service.layout import Layout
 from statewise.wire import ModelSpec
 
 Array = NDArray[Any]
@@ -40,7 +42,8 @@ class Engine:
 
     Args:
         path: The .onnx file.
-        spec: What its inputs and outputs mean. Every name in it is one of the graph's.
+        spec: What its inputs and outputs mean.
+        layout: Where batch and time lie, for a graph that is not in the form of packages.
         intra_op_threads: Threads within one run.
         provider: What it runs on, one of PROVIDERS.
 
@@ -49,7 +52,13 @@ class Engine:
     """
 
     def __init__(
-        self, path: Path, spec: ModelSpec, *, intra_op_threads: int = 1, provider: str = "cpu"
+        self,
+        path: Path,
+        spec: ModelSpec,
+        layout: Layout | None = None,
+        *,
+        intra_op_threads: int = 1,
+        provider: str = "cpu",
     ) -> None:
         check_provider(provider)
         options = ort.SessionOptions()
@@ -59,9 +68,10 @@ class Engine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[provider]])
+            session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[provider]])
         except Exception as error:
             raise EngineError(f"onnxruntime cannot load {path.name}: {error}") from error
+        self._session = session if layout is None else ForeignSession(session, spec, layout)
         self.spec = spec
         self.minimum_rows = 1
         """Runs of fewer rows are filled up to this many with copies of the last (see selftest)."""

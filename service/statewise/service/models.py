@@ -15,6 +15,7 @@ from pathlib import Path
 from statewise.service.arena import StateArena
 from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError
+from statewise.service.layout import Layout
 from statewise.service.package import Package, read_package
 from statewise.service.repository import Found, Key, Scan, scan
 from statewise.service.scheduler import Scheduler
@@ -109,7 +110,7 @@ class Models:
         self,
         root: Path,
         *,
-        make_engine: Callable[[Path, ModelSpec], Engine],
+        make_engine: Callable[[Path, ModelSpec, Layout | None], Engine],
         sessions: int,
         make_scheduler: Callable[[Engine, StateArena, SelfTest], Scheduler],
     ) -> None:
@@ -277,10 +278,12 @@ class Models:
         """Reads, loads and tests a version, in any thread; or says why it cannot be served."""
         try:
             package = read_package(found.name, found.version, found.folder)
-            engine = self._make_engine(package.graph, package.spec)
-            return _Prepared(found, package, engine, self_test(engine))
+            engine = self._make_engine(package.graph, package.spec, package.layout)
+            return _Prepared(found, package, engine, self_test(engine, sharing=package.sharing))
+        except ServiceError as error:
+            return error.message
         except Exception as error:  # whatever a foreign graph does to numpy or onnxruntime
-            return str(error) or type(error).__name__
+            return f"{found.name}/{found.version}: {str(error) or type(error).__name__}"
 
     def _settle(self, found: Found, prepared: "_Prepared | str") -> None:
         """Serves a prepared version, or notes why it is not served."""

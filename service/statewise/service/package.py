@@ -1,7 +1,8 @@
 """One version folder of the repository, read and checked: <repository>/<model>/<version>/.
 
-Not loaded yet: a package is what the files say. Its digest covers every file, so that equal digests mean
-equal behaviour.
+Not loaded yet: a package is what the files say: the graph's own metadata, and model.toml where it says
+something else or the graph says nothing. Its digest covers every file, so that equal digests mean equal
+behaviour.
 """
 
 import hashlib
@@ -12,8 +13,14 @@ from typing import Any
 
 import onnxruntime as ort
 
+from statewise.service.axes import GraphValue
+from statewise.service.declarations import declare, override
 from statewise.service.errors import ServiceError
-from statewise.wire import METADATA_KEY, MetadataError, ModelSpec, Reason
+from statewise.service.interface import complete
+from statewise.service.layout import Layout
+from statewise.wire import METADATA_KEY, MetadataError, ModelDeclaration, ModelSpec, Reason, Sharing
+
+MODEL_TOML = "model.toml"
 
 _ORT_DTYPES = {
     "tensor(float)": "float32",
@@ -34,6 +41,8 @@ class Package:
         folder: Where it is.
         digest: sha256 over names and contents of all its files, hexadecimal.
         spec: What its graph takes, gives and keeps.
+        layout: Where batch and time lie, for a graph that is not in the form of packages.
+        sharing: Which load-time classes may share runs.
     """
 
     name: str
@@ -41,6 +50,8 @@ class Package:
     folder: Path
     digest: str
     spec: ModelSpec
+    layout: Layout | None = None
+    sharing: Sharing = Sharing.EXACT
 
     @property
     def graph(self) -> Path:
@@ -66,16 +77,44 @@ def read_package(name: str, version: int, folder: Path) -> Package:
     except Exception as error:
         raise _invalid(f"{name}/{version}/model.onnx: onnxruntime cannot load it: {error}") from error
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if metadata is None:
+    declared = _declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
+    if metadata is None and declared is None:
         raise _invalid(
-            f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata; was it exported by statewise?"
+            f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata, and no {MODEL_TOML} beside it "
+            "declares its state: make a package of it with `statewise import`, or write one"
         )
+    where = f"{name}/{version}/model.onnx"
+    graph_inputs, graph_outputs = session.get_inputs(), session.get_outputs()
     try:
-        spec = ModelSpec.from_json(metadata)
+        spec = None if metadata is None else ModelSpec.from_json(metadata)
+        if spec is not None and declared is None and all(pair.batch_axis == 0 for pair in spec.state):
+            _check_against_graph(where, spec, graph_inputs, graph_outputs)
+            return Package(name, version, folder, digest, spec)
+        declaration = declared or ModelDeclaration()
+        if declared is not None:
+            where = f"{name}/{version}/{MODEL_TOML}"
+        if spec is not None:
+            declaration = override(declare(spec), declaration)
+        spec, layout = complete(declaration, _values(graph_inputs), _values(graph_outputs))
     except MetadataError as error:
-        raise _invalid(f"{name}/{version}/model.onnx: {error}") from error
-    _check_against_graph(f"{name}/{version}/model.onnx", spec, session.get_inputs(), session.get_outputs())
-    return Package(name, version, folder, digest, spec)
+        raise _invalid(f"{where}: {error}") from error
+    return Package(name, version, folder, digest, spec, layout, declaration.batch)
+
+
+def _declaration(where: str, path: Path) -> ModelDeclaration | None:
+    try:
+        return ModelDeclaration.from_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, MetadataError) as error:
+        raise _invalid(f"{where}: {error}") from error
+
+
+def _values(entries: Sequence[Any]) -> dict[str, GraphValue]:
+    return {
+        entry.name: GraphValue(_ORT_DTYPES.get(entry.type, entry.type), tuple(entry.shape))
+        for entry in entries
+    }
 
 
 def _invalid(message: str) -> ServiceError:
@@ -103,8 +142,6 @@ def _check_against_graph(
         entry.name: (entry.dtype, _axes(entry.shape, entry.per_step)) for entry in spec.outputs
     }
     for pair in spec.state:
-        if pair.batch_axis != 0:
-            raise _invalid(f"{where}: state {pair.input!r} has batch axis {pair.batch_axis}; expected 0")
         expected_inputs[pair.input] = expected_outputs[pair.output] = (pair.dtype, ("batch", *pair.shape))
     if spec.lengths is not None:
         expected_inputs[spec.lengths] = ("int32", ("batch",))

@@ -23,7 +23,7 @@ from statewise.service.frame import Control, StepFrame, StepResult
 from statewise.service.job import Job
 from statewise.service.piece import Part, Piece
 from statewise.service.runner import RunResult, run_batch
-from statewise.service.selftest import Exactness, SelfTest
+from statewise.service.selftest import SelfTest
 from statewise.service.statistics import ModelStatistics
 from statewise.service.table import SessionTable
 from statewise.wire import Reason
@@ -68,7 +68,7 @@ class Scheduler:
         self._engine = engine
         self._table = table
         self._test = test
-        self._together = test.exactness is Exactness.EXACT
+        self._together = test.together
         self._executor = executor
         self._clock = clock
         self._queue_limit = queue_steps

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.engine import Array, Engine
-from statewise.wire import DTYPES, TensorSpec
+from statewise.wire import DTYPES, Sharing, TensorSpec
 
 _BATCHES = (2, 3, 7, 16, 64)
 _TIME = 9
@@ -41,20 +41,29 @@ class SelfTest:
         chunkable: Whether a sequence run in pieces gives the same bits as run whole.
         run_s: Seconds that a run of one row and step takes.
         row_step_s: Seconds that each row and step adds in a large batch.
+        together: Whether rows of different sessions may share a run.
     """
 
     exactness: Exactness
     chunkable: bool
     run_s: float
     row_step_s: float
+    together: bool
 
     def cost_s(self, rows: int, steps: int) -> float:
         """Seconds a run of that size will take, roughly."""
         return self.run_s + rows * steps * self.row_step_s
 
 
-def self_test(engine: Engine, *, clock: Callable[[], float] = time.perf_counter) -> SelfTest:
+def self_test(
+    engine: Engine, *, sharing: Sharing = Sharing.EXACT, clock: Callable[[], float] = time.perf_counter
+) -> SelfTest:
     """Tests an engine and sets its `minimum_rows`.
+
+    Args:
+        engine: The engine.
+        sharing: Which classes let rows share a run.
+        clock: Seconds.
 
     A graph that is inexact only for a lone row (the one-row path of a matrix product) becomes exact when lone
     rows are filled up to two.
@@ -80,6 +89,8 @@ def self_test(engine: Engine, *, clock: Callable[[], float] = time.perf_counter)
         chunkable=engine.spec.streamable and step_difference == 0,
         run_s=_time(engine, rows=1, steps=1, clock=clock),
         row_step_s=_time(engine, rows=64, steps=16, clock=clock) / (64 * 16),
+        together=exactness is Exactness.EXACT
+        or (sharing is Sharing.TOLERANCE and exactness is Exactness.TOLERANCE),
     )
 
 

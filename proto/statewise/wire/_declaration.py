@@ -1,0 +1,125 @@
+"""What model.toml says of a graph: the entries of `ModelSpec` and where batch and time lie, each optional.
+
+Not a specification yet: what is left out stands in the graph or in its metadata, and whoever serves the graph
+puts them together. Everything that `ModelSpec.to_toml` writes is a declaration.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from statewise.wire._metadata import (
+    CallShape,
+    EncodeSpec,
+    GenerateSpec,
+    MetadataError,
+    StatePart,
+    Vocabulary,
+    read_entry,
+)
+
+BATCH, TIME = "batch", "time"
+"""The words among the axes of a tensor; its other axes are sizes."""
+
+AxisWords = tuple[str | int, ...]
+
+
+class Sharing(StrEnum):
+    """Which of its load-time classes let rows of different sessions share a run."""
+
+    EXACT = "exact"
+    """Only the class of the same bits."""
+    TOLERANCE = "tolerance"
+    """Also the class of the same values within rounding: answers then depend on who shares the run."""
+
+
+@dataclass(frozen=True)
+class TensorDeclaration:
+    """One input or output. None: as the graph says."""
+
+    name: str
+    axes: AxisWords | None = None
+    """What each axis in the graph is: "batch", "time", or a size that is part of one sample."""
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    """As of `TensorSpec`: the axes that are neither batch nor time."""
+    per_step: bool | None = None
+    default: float | None = None
+    vocabulary_size: int | None = None
+    context: int = 0
+    """Values that the server keeps of what came before and puts in front: time steps where the tensor has a
+    time axis, else elements of its last axis. They begin as zeros."""
+
+
+@dataclass(frozen=True)
+class StateDeclaration:
+    """A state input and the output that holds its successor. None: as the graph says."""
+
+    input: str
+    output: str
+    axes: AxisWords | None = None
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    batch_axis: int | None = None
+    """As of `StatePair`: another way to say `axes` beside `shape`."""
+    initial: float | None = None
+    parts: tuple[StatePart, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelDeclaration:
+    """A model.toml. What is None or empty is not said."""
+
+    inputs: tuple[TensorDeclaration, ...] = ()
+    outputs: tuple[TensorDeclaration, ...] = ()
+    state: tuple[StateDeclaration, ...] = ()
+    call_shapes: tuple[CallShape, ...] = ()
+    lengths: str | None = None
+    labels: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
+    encode: EncodeSpec | None = None
+    generate: GenerateSpec | None = None
+    batch: Sharing = Sharing.EXACT
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Reads a model.toml.
+
+        Raises:
+            MetadataError: naming the entry, what was expected and what was found.
+        """
+        try:
+            raw = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise MetadataError(f"no TOML: {error}") from None
+        declaration: Self = read_entry(cls, raw, "")
+        for kind, entries in (("inputs", declaration.inputs), ("outputs", declaration.outputs)):
+            _check_tensors(kind, entries)
+        for number, pair in enumerate(declaration.state):
+            _check_axes(f"state[{number}]", pair.axes)
+        return declaration
+
+
+def _check_tensors(kind: str, entries: tuple[TensorDeclaration, ...]) -> None:
+    for number, entry in enumerate(entries):
+        where = f"{kind}[{number}]"
+        _check_axes(where, entry.axes)
+        if any(entry.name == other.name for other in entries[:number]):
+            raise MetadataError(f"{where}.name: expected a name once; got {entry.name!r} again")
+        if entry.context < 0:
+            raise MetadataError(f"{where}.context: expected at least 0; got {entry.context}")
+        if entry.context and kind == "outputs":
+            raise MetadataError(f"{where}.context: expected none for an output; got {entry.context}")
+
+
+def _check_axes(where: str, axes: AxisWords | None) -> None:
+    words = [axis for axis in axes or () if isinstance(axis, str)]
+    sizes: list[Any] = [axis for axis in axes or () if not isinstance(axis, str)]
+    wrong = [word for word in words if word not in (BATCH, TIME)] + [size for size in sizes if size < 1]
+    if wrong:
+        raise MetadataError(f'{where}.axes: expected "batch", "time" or a positive size; got {wrong[0]!r}')
+    if len(set(words)) != len(words):
+        raise MetadataError(f"{where}.axes: expected batch and time once at most; got {list(axes or ())}")

@@ -1,0 +1,119 @@
+"""Which axis of a graph's tensor is batch, which is time, and which belong to one sample.
+
+Declared, or told by the graph's own names of its free sizes; never guessed. What does not fit the graph is
+refused, naming the entry, what was expected and what is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from statewise.wire import (
+    BATCH,
+    DTYPES,
+    TIME,
+    AxisWords,
+    MetadataError,
+    StateDeclaration,
+    TensorDeclaration,
+)
+
+_NAMES = {
+    **dict.fromkeys(("batch", "batch_size", "b"), BATCH),
+    **dict.fromkeys(("time", "time_steps", "steps", "t", "sequence", "sequence_length", "seq_len"), TIME),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GraphValue:
+    """An input or output as the graph describes it.
+
+    Attributes:
+        dtype: As packages name it.
+        dims: Sizes; text or None where one is free.
+    """
+
+    dtype: str
+    dims: tuple[int | str | None, ...]
+
+
+Values = Mapping[str, GraphValue]
+
+
+def required(graph: Values, name: str, what: str, kind: str) -> GraphValue:
+    """The graph's input or output (`kind`) of that name, which `what` asks for."""
+    if name not in graph:
+        known = ", ".join(map(repr, graph)) or "none"
+        raise MetadataError(f"{what}: expected one of the graph's {kind}s, {known}; got {name!r}")
+    value = graph[name]
+    if value.dtype not in DTYPES:
+        raise MetadataError(f"{what} {name!r}: expected elements of {', '.join(DTYPES)}; got {value.dtype}")
+    return value
+
+
+def state_axes(pair: StateDeclaration, before: GraphValue, after: GraphValue) -> AxisWords:
+    """Of a state input; its successor is alike."""
+    where = f"state {pair.input!r}"
+    axes = pair.axes
+    if axes is None and pair.shape is not None:
+        axes = (*pair.shape[: pair.batch_axis or 0], BATCH, *pair.shape[pair.batch_axis or 0 :])
+    axes = _checked(where, axes, before, pair.dtype, fixed_time=None)
+    if TIME in axes:
+        raise MetadataError(f"{where}: axes: expected no time; got {list(axes)}")
+    if after.dtype != before.dtype or not _alike(before.dims, after.dims):
+        raise MetadataError(
+            f"state output {pair.output!r}: expected what {pair.input!r} is, {before.dtype} "
+            f"{list(before.dims)}; got {after.dtype} {list(after.dims)}"
+        )
+    return axes
+
+
+def _alike(left: Sequence[int | str | None], right: Sequence[int | str | None]) -> bool:
+    return len(left) == len(right) and all(
+        a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(left, right, strict=True)
+    )
+
+
+def tensor_axes(
+    kind: str, entry: TensorDeclaration, value: GraphValue, *, fixed_time: int | None
+) -> AxisWords:
+    """Of an input or output (`kind`); fixed_time is the size that a fixed time axis has to have."""
+    axes = entry.axes
+    if axes is None and entry.shape is not None:
+        axes = (*leading(entry.per_step is not False), *entry.shape)
+    return _checked(f"{kind} {entry.name!r}", axes, value, entry.dtype, fixed_time=fixed_time)
+
+
+def _checked(
+    where: str, axes: AxisWords | None, value: GraphValue, dtype: str | None, *, fixed_time: int | None
+) -> AxisWords:
+    """Axes that fit the graph's sizes; where none are declared, those that its names tell."""
+    dims = value.dims
+    if dtype not in (None, value.dtype):
+        raise MetadataError(f"{where}: dtype: expected the graph's, {value.dtype}; got {dtype}")
+    if axes is None:
+        axes = tuple(size if isinstance(size, int) else _NAMES.get(str(size).lower(), "") for size in dims)
+        if "" in axes or any(axes.count(word) > 1 for word in (BATCH, TIME)):
+            raise MetadataError(
+                f'{where}: axes: expected in model.toml which of {list(dims)} are "batch" and "time"; '
+                "the graph's names do not say"
+            )
+    if len(axes) != len(dims):
+        raise MetadataError(
+            f"{where}: axes: expected {len(dims)}, as the graph has {list(dims)}; got {list(axes)}"
+        )
+    for axis, size in zip(axes, dims, strict=True):
+        if not isinstance(size, int):
+            continue
+        allowed = {BATCH: 1, TIME: fixed_time or size}.get(axis, axis) if isinstance(axis, str) else axis
+        if size != allowed:
+            raise MetadataError(
+                f"{where}: axes: expected sizes as the graph has them, {list(dims)}, with batch free or 1"
+                + (f" and time free or {fixed_time}" if fixed_time else "")
+                + f"; got {list(axes)}"
+            )
+    return axes
+
+
+def leading(per_step: bool) -> AxisWords:
+    """The first axes of a tensor in the form of packages."""
+    return (TIME, BATCH) if per_step else (BATCH,)

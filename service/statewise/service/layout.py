@@ -1,0 +1,50 @@
+"""Where batch and time lie in a graph's inputs, outputs and states, and how much one run of it takes.
+
+Values only: `interface.py` finds them, `foreign.py` runs graphs by them. Graphs in the form of packages (time
+first, batch next, state batch first, both of free size) have no layout.
+"""
+
+from dataclasses import dataclass
+
+from statewise.wire import AxisWords
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One input, output or state of the graph.
+
+    Attributes:
+        name: In the graph.
+        axes: "batch", "time", or a size that is part of one sample, for each axis.
+        per_step: One value for every time step, or one for the whole sequence.
+        context: Inputs: values of before that stand in front, time steps where there is a time axis, else
+            elements of the last axis.
+    """
+
+    name: str
+    axes: AxisWords
+    per_step: bool = False
+    context: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A graph as it is.
+
+    Attributes:
+        inputs: In the spec's order.
+        outputs: In the spec's order.
+        state: Inputs of the state pairs, without those that hold context; a successor has the same axes.
+        successors: Names of the outputs that hold their successors.
+        lengths: Name and type of the input of each row's time steps, or None.
+        one_row: A run takes a single row.
+        one_step: A run takes a single time step.
+    """
+
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
+    state: tuple[Place, ...]
+    successors: tuple[str, ...]
+    lengths: tuple[str, str] | None
+    one_row: bool
+    one_step: bool

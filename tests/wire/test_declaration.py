@@ -1,0 +1,66 @@
+"""model.toml: what it may say, and that everything metadata says can be said there."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+
+from statewise.wire import MetadataError, ModelDeclaration, ModelSpec, StateDeclaration, TensorDeclaration
+
+from .test_metadata import specs
+
+PAGE = Path(__file__).parents[2] / "docs/models.md"
+
+
+@given(specs)
+def test_what_metadata_says_is_a_declaration(spec: ModelSpec) -> None:
+    for entries in (spec.inputs, spec.outputs):
+        assume(len({entry.name for entry in entries}) == len(entries))
+    declaration = ModelDeclaration.from_toml(spec.to_toml())
+    assert [entry.name for entry in declaration.inputs] == [entry.name for entry in spec.inputs]
+    assert [(entry.shape, entry.batch_axis) for entry in declaration.state] == [
+        (pair.shape, pair.batch_axis) for pair in spec.state
+    ]
+    assert (declaration.vocabulary, declaration.generate) == (spec.vocabulary, spec.generate)
+
+
+def test_nothing_has_to_be_said() -> None:
+    assert ModelDeclaration.from_toml("") == ModelDeclaration()
+
+
+def test_the_example_of_the_page() -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert ModelDeclaration.from_toml(example) == ModelDeclaration(
+        inputs=(
+            TensorDeclaration("input", axes=("batch", 576), context=64),
+            TensorDeclaration("sr", default=16000.0),
+        ),
+        outputs=(TensorDeclaration("output", axes=("batch", 1)),),
+        state=(StateDeclaration("state", "stateN", axes=(2, "batch", 128)),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("inputs = 1", r"inputs: expected a list; got 1"),
+        (
+            '[[inputs]]\nname = "x"\naxes = [true]',
+            r"inputs\[0\].axes\[0\]: expected text or an integer; got True",
+        ),
+        (
+            '[[inputs]]\nname = "x"\naxes = [0]',
+            r'inputs\[0\].axes: expected "batch", "time" or a positive size; got 0',
+        ),
+        (
+            '[[inputs]]\nname = "x"\n[[inputs]]\nname = "x"',
+            r"inputs\[1\].name: expected a name once; got 'x' again",
+        ),
+        ('[[outputs]]\nname = "y"\ncontext = 1', r"outputs\[0\].context: expected none for an output; got 1"),
+        ('call_shapes = ["some"]', r"call_shapes\[0\]: expected one of one_to_one, .*; got 'some'"),
+    ],
+)
+def test_what_cannot_be_read_is_named(text: str, complaint: str) -> None:
+    with pytest.raises(MetadataError, match=complaint):
+        ModelDeclaration.from_toml(text)
