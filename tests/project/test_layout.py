@@ -39,6 +39,7 @@ FOREIGN = {
         "pydantic",
         "pydantic_settings",
         "grpc_health",
+        "grpc_reflection",
         "prometheus_client",
         *GRPC,
     },
@@ -48,7 +49,7 @@ FOREIGN = {
 
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
 TRANSPORT = {
-    "service": {"server.py", "status.py", "stream.py", "servicers"},
+    "service": {"server.py", "status.py", "stream.py", "tls.py", "transport.py", "servicers"},
     "client": {"_awaiting.py", "_blocking.py", "_channel.py"},
 }
 WAITING = {
@@ -153,7 +154,18 @@ OFFERS = {
         "read_package",
         "verify_package",
     ],
-    "service": ["RowFailure", "Server", "ServerError", "ServiceError", "Settings", "SettingsError", "serve"],
+    "service": [
+        "CallersError",
+        "RowFailure",
+        "Scope",
+        "Server",
+        "ServerError",
+        "ServiceError",
+        "Settings",
+        "SettingsError",
+        "add_token",
+        "serve",
+    ],
     "client": [
         "AsyncClient",
         "AsyncSession",

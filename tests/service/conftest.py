@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,30 @@ from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 Array = NDArray[Any]
 
 
-class Caller:
-    """One channel, its stubs, and at most one session stream."""
+class _Showing:
+    """A channel all of whose calls carry the same metadata."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]]) -> None:
+        self._channel, self._metadata = channel, metadata
+
+    def __getattr__(self, kind: str) -> Callable[..., Any]:
+        make = getattr(self._channel, kind)
+        return lambda *arguments, **options: partial(make(*arguments, **options), metadata=self._metadata)
+
+
+class Caller:
+    """One channel, its stubs, and at most one session stream, which opens with its first message."""
+
+    def __init__(self, channel: Any) -> None:
         self.sequences = sequence_pb2_grpc.SequenceServiceStub(channel)
         self.models = model_pb2_grpc.ModelServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
-        self.stream = self.sequences.SessionStream()
         self._numbers = itertools.count(1)
+
+    @cached_property
+    def stream(self) -> Any:
+        """The session stream."""
+        return self.sequences.SessionStream()
 
     @staticmethod
     def frame(
@@ -124,15 +140,25 @@ def ask() -> Callable[[str, str], tuple[int, str]]:
 
 
 @asynccontextmanager
-async def _connect(address: str, **options: Any) -> AsyncIterator[Caller]:
+async def _connect(
+    address: str, *, token: str | None = None, tls: grpc.ChannelCredentials | None = None, **options: Any
+) -> AsyncIterator[Caller]:
     named = [(f"grpc.{name}", value) for name, value in {"use_local_subchannel_pool": 1, **options}.items()]
-    async with grpc.aio.insecure_channel(address, options=named) as channel:
-        yield Caller(channel)
+    made = (
+        grpc.aio.insecure_channel(address, options=named)
+        if tls is None
+        else grpc.aio.secure_channel(address, tls, options=named)
+    )
+    async with made as channel:
+        yield Caller(channel if token is None else _Showing(channel, [("authorization", f"Bearer {token}")]))
 
 
 @pytest.fixture
 def connect() -> Callable[..., AbstractAsyncContextManager[Caller]]:
-    """Connects a caller, on a connection of its own, to an address; keywords are channel options."""
+    """Connects a caller, on a connection of its own, to an address: with a token, with TLS, or in clear.
+
+    Further keywords are channel options.
+    """
     return _connect
 
 

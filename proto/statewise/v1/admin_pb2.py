@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/admin.proto\x12\x0cstatewise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetServerRequest\"\xb8\x01\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Limits\x12\r\n\x05store\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"\xd2\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x04\x12\x14\n\x0crequest_rows\x18\x02 \x01(\x04\x12\x15\n\rrequest_steps\x18\x03 \x01(\x04\x12\x10\n\x08sessions\x18\x04 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bqueue_steps\x18\x06 \x01(\x04\x12\x17\n\x0fstream_requests\x18\x07 \x01(\x04\x12/\n\x0cidle_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"K\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\"\\\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.statewise.v1.SessionInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"@\n\x12GetSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.statewise.v1.SessionInfo\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\xb4\x01\n\x0bSessionInfo\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\x18\n\x10\x64urable_position\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\'\n\x04idle\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\x12WatchStatsResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06models\x18\x02 \x03(\x0b\x32\x18.statewise.v1.ModelStats\x12\x0f\n\x07streams\x18\x03 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x63pu_seconds\x18\x05 \x01(\x01\"\x9f\x02\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08sessions\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x04\x12\x14\n\x0cqueued_steps\x18\x07 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x08 \x01(\x04\x12.\n\x0blatency_p50\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_rows\x18\x0b \x01(\x04\x12\x10\n\x08requests\x18\x0c \x01(\x04\x32\xae\x03\n\x0c\x41\x64minService\x12L\n\tGetServer\x12\x1e.statewise.v1.GetServerRequest\x1a\x1f.statewise.v1.GetServerResponse\x12U\n\x0cListSessions\x12!.statewise.v1.ListSessionsRequest\x1a\".statewise.v1.ListSessionsResponse\x12O\n\nGetSession\x12\x1f.statewise.v1.GetSessionRequest\x1a .statewise.v1.GetSessionResponse\x12U\n\x0c\x43loseSession\x12!.statewise.v1.CloseSessionRequest\x1a\".statewise.v1.CloseSessionResponse\x12Q\n\nWatchStats\x12\x1f.statewise.v1.WatchStatsRequest\x1a .statewise.v1.WatchStatsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/admin.proto\x12\x0cstatewise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetServerRequest\"\xb8\x01\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Limits\x12\r\n\x05store\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"\xd2\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x04\x12\x14\n\x0crequest_rows\x18\x02 \x01(\x04\x12\x15\n\rrequest_steps\x18\x03 \x01(\x04\x12\x10\n\x08sessions\x18\x04 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bqueue_steps\x18\x06 \x01(\x04\x12\x17\n\x0fstream_requests\x18\x07 \x01(\x04\x12/\n\x0cidle_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"Z\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\"\\\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.statewise.v1.SessionInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"@\n\x12GetSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.statewise.v1.SessionInfo\"8\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\xb4\x01\n\x0bSessionInfo\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\x18\n\x10\x64urable_position\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\'\n\x04idle\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\x12WatchStatsResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06models\x18\x02 \x03(\x0b\x32\x18.statewise.v1.ModelStats\x12\x0f\n\x07streams\x18\x03 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x63pu_seconds\x18\x05 \x01(\x01\"\x9f\x02\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08sessions\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x04\x12\x14\n\x0cqueued_steps\x18\x07 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x08 \x01(\x04\x12.\n\x0blatency_p50\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_rows\x18\x0b \x01(\x04\x12\x10\n\x08requests\x18\x0c \x01(\x04\x32\xae\x03\n\x0c\x41\x64minService\x12L\n\tGetServer\x12\x1e.statewise.v1.GetServerRequest\x1a\x1f.statewise.v1.GetServerResponse\x12U\n\x0cListSessions\x12!.statewise.v1.ListSessionsRequest\x1a\".statewise.v1.ListSessionsResponse\x12O\n\nGetSession\x12\x1f.statewise.v1.GetSessionRequest\x1a .statewise.v1.GetSessionResponse\x12U\n\x0c\x43loseSession\x12!.statewise.v1.CloseSessionRequest\x1a\".statewise.v1.CloseSessionResponse\x12Q\n\nWatchStats\x12\x1f.statewise.v1.WatchStatsRequest\x1a .statewise.v1.WatchStatsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIMITS']._serialized_start=315
   _globals['_LIMITS']._serialized_end=525
   _globals['_LISTSESSIONSREQUEST']._serialized_start=527
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=602
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=604
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=696
-  _globals['_GETSESSIONREQUEST']._serialized_start=698
-  _globals['_GETSESSIONREQUEST']._serialized_end=737
-  _globals['_GETSESSIONRESPONSE']._serialized_start=739
-  _globals['_GETSESSIONRESPONSE']._serialized_end=803
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=805
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=846
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=848
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=870
-  _globals['_SESSIONINFO']._serialized_start=873
-  _globals['_SESSIONINFO']._serialized_end=1053
-  _globals['_WATCHSTATSREQUEST']._serialized_start=1055
-  _globals['_WATCHSTATSREQUEST']._serialized_end=1119
-  _globals['_WATCHSTATSRESPONSE']._serialized_start=1122
-  _globals['_WATCHSTATSRESPONSE']._serialized_end=1286
-  _globals['_MODELSTATS']._serialized_start=1289
-  _globals['_MODELSTATS']._serialized_end=1576
-  _globals['_ADMINSERVICE']._serialized_start=1579
-  _globals['_ADMINSERVICE']._serialized_end=2009
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=617
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=619
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=711
+  _globals['_GETSESSIONREQUEST']._serialized_start=713
+  _globals['_GETSESSIONREQUEST']._serialized_end=767
+  _globals['_GETSESSIONRESPONSE']._serialized_start=769
+  _globals['_GETSESSIONRESPONSE']._serialized_end=833
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=835
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=891
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=893
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=915
+  _globals['_SESSIONINFO']._serialized_start=918
+  _globals['_SESSIONINFO']._serialized_end=1098
+  _globals['_WATCHSTATSREQUEST']._serialized_start=1100
+  _globals['_WATCHSTATSREQUEST']._serialized_end=1164
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=1167
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=1331
+  _globals['_MODELSTATS']._serialized_start=1334
+  _globals['_MODELSTATS']._serialized_end=1621
+  _globals['_ADMINSERVICE']._serialized_start=1624
+  _globals['_ADMINSERVICE']._serialized_end=2054
 # @@protoc_insertion_point(module_scope)

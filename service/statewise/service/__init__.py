@@ -4,8 +4,21 @@
 knows how models are trained or exported, or how clients call.
 """
 
+from statewise.service.callers import CallersError, add_token
 from statewise.service.errors import RowFailure, ServiceError
+from statewise.service.identity import Scope
 from statewise.service.server import Server, ServerError, serve
 from statewise.service.settings import Settings, SettingsError
 
-__all__ = ["RowFailure", "Server", "ServerError", "ServiceError", "Settings", "SettingsError", "serve"]
+__all__ = [
+    "CallersError",
+    "RowFailure",
+    "Scope",
+    "Server",
+    "ServerError",
+    "ServiceError",
+    "Settings",
+    "SettingsError",
+    "add_token",
+    "serve",
+]

@@ -5,6 +5,7 @@ has an owner's name; nobody steps another owner's sessions. A request that is re
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,13 @@ from statewise.service.frame import StepFrame, StepResult
 from statewise.service.inputs import arrange_inputs, invalid_rows
 from statewise.service.job import Job
 from statewise.service.models import LoadedModel, Models
+from statewise.service.quotas import UndeliveredBytes
 from statewise.service.ragged import elements_of
 from statewise.service.rules import Rules
 from statewise.service.sessions import Sessions
 from statewise.service.statistics import Statistics
 from statewise.service.table import Handles, SessionTable
-from statewise.wire import ModelSpec, Reason
+from statewise.wire import DTYPES, ModelSpec, Reason
 
 Lengths = NDArray[np.uint32]
 Reply = Callable[[StepResult | ServiceError], None]
@@ -76,6 +78,9 @@ class Dataplane:
         self.rules = rules
         self.statistics = statistics
         self.clock = clock
+        self._undelivered = UndeliveredBytes(
+            limit=rules.settings.prediction_bytes, owner_limit=rules.settings.owner_prediction_bytes
+        )
 
     # --- whole sequences ---
 
@@ -85,6 +90,7 @@ class Dataplane:
         lengths: Lengths,
         inputs: Mapping[str, Array],
         *,
+        owner: str,
         deadline_s: float | None,
     ) -> AsyncIterator[PredictPart]:
         """Runs sequences from the initial state. Every row is in exactly one part.
@@ -93,6 +99,7 @@ class Dataplane:
             model: The version that runs them.
             lengths: Time steps of each row.
             inputs: By name: per-step [sum(lengths), ...], others [rows, ...].
+            owner: Who asks.
             deadline_s: Rows that have not run by then fail (DEADLINE); None: none.
 
         Raises:
@@ -118,23 +125,26 @@ class Dataplane:
         finished: asyncio.Queue[_Finished] = asyncio.Queue()
         left = False
         buckets = list(buckets_of_like_length(good, lengths))
-        for rows in buckets:
-            elements = elements_of(rows, lengths)
-            job = Job(
-                spec,
-                inputs=[
-                    array[elements if entry.per_step else rows]
-                    for array, entry in zip(arranged, spec.inputs, strict=True)
-                ],
-                lengths=lengths[rows],
-                state=model.arena.initial(len(rows)),
-                done=partial(_put, finished, rows),
-                is_cancelled=lambda: left,
-                deadline_s=deadline_s,
-            )
-            model.scheduler.submit_job(job)
         ended_s = self.clock()
+        number = self.table.owner_number(owner)
+        size = sum(array.nbytes for array in arranged) + _output_bytes(spec, lengths)
+        self._undelivered.take(number, size)
         try:
+            for rows in buckets:
+                elements = elements_of(rows, lengths)
+                job = Job(
+                    spec,
+                    inputs=[
+                        array[elements if entry.per_step else rows]
+                        for array, entry in zip(arranged, spec.inputs, strict=True)
+                    ],
+                    lengths=lengths[rows],
+                    state=model.arena.initial(len(rows)),
+                    done=partial(_put, finished, rows),
+                    is_cancelled=lambda: left,
+                    deadline_s=deadline_s,
+                )
+                model.scheduler.submit_job(job)
             for _ in buckets:
                 rows, job, failure = await finished.get()
                 ended_s = job.ended_s  # that of the last one in the end: they come as they end
@@ -143,6 +153,7 @@ class Dataplane:
                 yield part
         finally:
             left = True
+            self._undelivered.give_back(number, size)
         work.latency_s.observe(ended_s - received_s)
 
     # --- steps ---
@@ -180,7 +191,7 @@ class Dataplane:
         self.rules.check_columns(rows, len(positions), rows if steps is None else len(steps))
         time_steps = self.rules.check_size(rows, steps)
         number = self.table.owner_number(owner)
-        model = self._model_of(handles)
+        model = self._model_of(handles, number)
         if model is None:
             failures = [
                 self.table.explain(row, handle, position, owner=number)
@@ -195,15 +206,17 @@ class Dataplane:
         model.scheduler.submit(frame)
         return frame
 
-    def _model_of(self, handles: Handles) -> LoadedModel | None:
-        """The one version that all handles in force belong to; None: none is in force. Refuses repeats."""
+    def _model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
+        """The one version that all the owner's handles in force belong to; None: there is none. Refuses
+        repeats.
+        """
         if len(handles) == 1:
-            number = self.table.model_of_handle(int(handles[0]))
+            number = self.table.model_of_handle(int(handles[0]), owner=owner)
             return None if number is None else self.models[number]
         slots = self.table.slots_of(handles)
         if self.table.has_repeats(slots) and len(np.unique(handles)) != len(handles):
             raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice; a frame advances a session once")
-        numbers = self.table.models_of(slots)[self.table.in_force(handles, slots)]
+        numbers = self.table.models_of(slots)[self.table.in_force(handles, slots, owner=owner)]
         if len(numbers) == 0:
             return None
         if (numbers != numbers[0]).any():
@@ -211,6 +224,17 @@ class Dataplane:
                 Reason.BAD_REQUEST, "the sessions are of different models or versions; send a frame for each"
             )
         return self.models[int(numbers[0])]
+
+
+def _output_bytes(spec: ModelSpec, lengths: Lengths) -> int:
+    """Bytes of all outputs of sequences of these lengths."""
+    time_steps = int(lengths.sum(dtype=np.int64))
+    return sum(
+        math.prod(entry.shape)
+        * DTYPES[entry.dtype].itemsize
+        * (time_steps if entry.per_step else len(lengths))
+        for entry in spec.outputs
+    )
 
 
 def _failures_alone(failures: Sequence[RowFailure]) -> PredictPart:

@@ -20,6 +20,7 @@ from prometheus_client import make_wsgi_app
 
 from statewise.service.allocator import keep_freed_pages
 from statewise.service.arena import StateArena
+from statewise.service.callers import Callers, CallersError
 from statewise.service.dataplane import Dataplane
 from statewise.service.engine import Engine, EngineError, check_provider
 from statewise.service.http_probe import HttpProbe
@@ -29,18 +30,28 @@ from statewise.service.readiness import Readiness
 from statewise.service.rules import Rules
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest
-from statewise.service.servicers import AdminServicer, Health, ModelServicer, SequenceServicer
+from statewise.service.servicers import AdminServicer, Gate, Health, ModelServicer, SequenceServicer
 from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
 from statewise.service.snapshots import Snapshots
 from statewise.service.statistics import Statistics
 from statewise.service.table import SessionTable
+from statewise.service.tls import TlsError
+from statewise.service.transport import (
+    TransportError,
+    add_reflection,
+    allow_many_connections,
+    check_exposure,
+    listen,
+    options,
+)
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
 _log = logging.getLogger(__name__)
 
 _RUN_THREADS = 2
 _LONGEST_SWEEP_PAUSE_S = 10.0
+_CALLERS_POLL_S = 1.0
 
 
 class ServerError(Exception):
@@ -81,8 +92,7 @@ def build_dataplane(
         make_scheduler=make_scheduler,
     )
     rules = Rules(settings)
-    key = settings.snapshot_key
-    snapshots = Snapshots(key.get_secret_value().encode() if key else secrets.token_bytes(32))
+    snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
     statistics = Statistics()
     sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
     return Dataplane(models, table, sessions=sessions, rules=rules, statistics=statistics, clock=clock)
@@ -105,6 +115,7 @@ class Server:
         self._probe = self._make_probe() if settings.metrics_listen else None
         self.metrics_address = ""
         """HOST:PORT of /metrics, /readyz and /healthz, once `start` has begun."""
+        self._callers: Callers | None = None
         self._grpc: grpc.aio.Server | None = None
         self._admin: AdminServicer | None = None
         self._chores: list[asyncio.Task[None]] = []
@@ -113,42 +124,43 @@ class Server:
         """Loads the repository, listens, and gives the address: HOST:PORT.
 
         Raises:
-            ServerError: an address or the execution provider cannot be had.
+            ServerError: an address or the execution provider cannot be had, or an address must not be
+                served so; a file of callers or certificates cannot be used.
             ServiceError: the repository cannot be read.
         """
+        settings = self._settings
         try:
-            check_provider(self._settings.execution_provider)
-        except EngineError as error:
+            check_exposure(settings)
+            check_provider(settings.execution_provider)
+            if settings.callers is not None or settings.tls_client_ca is not None:
+                self._callers = Callers(settings.callers)
+        except (TransportError, EngineError, CallersError) as error:
             raise ServerError(str(error)) from None
         if self._probe is not None:
             self._start_probe(self._probe)
         self._dataplane.models.load_all()
-        limit = self._settings.message_bytes
-        self._grpc = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", -1),
-                # Two servers on one port would share its connections at random.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        self._grpc = grpc.aio.server(interceptors=[Gate(self._callers)], options=options(settings))
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._sequences, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
         self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
-        host, _, port = self._settings.listen.rpartition(":")
+        if settings.reflection:
+            add_reflection(self._grpc)
         try:
-            bound = self._grpc.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise ServerError(f"cannot listen on {host}:{port}: {error}") from None
+            address = listen(self._grpc, settings)
+        except (TransportError, TlsError) as error:
+            raise ServerError(str(error)) from None
         await self._health.tell(self._dataplane.models)
         await self._grpc.start()
         self._readiness.listening()
         self._chores.append(asyncio.create_task(self._expire_idle_sessions()))
-        if self._settings.repository_poll_s:
+        self._chores.append(asyncio.create_task(self._cut_stalled_streams()))
+        if settings.repository_poll_s:
             self._chores.append(asyncio.create_task(self._follow_the_repository()))
-        return f"{host}:{bound}"
+        if self._callers is not None:
+            self._chores.append(asyncio.create_task(self._follow_the_callers(self._callers)))
+        return address
 
     async def stop(self) -> None:
         """Refuses what is new, lets what is under way finish within the grace period, and ends."""
@@ -193,6 +205,18 @@ class Server:
             if ended:
                 _log.info("%d sessions were idle for too long and have ended", ended)
 
+    async def _cut_stalled_streams(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.stall_s)
+            self._sequences.cut_stalled()
+
+    async def _follow_the_callers(self, callers: Callers) -> None:
+        """Whom the file names no longer loses the streams that are open, too."""
+        while True:
+            await asyncio.sleep(_CALLERS_POLL_S)
+            if callers.follow():
+                self._sequences.end_streams_of_strangers(callers)
+
     async def _follow_the_repository(self) -> None:
         """Whatever goes wrong with one look, the next one is taken."""
         while True:
@@ -215,6 +239,7 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
         ServerError, ServiceError: as `Server.start`.
     """
     keep_freed_pages()
+    allow_many_connections()
     asyncio.run(_serve(settings, ready))
 
 

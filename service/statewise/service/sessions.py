@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from statewise.service.errors import RowFailure, ServiceError
 from statewise.service.frame import Control
 from statewise.service.models import LoadedModel, Models
+from statewise.service.quotas import Quotas
 from statewise.service.rules import Rules
 from statewise.service.snapshots import Snapshot, Snapshots, pack_state, unpack_state
 from statewise.service.statistics import Statistics
@@ -61,6 +62,9 @@ class Sessions:
         self._snapshots = snapshots
         self._statistics = statistics
         self._clock = clock
+        self._quotas = Quotas(
+            sessions=rules.settings.owner_sessions, state_bytes=rules.settings.owner_state_bytes
+        )
 
     async def open(
         self, name: str, version: int, session_ids: Sequence[str], *, owner: str
@@ -224,28 +228,26 @@ class Sessions:
         """Ends the sessions that were idle for longer than the limit; says how many."""
         slots = self._table.idle_since(self._clock() - self._rules.settings.idle_timeout_s)
         for slot in slots:
-            model = self._models[self._table.model_of(slot)]
-            model.arena.give_back(self._table.expire(slot))
-            self._models.forget_if_left(model)
-        self._statistics.ended["idle"] += len(slots)
+            self._end(slot, cause="idle")
         return len(slots)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
         """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED)."""
         self._rules.check_size(len(handles), None)
         failures = await self._each_held(
-            handles, lambda _, slot: self._end(slot), owner=self._table.owner_number(owner)
+            handles,
+            lambda _, slot: self._end(slot),
+            owner=self._table.owner_number(owner),
         )
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
 
     def page(
-        self, *, owner: str, start: int, size: int, model: str
+        self, *, owner: str | None, start: int, size: int, model: str
     ) -> tuple[list[OpenedSession], int | None]:
-        """A page of the owner's sessions, and where the next one starts (None: nowhere)."""
+        """A page of an owner's sessions (None: everybody's), and where the next one starts, or None."""
         numbers = [loaded.number for loaded in self._models if not model or loaded.package.name == model]
-        slots, following = self._table.page(
-            start, size, owner=self._table.owner_number(owner), models=numbers
-        )
+        number = None if owner is None else self._table.known_owner(owner)
+        slots, following = self._table.page(start, size, owner=number, models=numbers)
         return [self._opened(slot, created=False) for slot in slots], following
 
     def get(self, session_id: str, *, owner: str) -> OpenedSession:
@@ -254,7 +256,7 @@ class Sessions:
 
     async def close_by_id(self, session_id: str, *, owner: str) -> None:
         """Ends a session, whoever holds its handle. Raises ServiceError (SESSION_NOT_FOUND)."""
-        number = self._table.owner_number(owner)
+        number = self._table.known_owner(owner)
 
         def end(_: int, slot: int) -> None:
             if self._table.find(number, session_id) == slot:
@@ -269,9 +271,10 @@ class Sessions:
         return held.name == name and version in (0, held.version)
 
     def _find(self, session_id: str, owner: str) -> int:
-        slot = self._table.find(self._table.owner_number(owner), session_id)
+        number = self._table.known_owner(owner)
+        slot = self._table.find(number, session_id)
         if slot is None:
-            failure = self._not_open(0, self._table.owner_number(owner), session_id)
+            failure = self._not_open(0, number, session_id)
             raise ServiceError(failure.reason, failure.message)
         return slot
 
@@ -295,14 +298,18 @@ class Sessions:
                 Reason.BYTES_LIMIT,
                 f"the sessions' state fills {used} of {self._rules.settings.state_bytes} bytes",
             )
+        self._quotas.take(owner, model.arena.bytes_per_session)
         self._statistics.opened[origin] += 1
         return self._table.add(owner, session_id, model=model.number, row=model.arena.take_row())
 
-    def _end(self, slot: int) -> None:
+    def _end(self, slot: int, *, cause: str = "closed") -> None:
+        """Ends a session and gives back all it held."""
         model = self._models[self._table.model_of(slot)]
-        model.arena.give_back(self._table.remove(slot))
+        self._quotas.give_back(self._table.owner_of(slot), model.arena.bytes_per_session)
+        remove = self._table.expire if cause == "idle" else self._table.remove
+        model.arena.give_back(remove(slot))
         self._models.forget_if_left(model)
-        self._statistics.ended["closed"] += 1
+        self._statistics.ended[cause] += 1
 
     def _opened(self, slot: int, *, created: bool) -> OpenedSession:
         return OpenedSession(self._table.view(slot), self._models[self._table.model_of(slot)], created)

@@ -4,11 +4,12 @@ Nothing reads the environment but this. Every entry of `Settings` is a limit or 
 name says.
 """
 
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +22,9 @@ from statewise.service.table import MAXIMUM_SESSIONS
 _KIB = 1024
 _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
+
+_SHORTEST_KEY_BYTES = 16
+_SECRETS = ["snapshot_key"]
 
 _Positive = Annotated[int, Field(gt=0)]
 
@@ -59,12 +63,46 @@ class Settings(BaseSettings):
     """Bytes of session state in memory, both copies of each session counted."""
     queue_steps: _Positive = 4_194_304
     """Time steps that wait to run, for each model version."""
+    prediction_bytes: _Positive = _GIB
+    """Bytes of inputs and outputs of predictions that were taken and are not delivered yet."""
+    owner_prediction_bytes: _Positive | None = None
+    """The same of one owner. Unset: no limit of its own."""
     stream_requests: _Positive = 64
     """Unanswered requests of one session stream; then the server reads no further."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     """Time after which a session that nobody uses ends; up to a tenth later."""
     snapshot_key: SecretStr | None = None
     """Signs snapshots; servers that share it take each other's. Unset: they end with the process."""
+    snapshot_key_file: Path | None = None
+    """File that holds the key, in the place of snapshot_key."""
+    tls_certificate: Path | None = None
+    """PEM file of the server's certificate chain; read again when it is renewed. Unset: no TLS."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+    tls_client_ca: Path | None = None
+    """PEM file of authorities whose client certificates are trusted; then every client has to show one."""
+    callers: Path | None = None
+    """TOML file of who may call, by token or client certificate, and for what; read again when it changes."""
+    insecure: bool = False
+    """Serve other addresses than loopback although TLS is off or anybody may call."""
+    reflection: bool = False
+    """Tell callers the contract by gRPC's server reflection."""
+    owner_sessions: _Positive | None = None
+    """Sessions one owner has open at once. Unset: as many as the server has room for."""
+    owner_state_bytes: _Positive | None = None
+    """Bytes of session state one owner has in memory, both copies counted. Unset: as many as there are."""
+    streams: _Positive = 16_384
+    """Session streams open at once."""
+    connections: _Positive = 16_384
+    """Connections at once; more are closed as they come."""
+    connection_calls: _Positive = 4_096
+    """Calls and streams at once on one connection; more wait at the client."""
+    connection_age_s: Annotated[float, Field(ge=0)] = 0.0
+    """Age at which a connection is ended, so that clients spread over new servers; 0: none."""
+    handshake_s: Annotated[float, Field(gt=0)] = 20.0
+    """Time that a new connection gets to say what it wants."""
+    stall_s: Annotated[float, Field(gt=0)] = 60.0
+    """Time after which a call is cut whose caller takes nothing of what is sent; for streams up to twice."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
     """Time that requests in flight get to finish after SIGTERM."""
     intra_op_threads: _Positive = 1
@@ -92,7 +130,10 @@ class Settings(BaseSettings):
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "missing":
                 raise SettingsError(f"{key} is not set: give --{key.replace('_', '-')}") from None
-            raise SettingsError(f"{key} = {first['input']!r}: {first['msg']}") from None
+            if not key:
+                raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
+            shown = key if _is_secret(key) else f"{key} = {first['input']!r}"
+            raise SettingsError(f"{shown}: {first['msg']}") from None
         except (OSError, ValueError) as error:
             raise SettingsError(f"{config}: {error}") from None
 
@@ -109,9 +150,41 @@ class Settings(BaseSettings):
     def _metrics_stay_on_this_machine(cls, value: str, others: ValidationInfo) -> str:
         if value:
             cls._listen_has_a_port(value)
-            if not (_is_loopback(value.rpartition(":")[0]) or others.data.get("metrics_insecure")):
+            if not (is_loopback(value.rpartition(":")[0]) or others.data.get("metrics_insecure")):
                 raise ValueError("expected an address of this machine alone, or metrics_insecure = true")
         return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key need each other")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.snapshot_key is not None and self.snapshot_key_file is not None:
+            raise ValueError("snapshot_key and snapshot_key_file: expected one of them")
+        self.signing_key()
+        return self
+
+    def signing_key(self) -> bytes | None:
+        """The key that signs snapshots, where one was set.
+
+        Raises:
+            ValueError: its file cannot be read, or holds less than a key.
+        """
+        if self.snapshot_key_file is None:
+            return None if self.snapshot_key is None else self.snapshot_key.get_secret_value().encode()
+        try:
+            key = self.snapshot_key_file.read_bytes().strip()
+        except OSError as error:
+            raise ValueError(
+                f"snapshot_key_file = {str(self.snapshot_key_file)!r}: {error.strerror}"
+            ) from None
+        if len(key) < _SHORTEST_KEY_BYTES:
+            raise ValueError(
+                f"snapshot_key_file = {str(self.snapshot_key_file)!r}: expected at least "
+                f"{_SHORTEST_KEY_BYTES} bytes of key; got {len(key)}"
+            )
+        return key
 
     @field_validator("store")
     @classmethod
@@ -121,11 +194,17 @@ class Settings(BaseSettings):
         return value
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_secret(key: str) -> bool:
+    """Whether an entry's value must not be shown: it is a secret, or would be one if it were spelt right."""
+    return key in _SECRETS or (key not in Settings.model_fields and bool(get_close_matches(key, _SECRETS)))
 
 
 def _with_file(cls: type[Settings], config: Path | None) -> type[Settings]:

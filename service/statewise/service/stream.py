@@ -14,9 +14,11 @@ from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import StepFrame
+from statewise.service.identity import Identity
 from statewise.service.status import status_of
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason
@@ -35,6 +37,7 @@ class SessionStream:
 
     Args:
         context: The RPC.
+        caller: Whose it is.
         step: Asks for a step; calls back with the result.
         controls: The other operations by their name in the request.
         requests: Unanswered requests at most.
@@ -44,10 +47,12 @@ class SessionStream:
         self,
         context: grpc.aio.ServicerContext[Request, Response],
         *,
+        caller: Identity,
         step: Step,
         controls: dict[str, Control],
         requests: int,
     ) -> None:
+        self.caller = caller
         self._context = context
         self._step = step
         self._controls = controls
@@ -61,19 +66,27 @@ class SessionStream:
         self._reader_writes = False
         self._reader_done = False
         self._draining = False
+        self._failure: ServiceError | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._written = 0
+        self._written_before = 0
 
     async def run(self) -> None:
         """Serves the stream until the caller is done and everything is answered, or the server drains.
 
         Raises:
-            ServiceError: DRAINING: everything asked so far is answered, and the server goes away.
+            ServiceError: DRAINING: everything asked so far is answered, and the server goes away;
+                BAD_REQUEST: something came that is no request; or as `end` was told.
         """
+        self._task = asyncio.current_task()
         reader = asyncio.create_task(self._read())
         try:
             while True:
                 self._awake.clear()
                 await self._write_out()
                 if self._unanswered == 0 and (self._draining or self._reader_done):
+                    break
+                if self._failure is not None:
                     break
                 await self._awake.wait()
         finally:
@@ -84,6 +97,8 @@ class SessionStream:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(reader, *self._tasks.values(), return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
         if not self._reader_done:
             raise ServiceError(Reason.DRAINING, "the server is shutting down; connect to another one")
 
@@ -93,6 +108,17 @@ class SessionStream:
         news = Response()
         news.draining.grace.FromNanoseconds(int(grace_s * 1e9))
         self._post(news)
+
+    def end(self, failure: ServiceError) -> None:
+        """Ends the stream at once, with what is not answered yet."""
+        self._failure = failure
+        self._awake.set()
+
+    def cut_if_stalled(self) -> None:
+        """Ends the stream where one reply has waited for its caller since this was last called."""
+        if self._writing and self._written == self._written_before and self._task is not None:
+            self._task.cancel()
+        self._written_before = self._written
 
     @property
     def _unanswered(self) -> int:
@@ -106,6 +132,7 @@ class SessionStream:
         try:
             while self._outbox:
                 await self._context.write(self._outbox.popleft())
+                self._written += 1
                 self._room.set()
         finally:
             self._writing = False
@@ -128,6 +155,8 @@ class SessionStream:
                 await self._write_out()
                 if self._draining:
                     self._awake.set()
+        except DecodeError as error:
+            self._failure = ServiceError(Reason.BAD_REQUEST, f"the request cannot be read: {error}")
         except Exception as error:
             # The connection broke; the RPC's own cancellation says the rest.
             _log.debug("a stream ended while reading: %s", error)

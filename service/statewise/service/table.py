@@ -22,6 +22,7 @@ _SLOT_BITS = 24
 _SLOT_MASK = np.uint64((1 << _SLOT_BITS) - 1)
 _NO_POSITION = np.uint64(2**64 - 1)
 _REMEMBERED = 65_536
+_NOBODY = -1
 
 MAXIMUM_SESSIONS = 1 << _SLOT_BITS
 """Sessions one process can number."""
@@ -99,7 +100,7 @@ class SessionTable:
         self._free: list[int] = []
         self._owners: list[str] = []
         self._owner_numbers: dict[str, int] = {}
-        self._void: OrderedDict[int, Reason] = OrderedDict()
+        self._void: OrderedDict[tuple[int, int], Reason] = OrderedDict()
         self._expired: OrderedDict[tuple[int, str], None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -117,6 +118,10 @@ class SessionTable:
             number = self._owner_numbers[owner] = len(self._owners)
             self._owners.append(owner)
         return number
+
+    def known_owner(self, owner: str) -> int:
+        """The number of an owner who has one; of anybody else a number that nobody has."""
+        return self._owner_numbers.get(owner, _NOBODY)
 
     # --- one session at a time: opening, naming, ending ---
 
@@ -147,7 +152,7 @@ class SessionTable:
 
     def take_over(self, slot: int) -> None:
         """A new incarnation: raises the epoch and voids the handle (SESSION_MOVED for who still has it)."""
-        self._remember(int(self._handle[slot]), Reason.SESSION_MOVED)
+        self._remember(slot, Reason.SESSION_MOVED)
         self._epoch[slot] += 1
         self._handle[slot] = self._new_handle(slot)
         self._last_use_s[slot] = self._clock()
@@ -198,7 +203,7 @@ class SessionTable:
         self._expired[int(self._owner[slot]), self._names[slot]] = None
         if len(self._expired) > _REMEMBERED:
             self._expired.popitem(last=False)
-        self._remember(int(self._handle[slot]), Reason.SESSION_EXPIRED)
+        self._remember(slot, Reason.SESSION_EXPIRED)
         return self.remove(slot)
 
     def remove(self, slot: int) -> int:
@@ -208,6 +213,10 @@ class SessionTable:
         self._handle[slot] = 0
         self._free.append(slot)
         return int(self._row[slot])
+
+    def owner_of(self, slot: int) -> int:
+        """Number of the owner of a session."""
+        return int(self._owner[slot])
 
     def model_of(self, slot: int) -> int:
         """Number of the model version that a session is pinned to."""
@@ -226,11 +235,15 @@ class SessionTable:
         )
 
     def page(
-        self, start: int, size: int, *, owner: int, models: Sequence[int]
+        self, start: int, size: int, *, owner: int | None, models: Sequence[int]
     ) -> tuple[list[int], int | None]:
-        """Up to `size` slots of an owner's sessions from slot `start`, and where the next page starts."""
+        """Up to `size` slots of an owner's sessions (None: everybody's) from slot `start`, and where the next
+        page starts.
+        """
         end = len(self._names)
-        wanted = (self._handle[start:end] != 0) & (self._owner[start:end] == owner)
+        wanted = self._handle[start:end] != 0
+        if owner is not None:
+            wanted &= self._owner[start:end] == owner
         wanted &= np.isin(self._model[start:end], models)
         slots = (np.flatnonzero(wanted) + start)[: size + 1].tolist()
         return slots[:size], slots[size] if len(slots) > size else None
@@ -248,14 +261,15 @@ class SessionTable:
         self._mark[slots] = order
         return bool((self._mark[slots] != order).any())
 
-    def model_of_handle(self, handle: int) -> int | None:
-        """Number of the model version that a handle's session is pinned to; None: not in force."""
+    def model_of_handle(self, handle: int, *, owner: int) -> int | None:
+        """Number of the model version that an owner's session is pinned to; None: the handle is void."""
         slot = self._slot(handle)
-        return int(self._model[slot]) if self._handle[slot] == handle else None
+        held = self._handle[slot] == handle and self._owner[slot] == owner
+        return int(self._model[slot]) if held else None
 
-    def in_force(self, handles: Handles, slots: Slots) -> NDArray[np.bool_]:
-        """True where a slot holds that very handle."""
-        return np.asarray(self._handle[slots] == handles)
+    def in_force(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
+        """True where a slot holds that very handle, for that owner."""
+        return np.asarray((self._handle[slots] == handles) & (self._owner[slots] == owner))
 
     def models_of(self, slots: Slots) -> NDArray[np.uint32]:
         """Numbers of the model versions that sessions are pinned to."""
@@ -306,7 +320,7 @@ class SessionTable:
         slot = self._slot(handle)
         if int(self._handle[slot]) == handle and int(self._owner[slot]) == owner:
             return None
-        reason = self._void.get(handle, Reason.SESSION_NOT_FOUND)
+        reason = self._void.get((owner, handle), Reason.SESSION_NOT_FOUND)
         return RowFailure(row, reason, f"handle {handle:#018x} {_WHY_VOID[reason]}")
 
     def places(self, slots: Slots, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
@@ -338,7 +352,8 @@ class SessionTable:
         """Never 0, which marks a free slot."""
         return (self._random_bits(64 - _SLOT_BITS) or 1) << _SLOT_BITS | slot
 
-    def _remember(self, handle: int, reason: Reason) -> None:
-        self._void[handle] = reason
+    def _remember(self, slot: int, reason: Reason) -> None:
+        """Why the slot's handle is void from now on, for its owner: nobody else learns that it ever was."""
+        self._void[int(self._owner[slot]), int(self._handle[slot])] = reason
         if len(self._void) > _REMEMBERED:
             self._void.popitem(last=False)

@@ -5,8 +5,9 @@ leaves as INTERNAL and its detail goes to the log alone.
 """
 
 from statewise.service.servicers._admin import AdminServicer
+from statewise.service.servicers._gate import Gate
 from statewise.service.servicers._health import Health
 from statewise.service.servicers._models import ModelServicer
 from statewise.service.servicers._sequence import SequenceServicer
 
-__all__ = ["AdminServicer", "Health", "ModelServicer", "SequenceServicer"]
+__all__ = ["AdminServicer", "Gate", "Health", "ModelServicer", "SequenceServicer"]

@@ -11,6 +11,7 @@ import onnxruntime
 from statewise.service import convert
 from statewise.service.dataplane import Dataplane
 from statewise.service.errors import ServiceError
+from statewise.service.identity import Scope, caller
 from statewise.service.servicers._reporting import Context, reports
 from statewise.service.servicers._stats import Reporter
 from statewise.v1 import admin_pb2, admin_pb2_grpc
@@ -69,7 +70,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if size > _LARGEST_PAGE:
             raise ServiceError(Reason.BAD_REQUEST, f"expected a page_size up to {_LARGEST_PAGE}; got {size}")
         sessions, following = self._dataplane.sessions.page(
-            owner="", start=_read_token(request.page_token), size=size, model=request.model
+            owner=_listed_owner(request.owner),
+            start=_read_token(request.page_token),
+            size=size,
+            model=request.model,
         )
         return admin_pb2.ListSessionsResponse(
             sessions=[convert.session_info(one) for one in sessions],
@@ -81,7 +85,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.GetSessionRequest, _: Context
     ) -> admin_pb2.GetSessionResponse:
         """By the client's own name for it."""
-        found = self._dataplane.sessions.get(request.session_id, owner="")
+        owner = caller().owner_meant(request.owner)
+        found = self._dataplane.sessions.get(request.session_id, owner=owner)
         return admin_pb2.GetSessionResponse(session=convert.session_info(found))
 
     @reports
@@ -89,7 +94,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.CloseSessionRequest, _: Context
     ) -> admin_pb2.CloseSessionResponse:
         """Whoever holds its handle."""
-        await self._dataplane.sessions.close_by_id(request.session_id, owner="")
+        owner = caller().owner_meant(request.owner)
+        await self._dataplane.sessions.close_by_id(request.session_id, owner=owner)
         return admin_pb2.CloseSessionResponse()
 
     @reports
@@ -114,6 +120,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     def drain(self) -> None:
         """Tells who watches that the server goes away."""
         self._drained.set()
+
+
+def _listed_owner(named: str) -> str | None:
+    """Whose sessions a caller sees: those of whom it names, else its own, or everybody's for an admin."""
+    if not named and Scope.ADMIN in caller().scopes:
+        return None
+    return caller().owner_meant(named)
 
 
 def _token(slot: int) -> str:

@@ -19,7 +19,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-async def _abort(context: Context, error: ServiceError) -> NoReturn:
+async def abort(context: Context, error: ServiceError) -> NoReturn:
+    """Ends a call with a failure, as its status."""
     status = rpc_status.to_status(status_of(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort raises")
@@ -33,14 +34,24 @@ def reports(method: _Method) -> _Method:
         try:
             return await method(self, request, context)
         except ServiceError as error:
-            await _abort(context, error)
+            await abort(context, error)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as error:
             _log.error("%s failed", method.__name__, exc_info=error)
-            await _abort(context, server_fault())
+            await abort(context, server_fault())
 
     return reporting  # type: ignore[return-value]
+
+
+async def deliver(context: Context, response: Any, *, stall_s: float) -> None:
+    """Writes one of several responses; ends the call where its caller does not take it in time."""
+    try:
+        async with asyncio.timeout(stall_s):
+            await context.write(response)
+    except TimeoutError:
+        # gRPC accepts no status while a message waits to be taken: the call ends without one.
+        raise asyncio.CancelledError("the caller takes nothing") from None
 
 
 def not_built(what: str) -> Callable[..., Awaitable[Any]]:

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from statewise.service import convert
+from statewise.service.callers import Callers
 from statewise.service.dataplane import Dataplane
 from statewise.service.errors import RowFailure, ServiceError
 from statewise.service.frame import StepFrame, StepResult
+from statewise.service.identity import caller
 from statewise.service.servicers._counting import counted
-from statewise.service.servicers._reporting import Context, not_built, reports
+from statewise.service.servicers._reporting import Context, deliver, not_built, reports
 from statewise.service.sessions import OpenedSession
 from statewise.service.statistics import OK
 from statewise.service.status import row_error
@@ -51,6 +53,17 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         for stream in self._streams:
             stream.drain(grace_s)
 
+    def cut_stalled(self) -> None:
+        """Ends the streams whose callers have taken nothing since this was last called."""
+        for stream in list(self._streams):
+            stream.cut_if_stalled()
+
+    def end_streams_of_strangers(self, callers: Callers) -> None:
+        """Ends the streams of whoever is a caller no longer."""
+        for stream in list(self._streams):
+            if not callers.knows(stream.caller):
+                stream.end(ServiceError(Reason.UNAUTHENTICATED, "the credentials are valid no longer"))
+
     @reports
     @counted("predict")
     async def Predict(  # type: ignore[override]
@@ -68,6 +81,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             model,
             convert.column_uint32(request.lengths, "lengths"),
             convert.arrays(request.inputs),
+            owner=caller().owner,
             deadline_s=deadline_s,
         )
         limit = dataplane.rules.settings.message_bytes
@@ -77,15 +91,17 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
                     model, part, message_bytes=limit, labels=request.return_labels
                 )
                 for response in responses:
-                    await context.write(response)
+                    await deliver(context, response, stall_s=dataplane.rules.settings.stall_s)
         finally:
             await parts.aclose()  # type: ignore[attr-defined]
 
     @reports
     async def SessionStream(self, _: Any, context: Context) -> None:  # type: ignore[override]
         """See stream.py."""
+        self._check_room_for_a_stream()
         stream = SessionStream(
             context,
+            caller=caller(),
             step=self._step,
             controls=self._controls,
             requests=self._dataplane.rules.settings.stream_requests,
@@ -173,6 +189,13 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
 
     # --- operations, the same for streams and calls ---
 
+    def _check_room_for_a_stream(self) -> None:
+        limit = self._dataplane.rules.settings.streams
+        if len(self._streams) >= limit:
+            raise ServiceError(
+                Reason.QUEUE_FULL, f"{limit} streams are open, as many as may be", retry_after_s=1.0
+            )
+
     def _step(
         self, request: sequence_pb2.StepRequest, reply: StepReply, *, deadline_s: float | None = None
     ) -> StepFrame | None:
@@ -191,7 +214,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
                 convert.column_uint64(request.positions, "positions"),
                 convert.column_uint32(request.steps, "steps") if request.steps else None,
                 convert.arrays(request.inputs),
-                owner="",
+                owner=caller().owner,
                 deadline_s=deadline_s,
                 reply=convert_and_reply,
             )
@@ -204,7 +227,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         if request.encoder_inputs or request.encoder_lengths or request.HasField("encoder_text"):
             raise ServiceError(Reason.NOT_IMPLEMENTED, "encoder inputs are part of the contract, not built")
         opened, failures = await self._sessions.open(
-            request.model, request.version, request.session_ids, owner=""
+            request.model, request.version, request.session_ids, owner=caller().owner
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
@@ -212,25 +235,27 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     async def _resume(
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
-        resumed, failures = await self._sessions.resume(request.session_ids, owner="")
+        resumed, failures = await self._sessions.resume(request.session_ids, owner=caller().owner)
         return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
     @counted("close")
     async def _close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
-        failures = await self._sessions.close(convert.column_uint64(request.handles, "handles"), owner="")
+        failures = await self._sessions.close(
+            convert.column_uint64(request.handles, "handles"), owner=caller().owner
+        )
         return sequence_pb2.CloseSessionsResponse(errors=[row_error(f) for f in failures])
 
     @counted("restore")
     async def _restore(
         self, request: sequence_pb2.RestoreSessionsRequest
     ) -> sequence_pb2.RestoreSessionsResponse:
-        restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner="")
+        restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner=caller().owner)
         return _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
 
     @counted("fork")
     async def _fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
         handles = convert.column_uint64(request.handles, "handles")
-        forked, failures = await self._sessions.fork(handles, request.session_ids, owner="")
+        forked, failures = await self._sessions.fork(handles, request.session_ids, owner=caller().owner)
         return _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
 
     @counted("rewind")
@@ -239,7 +264,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     ) -> sequence_pb2.RewindSessionsResponse:
         handles = convert.column_uint64(request.handles, "handles")
         positions = convert.column_uint64(request.positions, "positions")
-        rewound, failures = await self._sessions.rewind(handles, positions, owner="")
+        rewound, failures = await self._sessions.rewind(handles, positions, owner=caller().owner)
         return _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
 
     @counted("snapshot")
@@ -247,7 +272,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self, request: sequence_pb2.SnapshotSessionsRequest
     ) -> sequence_pb2.SnapshotSessionsResponse:
         handles = convert.column_uint64(request.handles, "handles")
-        tokens, failures = await self._sessions.snapshot(handles, owner="")
+        tokens, failures = await self._sessions.snapshot(handles, owner=caller().owner)
         return sequence_pb2.SnapshotSessionsResponse(tokens=tokens, errors=[row_error(f) for f in failures])
 
     def _deadline(self, request: Any, remaining_s: float | None) -> float | None:

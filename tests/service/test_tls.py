@@ -1,0 +1,222 @@
+"""TLS as operators meet it: right and wrong certificates on either side, and their renewal while serving."""
+
+import datetime
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+
+from statewise.service import ServerError, Settings, SettingsError
+from statewise.service.server import Server
+from statewise.service.testing import running_server
+from statewise.service.transport import TransportError, check_exposure
+from statewise.v1 import admin_pb2
+from statewise.v1 import sequence_pb2 as pb
+
+LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+YESTERDAY = LONG_AGO + datetime.timedelta(days=1)
+
+
+class Authority:
+    """A certificate authority, and what it issues as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ca = trustme.CA()
+        self.pem = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(self.pem)
+
+    def issue(
+        self, *names: str, to: str = "server", expired: bool = False, **options: Any
+    ) -> dict[str, Path]:
+        """A certificate and its key, as the server's settings name them; replaces what has that file name."""
+        dates = {"not_before": LONG_AGO, "not_after": YESTERDAY} if expired else {}
+        made = self._ca.issue_cert(*names, **dates, **options)
+        files = {"tls_certificate": self.folder / f"{to}.pem", "tls_key": self.folder / f"{to}.key"}
+        new = self.folder / "new"
+        for file, content in (
+            (files["tls_key"], made.private_key_pem.bytes()),
+            (files["tls_certificate"], b"".join(blob.bytes() for blob in made.cert_chain_pems)),
+        ):
+            new.write_bytes(content)
+            new.replace(file)
+        return files
+
+    def trusted(self, shown: dict[str, Path] | None = None) -> grpc.ChannelCredentials:
+        """What a client that trusts this authority connects with, and what it shows of itself."""
+        files = [None, None] if shown is None else [shown["tls_key"], shown["tls_certificate"]]
+        key, chain = [None if file is None else file.read_bytes() for file in files]
+        return grpc.ssl_channel_credentials(self.pem.read_bytes(), key, chain)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    (tmp_path / "ours").mkdir()
+    return Authority(tmp_path / "ours")
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    """Another authority, which nobody trusts."""
+    (tmp_path / "theirs").mkdir()
+    return Authority(tmp_path / "theirs")
+
+
+@pytest.fixture
+async def mutual(repository: Path, authority: Authority) -> AsyncIterator[str]:
+    """A server that wants certificates of its clients."""
+    files = authority.issue("127.0.0.1")
+    async with running_server(repository, **files, tls_client_ca=authority.pem) as address:
+        yield address
+
+
+async def tell(caller: Any) -> str:
+    """One call, so that there is a connection."""
+    reply = await caller.admin.GetServer(admin_pb2.GetServerRequest())
+    return str(reply.version)
+
+
+async def refused(caller: Any) -> None:
+    """One call that gets nowhere."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await tell(caller)
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_server_is_known_by_its_authority(
+    repository: Path, connect: Any, authority: Authority, stranger: Authority
+) -> None:
+    async with running_server(repository, **authority.issue("127.0.0.1")) as address:
+        async with connect(address, tls=authority.trusted()) as caller:
+            assert await tell(caller)
+        async with connect(address, tls=stranger.trusted()) as misled, connect(address) as in_clear:
+            await refused(misled)
+            await refused(in_clear)
+
+
+async def test_an_expired_certificate_of_the_server_is_refused_by_its_clients(
+    repository: Path, connect: Any, authority: Authority
+) -> None:
+    async with (
+        running_server(repository, **authority.issue("127.0.0.1", expired=True)) as address,
+        connect(address, tls=authority.trusted()) as caller,
+    ):
+        await refused(caller)
+
+
+async def test_clients_show_a_certificate_of_the_right_authority_that_is_still_good(
+    mutual: str, connect: Any, authority: Authority, stranger: Authority
+) -> None:
+    for shown in (
+        None,
+        stranger.issue(common_name="ann", to="ann"),
+        authority.issue(common_name="ann", to="ann", expired=True),
+    ):
+        async with connect(mutual, tls=authority.trusted(shown)) as caller:
+            await refused(caller)
+    async with connect(mutual, tls=authority.trusted(authority.issue(common_name="ann", to="ann"))) as caller:
+        assert await tell(caller)
+
+
+async def test_a_certificates_name_is_its_owner(mutual: str, connect: Any, authority: Authority) -> None:
+    by_common_name = authority.trusted(authority.issue(common_name="ann", to="ann"))
+    by_alternative = authority.trusted(authority.issue("bob.example.org", common_name="ann", to="bob"))
+    async with connect(mutual, tls=by_common_name) as ann, connect(mutual, tls=by_alternative) as bob:
+        await ann.open("steps", "a")
+        unseen = await bob.ask(resume=pb.ResumeSessionsRequest(session_ids=["a"]))
+        assert unseen.errors[0].reason == "SESSION_NOT_FOUND"
+        await bob.open("steps", "b")
+        for caller, owner in ((ann, "ann"), (bob, "bob.example.org")):
+            listed = await caller.admin.ListSessions(admin_pb2.ListSessionsRequest())
+            assert [one.owner for one in listed.sessions] == [owner]
+        # Certificates alone make nobody an admin.
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await ann.admin.ListSessions(admin_pb2.ListSessionsRequest(owner="bob.example.org"))
+        assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_callers_file_says_what_certificates_are_good_for(
+    repository: Path, connect: Any, authority: Authority, tmp_path: Path
+) -> None:
+    callers = tmp_path / "callers.toml"
+    callers.write_text('[[caller]]\nowner = "ann"\nscopes = ["admin"]\ncertificate = "ann.example.org"\n')
+    settings = {**authority.issue("127.0.0.1"), "tls_client_ca": authority.pem, "callers": callers}
+    async with running_server(repository, **settings) as address:
+        shown = authority.trusted(authority.issue("other.example.org", "ann.example.org", to="ann"))
+        async with connect(address, tls=shown) as ann:
+            await ann.admin.ListSessions(admin_pb2.ListSessionsRequest(owner="anybody"))
+        async with connect(
+            address, tls=authority.trusted(authority.issue("eve.example.org", to="eve"))
+        ) as eve:
+            with pytest.raises(grpc.aio.AioRpcError, match=r"no caller is known by .*'eve\.example\.org'"):
+                await tell(eve)
+
+
+async def test_a_renewed_certificate_is_picked_up_by_the_next_connection(
+    repository: Path, connect: Any, authority: Authority, caplog: Any
+) -> None:
+    """Connections that are open go on; a renewal that is half done or broken changes nothing."""
+    files = authority.issue("127.0.0.1", expired=True)
+    async with running_server(repository, **files) as address:
+        async with connect(address, tls=authority.trusted()) as caller:
+            await refused(caller)
+        authority.issue("127.0.0.1")
+        async with connect(address, tls=authority.trusted()) as before:
+            await before.open("steps", "a")
+            # The key is there already, its certificate is not.
+            good = files["tls_certificate"].read_bytes()
+            authority.issue("127.0.0.1")
+            new = files["tls_certificate"].read_bytes()
+            files["tls_certificate"].write_bytes(good)
+            async with connect(address, tls=authority.trusted()) as meanwhile:
+                assert await tell(meanwhile)
+            assert "the certificate stays as it was" in caplog.text
+            assert "PRIVATE KEY" not in caplog.text
+            files["tls_certificate"].write_bytes(new)
+            async with connect(address, tls=authority.trusted()) as after:
+                assert await tell(after)
+            assert not (await before.ask(resume=pb.ResumeSessionsRequest(session_ids=["a"]))).errors
+
+
+@pytest.mark.parametrize("wrong", ["certificate", "key", "mismatch", "missing", "client_ca"])
+async def test_files_that_cannot_be_used_are_one_clear_error(
+    repository: Path, authority: Authority, stranger: Authority, wrong: str
+) -> None:
+    settings: dict[str, Path] = authority.issue("127.0.0.1")
+    match wrong:
+        case "certificate" | "key":
+            settings[f"tls_{wrong}"].write_text("nonsense")
+        case "mismatch":
+            settings["tls_key"] = stranger.issue("127.0.0.1")["tls_key"]
+        case "missing":
+            settings["tls_key"].unlink()
+        case "client_ca":
+            settings["tls_client_ca"] = settings["tls_key"]
+    server = Server(Settings(repository=repository, listen="127.0.0.1:0", **settings))
+    with pytest.raises(ServerError, match=r"ours/server\.(pem|key)") as error:
+        await server.start()
+    assert "PRIVATE" not in str(error.value)
+    await server.stop()
+
+
+def test_settings_of_tls_need_each_other(repository: Path, authority: Authority) -> None:
+    files = authority.issue("127.0.0.1")
+    with pytest.raises(SettingsError, match=r"^tls_certificate and tls_key need each other$"):
+        Settings.load(repository=repository, tls_key=files["tls_key"])
+    with pytest.raises(SettingsError, match=r"^tls_client_ca needs tls_certificate"):
+        Settings.load(repository=repository, tls_client_ca=authority.pem)
+
+
+def test_the_world_is_served_where_callers_are_known_and_encrypted_or_that_is_not_wanted(
+    repository: Path, authority: Authority
+) -> None:
+    outside = {"repository": repository, "listen": "0.0.0.0:50051"}
+    files = authority.issue("127.0.0.1")
+    check_exposure(Settings(**outside, **files, tls_client_ca=authority.pem))
+    check_exposure(Settings(**outside, **files, callers=Path("callers.toml")))
+    check_exposure(Settings(**outside, insecure=True))
+    with pytest.raises(TransportError, match="no callers that it could tell apart"):
+        check_exposure(Settings(**outside, **files))
