@@ -39,6 +39,7 @@ def subcommands() -> dict[str, Subcommand]:
         "verify": Subcommand("Check a package against NumPy, and against itself.", "export"),
         "inspect": Subcommand("Show what a package says of itself.", "export"),
         "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
+        "token": Subcommand("Make a token for a caller of a server.", "serve"),
         "models": Subcommand("List the models of a server.", "cli"),
         "sessions": Subcommand("List the open sessions of a server.", "cli"),
         "top": Subcommand("Watch what a server is doing.", "cli"),

@@ -33,6 +33,25 @@ def serve(
     store: Annotated[
         str | None, typer.Option(help="Where sessions outlive the process: none, the default.")
     ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM file of the server's certificate chain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM file of authorities; clients have to show a certificate."),
+    ] = None,
+    callers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML file of who may call, as `statewise token` writes it."),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Serve strangers, or in clear, on other addresses than loopback."),
+    ] = None,
+    reflection: Annotated[
+        bool | None, typer.Option("--reflection", help="Tell callers the contract by gRPC reflection.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with settings.")] = None,
 ) -> None:
     """Serves a repository of model packages until SIGTERM or SIGINT, which let requests in flight finish.
@@ -47,7 +66,17 @@ def serve(
       statewise serve --repository repository --listen 127.0.0.1:0 --config server.toml
     """
     settings = service.Settings.load(
-        config=config, repository=repository, listen=listen, metrics_listen=metrics_listen, store=store
+        config=config,
+        repository=repository,
+        listen=listen,
+        metrics_listen=metrics_listen,
+        store=store,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        callers=callers,
+        insecure=insecure,
+        reflection=reflection,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     service.serve(settings, ready=sys.stdout)
