@@ -124,7 +124,15 @@ class Relay:
         self._threads: list[threading.Thread] = []
         self._flowing = threading.Event()
         self._flowing.set()
+        self._connected = threading.Condition()
+        self.accepted = 0
+        """Connections so far."""
         self._spawn(self._accept)
+
+    def wait_for_connection(self, number: int) -> None:
+        """Until so many connections were made."""
+        with self._connected:
+            self._connected.wait_for(lambda: self.accepted >= number)
 
     def hold_replies(self) -> None:
         """From now on nothing reaches the client."""
@@ -142,6 +150,7 @@ class Relay:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._threads[0].join()  # whom it has let in by then is cut off too
         self.cut()
         for thread in self._threads:
             thread.join()
@@ -150,6 +159,9 @@ class Relay:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                with self._connected:
+                    self.accepted += 1
+                    self._connected.notify_all()
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
                 self._spawn(self._pass_on, near, far, None)

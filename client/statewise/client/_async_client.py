@@ -8,14 +8,14 @@ make at the same moment leave in one message. A client belongs to the event loop
 
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from typing import Self
 
 from statewise.client._async_session import AsyncSession
 from statewise.client._async_session_group import AsyncSessionGroup
 from statewise.client._awaiting import AwaitingShell
 from statewise.client._awaiting_score import score
-from statewise.client._channel import Endpoint, Tls
+from statewise.client._channel import KEEPALIVE_S, Endpoint, Tls
 from statewise.client._client_core import ClientCore
 from statewise.client._generation import emitted
 from statewise.client._hub import closed_error
@@ -36,16 +36,22 @@ class AsyncClient:
     were; see `AsyncSession`.
 
     Args:
-        target: HOST:PORT, or what else gRPC takes, such as dns:///NAME:PORT.
+        target: HOST:PORT; of several servers dns:///NAME:PORT, or ipv4:HOST:PORT,HOST:PORT with numbers for
+            hosts. Predictions then go to them in turn; sessions live on one, and move to another with their
+            state when it goes away.
         token: bearer token, sent with every call.
         tls: True to check the server against the system's authorities, or a `Tls`; None: no encryption.
         timeout: seconds for calls that name none themselves; None: no limit.
         reconnect_s: for how long a session tries to reach its server again before it raises Unavailable.
         replay_bytes: inputs kept for each session, so that its state can be built again where a server lost
-            it;
-            0: none.
+            it; 0: none.
+        keepalive_s: silence after which the connection is probed, so that a server that vanished is noticed
+            and a network in between does not forget the connection. Servers hang up on clients that probe
+            more often than they allow.
+        channel_options: further options of gRPC's channel, by name; they override this library's.
 
     Raises:
+        InvalidInput: a setting is out of range.
         OSError: a file named in `tls` cannot be read.
 
     Example:
@@ -63,8 +69,12 @@ class AsyncClient:
         timeout: float | None = None,
         reconnect_s: float = 30.0,
         replay_bytes: int = REPLAY_BYTES,
+        keepalive_s: float = KEEPALIVE_S,
+        channel_options: Mapping[str, str | int] | None = None,
     ) -> None:
-        self._endpoint = Endpoint.of(target, token=token, tls=tls)
+        self._endpoint = Endpoint.of(
+            target, token=token, tls=tls, keepalive_s=keepalive_s, channel_options=channel_options
+        )
         self._options = Options(
             timeout_s=timeout,
             patience_s=reconnect_s,

@@ -43,7 +43,7 @@ class Scope:
 
     @contextmanager
     def holding(self, call: Any) -> Iterator[None]:
-        """While a call is under way."""
+        """While a call is under way; it is cancelled where nobody waits for it any more."""
         with self._lock:
             self._calls.add(call)
         # Ended between its beginning and here.
@@ -51,6 +51,9 @@ class Scope:
             call.cancel()
         try:
             yield
+        except BaseException:
+            call.cancel()
+            raise
         finally:
             with self._lock:
                 self._calls.discard(call)

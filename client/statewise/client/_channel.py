@@ -3,28 +3,35 @@
 The only module, beside the two shells, that knows the transport.
 """
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 from grpc_status import rpc_status
 
+from statewise.client._errors import InvalidInput
 from statewise.client._status import Status, status_of_rpc
 
-_OPTIONS: tuple[tuple[str, int], ...] = (
+KEEPALIVE_S = 310.0
+"""Longer than the five minutes within which most servers take a second ping for an attack."""
+
+_PING_ANSWER_S = 10.0
+
+_OPTIONS: Mapping[str, str | int] = {
     # The server's limit rules; replies are bounded by what was asked.
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # A peer that vanished while something was on its way to it is noticed in ten seconds, otherwise at the
-    # next ping. Pings more often than every five minutes on an idle connection make servers hang up.
-    ("grpc.keepalive_time_ms", 310_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    # Calls go to all addresses of the target in turn, and the stream to one that answers.
+    "grpc.service_config": json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
+    "grpc.http2.max_pings_without_data": 0,
     # The hub spaces its own tries, so the channel's need not be further apart.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-)
+    "grpc.initial_reconnect_backoff_ms": 50,
+    "grpc.min_reconnect_backoff_ms": 50,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Endpoint:
     """Where a channel goes, and what its calls carry.
 
     Attributes:
-        target: as gRPC takes it: HOST:PORT, dns:///NAME:PORT.
+        target: as gRPC takes it: HOST:PORT, dns:///NAME:PORT, ipv4:HOST:PORT,HOST:PORT.
         credentials: of the channel; None: plain text.
         options: of the channel.
         metadata: of every call.
@@ -61,20 +68,39 @@ class Endpoint:
     metadata: tuple[tuple[str, str | bytes], ...]
 
     @classmethod
-    def of(cls, target: str, *, token: str | None, tls: Tls | bool | None) -> "Endpoint":
+    def of(
+        cls,
+        target: str,
+        *,
+        token: str | None,
+        tls: Tls | bool | None,
+        keepalive_s: float,
+        channel_options: Mapping[str, str | int] | None,
+    ) -> "Endpoint":
         """Reads what a caller passed.
 
         Raises:
+            InvalidInput: `keepalive_s` is no positive number.
             OSError: a file of `tls` cannot be read.
         """
+        if not (keepalive_s > 0 and math.isfinite(keepalive_s)):
+            raise InvalidInput(f"expected a keepalive_s of more than 0 s; got {keepalive_s!r}")
         files = Tls() if tls is True else tls or None
-        options: tuple[tuple[str, str | int], ...] = _OPTIONS
+        answer_ms = math.ceil(1000 * min(keepalive_s, _PING_ANSWER_S))
+        options = {
+            **_OPTIONS,
+            # The first bounds how long an acknowledgement by TCP may take, the last the answer to a ping.
+            "grpc.keepalive_timeout_ms": answer_ms,
+            "grpc.keepalive_time_ms": math.ceil(1000 * keepalive_s),
+            "grpc.http2.ping_timeout_ms": answer_ms,
+        }
         if files is not None and files.server_name is not None:
-            options += (("grpc.ssl_target_name_override", files.server_name),)
+            options["grpc.ssl_target_name_override"] = files.server_name
+        options |= channel_options or {}
         return cls(
             target,
             None if files is None else _credentials(files),
-            options,
+            tuple(options.items()),
             () if token is None else (("authorization", f"Bearer {token}"),),
         )
 

@@ -1,8 +1,9 @@
 """Steps of single sessions that leave in one message, and its reply dealt back.
 
 A lane holds the steps of one model version that wait to be sent. Whatever has gathered there when the
-connection has room leaves as one frame: the busier the client, the fuller its frames. A row's failure is that
-row's alone; where the server refuses a whole frame for its content, its rows are sent again each on its own.
+connection has room leaves as one frame: the busier the client, the fuller its frames. Rows of many steps
+leave apart from short ones, which would wait for them. A row's failure is that row's alone; where the server
+refuses a whole frame for its content, its rows are sent again each on its own.
 """
 
 import math
@@ -24,6 +25,9 @@ from statewise.client._room import Room
 from statewise.client._status import Failed, status_of_row, status_of_rpc
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
+
+_SHORT_STEPS = 32
+"""Rows of no more time steps than this travel together, however their lengths differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,19 @@ class Lane:
             self._offered = False
             return None
         rows: list[StepRow] = []
+        others: list[StepRow] = []
         steps = cost_bytes = 0
-        room = self.room
+        room, length = self.room, _length(waiting[0])
         while waiting and len(rows) < room.rows:
+            if _length(waiting[0]) != length:
+                others.append(waiting.popleft())
+                continue
             steps += waiting[0].steps
             cost_bytes += room.cost_bytes(waiting[0].steps)
             if rows and (steps > room.steps or cost_bytes > room.bytes):
                 break
             rows.append(waiting.popleft())
+        waiting.extendleft(reversed(others))
         return Frame(self, rows)
 
     def fail(self, failed: Failed) -> None:
@@ -191,6 +200,11 @@ class Frame:
                 self._lane.send_alone(row)
         else:
             self.fail(failed)
+
+
+def _length(row: StepRow) -> int:
+    """The same number for rows that may travel together: long ones within a factor of two."""
+    return max(row.steps, _SHORT_STEPS).bit_length()
 
 
 def deal(model: ModelInfo, response: sequence_pb2.StepResponse, steps: list[int]) -> list[Reply | Failed]:
