@@ -1,6 +1,5 @@
 """`statewise serve`: a server in the foreground."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +29,7 @@ def serve(
             help="Also serve /metrics, /readyz and /healthz over HTTP there. Default: nowhere.",
         ),
     ] = None,
+    log_format: Annotated[str | None, typer.Option(metavar="console|json", help="Default: console.")] = None,
     store: Annotated[
         str | None, typer.Option(help="Where sessions outlive the process: none, the default.")
     ] = None,
@@ -77,6 +77,6 @@ def serve(
         callers=callers,
         insecure=insecure,
         reflection=reflection,
+        log_format=log_format,
     )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     service.serve(settings, ready=sys.stdout)

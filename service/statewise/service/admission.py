@@ -5,6 +5,7 @@ leaves the other rows alone; a row that repeats its session's last request is an
 either.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,13 @@ from statewise.service.errors import RowFailure, model_fault
 from statewise.service.frame import StepFrame, StepResult
 from statewise.service.hashing import digest_rows
 from statewise.service.inputs import invalid_rows
+from statewise.service.logs import fields
 from statewise.service.table import Handles, SessionTable, Slots
 from statewise.wire import DTYPES, ModelSpec, Reason
+
+_log = logging.getLogger(__name__)
+
+_SESSIONS_NAMED = 10  # in one line of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,12 @@ class Admission:
         for row in failed:
             number = row if admitted.rows is None else int(admitted.rows[row])
             admitted.failures[number] = model_fault(number)
+        if failed:
+            sessions = [
+                self._table.view(slot).session_id
+                for slot in admitted.slots[failed[:_SESSIONS_NAMED]].tolist()
+            ]
+            _log.error("the model failed on rows of sessions", extra=fields(session_ids=sessions))
         slots, steps, digests = admitted.slots, admitted.steps, admitted.digests
         if failed or admitted.retry is not None:
             new = np.ones(len(slots), np.bool_) if admitted.retry is None else ~admitted.retry

@@ -24,6 +24,7 @@ from statewise.service.quotas import UndeliveredBytes
 from statewise.service.ragged import elements_of
 from statewise.service.rules import Rules
 from statewise.service.sessions import Sessions
+from statewise.service.slow_requests import SlowRequests
 from statewise.service.statistics import Statistics
 from statewise.service.table import Handles, SessionTable
 from statewise.wire import DTYPES, ModelSpec, Reason
@@ -59,6 +60,7 @@ class Dataplane:
         sessions: Their life.
         rules: What every request has to satisfy.
         statistics: Counts of the whole server.
+        slow: Tells of requests that took long.
         clock: Seconds, monotonic; deadlines are on it.
     """
 
@@ -70,6 +72,7 @@ class Dataplane:
         sessions: Sessions,
         rules: Rules,
         statistics: Statistics,
+        slow: SlowRequests,
         clock: Callable[[], float],
     ) -> None:
         self.models = models
@@ -77,6 +80,7 @@ class Dataplane:
         self.sessions = sessions
         self.rules = rules
         self.statistics = statistics
+        self._slow = slow
         self.clock = clock
         self._undelivered = UndeliveredBytes(
             limit=rules.settings.prediction_bytes, owner_limit=rules.settings.owner_prediction_bytes
@@ -154,7 +158,12 @@ class Dataplane:
         finally:
             left = True
             self._undelivered.give_back(number, size)
-        work.latency_s.observe(ended_s - received_s)
+        latency_s = ended_s - received_s
+        work.latency_s.observe(latency_s)
+        if latency_s >= self._slow.limit_s:
+            self._slow.tell(
+                "predict", latency_s, queue_s=None, model=model.key, rows=len(lengths), steps=time_steps
+            )
 
     # --- steps ---
 

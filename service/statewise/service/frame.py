@@ -44,6 +44,8 @@ class StepFrame:
         time_steps: sum(steps).
         answered: Whether `reply` has been called.
         received_s: When the scheduler took it, on its clock.
+        begun_s: When its first run began; 0.0: not yet.
+        request_id: The caller's number for it; 0: none.
     """
 
     handles: Handles
@@ -56,6 +58,8 @@ class StepFrame:
     cancelled: bool = False
     answered: bool = False
     received_s: float = 0.0
+    begun_s: float = 0.0
+    request_id: int = 0
     time_steps: int = field(init=False)
 
     def __post_init__(self) -> None:

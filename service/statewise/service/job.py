@@ -66,6 +66,8 @@ class Job:
         """Time steps behind it."""
         self.received_s = 0.0
         """When it was asked for, on the scheduler's clock."""
+        self.begun_s = 0.0
+        """When its first piece began, on the scheduler's clock."""
         self.ended_s = 0.0
         """When `done` was called, on the scheduler's clock."""
         self.done = done

@@ -24,6 +24,7 @@ from statewise.service.job import Job
 from statewise.service.piece import Part, Piece
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import SelfTest
+from statewise.service.slow_requests import SlowRequests
 from statewise.service.statistics import ModelStatistics
 from statewise.service.table import SessionTable
 from statewise.wire import Reason
@@ -50,6 +51,7 @@ class Scheduler:
         queue_steps: Time steps that may wait.
         inline_s: Runs expected to be shorter happen on the event loop.
         piece_s: How long a piece of long work may take.
+        slow: Tells of requests that took long.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Scheduler:
         queue_steps: int,
         inline_s: float,
         piece_s: float,
+        slow: SlowRequests,
     ) -> None:
         self._engine = engine
         self._table = table
@@ -74,6 +77,7 @@ class Scheduler:
         self._queue_limit = queue_steps
         self._inline_s = inline_s
         self._piece_s = piece_s
+        self._slow = slow
         self._queued_steps = 0
         self._waiting: deque[StepFrame | Control] = deque()
         self._only_single_steps = True
@@ -216,7 +220,10 @@ class Scheduler:
             return
         frame.answered = True
         self._queued_steps -= frame.time_steps
-        self.statistics.answered_step(frame, result, self._clock() - frame.received_s)
+        latency_s = self._clock() - frame.received_s
+        self.statistics.answered_step(frame, result, latency_s)
+        if latency_s >= self._slow.limit_s:
+            self._slow.tell_step(frame, latency_s)
         try:
             frame.reply(result)
         except Exception as error:
@@ -248,6 +255,8 @@ class Scheduler:
             self._fail(selected.frames, error)
             return
         begun_s = self._clock()
+        for frame in admitted.frames:
+            frame.begun_s = begun_s
         self.statistics.single.begin(rows, [frame.received_s for frame in admitted.frames], begun_s)
         run = partial(
             run_batch, self._engine, inputs, np.ones(rows, np.int32), state, together=self._together
@@ -310,6 +319,7 @@ class Scheduler:
 
     def _finish_sequences(self, admitted: Admitted, job: Job, failure: ServiceError | None) -> None:
         self._table.busy[admitted.slots] = False
+        admitted.frames[0].begun_s = job.begun_s
         if failure is not None:
             self._answer(admitted.frames[0], failure)
             return
@@ -331,8 +341,10 @@ class Scheduler:
         if piece is None:
             return
         begun_s = self._clock()
-        fresh = [part.job.received_s for part in piece.parts if part.job.time == 0]
-        self.statistics.long.begin(piece.rows, fresh, begun_s)
+        fresh = [part.job for part in piece.parts if part.job.time == 0]
+        for job in fresh:
+            job.begun_s = begun_s
+        self.statistics.long.begin(piece.rows, [job.received_s for job in fresh], begun_s)
         run = partial(piece.run, self._engine, together=self._together)
         if self._cost_s(piece.rows, piece.steps) <= self._inline_s:
             self._finish_piece(piece, run, begun_s)

@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import make_wsgi_app
 
+from statewise.service import logs
 from statewise.service.allocator import keep_freed_pages
 from statewise.service.arena import StateArena
 from statewise.service.callers import Callers, CallersError
@@ -33,6 +34,7 @@ from statewise.service.selftest import SelfTest
 from statewise.service.servicers import AdminServicer, Gate, Health, ModelServicer, SequenceServicer
 from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
+from statewise.service.slow_requests import SlowRequests
 from statewise.service.snapshots import Snapshots
 from statewise.service.statistics import Statistics
 from statewise.service.table import SessionTable
@@ -70,6 +72,10 @@ def build_dataplane(
     """
     table = SessionTable(settings.sessions, clock=clock)
 
+    slow = SlowRequests(
+        settings.slow_request_s, table, model_of=lambda number: models[number].key, clock=clock
+    )
+
     def make_scheduler(engine: Engine, arena: StateArena, test: SelfTest) -> Scheduler:
         return Scheduler(
             engine,
@@ -81,6 +87,7 @@ def build_dataplane(
             queue_steps=settings.queue_steps,
             inline_s=settings.inline_s,
             piece_s=settings.piece_s,
+            slow=slow,
         )
 
     models = Models(
@@ -95,7 +102,9 @@ def build_dataplane(
     snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
     statistics = Statistics()
     sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
-    return Dataplane(models, table, sessions=sessions, rules=rules, statistics=statistics, clock=clock)
+    return Dataplane(
+        models, table, sessions=sessions, rules=rules, statistics=statistics, slow=slow, clock=clock
+    )
 
 
 class Server:
@@ -238,6 +247,7 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
     Raises:
         ServerError, ServiceError: as `Server.start`.
     """
+    logs.configure(style=settings.log_format, level=settings.log_level)
     keep_freed_pages()
     allow_many_connections()
     asyncio.run(_serve(settings, ready))

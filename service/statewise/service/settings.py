@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     """Time that a new connection gets to say what it wants."""
     stall_s: Annotated[float, Field(gt=0)] = 60.0
     """Time after which a call is cut whose caller takes nothing of what is sent; for streams up to twice."""
+    log_format: Literal["console", "json"] = "console"
+    """Lines for people, or a JSON object a line, on stderr."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe messages that are logged."""
+    slow_request_s: Annotated[float, Field(ge=0)] = 0.0
+    """Requests that take this long, from receipt to answer, are logged as warnings; 0: none."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
     """Time that requests in flight get to finish after SIGTERM."""
     intra_op_threads: _Positive = 1

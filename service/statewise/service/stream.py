@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import StepFrame
 from statewise.service.identity import Identity
+from statewise.service.logs import fields
 from statewise.service.status import status_of
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason
@@ -185,7 +186,7 @@ class SessionStream:
         except ServiceError as error:
             self._post(Response(request_id=number, error=status_of(error)))
         except Exception as error:
-            _log.error("a request failed", exc_info=error)
+            _log.error("a request failed", exc_info=error, extra=self._fields(number))
             self._post(Response(request_id=number, error=status_of(server_fault())))
 
     def _begin_step(self, number: int, request: sequence_pb2.StepRequest) -> None:
@@ -197,6 +198,8 @@ class SessionStream:
             raise
         if number in self._frames:
             self._frames[number] = frame
+            if frame is not None:
+                frame.request_id = number
 
     def _answer_step(self, number: int, result: sequence_pb2.StepResponse | ServiceError) -> None:
         del self._frames[number]
@@ -212,10 +215,13 @@ class SessionStream:
         except ServiceError as error:
             response = Response(request_id=number, error=status_of(error))
         except Exception as error:
-            _log.error("%s failed", operation, exc_info=error)
+            _log.error("%s failed", operation, exc_info=error, extra=self._fields(number))
             response = Response(request_id=number, error=status_of(server_fault()))
         del self._tasks[number]
         self._post(response)
+
+    def _fields(self, number: int) -> dict[str, Any]:
+        return fields(request_id=number, peer=self._context.peer())
 
     def _cancel(self, number: int) -> None:
         """Steps not finished are dropped; the other operations are too short to be."""

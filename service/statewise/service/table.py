@@ -234,6 +234,11 @@ class SessionTable:
             idle_s=self._clock() - float(self._last_use_s[slot]),
         )
 
+    def names_of(self, handles: Handles, *, owner: int) -> list[str]:
+        """Names of the owner's sessions whose handles are in force."""
+        slots = self.slots_of(handles)
+        return [self._names[slot] for slot in slots[self.in_force(handles, slots, owner=owner)].tolist()]
+
     def page(
         self, start: int, size: int, *, owner: int | None, models: Sequence[int]
     ) -> tuple[list[int], int | None]:

@@ -10,6 +10,7 @@ import grpc
 from grpc_status import rpc_status
 
 from statewise.service.errors import ServiceError, server_fault
+from statewise.service.logs import fields
 from statewise.service.status import status_of
 from statewise.wire import Reason
 
@@ -38,7 +39,7 @@ def reports(method: _Method) -> _Method:
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as error:
-            _log.error("%s failed", method.__name__, exc_info=error)
+            _log.error("%s failed", method.__name__, exc_info=error, extra=_fields(context))
             await abort(context, server_fault())
 
     return reporting  # type: ignore[return-value]
@@ -52,6 +53,11 @@ async def deliver(context: Context, response: Any, *, stall_s: float) -> None:
     except TimeoutError:
         # gRPC accepts no status while a message waits to be taken: the call ends without one.
         raise asyncio.CancelledError("the caller takes nothing") from None
+
+
+def _fields(context: Context) -> dict[str, Any]:
+    given = dict(context.invocation_metadata() or ()).get("x-request-id")
+    return fields(request_id=None if given is None else str(given), peer=context.peer())
 
 
 def not_built(what: str) -> Callable[..., Awaitable[Any]]:
