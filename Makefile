@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto bench up
+.PHONY: help setup demo test check soak format proto bench up
 
 # The first Python on the path that is new enough; name another with `make PYTHON=…`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -44,6 +44,10 @@ check: $(INSTALLED) ## format, lint, types and tests: what has to pass before a 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(MAKE) --no-print-directory test
+
+SOAK_STEPS ?= 1000000
+soak: $(INSTALLED) ## a million steps of sessions that come and go, each answer checked; SOAK_STEPS=, SOAK_SEED=
+	@SOAK_STEPS=$(SOAK_STEPS) $(BIN)/python -m pytest -q -s tests/soak $(ARGS)
 
 format: $(INSTALLED) ## format the code and put right what lint can
 	@$(BIN)/ruff format --quiet .

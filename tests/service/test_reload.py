@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -154,44 +155,81 @@ async def test_requests_to_load_that_cannot_be(
         assert failure.value.code().name == code
 
 
-async def test_no_request_fails_while_versions_come_and_go(
-    published: Path, repository: Path, connect: Any, small_model: Any, random: Any
+RELOADS = 100
+
+
+def source_of(version: int) -> int:
+    """Which of the two networks a version of the long test holds."""
+    return 1 + version % 2
+
+
+async def until_default(caller: Any, version: int) -> None:
+    while True:
+        model = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
+        if model.version == version:
+            return
+        await asyncio.sleep(0)
+
+
+async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
+    repository: Path, tmp_path: Path, connect: Any, small_model: Any, random: Any
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
-    expected = {version: small_model("steps", version).run(x)[0].tobytes() for version in (1, 2)}
+    expected = {source: small_model("steps", source).run(x)[0].tobytes() for source in (1, 2)}
+    folder = tmp_path / "steps"
+    publish(repository / "steps" / str(source_of(1)), folder / "1")
     changing = True
     answered = {1: 0, 2: 0}
 
     async def predict(caller: Any) -> None:
         request = sp.PredictRequest(model="steps", lengths=pack_uint32([4]), inputs={"x": to_tensor(x)})
-        while changing or 0 in answered.values():
+        while changing:
             reply = await caller.sequences.Predict(request).read()
             assert unpack_uint32(reply.rows).tolist() == [0]
-            assert from_tensor(reply.outputs["y"]).tobytes() == expected[reply.version]
-            answered[reply.version] += 1
+            assert from_tensor(reply.outputs["y"]).tobytes() == expected[source_of(reply.version)]
+            answered[source_of(reply.version)] += 1
 
-    async def hold_sessions(caller: Any) -> None:
+    async def open_session(caller: Any, name: str) -> Any:
+        opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[name]))
+        (session,) = opened.sessions
+        return session
+
+    async def finish(caller: Any, session: Any, y: list[Any]) -> None:
+        for t in range(len(y), 4):
+            y.append(await caller.step(session.handle, t, x[t]))
+        assert np.concatenate(y).tobytes() == expected[source_of(session.version)]
+        await caller.ask(close=sp.CloseSessionsRequest(handles=pack_uint64([session.handle])))
+
+    async def short_sessions(caller: Any) -> None:
         number = 0
         while changing:
             number += 1
-            opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[f"s{number}"]))
-            (session,) = opened.sessions
-            y = [await caller.step(session.handle, t, x[t]) for t in range(4)]
-            assert np.concatenate(y).tobytes() == expected[session.version]
-            await caller.ask(close=sp.CloseSessionsRequest(handles=pack_uint64([session.handle])))
+            await finish(caller, await open_session(caller, f"short {number}"), [])
 
     async with (
-        running_server(published, repository_poll_s=0.001) as address,
+        running_server(tmp_path, repository_poll_s=0.001) as address,
         connect(address) as one,
         connect(address) as two,
         connect(address) as three,
     ):
-        work = [asyncio.create_task(predict(one)), asyncio.create_task(hold_sessions(two))]
-        for _ in range(10):
-            publish(repository / "steps" / "2", published / "steps" / "2")
-            await until(three, {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_READY}, default=2)
-            shutil.rmtree(published / "steps" / "2")
-            await until(three, {1: mp.MODEL_STATUS_READY}, default=1)
+        work = [asyncio.create_task(predict(one)), asyncio.create_task(short_sessions(two))]
+        held: deque[tuple[Any, list[Any]]] = deque()
+        for version in range(2, RELOADS + 2):
+            session = await open_session(three, f"held {version}")
+            assert session.version == version - 1
+            held.append((session, [await three.step(session.handle, 0, x[0])]))
+            publish(repository / "steps" / str(source_of(version)), folder / str(version))
+            await until_default(three, version)
+            (folder / "model.toml").write_text(f"default_version = {version - 1}\n")
+            await until_default(three, version - 1)
+            (folder / "model.toml").unlink()
+            await until_default(three, version)
+            shutil.rmtree(folder / str(version - 1))
+            if len(held) == 7:  # on versions that are long gone
+                await finish(three, *held.popleft())
         changing = False
         await asyncio.gather(*work)
+        while held:
+            await finish(three, *held.popleft())
+        await until(three, {version: mp.MODEL_STATUS_READY}, default=version)
     assert min(answered.values()) > 0
