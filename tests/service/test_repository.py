@@ -1,6 +1,8 @@
 """What a repository may hold: versions, defaults, packages that cannot be served; what the self-test says."""
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -125,6 +127,20 @@ async def test_a_decoder_never_starts_from_zeros_for_want_of_its_encoder(copy: P
         request = sequence_pb2.PredictRequest(model="last", lengths=pack_uint32([1]), inputs={"x": x})
         with pytest.raises(grpc.aio.AioRpcError, match="its encoder"):
             await caller.sequences.Predict(request).read()
+
+
+async def test_a_version_that_nobody_holds_leaves_memory_at_once(copy: Path) -> None:
+    models = load(copy).models
+    loaded = models.find("last")
+    held = [weakref.ref(loaded.scheduler), weakref.ref(loaded.arena)]
+    del loaded
+    shutil.rmtree(copy / "last" / "1")
+    gc.disable()  # what only a search for cycles would find is not gone
+    try:
+        await models.follow()
+        assert [reference() for reference in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_repository_that_is_no_folder_is_refused(tmp_path: Path) -> None:

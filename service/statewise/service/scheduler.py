@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Scheduler:
         self._frames_running = False
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
-        self._admission = Admission(engine.spec, arena, table, answer=self._answer)
+        self._admission = Admission(engine.spec, arena, table, answer=_weakly(self._answer))
         self.statistics = ModelStatistics()
 
     @property
@@ -426,3 +427,15 @@ def _given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> Servic
     if deadline_s is not None and deadline_s < now_s:
         return ServiceError(Reason.DEADLINE, "the time given has passed; nothing was applied")
     return None
+
+
+def _weakly(answer: Callable[[StepFrame, StepResult], None]) -> Callable[[StepFrame, StepResult], None]:
+    """So that a version nobody holds, with its graph, is freed at once and not when cycles are looked for."""
+    weak = WeakMethod(answer)
+
+    def call(frame: StepFrame, result: StepResult) -> None:
+        alive = weak()
+        if alive is not None:
+            alive(frame, result)
+
+    return call
