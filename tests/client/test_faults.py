@@ -209,7 +209,8 @@ class World:
         message = self.stream.take() if self.stream else None
         if message is None or self.stream is None:
             return False
-        self.replies.append((self.stream, self.server.answer(message)))
+        request = sequence_pb2.SessionStreamRequest.FromString(message)
+        self.replies.append((self.stream, self.server.answer(request)))
         return True
 
     def deliver(self) -> bool:
@@ -505,7 +506,8 @@ def test_a_reply_that_makes_no_sense_fails_its_rows_alone() -> None:
     assert world.stream is not None
     message = world.stream.take()
     assert message is not None
-    nonsense = sequence_pb2.SessionStreamResponse(request_id=message.request_id)
+    request_id = sequence_pb2.SessionStreamRequest.FromString(message).request_id
+    nonsense = sequence_pb2.SessionStreamResponse(request_id=request_id)
     nonsense.step.outputs["y"].CopyFrom(to_tensor(np.zeros(7)))
     world.core.hub.receive(world.stream, nonsense)
     with pytest.raises(Exception, match="makes no sense"):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, status_of
+from statewise.client._channel import ENDED, Endpoint, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -38,7 +38,7 @@ class AwaitingShell:
         sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         models = model_pb2_grpc.ModelServiceStub(self._channel)
         admin = admin_pb2_grpc.AdminServiceStub(self._channel)
-        self._session_stream: Callable[..., Any] = sequences.SessionStream
+        self._session_stream = session_stream(self._channel)
         self._unary: dict[str, Callable[..., Any]] = {
             "ListModels": models.ListModels,
             "GetModel": models.GetModel,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, status_of
+from statewise.client._channel import ENDED, Endpoint, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -20,7 +20,7 @@ from statewise.client._hub import Stream, closed_error
 from statewise.client._plans import LEAVING_S, Call, Options, Plan, Run, patience_s
 from statewise.client._session_core import SessionCore
 from statewise.client._status import Failed, Subject, error_of
-from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class BlockingShell:
         sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         models = model_pb2_grpc.ModelServiceStub(self._channel)
         admin = admin_pb2_grpc.AdminServiceStub(self._channel)
-        self._session_stream = sequences.SessionStream
+        self._session_stream = session_stream(self._channel)
         self._unary: dict[str, Callable[..., Any]] = {
             "ListModels": models.ListModels,
             "GetModel": models.GetModel,
@@ -235,7 +235,7 @@ class BlockingShell:
         with self._lock:
             self.core.hub.abandon(drive)
 
-    def _requests(self, stream: Stream) -> Iterator[sequence_pb2.SessionStreamRequest]:
+    def _requests(self, stream: Stream) -> Iterator[bytes]:
         while True:
             with self._lock:
                 while (message := stream.take()) is None:

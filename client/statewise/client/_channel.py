@@ -8,12 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_status import rpc_status
 
 from statewise.client._errors import InvalidInput
 from statewise.client._status import Status, status_of_rpc
+from statewise.v1 import sequence_pb2
 
 KEEPALIVE_S = 310.0
 """Longer than the five minutes within which most servers take a second ping for an attack."""
@@ -110,6 +112,14 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
         return None if path is None else Path(path).read_bytes()
 
     return grpc.ssl_channel_credentials(read(tls.ca), read(tls.key), read(tls.certificate))
+
+
+def session_stream(channel: Any) -> Any:
+    """The session stream of a channel of either kind; its requests are encoded already."""
+    return channel.stream_stream(
+        "/statewise.v1.SequenceService/SessionStream",
+        response_deserializer=sequence_pb2.SessionStreamResponse.FromString,
+    )
 
 
 def status_of(error: grpc.RpcError) -> Status:

@@ -31,6 +31,7 @@ from statewise.client._info import (
 from statewise.client._inputs import InputReader
 from statewise.client._journal import Journal, Ledger
 from statewise.client._lanes import Lane
+from statewise.client._memory import keep_freed_memory
 from statewise.client._outputs import Value
 from statewise.client._persist import exchange
 from statewise.client._plans import Call, Options, Plan, Run, Wait
@@ -62,6 +63,7 @@ class ClientCore:
     """
 
     def __init__(self, port: Port, options: Options) -> None:
+        keep_freed_memory()
         self._options = options
         self._backoff = Backoff(options.random)
         self.hub = Hub(port, clock=options.clock, backoff=self._backoff, patience_s=options.patience_s)

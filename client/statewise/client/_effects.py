@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from statewise.client._errors import InternalError, StatewiseError
 from statewise.client._status import Failed, Subject, error_of, status_of_rpc
 from statewise.v1 import sequence_pb2
+from statewise.wire import Chunk, nested
 
 if TYPE_CHECKING:
     from statewise.client._hub import Hub
@@ -69,7 +70,7 @@ class Pending(Protocol):
     is_frame: ClassVar[bool]
     """Made by a source, and so counted among the frames in flight."""
 
-    def encode(self, request_id: int) -> sequence_pb2.SessionStreamRequest:
+    def encode(self, request_id: int) -> bytes:
         """The message."""
         ...
 
@@ -144,14 +145,19 @@ class Drive(Generic[T]):
 
 
 class Exchange:
-    """One message and its reply: the reply's own message, or a list of the pieces of a generation."""
+    """One message and its reply: the reply's own message, or a list of the pieces of a generation.
 
-    __slots__ = ("_field", "_message", "_pieces", "_sink")
+    Args:
+        field: the operation's name.
+        content: its message, encoded.
+    """
+
+    __slots__ = ("_content", "_field", "_pieces", "_sink")
     is_frame: ClassVar[bool] = False
 
-    def __init__(self, field: str, message: Any) -> None:
+    def __init__(self, field: str, content: Sequence[Chunk]) -> None:
         self._field = field
-        self._message = message
+        self._content = content
         self._pieces: list[Any] = []
         self._sink: Sink | None = None
 
@@ -164,9 +170,9 @@ class Exchange:
         """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
         return hub.dequeue(self)
 
-    def encode(self, request_id: int) -> sequence_pb2.SessionStreamRequest:
+    def encode(self, request_id: int) -> bytes:
         """The message, numbered."""
-        return sequence_pb2.SessionStreamRequest(request_id=request_id, **{self._field: self._message})
+        return stream_request(request_id, self._field, self._content)
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
         """Hands the reply on."""
@@ -249,3 +255,10 @@ class Pause:
     def withdraw(self, hub: "Hub", sink: Sink) -> bool:
         """Never: the try before may have been applied."""
         return False
+
+
+def stream_request(request_id: int, field: str, content: Sequence[Chunk]) -> bytes:
+    """A message of the session stream around an operation that is encoded already."""
+    head = sequence_pb2.SessionStreamRequest(request_id=request_id).SerializeToString()
+    number = sequence_pb2.SessionStreamRequest.DESCRIPTOR.fields_by_name[field].number
+    return b"".join([head, *nested(number, content)])

@@ -124,7 +124,9 @@ class GroupCore:
             InvalidInput: at once; of the operation: PartialFailure or any StatewiseError.
         """
         chosen = self._chosen(index)
-        rows = self._reader.read(value, Use.GROUP, count=len(chosen))
+        rows = self._reader.rows_of_steps(value, len(chosen))
+        if rows is None:
+            rows = self._reader.read(value, Use.GROUP, count=len(chosen))
         return self._in_turn(chosen, self._step(chosen, rows, lane or self._lane))
 
     def close(self) -> Operation[None]:

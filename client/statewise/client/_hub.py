@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from statewise.client._effects import Drive, Operation, Pending, Sink, Source
+from statewise.client._effects import Drive, Operation, Pending, Sink, Source, stream_request
 from statewise.client._errors import Unavailable
 from statewise.client._status import Failed, Status
 from statewise.v1 import sequence_pb2
@@ -72,7 +72,7 @@ class Stream:
         """No more requests go this way; those unanswered still get their replies."""
         self.ended = False
 
-    def take(self) -> sequence_pb2.SessionStreamRequest | None:
+    def take(self) -> bytes | None:
         """The next message to write, or None: wait to be woken, and finish writing once `retired`."""
         return self._hub.take(self)
 
@@ -187,7 +187,7 @@ class Hub:
 
     # What shells report.
 
-    def take(self, stream: Stream) -> sequence_pb2.SessionStreamRequest | None:
+    def take(self, stream: Stream) -> bytes | None:
         """The next message of a stream."""
         if stream is not self._current:
             return None
@@ -300,9 +300,9 @@ class _Cancel:
     target: int
     is_frame: ClassVar[bool] = False
 
-    def encode(self, request_id: int) -> sequence_pb2.SessionStreamRequest:
+    def encode(self, request_id: int) -> bytes:
         cancel = sequence_pb2.CancelRequest(target_request_id=self.target)
-        return sequence_pb2.SessionStreamRequest(request_id=request_id, cancel=cancel)
+        return stream_request(request_id, "cancel", [cancel.SerializeToString()])
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
         return True

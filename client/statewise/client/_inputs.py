@@ -59,7 +59,7 @@ class Rows:
 class _Column:
     form: Form
     flat: Array
-    lengths: tuple[int, ...] | None
+    lengths: NDArray[np.uint32] | None
     """None for inputs without a time axis."""
     stepwise: bool
     count: int
@@ -98,6 +98,21 @@ class InputReader:
             return value
         return None
 
+    def rows_of_steps(self, value: object, count: int) -> Rows | None:
+        """`value` where it is one time step of each of `count` sessions as they travel, else None. The fast
+        path of groups.
+        """
+        if (
+            type(value) is np.ndarray
+            and self._only_shape is not None
+            and value.shape == (count, *self._only_shape)
+            and value.dtype == self._only_dtype
+            and value.dtype.isnative
+            and value.flags.c_contiguous
+        ):
+            return Rows(Form.ARRAY, np.ones(count, np.uint32), True, (value,))
+        return None
+
     def read(self, value: object, use: Use, *, count: int = 1) -> Rows:
         """Reads rows.
 
@@ -122,11 +137,10 @@ class InputReader:
                     f"input {spec.name!r}: expected {first.count} rows as in the first input; "
                     f"got {column.count}"
                 )
-        timed = [column for column in columns if column.lengths is not None]
-        lead = timed[0] if timed else first
-        if any(column.lengths != lead.lengths for column in timed[1:]):
+        lead = next((column for column in columns if column.lengths is not None), first)
+        steps = np.ones(lead.count, np.uint32) if lead.lengths is None else lead.lengths
+        if any(column.lengths is not None and (column.lengths != steps).any() for column in columns):
             raise InvalidInput("expected the same number of time steps in every input of a row")
-        steps = np.array(lead.lengths if lead.lengths else [1] * lead.count, np.uint32)
         by_name = dict(zip((s.name for s in self._specs if s.name in given), columns, strict=True))
         flats = tuple(
             by_name[spec.name].flat
@@ -134,7 +148,7 @@ class InputReader:
             else _filled(spec, int(steps.sum()) if spec.per_step else len(steps))
             for spec in self._specs
         )
-        return Rows(lead.form, steps, lead.stepwise or not timed, flats)
+        return Rows(lead.form, steps, lead.stepwise or lead.lengths is None, flats)
 
     def _by_name(self, value: object) -> Mapping[str, object]:
         names = [spec.name for spec in self._specs]
@@ -180,7 +194,7 @@ class InputReader:
         stepwise = array.ndim == rank
         if not stepwise and array.shape[0] == 0:
             raise self._no_steps(spec, array)
-        lengths = None if not spec.per_step else (1,) if stepwise else (array.shape[0],)
+        lengths = np.full(1, 1 if stepwise else array.shape[0], np.uint32) if spec.per_step else None
         return _Column(Form.ONE, array.reshape(-1, *spec.shape), lengths, stepwise, 1)
 
     def _batch(self, spec: TensorInfo, array: Array, use: Use, count: int) -> _Column:
@@ -194,7 +208,7 @@ class InputReader:
             )
         if not stepwise and array.shape[1] == 0:
             raise self._no_steps(spec, array)
-        lengths = None if not spec.per_step else ((1,) if stepwise else (array.shape[1],)) * rows
+        lengths = np.full(rows, 1 if stepwise else array.shape[1], np.uint32) if spec.per_step else None
         return _Column(Form.ARRAY, array.reshape(-1, *spec.shape), lengths, stepwise, rows)
 
     def _list(self, spec: TensorInfo, rows: Sequence[Array], use: Use, count: int) -> _Column:
@@ -208,10 +222,11 @@ class InputReader:
             if ndim > rank and row.shape[0] == 0:
                 raise self._no_steps(spec, row, index)
         if ndim == rank:
-            lengths = (1,) * len(rows) if spec.per_step else None
+            lengths = np.ones(len(rows), np.uint32) if spec.per_step else None
             form = Form.ARRAY if use is Use.GROUP else Form.LIST
             return _Column(form, np.stack(rows), lengths, True, len(rows))
-        return _Column(Form.LIST, np.concatenate(rows), tuple(len(row) for row in rows), False, len(rows))
+        lengths = np.array([len(row) for row in rows], np.uint32)
+        return _Column(Form.LIST, np.concatenate(rows), lengths, False, len(rows))
 
     def _array(self, spec: TensorInfo, value: object, use: Use, count: int) -> Array:
         try:

@@ -16,15 +16,15 @@ import numpy as np
 from google.protobuf import duration_pb2
 from numpy.typing import NDArray
 
-from statewise.client._effects import Sink
+from statewise.client._effects import Sink, stream_request
 from statewise.client._hub import Hub
 from statewise.client._info import ModelInfo
 from statewise.client._journal import Payload
 from statewise.client._outputs import read_outputs
 from statewise.client._room import Room
 from statewise.client._status import Failed, status_of_row, status_of_rpc
-from statewise.v1 import sequence_pb2, tensor_pb2
-from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
+from statewise.v1 import sequence_pb2
+from statewise.wire import Chunk, named_tensor, pack_uint32, pack_uint64, unpack_uint64
 
 _SHORT_STEPS = 32
 """Rows of no more time steps than this travel together, however their lengths differ."""
@@ -72,7 +72,6 @@ class Lane:
         self._timeout_s = timeout_s
         self._waiting: deque[StepRow] = deque()
         self._offered = False
-        self._dtypes = [tensor_pb2.DataType.Value(f"DATA_TYPE_{spec.dtype.upper()}") for spec in model.inputs]
 
     def add(self, row: StepRow) -> None:
         """Queues a row."""
@@ -128,9 +127,9 @@ class Lane:
         handles: Iterable[int] | NDArray[np.uint64],
         positions: Iterable[int] | NDArray[np.uint64],
         steps: NDArray[np.uint32],
-        columns: Iterable[bytes],
-    ) -> sequence_pb2.StepRequest:
-        """Rows as one request.
+        columns: Iterable[Chunk],
+    ) -> list[Chunk]:
+        """Rows as one StepRequest, encoded.
 
         Args:
             handles: of each row.
@@ -144,13 +143,12 @@ class Lane:
             positions=pack_uint64(positions),
             steps=b"" if total == rows else pack_uint32(steps),
         )
-        for spec, dtype, column in zip(self.model.inputs, self._dtypes, columns, strict=True):
-            tensor = request.inputs[spec.name]
-            tensor.dtype = dtype
-            tensor.shape.extend((total if spec.per_step else rows, *spec.shape))
-            tensor.data = column
         set_timeout(request, self._timeout_s)
-        return request
+        content: list[Chunk] = [request.SerializeToString()]
+        for spec, column in zip(self.model.inputs, columns, strict=True):
+            shape = (total if spec.per_step else rows, *spec.shape)
+            content += named_tensor(request.INPUTS_FIELD_NUMBER, spec.name, spec.dtype, shape, [column])
+        return content
 
 
 class Frame:
@@ -163,7 +161,7 @@ class Frame:
         self._lane = lane
         self.rows = rows
 
-    def encode(self, request_id: int) -> sequence_pb2.SessionStreamRequest:
+    def encode(self, request_id: int) -> bytes:
         """The message, numbered."""
         rows = self.rows
         request = self._lane.request(
@@ -172,7 +170,7 @@ class Frame:
             np.array([row.steps for row in rows], np.uint32),
             map(b"".join, zip(*(row.payload for row in rows), strict=True)),
         )
-        return sequence_pb2.SessionStreamRequest(request_id=request_id, step=request)
+        return stream_request(request_id, "step", request)
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
         """Deals the reply."""

@@ -50,7 +50,7 @@ def exchange(hub: Hub, name: str, message: Any, subject: Subject) -> Operation[A
     patience = Patience(hub)
     while True:
         try:
-            return (yield Exchange(name, message))
+            return (yield Exchange(name, [message.SerializeToString()]))
         except Failed as failed:
             if not (yield from patience.again(failed.status)):
                 raise error_of(failed.status, subject) from None

@@ -74,6 +74,13 @@ class Room:
                 f"expected at most {self.row_steps} time steps a row, what fits into one request; "
                 f"got {longest}"
             )
+        rows, total = len(steps), int(steps.sum())
+        if (
+            rows <= self.rows
+            and total <= self.steps
+            and total * self.step_bytes + rows * _ROW_BYTES <= self.bytes
+        ):
+            return [(0, rows)]
         ends = np.cumsum(steps, dtype=np.int64)
         costs = ends * self.step_bytes + np.arange(1, len(steps) + 1) * _ROW_BYTES
         bounds: list[tuple[int, int]] = []

@@ -14,6 +14,7 @@ from statewise.wire._declaration import (
     StateDeclaration,
     TensorDeclaration,
 )
+from statewise.wire._encoding import Chunk, named_tensor, nested
 from statewise.wire._metadata import (
     METADATA_KEY,
     CallShape,
@@ -36,6 +37,7 @@ __all__ = [
     "TIME",
     "AxisWords",
     "CallShape",
+    "Chunk",
     "EncodeSpec",
     "GenerateSpec",
     "MetadataError",
@@ -51,6 +53,8 @@ __all__ = [
     "TensorSpec",
     "Vocabulary",
     "from_tensor",
+    "named_tensor",
+    "nested",
     "pack_uint32",
     "pack_uint64",
     "to_tensor",
