@@ -1,5 +1,6 @@
 """What a session can do besides stepping: fork, rewind, snapshot, restore, and growing old."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -79,31 +80,55 @@ async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
     assert y.tobytes() == small_model("steps").run(x)[0][4:].tobytes()
 
 
-async def test_snapshots_that_are_not_what_they_were_are_refused(
+async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(
     repository: Path, tmp_path: Path, connect: Any
 ) -> None:
+    async def refusals(caller: Any, *tokens: bytes) -> list[tuple[str, int, str]]:
+        names = [f"r{number}" for number in range(len(tokens))]
+        reply = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=tokens, session_ids=names))
+        assert not reply.sessions
+        assert [error.row for error in reply.errors] == list(range(len(tokens)))
+        return [(error.reason, error.code, error.message) for error in reply.errors]
+
     async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=pack_uint64([handle])))
         (token,) = taken.tokens
+        size = len(token)
+        assert await refusals(caller, b"", b"x" * size, token[:10], token[:40], token[:-1], token + b"x") == [
+            ("BAD_SNAPSHOT", 3, "this is no snapshot, or its beginning is missing"),
+            ("BAD_SNAPSHOT", 3, "this is no snapshot, or its beginning is missing"),
+            ("BAD_SNAPSHOT", 3, "this is no snapshot, or its beginning is missing"),
+            ("BAD_SNAPSHOT", 3, f"the snapshot was cut short: expected {size} bytes; got 40"),
+            ("BAD_SNAPSHOT", 3, f"the snapshot was cut short: expected {size} bytes; got {size - 1}"),
+            (
+                "BAD_SNAPSHOT",
+                3,
+                f"the snapshot has something behind its end: expected {size} bytes; got {size + 1}",
+            ),
+        ]
         altered = [
             token[:place] + bytes([token[place] ^ 1]) + token[place + 1 :] for place in range(len(token))
         ]
-        bad = [b"", b"x", token[:-1], token[:40], token + b"x", *altered]
-        reply = await caller.ask(
-            restore=pb.RestoreSessionsRequest(tokens=bad, session_ids=[f"r{n}" for n in range(len(bad))])
-        )
-        assert not reply.sessions
-        assert {error.reason for error in reply.errors} == {"BAD_SNAPSHOT"}
-        assert len(reply.errors) == len(bad)
+        refused = await refusals(caller, *altered)
+        assert {reason for reason, _, _ in refused} == {"BAD_SNAPSHOT"}
+        assert {message for _, _, message in refused[20:]} == {"the snapshot was altered"}
     async with running_server(repository, snapshot_key="another") as address, connect(address) as caller:
-        reply = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=[token], session_ids=["b"]))
-        assert "another key" in reply.errors[0].message
+        assert await refusals(caller, token) == [
+            ("BAD_SNAPSHOT", 3, "the snapshot was signed with another key")
+        ]
+    # Other weights under the same name, and then the name is gone.
     (tmp_path / "steps").mkdir()
     (tmp_path / "steps" / "1").symlink_to(repository / "steps" / "1")
     async with running_server(tmp_path, snapshot_key="k") as address, connect(address) as caller:
-        reply = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=[token], session_ids=["b"]))
-        assert (reply.errors[0].reason, reply.errors[0].code) == ("MODEL_CHANGED", 9)
+        ((reason, code, message),) = await refusals(caller, token)
+        assert (reason, code) == ("MODEL_CHANGED", 9)
+        assert "no served version of model 'steps' has the digest" in message
+    (tmp_path / "steps").rename(tmp_path / "renamed")
+    async with running_server(tmp_path, snapshot_key="k") as address, connect(address) as caller:
+        assert await refusals(caller, token) == [
+            ("MODEL_NOT_FOUND", 5, "no model 'steps' is served; served are: renamed")
+        ]
 
 
 async def test_a_snapshot_is_its_owners_alone(repository: Path) -> None:
@@ -144,6 +169,64 @@ async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path)
         (again,), _ = await sessions.open("steps", 0, ["old"], owner="")
         assert (again.created, again.view.position) == (True, 0)
         assert len(dataplane.table) == 2
+
+
+async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -> None:
+    now_s = 0.0
+    with ThreadPoolExecutor(1) as executor:
+        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
+        dataplane.models.load_all()
+        sessions = dataplane.sessions
+        (opened,), _ = await sessions.open("steps", 0, ["a"], owner="")
+        handles, zero = np.array([opened.view.handle], np.uint64), np.zeros(1, np.uint64)
+
+        async def step() -> None:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            x = {"x": np.ones((1, 3), np.float32)}
+            dataplane.step(handles, zero, None, x, owner="", deadline_s=None, reply=answer.set_result)
+            assert not (await answer).failures
+
+        async def fork() -> None:
+            (twin,), _ = await sessions.fork(handles, ["b"], owner="")
+            await sessions.close(np.array([twin.view.handle], np.uint64), owner="")
+
+        # A step, its repetition, and what leaves a session where it is.
+        for ask in (
+            step,
+            step,
+            fork,
+            lambda: sessions.snapshot(handles, owner=""),
+            lambda: sessions.rewind(handles, np.ones(1, np.uint64), owner=""),
+        ):
+            now_s += 50.0
+            await ask()
+            assert sessions.expire_idle() == 0
+        now_s += 50.0
+        sessions.get("a", owner="")  # looking is not asking
+        now_s += 11.0
+        assert sessions.expire_idle() == 1
+
+
+async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statewise.service.table._REMEMBERED", 10)
+    now_s = 0.0
+    with ThreadPoolExecutor(1) as executor:
+        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
+        dataplane.models.load_all()
+        names = [f"s{number}" for number in range(25)]
+        opened, _ = await dataplane.sessions.open("steps", 0, names, owner="")
+        now_s += 61.0
+        assert dataplane.sessions.expire_idle() == 25
+        _, by_id = await dataplane.sessions.resume(names, owner="")
+        handles = np.array([one.view.handle for one in opened], np.uint64)
+        _, by_handle = await dataplane.sessions.snapshot(handles, owner="")
+        for failures in (by_id, by_handle):
+            reasons = [failure.reason for failure in failures]
+            assert reasons == ["SESSION_NOT_FOUND"] * 15 + ["SESSION_EXPIRED"] * 10
 
 
 async def test_columns_of_unequal_length_are_refused(caller: Any) -> None:

@@ -1,7 +1,10 @@
 """Snapshot tokens: a session's state as bytes that the client keeps, signed, and bound to owner and model
 digest.
 
-    magic | length of the header, 4 bytes | header, JSON | state, little-endian | HMAC-SHA256 of all before
+    magic | key's name, 4 bytes | length of the header, 4 bytes | of the state, 8 bytes
+    | header, JSON | state, little-endian | HMAC-SHA256 of all before
+
+The key's name is a hash of the key; with the lengths, it says why a token is refused.
 
 Not encrypted: a client may read its own state, nobody may change it. A token is good on every server that has
 the same key and the same model digest.
@@ -11,6 +14,7 @@ import hashlib
 import hmac
 import json
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +27,8 @@ from statewise.wire import DTYPES, Reason, StatePair
 
 _MAGIC = b"SWS1"
 _SIGNATURE_BYTES = 32
+_FRONT = struct.Struct("<4s4sIQ")
+"""Magic, the key's name, bytes of the header, bytes of the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Snapshots:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._key_name = self._signature(b"name of the key")[:4]
 
     def sign(self, snapshot: Snapshot) -> bytes:
         """A snapshot as a token."""
@@ -63,23 +70,31 @@ class Snapshots:
             "position": snapshot.position,
         }
         header = json.dumps(fields).encode()
-        signed = _MAGIC + len(header).to_bytes(4, "little") + header + snapshot.state
+        front = _FRONT.pack(_MAGIC, self._key_name, len(header), len(snapshot.state))
+        signed = front + header + snapshot.state
         return signed + self._signature(signed)
 
     def read(self, token: bytes, *, owner: str) -> Snapshot:
         """What a token of that owner holds.
 
         Raises:
-            ServiceError: BAD_SNAPSHOT: cut short, altered, signed by another key, or somebody else's.
+            ServiceError: BAD_SNAPSHOT: no snapshot, cut short, signed by another key, altered, or somebody
+                else's.
         """
-        if not token.startswith(_MAGIC) or len(token) < len(_MAGIC) + 4 + _SIGNATURE_BYTES:
-            raise _bad("this is no snapshot, or its beginning or end is missing")
+        if len(token) < _FRONT.size or not token.startswith(_MAGIC):
+            raise _bad("this is no snapshot, or its beginning is missing")
+        _, key_name, header_bytes, state_bytes = _FRONT.unpack_from(token)
+        expected = _FRONT.size + header_bytes + state_bytes + _SIGNATURE_BYTES
+        if len(token) != expected:
+            word = "was cut short" if len(token) < expected else "has something behind its end"
+            raise _bad(f"the snapshot {word}: expected {expected} bytes; got {len(token)}")
+        if key_name != self._key_name:
+            raise _bad("the snapshot was signed with another key")
         signed, signature = token[:-_SIGNATURE_BYTES], token[-_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, self._signature(signed)):
-            raise _bad("the snapshot was altered, cut short, or signed with another key")
-        begin = len(_MAGIC) + 4
-        end = begin + int.from_bytes(signed[len(_MAGIC) : begin], "little")
-        fields = json.loads(signed[begin:end])
+            raise _bad("the snapshot was altered")
+        end = _FRONT.size + header_bytes
+        fields = json.loads(signed[_FRONT.size : end])
         if fields["owner"] != owner:
             raise _bad("the snapshot was taken by another owner")
         return Snapshot(state=signed[end:], **fields)
