@@ -1,12 +1,15 @@
 """Whatever is done to sessions, in whatever order: every answer is the oracle's.
 
 The dataplane without transport, driven by random programs, beside a model of sessions that is a dictionary.
+An operation is a line of OPERATIONS and a method of `Driver`.
 """
 
 import asyncio
+import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,29 @@ from statewise.service.frame import StepResult
 from statewise.service.server import build_dataplane
 
 IDS = ("a", "b", "c", "d")
+IDLE_TIMEOUT_S = 60.0
+
+NAME = st.sampled_from(IDS)
+# One row of a frame: which session, what is right or wrong about it, and how many steps.
+ROW = st.tuples(
+    NAME, st.sampled_from(["now", "again", "ahead", "void"]), st.sampled_from([1, 1, 1, 2, 7, 40])
+)
+FRAME = st.lists(ROW, min_size=1, max_size=4, unique_by=lambda row: row[0])
+OPERATIONS = {
+    "step": st.lists(FRAME, min_size=1, max_size=6),
+    "close": NAME,
+    "resume": NAME,
+    "rewind": NAME,
+    "fork": st.tuples(NAME, NAME),
+    "restore": st.tuples(NAME, NAME),
+    "wait": st.sampled_from([25.0, 70.0]),
+    "reload": st.sampled_from(["publish", "remove", "roll back", "roll forward"]),
+}
+PROGRAM = st.lists(
+    st.one_of(*(st.tuples(st.just(name), detail) for name, detail in OPERATIONS.items())),
+    min_size=1,
+    max_size=12,
+)
 
 
 @dataclass
@@ -28,12 +54,53 @@ class Expected:
     """A session as it should be."""
 
     handle: int
+    version: int
+    used_s: float
     position: int = 0
     state: Any = None
     before: Any = None
     last: tuple[int, bytes] | None = None
     """Start and input of the last request."""
-    void: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Served:
+    """The dataplane under test, its clock, and the folder of its one model, `steps`."""
+
+    dataplane: Dataplane
+    clock: Clock
+    folder: Path
+    source: Path
+
+    async def publish(self) -> None:
+        """Version 2, beside version 1."""
+        if not (self.folder / "2").exists():
+            shutil.copytree(self.source / "2", self.folder / ".2")
+            os.rename(self.folder / ".2", self.folder / "2")
+        await self.dataplane.models.follow()
+
+    async def remove(self) -> None:
+        """Version 1 alone, for new work; sessions of version 2 stay on it."""
+        shutil.rmtree(self.folder / "2", ignore_errors=True)
+        await self.dataplane.models.follow()
+
+    async def choose(self, version: int | None) -> None:
+        """The version by default; None: the highest."""
+        if version is None:
+            (self.folder / "model.toml").unlink(missing_ok=True)
+        else:
+            (self.folder / "model.toml").write_text(f"default_version = {version}\n")
+        await self.dataplane.models.follow()
 
 
 @pytest.fixture(
@@ -41,159 +108,218 @@ class Expected:
     params=[{}, {"inline_s": 0.0}, {"piece_s": 1e-9}, {"inline_s": 0.0, "piece_s": 1e-9}],
     ids=["as it is", "all runs in threads", "pieces of one step", "pieces of one step in threads"],
 )
-def dataplane(repository: Path, request: pytest.FixtureRequest) -> Iterator[Dataplane]:
+def served(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Served]:
+    root, clock = tmp_path_factory.mktemp("changing"), Clock()
+    shutil.copytree(repository / "steps" / "1", root / "steps" / "1")
+    limits = Settings(repository=root, sessions=64, idle_timeout_s=IDLE_TIMEOUT_S, **request.param)
     with ThreadPoolExecutor(1) as executor:
-        limits = Settings(repository=repository, sessions=64, **request.param)
-        dataplane = build_dataplane(limits, executor=executor)
+        dataplane = build_dataplane(limits, executor=executor, clock=clock)
         dataplane.models.load_all()
-        yield dataplane
-
-
-# One row of a frame: which session, what is right or wrong about it, and how many steps.
-ROW = st.tuples(
-    st.sampled_from(IDS),
-    st.sampled_from(["now", "again", "ahead", "void"]),
-    st.sampled_from([1, 1, 1, 2, 7, 40]),
-)
-BURST = st.lists(st.lists(ROW, min_size=1, max_size=4, unique_by=lambda row: row[0]), min_size=1, max_size=6)
-PROGRAM = st.lists(
-    st.one_of(
-        BURST.map(lambda burst: ("steps", burst)),
-        st.sampled_from(IDS).map(lambda name: ("close", name)),
-        st.sampled_from(IDS).map(lambda name: ("resume", name)),
-        st.sampled_from(IDS).map(lambda name: ("rewind", name)),
-        st.tuples(st.sampled_from(IDS), st.sampled_from(IDS)).map(lambda names: ("fork", names)),
-        st.tuples(st.sampled_from(IDS), st.sampled_from(IDS)).map(lambda names: ("restore", names)),
-    ),
-    min_size=1,
-    max_size=12,
-)
+        yield Served(dataplane, clock, root / "steps", repository / "steps")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=PROGRAM, seed=st.integers(0, 2**32 - 1))
-def test_every_answer_is_the_oracles(dataplane: Dataplane, small_model: Any, program: Any, seed: int) -> None:
-    asyncio.run(_run(dataplane, small_model("steps"), program, np.random.default_rng(seed)))
-    assert len(dataplane.table) == 0
-    assert dataplane.models.find("steps").arena.used_rows == 0
-    assert not dataplane.table.busy.any()
+def test_every_answer_is_the_oracles(served: Served, small_model: Any, program: Any, seed: int) -> None:
+    oracles = {version: small_model("steps", version) for version in (1, 2)}
+    asyncio.run(Driver(served, oracles, np.random.default_rng(seed)).run(program))
+    table, models = served.dataplane.table, served.dataplane.models
+    assert len(table) == 0
+    assert not table.busy.any()
+    assert [(loaded.package.version, loaded.arena.used_rows) for loaded in models] == [(1, 0)]
 
 
-async def _run(dataplane: Dataplane, oracle: Any, program: Any, random: np.random.Generator) -> None:
-    sessions: dict[str, Expected] = {}
-    for operation, detail in program:
-        if operation == "steps":
-            missing = sorted({name for frame in detail for name, _, _ in frame} - set(sessions))
-            if missing:
-                opened, failures = await dataplane.sessions.open("steps", 0, missing, owner="")
-                assert not failures
-                sessions.update((one.view.session_id, Expected(one.view.handle)) for one in opened)
-            await _burst(dataplane, oracle, sessions, detail, random)
-        elif operation in ("fork", "restore"):
-            await _copy(dataplane, sessions, *detail, through_snapshot=operation == "restore")
-        elif detail in sessions:
-            session = sessions[detail]
-            handles = np.array([session.handle], np.uint64)
-            if operation == "close":
-                assert not await dataplane.sessions.close(handles, owner="")
-                del sessions[detail]
-            elif operation == "rewind":
-                await _rewind(dataplane, session, handles)
-            else:
-                (resumed,), _ = await dataplane.sessions.resume([detail], owner="")
-                assert resumed.view.position == session.position
-                session.void.append(session.handle)
-                session.handle = resumed.view.handle
-    handles = np.array([session.handle for session in sessions.values()], np.uint64)
-    if len(handles):
-        assert not await dataplane.sessions.close(handles, owner="")
+class Driver:
+    """Does what a program says, foretells what comes of it, and compares."""
 
+    def __init__(self, served: Served, oracles: dict[int, Any], random: np.random.Generator) -> None:
+        self._served = served
+        self._dataplane = served.dataplane
+        self._now = served.clock
+        self._oracles = oracles
+        self._random = random
+        self._sessions: dict[str, Expected] = {}
+        self._void: dict[str, list[tuple[int, str]]] = {name: [] for name in IDS}
+        """Handles of before, by id, with the reason that they are void."""
+        self._versions = {1}
+        self._default: int | None = None
 
-async def _copy(
-    dataplane: Dataplane, sessions: dict[str, Expected], name: str, twin: str, *, through_snapshot: bool
-) -> None:
-    if name not in sessions:
-        return
-    handles = np.array([sessions[name].handle], np.uint64)
-    if through_snapshot:
-        tokens, _ = await dataplane.sessions.snapshot(handles, owner="")
-        made, failures = dataplane.sessions.restore(tokens, [twin], owner="")
-    else:
-        made, failures = await dataplane.sessions.fork(handles, [twin], owner="")
-    if twin in sessions:
-        assert [failure.reason.value for failure in failures] == ["SESSION_EXISTS"]
-        return
-    original = sessions[name]
-    assert made[0].view.position == original.position
-    sessions[twin] = Expected(made[0].view.handle, original.position, original.state)
+    async def run(self, program: Any) -> None:
+        """Begins and ends with version 1 alone and no session."""
+        for name, detail in program:
+            await getattr(self, name)(detail)
+        for name in IDS:
+            await self.close(name)
+        await self._served.remove()
+        await self._served.choose(None)
 
+    @property
+    def _version(self) -> int:
+        """The one that new sessions get."""
+        return self._default if self._default in self._versions else max(self._versions)
 
-async def _rewind(dataplane: Dataplane, session: Expected, handles: Any) -> None:
-    """To before the last request, where there is one; else to where the session stands."""
-    target = session.position if session.last is None else session.last[0]
-    (rewound,), _ = await dataplane.sessions.rewind(handles, np.array([target], np.uint64), owner="")
-    assert (rewound.view.position, rewound.view.handle) == (target, session.handle)
-    if session.last is not None:
-        session.position, session.state, session.last = target, session.before, None
+    # --- operations ---
 
+    async def step(self, frames: Any) -> None:
+        """Sends frames without waiting for answers, foretells each answer, and compares."""
+        missing = sorted({name for frame in frames for name, _, _ in frame} - set(self._sessions))
+        if missing:
+            opened, failures = await self._dataplane.sessions.open("steps", 0, missing, owner="")
+            assert not failures
+            assert all((one.created, one.view.position) == (True, 0) for one in opened)
+            for one in opened:
+                self._sessions[one.view.session_id] = Expected(one.view.handle, self._version, self._now())
+        pending = [self._send(self._of_one_version(frame)) for frame in frames]
+        for expected, answer in pending:
+            result = await answer
+            assert isinstance(result, StepResult)
+            assert {failure.row: failure.reason.value for failure in result.failures} == {
+                row: outcome for row, outcome in enumerate(expected) if isinstance(outcome, str)
+            }
+            outputs = [outcome for outcome in expected if not isinstance(outcome, str)]
+            if outputs:
+                assert result.outputs["y"].tobytes() == np.concatenate(outputs).tobytes()
 
-async def _burst(
-    dataplane: Dataplane, oracle: Any, sessions: dict[str, Expected], frames: Any, random: np.random.Generator
-) -> None:
-    """Sends frames without waiting for answers, foretells each answer, and compares."""
-    pending = []
-    for rows in frames:
-        columns = [_row(sessions[name], kind, steps, random) for name, kind, steps in rows]
+    async def close(self, name: str) -> None:
+        """Ends a session; its handle is unknown from then on."""
+        if name in self._sessions:
+            assert not await self._dataplane.sessions.close(self._handle(name), owner="")
+            self._void[name].append((self._sessions.pop(name).handle, "SESSION_NOT_FOUND"))
+
+    async def resume(self, name: str) -> None:
+        """Takes a session over; one that is not open is said to have expired or to be unknown."""
+        resumed, failures = await self._dataplane.sessions.resume([name], owner="")
+        if name not in self._sessions:
+            ended = self._void[name][-1][1] if self._void[name] else "SESSION_NOT_FOUND"
+            assert failures[0].reason.value in (ended, "SESSION_EXPIRED")  # of an earlier program
+            return
+        session = self._sessions[name]
+        assert resumed[0].view.position == session.position
+        self._void[name].append((session.handle, "SESSION_MOVED"))
+        session.handle, session.used_s = resumed[0].view.handle, self._now()
+
+    async def rewind(self, name: str) -> None:
+        """To before the last request, where there is one; else to where the session stands."""
+        if name not in self._sessions:
+            return
+        session = self._sessions[name]
+        target = session.position if session.last is None else session.last[0]
+        positions = np.array([target], np.uint64)
+        (rewound,), _ = await self._dataplane.sessions.rewind(self._handle(name), positions, owner="")
+        assert (rewound.view.position, rewound.view.handle) == (target, session.handle)
+        session.used_s = self._now()
+        if session.last is not None:
+            session.position, session.state, session.last = target, session.before, None
+
+    async def fork(self, names: tuple[str, str]) -> None:
+        """Copies a session, on whatever version it is."""
+        name, twin = names
+        if name in self._sessions:
+            made, failures = await self._dataplane.sessions.fork(self._handle(name), [twin], owner="")
+            self._copied(name, twin, made, failures)
+
+    async def restore(self, names: tuple[str, str]) -> None:
+        """Copies a session through a snapshot, for which its version has to be served still."""
+        name, twin = names
+        if name not in self._sessions:
+            return
+        tokens, _ = await self._dataplane.sessions.snapshot(self._handle(name), owner="")
+        made, failures = self._dataplane.sessions.restore(tokens, [twin], owner="")
+        if self._sessions[name].version not in self._versions:
+            self._sessions[name].used_s = self._now()
+            assert [failure.reason.value for failure in failures] == ["MODEL_CHANGED"]
+        else:
+            self._copied(name, twin, made, failures)
+
+    async def wait(self, seconds: float) -> None:
+        """Lets time pass; sessions that nobody has used for too long end."""
+        self._now.now_s += seconds
+        old = [name for name, one in self._sessions.items() if self._now() - one.used_s > IDLE_TIMEOUT_S]
+        assert self._dataplane.sessions.expire_idle() == len(old)
+        for name in old:
+            self._void[name].append((self._sessions.pop(name).handle, "SESSION_EXPIRED"))
+
+    async def reload(self, change: str) -> None:
+        """Changes the repository under the sessions, which stay on their versions."""
+        if change == "publish":
+            await self._served.publish()
+            self._versions = {1, 2}
+        elif change == "remove":
+            await self._served.remove()
+            self._versions = {1}
+        else:
+            self._default = 1 if change == "roll back" else None
+            await self._served.choose(self._default)
+        assert self._dataplane.models.default_version("steps") == self._version
+
+    # --- what they share ---
+
+    def _handle(self, name: str) -> Any:
+        return np.array([self._sessions[name].handle], np.uint64)
+
+    def _of_one_version(self, frame: Any) -> Any:
+        version = self._sessions[frame[0][0]].version
+        return [row for row in frame if self._sessions[row[0]].version == version]
+
+    def _copied(self, name: str, twin: str, made: Any, failures: Any) -> None:
+        original = self._sessions[name]
+        original.used_s = self._now()
+        if twin in self._sessions:
+            assert [failure.reason.value for failure in failures] == ["SESSION_EXISTS"]
+            return
+        assert made[0].view.position == original.position
+        self._sessions[twin] = Expected(
+            made[0].view.handle, original.version, self._now(), original.position, original.state
+        )
+
+    def _send(self, rows: Any) -> Any:
+        columns = [self._row(name, kind, steps) for name, kind, steps in rows]
         handles, positions, inputs = zip(*columns, strict=True)
         expected = [
-            _foretell(oracle, sessions[name], handle, position, x)
+            self._foretell(name, handle, position, x)
             for (name, _, _), handle, position, x in zip(rows, handles, positions, inputs, strict=True)
         ]
         answer: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
         lengths = np.array([len(x) for x in inputs], np.uint32)
-        dataplane.step(
+        self._dataplane.step(
             np.array(handles, np.uint64),
             np.array(positions, np.uint64),
-            None if (lengths == 1).all() and random.random() < 0.7 else lengths,
+            None if (lengths == 1).all() and self._random.random() < 0.7 else lengths,
             {"x": np.concatenate(inputs)},
             owner="",
             deadline_s=None,
             reply=answer.set_result,
         )
-        pending.append((expected, answer))
-    for expected, answer in pending:
-        result = await answer
-        assert isinstance(result, StepResult)
-        assert {failure.row: failure.reason.value for failure in result.failures} == {
-            row: outcome for row, outcome in enumerate(expected) if isinstance(outcome, str)
-        }
-        outputs = [outcome for outcome in expected if not isinstance(outcome, str)]
-        if outputs:
-            assert result.outputs["y"].tobytes() == np.concatenate(outputs).tobytes()
+        return expected, answer
 
+    def _row(self, name: str, kind: str, steps: int) -> tuple[int, int, Any]:
+        session = self._sessions[name]
+        fresh = self._random.standard_normal((steps, 3)).astype(np.float32)
+        if kind == "again" and session.last is not None:
+            start, raw = session.last
+            return session.handle, start, np.frombuffer(raw, np.float32).reshape(-1, 3)
+        if kind == "ahead":
+            return session.handle, session.position + 1 + steps, fresh
+        if kind == "void" and self._void[name]:
+            return self._void[name][-1][0], session.position, fresh
+        return session.handle, session.position, fresh
 
-def _row(session: Expected, kind: str, steps: int, random: np.random.Generator) -> tuple[int, int, Any]:
-    fresh = random.standard_normal((steps, 3)).astype(np.float32)
-    if kind == "again" and session.last is not None:
-        start, raw = session.last
-        return session.handle, start, np.frombuffer(raw, np.float32).reshape(-1, 3)
-    if kind == "ahead":
-        return session.handle, session.position + 1 + steps, fresh
-    if kind == "void" and session.void:
-        return session.void[-1], session.position, fresh
-    return session.handle, session.position, fresh
-
-
-def _foretell(oracle: Any, session: Expected, handle: int, position: int, x: Any) -> Any:
-    """The outputs, or the reason of the refusal."""
-    if handle != session.handle:
-        return "SESSION_MOVED"
-    if position == session.position:
-        y, state = oracle.run(x, session.state)
-        session.before, session.state = session.state, state
-        session.last = (position, x.tobytes())
-        session.position += len(x)
-        return y
-    if session.last == (position, x.tobytes()):
-        return oracle.run(x, session.before)[0]
-    return "POSITION_MISMATCH"
+    def _foretell(self, name: str, handle: int, position: int, x: Any) -> Any:
+        """The outputs, or the reason of the refusal."""
+        session = self._sessions[name]
+        oracle = self._oracles[session.version]
+        if handle != session.handle:
+            return dict(self._void[name])[handle]
+        if position == session.position:
+            session.used_s = self._now()
+            y, state = oracle.run(x, session.state)
+            session.before, session.state = session.state, state
+            session.last = (position, x.tobytes())
+            session.position += len(x)
+            return y
+        if session.last == (position, x.tobytes()):
+            session.used_s = self._now()
+            return oracle.run(x, session.before)[0]
+        return "POSITION_MISMATCH"

@@ -166,6 +166,7 @@ class Admission:
             _log.error("the model failed on rows of sessions", extra=fields(session_ids=sessions))
         slots, steps, digests = admitted.slots, admitted.steps, admitted.digests
         if failed or admitted.retry is not None:
+            self._table.touch(slots)
             new = np.ones(len(slots), np.bool_) if admitted.retry is None else ~admitted.retry
             new[failed] = False
             slots, digests = slots[new], digests[new]

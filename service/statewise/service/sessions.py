@@ -352,6 +352,7 @@ class Sessions:
             failure = self._table.refusal(row, int(handles[row]), owner=owner)
             try:
                 if failure is None:
+                    self._table.touch(slot)
                     action(row, slot)
             except ServiceError as error:
                 failure = RowFailure(row, error.reason, error.message)

@@ -181,6 +181,10 @@ class SessionTable:
         """Where in the arena the session's current state is."""
         return int(2 * self._row[slot] + self._parity[slot])
 
+    def touch(self, slots: Slots | int) -> None:
+        """Notes that sessions were asked for something."""
+        self._last_use_s[slots] = self._clock()
+
     def idle_since(self, limit_s: float) -> list[int]:
         """Slots of the sessions last used before that time and not running now. One pass over a column."""
         end = len(self._names)
