@@ -13,7 +13,6 @@ from statewise.client import (
     InvalidSnapshot,
     LimitReached,
     ModelNotFound,
-    NotImplementedByServer,
     NotStreamable,
     PartialFailure,
     SessionExists,
@@ -337,14 +336,30 @@ class TestSession:
         with pytest.raises(InvalidSnapshot, match="altered"):
             client.restore(token[:-1] + b"!")
 
-    def test_what_the_server_does_not_offer_is_told(self, client: Any) -> None:
+    def test_a_model_that_does_not_generate_says_what_to_do(self, client: Any) -> None:
         with client.session("steps") as session:
             session.step(np.zeros(3))
-            with pytest.raises(NotImplementedByServer):
+            with pytest.raises(InvalidInput, match=r"does not generate: predict\(\) runs it"):
                 list(session.generate(steps=4))
             assert session.position == 1
-        with pytest.raises(NotImplementedByServer):
+        with pytest.raises(InvalidInput, match=r"does not generate: predict\(\) runs it"):
             list(client.generate("steps", steps=4))
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ({"steps": 0}, "steps of at least 1; got 0"),
+            ({"temperature": -1.0}, "temperature of at least 0; got -1"),
+            ({"temperature": float("nan")}, "temperature of at least 0; got nan"),
+            ({"top_k": 0}, "top_k of at least 1, or None; got 0"),
+            ({"seed": -1}, "seed of 0 to"),
+        ],
+    )
+    def test_settings_of_a_generation_are_judged_at_once(
+        self, client: Any, setting: Any, message: str
+    ) -> None:
+        with pytest.raises(InvalidInput, match=message):
+            next(client.generate("steps", **setting))
 
 
 class TestGroup:

@@ -120,7 +120,13 @@ class Endless(
             name="x", dtype=tensor_pb2.DataType.DATA_TYPE_FLOAT32, shape=[3], per_step=True
         )
         model = model_pb2.Model(
-            name=request.name, version=1, inputs=[spec], outputs=[spec], streamable=True, generative=True
+            name=request.name,
+            version=1,
+            inputs=[spec],
+            outputs=[spec],
+            streamable=True,
+            generative=True,
+            emitted=spec,
         )
         return model_pb2.GetModelResponse(model=model)
 

@@ -159,4 +159,10 @@ def test_only_the_shells_know_the_transport() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if any(name.split(".")[0] in ("grpc", "grpc_status", "asyncio", "threading") for name in names):
                 knowing.add(path.name)
-    assert knowing == {"_awaiting.py", "_awaiting_score.py", "_blocking.py", "_channel.py"}
+    assert knowing == {
+        "_awaiting.py",
+        "_awaiting_generation.py",
+        "_awaiting_score.py",
+        "_blocking.py",
+        "_channel.py",
+    }

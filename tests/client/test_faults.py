@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from statewise.client import PartialFailure, SessionLost, SessionMoved, Unavailable
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Drive
+from statewise.client._generation import Wish
 from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream
 from statewise.client._plans import Options
-from statewise.client._session_core import SessionCore
+from statewise.client._session_core import Run, SessionCore
 from statewise.client._status import Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
-from statewise.wire import from_tensor, pack_uint64, to_tensor, unpack_uint32, unpack_uint64
+from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor, unpack_uint32, unpack_uint64
 
 MODEL = model_pb2.Model(
     name="sum",
@@ -35,7 +36,21 @@ MODEL = model_pb2.Model(
     inputs=[model_pb2.TensorSpec(name="x", dtype=tensor_pb2.DATA_TYPE_INT64, per_step=True)],
     outputs=[model_pb2.TensorSpec(name="y", dtype=tensor_pb2.DATA_TYPE_INT64, per_step=True)],
     streamable=True,
+    generative=True,
+    emitted=model_pb2.TensorSpec(name="e", dtype=tensor_pb2.DATA_TYPE_INT64, per_step=True),
 )
+END = 6
+"""The value that ends a generation: emitted, not consumed."""
+
+
+def emitted(position: int, total: int, steps: int, seed: int) -> list[int]:
+    """What the model emits; each value but the end is added up like an input."""
+    values: list[int] = []
+    while len(values) < steps and END not in values:
+        values.append((total + position + seed) % 7)
+        total += values[-1]
+        position += 1
+    return values
 
 
 RESET = Status("UNAVAILABLE", message="connection reset")
@@ -49,12 +64,12 @@ class Held:
     handle: int
     position: int = 0
     total: int = 0
-    before: tuple[int, int, tuple[int, ...]] | None = None
+    before: tuple[int, int, tuple[object, ...]] | None = None
     """Position, total and input of the last request."""
 
 
 class Server:
-    """Keeps the contract of open, resume, step and close, and nothing else."""
+    """Keeps the contract of open, resume, step, generate, rewind and close, and nothing else."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, Held] = {}
@@ -78,11 +93,14 @@ class Server:
         for held in self.sessions.values():
             held.handle = 0
 
-    def answer(self, request: sequence_pb2.SessionStreamRequest) -> sequence_pb2.SessionStreamResponse:
+    def answer(self, request: sequence_pb2.SessionStreamRequest) -> list[sequence_pb2.SessionStreamResponse]:
         self.messages.append(request)
         operation = request.WhichOneof("operation")
-        reply = getattr(self, f"_{operation}")(getattr(request, operation))
-        return sequence_pb2.SessionStreamResponse(request_id=request.request_id, **{operation: reply})
+        found = getattr(self, f"_{operation}")(getattr(request, operation))
+        return [
+            sequence_pb2.SessionStreamResponse(request_id=request.request_id, **{operation: reply})
+            for reply in (found if isinstance(found, list) else [found])
+        ]
 
     def _open(self, request: Any) -> Any:
         for session_id in request.session_ids:
@@ -108,6 +126,57 @@ class Server:
     def _cancel(self, request: Any) -> Any:
         return sequence_pb2.CancelResponse()
 
+    def _rewind(self, request: Any) -> Any:
+        held = self._held(int(unpack_uint64(request.handles)[0]))
+        assert held is not None
+        if held.position != int(unpack_uint64(request.positions)[0]):
+            assert held.before is not None
+            held.position, held.total, _ = held.before
+        held.before = None
+        return sequence_pb2.RewindSessionsResponse()
+
+    def _generate(self, request: Any) -> Any:
+        held = self._held(int(unpack_uint64(request.handles)[0]))
+        position = int(unpack_uint64(request.positions)[0])
+        steps, seed = int(unpack_uint32(request.steps)[0]), request.sampling.seed[0]
+        reply = sequence_pb2.GenerateSessionsResponse(done=True)
+        if held is None:
+            reply.errors.add(code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+            return reply
+        if not self._admit(held, position, ("generated", steps, seed)):
+            reply.errors.add(code=9, reason="POSITION_MISMATCH", message="elsewhere", position=held.position)
+            return reply
+        values = emitted(held.position, held.total, steps, seed)
+        pieces = []
+        for begin in range(0, len(values), 2):
+            piece = values[begin : begin + 2]
+            consumed = [value for value in piece if value != END]
+            held.position += len(consumed)
+            held.total += sum(consumed)
+            pieces.append(
+                sequence_pb2.GenerateSessionsResponse(
+                    rows=pack_uint32([0]),
+                    lengths=pack_uint32([len(piece)]),
+                    positions=pack_uint64([held.position]),
+                    done=begin + 2 >= len(values),
+                )
+            )
+            pieces[-1].outputs["e"].CopyFrom(to_tensor(np.array(piece, np.int64)))
+        return pieces
+
+    def _held(self, handle: int) -> Held | None:
+        return next((held for held in self.sessions.values() if held.handle == handle), None)
+
+    def _admit(self, held: Held, position: int, mine: tuple[object, ...]) -> bool:
+        """Whether a request may run: from where the session stands, or as its last one once more."""
+        if position != held.position:
+            before = held.before
+            if before is None or before[0] != position or before[2] != mine:
+                return False
+            held.position, held.total = before[0], before[1]
+        held.before = (held.position, held.total, mine)
+        return True
+
     def _step(self, request: Any) -> Any:
         handles = unpack_uint64(request.handles).tolist()
         steps = unpack_uint32(request.steps).tolist() or [1] * len(handles)
@@ -118,20 +187,14 @@ class Server:
         positions = unpack_uint64(request.positions).tolist()
         for row, (handle, position, count) in enumerate(zip(handles, positions, steps, strict=True)):
             mine, x = tuple(x[:count]), x[count:]
-            held = next((held for held in self.sessions.values() if held.handle == handle), None)
+            held = self._held(handle)
             if held is None:
                 reply.errors.add(row=row, code=5, reason="SESSION_NOT_FOUND", message="no such handle")
                 continue
-            if position != held.position:
-                before = held.before
-                if before is None or before[0] != position or before[2] != mine:
-                    reason = "POSITION_MISMATCH"
-                    reply.errors.add(
-                        row=row, code=9, reason=reason, message="elsewhere", position=held.position
-                    )
-                    continue
-                held.position, held.total = before[0], before[1]
-            held.before = (held.position, held.total, mine)
+            if not self._admit(held, position, mine):
+                reason = "POSITION_MISMATCH"
+                reply.errors.add(row=row, code=9, reason=reason, message="elsewhere", position=held.position)
+                continue
             name = next(name for name, other in self.sessions.items() if other is held)
             durable.append(self.checkpoints.get(name, (0, 0))[0])
             y.extend((held.total + np.cumsum(mine)).tolist())
@@ -210,7 +273,7 @@ class World:
         if message is None or self.stream is None:
             return False
         request = sequence_pb2.SessionStreamRequest.FromString(message)
-        self.replies.append((self.stream, self.server.answer(request)))
+        self.replies.extend((self.stream, reply) for reply in self.server.answer(request))
         return True
 
     def deliver(self) -> bool:
@@ -394,6 +457,95 @@ def test_groups_lose_nothing_and_apply_nothing_twice(
     np.testing.assert_array_equal(group.positions, [int(total).bit_count() + 1 for total in final])
 
 
+GENERATING = st.sampled_from(
+    ["send", "deliver", "cut", "kill", "store", "move", "wait", "step", "generate", "generate"]
+)
+
+
+@given(
+    events=st.lists(st.tuples(GENERATING, st.integers(1, 9)), max_size=60),
+    replay_bytes=st.sampled_from([1 << 20, 2000]),
+)
+@settings(deadline=None, max_examples=400)
+def test_generations_give_each_value_once_and_are_applied_once(
+    events: list[tuple[str, int]], replay_bytes: int
+) -> None:
+    world = World(replay_bytes=replay_bytes)
+    session = world.session()
+    asked: list[tuple[Drive[Any], int, list[int] | None]] = []
+    for event, number in events:
+        if event == "step":
+            asked.append((world.submit(session.step(np.int64(number))), number, None))
+        elif event == "generate":
+            values: list[int] = []
+            asked.append(
+                (world.submit(session.generate(a_run(session, number), taking(values))), number, values)
+            )
+        else:
+            getattr(world, event)()
+    world.settle()
+    position = total = 0
+    for drive, number, given_values in asked:
+        if isinstance(drive.future.exception(0), SessionLost):
+            return  # what it had consumed is not all held any more, and the caller was told
+        if given_values is None:
+            total += number
+            position += 1
+            assert drive.future.result(0) == total
+        else:
+            drive.future.result(0)
+            expected = emitted(position, total, number, seed=number)
+            assert given_values == expected
+            consumed = [value for value in expected if value != END]
+            position += len(consumed)
+            total += sum(consumed)
+    assert session.incarnation.position == position
+    last = world.submit(session.step(np.int64(1)))
+    world.settle()
+    if not isinstance(last.future.exception(0), SessionLost):
+        assert last.future.result(0) == total + 1
+
+
+@given(
+    before=st.lists(st.sampled_from(["send", "deliver", "cut", "wait", "kill"]), max_size=12),
+    after=st.lists(st.sampled_from(["send", "deliver", "cut", "wait", "kill"]), max_size=12),
+    taken=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=400)
+def test_a_generation_left_early_is_one_of_what_was_taken(
+    before: list[str], after: list[str], taken: int
+) -> None:
+    world = World()
+    session = world.session()
+    world.submit(session.step(np.int64(5)))
+    world.settle()
+    values: list[int] = []
+    run = a_run(session, 9)
+    drive = world.submit(session.generate(run, taking(values)))
+    for event in before:
+        getattr(world, event)()
+    world.core.hub.abandon(drive)
+    taken = min(taken, len(values))
+    cut = world.submit(session.cut_short(run, taken))
+    for event in after:
+        getattr(world, event)()
+    world.settle()
+    cut.future.result(0)
+    consumed = [value for value in values[:taken] if value != END]
+    assert session.incarnation.position == 1 + len(consumed)
+    last = world.submit(session.step(np.int64(1)))
+    world.settle()
+    assert last.future.result(0) == 5 + sum(consumed) + 1
+
+
+def a_run(session: SessionCore, number: int) -> Run:
+    return Run.of(session.model, Wish(number, 1.0, None, number), text=False, timeout_s=None)
+
+
+def taking(values: list[int]) -> Callable[[list[tuple[Any, int]]], None]:
+    return lambda pieces: values.extend(int(value) for value, _ in pieces)
+
+
 def test_steps_of_the_same_moment_leave_in_one_message() -> None:
     world = World()
     sessions = [world.session() for _ in range(100)]
@@ -490,7 +642,7 @@ def test_a_refused_frame_is_sent_again_row_by_row() -> None:
         if request.HasField("step") and len(request.step.handles) > 8:
             response = sequence_pb2.SessionStreamResponse(request_id=request.request_id)
             response.error.code = 3
-            return response
+            return [response]
         return answer(request)
 
     world.server.answer = refuse_together  # type: ignore[method-assign]

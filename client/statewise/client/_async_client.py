@@ -9,15 +9,17 @@ make at the same moment leave in one message. A client belongs to the event loop
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Self
 
 from statewise.client._async_session import AsyncSession
 from statewise.client._async_session_group import AsyncSessionGroup
 from statewise.client._awaiting import AwaitingShell
+from statewise.client._awaiting_generation import generate
 from statewise.client._awaiting_score import score
 from statewise.client._channel import KEEPALIVE_S, Endpoint, Tls
 from statewise.client._client_core import ClientCore
-from statewise.client._generation import emitted
+from statewise.client._generation import Wish
 from statewise.client._hub import closed_error
 from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
 from statewise.client._opening import Opening
@@ -240,62 +242,78 @@ class AsyncClient:
             timeout=timeout,
         )
 
-    async def generate(
+    def generate(
         self,
         model: str,
         *,
         prompt: object = None,
         condition: object = None,
-        steps: int,
+        steps: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         seed: int = 0,
+        text: bool | None = None,
         version: int | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Value]:
-        """Generates one sequence; gives its values as they come: text, or one output a step.
+        """Generates one sequence; gives its values as they come. Nothing is kept, and nothing sent before the
+        first value is asked for.
+
+        A connection that breaks is made again, and no value comes twice. Leaving the iteration ends the
+        generation on the server.
 
         Args:
             model: name of the model.
-            prompt: consumed first: a text, or one sequence as `predict` takes it.
-            condition: what conditions the start: an array, or a dict of them by input name.
-            steps: values emitted at most.
-            temperature: of the softmax; 0: always the likeliest.
+            prompt: consumed first: a text, or one sequence as the model reads it, [T, ...] or tokens [T].
+            condition: consumed before the prompt: the name of a condition that the model knows, or one time
+                step [...]. Of an encoder-decoder: what is encoded, a text or one sequence [T, ...].
+            steps: values emitted at most; None: the model's own limit, where it has one.
+            temperature: of the softmax; 0: always the likeliest. Models of real numbers ignore it.
             top_k: draw from the k likeliest only; None: from all.
             seed: the same seed gives the same values.
+            text: give texts (True) or tokens (False); None: texts where the model writes text, unless the
+                prompt is tokens.
             version: model version; None: the default one.
             timeout: seconds, for the whole of it.
 
+        Yields:
+            Texts, which joined are the whole text; or one value a step: a token, its end token included, or
+            an array [...].
+
         Raises:
-            ModelNotFound, InvalidInput, NotImplementedByServer, Overloaded, Timeout, Unavailable.
+            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: with the first value
+                or later.
 
         Example:
             >>> async for text in client.generate("names", prompt="MA", steps=12, temperature=0.8, seed=7):
             ...     print(text, end="")
         """
-        timeout_s = self._core.timeout_s(timeout)
-        info, request = await self._shell.run(
-            self._core.generate_request(
+        wish = Wish(steps, temperature, top_k, seed)
+
+        async def values() -> AsyncIterator[Value]:
+            timeout_s = self._core.timeout_s(timeout)
+            plan = self._core.generating(
                 model,
+                wish,
                 prompt=prompt,
                 condition=condition,
-                steps=steps,
-                temperature=temperature,
-                top_k=top_k,
-                seed=seed,
+                text=text,
                 version=version,
                 timeout_s=timeout_s,
             )
-        )
-        async for piece in self._shell.pieces("Generate", request, timeout_s):
-            for value in emitted(info, piece):
-                yield value
+            request, emission = await self._shell.run(plan)
+            async with aclosing(generate(self._shell, request, emission, timeout_s)) as coming:
+                async for value in coming:
+                    yield value
+
+        return values()
 
     def session(
         self,
         model: str,
         *,
         id: str | None = None,
+        condition: object = None,
         version: int | None = None,
         keep: bool = False,
         timeout: float | None = None,
@@ -306,12 +324,14 @@ class AsyncClient:
             model: name of the model.
             id: a name for the session, 1 to 128 printable bytes. Where a session of that name is open with
                 the model, it is taken over as it stands. None: a random one.
+            condition: of an encoder-decoder, what is encoded to the session's first state: a text or one
+                sequence [T, ...].
             version: model version, kept for the session's life; None: the default one.
             keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
             timeout: seconds.
 
         Raises:
-            ModelNotFound, NotStreamable, SessionExists, LimitReached, Unavailable, Timeout.
+            ModelNotFound, NotStreamable, InvalidInput, SessionExists, LimitReached, Unavailable, Timeout.
 
         Example:
             >>> async with client.session("gait") as session:
@@ -320,7 +340,8 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
-            core = await self._shell.run(self._core.open(model, id, version, self._core.timeout_s(timeout)))
+            plan = self._core.open(model, id, version, self._core.timeout_s(timeout), condition=condition)
+            core = await self._shell.run(plan)
             return self._session(core, keep=keep or id is not None)
 
         return Opening(opening())

@@ -4,7 +4,7 @@ Two tasks a connection, one writes, one reads; both end with it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -99,16 +99,30 @@ class AwaitingShell:
             with suppress(SessionMoved, Timeout, Unavailable):
                 await self.operate(core.close(), LEAVING_S)
 
-    async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
-        """The responses of a streaming call, as they come."""
+    async def responses(
+        self, method: str, request: Any, timeout_s: float | None
+    ) -> AsyncGenerator[Any, None]:
+        """The responses of a streaming call, as they come; left early, the server is told.
+
+        Raises:
+            Failed: the call broke off.
+        """
         call = self._streaming[method](request, timeout=timeout_s, metadata=self._metadata)
         try:
             async for response in call:
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise error_of(status_of(error), Subject()) from None
+            raise Failed(status_of(error)) from None
         finally:
             call.cancel()
+
+    async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
+        """The same, with the exception that a caller gets where the call breaks off."""
+        try:
+            async for response in self.responses(method, request, timeout_s):
+                yield response
+        except Failed as failed:
+            raise error_of(failed.status, Subject()) from None
 
     async def close(self) -> None:
         """Ends everything: sessions nobody could find again, the connection, the tasks."""

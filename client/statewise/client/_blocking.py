@@ -4,7 +4,7 @@ One lock around the hub; one reader thread a connection, which also finishes wha
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ import grpc
 
 from statewise.client._channel import ENDED, Endpoint, session_stream, status_of
 from statewise.client._client_core import ClientCore
-from statewise.client._effects import Operation
+from statewise.client._effects import Drive, Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
 from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream, closed_error
@@ -121,18 +121,17 @@ class BlockingShell:
         Raises:
             Timeout: the operation goes on without the caller, and what comes next waits for it.
         """
-        with self._lock:
-            drive = self.core.hub.submit(operation)
+        drive = self.submit(operation)
         future: Future[T] = drive.future
         try:
             return future.result(patience_s(timeout_s))
         except StatewiseError:
             raise
         except TimeoutError:
-            self._abandon(drive)
+            self.abandon(drive)
             raise Timeout(f"no answer within {timeout_s:g} s") from None
         except BaseException:
-            self._abandon(drive)
+            self.abandon(drive)
             raise
 
     def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
@@ -141,15 +140,35 @@ class BlockingShell:
             with suppress(SessionMoved, Timeout, Unavailable):
                 self.operate(core.close(), LEAVING_S)
 
-    def pieces(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
-        """The responses of a streaming call, as they come."""
+    def submit(self, operation: Operation[T]) -> Drive[T]:
+        """Begins an operation that nobody waits for here."""
+        with self._lock:
+            return self.core.hub.submit(operation)
+
+    def abandon(self, drive: Drive[Any]) -> None:
+        """The caller left."""
+        with self._lock:
+            self.core.hub.abandon(drive)
+
+    def responses(self, method: str, request: Any, timeout_s: float | None) -> Generator[Any, None, None]:
+        """The responses of a streaming call, as they come; left early, the server is told.
+
+        Raises:
+            Failed: the call broke off.
+        """
         call = self._streaming[method](request, timeout=timeout_s, metadata=self._metadata)
         try:
-            yield from call
+            with self._scope.holding(call):
+                yield from call
         except grpc.RpcError as error:
-            raise error_of(status_of(error), Subject()) from None
-        finally:
-            call.cancel()
+            raise Failed(status_of(error)) from None
+
+    def pieces(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
+        """The same, with the exception that a caller gets where the call breaks off."""
+        try:
+            yield from self.responses(method, request, timeout_s)
+        except Failed as failed:
+            raise error_of(failed.status, Subject()) from None
 
     def close(self) -> None:
         """Ends everything: sessions nobody could find again, the connection, the threads."""
@@ -230,10 +249,6 @@ class BlockingShell:
             )
         except grpc.RpcError as error:
             raise Failed(status_of(error)) from None
-
-    def _abandon(self, drive: Any) -> None:
-        with self._lock:
-            self.core.hub.abandon(drive)
 
     def _requests(self, stream: Stream) -> Iterator[bytes]:
         while True:

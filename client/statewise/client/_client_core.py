@@ -15,7 +15,7 @@ import numpy as np
 
 from statewise.client._effects import Operation, Together
 from statewise.client._errors import InternalError, InvalidInput, ModelChanged, PartialFailure, StatewiseError
-from statewise.client._generation import generate_request, sampling_of
+from statewise.client._generation import Emission, Wish, encoder_request, generate_request, gives_text
 from statewise.client._group_core import GroupCore
 from statewise.client._group_journal import GroupJournal
 from statewise.client._hub import Backoff, Hub, Port
@@ -40,7 +40,7 @@ from statewise.client._room import Room
 from statewise.client._score_plan import score_plan
 from statewise.client._scoring import Batch, Outcome, Scoring
 from statewise.client._session_core import SessionCore
-from statewise.client._status import Failed, Subject, error_of, status_of_row
+from statewise.client._status import Failed, Status, Subject, error_of, status_of_row
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 from statewise.wire import pack_uint64
 
@@ -52,6 +52,9 @@ _FAREWELL_S = 2.0
 # A session in an opening's reply: id, handle, digest and names at their longest.
 _LONGEST_SESSION_BYTES = 512
 _NO_SUBJECT = Subject()
+
+GeneratingPlan = Plan[tuple[sequence_pb2.GenerateRequest, Emission]]
+"""What to ask for one generated sequence, and what takes its values."""
 
 
 class ClientCore:
@@ -134,12 +137,12 @@ class ClientCore:
         self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[Value]:
         """Sequences from the initial state."""
-        model = yield from self.model(name, version, timeout_s)
+        model = (yield from self.model(name, version, timeout_s)).predicted
         try:
             query = Query.of(model, value)
         except InvalidInput:
             # The default version may be another one by now.
-            renewed = yield from self.model(name, version, timeout_s, fresh=True)
+            renewed = (yield from self.model(name, version, timeout_s, fresh=True)).predicted
             if renewed.digest == model.digest:
                 raise
             query = Query.of(renewed, value)
@@ -153,7 +156,7 @@ class ClientCore:
             for response in (yield from self._call("Predict", request, timeout_s, subject)):
                 if answers is None:
                     if response.version and response.version != model.version:
-                        model = yield from self.model(name, response.version, timeout_s)
+                        model = (yield from self.model(name, response.version, timeout_s)).predicted
                     answers = Answers(query, model)
                 try:
                     answers.add(first_row, response)
@@ -169,7 +172,7 @@ class ClientCore:
         """A bulk run of one version, whatever the default becomes; and what answers one of its requests."""
         if start < 0:
             raise InvalidInput(f"expected a start of 0 or more; got {start}")
-        model = yield from self.model(name, version, timeout_s, fresh=True)
+        model = (yield from self.model(name, version, timeout_s, fresh=True)).predicted
         if labels and not model.labels:
             raise InvalidInput(f"model {name!r} has no labels: expected labels=False")
         limits = yield from self._limits(timeout_s)
@@ -181,38 +184,55 @@ class ClientCore:
         answer = partial(score_plan, room=room, options=self._options, labels=labels, timeout_s=timeout_s)
         return scoring, answer
 
-    def generate_request(
+    def generating(
         self,
         name: str,
+        wish: Wish,
         *,
         prompt: object,
         condition: object,
-        steps: int,
-        temperature: float,
-        top_k: int | None,
-        seed: int,
+        text: bool | None,
         version: int | None,
         timeout_s: float | None,
-    ) -> Plan[tuple[ModelInfo, sequence_pb2.GenerateRequest]]:
-        """What to ask for one generated sequence, and of which version."""
+    ) -> GeneratingPlan:
+        """What to ask for one generated sequence, and what takes its values."""
         model = yield from self.model(name, version, timeout_s)
-        sampling = sampling_of(temperature=temperature, top_k=top_k, seed=seed)
-        return model, generate_request(
-            model, prompt=prompt, condition=condition, steps=steps, sampling=sampling
-        )
+        emission = Emission(model, text=gives_text(model, prompt, text))
+        request = generate_request(model, wish, prompt=prompt, condition=condition, timeout_s=timeout_s)
+        return request, emission
+
+    def try_again(self, status: Status, attempt: int, subject: Subject) -> Plan[None]:
+        """Waits before a call that broke off is made once more.
+
+        Raises:
+            StatewiseError: that would be of no use.
+        """
+        if status.code != "UNAVAILABLE" or attempt >= _CALL_TRIES - 1:
+            raise error_of(status, subject)
+        yield Wait(self._backoff.delay_s(attempt))
 
     # Sessions.
 
     def open(
-        self, name: str, session_id: str | None, version: int | None, timeout_s: float | None
+        self,
+        name: str,
+        session_id: str | None,
+        version: int | None,
+        timeout_s: float | None,
+        *,
+        condition: object = None,
     ) -> Plan[SessionCore]:
         """A session, at its start or, with an id that is open already, where it stands."""
         request = sequence_pb2.OpenSessionsRequest(
             model=name, version=version or 0, session_ids=[session_id or self._options.new_id()]
         )
+        opening: sequence_pb2.OpenSessionsRequest | None = None
+        if condition is not None:
+            model = yield from self.model(name, version, timeout_s)
+            request = opening = encoder_request(model, request.session_ids[0], condition)
         subject = Subject(session_id or "", name, version)
         reply = yield from self._run("open", request, subject, timeout_s)
-        core = yield from self._session(reply, subject, timeout_s)
+        core = yield from self._session(reply, subject, timeout_s, opening)
         if session_id is None:
             self._anonymous.add(core)
         return core
@@ -241,7 +261,7 @@ class ClientCore:
     ) -> Plan[SessionCore]:
         """A copy of a session."""
         copied = yield Run(session.fork(session_id or self._options.new_id()), timeout_s)
-        core = yield from self._adopted(copied, timeout_s)
+        core = yield from self._adopted(copied, timeout_s, session.incarnation.opening)
         if session_id is None:
             self._anonymous.add(core)
         return core
@@ -325,12 +345,23 @@ class ClientCore:
 
     # What the above share.
 
-    def _session(self, reply: Any, subject: Subject, timeout_s: float | None) -> Plan[SessionCore]:
+    def _session(
+        self,
+        reply: Any,
+        subject: Subject,
+        timeout_s: float | None,
+        opening: sequence_pb2.OpenSessionsRequest | None = None,
+    ) -> Plan[SessionCore]:
         if reply.errors:
             raise error_of(status_of_row(reply.errors[0]), subject)
-        return (yield from self._adopted(reply.sessions[0], timeout_s))
+        return (yield from self._adopted(reply.sessions[0], timeout_s, opening))
 
-    def _adopted(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[SessionCore]:
+    def _adopted(
+        self,
+        opened: sequence_pb2.Session,
+        timeout_s: float | None,
+        opening: sequence_pb2.OpenSessionsRequest | None = None,
+    ) -> Plan[SessionCore]:
         model = yield from self._model_of(opened, timeout_s)
         lane = yield from self._lane(model, timeout_s)
         journal = Journal(
@@ -339,7 +370,7 @@ class ClientCore:
             ledger=self._ledger,
             keep_tail=self._has_store(),
         )
-        return SessionCore(self.hub, lane, InputReader(model), journal, opened)
+        return SessionCore(self.hub, lane, InputReader(model), journal, opened, opening)
 
     def _model_of(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[ModelInfo]:
         model = yield from self.model(opened.model, opened.version, timeout_s)

@@ -145,20 +145,19 @@ class Drive(Generic[T]):
 
 
 class Exchange:
-    """One message and its reply: the reply's own message, or a list of the pieces of a generation.
+    """One message and its reply.
 
     Args:
         field: the operation's name.
         content: its message, encoded.
     """
 
-    __slots__ = ("_content", "_field", "_pieces", "_sink")
+    __slots__ = ("_content", "_field", "_sink")
     is_frame: ClassVar[bool] = False
 
     def __init__(self, field: str, content: Sequence[Chunk]) -> None:
         self._field = field
         self._content = content
-        self._pieces: list[Any] = []
         self._sink: Sink | None = None
 
     def begin(self, hub: "Hub", sink: Sink) -> None:
@@ -179,15 +178,9 @@ class Exchange:
         assert self._sink is not None
         if response.HasField("error"):
             self._sink.throw(Failed(status_of_rpc(response.error)))
-            return True
-        reply = getattr(response, self._field)
-        if self._field != "generate":
-            self._sink.resume(reply)
-            return True
-        self._pieces.append(reply)
-        if reply.done:
-            self._sink.resume(self._pieces)
-        return bool(reply.done)
+        else:
+            self._sink.resume(getattr(response, self._field))
+        return True
 
     def fail(self, failed: Failed) -> None:
         """Hands the failure on."""

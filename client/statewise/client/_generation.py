@@ -1,70 +1,247 @@
-"""Generation as messages: what is asked for, and the values that come back piece by piece."""
+"""Generation as messages: what is asked for, and the values that come back piece by piece.
 
-from collections.abc import Iterator
+Nothing here waits or knows a connection.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from statewise.client._errors import InternalError, InvalidInput
 from statewise.client._info import ModelInfo
 from statewise.client._inputs import InputReader, Use
-from statewise.client._outputs import Value, read_outputs, rows_of
+from statewise.client._lanes import set_timeout
+from statewise.client._outputs import Value, read_values
+from statewise.client._status import Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor, unpack_uint32
 
+_MOST_STEPS = 2**32 - 1
 
-def sampling_of(*, temperature: float, top_k: int | None, seed: int) -> sequence_pb2.Sampling:
-    """How values are drawn, the same for every row."""
-    return sequence_pb2.Sampling(
-        temperature=[temperature], top_k=[] if top_k is None else [top_k], seed=[seed]
-    )
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to generate.
+
+    Attributes:
+        steps: values at most; None: the model's own limit, where it has one.
+        temperature: of the softmax; 0: always the likeliest.
+        top_k: draw from the k likeliest only; None: from all.
+        seed: of the random numbers.
+    """
+
+    steps: int | None
+    temperature: float
+    top_k: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not 1 <= self.steps <= _MOST_STEPS:
+            raise InvalidInput(f"expected steps of at least 1; got {self.steps}")
+        if not 0 <= self.temperature < float("inf"):
+            raise InvalidInput(f"expected a temperature of at least 0; got {self.temperature!r}")
+        if self.top_k is not None and not 1 <= self.top_k <= _MOST_STEPS:
+            raise InvalidInput(f"expected a top_k of at least 1, or None; got {self.top_k}")
+        if not 0 <= self.seed < 2**64:
+            raise InvalidInput(f"expected a seed of 0 to 2**64 - 1; got {self.seed}")
+
+    @property
+    def packed_steps(self) -> bytes:
+        """As it travels."""
+        return b"" if self.steps is None else pack_uint32([self.steps])
+
+    @property
+    def sampling(self) -> sequence_pb2.Sampling:
+        """How values are drawn, as it travels."""
+        return sequence_pb2.Sampling(
+            temperature=[self.temperature],
+            top_k=[] if self.top_k is None else [self.top_k],
+            seed=[self.seed],
+        )
 
 
 def generate_request(
-    model: ModelInfo,
-    *,
-    prompt: object,
-    condition: object,
-    steps: int,
-    sampling: sequence_pb2.Sampling,
+    model: ModelInfo, wish: Wish, *, prompt: object, condition: object, timeout_s: float | None
 ) -> sequence_pb2.GenerateRequest:
     """One row to generate.
 
     Args:
         model: the version that generates.
-        prompt: text, or one sequence as `predict` takes it; None: nothing.
-        condition: what conditions the start, a dict by input name; None: nothing.
-        steps: values emitted at most.
-        sampling: how they are drawn.
+        wish: how much, and how it is drawn.
+        prompt: a text, or one sequence as the model reads it; None: nothing.
+        condition: the name of a condition, one time step, or for an encoder one sequence or text; None:
+            nothing.
+        timeout_s: for all of it.
 
     Raises:
-        InvalidInput: a prompt that the model cannot take.
+        InvalidInput: what the model cannot take.
     """
     request = sequence_pb2.GenerateRequest(
-        model=model.name, version=model.version, rows=1, steps=pack_uint32([steps]), sampling=sampling
+        model=model.name,
+        version=model.version,
+        rows=1,
+        steps=wish.packed_steps,
+        sampling=wish.sampling,
     )
+    set_timeout(request, timeout_s)
     if isinstance(prompt, str):
         request.prompt_text.rows.append(prompt)
     elif prompt is not None:
-        rows = InputReader(model).read(prompt, Use.PREDICT)
-        request.prompt_lengths = pack_uint32(rows.steps)
-        for spec, column in zip(model.inputs, rows.columns, strict=True):
-            request.prompt[spec.name].CopyFrom(to_tensor(column))
-    if condition is not None:
-        by_name = condition if isinstance(condition, dict) else {model.inputs[0].name: condition}
-        for name, value in by_name.items():
-            request.condition[name].CopyFrom(to_tensor(np.asarray(value)[None]))
+        request.prompt_lengths = _put(request.prompt, model, "prompt", prompt)
+    if isinstance(condition, str):
+        request.condition_text.rows.append(condition)
+    elif condition is not None and model.encoder_inputs:
+        request.condition_lengths = _put(request.condition, model.predicted, "condition", condition)
+    elif condition is not None:
+        _put(request.condition, model, "condition", condition, use=Use.SESSION)
     return request
 
 
-def emitted(
-    model: ModelInfo, piece: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
-) -> Iterator[Value]:
-    """The values of a piece of one row: its text where it has any, else one output a step."""
-    if piece.text.rows:
-        yield from (text for text in piece.text.rows if text)
-        return
-    steps = unpack_uint32(piece.lengths)
-    if not len(steps):
-        return
-    outputs = read_outputs(model, piece.outputs, rows=len(steps), steps=int(steps.sum()))
-    ones = np.ones(int(steps.sum()), np.uint32)
-    yield from rows_of(model, outputs, ones, stepwise=True)
+def encoder_request(model: ModelInfo, session_id: str, condition: object) -> sequence_pb2.OpenSessionsRequest:
+    """The opening of a session of an encoder-decoder, which begins with what `condition` is encoded to.
+
+    Raises:
+        InvalidInput: the model has no encoder, or its encoder cannot take it.
+    """
+    request = sequence_pb2.OpenSessionsRequest(
+        model=model.name, version=model.version, session_ids=[session_id]
+    )
+    if not model.encoder_inputs:
+        raise InvalidInput(
+            f"model {model.name!r} has no encoder: expected no condition; step the session instead"
+        )
+    if isinstance(condition, str):
+        request.encoder_text.rows.append(condition)
+    else:
+        request.encoder_lengths = _put(request.encoder_inputs, model.predicted, "condition", condition)
+    return request
+
+
+class Emission:
+    """The values of one row, each given once, however often it had to be asked for them.
+
+    Args:
+        model: the version that generates.
+        text: give its texts, not its tokens.
+    """
+
+    def __init__(self, model: ModelInfo, *, text: bool) -> None:
+        assert model.emitted is not None, "checked by who asks"
+        self._spec = model.emitted
+        self._text = text
+        self._seen = 0
+        self._seen_characters = 0
+        self._given_characters = 0
+        self.given = 0
+        """Values given so far."""
+
+    def restart(self) -> None:
+        """The same values come again, from the first one on."""
+        self._seen = self._seen_characters = 0
+
+    def take(
+        self, piece: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
+    ) -> list[tuple[Value, int]]:
+        """What a piece adds, each with how many values it stands for: one, or those of a text together.
+
+        Raises:
+            ValueError: a piece that makes no sense.
+        """
+        count = int(unpack_uint32(piece.lengths).sum())
+        if not count:
+            return []
+        begin, self._seen = self._seen, self._seen + count
+        fresh = max(self._seen - max(begin, self.given), 0)
+        self.given += fresh
+        if self._text:
+            written = "".join(piece.text.rows)
+            start = max(self._given_characters - self._seen_characters, 0)
+            self._seen_characters += len(written)
+            self._given_characters = max(self._given_characters, self._seen_characters)
+            return [(written[start:], fresh)] if fresh else []
+        values = read_values(self._spec, piece.outputs, count)
+        return [(value, 1) for value in values[count - fresh :]]
+
+
+def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
+    """Whether texts are given: as asked, or else where the model writes text and nobody handed it tokens.
+
+    Raises:
+        InvalidInput: the model generates nothing, or writes no text.
+    """
+    if model.emitted is None:
+        raise InvalidInput(
+            f"model {model.name!r} does not generate: predict() runs it, step() of a session streams it"
+        )
+    if text and model.vocabulary is None:
+        raise InvalidInput(f"model {model.name!r} has no vocabulary: expected text=False")
+    if text is None:
+        return model.vocabulary is not None and (prompt is None or isinstance(prompt, str))
+    return text
+
+
+class Retries:
+    """A call that may break off and be made again.
+
+    Args:
+        request: what is asked for.
+        emission: takes the values; whatever came resets the count.
+        timeout_s: for all tries together; None: no limit.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        request: sequence_pb2.GenerateRequest,
+        emission: Emission,
+        timeout_s: float | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.subject = Subject("", request.model, request.version or None)
+        self._emission = emission
+        self._clock = clock
+        self._until_s = None if timeout_s is None else clock() + timeout_s
+        self._attempt = 0
+        self._given = 0
+
+    @property
+    def left_s(self) -> float | None:
+        """Time for the next try; None: no limit."""
+        return None if self._until_s is None else max(self._until_s - self._clock(), 0.001)
+
+    def next(self) -> int:
+        """The number of the try that broke off, from 0; the values come again from the first one on."""
+        attempt = 0 if self._emission.given > self._given else self._attempt
+        self._attempt, self._given = attempt + 1, self._emission.given
+        self._emission.restart()
+        return attempt
+
+
+def read_piece(
+    piece: sequence_pb2.GenerateResponse, emission: Emission, subject: Subject
+) -> list[tuple[Value, int]]:
+    """What a piece of a call adds.
+
+    Raises:
+        StatewiseError: the row failed, or the piece makes no sense.
+    """
+    if piece.errors:
+        raise error_of(status_of_row(piece.errors[0]), subject)
+    try:
+        return emission.take(piece)
+    except (ValueError, KeyError) as error:
+        raise InternalError(f"a reply that makes no sense: {error}") from error
+
+
+def _put(inputs: Any, model: ModelInfo, what: str, value: object, *, use: Use = Use.PREDICT) -> bytes:
+    """Writes one row of inputs; gives its length, packed."""
+    rows = InputReader(model).read(value, use)
+    if len(rows.steps) != 1:
+        raise InvalidInput(f"{what}: expected one sequence; got a batch of {len(rows.steps)}")
+    if use is Use.SESSION and int(rows.steps[0]) != 1:
+        raise InvalidInput(f"{what}: expected one time step; got {int(rows.steps[0])}")
+    for spec, column in zip(model.inputs, rows.columns, strict=True):
+        inputs[spec.name].CopyFrom(to_tensor(np.ascontiguousarray(column)))
+    return pack_uint32(rows.steps)

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.client._asked import Asked, Stepping
 from statewise.client._effects import Exchange, Operation, Sink, Together
 from statewise.client._errors import InvalidInput, PartialFailure, SessionNotFound, StatewiseError
 from statewise.client._group_journal import GroupJournal
@@ -19,7 +20,7 @@ from statewise.client._hub import Hub
 from statewise.client._incarnation import Incarnation
 from statewise.client._info import ModelInfo
 from statewise.client._inputs import Array, InputReader, Rows, Use
-from statewise.client._journal import Payload
+from statewise.client._journal import Inputs
 from statewise.client._lanes import Lane, Reply
 from statewise.client._outputs import Value, of_batch, read_outputs, rows_of
 from statewise.client._persist import Patience, exchange
@@ -103,7 +104,7 @@ class GroupCore:
         self.positions = np.array([session.position for session in opened], np.uint64)
         self.durable_positions = np.array([session.durable_position for session in opened], np.uint64)
         self._generations = np.full(len(opened), hub.generation)
-        self._doubts: dict[int, tuple[int, Payload]] = {}
+        self._doubts: dict[int, Asked] = {}
         self._busy = np.zeros(len(opened), np.bool_)
         self._waiting: deque[tuple[Sink, Index]] = deque()
         self.closed = False
@@ -231,7 +232,7 @@ class GroupCore:
             outcomes = yield Together(
                 [
                     incarnation.insist(
-                        statuses[row], int(part.steps[row]), cuts[row], lane, in_doubt=in_doubt
+                        statuses[row], Stepping(lane, int(part.steps[row]), cuts[row]), in_doubt=in_doubt
                     )
                     for row, incarnation in mended.items()
                 ]
@@ -251,7 +252,7 @@ class GroupCore:
     def _note_doubt(self, part: _Part) -> None:
         cuts = _cut(self.model, part.columns, part.steps)
         for row, steps, payload in zip(part.rows.tolist(), part.steps.tolist(), cuts, strict=True):
-            self._doubts[row] = (steps, payload)
+            self._doubts[row] = Stepping(self._lane, steps, payload)
 
     def _settle(self, rows: Sequence[int]) -> Operation[None]:
         incarnations = [self._incarnation(row) for row in rows]
@@ -353,7 +354,7 @@ class GroupCore:
         return Subject("" if row is None else self.ids[row], self.model.name, self.model.version)
 
 
-def _cut(model: ModelInfo, columns: Sequence[bytes], steps: NDArray[np.uint32]) -> list[Payload]:
+def _cut(model: ModelInfo, columns: Sequence[bytes], steps: NDArray[np.uint32]) -> list[Inputs]:
     """The payload of each row."""
     by_input = [
         row_bytes(column, steps, per_step=spec.per_step)

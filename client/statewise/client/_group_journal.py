@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client._info import ModelInfo
-from statewise.client._journal import Entry, Ledger, Payload
+from statewise.client._journal import Entry, Generation, Ledger, Payload
 
 # CPython's own cost of a frame: its record, two arrays' headers, a bytes object.
 _FRAME_BYTES = 500
@@ -140,7 +140,8 @@ class RowJournal:
     row: int
 
     def append(self, steps: int, payload: Payload) -> None:
-        """Adds a request that was applied."""
+        """Adds a request that was applied. Groups do not generate."""
+        assert not isinstance(payload, Generation)
         self.group.append(np.array([self.row]), np.array([steps], np.uint32), payload)
 
     def forget(self, durable_position: int) -> None:

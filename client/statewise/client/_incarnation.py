@@ -8,12 +8,13 @@ raised.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from statewise.client._asked import Asked, Generating, Moved
 from statewise.client._effects import Operation
 from statewise.client._errors import SessionLost
 from statewise.client._hub import Hub
 from statewise.client._info import ModelInfo
-from statewise.client._journal import Entry, Keeps, Payload
-from statewise.client._lanes import Lane, Reply, StepRow
+from statewise.client._journal import Entry, Generation, Inputs, Keeps, Payload
+from statewise.client._lanes import Lane, StepRow
 from statewise.client._persist import Patience, exchange
 from statewise.client._status import Failed, Status, Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2, tensor_pb2
@@ -30,6 +31,7 @@ class Incarnation:
         lane: where its steps gather; names the model version it is pinned to.
         journal: keeps what it consumes.
         opened: as the server gave it.
+        opening: how it was opened, where its state did not begin at the model's initial one.
     """
 
     __slots__ = (
@@ -41,11 +43,21 @@ class Incarnation:
         "id",
         "journal",
         "lane",
+        "last",
+        "opening",
         "position",
         "previous",
     )
 
-    def __init__(self, hub: Hub, lane: Lane, journal: Keeps, opened: sequence_pb2.Session) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        lane: Lane,
+        journal: Keeps,
+        opened: sequence_pb2.Session,
+        opening: sequence_pb2.OpenSessionsRequest | None = None,
+    ) -> None:
+        self.opening = opening
         self.hub = hub
         self.lane = lane
         self.journal = journal
@@ -53,8 +65,10 @@ class Incarnation:
         self.position: int = opened.position
         self.previous: int | None = None
         """Position before the last request: where a rewind goes."""
-        self.doubt: tuple[int, Payload] | None = None
-        """Steps and inputs of a request whose outcome is open."""
+        self.last: Payload | None = None
+        """What the last request brought, which a rewind would undo."""
+        self.doubt: Asked | None = None
+        """A request whose outcome is open."""
         self.durable_position: int
         self.handle: int
         self.generation: int
@@ -73,7 +87,7 @@ class Incarnation:
 
     def applied(self, steps: int, payload: Payload, durable_position: int) -> None:
         """Notes that a request went through."""
-        self.previous = self.position
+        self.previous, self.last = self.position, payload
         self.position += steps
         self.generation = self.hub.generation
         self.journal.append(steps, payload)
@@ -95,14 +109,14 @@ class Incarnation:
         stale = self.generation != self.hub.generation
         return status.lost or (stale and status.reason in _NOT_HERE)
 
-    def recover(self, ahead: int = 0) -> Operation[int]:
+    def recover(self, ahead: Asked | None = None) -> Operation[int]:
         """Gets a handle in force again: of the server's state where there is one, else of one built again.
 
         Args:
-            ahead: the server may be this many steps further: a request whose reply was lost.
+            ahead: a request whose reply was lost: the server may be further by it.
 
         Returns:
-            The position held, `self.position` or `self.position + ahead`.
+            The position held: `self.position`, or where `ahead` leads from there.
 
         Raises:
             SessionLost: no server has the state, and the inputs are no longer all held.
@@ -112,29 +126,38 @@ class Incarnation:
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[self.id])
         reply = yield from self.exchange("resume", request)
         if reply.errors and reply.errors[0].reason in _NOT_HERE:
-            if self.journal.after(0) is None:
+            if not self._rebuildable:
                 raise self._lost(reply.errors[0].message)
             return (yield from self._reopen())
         self.raise_row(reply.errors)
         return (yield from self._catch_up(reply.sessions[0], ahead))
 
+    @property
+    def _rebuildable(self) -> bool:
+        """Whether everything that made the state is held here."""
+        began = self.opening is not None or not self.model.encoder_inputs
+        return began and self.journal.after(0) is not None
+
     def _reopen(self) -> Operation[int]:
         request = sequence_pb2.OpenSessionsRequest(
             model=self.model.name, version=self.model.version, session_ids=[self.id]
         )
+        if self.opening is not None:
+            request.CopyFrom(self.opening)
+            request.session_ids[:] = [self.id]
         reply = yield from self.exchange("open", request)
         self.raise_row(reply.errors)
         opened = reply.sessions[0]
         if opened.digest != self.model.digest:
             changed = f"model {self.model.name!r} version {self.model.version} has other files than before"
             raise error_of(Status("FAILED_PRECONDITION", Reason.MODEL_CHANGED, changed), self.subject)
-        return (yield from self._catch_up(opened, 0))
+        return (yield from self._catch_up(opened, None))
 
-    def _catch_up(self, session: sequence_pb2.Session, ahead: int) -> Operation[int]:
+    def _catch_up(self, session: sequence_pb2.Session, ahead: Asked | None) -> Operation[int]:
         self._adopt(session)
         held: int = session.position
         if held > self.position:
-            if held == self.position + ahead:
+            if ahead is not None and ahead.may_reach(held - self.position):
                 return held
             message = f"expected position {self.position} as this client left it; the session is at {held}"
             status = Status("FAILED_PRECONDITION", Reason.POSITION_MISMATCH, message, position=held)
@@ -143,21 +166,32 @@ class Incarnation:
         if entries is None:
             raise self._lost(f"the server has it at position {held} of {self.position}")
         for entry in merged(entries, self.lane):
-            yield StepRow(self.lane, self.handle, held, entry.steps, entry.payload)
+            yield from self._replay(entry, held)
             held += entry.steps
         return held
 
-    def insist(
-        self, status: Status, steps: int, payload: Payload, lane: Lane, *, in_doubt: bool = False
-    ) -> Operation[Reply]:
-        """A step that failed once: tried again while that can help, with the same result as if it had not.
+    def _replay(self, entry: Entry, position: int) -> Operation[None]:
+        """Applies an entry of the journal again; what it gives was given already."""
+        if not isinstance(entry.payload, Generation):
+            yield StepRow(self.lane, self.handle, position, entry.steps, entry.payload)
+            return
+        moved: Moved = yield Generating(entry.payload).effect(self.handle, position)
+        if moved.position != position + entry.steps:
+            raise self._lost(
+                f"it generated {entry.steps} time steps from position {position}, and now "
+                f"{moved.position - position}"
+            )
+
+    def insist(self, status: Status, asked: Asked, *, in_doubt: bool = False) -> Operation[Any]:
+        """A request that failed once: tried again while that can help, with the same result as if it had not.
 
         Args:
             status: how it failed.
-            steps: its time steps.
-            payload: its inputs.
-            lane: where it gathers.
+            asked: the request.
             in_doubt: an earlier try may have been applied.
+
+        Returns:
+            The outcome of its effect.
         """
         patience = Patience(self.hub)
         recovered = False
@@ -165,7 +199,7 @@ class Incarnation:
             in_doubt |= status.in_doubt
             try:
                 if status.reason in _NOT_HERE and self.generation != self.hub.generation:
-                    yield from self.recover(ahead=steps if in_doubt else 0)
+                    yield from self.recover(ahead=asked if in_doubt else None)
                     recovered = True
                 elif status.reason == Reason.POSITION_MISMATCH and recovered and in_doubt:
                     # It was applied, and the server kept no state from before it: build that again.
@@ -174,20 +208,19 @@ class Incarnation:
                 elif not (yield from patience.again(status)):
                     # Whoever took the session over knows where it stands; otherwise we have to ask.
                     if in_doubt and status.reason != Reason.SESSION_MOVED:
-                        self.doubt = (steps, payload)
+                        self.doubt = asked
                     raise error_of(status, self.subject)
-                reply: Reply = yield StepRow(lane, self.handle, self.position, steps, payload)
-                return reply
+                return (yield asked.effect(self.handle, self.position))
             except Failed as failed:
                 status = failed.status
             except GeneratorExit:
                 # The caller left between two tries.
                 if in_doubt:
-                    self.doubt = (steps, payload)
+                    self.doubt = asked
                 raise
 
     def _start_over(self) -> Operation[None]:
-        if self.journal.after(0) is None:
+        if not self._rebuildable:
             raise self._lost(f"its state from before position {self.position} is gone")
         yield from self.exchange(
             "close", sequence_pb2.CloseSessionsRequest(handles=pack_uint64([self.handle]))
@@ -197,18 +230,18 @@ class Incarnation:
     def settle(self) -> Operation[None]:
         """Finds out whether the request in doubt was applied."""
         assert self.doubt is not None
-        steps, payload = self.doubt
+        asked = self.doubt
         patience = Patience(self.hub)
         while True:
             try:
-                held = yield from self.recover(ahead=steps)
+                held = yield from self.recover(ahead=asked)
                 break
             except Failed as failed:
                 if not (yield from patience.again(failed.status)):
                     raise error_of(failed.status, self.subject) from None
         self.doubt = None
         if held != self.position:
-            self.applied(steps, payload, self.durable_position)
+            self.applied(held - self.position, asked.payload, self.durable_position)
 
     def _adopt(self, session: sequence_pb2.Session) -> None:
         self.handle = session.handle
@@ -228,19 +261,23 @@ def merged(entries: Sequence[Entry], lane: Lane) -> Iterator[Entry]:
     if model.exactness != "exact" or not all(spec.per_step for spec in model.inputs):
         yield from entries
         return
-    gathered: list[Entry] = []
+    gathered: list[tuple[int, Inputs]] = []
     steps = 0
     for entry in entries[:-1]:
-        if gathered and steps + entry.steps > lane.room.row_steps:
-            yield _joined(gathered, steps)
+        generated = isinstance(entry.payload, Generation)
+        if gathered and (generated or steps + entry.steps > lane.room.row_steps):
+            yield _joined(gathered)
             gathered, steps = [], 0
-        gathered.append(entry)
-        steps += entry.steps
+        if isinstance(entry.payload, Generation):
+            yield entry
+        else:
+            gathered.append((entry.steps, entry.payload))
+            steps += entry.steps
     if gathered:
-        yield _joined(gathered, steps)
+        yield _joined(gathered)
     yield from entries[-1:]
 
 
-def _joined(entries: Sequence[Entry], steps: int) -> Entry:
-    columns = zip(*(entry.payload for entry in entries), strict=True)
-    return Entry(steps, tuple(b"".join(column) for column in columns))
+def _joined(entries: Sequence[tuple[int, Inputs]]) -> Entry:
+    columns = zip(*(payload for _, payload in entries), strict=True)
+    return Entry(sum(steps for steps, _ in entries), tuple(b"".join(column) for column in columns))

@@ -4,7 +4,7 @@ Read from messages once; nothing here holds a message or talks to anybody.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from statewise.v1 import admin_pb2, model_pb2, tensor_pb2
@@ -54,6 +54,25 @@ class ModelInfo:
     max_steps: int
     """Longest sequence of one predict row in time steps; 0: the server's limit alone."""
     notes: Mapping[str, str]
+    encoder_inputs: tuple[TensorInfo, ...] = ()
+    """Encoder-decoder models: what is encoded, while `inputs` are the decoder's."""
+    encoder_vocabulary: Vocabulary | None = None
+    """Of the text that is encoded; `vocabulary` is that of what is written."""
+    emitted: TensorInfo | None = None
+    """What `generate` emits at each step; None: the model does not generate."""
+
+    @property
+    def predicted(self) -> "ModelInfo":
+        """The same as `predict` sees it: of an encoder-decoder, the encoder's inputs and what is emitted."""
+        if not self.encoder_inputs or self.emitted is None:
+            return self
+        return replace(
+            self,
+            inputs=self.encoder_inputs,
+            outputs=(self.emitted,),
+            vocabulary=self.encoder_vocabulary,
+            encoder_inputs=(),
+        )
 
     @property
     def timed(self) -> bool:
@@ -126,6 +145,11 @@ def read_model(model: model_pb2.Model) -> ModelInfo:
         generative=model.generative,
         max_steps=model.max_steps,
         notes=dict(model.notes),
+        encoder_inputs=tuple(_tensor(spec) for spec in model.encoder_inputs),
+        encoder_vocabulary=(
+            _vocabulary(model.encoder_vocabulary) if model.HasField("encoder_vocabulary") else None
+        ),
+        emitted=_tensor(model.emitted) if model.HasField("emitted") else None,
     )
 
 
@@ -186,6 +210,7 @@ def _vocabulary(vocabulary: model_pb2.Vocabulary) -> Vocabulary:
         begin=optional("begin"),
         end=optional("end"),
         pad=optional("pad"),
+        conditions=dict(vocabulary.conditions),
     )
 
 

@@ -1,4 +1,4 @@
-"""The inputs a session has consumed, kept so that its state can be built again where it was lost.
+"""What a session has consumed and generated, kept so that its state can be built again where it was lost.
 
 Not a log on disk: memory of this process, bounded for each session and, through a ledger, for the client. A
 journal that is full forgets its oldest entries; what it still has is contiguous and ends at the session's
@@ -13,8 +13,22 @@ from typing import Protocol
 # CPython's own cost of an entry: a tuple of two, a tuple of inputs, a bytes object.
 _ENTRY_BYTES = 160
 
-Payload = tuple[bytes, ...]
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a session was asked to generate; asked again from the same state, it emits the same."""
+
+    steps: int | None
+    """Values at most; None: the model's own limit."""
+    sampling: bytes
+    """How they are drawn, as a message."""
+
+
+Inputs = tuple[bytes, ...]
 """One row's inputs in the order of the model's, each as its bytes."""
+
+Payload = Inputs | Generation
+"""What one request of a session brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +164,5 @@ class Journal:
 
 
 def _size(payload: Payload) -> int:
-    return sum(map(len, payload)) + _ENTRY_BYTES
+    content = len(payload.sampling) if isinstance(payload, Generation) else sum(map(len, payload))
+    return content + _ENTRY_BYTES

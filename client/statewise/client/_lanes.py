@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from statewise.client._effects import Sink, stream_request
 from statewise.client._hub import Hub
 from statewise.client._info import ModelInfo
-from statewise.client._journal import Payload
+from statewise.client._journal import Inputs
 from statewise.client._outputs import read_outputs
 from statewise.client._room import Room
 from statewise.client._status import Failed, status_of_row, status_of_rpc
@@ -44,7 +44,7 @@ class StepRow:
 
     __slots__ = ("handle", "lane", "payload", "position", "sink", "steps")
 
-    def __init__(self, lane: "Lane", handle: int, position: int, steps: int, payload: Payload) -> None:
+    def __init__(self, lane: "Lane", handle: int, position: int, steps: int, payload: Inputs) -> None:
         self.lane = lane
         self.handle = handle
         self.position = position

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client._info import ModelInfo
+from statewise.client._info import ModelInfo, TensorInfo
 from statewise.client._inputs import Array, Form
 from statewise.v1 import tensor_pb2
 from statewise.wire import from_tensor
@@ -111,6 +111,20 @@ def read_outputs(
             raise ValueError(f"expected {expected} rows of output {spec.name!r}; got {list(array.shape)}")
         arrays.append(array)
     return arrays
+
+
+def read_values(spec: TensorInfo, tensors: Mapping[str, tensor_pb2.Tensor], count: int) -> Array:
+    """Emitted values [count, ...], writable.
+
+    Raises:
+        ValueError: they are missing, or not so many.
+    """
+    if spec.name not in tensors:
+        raise ValueError(f"expected values {spec.name!r}; got {sorted(tensors)}")
+    array = from_tensor(tensors[spec.name]).copy()
+    if not array.ndim or len(array) != count:
+        raise ValueError(f"expected {count} values {spec.name!r}; got {list(array.shape)}")
+    return array
 
 
 def _plain(model: ModelInfo, values: Sequence[Any]) -> Value:

@@ -111,7 +111,8 @@ class Answers:
         if len(steps) != len(rows) or int(rows.max()) >= self._query.count:
             raise ValueError(f"rows {rows.tolist()} with {len(steps)} lengths")
         self._labels.update(zip(rows.tolist(), response.labels, strict=False))
-        self._texts.update(zip(rows.tolist(), response.text.rows, strict=False))
+        if self._query.rows is None:  # what went in as text comes out as text
+            self._texts.update(zip(rows.tolist(), response.text.rows, strict=False))
         outputs = read_outputs(self._model, response.outputs, rows=len(rows), steps=int(steps.sum()))
         self._parts.append((rows, steps, outputs))
 

@@ -5,10 +5,11 @@ from types import TracebackType
 from typing import Self
 
 from statewise.client._blocking import BlockingShell
-from statewise.client._generation import sampling_of
+from statewise.client._blocking_generation import generate_in_session
+from statewise.client._generation import Wish, gives_text
 from statewise.client._info import ModelInfo
 from statewise.client._outputs import Value
-from statewise.client._session_core import SessionCore
+from statewise.client._session_core import Run, SessionCore
 
 
 class Session:
@@ -133,23 +134,44 @@ class Session:
     def generate(
         self,
         *,
-        steps: int,
+        steps: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         seed: int = 0,
+        text: bool | None = None,
         timeout: float | None = None,
     ) -> Iterator[Value]:
-        """Lets the session emit up to `steps` values, each fed back as its next input; see `Client.generate`.
+        """Lets the session emit values, each fed back as its next input; gives them as they come.
+
+        After n values `position` has risen by n; an end token is emitted, not consumed. A session that has
+        consumed nothing begins with the model's begin token, one time step more. Left early, the session
+        stands behind the last value that was taken.
+
+        Args:
+            steps: values emitted at most; None: the model's own limit, where it has one.
+            temperature: of the softmax; 0: always the likeliest. Models of real numbers ignore it.
+            top_k: draw from the k likeliest only; None: from all.
+            seed: with the position it decides what is drawn: generating twice 32 values is generating 64.
+            text: give texts (True) or tokens (False); None: texts where the model writes text.
+            timeout: seconds, for the whole of it.
+
+        Yields:
+            Texts, which joined are the whole text; or one value a step: a token, its end token included, or
+            an array [...].
 
         Raises:
-            NotImplementedByServer, InvalidInput, SessionMoved, SessionNotFound.
+            InvalidInput: the model does not generate, or a setting is out of range.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: as for `step`.
+            Overloaded, Timeout, Unavailable.
 
         Example:
             >>> continuation = "".join(session.generate(steps=64))
         """
-        sampling = sampling_of(temperature=temperature, top_k=top_k, seed=seed)
-        operation = self._core.generate(steps, sampling)
-        return iter(self._shell.operate(operation, self._shell.core.timeout_s(timeout)))
+        timeout_s = self._shell.core.timeout_s(timeout)
+        wish = Wish(steps, temperature, top_k, seed)
+        texts = gives_text(self.model, None, text)
+        run = Run.of(self.model, wish, text=texts, timeout_s=timeout_s)
+        return generate_in_session(self._shell, self._core, run)
 
     def close(self, *, timeout: float | None = None) -> None:
         """Ends the session on the server. Closing twice is no failure.

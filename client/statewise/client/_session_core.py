@@ -6,24 +6,51 @@ the next operation finds out before it does anything.
 """
 
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from statewise.client._asked import Generating, Give, Moved, Stepping
 from statewise.client._effects import Operation, Sink
 from statewise.client._errors import SessionNotFound
-from statewise.client._generation import emitted
+from statewise.client._generation import Emission, Wish
 from statewise.client._hub import Hub
 from statewise.client._incarnation import Incarnation
 from statewise.client._info import ModelInfo
 from statewise.client._inputs import Array, InputReader, Use
-from statewise.client._journal import Keeps, Payload
+from statewise.client._journal import Generation, Inputs, Keeps
 from statewise.client._lanes import Lane, Reply, StepRow
 from statewise.client._outputs import Value, of_sequence, of_step
 from statewise.client._persist import Turn
 from statewise.client._status import Failed
 from statewise.v1 import sequence_pb2
-from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
+from statewise.wire import pack_uint64
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Run:
+    """One generation of a session.
+
+    Attributes:
+        generation: what was asked for.
+        emission: its values.
+        timeout_s: for all of it.
+        begin: position it began from; None: it has not begun.
+        whole: every value was given.
+    """
+
+    generation: Generation
+    emission: Emission
+    timeout_s: float | None
+    begin: int | None = None
+    whole: bool = False
+
+    @classmethod
+    def of(cls, model: ModelInfo, wish: Wish, *, text: bool, timeout_s: float | None) -> "Run":
+        """One to come."""
+        generation = Generation(wish.steps, wish.sampling.SerializeToString(deterministic=True))
+        return cls(generation, Emission(model, text=text), timeout_s)
 
 
 class SessionCore:
@@ -35,14 +62,21 @@ class SessionCore:
         reader: reads inputs for that version.
         journal: keeps what it consumes.
         opened: as the server gave it.
+        opening: how it was opened, where its state did not begin at the model's initial one.
     """
 
     __slots__ = ("__weakref__", "_busy", "_reader", "_waiting", "closed", "incarnation")
 
     def __init__(
-        self, hub: Hub, lane: Lane, reader: InputReader, journal: Keeps, opened: sequence_pb2.Session
+        self,
+        hub: Hub,
+        lane: Lane,
+        reader: InputReader,
+        journal: Keeps,
+        opened: sequence_pb2.Session,
+        opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
-        self.incarnation = Incarnation(hub, lane, journal, opened)
+        self.incarnation = Incarnation(hub, lane, journal, opened, opening)
         self.closed = False
         self._reader = reader
         self._busy = False
@@ -91,13 +125,20 @@ class SessionCore:
         """Undoes the last request."""
         return self._in_turn(self._rewind())
 
-    def generate(self, steps: int, sampling: sequence_pb2.Sampling) -> Operation[list[Value]]:
-        """Lets the session emit up to `steps` values."""
-        return self._in_turn(self._generate(steps, sampling))
+    def generate(self, run: "Run", give: Give) -> Operation[None]:
+        """Lets the session emit values, each fed back as its next input."""
+        return self._in_turn(self._generate(run, give))
+
+    def cut_short(self, run: "Run", taken: int) -> Operation[None]:
+        """Leaves the session where only the first `taken` of the values of a run were emitted.
+
+        Where the session has gone on since, it is left alone.
+        """
+        return self._in_turn(self._cut_short(run, taken))
 
     # What the above come down to, each once its turn has come.
 
-    def _one_step(self, payload: Payload, lane: Lane) -> Operation[Value]:
+    def _one_step(self, payload: Inputs, lane: Lane) -> Operation[Value]:
         reply = yield from self._in_turn(self._advance(1, payload, lane))
         return of_step(self.model, reply.outputs)
 
@@ -114,12 +155,12 @@ class SessionCore:
             replies.append(reply.outputs)
         return of_sequence(self.model, replies)
 
-    def _advance(self, steps: int, payload: Payload, lane: Lane) -> Operation[Reply]:
+    def _advance(self, steps: int, payload: Inputs, lane: Lane) -> Operation[Reply]:
         incarnation = self.incarnation
         try:
             reply: Reply = yield StepRow(lane, incarnation.handle, incarnation.position, steps, payload)
         except Failed as failed:
-            reply = yield from incarnation.insist(failed.status, steps, payload, lane)
+            reply = yield from incarnation.insist(failed.status, Stepping(lane, steps, payload))
         incarnation.applied(steps, payload, reply.durable_position)
         return reply
 
@@ -144,28 +185,39 @@ class SessionCore:
         yield from self._ask("rewind", sequence_pb2.RewindSessionsRequest(positions=pack_uint64([target])))
         incarnation.journal.rewind(target)
         incarnation.position = target
-        incarnation.previous = None
+        incarnation.previous = incarnation.last = None
 
-    def _generate(self, steps: int, sampling: sequence_pb2.Sampling) -> Operation[list[Value]]:
+    def _generate(self, run: "Run", give: Give) -> Operation[None]:
+        run.begin = self.incarnation.position
+        yield from self._emit(Generating(run.generation, run.emission, give, run.timeout_s))
+        run.whole = True
+
+    def _cut_short(self, run: "Run", taken: int) -> Operation[None]:
         incarnation = self.incarnation
-        request = sequence_pb2.GenerateSessionsRequest(
-            positions=pack_uint64([incarnation.position]), steps=pack_uint32([steps]), sampling=sampling
-        )
-        pieces = yield from self._ask("generate", request)
-        incarnation.previous = incarnation.position
-        for piece in pieces:
-            if piece.positions:
-                incarnation.position = int(unpack_uint64(piece.positions)[-1])
-        # What was emitted is in no journal, so nothing can be built again from this one either.
-        incarnation.journal.clear()
-        return [value for piece in pieces for value in emitted(self.model, piece)]
+        if run.begin is None:
+            return
+        if incarnation.last is run.generation:
+            if run.whole and taken == run.emission.given:
+                return
+            yield from self._rewind()
+        if taken and incarnation.position == run.begin:
+            yield from self._emit(Generating(replace(run.generation, steps=taken)))
+
+    def _emit(self, asked: Generating) -> Operation[None]:
+        incarnation = self.incarnation
+        try:
+            moved: Moved = yield asked.effect(incarnation.handle, incarnation.position)
+        except Failed as failed:
+            moved = yield from incarnation.insist(failed.status, asked)
+        steps = moved.position - incarnation.position
+        if steps:  # not where the first value was the last, which is not consumed
+            incarnation.applied(steps, asked.payload, moved.durable_position)
 
     def _ask(self, name: str, request: Any) -> Operation[Any]:
         """A request about the session's handle."""
         request.handles = pack_uint64([self.incarnation.handle])
         reply = yield from self.incarnation.exchange(name, request)
-        for piece in reply if isinstance(reply, list) else [reply]:
-            self.incarnation.raise_row(piece.errors)
+        self.incarnation.raise_row(reply.errors)
         return reply
 
     def _in_turn(self, body: Operation[T]) -> Operation[T]:
