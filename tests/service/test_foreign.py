@@ -4,13 +4,16 @@ The oracle is the file itself, run alone in onnxruntime, once a step and session
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
+from statewise.export import import_onnx
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2, sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor, unpack_uint32
@@ -106,6 +109,30 @@ async def test_whole_sequences_of_unequal_length_answer_as_the_graph_alone(
     for row, steps in enumerate(own):
         for key, expected in foreign.alone(steps).items():
             assert rows[row][key].tobytes() == expected.tobytes(), key
+
+
+@pytest.mark.parametrize("name", ["lstm", "two_kinds", "one_row", "ring_buffer"])
+async def test_what_the_importer_finds_is_served_too(
+    tmp_path: Path, connect: Any, random: Any, name: str
+) -> None:
+    """Without a word from us, but for the rate; states that the importer finds begin as zeros."""
+    foreign = MODELS[name]()
+    foreign = replace(foreign, state={key: np.zeros_like(value) for key, value in foreign.state.items()})
+    onnx.save(foreign.proto, tmp_path / "m.onnx")
+    import_onnx(
+        tmp_path / "m.onnx", tmp_path / "repository", constants={"sr": 2} if name == "one_row" else {}
+    )
+    own = [foreign.draw(random, 5), foreign.draw(random, 5)]
+    said: list[list[Any]] = [[], []]
+    async with running_server(tmp_path / "repository") as address, connect(address) as caller:
+        handles = await caller.open("m", "a", "b")
+        for t in range(5):
+            for one in (0, 1):
+                said[one].append(await advance(caller, [(handles[one], t)], [own[one][t : t + 1]]))
+    for one in (0, 1):
+        for key, expected in foreign.alone(own[one]).items():
+            got = np.concatenate([part[key] for part in said[one]])
+            np.testing.assert_allclose(got.reshape(expected.shape), expected, atol=1e-6)
 
 
 async def test_rows_with_other_shared_inputs_do_not_share_a_run(

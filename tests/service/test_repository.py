@@ -194,6 +194,19 @@ async def test_rows_that_touch_each_other_are_run_alone(tmp_path: Path, connect:
             assert reply.outputs["y"].data == (2 * x).tobytes()
 
 
+async def test_a_package_may_ask_to_share_runs_within_rounding(tmp_path: Path) -> None:
+    for name, expression in (("apart", "apart"), ("asks", "apart"), ("coupled", "coupled")):
+        save_elementwise(tmp_path / name / "1", expression)
+        if name != "apart":
+            (tmp_path / name / "1" / "model.toml").write_text('batch = "tolerance"\n')
+    models = load(tmp_path).models
+    assert {loaded.package.name: loaded.test.together for loaded in models} == {
+        "apart": False,
+        "asks": True,
+        "coupled": False,  # its neighbours change it: never
+    }
+
+
 async def test_a_graph_without_lengths_never_runs_rows_of_unequal_length_together(
     tmp_path: Path, connect: Any
 ) -> None:

@@ -18,10 +18,8 @@ from statewise.export._discover import Discovery, discover
 from statewise.export._errors import SourceError
 from statewise.export._expose import expose_state
 from statewise.export._layout import Layout, find_layout
-from statewise.export._package import READ_GRAPH, check_graph, read_graph_file
+from statewise.export._package import MODEL_TOML, READ_GRAPH, check_graph, read_graph_file
 from statewise.wire import METADATA_KEY, ModelSpec
-
-MODEL_TOML = "model.toml"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from statewise.models import NetworkSpec
 from statewise.wire import EncodeSpec, GenerateSpec, MetadataError, ModelSpec, TensorSpec
 
 READ_GRAPH, WRITE_GRAPH, ENCODE_GRAPH = "model.onnx", "generate.onnx", "encode.onnx"
+MODEL_TOML = "model.toml"
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit
 
@@ -69,7 +70,12 @@ def read_package(path: Path | str) -> Package:
     files = {READ_GRAPH: read_graph_file(path / READ_GRAPH if path.is_dir() else path, asked=path)}
     properties = {entry.key: entry.value for entry in files[READ_GRAPH].model.metadata_props}
     if METADATA_KEY not in properties:
-        raise PackageError(path, f"expected metadata under {METADATA_KEY!r}; the file has none")
+        declared = path.is_dir() and (path / MODEL_TOML).exists()
+        raise PackageError(
+            path,
+            f"expected metadata under {METADATA_KEY!r}; the file has none"
+            + (f", and what {MODEL_TOML} declares is tested by the server that loads it" if declared else ""),
+        )
     try:
         spec = ModelSpec.from_json(properties[METADATA_KEY])
         network = network_spec(properties[NETWORK_KEY]) if NETWORK_KEY in properties else None
