@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak format proto bench up
+.PHONY: help setup demo test check soak format proto docs bench up
 
 # The first Python on the path that is new enough; name another with `make PYTHON=…`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -55,6 +55,9 @@ format: $(INSTALLED) ## format the code and put right what lint can
 
 proto: $(INSTALLED) ## generate statewise.v1 from the .proto files
 	@$(BIN)/python proto/generate.py
+
+docs: $(INSTALLED) ## write the table of settings in docs/operations.md
+	@$(BIN)/python docs/configuration.py
 
 BENCH ?= serving
 bench: $(INSTALLED) ## measure beside something comparable; BENCH=training, ARGS="--rounds 2"

@@ -1,6 +1,7 @@
 """The written pages: what they link to exists, and what they list is what the code has."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
         other = page.parent / target if target else page
         assert other.exists(), f"{page.name}: {link}"
         assert not anchor or anchor in anchors(other), f"{page.name}: {link}"
+
+
+def test_the_table_of_settings_is_that_of_the_server() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "configuration.py"))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run: make docs"
 
 
 def test_the_table_of_failures_is_that_of_the_server() -> None:

@@ -1,6 +1,7 @@
 """The metrics of a real server that has done real work."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from statewise.service import Settings
+from statewise.service import Scope, Settings, add_token
 from statewise.service.metrics import make_registry
 from statewise.service.server import build_dataplane
 from statewise.v1 import model_pb2, sequence_pb2
@@ -154,28 +155,43 @@ async def test_a_version_loaded_twice_is_one_series(
     assert told("model_info", **{**info, "default": "true"}, status="ready") == 1
 
 
-async def test_names_units_and_labels_keep_to_the_convention(
-    repository: Path, connect: Callable[..., Any], watched: Any, ask: Any
+async def test_what_is_exported_is_what_the_page_lists(
+    repository: Path, tmp_path: Path, connect: Callable[..., Any], watched: Any, ask: Any
 ) -> None:
-    async with watched(repository) as (address, metrics), connect(address) as caller:
+    """Name, type and labels of every metric, after everything has happened once."""
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    rows = re.findall(r"^\| `(statewise_\w+)` \| (\w+) \|([^|]*)\|", page.read_text(), re.MULTILINE)
+    written = {
+        (name.removesuffix("_total"), kind, frozenset(labels.split(", ")) - {""})
+        for name, kind, labels in ((name, kind, labels.strip()) for name, kind, labels in rows)
+    }
+    token = add_token(tmp_path / "callers.toml", "ann", [Scope.SESSION])
+    async with (
+        watched(repository, callers=tmp_path / "callers.toml") as (address, metrics),
+        connect(address) as stranger,
+        connect(address, token=token) as caller,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stranger.models.ListModels(model_pb2.ListModelsRequest())
         (handle,) = await caller.open("steps", "a secret name")
         await caller.step(handle, 0, np.zeros((1, 3), np.float32))
+        await caller.ask(step=caller.frame([(handle, 7)], np.zeros((1, 3), np.float32)))
+        await caller.ask(close=sequence_pb2.CloseSessionsRequest(handles=pack_uint64([handle])))
         _, text = await asyncio.to_thread(ask, metrics, "/metrics")
+    exported = {
+        (
+            family.name,
+            family.type,
+            frozenset(label for sample in family.samples for label in sample.labels) - {"le"},
+        )
+        for family in Metrics(text).families.values()
+        if family.name.startswith("statewise_")
+    }
+    assert exported == written
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_info"} <= set(
+        Metrics(text).families
+    )
     assert "secret" not in text
-    told = Metrics(text)
-    ours = {name: family for name, family in told.families.items() if name.startswith("statewise_")}
-    assert len(ours) > 15
-    for name, family in ours.items():
-        assert family.documentation
-        assert family.type in {"counter", "gauge", "histogram"}
-        if family.type == "histogram":
-            assert name.endswith(("_seconds", "_rows"))
-    assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_info"} <= set(told.families)
-    labels = {label for family in ours.values() for sample in family.samples for label in sample.labels}
-    assert labels == {
-        *("model", "version", "operation", "reason", "lane", "origin", "cause", "le"),
-        *("status", "exactness", "default", "onnxruntime"),
-    } - {"cause"}  # no session has ended yet
 
 
 async def test_buckets_of_a_histogram_only_grow(
@@ -194,3 +210,17 @@ async def test_buckets_of_a_histogram_only_grow(
     ]  # fmt: skip
     assert counts == sorted(counts)
     assert counts[-1] == 20
+
+
+async def test_who_is_not_let_in_is_counted_by_reason(
+    repository: Path, tmp_path: Path, connect: Callable[..., Any], watched: Any, ask: Any
+) -> None:
+    token = add_token(tmp_path / "callers.toml", "ann", [Scope.PREDICT])
+    async with watched(repository, callers=tmp_path / "callers.toml") as (address, metrics):
+        for known in (None, token):
+            async with connect(address, token=known) as caller:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await caller.models.UnloadModel(model_pb2.UnloadModelRequest(name="steps"))
+        told = await scrape(ask, metrics)
+    assert told("refused_calls_total", reason="UNAUTHENTICATED") == 1
+    assert told("refused_calls_total", reason="PERMISSION_DENIED") == 1

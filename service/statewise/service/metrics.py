@@ -77,6 +77,12 @@ class ServerCollector(Collector):
             dict(statistics.requests).items(),
         )
         yield _counter(
+            "refused_calls",
+            "Calls that were not let in: credentials, scope, or a request that cannot be read.",
+            ("reason",),
+            _single(statistics.refused),
+        )
+        yield _counter(
             "sessions_opened", "Sessions opened, by origin.", ("origin",), _single(statistics.opened)
         )
         yield _counter("sessions_ended", "Sessions ended, by cause.", ("cause",), _single(statistics.ended))

@@ -148,7 +148,9 @@ class Server:
         if self._probe is not None:
             self._start_probe(self._probe)
         self._dataplane.models.load_all()
-        self._grpc = grpc.aio.server(interceptors=[Gate(self._callers)], options=options(settings))
+        self._grpc = grpc.aio.server(
+            interceptors=[Gate(self._callers, self._dataplane.statistics)], options=options(settings)
+        )
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._sequences, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
         self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())

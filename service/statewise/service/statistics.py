@@ -196,6 +196,7 @@ class Statistics:
         row_errors: Rows that failed in requests that concern no one model version, by operation and reason.
         opened: Sessions, by origin: "open", "restore", "fork".
         ended: Sessions, by cause: "closed", "idle".
+        refused: Calls that were not let in, by reason.
         streams: Session streams open now.
     """
 
@@ -203,4 +204,5 @@ class Statistics:
     row_errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     opened: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     streams: int = 0

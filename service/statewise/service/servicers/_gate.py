@@ -16,6 +16,7 @@ from statewise.service.callers import Callers
 from statewise.service.errors import ServiceError
 from statewise.service.identity import ANYBODY, Identity, Scope, enter_call
 from statewise.service.servicers._reporting import Context, abort
+from statewise.service.statistics import Statistics
 from statewise.service.tls import certificate_names
 from statewise.wire import Reason
 
@@ -72,10 +73,12 @@ class Gate(grpc.aio.ServerInterceptor):
 
     Args:
         callers: Tells who calls; None: everybody may do everything.
+        statistics: Counts who is refused.
     """
 
-    def __init__(self, callers: Callers | None) -> None:
+    def __init__(self, callers: Callers | None, statistics: Statistics) -> None:
         self._callers = callers
+        self._refused = statistics.refused
         self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -101,6 +104,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 if decode is not None:
                     request = _decoded(decode, request)
             except ServiceError as error:
+                self._refused[error.reason] += 1
                 await abort(context, error)
             enter_call(identity)
             return await behaviour(request, context)

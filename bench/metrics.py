@@ -1,0 +1,100 @@
+"""`python -m bench.metrics`: what metrics cost the server, and what a scrape costs its callers.
+
+Two servers of one commit in turns, one with metrics that are scraped every second, one without; CPU per step
+and latencies. What counts are the ratios. Counting itself happens in both, as it feeds WatchStats too.
+"""
+
+import argparse
+import socket
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from bench.harness import (
+    Report,
+    Served,
+    interleaved,
+    medians,
+    pin_client,
+    serving,
+    statewise_server,
+    write_json,
+)
+from bench.models import lstm_repository
+from bench.streams import measure
+
+_SCRAPE_EVERY_S = 1.0
+_KINDS = {"64 streams, one session each": (64, 1), "one stream, 256 sessions a frame": (1, 256)}
+
+
+@contextmanager
+def scraped(address: str) -> Iterator[None]:
+    """Scrapes as long as the context is open, from another thread."""
+    ended = threading.Event()
+
+    def scrape() -> None:
+        while not ended.wait(_SCRAPE_EVERY_S):
+            with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+                assert b"statewise_steps_total" in answer.read()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def free_address() -> str:
+    """HOST:PORT that nobody listens on now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def compare(title: str, without: Served, watched: Served, *, rounds: int, seconds: float) -> Report:
+    """Both servers in turn, then their ratio."""
+    streams, sessions = _KINDS[title]
+    load = partial(
+        measure, seconds=seconds, echo=False, model="lstm64", size=64, streams=streams, sessions=sessions
+    )
+    measures = {"metrics off": partial(load, without), "metrics on": partial(load, watched)}
+    samples = interleaved(measures, rounds=rounds)
+    report = Report(title)
+    for name, figures in samples.items():
+        report.add(name, **medians(figures))
+    pairs = zip(samples["metrics on"], samples["metrics off"], strict=True)
+    report.add("ratio", **medians([{key: on[key] / off[key] for key in on} for on, off in pairs]))
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds counted, after one that is not")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    pin_client()
+    address = free_address()
+    with tempfile.TemporaryDirectory() as folder:
+        repository = lstm_repository(Path(folder), 64)
+        with (
+            serving(statewise_server(repository)) as without,
+            serving(statewise_server(repository, "--metrics-listen", address)) as watched,
+            scraped(address),
+        ):
+            reports = [
+                compare(title, without, watched, rounds=options.rounds, seconds=options.seconds)
+                for title in _KINDS
+            ]
+    if options.json:
+        write_json(options.json, reports)
+
+
+if __name__ == "__main__":
+    main()
