@@ -54,12 +54,15 @@ TRANSPORT = {
 }
 WAITING = {
     "service": {
+        "claims.py",
         "dataplane.py",
+        "generator.py",
         "http_probe.py",
         "models.py",
         "readiness.py",
         "scheduler.py",
         "sessions.py",
+        "stages.py",
         "testing.py",
         *TRANSPORT["service"],
     },

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import onnx
 import pytest
@@ -101,6 +100,12 @@ def _drop_metadata(path: Path) -> None:
             lambda path: respell(path, lambda spec: replace(spec, lengths=None).to_json()),
             "input 'lengths' is not described",
         ),
+        (
+            lambda path: respell(
+                path, lambda spec: replace(spec, call_shapes=(CallShape.ENCODER_DECODER,)).to_json()
+            ),
+            "expected the metadata of its encoder",
+        ),
     ],
 )
 async def test_a_package_that_cannot_be_served_is_reported_and_the_others_serve(
@@ -115,18 +120,6 @@ async def test_a_package_that_cannot_be_served_is_reported_and_the_others_serve(
         ("last", model_pb2.MODEL_STATUS_READY),
     ]
     assert words in listed[0].failure
-
-
-async def test_a_decoder_never_starts_from_zeros_for_want_of_its_encoder(copy: Path, connect: Any) -> None:
-    shape = (CallShape.ENCODER_DECODER,)
-    respell(copy / "last" / "1" / "model.onnx", lambda spec: replace(spec, call_shapes=shape).to_json())
-    async with running_server(copy) as address, connect(address) as caller:
-        refused = await caller.ask(open=sequence_pb2.OpenSessionsRequest(model="last", session_ids=["a"]))
-        assert (refused.code, "its encoder" in refused.message) == (12, True)
-        x = to_tensor(np.zeros((1, 3), np.float32))
-        request = sequence_pb2.PredictRequest(model="last", lengths=pack_uint32([1]), inputs={"x": x})
-        with pytest.raises(grpc.aio.AioRpcError, match="its encoder"):
-            await caller.sequences.Predict(request).read()
 
 
 async def test_a_version_that_nobody_holds_leaves_memory_at_once(copy: Path) -> None:

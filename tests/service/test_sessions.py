@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
@@ -290,14 +289,6 @@ async def test_openings_that_cannot_be(caller: Any, model: str, ids: list[str], 
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.reason == reason
-
-
-async def test_operations_not_built_say_so(caller: Any) -> None:
-    status = await caller.ask(generate=sequence_pb2.GenerateSessionsRequest())
-    assert (status.code, "not built yet" in status.message) == (12, True)
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await caller.sequences.Generate(sequence_pb2.GenerateRequest()).read()
-    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_request_without_operation_or_number_is_refused(caller: Any) -> None:

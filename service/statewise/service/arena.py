@@ -42,6 +42,11 @@ class StateArena:
         )
 
     @property
+    def pairs(self) -> tuple[StatePair, ...]:
+        """What is kept of a session."""
+        return self._pairs
+
+    @property
     def used_rows(self) -> int:
         """Rows given out."""
         return self._touched - len(self._free)

@@ -176,6 +176,7 @@ def model(entry: Entry, *, is_default: bool) -> model_pb2.Model:
         outputs=[_tensor_spec(entry) for entry in spec.outputs],
         call_shapes=[_CALL_SHAPES[shape] for shape in spec.call_shapes],
         streamable=spec.streamable,
+        generative=spec.generate is not None,
         state_bytes=loaded.arena.bytes_per_session // 2,
         labels=spec.labels,
         notes=dict(spec.notes),

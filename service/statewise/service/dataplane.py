@@ -6,7 +6,7 @@ has an owner's name; nobody steps another owner's sessions. A request that is re
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -82,7 +82,7 @@ class Dataplane:
         self.statistics = statistics
         self._slow = slow
         self.clock = clock
-        self._undelivered = UndeliveredBytes(
+        self.undelivered = UndeliveredBytes(
             limit=rules.settings.prediction_bytes, owner_limit=rules.settings.owner_prediction_bytes
         )
 
@@ -96,7 +96,7 @@ class Dataplane:
         *,
         owner: str,
         deadline_s: float | None,
-    ) -> AsyncIterator[PredictPart]:
+    ) -> AsyncGenerator[PredictPart]:
         """Runs sequences from the initial state. Every row is in exactly one part.
 
         Args:
@@ -111,7 +111,6 @@ class Dataplane:
         """
         received_s = self.clock()
         self.rules.refuse_when_draining()
-        model.check_can_start()
         time_steps = self.rules.check_size(len(lengths), lengths)
         spec = model.package.spec
         arranged = arrange_inputs(spec, inputs, rows=len(lengths), time_steps=time_steps)
@@ -132,7 +131,7 @@ class Dataplane:
         ended_s = self.clock()
         number = self.table.owner_number(owner)
         size = sum(array.nbytes for array in arranged) + _output_bytes(spec, lengths)
-        self._undelivered.take(number, size)
+        self.undelivered.take(number, size)
         try:
             for rows in buckets:
                 elements = elements_of(rows, lengths)
@@ -157,7 +156,7 @@ class Dataplane:
                 yield part
         finally:
             left = True
-            self._undelivered.give_back(number, size)
+            self.undelivered.give_back(number, size)
         latency_s = ended_s - received_s
         work.latency_s.observe(latency_s)
         if latency_s >= self._slow.limit_s:
@@ -200,7 +199,7 @@ class Dataplane:
         self.rules.check_columns(rows, len(positions), rows if steps is None else len(steps))
         time_steps = self.rules.check_size(rows, steps)
         number = self.table.owner_number(owner)
-        model = self._model_of(handles, number)
+        model = self.model_of(handles, number)
         if model is None:
             failures = [
                 self.table.explain(row, handle, position, owner=number)
@@ -215,7 +214,7 @@ class Dataplane:
         model.scheduler.submit(frame)
         return frame
 
-    def _model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
+    def model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
         """The one version that all the owner's handles in force belong to; None: there is none. Refuses
         repeats.
         """

@@ -6,17 +6,20 @@ job is done, so giving it up restores everything.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.engine import Array
 from statewise.service.errors import ServiceError
+from statewise.service.longwork import LongWork, Part
+from statewise.service.piece import ReadPiece
 from statewise.service.ragged import elements_of, places_in_row
 from statewise.wire import DTYPES, ModelSpec
 
 
-class Job:
+class Job(LongWork):
     """Rows, their inputs and states, and how far they have come.
 
     Args:
@@ -24,9 +27,7 @@ class Job:
         inputs: In the spec's order, in request order: per-step [sum(lengths), ...], others [rows, ...].
         lengths: Time steps of each row, [rows], each at least 1.
         state: In the spec's order, [rows, ...], in request order.
-        done: Called once, with the failure of the whole job or None.
-        is_cancelled: Asked between pieces.
-        deadline_s: On the scheduler's clock; None: none.
+        done: As of LongWork. The others, too.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Job:
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
     ) -> None:
+        super().__init__(done=done, is_cancelled=is_cancelled, deadline_s=deadline_s)
         self._spec = spec
         self._order = np.argsort(-lengths.astype(np.int64), kind="stable")
         self.request_lengths = lengths
@@ -60,19 +62,6 @@ class Job:
         ]
         self.failed: set[int] = set()
         """Rows, longest first, whose run failed even alone."""
-        self.queued_steps = 0
-        """Time steps that the scheduler's queue counts for this job alone (a frame's are counted with it)."""
-        self.time = 0
-        """Time steps behind it."""
-        self.received_s = 0.0
-        """When it was asked for, on the scheduler's clock."""
-        self.begun_s = 0.0
-        """When its first piece began, on the scheduler's clock."""
-        self.ended_s = 0.0
-        """When `done` was called, on the scheduler's clock."""
-        self.done = done
-        self.is_cancelled = is_cancelled
-        self.deadline_s = deadline_s
 
     @property
     def remaining(self) -> int:
@@ -83,6 +72,10 @@ class Job:
     def active(self) -> int:
         """Rows that still run: the first ones."""
         return int(np.count_nonzero(self.lengths > self.time))
+
+    def piece(self, parts: list[Part[Any]], steps: int) -> ReadPiece:
+        """See LongWork."""
+        return ReadPiece(parts, steps)
 
     def absorb(
         self,

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from statewise.service.arena import StateArena
+from statewise.service.companions import Companions, load_companions
 from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError
 from statewise.service.layout import Layout
@@ -20,7 +21,7 @@ from statewise.service.package import Package, read_package
 from statewise.service.repository import Found, Key, Scan, scan
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest, self_test
-from statewise.wire import CallShape, ModelSpec, Reason
+from statewise.wire import ModelSpec, Reason
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class LoadedModel:
         test: What the load-time test found.
         arena: The state of its sessions.
         scheduler: Runs its work.
+        companions: What generates, and the encoder.
+        encoder: Runs the encoder's work; None: there is no encoder.
     """
 
     number: int
@@ -42,14 +45,8 @@ class LoadedModel:
     test: SelfTest
     arena: StateArena
     scheduler: Scheduler
-
-    def check_can_start(self) -> None:
-        """Raises ServiceError (NOT_IMPLEMENTED) for decoders, which would start from zeros."""
-        if CallShape.ENCODER_DECODER in self.package.spec.call_shapes:
-            raise ServiceError(
-                Reason.NOT_IMPLEMENTED,
-                f"model {self.package.name!r} starts from what its encoder says, which is not served yet",
-            )
+    companions: Companions
+    encoder: Scheduler | None
 
     @property
     def key(self) -> Key:
@@ -94,6 +91,7 @@ class _Prepared:
     package: Package
     engine: Engine
     test: SelfTest
+    companions: Companions
 
 
 class Models:
@@ -279,7 +277,9 @@ class Models:
         try:
             package = read_package(found.name, found.version, found.folder)
             engine = self._make_engine(package.graph, package.spec, package.layout)
-            return _Prepared(found, package, engine, self_test(engine, sharing=package.sharing))
+            test = self_test(engine, sharing=package.sharing)
+            companions = load_companions(package, engine, self._make_engine)
+            return _Prepared(found, package, engine, test, companions)
         except ServiceError as error:
             return error.message
         except Exception as error:  # whatever a foreign graph does to numpy or onnxruntime
@@ -294,9 +294,15 @@ class Models:
             _log.error("%s/%d cannot be served: %s", *key, prepared)
             return
         self._failures.pop(key, None)
-        arena = StateArena(prepared.package.spec.state, self._sessions)
+        arena = StateArena(prepared.engine.spec.state, self._sessions)
         scheduler = self._make_scheduler(prepared.engine, arena, prepared.test)
-        loaded = LoadedModel(self._numbers, prepared.package, prepared.test, arena, scheduler)
+        encoding = prepared.companions.encoding
+        encoder = None
+        if encoding is not None:
+            encoder = self._make_scheduler(encoding.engine, StateArena((), 0), encoding.test)
+        loaded = LoadedModel(
+            self._numbers, prepared.package, prepared.test, arena, scheduler, prepared.companions, encoder
+        )
         self._numbers += 1
         self._in_memory[loaded.number] = self._served[key] = loaded
         exactness = prepared.test.exactness.value

@@ -69,13 +69,7 @@ def read_package(name: str, version: int, folder: Path) -> Package:
     if not graph.is_file():
         raise _invalid(f"{name}/{version} has no model.onnx")
     digest = _digest(folder)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise _invalid(f"{name}/{version}/model.onnx: onnxruntime cannot load it: {error}") from error
+    session = _look_into(f"{name}/{version}/model.onnx", graph)
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     declared = _declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
     if metadata is None and declared is None:
@@ -115,6 +109,28 @@ def _values(entries: Sequence[Any]) -> dict[str, GraphValue]:
         entry.name: GraphValue(_ORT_DTYPES.get(entry.type, entry.type), tuple(entry.shape))
         for entry in entries
     }
+
+
+def check_graph(where: str, path: Path, spec: ModelSpec) -> None:
+    """Looks whether a graph beside the read graph is what the metadata says.
+
+    Raises:
+        ServiceError: PACKAGE_INVALID, naming `where` and what is wrong.
+    """
+    if not path.is_file():
+        raise _invalid(f"{where}: the metadata promises this graph, and it is missing")
+    session = _look_into(where, path)
+    _check_against_graph(where, spec, session.get_inputs(), session.get_outputs())
+
+
+def _look_into(where: str, graph: Path) -> Any:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _invalid(f"{where}: onnxruntime cannot load it: {error}") from error
 
 
 def _invalid(message: str) -> ServiceError:

@@ -5,33 +5,28 @@ are in nobody else's hands, so it may run in any thread.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from statewise.service.engine import Array, Engine
-from statewise.service.job import Job
+from statewise.service.longwork import Part
 from statewise.service.runner import RunResult, run_batch
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A job's share of a piece: its first `rows` rows, from row `begin` of the run on."""
-
-    job: Job
-    rows: int
-    begin: int
+if TYPE_CHECKING:
+    from statewise.service.job import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ReadPiece:
     """What one run takes of the jobs.
 
     Attributes:
-        parts: Side by side; at least one.
+        parts: Side by side; at least one; of each job its first rows.
         steps: Time steps at most.
     """
 
-    parts: list[Part]
+    parts: "list[Part[Job]]"
     steps: int
 
     @property

@@ -9,8 +9,9 @@ job gets exactly one answer.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import partial
 from weakref import WeakMethod
 
@@ -22,12 +23,12 @@ from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import Control, StepFrame, StepResult
 from statewise.service.job import Job
-from statewise.service.piece import Part, Piece
+from statewise.service.longwork import LongWork, Part, Piece
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import SelfTest
 from statewise.service.slow_requests import SlowRequests
 from statewise.service.statistics import ModelStatistics
-from statewise.service.table import SessionTable
+from statewise.service.table import SessionTable, Slots
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Scheduler:
         self._queued_steps = 0
         self._waiting: deque[StepFrame | Control] = deque()
         self._only_single_steps = True
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[LongWork] = deque()
         self._turn_planned = False
         self._frames_running = False
         self._piece_running = False
@@ -118,15 +119,35 @@ class Scheduler:
         self._waiting.append(frame)
         self._plan_turn()
 
+    @contextmanager
+    def holding(self, time_steps: int) -> Iterator[None]:
+        """Counts time steps as waiting, for work that comes in stages. Raises ServiceError (QUEUE_FULL)."""
+        self.check_room(time_steps)
+        self._queued_steps += time_steps
+        try:
+            yield
+        finally:
+            self._queued_steps -= time_steps
+
+    def release(self, slots: Slots) -> None:
+        """Lets go of sessions that a control made busy."""
+        self._table.busy[slots] = False
+        self._plan_turn()
+
     def submit_control(self, control: Control) -> None:
         """Takes an operation that keeps its place among the frames."""
         self._only_single_steps = False
         self._waiting.append(control)
         self._plan_turn()
 
-    def submit_job(self, job: Job) -> None:
-        """Takes a job, whatever the queue holds: who has many checks for room once for all of them."""
-        job.queued_steps = job.time_steps
+    def submit_job(self, job: LongWork, *, held: bool = False) -> None:
+        """Takes a job, whatever the queue holds: who has many checks for room once for all of them.
+
+        Args:
+            job: The job.
+            held: Its time steps are counted already (see `holding`).
+        """
+        job.queued_steps = 0 if held else job.time_steps
         job.received_s = self._clock()
         self._queued_steps += job.queued_steps
         self._jobs.append(job)
@@ -341,13 +362,15 @@ class Scheduler:
         piece = self._next_piece()
         if piece is None:
             return
+        pace = piece.parts[0].job.pace
+        cost_s = self._cost_s if pace is None else pace.cost_s
         begun_s = self._clock()
         fresh = [part.job for part in piece.parts if part.job.time == 0]
         for job in fresh:
             job.begun_s = begun_s
         self.statistics.long.begin(piece.rows, [job.received_s for job in fresh], begun_s)
         run = partial(piece.run, self._engine, together=self._together)
-        if self._cost_s(piece.rows, piece.steps) <= self._inline_s:
+        if cost_s(piece.rows, piece.steps) <= self._inline_s:
             self._finish_piece(piece, run, begun_s)
             return
         self._piece_running = True
@@ -360,7 +383,7 @@ class Scheduler:
 
     def _next_piece(self) -> Piece | None:
         """The jobs to run together now, and for how many time steps at most."""
-        parts: list[Part] = []
+        parts: list[Part[LongWork]] = []
         rows = 0
         while self._jobs:
             job = self._jobs[0]
@@ -370,17 +393,19 @@ class Scheduler:
                 self._end(job, failure)
                 continue
             active = job.active
-            if parts and (rows + active > _PIECE_ROWS or not self._mixes):
+            if parts and (rows + active > _PIECE_ROWS or not self._mix(parts[0].job, job)):
                 break
             self._jobs.popleft()
             parts.append(Part(job, active, rows))
             rows += active
         if not parts:
             return None
+        first = parts[0].job
         steps = max(part.job.remaining for part in parts)
-        if self._test.chunkable:
-            steps = min(steps, max(1, int(self._piece_s / (rows * self._test.row_step_s))))
-        return Piece(parts, steps)
+        limit = (
+            self._steps_within(rows) if first.pace is None else first.pace.steps_within(self._piece_s, rows)
+        )
+        return first.piece(parts, steps if limit is None else min(steps, limit))
 
     def _finish_piece(self, piece: Piece, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
@@ -400,17 +425,26 @@ class Scheduler:
                     self._end(part.job, None)
         self._plan_turn()
 
-    def _end(self, job: Job, failure: ServiceError | None) -> None:
+    def _end(self, job: LongWork, failure: ServiceError | None) -> None:
         self._queued_steps -= job.queued_steps
         job.ended_s = self._clock()
         job.done(job, failure)
 
     # --- small things ---
 
-    @property
-    def _mixes(self) -> bool:
-        """Whether several jobs may share a run."""
+    def _mix(self, first: LongWork, other: LongWork) -> bool:
+        """Whether jobs may share a run."""
+        if first.pace is not other.pace:
+            return False
+        if first.pace is not None:
+            return first.pace.together
         return self._together and self._engine.spec.lengths is not None
+
+    def _steps_within(self, rows: int) -> int | None:
+        """Time steps of so many rows that a piece may have; None: sequences cannot be cut."""
+        if not self._test.chunkable:
+            return None
+        return max(1, int(self._piece_s / (rows * self._test.row_step_s)))
 
     def _cost_s(self, rows: int, steps: int) -> float:
         if self._together:

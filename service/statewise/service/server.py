@@ -24,6 +24,7 @@ from statewise.service.arena import StateArena
 from statewise.service.callers import Callers, CallersError
 from statewise.service.dataplane import Dataplane
 from statewise.service.engine import Engine, EngineError, check_provider
+from statewise.service.feedback import load_engine
 from statewise.service.http_probe import HttpProbe
 from statewise.service.metrics import make_registry
 from statewise.service.models import Models
@@ -93,7 +94,7 @@ def build_dataplane(
     models = Models(
         settings.repository,
         make_engine=partial(
-            Engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
+            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
         ),
         sessions=settings.sessions,
         make_scheduler=make_scheduler,

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.service.engine import Array
 from statewise.service.errors import RowFailure, ServiceError
 from statewise.service.frame import Control
 from statewise.service.models import LoadedModel, Models
@@ -67,9 +68,23 @@ class Sessions:
         )
 
     async def open(
-        self, name: str, version: int, session_ids: Sequence[str], *, owner: str
+        self,
+        name: str,
+        version: int,
+        session_ids: Sequence[str],
+        *,
+        owner: str,
+        begin: Callable[[int], Sequence[Array]] | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0; an id that is open with the same model is taken over as it stands.
+
+        Args:
+            name: Of the model.
+            version: Its version; 0: the default one.
+            session_ids: Of the sessions.
+            owner: Whose they are.
+            begin: Gives the state that a row's session begins in, or refuses the row by ServiceError; None:
+                the model's initial state.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
@@ -80,7 +95,6 @@ class Sessions:
             raise ServiceError(
                 Reason.NOT_STREAMABLE, f"model {name!r} keeps no state between calls: use Predict instead"
             )
-        model.check_can_start()
         self._rules.check_ids(session_ids)
         number = self._table.owner_number(owner)
         created: dict[int, int] = {}
@@ -90,7 +104,10 @@ class Sessions:
             slot = self._table.find(number, session_id)
             if slot is None:
                 try:
-                    created[row] = self._create(model, number, session_id, origin="open")
+                    state = None if begin is None else begin(row)
+                    created[row] = slot = self._create(model, number, session_id, origin="open")
+                    if state is not None:
+                        model.arena.write(self._table.place(slot), state)
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
             elif self._is_of(slot, name, version):
@@ -214,7 +231,7 @@ class Sessions:
             try:
                 snapshot = self._snapshots.read(token, owner=owner)
                 model = self._models.find_digest(snapshot.model, snapshot.digest)
-                state = unpack_state(snapshot.state, model.package.spec.state)
+                state = unpack_state(snapshot.state, model.arena.pairs)
                 slot = self._create(model, number, session_id, origin="restore")
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)

@@ -143,6 +143,7 @@ class ModelStatistics:
     Attributes:
         step: Steps of sessions, single or in chunks.
         predict: Whole sequences.
+        generate: Generating, in sessions or without; steps are values emitted.
         single: The lane of single steps.
         long: The lane of long work.
         retried_rows: Rows that repeated their session's last request.
@@ -150,6 +151,7 @@ class ModelStatistics:
 
     step: Work = field(default_factory=Work)
     predict: Work = field(default_factory=Work)
+    generate: Work = field(default_factory=Work)
     single: Lane = field(default_factory=Lane)
     long: Lane = field(default_factory=Lane)
     retried_rows: int = 0
@@ -157,7 +159,7 @@ class ModelStatistics:
     @property
     def operations(self) -> dict[str, Work]:
         """By their names."""
-        return {"step": self.step, "predict": self.predict}
+        return {"step": self.step, "predict": self.predict, "generate": self.generate}
 
     @property
     def lanes(self) -> dict[str, Lane]:
@@ -168,6 +170,7 @@ class ModelStatistics:
         return ModelStatistics(
             self.step + other.step,
             self.predict + other.predict,
+            self.generate + other.generate,
             self.single + other.single,
             self.long + other.long,
             self.retried_rows + other.retried_rows,

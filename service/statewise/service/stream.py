@@ -9,7 +9,8 @@ control request has a task; all end with the stream.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import StepFrame
 from statewise.service.identity import Identity
 from statewise.service.logs import fields
+from statewise.service.stages import Ticket
 from statewise.service.status import status_of
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason
@@ -31,6 +33,7 @@ Response = sequence_pb2.SessionStreamResponse
 Control = Callable[[Any], Awaitable[Any]]
 StepReply = Callable[[sequence_pb2.StepResponse | ServiceError], None]
 Step = Callable[[sequence_pb2.StepRequest, StepReply], StepFrame | None]
+Generate = Callable[[Any, Ticket], AsyncGenerator[sequence_pb2.GenerateSessionsResponse]]
 
 
 class SessionStream:
@@ -40,6 +43,7 @@ class SessionStream:
         context: The RPC.
         caller: Whose it is.
         step: Asks for a step; calls back with the result.
+        generate: Asks for a generation, which its ticket gives up; replies piece by piece.
         controls: The other operations by their name in the request.
         requests: Unanswered requests at most.
     """
@@ -50,17 +54,20 @@ class SessionStream:
         *,
         caller: Identity,
         step: Step,
+        generate: Generate,
         controls: dict[str, Control],
         requests: int,
     ) -> None:
         self.caller = caller
         self._context = context
         self._step = step
+        self._generate = generate
         self._controls = controls
         self._requests = requests
         self._outbox: deque[Response] = deque()
         self._frames: dict[int, StepFrame | None] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tickets: dict[int, Ticket] = {}
         self._awake = asyncio.Event()
         self._room = asyncio.Event()
         self._writing = False
@@ -178,6 +185,9 @@ class SessionStream:
             elif operation == "cancel":
                 self._cancel(request.cancel.target_request_id)
                 self._post(Response(request_id=number, cancel=sequence_pb2.CancelResponse()))
+            elif operation == "generate":
+                ticket = self._tickets[number] = Ticket()
+                self._tasks[number] = asyncio.create_task(self._generated(number, request.generate, ticket))
             elif operation is None:
                 raise ServiceError(Reason.BAD_REQUEST, "the request names no operation")
             else:
@@ -223,11 +233,29 @@ class SessionStream:
     def _fields(self, number: int) -> dict[str, Any]:
         return fields(request_id=number, peer=self._context.peer())
 
+    async def _generated(
+        self, number: int, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket
+    ) -> None:
+        response = Response()
+        try:
+            async with aclosing(self._generate(request, ticket)) as pieces:
+                async for piece in pieces:
+                    response = Response(request_id=number, generate=piece)
+                    if not piece.done:
+                        self._post(response)
+        except ServiceError as error:
+            response = Response(request_id=number, error=status_of(error))
+        except Exception as error:
+            _log.error("generating failed", exc_info=error)
+            response = Response(request_id=number, error=status_of(server_fault()))
+        del self._tasks[number], self._tickets[number]
+        self._post(response)
+
     def _cancel(self, number: int) -> None:
-        """Steps not finished are dropped; the other operations are too short to be."""
-        frame = self._frames.get(number)
-        if frame is not None:
-            frame.cancelled = True
+        """Steps and generations not finished are dropped; the other operations are too short to be."""
+        asked = self._frames.get(number) or self._tickets.get(number)
+        if asked is not None:
+            asked.cancelled = True
 
     def _post(self, response: Response) -> None:
         self._outbox.append(response)

@@ -290,7 +290,7 @@ class SessionTable:
         slots: Slots,
         owner: NDArray[np.integer] | int,
         positions: NDArray[np.uint64],
-        steps: NDArray[np.uint32] | int,
+        steps: NDArray[np.unsignedinteger] | int,
         digests: NDArray[np.uint64],
     ) -> Judgement:
         """Judges rows by handle, owner and start position. Changes nothing.
@@ -332,6 +332,10 @@ class SessionTable:
         reason = self._void.get((owner, handle), Reason.SESSION_NOT_FOUND)
         return RowFailure(row, reason, f"handle {handle:#018x} {_WHY_VOID[reason]}")
 
+    def positions_of(self, slots: Slots) -> NDArray[np.uint64]:
+        """Time steps consumed."""
+        return np.asarray(self._position[slots])
+
     def places(self, slots: Slots, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
         """Where in the arena the rows' states are: the current copies, for retries the previous ones."""
         parity = self._parity[slots]
@@ -343,7 +347,9 @@ class SessionTable:
         """Where in the arena the rows' next states go: over the older copies."""
         return np.asarray(2 * self._row[slots] + (1 - self._parity[slots]))
 
-    def advance(self, slots: Slots, steps: NDArray[np.uint32] | int, digests: NDArray[np.uint64]) -> None:
+    def advance(
+        self, slots: Slots, steps: NDArray[np.unsignedinteger] | int, digests: NDArray[np.uint64]
+    ) -> None:
         """Makes the older copies, written by now, the current ones, and moves the positions on."""
         position = self._position[slots]
         self._previous_position[slots] = position

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -12,7 +12,6 @@ from grpc_status import rpc_status
 from statewise.service.errors import ServiceError, server_fault
 from statewise.service.logs import fields
 from statewise.service.status import status_of
-from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +57,3 @@ async def deliver(context: Context, response: Any, *, stall_s: float) -> None:
 def _fields(context: Context) -> dict[str, Any]:
     given = dict(context.invocation_metadata() or ()).get("x-request-id")
     return fields(request_id=None if given is None else str(given), peer=context.peer())
-
-
-def not_built(what: str) -> Callable[..., Awaitable[Any]]:
-    """An operation of the contract that this server does not offer yet."""
-
-    async def refuse(*_: Any) -> Any:
-        raise ServiceError(Reason.NOT_IMPLEMENTED, f"{what} is part of the contract and not built yet")
-
-    return refuse

@@ -1,7 +1,8 @@
 """statewise.v1.SequenceService: whole sequences and sessions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from statewise.service import convert
@@ -11,8 +12,10 @@ from statewise.service.errors import RowFailure, ServiceError
 from statewise.service.frame import StepFrame, StepResult
 from statewise.service.identity import caller
 from statewise.service.servicers._counting import counted
-from statewise.service.servicers._reporting import Context, deliver, not_built, reports
+from statewise.service.servicers._reporting import Context, deliver, reports
+from statewise.service.servicers._writing import Writing
 from statewise.service.sessions import OpenedSession
+from statewise.service.stages import Ticket
 from statewise.service.statistics import OK
 from statewise.service.status import row_error
 from statewise.service.stream import SessionStream, StepReply
@@ -36,13 +39,13 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self._dataplane = dataplane
         self._sessions = dataplane.sessions
         self.statistics = dataplane.statistics
+        self._writing = Writing(dataplane)
         self._streams: set[SessionStream] = set()
         self._controls: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "open": self._open,
             "resume": self._resume,
             "close": self._close,
             "restore": self._restore,
-            "generate": not_built("generating"),
             "fork": self._fork,
             "rewind": self._rewind,
             "snapshot": self._snapshot,
@@ -72,28 +75,12 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         """Rows go out as their buckets finish."""
         dataplane = self._dataplane
         model = dataplane.models.find(request.model, request.version)
-        if request.HasField("text"):
-            raise ServiceError(Reason.WRONG_CALL, f"model {request.model!r} takes no text: send `inputs`")
         if request.return_labels:
             convert.check_labels(model)
         deadline_s = self._deadline(request, context.time_remaining())
-        parts: AsyncIterator[Any] = dataplane.predict(
-            model,
-            convert.column_uint32(request.lengths, "lengths"),
-            convert.arrays(request.inputs),
-            owner=caller().owner,
-            deadline_s=deadline_s,
-        )
-        limit = dataplane.rules.settings.message_bytes
-        try:
-            async for part in parts:
-                responses = convert.predict_responses(
-                    model, part, message_bytes=limit, labels=request.return_labels
-                )
-                for response in responses:
-                    await deliver(context, response, stall_s=dataplane.rules.settings.stall_s)
-        finally:
-            await parts.aclose()  # type: ignore[attr-defined]
+        predicted = self._writing.predict(model, request, deadline_s, owner=caller().owner)
+        async with aclosing(predicted) as responses:
+            await self._deliver(context, responses)
 
     @reports
     async def SessionStream(self, _: Any, context: Context) -> None:  # type: ignore[override]
@@ -103,6 +90,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             context,
             caller=caller(),
             step=self._step,
+            generate=self._generate_on_stream,
             controls=self._controls,
             requests=self._dataplane.rules.settings.stream_requests,
         )
@@ -156,8 +144,27 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         """As on a stream."""
         return await self._close(request)
 
-    Generate = reports(not_built("generating"))  # type: ignore[assignment]
-    GenerateSessions = reports(not_built("generating"))  # type: ignore[assignment]
+    @reports
+    @counted("generate")
+    async def Generate(  # type: ignore[override]
+        self, request: sequence_pb2.GenerateRequest, context: Context
+    ) -> None:
+        """Pieces go out as they come."""
+        ticket = Ticket(self._deadline(request, context.time_remaining()))
+        generated = self._writing.generate(request, ticket, owner=caller().owner)
+        async with aclosing(generated) as responses:
+            await self._deliver(context, responses)
+
+    @reports
+    @counted("generate_sessions")
+    async def GenerateSessions(  # type: ignore[override]
+        self, request: sequence_pb2.GenerateSessionsRequest, context: Context
+    ) -> None:
+        """As on a stream."""
+        ticket = Ticket(self._deadline(request, context.time_remaining()))
+        generated = self._writing.generate_sessions(request, ticket, owner=caller().owner)
+        async with aclosing(generated) as responses:
+            await self._deliver(context, responses)
 
     @reports
     async def RestoreSessions(
@@ -222,12 +229,30 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             requests["step", error.reason] += 1
             raise
 
+    async def _generate_on_stream(
+        self, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket
+    ) -> AsyncGenerator[sequence_pb2.GenerateSessionsResponse]:
+        ticket.deadline_s = self._deadline(request, None)
+        outcome: str = OK
+        try:
+            generated = self._writing.generate_sessions(request, ticket, owner=caller().owner)
+            async with aclosing(generated) as responses:
+                async for response in responses:
+                    yield response
+        except ServiceError as error:
+            outcome = error.reason
+            raise
+        except BaseException:
+            outcome = Reason.CANCELLED
+            raise
+        finally:
+            self.statistics.requests["generate_sessions", outcome] += 1
+
     @counted("open")
     async def _open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
-        if request.encoder_inputs or request.encoder_lengths or request.HasField("encoder_text"):
-            raise ServiceError(Reason.NOT_IMPLEMENTED, "encoder inputs are part of the contract, not built")
+        begin = await self._writing.beginnings(request)
         opened, failures = await self._sessions.open(
-            request.model, request.version, request.session_ids, owner=caller().owner
+            request.model, request.version, request.session_ids, owner=caller().owner, begin=begin
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
@@ -274,6 +299,11 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         handles = convert.column_uint64(request.handles, "handles")
         tokens, failures = await self._sessions.snapshot(handles, owner=caller().owner)
         return sequence_pb2.SnapshotSessionsResponse(tokens=tokens, errors=[row_error(f) for f in failures])
+
+    async def _deliver(self, context: Context, responses: AsyncIterator[Any]) -> None:
+        stall_s = self._dataplane.rules.settings.stall_s
+        async for response in responses:
+            await deliver(context, response, stall_s=stall_s)
 
     def _deadline(self, request: Any, remaining_s: float | None) -> float | None:
         """The nearer of the call's end, so many seconds away, and the request's own, on our clock."""

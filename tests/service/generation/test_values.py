@@ -1,0 +1,116 @@
+"""Forecasts that read themselves: real values, in raw units, with no chance in them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statewise.models import generate_values
+from statewise.v1 import model_pb2
+from statewise.v1 import sequence_pb2 as pb
+from statewise.wire import pack_uint32, pack_uint64, to_tensor
+
+MODELS = ["wave", "wave_outside", "drift"]
+STEPS = 12
+
+
+def _expected(checkpoint: Any, x: Any, steps: int) -> Any:
+    y, state = checkpoint.predict(x[:, None], None, None)
+    return generate_values(checkpoint, state, y[-1], steps)[0][:, 0]
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_forecast_is_fed_back_in_the_units_of_the_input(
+    caller: Any, checkpoint: Any, asking: Any, random: Any, model: str, rows: int
+) -> None:
+    prompts = [random.standard_normal((steps, 3)).astype(np.float32) for steps in random.integers(1, 9, rows)]
+    steps = random.integers(1, STEPS, rows)
+    said = await asking.generate(
+        caller,
+        model,
+        rows=rows,
+        steps=steps,
+        prompt={"x": to_tensor(np.concatenate(prompts))},
+        prompt_lengths=pack_uint32([len(prompt) for prompt in prompts]),
+    )
+    assert {row: len(values) for row, values in said.values.items()} == dict(enumerate(steps.tolist()))
+    for row, prompt in enumerate(prompts):
+        expected = _expected(checkpoint(model), prompt, int(steps[row]))
+        np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_forecast_in_two_parts_is_the_forecast_at_once_bit_for_bit(
+    caller: Any, asking: Any, random: Any, model: str
+) -> None:
+    x = random.standard_normal((4, 3)).astype(np.float32)
+    handles = await caller.open(model, "a", "b")
+    for handle in handles:
+        await caller.step(handle, 0, x)
+    whole = await asking.generate_sessions(caller, [(handles[0], 4)], 20, asking.Settings())
+    first = await asking.generate_sessions(caller, [(handles[1], 4)], 7, asking.Settings())
+    fork = await caller.ask(fork=pb.ForkSessionsRequest(handles=pack_uint64([handles[1]]), session_ids=["c"]))
+    for handle in (handles[1], fork.sessions[0].handle):
+        second = await asking.generate_sessions(caller, [(handle, 11)], 13, asking.Settings())
+        assert first.values[0] + second.values[0] == whole.values[0]
+        assert second.positions == {0: 24}
+
+
+async def test_in_the_graph_and_from_outside_are_alike(caller: Any, asking: Any, random: Any) -> None:
+    prompt = random.standard_normal((5, 3)).astype(np.float32)
+    said = [
+        await asking.generate(
+            caller,
+            model,
+            rows=1,
+            steps=30,
+            prompt={"x": to_tensor(prompt)},
+            prompt_lengths=pack_uint32([5]),
+        )
+        for model in ("wave", "wave_outside")
+    ]
+    np.testing.assert_allclose(said[0].values[0], said[1].values[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_without_a_beginning_there_is_nothing_to_go_on_from(
+    caller: Any, asking: Any, model: str
+) -> None:
+    said = await asking.generate(caller, model, rows=2, steps=3)
+    assert said.errors == {0: "BAD_TENSOR", 1: "BAD_TENSOR"}
+    (handle,) = await caller.open(model, "fresh")
+    said = await asking.generate_sessions(caller, [(handle, 0)], 3, asking.Settings())
+    assert said.errors == {0: "WRONG_CALL"}
+
+
+async def test_a_condition_may_be_real_valued(caller: Any, checkpoint: Any, asking: Any, random: Any) -> None:
+    first, rest = random.standard_normal((2, 3)).astype(np.float32), random.standard_normal((3, 3))
+    rest = rest.astype(np.float32)
+    said = await asking.generate(
+        caller,
+        "wave",
+        rows=2,
+        steps=5,
+        condition={"x": to_tensor(first)},
+        prompt={"x": to_tensor(rest)},
+        prompt_lengths=pack_uint32([3, 0]),
+    )
+    for row, prompt in enumerate([np.concatenate([first[:1], rest]), first[1:]]):
+        expected = _expected(checkpoint("wave"), prompt, 5)
+        np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
+
+
+async def test_models_say_whether_and_what_they_generate(caller: Any) -> None:
+    listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+    found = {
+        model.name: (model.generative, model.emitted.name, list(model.emitted.shape)) for model in listed
+    }
+    assert found["plain"] == (False, "", [])
+    assert found["drift"] == found["wave"] == (True, "emitted", [3])
+    assert found["letters"] == found["speech_outside"] == (True, "emitted", [])
+    (speech,) = [model for model in listed if model.name == "speech"]
+    assert [entry.name for entry in speech.encoder_inputs] == ["x"]
+    assert (speech.encoder_vocabulary.tokens[1], speech.vocabulary.tokens[1]) == ("p", "AH")
+    (letters,) = [model for model in listed if model.name == "letters"]
+    assert dict(letters.vocabulary.conditions) == {"<x>": 7, "<y>": 8}
