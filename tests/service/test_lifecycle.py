@@ -200,8 +200,8 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
             lambda: sessions.rewind(handles, np.ones(1, np.uint64), owner=""),
         ):
             now_s += 50.0
-            await ask()
             assert sessions.expire_idle() == 0
+            await ask()
         now_s += 50.0
         sessions.get("a", owner="")  # looking is not asking
         now_s += 11.0
