@@ -46,6 +46,11 @@ def test_an_arena_hands_out_initial_states_and_knows_when_it_is_full() -> None:
     assert arena.bytes_per_session == 16
 
 
+def test_an_arena_that_no_address_range_holds_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError, match="bytes of addresses cannot be reserved"):
+        StateArena([StatePair("s", "t", "float32", (2**50,))], capacity=2**20)
+
+
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=6),
     st.sampled_from(["float32", "float64", "int64", "uint8"]),

@@ -16,11 +16,19 @@ from statewise.wire import DTYPES, StatePair
 
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array of zeros whose pages are backed by memory from the moment they are written."""
+    """An array of zeros whose pages are backed by memory from the moment they are written.
+
+    Raises:
+        MemoryError: no address range is that long.
+    """
     dtype = np.dtype(dtype)
     size = max(1, math.prod(shape) * dtype.itemsize)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    return np.frombuffer(mmap.mmap(-1, size, flags=flags), dtype, count=math.prod(shape)).reshape(shape)
+    try:
+        pages = mmap.mmap(-1, size, flags=flags)
+    except (OSError, OverflowError):
+        raise MemoryError(f"{size} bytes of addresses cannot be reserved") from None
+    return np.frombuffer(pages, dtype, count=math.prod(shape)).reshape(shape)
 
 
 class StateArena:

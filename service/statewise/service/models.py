@@ -289,6 +289,11 @@ class Models:
         """Serves a prepared version, or notes why it is not served."""
         key = (found.name, found.version)
         self._signatures[key] = found.signature
+        if not isinstance(prepared, str):
+            try:
+                arena = StateArena(prepared.package.spec.state, self._sessions)
+            except MemoryError as error:
+                prepared = f"{found.name}/{found.version}: the state of {self._sessions} sessions: {error}"
         if isinstance(prepared, str):
             self._failures[key] = prepared
             _log.error("%s/%d cannot be served: %s", *key, prepared)
