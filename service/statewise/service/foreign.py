@@ -17,10 +17,12 @@ from statewise.wire import BATCH, DTYPES, TIME, ModelSpec
 
 Array = NDArray[Any]
 Arrays = Sequence[Array]
+Chosen = slice | NDArray[np.intp] | list[int]
 Lengths = NDArray[np.int32]
 Results = tuple[list[Array], list[Array]]
 Layer = Callable[[Arrays, Lengths, Arrays], Results]
 """(inputs, lengths, state) -> (outputs, state), in the spec's order: [T, B, ...] per step, else [B, ...]."""
+_ALL = slice(None)
 
 
 class ForeignSession:
@@ -185,10 +187,12 @@ class _StepByStep:
         if steps == 1:
             return self._inner(inputs, lengths, state)
         outputs, state = self._rows.blank(lengths, state)
+        all_run = int(lengths.min())
+        ones = np.ones(len(lengths), np.int32)
         for t in range(steps):
-            rows = np.flatnonzero(lengths > t)
+            rows = _ALL if t < all_run else np.flatnonzero(lengths > t)
             own, before = self._rows.take(inputs, state, rows, steps=slice(t, t + 1))
-            after = self._inner(own, np.ones(len(rows), np.int32), before)
+            after = self._inner(own, ones[rows], before)
             self._rows.put((outputs, state), rows, after, begin=t)
         return outputs, state
 
@@ -205,7 +209,7 @@ class _RowByRow:
             return self._inner(inputs, lengths, state)
         gathered = self._rows.blank(lengths, state)
         for row, steps in enumerate(lengths.tolist()):
-            one = [row]
+            one = slice(row, row + 1)
             own, before = self._rows.take(inputs, state, one, steps=slice(0, steps))
             self._rows.put(gathered, one, self._inner(own, lengths[one], before))
         return gathered
@@ -228,7 +232,7 @@ class _Rows:
         return outputs, [array.copy() for array in state]
 
     def take(
-        self, inputs: Arrays, state: Arrays, rows: Any, *, steps: slice = slice(None)
+        self, inputs: Arrays, state: Arrays, rows: Chosen, *, steps: slice = _ALL
     ) -> tuple[list[Array], list[Array]]:
         """Inputs and states of those rows."""
         own = [
@@ -237,7 +241,7 @@ class _Rows:
         ]
         return own, [array[rows] for array in state]
 
-    def put(self, kept: Results, rows: Any, result: Results, *, begin: int = 0) -> None:
+    def put(self, kept: Results, rows: Chosen, result: Results, *, begin: int = 0) -> None:
         """Writes the results of those rows, from time step `begin` on."""
         for array, own, entry in zip(kept[0], result[0], self._outputs, strict=True):
             if entry.per_step:
