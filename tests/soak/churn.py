@@ -40,7 +40,7 @@ class Held:
         handle: The one in force.
         given: Inputs of each request, [n, I].
         got: Outputs of each request, [n, O]; None where the reply was lost.
-        used_s: When the last request was answered.
+        used_s: When the last request was sent that was answered: the server used it then or later.
         rewindable: Whether the last request can be taken back or repeated.
     """
 
@@ -83,6 +83,7 @@ class Caller:
         self.abandoned: list[Held] = []
         """Sessions left behind without a word."""
         self._names = 0
+        self._asked_s = 0.0
         self._requests = 0
         self._connect()
 
@@ -105,6 +106,7 @@ class Caller:
         return reply
 
     async def _ask(self, **operation: Any) -> Any:
+        self._asked_s = time.monotonic()
         number = await self._send(**operation)
         reply = await self._receive()
         if reply.request_id != number or reply.WhichOneof("result") == "error":
@@ -152,7 +154,7 @@ class Caller:
         reply = await self._ask(open=pb.OpenSessionsRequest(model="steps", session_ids=names))
         if reply.errors or [one.session_id for one in reply.sessions] != names:
             raise ChurnError(f"opening failed: {reply.errors}")
-        self._live += [Held(one.session_id, one.handle, time.monotonic()) for one in reply.sessions]
+        self._live += [Held(one.session_id, one.handle, self._asked_s) for one in reply.sessions]
         self.counts["opened"] += len(names)
 
     async def _step(self) -> None:
@@ -234,6 +236,7 @@ class Caller:
         if not picked:
             return
         inputs = [self._random.standard_normal((_LONG_STEPS, 3)).astype(np.float32) for _ in picked]
+        self._asked_s = time.monotonic()
         asked = await self._send(step=self._frame(picked, inputs))
         await self._send(cancel=pb.CancelRequest(target_request_id=asked))
         replies = {reply.request_id: reply for reply in [await self._receive(), await self._receive()]}
@@ -306,9 +309,8 @@ class Caller:
             return {}
         ends = np.cumsum([length for _, length in answered])[:-1]
         pieces = np.split(from_tensor(reply.outputs["y"]), ends)
-        now_s = time.monotonic()
         for one, _ in answered:
-            one.used_s = now_s
+            one.used_s = self._asked_s
         return {one: piece for (one, _), piece in zip(answered, pieces, strict=True)}
 
     def _settle(
@@ -324,12 +326,11 @@ class Caller:
     def _adopt(self, picked: list[Held], names: Sequence[str], reply: Any) -> None:
         origin = dict(zip(names, picked, strict=True))
         self._without_failed(picked, reply.errors)
-        now_s = time.monotonic()
         for made in reply.sessions:
             source = origin[made.session_id]
             if made.position != source.position:
                 raise ChurnError(f"session {source.name} was copied at another position")
-            self._live.append(source.twin(made.session_id, made.handle, now_s))
+            self._live.append(source.twin(made.session_id, made.handle, self._asked_s))
 
     async def _take_over(self, picked: list[Held], *, lost: Sequence[Array] | None) -> None:
         reply = await self._ask(resume=pb.ResumeSessionsRequest(session_ids=[one.name for one in picked]))
@@ -338,7 +339,7 @@ class Caller:
         for taken in reply.sessions:
             one, unanswered = by_name[taken.session_id]
             one.handle = taken.handle
-            one.used_s = time.monotonic()
+            one.used_s = self._asked_s
             if unanswered is not None and taken.position == one.position + len(unanswered):
                 one.given.append(unanswered)
                 one.got.append(None)
