@@ -56,9 +56,9 @@ class Held:
         """Time steps consumed."""
         return sum(map(len, self.given))
 
-    def twin(self, name: str, handle: int, now_s: float) -> "Held":
+    def twin(self, name: str, handle: int, used_s: float) -> "Held":
         """A copy of the session as the server makes one."""
-        return Held(name, handle, now_s, list(self.given), list(self.got))
+        return Held(name, handle, used_s, list(self.given), list(self.got))
 
 
 class Caller:
