@@ -41,6 +41,7 @@ FOREIGN = {
         "grpc_health",
         "grpc_reflection",
         "prometheus_client",
+        "opentelemetry",
         *GRPC,
     },
     "client": {"numpy", "pyarrow", *GRPC},

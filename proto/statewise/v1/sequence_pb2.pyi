@@ -438,8 +438,13 @@ class SessionStreamRequest(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """Chosen by the client, unique among the stream's unanswered requests, not 0. The reply repeats it."""
+    traceparent: _builtins.str
+    """The caller's trace, as W3C's header `traceparent`; calls send it as metadata. Empty: none. What cannot be read
+    counts as none.
+    """
     @_builtins.property
     def open(self) -> Global___OpenSessionsRequest:
         """Opens sessions."""
@@ -494,10 +499,11 @@ class SessionStreamRequest(_message.Message):
         snapshot: Global___SnapshotSessionsRequest | None = ...,
         close: Global___CloseSessionsRequest | None = ...,
         cancel: Global___CancelRequest | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "fork", b"fork", "generate", b"generate", "open", b"open", "operation", b"operation", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "fork", b"fork", "generate", b"generate", "open", b"open", "operation", b"operation", "request_id", b"request_id", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "fork", b"fork", "generate", b"generate", "open", b"open", "operation", b"operation", "request_id", b"request_id", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["open", "resume", "restore", "step", "generate", "fork", "rewind", "snapshot", "close", "cancel"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015

@@ -9,6 +9,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from statewise.service.slow_requests import SlowRequests
 from statewise.service.statistics import Statistics
 from statewise.service.table import Handles, SessionTable
 from statewise.wire import DTYPES, ModelSpec, Reason
+
+if TYPE_CHECKING:
+    from statewise.service.tracing import Tracing
 
 Lengths = NDArray[np.uint32]
 Reply = Callable[[StepResult | ServiceError], None]
@@ -61,6 +65,7 @@ class Dataplane:
         rules: What every request has to satisfy.
         statistics: Counts of the whole server.
         slow: Tells of requests that took long.
+        tracing: Makes spans of requests; None: there are none.
         clock: Seconds, monotonic; deadlines are on it.
     """
 
@@ -73,6 +78,7 @@ class Dataplane:
         rules: Rules,
         statistics: Statistics,
         slow: SlowRequests,
+        tracing: "Tracing | None",
         clock: Callable[[], float],
     ) -> None:
         self.models = models
@@ -81,6 +87,7 @@ class Dataplane:
         self.rules = rules
         self.statistics = statistics
         self._slow = slow
+        self.tracing = tracing
         self.clock = clock
         self.undelivered = UndeliveredBytes(
             limit=rules.settings.prediction_bytes, owner_limit=rules.settings.owner_prediction_bytes

@@ -6,6 +6,7 @@ Values only; the scheduler decides when they run and calls `reply` exactly once.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class StepFrame:
         received_s: When the scheduler took it, on its clock.
         begun_s: When its first run began; 0.0: not yet.
         request_id: The caller's number for it; 0: none.
+        span: Its trace's; None: it is not traced.
     """
 
     handles: Handles
@@ -60,6 +62,7 @@ class StepFrame:
     received_s: float = 0.0
     begun_s: float = 0.0
     request_id: int = 0
+    span: Any = None
     time_steps: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -93,6 +93,8 @@ class LongWork(ABC):
         """When it was asked for, on the scheduler's clock."""
         self.begun_s = 0.0
         """When its first piece began, on the scheduler's clock."""
+        self.span: Any = None
+        """Of the request that it belongs to; None: it is not traced."""
         self.ended_s = 0.0
         """When `done` was called, on the scheduler's clock."""
 

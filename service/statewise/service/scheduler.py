@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 from weakref import WeakMethod
 
 import numpy as np
@@ -30,6 +31,9 @@ from statewise.service.slow_requests import SlowRequests
 from statewise.service.statistics import ModelStatistics
 from statewise.service.table import SessionTable, Slots
 from statewise.wire import Reason
+
+if TYPE_CHECKING:
+    from statewise.service.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +58,7 @@ class Scheduler:
         inline_s: Runs expected to be shorter happen on the event loop.
         piece_s: How long a piece of long work may take.
         slow: Tells of requests that took long.
+        tracing: Makes spans of runs; None: there are none.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Scheduler:
         inline_s: float,
         piece_s: float,
         slow: SlowRequests,
+        tracing: "Tracing | None",
     ) -> None:
         self._engine = engine
         self._table = table
@@ -80,6 +86,7 @@ class Scheduler:
         self._inline_s = inline_s
         self._piece_s = piece_s
         self._slow = slow
+        self._tracing = tracing
         self._queued_steps = 0
         self._waiting: deque[StepFrame | Control] = deque()
         self._only_single_steps = True
@@ -113,6 +120,8 @@ class Scheduler:
         """Takes a frame, or raises ServiceError (QUEUE_FULL)."""
         self.check_room(frame.time_steps)
         frame.received_s = self._clock()
+        if self._tracing is not None:
+            frame.span = self._tracing.describe(frame)
         self._queued_steps += frame.time_steps
         if frame.steps is not None:
             self._only_single_steps = False
@@ -149,6 +158,8 @@ class Scheduler:
         """
         job.queued_steps = 0 if held else job.time_steps
         job.received_s = self._clock()
+        if self._tracing is not None:
+            job.span = self._tracing.current()
         self._queued_steps += job.queued_steps
         self._jobs.append(job)
         self._plan_turn()
@@ -301,6 +312,9 @@ class Scheduler:
         try:
             result = run()
             self.statistics.single.run_s.observe(self._clock() - begun_s)
+            if self._tracing is not None:
+                spans = [frame.span for frame in admitted.frames]
+                self._tracing.ran("single", spans, rows=len(admitted.slots), begun_s=begun_s)
             outputs = [
                 array[0] if entry.per_step else array
                 for array, entry in zip(result.outputs, self._engine.spec.outputs, strict=True)
@@ -335,7 +349,7 @@ class Scheduler:
         except Exception as error:
             self._fail([frame], error)
             return
-        job.received_s = frame.received_s
+        job.received_s, job.span = frame.received_s, frame.span
         self._table.busy[admitted.slots] = True
         self._jobs.append(job)
 
@@ -411,6 +425,9 @@ class Scheduler:
         try:
             result = run()
             self.statistics.long.run_s.observe(self._clock() - begun_s)
+            if self._tracing is not None:
+                spans = [part.job.span for part in piece.parts]
+                self._tracing.ran("long", spans, rows=piece.rows, begun_s=begun_s)
             piece.share_out(self._engine, result)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a piece of long work failed", exc_info=error)

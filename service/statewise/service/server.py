@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TextIO
+from typing import Any, TextIO
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -62,7 +62,11 @@ class ServerError(Exception):
 
 
 def build_dataplane(
-    settings: Settings, *, executor: Executor, clock: Callable[[], float] = time.monotonic
+    settings: Settings,
+    *,
+    executor: Executor,
+    clock: Callable[[], float] = time.monotonic,
+    tracer_provider: Any = None,
 ) -> Dataplane:
     """The server's behaviour without a transport; its models are not loaded yet.
 
@@ -70,12 +74,19 @@ def build_dataplane(
         settings: What the operator set.
         executor: Where long runs go.
         clock: Seconds, monotonic.
+        tracer_provider: OpenTelemetry's, takes spans; None: there are none.
     """
     table = SessionTable(settings.sessions, clock=clock)
 
     slow = SlowRequests(
         settings.slow_request_s, table, model_of=lambda number: models[number].key, clock=clock
     )
+
+    tracing = None
+    if tracer_provider is not None:
+        from statewise.service.tracing import Tracing
+
+        tracing = Tracing(tracer_provider, table, model_of=lambda number: models[number].key, clock=clock)
 
     def make_scheduler(engine: Engine, arena: StateArena, test: SelfTest) -> Scheduler:
         return Scheduler(
@@ -89,6 +100,7 @@ def build_dataplane(
             inline_s=settings.inline_s,
             piece_s=settings.piece_s,
             slow=slow,
+            tracing=tracing,
         )
 
     models = Models(
@@ -104,7 +116,14 @@ def build_dataplane(
     statistics = Statistics()
     sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
     return Dataplane(
-        models, table, sessions=sessions, rules=rules, statistics=statistics, slow=slow, clock=clock
+        models,
+        table,
+        sessions=sessions,
+        rules=rules,
+        statistics=statistics,
+        slow=slow,
+        tracing=tracing,
+        clock=clock,
     )
 
 
@@ -113,12 +132,20 @@ class Server:
 
     Args:
         settings: What the operator set.
+        tracer_provider: OpenTelemetry's, of a program that has one, takes the server's spans; None: they go
+            where the settings say.
+
+    Raises:
+        ServerError: traces are wanted and the extra for them is not installed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, tracer_provider: Any = None) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
-        self._dataplane = build_dataplane(settings, executor=self._executor)
+        self._exporting = _export_traces(settings) if tracer_provider is None else None
+        self._dataplane = build_dataplane(
+            settings, executor=self._executor, tracer_provider=tracer_provider or self._exporting
+        )
         self._sequences = SequenceServicer(self._dataplane)
         self._health = Health()
         self._readiness = Readiness(self._dataplane)
@@ -149,9 +176,7 @@ class Server:
         if self._probe is not None:
             self._start_probe(self._probe)
         self._dataplane.models.load_all()
-        self._grpc = grpc.aio.server(
-            interceptors=[Gate(self._callers, self._dataplane.statistics)], options=options(settings)
-        )
+        self._grpc = grpc.aio.server(interceptors=self._interceptors(), options=options(settings))
         sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._sequences, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
         self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
@@ -190,6 +215,16 @@ class Server:
         if self._probe is not None:
             await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()
+        if self._exporting is not None:
+            await asyncio.to_thread(self._exporting.shutdown)
+
+    def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        gate = Gate(self._callers, self._dataplane.statistics)
+        if self._dataplane.tracing is None:
+            return [gate]
+        from statewise.service.servicers._tracing import TracingInterceptor
+
+        return [gate, TracingInterceptor(self._dataplane.tracing)]
 
     def _make_probe(self) -> HttpProbe:
         readiness = self._readiness
@@ -269,6 +304,17 @@ async def _serve(settings: Settings, ready: TextIO) -> None:
         _log.info("stopping; requests in flight have %g s", settings.grace_s)
     finally:
         await server.stop()
+
+
+def _export_traces(settings: Settings) -> Any:
+    """Where spans go by the settings; None: nowhere."""
+    if not settings.traces_endpoint:
+        return None
+    try:
+        from statewise.service.tracing import export_to
+    except ModuleNotFoundError as error:
+        raise ServerError(f"traces_endpoint needs {error.name}: pip install 'statewise[otel]'") from None
+    return export_to(settings.traces_endpoint, ratio=settings.traces_ratio, release=_release())
 
 
 def _release() -> str:

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
     """The least severe messages that are logged."""
     slow_request_s: Annotated[float, Field(ge=0)] = 0.0
     """Requests that take this long, from receipt to answer, are logged as warnings; 0: none."""
+    traces_endpoint: str = ""
+    """http://HOST:PORT or https://HOST:PORT of an OpenTelemetry collector, for OTLP over gRPC; empty: no
+    traces. Needs the extra otel."""
+    traces_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of requests that are traced, of those whose callers have not decided."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
     """Time that requests in flight get to finish after SIGTERM."""
     intra_op_threads: _Positive = 1
@@ -191,6 +196,13 @@ class Settings(BaseSettings):
                 f"{_SHORTEST_KEY_BYTES} bytes of key; got {len(key)}"
             )
         return key
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _traces_go_to_a_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        return value
 
     @field_validator("store")
     @classmethod
