@@ -164,12 +164,15 @@ class Dataplane:
         finally:
             left = True
             self.undelivered.give_back(number, size)
-        latency_s = ended_s - received_s
-        work.latency_s.observe(latency_s)
+        self.answered("predict", model, ended_s - received_s, rows=len(lengths), steps=time_steps)
+
+    def answered(
+        self, operation: str, model: LoadedModel, latency_s: float, *, rows: int, steps: int
+    ) -> None:
+        """Counts a request of many rows that has its answer, and tells of it where it took long."""
+        model.scheduler.statistics.operations[operation].latency_s.observe(latency_s)
         if latency_s >= self._slow.limit_s:
-            self._slow.tell(
-                "predict", latency_s, queue_s=None, model=model.key, rows=len(lengths), steps=time_steps
-            )
+            self._slow.tell(operation, latency_s, queue_s=None, model=model.key, rows=rows, steps=steps)
 
     # --- steps ---
 

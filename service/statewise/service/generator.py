@@ -73,6 +73,7 @@ class Generator:
         self._rules = dataplane.rules
         self._undelivered = dataplane.undelivered
         self._clock = dataplane.clock
+        self._answered = dataplane.answered
         self._model_of = dataplane.model_of
 
     def steps(self, model: LoadedModel, steps: Lengths, rows: int) -> Lengths:
@@ -175,7 +176,7 @@ class Generator:
             finally:
                 ticket.cancelled = True
                 await _end(tasks)
-        work.latency_s.observe(self._clock() - received_s)
+        self._answered("generate", model, self._clock() - received_s, rows=rows, steps=time_steps)
 
     async def transduce(
         self, model: LoadedModel, given: Given, ticket: Ticket, *, owner: str
@@ -298,7 +299,7 @@ class Generator:
                 ticket.cancelled = claim.withdrawn = True
                 await _end(tasks)
                 model.scheduler.release(claim.slots)
-        work.latency_s.observe(self._clock() - received_s)
+        self._answered("generate", model, self._clock() - received_s, rows=rows, steps=time_steps)
 
     # --- what the above share ---
 
