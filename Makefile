@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak format proto docs bench up
+.PHONY: help setup demo test check soak format proto docs bench up docker-test
 
 # The first Python on the path that is new enough; name another with `make PYTHON=…`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export ORT_DISABLE_TELEMETRY := 1
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(INSTALLED) ## make the virtual environment .venv with everything in it
 
@@ -63,8 +63,11 @@ BENCH ?= serving
 bench: $(INSTALLED) ## measure beside something comparable; BENCH=training, ARGS="--rounds 2"
 	@$(BIN)/python -m bench.$(BENCH) $(ARGS)
 
-up: export STATEWISE_REPOSITORY := $(abspath $(or $(STATEWISE_REPOSITORY),repository))
-up: ## serve the folder repository/, or $STATEWISE_REPOSITORY, from a container
-	@test -d "$$STATEWISE_REPOSITORY" || { \
-		echo "there is no folder $$STATEWISE_REPOSITORY: export a model into it first" >&2; exit 1; }
-	@docker compose -f docker/compose.yaml up --build --detach --wait
+COMPOSE ?= docker compose -f docker/compose.yaml
+# Compose takes a name without a slash for a volume's.
+up: export STATEWISE_REPOSITORY := $(if $(STATEWISE_REPOSITORY),$(abspath $(STATEWISE_REPOSITORY)))
+up: ## serve sample models, or the folder $STATEWISE_REPOSITORY, from a container
+	@$(COMPOSE) up --build --detach --wait
+
+docker-test: $(INSTALLED) ## build the image and bring the compose files up on a Docker engine of the tests' own
+	@$(BIN)/python -m pytest -q -o faulthandler_timeout=600 tests/docker $(ARGS)
