@@ -61,7 +61,7 @@ def test_the_python_example_runs_against_a_server(repository: Path) -> None:
 
 
 def test_make_commands_are_targets() -> None:
-    targets = set(re.findall(r"^(\w+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for words in shell_commands("make")}
     assert {"demo", "test"} <= named <= targets
 
