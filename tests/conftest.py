@@ -1,14 +1,15 @@
 """What all tests share: a repository of small models, made with onnx alone, and running them without
-statewise.
+statewise; and one of untrained models in the shapes of the recipes.
 
-The graphs are written here by hand so that server and client are tested against models that the exporter had
-no part in.
+The first's graphs are written here by hand so that server and client are tested against models that the
+exporter had no part in.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from statewise.export import export_checkpoint
+from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
 
 INPUTS, HIDDEN, OUTPUTS = 3, 8, 2
@@ -159,3 +162,66 @@ def small_model(repository: Path) -> Callable[..., SmallModel]:
         return SmallModel(name, repository / name / str(version or max(versions)) / "model.onnx")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of `vowels`, `gait`, `names` and `g2p`: untrained, in the shapes of the recipes."""
+    root = tmp_path_factory.mktemp("untrained")
+    classifier = {"output_size": 9, "head": "softmax", "call_shape": "many_to_one"}
+    for name, checkpoint in {
+        "vowels": Checkpoint(network=_network(input_size=12, **classifier)),
+        "gait": Checkpoint(network=_network(input_size=9, output_size=9)),
+        "names": _names(),
+        "g2p": _g2p(),
+    }.items():
+        export_checkpoint(checkpoint, root, name=name)
+    return root
+
+
+def _network(**fields: Any) -> Network:
+    spec = NetworkSpec(**{"cell": "lstm", "hidden_size": 8, **fields})
+    return Network.initialise(spec, rng=np.random.default_rng(1))
+
+
+def _words(tokens: list[str], **roles: Any) -> dict[str, Any]:
+    nothing = {"separator": "", "case": "", "unknown": None, "begin": None, "pad": None, "conditions": {}}
+    return {**nothing, "tokens": tokens, "end": 0, **roles}
+
+
+def _names() -> Checkpoint:
+    letters = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
+    spec = NetworkSpec(
+        input_size=29,
+        output_size=27,
+        cell="gru",
+        hidden_size=8,
+        head="softmax",
+        call_shape="one_to_many",
+        embedding_size=4,
+    )
+    vocabulary = _words(
+        ["<end>", *letters, "<female>", "<male>"], case="upper", conditions={"<female>": 27, "<male>": 28}
+    )
+    return Checkpoint(network=Network.initialise(spec, rng=np.random.default_rng(1)), vocabulary=vocabulary)
+
+
+def _g2p() -> Checkpoint:
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    sounds = ["HH", "AH", "L", "OW", "M", "EH", "R", "IY"]
+    encoder = NetworkSpec(input_size=27, output_size=0, cell="gru", hidden_size=8, embedding_size=4)
+    spec = NetworkSpec(
+        input_size=10,
+        output_size=9,
+        cell="gru",
+        hidden_size=8,
+        head="softmax",
+        call_shape="encoder_decoder",
+        embedding_size=4,
+        encoder=encoder,
+    )
+    vocabulary = {
+        "source": _words(["<end>", *letters], case="lower"),
+        "target": _words(["<end>", *sounds, "<begin>"], separator=" ", begin=9),
+    }
+    return Checkpoint(network=Network.initialise(spec, rng=np.random.default_rng(2)), vocabulary=vocabulary)

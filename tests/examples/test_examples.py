@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,29 +15,15 @@ import numpy as np
 import pytest
 
 from statewise.client import Client
-from statewise.export import export_checkpoint
-from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.service.testing import server_in_thread
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with models of the shapes that `gait` and `vowels` have."""
-    repository = tmp_path_factory.mktemp("repository")
-    specs = {
-        "gait": NetworkSpec(
-            input_size=9, output_size=9, cell="lstm", hidden_size=8, head="linear", call_shape="many_to_many"
-        ),
-        "vowels": NetworkSpec(
-            input_size=12, output_size=9, cell="lstm", hidden_size=8, head="softmax", call_shape="many_to_one"
-        ),
-    }
-    for name, spec in specs.items():
-        network = Network.initialise(spec, rng=np.random.default_rng(1))
-        export_checkpoint(Checkpoint(network=network, recipe=name), repository)
-    with server_in_thread(repository) as address:
+def target(untrained: Path) -> Iterator[str]:
+    """A server with untrained models of the shapes that the recipes' have."""
+    with server_in_thread(untrained) as address:
         yield address
 
 
@@ -45,8 +33,9 @@ def run(name: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedPro
 
 
 def test_the_list_of_examples_is_complete() -> None:
-    listed = re.findall(r"\]\((\w+\.py)\)", (EXAMPLES / "README.md").read_text())
-    assert sorted(listed) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+    listed = re.findall(r"\]\(([\w/]+\.(?:py|js))\)", (EXAMPLES / "README.md").read_text())
+    programs = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("node/*.js")]
+    assert sorted(listed) == sorted(str(path.relative_to(EXAMPLES)) for path in programs)
 
 
 def test_the_sensor_goes_on_where_it_was(target: str) -> None:
@@ -104,3 +93,87 @@ async def test_the_gateway_holds_a_thousand_sessions(target: str) -> None:
     assert code == 0
     with Client(target) as client:
         np.testing.assert_array_equal(np.array(answers, np.float32), client.predict("gait", samples))
+
+
+def test_names_begin_with_the_prompt_and_come_again_with_the_seed(target: str) -> None:
+    first, second = (run("text_generation.py", target, "jo").stdout.splitlines() for _ in range(2))
+    assert first == second
+    drawn = [line.split(": ")[1] for line in first if line.startswith("<")]
+    assert len(drawn) == 6
+    assert all(name.startswith("jo") for name in drawn)
+    forks = [line.split(": ")[1] for line in first if line.startswith("fork")]
+    assert len({name[:3] for name in forks}) == 1
+    with Client(target) as client:
+        assert drawn[0] == "jo" + "".join(
+            client.generate("names", prompt="JO", condition="female", steps=12, temperature=0.8, seed=0)
+        )
+
+
+def test_words_are_pronounced_whole_and_sound_by_sound(target: str) -> None:
+    lines = run("encoder_decoder.py", target, "hello", "memory").stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "hello",
+        "memory",
+        "sound by sound",
+        "ways to say it",
+    ]
+    assert lines[2].split(": ")[1].split() == lines[0].split(": ")[1].split()
+
+
+def test_what_parted_at_the_fork_is_apart(target: str) -> None:
+    lines = run("fork_and_compare.py", target).stdout.splitlines()
+    assert all(float(line.split(":")[1]) > 0 for line in lines[:-1])
+    assert lines[-1] == "from the snapshot, the same bits: yes"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example for JavaScript with its packages installed."""
+    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed: the example for JavaScript is not run")
+    folder = tmp_path_factory.mktemp("javascript") / "node"
+    shutil.copytree(EXAMPLES / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
+    done = subprocess.run(
+        ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_javascript_gets_what_python_gets(target: str, node: Path) -> None:
+    samples = np.random.default_rng(4).standard_normal((12, 9)).round(3).astype(np.float32)
+    lines = "".join(",".join(f"{value:.3f}" for value in sample) + "\n" for sample in samples)
+    done = subprocess.run(
+        ["node", "forecast.js", target],
+        cwd=node,
+        input=lines,
+        env={**os.environ, "STATEWISE_PROTO": str(EXAMPLES.parent / "proto")},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with Client(target) as client:
+        whole = client.predict("gait", samples)
+        assert not [session.id for session in client.list_sessions() if session.id.startswith("node-")]
+    printed = np.array([line.split(",") for line in done.stdout.splitlines()], np.float32)
+    np.testing.assert_allclose(printed, whole, atol=5.1e-4)
+
+
+def test_javascript_is_told_what_is_wrong(target: str, node: Path) -> None:
+    done = subprocess.run(
+        ["node", "forecast.js", target],
+        cwd=node,
+        input="1,2\n",
+        env={**os.environ, "STATEWISE_PROTO": str(EXAMPLES.parent / "proto")},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert "expected shape [1, 9]" in done.stderr

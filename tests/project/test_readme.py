@@ -5,14 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from statewise.export import export_checkpoint
-from statewise.models import Checkpoint, Network, NetworkSpec
+import statewise.client
+from statewise.client import Client
 from statewise.service.testing import server_in_thread
 
 ROOT = Path(__file__).parents[2]
@@ -31,33 +32,33 @@ def shell_commands(program: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained networks of the shapes that the recipes of these names have."""
-    folder = tmp_path_factory.mktemp("repository")
-    specs = {
-        "vowels": NetworkSpec(
-            input_size=12, output_size=9, cell="lstm", hidden_size=8, head="softmax", call_shape="many_to_one"
-        ),
-        "gait": NetworkSpec(
-            input_size=9, output_size=9, cell="lstm", hidden_size=8, head="linear", call_shape="many_to_many"
-        ),
-    }
-    for name, spec in specs.items():
-        network = Network.initialise(spec, rng=np.random.default_rng(1))
-        export_checkpoint(Checkpoint(network=network, recipe=name), folder)
-    return folder
+def target(untrained: Path) -> Iterator[str]:
+    with server_in_thread(untrained) as address:
+        yield address
 
 
-def test_the_python_example_runs_against_a_server(repository: Path) -> None:
-    (example,) = blocks(README, "python")
-    assert ADDRESS in example
+def test_the_python_examples_run_against_a_server(target: str) -> None:
     names: dict[str, Any] = {}
-    with server_in_thread(repository) as address:
-        exec(compile(example.replace(ADDRESS, address), "README.md", "exec"), names)
+    for example in blocks(README, "python"):
+        assert ADDRESS in example
+        exec(compile(example.replace(ADDRESS, target), "README.md", "exec"), names)
     assert names["forecast"].shape == (9,)
     assert names["forecasts"].shape == (1024, 9)
     assert names["scores"].shape == (9,)
     assert np.ptp(names["forecasts"], axis=0).max() == 0  # equal sessions, equal inputs: equal bits
+    assert isinstance(names["sounds"], str)
+
+
+def test_those_of_the_page_about_the_client_run_too(target: str) -> None:
+    page = (ROOT / "docs/client.md").read_text()
+    with Client(target) as client:
+        names: dict[str, Any] = {"client": client, "samples": np.zeros((65, 9), np.float32)}
+        for example in blocks(page, "python"):
+            exec(compile(example, "client.md", "exec"), names)
+    assert names["forecasts"].shape == (64, 9)
+    for exception in re.findall(r"^\| ([A-Z][A-Za-z, ]+) \| ", page.split("## Errors")[1], re.MULTILINE):
+        for name in exception.split(", "):
+            assert hasattr(statewise.client, name)
 
 
 def test_make_commands_are_targets() -> None:

@@ -45,6 +45,7 @@ def subcommands() -> dict[str, Subcommand]:
         "top": Subcommand("Watch what a server is doing.", "cli"),
         "score": Subcommand("Run the sequences of a file, into a file.", "cli"),
         "stream": Subcommand("Step a session with JSON lines from stdin.", "cli"),
+        "generate": Subcommand("Generate a text or a series.", "cli"),
         "plot": Subcommand("Draw gates, gradients and training curves.", "plot"),
         "demo": Subcommand("Train, export, serve and stream real data, from nothing.", "all"),
     }

@@ -219,7 +219,7 @@ def _tokens(trained: Checkpoint, text: str) -> tuple[Any, list[str]]:
     if trained.vocabulary is None:
         raise typer.BadParameter("expected a model of text; this one reads numbers", param_hint="--text")
     tokens: list[str] = trained.vocabulary["tokens"]
-    folding = trained.vocabulary.get("case_folding")
+    folding = trained.vocabulary.get("case")
     read = text.upper() if folding == "upper" else text.lower() if folding == "lower" else text
     begin = trained.vocabulary.get("begin")
     conditions: dict[str, int] = trained.vocabulary.get("conditions") or {}

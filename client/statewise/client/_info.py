@@ -6,6 +6,7 @@ Read from messages once; nothing here holds a message or talks to anybody.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 
 from statewise.v1 import admin_pb2, model_pb2, tensor_pb2
 from statewise.wire import CallShape, Vocabulary
@@ -210,7 +211,7 @@ def _vocabulary(vocabulary: model_pb2.Vocabulary) -> Vocabulary:
         begin=optional("begin"),
         end=optional("end"),
         pad=optional("pad"),
-        conditions=dict(vocabulary.conditions),
+        conditions=dict(sorted(vocabulary.conditions.items(), key=itemgetter(1))),
     )
 
 

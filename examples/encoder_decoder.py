@@ -1,0 +1,34 @@
+"""How words are pronounced: an encoder reads the letters, a decoder says the sounds.
+
+    python encoder_decoder.py HOST:PORT [WORD]...
+
+A whole batch through `predict`, one word sound by sound through `generate`, and several ways to say it from a
+session that begins with what was encoded.
+"""
+
+import sys
+
+from statewise.client import Client
+
+
+def main(target: str, words: list[str]) -> None:
+    """Prints the pronunciation of each word, then ways to say the first one."""
+    with Client(target) as client:
+        for word, sounds in zip(words, client.predict("g2p", words), strict=True):
+            print(f"{word}: {sounds}")
+
+        print("sound by sound:", end="")
+        for sound in client.generate("g2p", condition=words[0], temperature=0):
+            print(f" {sound.strip()}", end="", flush=True)
+        print()
+
+        with client.session("g2p", condition=words[0]) as session:
+            ways = set()
+            for seed in range(8):
+                ways.add("".join(session.generate(temperature=0.7, top_k=3, seed=seed)))
+                session.rewind()
+        print(f"ways to say it: {len(ways)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:] or ["hello", "recurrent", "memory"])

@@ -1,0 +1,393 @@
+"""Generation, encoder-decoders and text through both clients; the training side is the oracle."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statewise.client import AsyncClient, InvalidInput, PartialFailure, SessionLost, Timeout
+from statewise.export import export_checkpoint
+from statewise.models import (
+    Checkpoint,
+    Network,
+    NetworkSpec,
+    generate_tokens,
+    generate_values,
+    uniform_numbers,
+)
+from statewise.service.testing import server_in_thread
+
+LETTERS = ("<end>", *"abcdef", "<x>", "<y>")
+SOUNDS = ("<end>", "AH", "L", "OW", "K", "S", "T", "<begin>")
+WORDS = {"separator": "", "case": "lower", "unknown": None, "begin": None, "end": 0, "pad": None}
+X, Y = 7, 8
+
+
+def network(seed: int, **fields: Any) -> Network:
+    """Far enough from its first values that it does not say the same at every step."""
+    random = np.random.default_rng(seed)
+    fresh = Network.initialise(NetworkSpec(hidden_size=11, **fields), rng=random)
+    values = {
+        name: (value + 0.6 * random.standard_normal(value.shape)).astype(np.float32)
+        for name, value in fresh.parameters.items()
+    }
+    return Network(fresh.spec, values)
+
+
+def letters(*, ends: bool) -> Checkpoint:
+    made = network(3, input_size=9, output_size=7, embedding_size=4, head="softmax", call_shape="one_to_many")
+    if not ends:
+        values = {name: np.array(value) for name, value in made.parameters.items()}
+        values["head.c"][0] = -50
+        made = Network(made.spec, values)
+    return Checkpoint(
+        network=made, vocabulary={**WORDS, "tokens": list(LETTERS), "conditions": {"<x>": X, "<y>": Y}}
+    )
+
+
+def speech() -> Checkpoint:
+    encoder = NetworkSpec(input_size=6, output_size=0, cell="gru", hidden_size=11, embedding_size=3)
+    made = network(
+        5,
+        input_size=8,
+        output_size=7,
+        embedding_size=4,
+        head="softmax",
+        cell="gru",
+        call_shape="encoder_decoder",
+        encoder=encoder,
+    )
+    source = {**WORDS, "tokens": ["<end>", *"pqrst"], "conditions": {}}
+    target = {**WORDS, "tokens": list(SOUNDS), "separator": " ", "case": "", "begin": 7, "conditions": {}}
+    return Checkpoint(network=made, vocabulary={"source": source, "target": target})
+
+
+CHECKPOINTS = {
+    "letters": letters(ends=True),
+    "chatter": letters(ends=False),
+    "wave": Checkpoint(network=network(4, input_size=3, output_size=3)),
+    "speech": speech(),
+}
+
+
+@pytest.fixture(scope="module")
+def generative(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("generative")
+    for name, checkpoint in CHECKPOINTS.items():
+        export_checkpoint(checkpoint, root, name=name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(generative: Path) -> Iterator[str]:
+    with server_in_thread(generative) as address:
+        yield address
+
+
+@pytest.fixture
+def restartable(generative: Path) -> Callable[..., Any]:
+    """Runs a server that can be started anew on the same port with no memory of before."""
+
+    @contextmanager
+    def run() -> Iterator[tuple[str, Callable[[], None]]]:
+        with ExitStack() as running:
+            address = running.enter_context(server_in_thread(generative))
+
+            def restart() -> None:
+                running.close()
+                running.enter_context(server_in_thread(generative, listen=address))
+
+            yield address, restart
+
+    return run
+
+
+def said(
+    name: str, prompt: list[int], steps: int, *, temperature: float = 1.0, top_k: int = 0, seed: int = 0
+) -> list[int]:
+    """Tokens that follow a prompt, its condition or begin token included."""
+    model = CHECKPOINTS[name].network
+    y, state = model.run(np.array(prompt, np.int32)[:, None])
+    numbers = uniform_numbers(seed, len(prompt), steps)
+    found = generate_tokens(
+        model, state, y[-1], numbers[:, None], temperature=temperature, top_k=top_k, stop=0
+    )
+    return [int(token) for token in found.tokens[:, 0] if token >= 0]
+
+
+def spelled(tokens: list[int]) -> str:
+    return "".join(LETTERS[token] for token in tokens if token)
+
+
+def a_seed(steps: int, *, ended: bool) -> int:
+    """One with which `letters` has ended by so many values, or has not."""
+    return next(seed for seed in range(1000) if (0 in said("letters", [X], steps, seed=seed)) == ended)
+
+
+class TestWithoutSession:
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_texts_joined_are_the_text(self, client: Any, ended: bool) -> None:
+        seed = a_seed(12, ended=ended)
+        assert "".join(client.generate("letters", steps=12, seed=seed)) == spelled(
+            said("letters", [X], 12, seed=seed)
+        )
+
+    def test_prompt_condition_and_settings_are_those_asked_for(self, client: Any) -> None:
+        asked = {"temperature": 0.8, "top_k": 3, "seed": 11}
+        texts = client.generate("letters", prompt="BAD", condition="y", steps=9, **asked)
+        assert "".join(texts) == spelled(said("letters", [Y, 2, 1, 4], 9, **asked))
+        greedy = client.generate("letters", prompt="bad", steps=9, temperature=0)
+        assert "".join(greedy) == spelled(said("letters", [X, 2, 1, 4], 9, temperature=0))
+
+    def test_tokens_come_where_they_are_asked_for_or_went_in(self, client: Any) -> None:
+        seed = a_seed(12, ended=True)
+        expected = said("letters", [X], 12, seed=seed)
+        assert [
+            int(token) for token in client.generate("letters", steps=12, seed=seed, text=False)
+        ] == expected
+        assert expected[-1] == 0
+        tokens = client.generate("letters", prompt=np.array([X, 2]), steps=5)
+        assert [int(token) for token in tokens] == said("letters", [X, 2], 5)
+        assert "".join(client.generate("letters", prompt=[X, 2], steps=5, text=True)) == spelled(
+            said("letters", [X, 2], 5)
+        )
+
+    def test_real_values_are_fed_back(self, client: Any) -> None:
+        prompt = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
+        values = np.stack(list(client.generate("wave", prompt=prompt, steps=10)))
+        model = CHECKPOINTS["wave"].network
+        y, state = model.run(prompt[:, None])
+        expected, _, _ = generate_values(CHECKPOINTS["wave"], state, y[-1], 10)
+        np.testing.assert_allclose(values, expected[:, 0], atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("model", "asked", "message"),
+        [
+            ("letters", {"prompt": "axe"}, "expected symbols of a b c d e f; got 'x'"),
+            (
+                "letters",
+                {"condition": "z"},
+                "expected a condition of the model, which has '<x>', '<y>'; got 'z'",
+            ),
+            ("letters", {"prompt": np.zeros((2, 2, 2), np.int32)}, r"got int32 of shape \[2, 2, 2\]"),
+            ("letters", {"prompt": [[1], [2, 3]]}, "prompt: expected one sequence; got a batch of 2"),
+            ("letters", {"condition": [X, X]}, "condition: expected one time step; got 2"),
+            ("wave", {}, "nothing to generate from: expected a prompt or a condition"),
+            ("wave", {"prompt": "a"}, "no vocabulary"),
+            ("wave", {"text": True}, "has no vocabulary: expected text=False"),
+            ("speech", {}, "the encoder's input is missing"),
+        ],
+    )
+    def test_what_does_not_fit_is_named(self, client: Any, model: str, asked: Any, message: str) -> None:
+        with pytest.raises(InvalidInput, match=message):
+            list(client.generate(model, **{"steps": 3, **asked}))
+
+    def test_a_time_that_is_over(self, client: Any) -> None:
+        with pytest.raises(Timeout):
+            list(client.generate("chatter", steps=1_000_000, timeout=0.2))
+
+    def test_a_connection_that_breaks_gives_no_value_twice(self, connect: Any, relay: Any) -> None:
+        values = connect(relay.address).generate("chatter", steps=20_000, seed=5, text=False)
+        tokens = [int(token) for token in islice(values, 3)]
+        relay.cut()
+        tokens += [int(token) for token in values]
+        assert tokens == said("chatter", [X], 20_000, seed=5)
+
+    def test_nor_a_letter_of_a_text(self, connect: Any, relay: Any) -> None:
+        texts = connect(relay.address).generate("chatter", steps=20_000, seed=5)
+        text = next(texts)
+        relay.cut()
+        assert text + "".join(texts) == spelled(said("chatter", [X], 20_000, seed=5))
+
+
+class TestSessions:
+    def test_a_session_goes_on_from_what_it_said(self, client: Any) -> None:
+        seed = a_seed(12, ended=False)
+        expected = said("letters", [X], 12, seed=seed)
+        with client.session("letters") as session:
+            tokens = list(session.generate(steps=5, seed=seed, text=False))
+            assert session.position == 6  # the begin token, and five values
+            twin = session.fork()
+            text = "".join(session.generate(steps=7, seed=seed))
+            assert session.position == 13
+            assert [int(token) for token in tokens] == expected[:5]
+            assert text == spelled(expected[5:])
+            session.rewind()
+            assert session.position == 6
+            assert "".join(session.generate(steps=7, seed=seed)) == text
+            assert "".join(twin.generate(steps=7, seed=seed)) == text
+            twin.close()
+
+    def test_an_end_is_emitted_and_not_consumed(self, client: Any) -> None:
+        seed = a_seed(12, ended=True)
+        with client.session("letters") as session:
+            tokens = list(session.generate(steps=12, seed=seed, text=False))
+            assert tokens[-1] == 0
+            assert session.position == len(tokens)  # the begin token stands for the end
+
+    def test_steps_and_generations_take_turns(self, client: Any) -> None:
+        prompt = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
+        with client.session("wave") as session:
+            session.step(prompt)
+            values = np.stack(list(session.generate(steps=4)))
+            after = session.step(prompt[0])
+        whole = client.predict("wave", np.concatenate([prompt, values, prompt[:1]]))
+        np.testing.assert_array_equal(after, whole[-1])
+
+    def test_a_session_with_nothing_to_go_on_from_is_told_what_to_do(self, client: Any) -> None:
+        with client.session("wave") as session, pytest.raises(InvalidInput, match="step it first"):
+            list(session.generate(steps=4))
+
+    @pytest.mark.parametrize("taken", [0, 1, 4])
+    def test_left_early_it_stands_behind_what_was_taken(self, client: Any, taken: int) -> None:
+        seed = a_seed(12, ended=False)
+        expected = said("letters", [X], 12, seed=seed)
+        with client.session("letters") as session:
+            list(session.generate(steps=2, seed=seed))
+            values = session.generate(steps=10, seed=seed, text=False)
+            first = [int(token) for token in islice(values, taken)]
+            values.close()
+            assert first == expected[2 : 2 + taken]
+            assert session.position == 3 + taken
+            rest = session.generate(steps=10 - taken, seed=seed, text=False)
+            assert [int(token) for token in rest] == expected[2 + taken :]
+
+    def test_left_in_the_middle_the_server_stops_and_the_session_goes_on(self, client: Any) -> None:
+        expected = said("chatter", [X], 60, seed=5)
+        with client.session("chatter") as session:
+            values = session.generate(steps=1_000_000, seed=5, text=False)
+            first = [int(token) for token in islice(values, 50)]
+            values.close()
+            assert session.position == 51
+            rest = [int(token) for token in session.generate(steps=10, seed=5, text=False)]
+        assert first + rest == expected
+
+    def test_a_time_that_is_over_changes_nothing(self, client: Any) -> None:
+        with client.session("chatter") as session:
+            session.step(np.int64(X))
+            with pytest.raises(Timeout):
+                for _ in session.generate(steps=1_000_000, timeout=0.2):
+                    pass
+            session.snapshot()  # finds out
+
+    def test_a_connection_that_breaks_gives_no_value_twice(
+        self, connect: Any, client: Any, relay: Any
+    ) -> None:
+        expected = said("chatter", [X], 40, seed=5)
+        session = connect(relay.address).session("chatter", id="breaks off")
+        tokens = list(session.generate(steps=10, seed=5, text=False))
+        relay.hold_replies()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(list, session.generate(steps=30, seed=5, text=False))
+            while not any(info.id == "breaks off" and info.position == 41 for info in client.list_sessions()):
+                pass
+            relay.cut()
+            tokens += waiting.result()
+        assert [int(token) for token in tokens] == expected
+        assert session.position == 41
+        session.close()
+
+    def test_a_server_that_lost_it_gets_it_back(self, restartable: Any, connect: Any) -> None:
+        expected = said("chatter", [X, 3], 40, seed=5)
+        with restartable() as (address, restart):
+            session = connect(address).session("chatter")
+            session.step(np.int64(X))
+            session.step(np.int64(3))
+            tokens = list(session.generate(steps=10, seed=5, text=False))
+            tokens += islice(session.generate(steps=20, seed=5, text=False), 5)
+            restart()
+            tokens += session.generate(steps=25, seed=5, text=False)
+            assert session.position == 42
+        assert [int(token) for token in tokens] == expected
+
+    def test_without_a_journal_it_is_lost(self, restartable: Any, connect: Any) -> None:
+        with restartable() as (address, restart):
+            session = connect(address, replay_bytes=0).session("chatter")
+            list(session.generate(steps=10))
+            restart()
+            with pytest.raises(SessionLost):
+                list(session.generate(steps=10))
+
+
+class TestEncoderDecoder:
+    SOURCES = ("pqr", "s", "ttttt", "rst")
+
+    def test_text_goes_in_and_text_comes_out(self, client: Any) -> None:
+        outputs = client.predict("speech", list(self.SOURCES))
+        assert isinstance(outputs, list)
+        for source, output in zip(self.SOURCES, outputs, strict=True):
+            assert set(output.split()) <= set(SOUNDS)
+            assert client.predict("speech", source) == output
+            streamed = client.generate("speech", condition=source, temperature=0)
+            assert "".join(streamed) == output
+
+    def test_tokens_go_in_and_tokens_come_out(self, client: Any) -> None:
+        tokens = [np.array(["<end>pqrst".index(letter) - 4 for letter in source]) for source in self.SOURCES]
+        texts = client.predict("speech", list(self.SOURCES))
+        outputs = client.predict("speech", tokens)
+        for output, text in zip(outputs, texts, strict=True):
+            assert " ".join(SOUNDS[token] for token in output if token) == text
+        np.testing.assert_array_equal(client.predict("speech", tokens[0]), outputs[0])
+
+    def test_a_text_that_cannot_be_read_fails_alone(self, client: Any) -> None:
+        with pytest.raises(PartialFailure, match=r"got 'z'") as caught:
+            client.predict("speech", ["pq", "pzq", "r"])
+        assert list(caught.value.errors) == [1]
+        assert caught.value.outputs == [client.predict("speech", "pq"), None, client.predict("speech", "r")]
+
+    def test_score_takes_texts(self, client: Any) -> None:
+        scored = list(client.score("speech", self.SOURCES))
+        assert [one.outputs for one in scored] == client.predict("speech", list(self.SOURCES))
+
+    def test_a_session_begins_with_what_was_encoded(self, client: Any) -> None:
+        for source in self.SOURCES:
+            with client.session("speech", condition=source) as session:
+                text = "".join(session.generate(temperature=0))
+                assert text == client.predict("speech", source)
+
+    def test_such_a_session_too_comes_back(self, restartable: Any, connect: Any) -> None:
+        with restartable() as (address, restart):
+            client = connect(address)
+            expected = list(client.generate("speech", condition="pqr", steps=8, seed=3, text=False))
+            with client.session("speech", condition="pqr") as session:
+                tokens = list(session.generate(steps=3, seed=3, text=False))
+                twin = session.fork()
+                restart()
+                if tokens[-1] != 0:
+                    tokens += session.generate(steps=5, seed=3, text=False)
+                np.testing.assert_array_equal(tokens, expected)
+                with pytest.raises(SessionLost):  # a fork has not seen what came before it
+                    list(twin.generate(steps=1))
+
+    def test_a_condition_is_for_encoders(self, client: Any) -> None:
+        with pytest.raises(InvalidInput, match="has no encoder"):
+            client.session("letters", condition="a").step(0)
+        with pytest.raises(InvalidInput, match="encoder's input is missing"):
+            client.session("speech").step(0)
+
+
+async def test_leaving_an_asynchronous_generation_by_break_ends_it(address: str) -> None:
+    async with AsyncClient(address) as client, client.session("chatter") as session:
+        async for text in session.generate(steps=1_000_000):
+            assert text
+            break
+        await asyncio.sleep(0)
+        # What the loop left behind is seen to before anything else is done with the session.
+        assert (await session.snapshot()) is not None
+
+
+def test_model_information_tells_how_to_ask(client: Any) -> None:
+    models = {model.name: model for model in client.models()}
+    assert models["letters"].vocabulary.tokens == LETTERS
+    assert models["letters"].vocabulary.conditions == {"<x>": X, "<y>": Y}
+    assert models["letters"].emitted.dtype in ("int32", "int64")
+    assert models["wave"].emitted.shape == (3,)
+    assert models["speech"].encoder_vocabulary.tokens[1:] == tuple("pqrst")
+    assert models["speech"].predicted.inputs == models["speech"].encoder_inputs
+    assert models["wave"].predicted is models["wave"]
