@@ -103,13 +103,13 @@ async def test_a_timeout_that_is_long_enough_does_nothing(client: AsyncClient) -
 
 
 async def test_no_answer_is_a_timeout(relay: Any) -> None:
-    async with AsyncClient(relay.address, timeout=0.2) as client:
+    async with AsyncClient(relay.address) as client:
         session = await client.session("steps", id="slow")
         relay.hold_replies()
         with pytest.raises(Timeout):
-            await session.step(np.zeros(3))
+            await session.step(np.zeros(3), timeout=0.2)
         with pytest.raises(Timeout):
-            await client.predict("steps", np.zeros((2, 3)))
+            await client.predict("steps", np.zeros((2, 3)), timeout=0.2)
         relay.cut()
         await (await client.resume("slow")).close()
 
