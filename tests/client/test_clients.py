@@ -514,6 +514,24 @@ class TestConnection:
                 np.testing.assert_array_equal(row, small_model("steps").run(x)[0])
             assert session.position == 20
 
+    def test_whatever_is_asked_first_after_a_restart_finds_the_session(
+        self, server_to_restart: Any, connect: Any, small_model: Oracle, x: Any
+    ) -> None:
+        with server_to_restart() as (address, restart):
+            client = connect(address)
+            sessions = [client.session("steps") for _ in range(3)]
+            for session in sessions:
+                session.step(x[:5])
+                session.step(x[5:8])
+            restart()
+            forked, restored = sessions[0].fork(), client.restore(sessions[1].snapshot())
+            sessions[2].rewind()
+            assert [forked.position, restored.position, sessions[2].position] == [8, 8, 5]
+            expected = small_model("steps").run(x)[0]
+            for session in (forked, restored, sessions[0], sessions[1]):
+                np.testing.assert_array_equal(session.step(x[8:]), expected[8:])
+            np.testing.assert_array_equal(sessions[2].step(x[5:]), expected[5:])
+
     def test_a_session_that_cannot_be_rebuilt_is_lost_and_says_so(
         self, server_to_restart: Any, connect: Any, x: Any
     ) -> None:

@@ -128,12 +128,15 @@ class Server:
 
     def _rewind(self, request: Any) -> Any:
         held = self._held(int(unpack_uint64(request.handles)[0]))
-        assert held is not None
+        reply = sequence_pb2.RewindSessionsResponse()
+        if held is None:
+            reply.errors.add(code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+            return reply
         if held.position != int(unpack_uint64(request.positions)[0]):
             assert held.before is not None
             held.position, held.total, _ = held.before
         held.before = None
-        return sequence_pb2.RewindSessionsResponse()
+        return reply
 
     def _generate(self, request: Any) -> Any:
         held = self._held(int(unpack_uint64(request.handles)[0]))

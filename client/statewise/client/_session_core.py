@@ -20,8 +20,8 @@ from statewise.client._inputs import Array, InputReader, Use
 from statewise.client._journal import Generation, Inputs, Keeps
 from statewise.client._lanes import Lane, Reply, StepRow
 from statewise.client._outputs import Value, of_sequence, of_step
-from statewise.client._persist import Turn
-from statewise.client._status import Failed
+from statewise.client._persist import Patience, Turn
+from statewise.client._status import Failed, error_of, status_of_row
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint64
 
@@ -214,11 +214,20 @@ class SessionCore:
             incarnation.applied(steps, asked.payload, moved.durable_position)
 
     def _ask(self, name: str, request: Any) -> Operation[Any]:
-        """A request about the session's handle."""
-        request.handles = pack_uint64([self.incarnation.handle])
-        reply = yield from self.incarnation.exchange(name, request)
-        self.incarnation.raise_row(reply.errors)
-        return reply
+        """A request about the session's handle; a session that its server lost is built again first."""
+        incarnation = self.incarnation
+        patience = Patience(incarnation.hub)
+        while True:
+            try:
+                request.handles = pack_uint64([incarnation.handle])
+                reply = yield from incarnation.exchange(name, request)
+                if not (reply.errors and incarnation.mendable(status_of_row(reply.errors[0]))):
+                    incarnation.raise_row(reply.errors)
+                    return reply
+                yield from incarnation.recover()
+            except Failed as failed:
+                if not (yield from patience.again(failed.status)):
+                    raise error_of(failed.status, incarnation.subject) from None
 
     def _in_turn(self, body: Operation[T]) -> Operation[T]:
         """Does something once what was asked before is done."""
