@@ -1,5 +1,6 @@
 """What a repository may hold: versions, defaults, packages that cannot be served; what the self-test says."""
 
+import asyncio
 import gc
 import shutil
 import weakref
@@ -62,6 +63,32 @@ def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
     assert load(tmp_path).models.default_version("steps") == 1
     (tmp_path / "steps" / "model.toml").write_text("default_version = 7\n")
     assert load(tmp_path).models.default_version("steps") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("default_version = 7", "steps/model.toml: default_version = 7 is not served"),
+        ("default_version = 'one'", "expected a version, a whole number from 1; got 'one'"),
+        ("default_version = true", "expected a version, a whole number from 1; got True"),
+        ("default = 1", "default: no entry of that name is known; expected default_version"),
+        ("default_version", "steps/model.toml: Expected '='"),
+    ],
+)
+def test_a_rollback_that_cannot_be_is_said_once_and_where_people_look(
+    repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, words: str
+) -> None:
+    shutil.copytree(repository / "steps", tmp_path / "steps")
+    (tmp_path / "steps" / "model.toml").write_text(text)
+    models = load(tmp_path).models
+    asyncio.run(models.follow())
+    assert models.default_version("steps") == 2
+    assert [(entry.version, words in entry.trouble) for entry in models.entries()] == [(1, False), (2, True)]
+    assert sum(words in record.getMessage() for record in caplog.records) == 1
+    (tmp_path / "steps" / "model.toml").write_text("default_version = 1")
+    asyncio.run(models.follow())
+    assert models.default_version("steps") == 1
+    assert [entry.trouble for entry in models.entries()] == ["", ""]
 
 
 def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:

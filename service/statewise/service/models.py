@@ -123,6 +123,7 @@ class Models:
         self._signatures: dict[Key, object] = {}
         self._failures: dict[Key, str] = {}
         self._oddities: dict[Key, str] = {}
+        self._mistakes: dict[str, str] = {}
         self._unwanted: set[Key] = set()
         self._changing = asyncio.Lock()
 
@@ -177,7 +178,7 @@ class Models:
     def entries(self) -> list[Entry]:
         """Every version known, by name and version; from any thread, hence the copies."""
         known = {
-            key: Entry(*key, Status.READY, loaded, self._oddities.get(key, ""))
+            key: Entry(*key, Status.READY, loaded, self._trouble(key))
             for key, loaded in list(self._served.items())
         }
         for key, trouble in list(self._failures.items()):
@@ -323,12 +324,23 @@ class Models:
     def _choose_defaults(self, seen: Scan) -> None:
         """The version that a model declares, where it serves; else the highest that serves."""
         self._defaults = {}
+        mistakes = dict(seen.mistakes)
         for name in {name for name, _ in self._served}:
             wanted = seen.declared.get(name)
             if wanted is not None and (name, wanted) not in self._served:
-                _log.error("%s: default_version = %d is not served; the highest version is", name, wanted)
+                mistakes[name] = f"{name}/model.toml: default_version = {wanted} is not served"
                 wanted = None
             self._defaults[name] = wanted or max(self._versions_of(name))
+        for name, mistake in mistakes.items():
+            if self._mistakes.get(name) != mistake:
+                _log.error("%s; the highest version is served by default", mistake)
+        self._mistakes = mistakes
+
+    def _trouble(self, key: Key) -> str:
+        """What is odd about a version that serves, or about its being the default one."""
+        name, version = key
+        mistake = self._mistakes.get(name) if self._defaults.get(name) == version else None
+        return "; ".join(filter(None, (self._oddities.get(key), mistake)))
 
     def _versions_of(self, name: str) -> list[int]:
         return sorted(version for model, version in self._served if model == name)

@@ -4,12 +4,9 @@ Only looks; loading is `models.py`. Looking is cheap (names, sizes and times of 
 every few seconds. What begins with a dot is skipped: a version appears by being renamed.
 """
 
-import logging
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-
-_log = logging.getLogger(__name__)
 
 Key = tuple[str, int]
 """Name and version of a model."""
@@ -39,16 +36,19 @@ class Scan:
     Attributes:
         versions: By name and version.
         declared: The version that a model's model.toml names as the default one.
+        mistakes: What is wrong with a model's model.toml.
     """
 
     versions: dict[Key, Found]
     declared: dict[str, int]
+    mistakes: dict[str, str]
 
 
 def scan(root: Path) -> Scan:
     """Looks through a repository. What vanishes meanwhile is not there. A missing root holds nothing."""
     versions: dict[Key, Found] = {}
     declared: dict[str, int] = {}
+    mistakes: dict[str, str] = {}
     for model_folder in _visible_folders(root):
         for folder in _visible_folders(model_folder):
             version = _version_of(folder)
@@ -56,23 +56,28 @@ def scan(root: Path) -> Scan:
                 found = Found(model_folder.name, version, folder, _signature(folder))
                 versions[found.name, version] = found
         default = _declared_default(model_folder / "model.toml")
-        if default is not None:
+        if isinstance(default, str):
+            mistakes[model_folder.name] = f"{model_folder.name}/model.toml: {default}"
+        elif default is not None:
             declared[model_folder.name] = default
-    return Scan(dict(sorted(versions.items())), declared)
+    return Scan(dict(sorted(versions.items())), declared, mistakes)
 
 
-def _declared_default(path: Path) -> int | None:
+def _declared_default(path: Path) -> int | str | None:
+    """The version, what is wrong, or None where nothing is said."""
     try:
-        default = tomllib.loads(path.read_text()).get("default_version")
+        said = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        _log.error("%s: %s; the highest version is served by default", path, error)
-        return None
-    if default is None or (isinstance(default, int) and default > 0):
+        return str(error)
+    for name in said:
+        if name != "default_version":
+            return f"{name}: no entry of that name is known; expected default_version"
+    default = said.get("default_version")
+    if default is None or (type(default) is int and default > 0):  # true is no version
         return default
-    _log.error("%s: default_version = %r: expected a version", path, default)
-    return None
+    return f"default_version: expected a version, a whole number from 1; got {default!r}"
 
 
 def _visible_folders(folder: Path) -> list[Path]:
