@@ -157,6 +157,42 @@ def lstm() -> ForeignModel:
     )
 
 
+def lstm_with_lengths() -> ForeignModel:
+    """Time first and rows of unequal length, whose number of steps is an int64."""
+    nodes = [
+        node("Cast", ["n"], ["n32"], to=TensorProto.INT32),
+        node("LSTM", ["x", "W", "R", "b", "n32", "h0", "c0"], ["Y", "hn", "cn"], hidden_size=H),
+        node("Squeeze", ["Y", "one"], ["y"]),
+    ]
+    state = [1, "N", H]
+    made = graph(
+        nodes,
+        [tensor("x", ["T", "B", F]), tensor("n", ["B"], INT64), tensor("h0", state), tensor("c0", state)],
+        [tensor("y", ["T", "B", H]), tensor("hn", state), tensor("cn", state)],
+        [*weights(6, W=(1, 4 * H, F), R=(1, 4 * H, H), b=(1, 8 * H)), constant("one", [1])],
+    )
+    return ForeignModel(
+        made,
+        """
+        lengths = "n"
+        [[state]]
+        input = "h0"
+        output = "hn"
+        axes = [1, "batch", 8]
+        [[state]]
+        input = "c0"
+        output = "cn"
+        shape = [1, 8]
+        batch_axis = 1
+        """,
+        {"x": (F,)},
+        lambda step: {"x": step["x"][None, None], "n": np.array([1])},
+        {"h0": np.zeros((1, 1, H), np.float32), "c0": np.zeros((1, 1, H), np.float32)},
+        {"h0": "hn", "c0": "cn"},
+        {"y": (H,)},
+    )
+
+
 def two_kinds() -> ForeignModel:
     """One step a run; a float32 sum with rows first and an int64 counter with rows last."""
     nodes = [
@@ -488,6 +524,7 @@ def convolution() -> ForeignModel:
 
 MODELS: dict[str, Callable[[], ForeignModel]] = {
     "lstm": lstm,
+    "lengths": lstm_with_lengths,
     "two_kinds": two_kinds,
     "one_row": one_row_with_a_rate,
     "ring_buffer": ring_buffer,

@@ -342,6 +342,22 @@ async def test_other_mistakes(tmp_path: Path, connect: Any) -> None:
             MODELS["frame"]().toml.replace("context = 2", "context = 6"),
             "input 'frame': context: expected less than the last axis of ['batch', 6]; got 6",
         ),
+        "shared": (
+            shared_rate(),
+            shared_rate().toml.replace("default = 7", "context = 1"),
+            "input 'rate': context: expected 0 for what is the same for all rows or steps; got 1",
+        ),
+        "lengths": (
+            MODELS["lengths"](),
+            MODELS["lengths"]().toml + '[[inputs]]\nname = "x"\ncontext = 2\n',
+            "lengths: expected none beside an input with context; got 'n'",
+        ),
+        "batch_axis": (
+            MODELS["lengths"](),
+            MODELS["lengths"]().toml.replace("batch_axis = 1", "batch_axis = 2"),
+            "state 'c0': axes: expected sizes as the graph has them, [1, 'N', 8], with batch free or 1; "
+            "got [1, 8, 'batch']",
+        ),
         "default": (
             one_row_with_a_rate(),
             one_row_with_a_rate().toml.replace("default = 2", "default = 2.5"),

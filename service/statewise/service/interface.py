@@ -50,24 +50,26 @@ def complete(
 
 
 class _Completion:
+    """One graph: first the axes of everything, then how runs are laid out, then what callers see."""
+
     def __init__(self, declaration: ModelDeclaration, inputs: Values, outputs: Values) -> None:
         self._said = declaration
         self._graph_inputs = inputs
         self._graph_outputs = outputs
-        states = [required(inputs, pair.input, "state", "input") for pair in declaration.state]
-        successors = [required(outputs, pair.output, "state", "output") for pair in declaration.state]
-        for names in ([p.input for p in declaration.state], [p.output for p in declaration.state]):
-            for name in names:
-                if names.count(name) > 1:
-                    raise MetadataError(f"state {name!r}: expected in one pair; it is in {names.count(name)}")
+        befores, afters = ([getattr(pair, end) for pair in declaration.state] for end in ("input", "output"))
+        states = [required(inputs, name, "state", "input") for name in befores]
+        successors = [required(outputs, name, "state", "output") for name in afters]
+        for name in (*befores, *afters):
+            pairs = max(befores.count(name), afters.count(name))
+            if pairs > 1:
+                raise MetadataError(f"state {name!r}: expected in one pair; it is in {pairs}")
         self._lengths = self._lengths_input()
-        taken = {pair.input for pair in declaration.state} | {declaration.lengths}
-        given = {pair.output for pair in declaration.state}
+        taken, given = {*befores, declaration.lengths}, set(afters)
         self._inputs = _listed("input", declaration.inputs, inputs, taken, all_of_them=True)
         self._outputs = _listed(
             "output", declaration.outputs, outputs, given, all_of_them=not declaration.outputs
         )
-        self._names = [entry.name for entry in self._inputs] + [pair.input for pair in declaration.state]
+        self._names = [entry.name for entry in self._inputs] + befores
         self._state_axes = [
             state_axes(pair, before, after)
             for pair, before, after in zip(declaration.state, states, successors, strict=True)
@@ -158,20 +160,10 @@ class _Completion:
             raise MetadataError(
                 f"{kind} {entry.name!r}: per_step: expected true, for it has a time axis; got false"
             )
+        place = Place(entry.name, axes, per_step, entry.context)
         if entry.context:
-            sizes = [axis for axis in axes if isinstance(axis, int)]
-            along_time = TIME in axes
-            if not per_step or (BATCH not in axes and not one_row):
-                raise MetadataError(
-                    f"input {entry.name!r}: context: expected 0 for what is the same for all steps or rows; "
-                    f"got {entry.context}"
-                )
-            if not along_time and (not sizes or sizes[-1] <= entry.context):
-                raise MetadataError(
-                    f"input {entry.name!r}: context: expected less than the last axis of {list(axes)}; "
-                    f"got {entry.context}"
-                )
-        return Place(entry.name, axes, per_step, entry.context)
+            _check_context(place, shared=BATCH not in axes and not one_row)
+        return place
 
     def _spec(self, layout: Layout) -> ModelSpec:
         said = self._said
@@ -214,6 +206,18 @@ class _Completion:
             encode=said.encode,
             generate=said.generate,
             notes=said.notes,
+        )
+
+
+def _check_context(place: Place, *, shared: bool) -> None:
+    where, sizes = f"input {place.name!r}: context", _sizes(place.axes)
+    if shared or not place.per_step:
+        raise MetadataError(
+            f"{where}: expected 0 for what is the same for all rows or steps; got {place.context}"
+        )
+    if TIME not in place.axes and (not sizes or sizes[-1] <= place.context):
+        raise MetadataError(
+            f"{where}: expected less than the last axis of {list(place.axes)}; got {place.context}"
         )
 
 
