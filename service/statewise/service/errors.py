@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from statewise.wire import Reason
 
+_LONGEST_MESSAGE = 1_000
+
 
 class ServiceError(Exception):
     """A request failed as a whole; nothing of it was applied.
@@ -40,6 +42,11 @@ class RowFailure:
     reason: Reason
     message: str
     position: int = 0
+
+
+def shortened(message: str) -> str:
+    """A message as long as it may travel or be logged: it may quote what somebody sent, of any length."""
+    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
 
 
 def server_fault() -> ServiceError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from statewise.service.arena import StateArena
 from statewise.service.companions import Companions, load_companions
 from statewise.service.engine import Engine
-from statewise.service.errors import ServiceError
+from statewise.service.errors import ServiceError, shortened
 from statewise.service.layout import Layout
 from statewise.service.package import Package, read_package
 from statewise.service.repository import Found, Key, Scan, scan
@@ -282,9 +282,9 @@ class Models:
             companions = load_companions(package, engine, self._make_engine)
             return _Prepared(found, package, engine, test, companions)
         except ServiceError as error:
-            return error.message
+            return shortened(error.message)
         except Exception as error:  # whatever a foreign graph does to numpy or onnxruntime
-            return f"{found.name}/{found.version}: {str(error) or type(error).__name__}"
+            return shortened(f"{found.name}/{found.version}: {str(error) or type(error).__name__}")
 
     def _settle(self, found: Found, prepared: "_Prepared | str") -> None:
         """Serves a prepared version, or notes why it is not served."""

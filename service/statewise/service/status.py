@@ -7,7 +7,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from statewise.service.errors import RowFailure, ServiceError
+from statewise.service.errors import RowFailure, ServiceError, shortened
 from statewise.v1 import tensor_pb2
 from statewise.wire import Reason
 
@@ -49,7 +49,7 @@ def status_of(error: ServiceError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status_pb2.Status(code=_code(error.reason), message=error.message, details=details)
+    return status_pb2.Status(code=_code(error.reason), message=shortened(error.message), details=details)
 
 
 def row_error(failure: RowFailure) -> tensor_pb2.RowError:
@@ -58,7 +58,7 @@ def row_error(failure: RowFailure) -> tensor_pb2.RowError:
         row=failure.row,
         code=_code(failure.reason),
         reason=failure.reason,
-        message=failure.message,
+        message=shortened(failure.message),
         position=failure.position,
     )
 

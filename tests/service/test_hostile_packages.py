@@ -1,0 +1,193 @@
+"""What lies in a repository and should not: reported by name, never served, and nothing else disturbed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from statewise.service.testing import running_server
+from statewise.v1 import model_pb2
+from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
+
+Change = Callable[[Path, onnx.ModelProto], None]
+
+
+def _save(folder: Path, model: onnx.ModelProto) -> None:
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def _weight(model: onnx.ModelProto, name: str = "V") -> onnx.TensorProto:
+    (found,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    return found
+
+
+def _outside(location: str) -> Change:
+    """A weight whose numbers stand in a file elsewhere."""
+
+    def change(folder: Path, model: onnx.ModelProto) -> None:
+        tensor = _weight(model)
+        values = numpy_helper.to_array(tensor).tobytes()
+        (folder.parent.parent / "secret.bin").write_bytes(values)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        target = location.format(root=folder.parent.parent)
+        for key, value in (("location", target), ("offset", "0"), ("length", str(len(values)))):
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
+        _save(folder, model)
+
+    return change
+
+
+def _linked(folder: Path, model: onnx.ModelProto) -> None:
+    """The same through a link within the folder."""
+    _outside("weights.bin")(folder, model)
+    (folder / "weights.bin").symlink_to(folder.parent.parent / "secret.bin")
+
+
+def _huge(folder: Path, model: onnx.ModelProto) -> None:
+    """A weight of 4 TiB, as it says."""
+    tensor = _weight(model)
+    tensor.dims[:] = [2**20, 2**20]
+    _save(folder, model)
+
+
+def _huge_without_data(folder: Path, model: onnx.ModelProto) -> None:
+    tensor = _weight(model)
+    tensor.ClearField("raw_data")
+    tensor.dims[:] = [2**31, 2**31]
+    _save(folder, model)
+
+
+def _huge_constant(folder: Path, model: onnx.ModelProto) -> None:
+    """A graph that makes 4 TiB of zeros as it is loaded."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2**40], np.int64), "size"))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["zeros"]))
+    model.graph.node.append(helper.make_node("ReduceMax", ["zeros"], ["none"], keepdims=0))
+    model.graph.node.append(helper.make_node("Add", ["y", "none"], ["sum"]))
+    model.graph.output[0].name = "sum"
+    _claim(model, lambda text: text.replace('"y"', '"sum"'))
+    _save(folder, model)
+
+
+def _huge_state(folder: Path, model: onnx.ModelProto) -> None:
+    """Metadata that claim a state of 4 TiB a session."""
+    _claim(model, lambda text: text.replace("[16]", f"[{2**40}]"))
+    _save(folder, model)
+
+
+def _nested(folder: Path, model: onnx.ModelProto) -> None:
+    _claim(model, lambda _: "[" * 100_000)
+    _save(folder, model)
+
+
+def _no_object(folder: Path, model: onnx.ModelProto) -> None:
+    _claim(model, lambda _: '{"inputs": [[[]]], "state": 7, "outputs": null}')
+    _save(folder, model)
+
+
+def _claim(model: onnx.ModelProto, change: Callable[[str], str]) -> None:
+    (entry,) = (entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    entry.value = change(entry.value)
+
+
+def _truncated(folder: Path, model: onnx.ModelProto) -> None:
+    content = model.SerializeToString()
+    (folder / "model.onnx").write_bytes(content[: len(content) // 2])
+
+
+def _empty(folder: Path, _: onnx.ModelProto) -> None:
+    (folder / "model.onnx").write_bytes(b"")
+
+
+def _noise(folder: Path, _: onnx.ModelProto) -> None:
+    (folder / "model.onnx").write_bytes(np.random.default_rng(5).bytes(100_000))
+
+
+def _folder(folder: Path, _: onnx.ModelProto) -> None:
+    (folder / "model.onnx").mkdir()
+
+
+def _unknown_operator(folder: Path, model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Exfiltrate", ["y"], ["z"], domain="com.example"))
+    _save(folder, model)
+
+
+def _endless_name(folder: Path, model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[0] = "x" * 1_000_000
+    _save(folder, model)
+
+
+HOSTILE = {
+    "absolute": _outside("{root}/secret.bin"),
+    "relative": _outside("../../secret.bin"),
+    "linked": _linked,
+    "huge": _huge,
+    "huge-without-data": _huge_without_data,
+    "huge-constant": _huge_constant,
+    "huge-state": _huge_state,
+    "nested": _nested,
+    "no-object": _no_object,
+    "truncated": _truncated,
+    "empty": _empty,
+    "noise": _noise,
+    "folder": _folder,
+    "unknown-operator": _unknown_operator,
+    "endless-name": _endless_name,
+}
+
+
+async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path, connect: Any) -> None:
+    """4 MiB a session, two copies, all the sessions that there may be: more than can be addressed."""
+    inputs, states = ["T", "B", 3], ["B", 2**20]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["s"], ["s_out"])],
+        "large",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", inputs), ("s", states))],
+        [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+            for n, s in (("y", inputs), ("s_out", states))
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    entry = model.metadata_props.add()
+    entry.key = METADATA_KEY
+    entry.value = ModelSpec(
+        inputs=(TensorSpec("x", "float32", (3,)),),
+        outputs=(TensorSpec("y", "float32", (3,)),),
+        state=(StatePair("s", "s_out", "float32", (2**20,)),),
+        call_shapes=(CallShape.MANY_TO_MANY,),
+    ).to_json()
+    (tmp_path / "large" / "1").mkdir(parents=True)
+    _save(tmp_path / "large" / "1", model)
+    async with (
+        running_server(tmp_path, sessions=2**24) as address,
+        connect(address) as caller,
+    ):
+        (listed,) = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+        assert listed.status == model_pb2.MODEL_STATUS_FAILED
+        assert "annot allocate memory" in listed.failure
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_a_hostile_package_is_reported_and_the_others_serve(
+    kind: str, repository: Path, tmp_path: Path, connect: Any, random: Any
+) -> None:
+    shutil.copytree(repository / "steps" / "1", tmp_path / "good" / "1")
+    model = onnx.load(tmp_path / "good" / "1" / "model.onnx")
+    folder = tmp_path / "bad" / "1"
+    folder.mkdir(parents=True)
+    HOSTILE[kind](folder, model)
+    async with running_server(tmp_path, repository_poll_s=0) as address, connect(address) as caller:
+        listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+        found = {one.name: one for one in listed}
+        assert found["bad"].status == model_pb2.MODEL_STATUS_FAILED
+        assert found["bad"].failure
+        assert len(found["bad"].failure) <= 1_001
+        (handle,) = await caller.open("good", "a")
+        await caller.step(handle, 0, random.standard_normal((4, 3)).astype(np.float32))
