@@ -15,29 +15,31 @@ import numpy as np
 import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from statewise.service import ServerError
 from statewise.service.server import Server
 from statewise.service.settings import Settings
 from statewise.service.testing import running_server, server_in_thread
 from statewise.v1 import admin_pb2, sequence_pb2
-from statewise.wire import from_tensor
+from statewise.wire import from_tensor, pack_uint32, to_tensor
 
 SERVE = """
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from statewise.service import Settings, serve
-serve(Settings(repository=Path(sys.argv[1]), listen="127.0.0.1:0"), ready=sys.stdout)
+settings = Settings(repository=Path(sys.argv[1]), listen="127.0.0.1:0", grace_s=float(sys.argv[2]))
+serve(settings, ready=sys.stdout)
 """
 
 
 @asynccontextmanager
-async def _serving(repository: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def _serving(
+    repository: Path, *, grace_s: float = 10.0
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The server in a process of its own, which does not outlive the test."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVE, str(repository), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", SERVE, str(repository), str(grace_s), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
@@ -81,6 +83,54 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
     assert reply.request_id == number
     y = from_tensor(reply.step.outputs["y"])
     assert y.tobytes() == small_model("steps").run(x)[0].tobytes()
+
+
+async def test_sigterm_says_not_serving_and_finishes_predictions_and_does_not_wait_for_who_never_reads(
+    repository: Path, connect: Any, random: Any
+) -> None:
+    x = random.standard_normal((300_000, 3)).astype(np.float32)
+    request = sequence_pb2.PredictRequest(
+        model="steps", lengths=pack_uint32([len(x)]), inputs={"x": to_tensor(x)}
+    )
+    narrow = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
+    async with (
+        _serving(repository, grace_s=3.0) as (process, address),
+        connect(address) as caller,
+        connect(address, **narrow) as stuck,
+        grpc.aio.insecure_channel(address) as probing,
+    ):
+        watching = health_pb2_grpc.HealthStub(probing).Watch(health_pb2.HealthCheckRequest())
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        call = caller.sequences.Predict(request)
+        async for stats in caller.admin.WatchStats(admin_pb2.WatchStatsRequest()):
+            if any(model.steps or model.queued_steps for model in stats.models):
+                break
+        (handle,) = await stuck.open("steps", "a")
+        await stuck.send(step=stuck.frame([(handle, 0)], x, steps=[len(x)]))
+        process.send_signal(signal.SIGTERM)
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        part = await call.read()
+        assert from_tensor(part.outputs["y"]).shape == (len(x), 2)
+        assert await call.read() is grpc.aio.EOF
+        # Within the grace period, and some time for a busy machine.
+        assert await asyncio.wait_for(process.wait(), 60.0) == 0
+
+
+async def test_reflection_tells_the_contract_where_that_is_wanted(repository: Path) -> None:
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    for wanted in (True, False):
+        async with (
+            running_server(repository, reflection=wanted) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            call = stub.ServerReflectionInfo(iter([ask]))
+            if not wanted:
+                assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+                continue
+            (answer,) = [response async for response in call]
+            names = {service.name for service in answer.list_services_response.service}
+            assert names >= {"statewise.v1.SequenceService", "grpc.health.v1.Health"}
 
 
 async def test_health_of_the_server_and_of_each_model(repository: Path, tmp_path: Path, connect: Any) -> None:
