@@ -38,6 +38,7 @@ class Caller:
     """One channel, its stubs, and at most one session stream, which opens with its first message."""
 
     def __init__(self, channel: Any) -> None:
+        self.channel = channel
         self.sequences = sequence_pb2_grpc.SequenceServiceStub(channel)
         self.models = model_pb2_grpc.ModelServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
@@ -173,3 +174,37 @@ async def caller(address: str) -> AsyncIterator[Caller]:
 def random() -> np.random.Generator:
     """Seeded."""
     return np.random.default_rng(7)
+
+
+class Bystander:
+    """A session that goes on while others misbehave."""
+
+    def __init__(self, caller: Any, model: Any) -> None:
+        self.caller, self._model = caller, model
+        self._x = np.random.default_rng(3).standard_normal((10_000, 3)).astype(np.float32)
+        self._handle = 0
+        self._position = 0
+
+    async def steps(self) -> None:
+        """One step more, with the right answer."""
+        if not self._handle:
+            (self._handle,) = await self.caller.open("steps", "bystander")
+        self._position += 1
+        y = await self.caller.step(self._handle, self._position - 1, self._x[self._position - 1])
+        expected, _ = self._model.run(self._x[: self._position])
+        np.testing.assert_allclose(y[0], expected[-1], rtol=1e-6)
+
+
+@pytest.fixture
+def beside(connect: Any, small_model: Any) -> Callable[..., Any]:
+    """Connects a bystander; keywords as for `connect`."""
+
+    @asynccontextmanager
+    async def watching(address: str, **options: Any) -> AsyncIterator[Bystander]:
+        async with connect(address, **options) as caller:
+            bystander = Bystander(caller, small_model("steps"))
+            await bystander.steps()
+            yield bystander
+            await bystander.steps()
+
+    return watching

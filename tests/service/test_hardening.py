@@ -12,8 +12,8 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,40 +82,6 @@ def serve(repository: Path) -> Iterator[Serve]:
             return Process(child)
 
         yield start
-
-
-class Bystander:
-    """A session that goes on while others misbehave."""
-
-    def __init__(self, caller: Any, model: Any) -> None:
-        self.caller, self._model = caller, model
-        self._x = np.random.default_rng(3).standard_normal((10_000, 3)).astype(np.float32)
-        self._handle = 0
-        self._position = 0
-
-    async def steps(self) -> None:
-        """One step more, with the right answer."""
-        if not self._handle:
-            (self._handle,) = await self.caller.open("steps", "bystander")
-        self._position += 1
-        y = await self.caller.step(self._handle, self._position - 1, self._x[self._position - 1])
-        expected, _ = self._model.run(self._x[: self._position])
-        np.testing.assert_allclose(y[0], expected[-1], rtol=1e-6)
-
-
-@pytest.fixture
-def beside(connect: Any, small_model: Any) -> Callable[[str], Any]:
-    """Connects a bystander."""
-
-    @asynccontextmanager
-    async def watching(address: str) -> AsyncIterator[Bystander]:
-        async with connect(address) as caller:
-            bystander = Bystander(caller, small_model("steps"))
-            await bystander.steps()
-            yield bystander
-            await bystander.steps()
-
-    return watching
 
 
 # --- messages ---
