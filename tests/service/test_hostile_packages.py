@@ -171,7 +171,7 @@ async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path, connec
     ):
         (listed,) = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
         assert listed.status == model_pb2.MODEL_STATUS_FAILED
-        assert "annot allocate memory" in listed.failure
+        assert "cannot be reserved" in listed.failure
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -292,7 +292,7 @@ class Models:
         self._signatures[key] = found.signature
         if not isinstance(prepared, str):
             try:
-                arena = StateArena(prepared.package.spec.state, self._sessions)
+                arena = StateArena(prepared.engine.spec.state, self._sessions)
             except MemoryError as error:
                 prepared = f"{found.name}/{found.version}: the state of {self._sessions} sessions: {error}"
         if isinstance(prepared, str):
@@ -300,7 +300,6 @@ class Models:
             _log.error("%s/%d cannot be served: %s", *key, prepared)
             return
         self._failures.pop(key, None)
-        arena = StateArena(prepared.engine.spec.state, self._sessions)
         scheduler = self._make_scheduler(prepared.engine, arena, prepared.test)
         encoding = prepared.companions.encoding
         encoder = None
