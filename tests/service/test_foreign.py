@@ -16,7 +16,18 @@ import pytest
 from statewise.export import import_onnx
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2, sequence_pb2
-from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor, unpack_uint32
+from statewise.wire import (
+    METADATA_KEY,
+    CallShape,
+    ModelSpec,
+    StatePair,
+    TensorSpec,
+    from_tensor,
+    pack_uint32,
+    pack_uint64,
+    to_tensor,
+    unpack_uint32,
+)
 
 from .foreign_models import MODELS, lstm, one_row_with_a_rate, shared_rate
 
@@ -386,6 +397,30 @@ async def test_other_mistakes(tmp_path: Path, connect: Any) -> None:
     failures = {model.name: model.failure for model in listed}
     for name, (_, _, words) in cases.items():
         assert words in failures[name]
+
+
+async def test_metadata_may_say_that_rows_are_another_axis_of_the_state(
+    tmp_path: Path, connect: Any, random: Any
+) -> None:
+    foreign = MODELS["lengths"]()
+    spec = ModelSpec(
+        inputs=(TensorSpec("x", "float32", (3,)),),
+        outputs=(TensorSpec("y", "float32", (8,)),),
+        state=(
+            StatePair("h0", "hn", "float32", (1, 8), batch_axis=1),
+            StatePair("c0", "cn", "float32", (1, 8), batch_axis=1),
+        ),
+        call_shapes=(CallShape.MANY_TO_MANY,),
+        lengths="n",
+    )
+    onnx.helper.set_model_props(foreign.proto, {METADATA_KEY: spec.to_json()})
+    foreign.publish(tmp_path / "m" / "1", toml="")
+    own = [foreign.draw(random, 3), foreign.draw(random, 7)]
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        handles = await caller.open("m", "a", "b")
+        y = (await advance(caller, [(handle, 0) for handle in handles], own))["y"]
+    expected = [foreign.alone(steps)["y"] for steps in own]
+    assert y.tobytes() == np.concatenate(expected).tobytes()
 
 
 async def test_model_toml_overrides_what_metadata_says(

@@ -155,6 +155,36 @@ async def test_requests_to_load_that_cannot_be(
         assert failure.value.code().name == code
 
 
+async def test_a_prediction_under_way_outlives_its_version(
+    published: Path, repository: Path, connect: Any, small_model: Any, random: Any
+) -> None:
+    publish(repository / "steps" / "2", published / "steps" / "2")
+    lengths = [10, 60_000, 60_000]
+    rows = [random.standard_normal((length, 3)).astype(np.float32) for length in lengths]
+    asked = sp.PredictRequest(
+        model="steps", lengths=pack_uint32(lengths), inputs={"x": to_tensor(np.concatenate(rows))}
+    )
+    async with (
+        running_server(published, repository_poll_s=SOON_S) as address,
+        connect(address, max_receive_message_length=-1) as caller,
+    ):
+        answering = aiter(caller.sequences.Predict(asked))
+        parts = [await anext(answering)]
+        assert unpack_uint32(parts[0].rows).tolist() == [0]  # the long ones are under way
+        shutil.rmtree(published / "steps" / "2")
+        await until(caller, {1: mp.MODEL_STATUS_READY}, default=1)
+        parts += [part async for part in answering]
+    assert {part.version for part in parts} == {2}
+    answered: dict[int, bytes] = {}
+    for part in parts:
+        numbers = unpack_uint32(part.rows).tolist()
+        ends = np.cumsum(unpack_uint32(part.lengths))[:-1]
+        pieces = np.split(from_tensor(part.outputs["y"]), ends)
+        answered.update((row, y.tobytes()) for row, y in zip(numbers, pieces, strict=True))
+    oracle = small_model("steps", 2)
+    assert answered == {row: oracle.run(x)[0].tobytes() for row, x in enumerate(rows)}
+
+
 RELOADS = 100
 
 

@@ -73,6 +73,7 @@ def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
         ("default_version = true", "expected a version, a whole number from 1; got True"),
         ("default = 1", "default: no entry of that name is known; expected default_version"),
         ("default_version", "steps/model.toml: Expected '='"),
+        ("default_version = " + 5000 * "[", "steps/model.toml: maximum recursion depth exceeded"),
     ],
 )
 def test_a_rollback_that_cannot_be_is_said_once_and_where_people_look(

@@ -45,6 +45,7 @@ def test_the_example_of_the_page() -> None:
     ("text", "complaint"),
     [
         ("inputs = 1", r"inputs: expected a list; got 1"),
+        ("inputs = " + 5000 * "[", "no TOML: maximum recursion depth exceeded"),
         (
             '[[inputs]]\nname = "x"\naxes = [true]',
             r"inputs\[0\].axes\[0\]: expected text or an integer; got True",

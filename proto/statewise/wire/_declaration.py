@@ -93,7 +93,7 @@ class ModelDeclaration:
         """
         try:
             raw = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise MetadataError(f"no TOML: {error}") from None
         declaration: Self = read_entry(cls, raw, "")
         for kind, entries in (("inputs", declaration.inputs), ("outputs", declaration.outputs)):

@@ -66,10 +66,10 @@ def scan(root: Path) -> Scan:
 def _declared_default(path: Path) -> int | str | None:
     """The version, what is wrong, or None where nothing is said."""
     try:
-        said = tomllib.loads(path.read_text())
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         return str(error)
     for name in said:
         if name != "default_version":
