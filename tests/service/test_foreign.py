@@ -347,7 +347,14 @@ async def test_a_mistaken_model_toml_is_refused_by_name_and_the_others_serve(
 async def test_other_mistakes(tmp_path: Path, connect: Any) -> None:
     """Those that need another graph than the LSTM."""
     cases = {
-        "bare": (lstm(), "", "has no 'statewise' metadata, and no model.toml beside it declares its state"),
+        "bare": (
+            lstm(),
+            "",
+            "bare/1/model.onnx has no 'statewise' metadata, and no model.toml beside it declares its state: "
+            "make a package of it with `statewise import`, or write one. The graph takes "
+            "x float32 ['N', 'L', 3], h0 float32 [1, 'N', 8], c0 float32 [1, 'N', 8] and gives "
+            "y float32 ['N', 'L', 8], hn float32 [1, 'N', 8], cn float32 [1, 'N', 8]",
+        ),
         "context": (
             MODELS["frame"](),
             MODELS["frame"]().toml.replace("context = 2", "context = 6"),

@@ -70,29 +70,33 @@ def read_package(name: str, version: int, folder: Path) -> Package:
         raise _invalid(f"{name}/{version} has no model.onnx")
     digest = _digest(folder)
     session = _look_into(f"{name}/{version}/model.onnx", graph)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     declared = _declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
     if metadata is None and declared is None:
         raise _invalid(
             f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata, and no {MODEL_TOML} beside it "
-            "declares its state: make a package of it with `statewise import`, or write one"
+            "declares its state: make a package of it with `statewise import`, or write one. "
+            f"The graph takes {_listed(inputs)} and gives {_listed(outputs)}"
         )
-    where = f"{name}/{version}/model.onnx"
-    graph_inputs, graph_outputs = session.get_inputs(), session.get_outputs()
+    where = f"{name}/{version}/{MODEL_TOML if declared else 'model.onnx'}"
     try:
         spec = None if metadata is None else ModelSpec.from_json(metadata)
         if spec is not None and declared is None and all(pair.batch_axis == 0 for pair in spec.state):
-            _check_against_graph(where, spec, graph_inputs, graph_outputs)
+            _check_against_graph(where, spec, inputs, outputs)
             return Package(name, version, folder, digest, spec)
         declaration = declared or ModelDeclaration()
-        if declared is not None:
-            where = f"{name}/{version}/{MODEL_TOML}"
         if spec is not None:
             declaration = override(declare(spec), declaration)
-        spec, layout = complete(declaration, _values(graph_inputs), _values(graph_outputs))
+        spec, layout = complete(declaration, _values(inputs), _values(outputs))
     except MetadataError as error:
         raise _invalid(f"{where}: {error}") from error
     return Package(name, version, folder, digest, spec, layout, declaration.batch)
+
+
+def _listed(entries: Sequence[Any]) -> str:
+    """Inputs or outputs for people who have to declare them."""
+    return ", ".join(f"{name} {value.dtype} {list(value.dims)}" for name, value in _values(entries).items())
 
 
 def _declaration(where: str, path: Path) -> ModelDeclaration | None:
