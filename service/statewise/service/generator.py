@@ -298,6 +298,7 @@ class Generator:
             finally:
                 ticket.cancelled = claim.withdrawn = True
                 await _end(tasks)
+                self._table.touch(claim.slots)
                 model.scheduler.release(claim.slots)
         self._answered("generate", model, self._clock() - received_s, rows=rows, steps=time_steps)
 
