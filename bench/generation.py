@@ -1,23 +1,30 @@
-"""128 tokens three ways: one Loop run, 128 engine calls, 128 client round trips.
+"""128 tokens: by a Loop run and by engine calls in process; by a Generate and by round trips to a server.
 
     python -m bench.generation [--json FILE] [--rounds N]
 
-The model is as large as the bundled names recipe, untrained. All three draw with the same uniform numbers,
-and their tokens are compared before anything is timed.
+The model is as large as the bundled names recipe, untrained, and has no token that ends a row. All ways draw
+with the same uniform numbers, and their tokens are compared before anything is timed. `names_fed_back` is the
+same model without a generation graph: the server feeds its output back.
 """
 
 import argparse
+import json
+import shutil
 import tempfile
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
+import onnx
 import onnxruntime
 from bench.harness import Report, interleaved, medians, pin_client, serving, statewise_server, write_json
 
 from statewise.client import Client
 from statewise.export import export_checkpoint
-from statewise.models import Checkpoint, Network, NetworkSpec, draw_tokens
+from statewise.models import Checkpoint, Network, NetworkSpec, draw_tokens, uniform_numbers
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.wire import METADATA_KEY, from_tensor, pack_uint32, to_tensor, unpack_uint32
 
 STEPS, BEGIN = 128, 27
 SPEC = NetworkSpec(
@@ -38,6 +45,19 @@ def session(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
+def without_graph(package: Path, target: Path) -> None:
+    """The same model, to be fed back by the server."""
+    shutil.copytree(package, target)
+    (target / "generate.onnx").unlink()
+    model = onnx.load(target / "model.onnx")
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            spec = json.loads(entry.value)
+            spec["generate"]["graph"] = False
+            entry.value = json.dumps(spec)
+    onnx.save(model, target / "model.onnx")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
@@ -46,16 +66,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         network = Network.initialise(SPEC, rng=np.random.default_rng(0))
         package = export_checkpoint(Checkpoint(network=network), folder, name="names")
+        without_graph(package, Path(folder) / "names_fed_back" / "1")
         pin_client()
-        with serving(statewise_server(Path(folder))) as served, Client(served.address) as client:
-            reports = [measure(package, client, rows, arguments.rounds) for rows in (1, 64)]
+        with (
+            serving(statewise_server(Path(folder))) as served,
+            Client(served.address) as client,
+            grpc.insecure_channel(served.address) as channel,
+        ):
+            stub = sequence_pb2_grpc.SequenceServiceStub(channel)
+            reports = [measure(package, client, stub, rows, arguments.rounds) for rows in (1, 64)]
     if arguments.json:
         write_json(arguments.json, reports)
 
 
-def measure(package: Path, client: Client, rows: int, rounds: int) -> Report:
+def generate(stub: sequence_pb2_grpc.SequenceServiceStub, model: str, rows: int) -> np.ndarray:
+    """One Generate call, with a seed of its own for each row: [STEPS, rows]."""
+    request = sequence_pb2.GenerateRequest(
+        model=model,
+        rows=rows,
+        steps=pack_uint32([STEPS]),
+        condition={"x": to_tensor(np.full(rows, BEGIN, np.int32))},
+        sampling=sequence_pb2.Sampling(seed=range(rows)),
+    )
+    said: list[list[np.ndarray]] = [[] for _ in range(rows)]
+    for piece in stub.Generate(request):
+        lengths = unpack_uint32(piece.lengths)
+        for tensor in piece.outputs.values():
+            pieces = np.split(from_tensor(tensor), np.cumsum(lengths)[:-1])
+            for row, tokens in zip(unpack_uint32(piece.rows).tolist(), pieces, strict=True):
+                said[row].append(tokens)
+    return np.stack([np.concatenate(row) for row in said], axis=1)
+
+
+def measure(
+    package: Path, client: Client, stub: sequence_pb2_grpc.SequenceServiceStub, rows: int, rounds: int
+) -> Report:
     read, write = session(package / "model.onnx"), session(package / "generate.onnx")
-    noise = np.random.default_rng(1).random((STEPS, rows), np.float32)
+    noise = np.stack([uniform_numbers(seed, 1, STEPS) for seed in range(rows)], axis=1)
     begin, one = np.full((1, rows), BEGIN, np.int32), np.ones(rows, np.int32)
     zeros = np.zeros((rows, SPEC.state_size), np.float32)
     y, start = read.run(["y", "state_out"], {"x": begin, "lengths": one, "state": zeros})
@@ -82,7 +129,13 @@ def measure(package: Path, client: Client, rows: int, rounds: int) -> Report:
                 last = group.step(said[-1])
         return np.array(said)
 
-    ways = {"one Loop run": loop, "128 engine calls": engine_calls, "128 client round trips": round_trips}
+    ways = {
+        "one Loop run, in process": loop,
+        "128 engine calls, in process": engine_calls,
+        "one Generate": lambda: generate(stub, "names", rows),
+        "one Generate, fed back by the server": lambda: generate(stub, "names_fed_back", rows),
+        "128 client round trips": round_trips,
+    }
     expected = loop()
     for name, way in ways.items():
         if not np.array_equal(way(), expected):
@@ -97,12 +150,15 @@ def measure(package: Path, client: Client, rows: int, rounds: int) -> Report:
         return measured
 
     samples = interleaved({name: timed(way) for name, way in ways.items()}, rounds=rounds)
-    base = [sample["us_per_step"] for sample in samples["one Loop run"]]
+    base = {name: [sample["us_per_step"] for sample in measured] for name, measured in samples.items()}
     report = Report(f"{STEPS} tokens, {rows} rows")
     print(report.title)
     for name, measured in samples.items():
-        ratios = [sample["us_per_step"] / least for sample, least in zip(measured, base, strict=True)]
-        report.add(name, **medians(measured), times_loop=float(np.median(ratios)))
+        ratios = {
+            key: float(np.median(np.array(base[name]) / base[least]))
+            for key, least in (("times_loop", "one Loop run, in process"), ("times_generate", "one Generate"))
+        }
+        report.add(name, **medians(measured), **ratios)
     return report
 
 

@@ -1,7 +1,7 @@
 """Sessions that step, generate, are copied, turned back and given up, in any order.
 
-The dataplane without transport, driven by random programs. The oracle is the read graph in onnxruntime and the
-training side's draw, one row alone; temperatures are 0 and 1, where both weigh alike to the bit.
+The dataplane without transport, driven by random programs. The oracle is the read graph in onnxruntime and
+the training side's draw, one row alone; temperatures are 0 and 1, where both weigh alike to the bit.
 """
 
 import asyncio

@@ -76,7 +76,7 @@ async def test_pieces_and_threads_change_nothing(
         row: oracle(model).tokens([token], STEPS, settings, row) for row, token in enumerate([X, Y, X])
     }
     if piece_s < 1e-6:
-        assert said.pieces > longest
+        assert said.pieces >= longest
 
 
 @pytest.mark.parametrize("rows", [1, 64])

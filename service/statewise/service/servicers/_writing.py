@@ -74,11 +74,14 @@ class Writing:
         steps = self._generator.steps(model, steps, start.rows)
         sampling = _generation.sampling(request.sampling, start.rows)
         parts = self._generator.generate(model, start, steps, sampling, ticket, owner=owner)
+        left = start.rows
         async with aclosing(parts) as grown:
             async for whole in grown:
                 for part in parts_within(whole, self._limit_bytes):
-                    yield _generation.generate_response(part)
-        yield sequence_pb2.GenerateResponse(done=True)
+                    left -= part.ended + len(part.failures)
+                    response = _generation.generate_response(part)
+                    response.done = left == 0
+                    yield response
 
     async def generate_sessions(
         self, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket, *, owner: str
