@@ -114,3 +114,24 @@ async def test_models_say_whether_and_what_they_generate(caller: Any) -> None:
     assert (speech.encoder_vocabulary.tokens[1], speech.vocabulary.tokens[1]) == ("p", "AH")
     (letters,) = [model for model in listed if model.name == "letters"]
     assert dict(letters.vocabulary.conditions) == {"<x>": 7, "<y>": 8}
+
+
+async def test_a_forecast_that_leaves_the_numbers_fails_alone(
+    caller: Any, checkpoint: Any, asking: Any
+) -> None:
+    prompts = np.ones((3, 3), np.float32)
+    prompts[1] = 3e38  # beyond what its scale can be divided by
+    request = {"prompt": {"x": to_tensor(prompts)}, "prompt_lengths": pack_uint32([1, 1, 1])}
+    said = await asking.generate(caller, "drift", rows=3, steps=5, **request)
+    assert said.errors == {1: "INTERNAL"}
+    expected = _expected(checkpoint("drift"), prompts[:1], 5)
+    for row in (0, 2):
+        np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
+    handles = await caller.open("drift", "a", "b", "c")
+    await caller.ask(step=caller.frame([(handle, 0) for handle in handles], prompts))
+    sessions = [(handle, 1) for handle in handles]
+    first = await asking.generate_sessions(caller, sessions, 5, asking.Settings())
+    assert (first.errors, first.positions) == ({1: "INTERNAL"}, {0: 6, 2: 6})
+    # Nothing was applied to the one that failed.
+    again = await asking.generate_sessions(caller, [(handles[1], 1)], 5, asking.Settings())
+    assert again.errors == {0: "INTERNAL"}
