@@ -1,49 +1,107 @@
-"""What a client shows of itself with every call."""
+"""What a client shows of itself with every call, and whom it trusts; against servers that look."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import grpc
+import numpy as np
 import pytest
+import trustme
 
 from statewise.client import Tls, Unauthenticated, Unavailable
-from statewise.v1 import admin_pb2, admin_pb2_grpc
+from statewise.service import Scope, add_token
+from statewise.service.testing import server_in_thread
+
+X = np.zeros((2, 3), np.float32)
 
 
-class Doorman(admin_pb2_grpc.AdminServiceServicer):
-    """Lets callers in who have the token."""
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
 
-    def GetServer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if dict(context.invocation_metadata()).get("authorization") != "Bearer open sesame":
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no valid token")
-        return admin_pb2.GetServerResponse(version="1.2.3")
+
+@pytest.fixture(scope="module")
+def pem(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+def issue(authority: trustme.CA, folder: Path, name: str) -> dict[str, Path]:
+    """A certificate for a name, and its key."""
+    made = authority.issue_cert(name)
+    files = {"certificate": folder / f"{name}.pem", "key": folder / f"{name}.key"}
+    made.private_key_pem.write_to_path(str(files["key"]))
+    for index, blob in enumerate(made.cert_chain_pems):
+        blob.write_to_path(str(files["certificate"]), append=index > 0)
+    return files
 
 
 @pytest.fixture
-def guarded() -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(2))
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(Doorman(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
+def guarded(repository: Path, authority: trustme.CA, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A server with TLS that wants tokens, and a token."""
+    files = issue(authority, tmp_path, "localhost")
+    token = add_token(tmp_path / "callers.toml", "ann", [Scope.PREDICT, Scope.SESSION])
+    with server_in_thread(
+        repository,
+        listen="localhost:0",
+        tls_certificate=files["certificate"],
+        tls_key=files["key"],
+        callers=tmp_path / "callers.toml",
+    ) as address:
+        yield address, token
 
 
-def test_a_token_travels_with_every_call(connect: Any, guarded: str) -> None:
-    assert connect(guarded, token="open sesame").server().version == "1.2.3"
+def test_a_token_travels_with_every_call(connect: Any, guarded: Any, pem: Path) -> None:
+    address, token = guarded
+    client = connect(address, token=token, tls=Tls(ca=pem))
+    assert client.predict("steps", X).shape == (2, 2)
+    with client.session("steps") as session:
+        assert session.step(X).shape == (2, 2)
+        assert [info.owner for info in client.list_sessions()] == ["ann"]
 
 
 @pytest.mark.parametrize("token", [None, "open barley"])
-def test_without_the_token_the_advice_is_to_pass_one(connect: Any, guarded: str, token: str | None) -> None:
-    with pytest.raises(Unauthenticated, match=r"no valid token; pass token="):
-        connect(guarded, token=token).server()
+def test_without_the_token_the_advice_is_to_pass_one(
+    connect: Any, guarded: Any, pem: Path, token: str | None
+) -> None:
+    with pytest.raises(Unauthenticated, match=r"pass token="):
+        connect(guarded[0], token=token, tls=Tls(ca=pem)).predict("steps", X)
 
 
-@pytest.mark.parametrize("tls", [True, Tls(server_name="elsewhere")])
-def test_a_server_without_tls_is_not_talked_to(connect: Any, guarded: str, tls: Any) -> None:
+@pytest.mark.parametrize("tls", [None, True])
+def test_whom_it_does_not_trust_it_does_not_talk_to(connect: Any, guarded: Any, tls: Any) -> None:
     with pytest.raises(Unavailable):
-        connect(guarded, token="open sesame", tls=tls).server()
+        connect(guarded[0], token=guarded[1], tls=tls).server()
+
+
+def test_a_name_that_is_not_the_targets(connect: Any, guarded: Any, pem: Path) -> None:
+    address = guarded[0].replace("localhost", "127.0.0.1")
+    with pytest.raises(Unavailable):
+        connect(address, token=guarded[1], tls=Tls(ca=pem)).server()
+    tls = Tls(ca=pem, server_name="localhost")
+    assert connect(address, token=guarded[1], tls=tls).server().store == "none"
+
+
+def test_a_certificate_may_tell_who_it_is(
+    connect: Any, repository: Path, authority: trustme.CA, pem: Path, tmp_path: Path
+) -> None:
+    server = issue(authority, tmp_path, "localhost")
+    mine = issue(authority, tmp_path, "scorer.example.org")
+    with server_in_thread(
+        repository,
+        listen="localhost:0",
+        tls_certificate=server["certificate"],
+        tls_key=server["key"],
+        tls_client_ca=pem,
+    ) as address:
+        with connect(address, tls=Tls(ca=pem, **mine)).session("steps", id="known") as session:
+            session.step(X)
+            listed = connect(address, tls=Tls(ca=pem, **mine)).list_sessions()
+            assert [info.owner for info in listed] == ["scorer.example.org"]
+            session.close()
+        with pytest.raises(Unavailable):
+            connect(address, tls=Tls(ca=pem)).server()
 
 
 def test_a_certificate_that_is_no_file_is_named(connect: Any) -> None:

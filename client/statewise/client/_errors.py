@@ -208,4 +208,6 @@ class NotImplementedByServer(StatewiseError):
 
 
 class InternalError(StatewiseError):
-    """A fault of the server or of this library; the server's log has the detail."""
+    """A fault of the server, of the model or of this library."""
+
+    advice = "the server's log has the detail"

@@ -136,6 +136,16 @@ def _overloaded(status: Status, _: Subject) -> StatewiseError:
     return Overloaded(_detail(status), retry_after_s=status.retry_after_s)
 
 
+def _unreachable(status: Status, _: Subject) -> StatewiseError:
+    return Unavailable(f"{_detail(status)}; is a server running there, and is the address right?")
+
+
+def _given_up(status: Status, _: Subject) -> StatewiseError:
+    # gRPC itself has no more to say than the status's name.
+    told = status.message.removeprefix(status.code)
+    return Unavailable(told or "the server gave the call up before it was answered; ask again")
+
+
 def _detail(status: Status) -> str:
     return status.message or status.reason or status.code
 
@@ -172,8 +182,8 @@ _BY_REASON: dict[str, _Maker] = {
 _BY_CODE: dict[str, _Maker] = {
     "INVALID_ARGUMENT": _plain(InvalidInput),
     "RESOURCE_EXHAUSTED": _plain(LimitReached),
-    "UNAVAILABLE": _plain(Unavailable),
-    "CANCELLED": _plain(Unavailable),
+    "UNAVAILABLE": _unreachable,
+    "CANCELLED": _given_up,
     "DEADLINE_EXCEEDED": _plain(Timeout),
     "UNAUTHENTICATED": _plain(Unauthenticated),
     "PERMISSION_DENIED": _plain(PermissionDenied),
