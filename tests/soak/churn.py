@@ -20,7 +20,7 @@ from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 
 Array = NDArray[Any]
 _SESSIONS = 40
-"""Sessions that one caller has open, about."""
+"""Sessions that one caller has open, about; half as many more at most."""
 _ROWS = 32
 _STEPS = (1, 1, 1, 1, 1, 2, 5, 9)
 _LONG_STEPS = 3000
@@ -145,12 +145,18 @@ class Caller:
             else []
         )
 
+    @property
+    def _has_enough(self) -> bool:
+        return len(self._live) > 1.5 * _SESSIONS
+
     def _fresh_name(self) -> str:
         self._names += 1
         return f"{self._number}-{self._names}"
 
     async def _open(self) -> None:
-        names = [self._fresh_name() for _ in range(max(1, _SESSIONS - len(self._live)))]
+        names = [self._fresh_name() for _ in range(_SESSIONS - len(self._live))]
+        if not names:
+            return
         reply = await self._ask(open=pb.OpenSessionsRequest(model="steps", session_ids=names))
         if reply.errors or [one.session_id for one in reply.sessions] != names:
             raise ChurnError(f"opening failed: {reply.errors}")
@@ -188,7 +194,7 @@ class Caller:
 
     async def _fork(self) -> None:
         picked = self._pick(3)
-        if not picked:
+        if not picked or self._has_enough:
             return
         names = [self._fresh_name() for _ in picked]
         handles = pack_uint64([one.handle for one in picked])
@@ -198,7 +204,7 @@ class Caller:
 
     async def _restore(self) -> None:
         picked = self._pick(2)
-        if not picked:
+        if not picked or self._has_enough:
             return
         handles = pack_uint64([one.handle for one in picked])
         taken = await self._ask(snapshot=pb.SnapshotSessionsRequest(handles=handles))
