@@ -1,6 +1,7 @@
 """model.toml: what it may say, and that everything metadata says can be said there."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def test_what_metadata_says_is_a_declaration(spec: ModelSpec) -> None:
         (pair.shape, pair.batch_axis) for pair in spec.state
     ]
     assert (declaration.vocabulary, declaration.generate) == (spec.vocabulary, spec.generate)
+
+
+def test_the_page_lists_every_entry() -> None:
+    listed = set(re.findall(r"`\[*(\w+)\]*`", PAGE.read_text()))
+    for kind in (ModelDeclaration, TensorDeclaration, StateDeclaration):
+        left_out = {entry.name for entry in fields(kind)} - listed
+        assert not left_out, kind
 
 
 def test_nothing_has_to_be_said() -> None:
