@@ -44,7 +44,7 @@ FOREIGN = {
         "opentelemetry",
         *GRPC,
     },
-    "client": {"numpy", "pyarrow", *GRPC},
+    "client": {"numpy", "pyarrow", "opentelemetry", *GRPC},
     "cli": {"numpy", "pyarrow", "typer", "click", "rich", "matplotlib"},
 }
 

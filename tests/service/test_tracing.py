@@ -1,5 +1,6 @@
 """Spans of a real server, taken by OpenTelemetry's exporter for tests."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
@@ -44,9 +45,13 @@ class Spans:
 
 
 @asynccontextmanager
-async def traced(repository: Path, spans: Spans, **options: Any) -> AsyncIterator[str]:
+async def traced(
+    repository: Path, spans: Spans, *processors: SpanProcessor, **options: Any
+) -> AsyncIterator[str]:
     """A real server that records."""
     provider = TracerProvider(**options)
+    for processor in processors:
+        provider.add_span_processor(processor)
     provider.add_span_processor(SimpleSpanProcessor(spans.exporter))
     settings = Settings(repository=repository, listen="127.0.0.1:0", grace_s=5.0)
     server = Server(settings, tracer_provider=provider)
@@ -163,14 +168,24 @@ async def test_what_the_caller_decided_not_to_trace_is_not(
     assert len(spans("statewise.run")) == 1
 
 
+class Begun(SpanProcessor):
+    """Tells when the span of a step has begun."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if span.name == "statewise.step":
+            self.event.set()
+
+
 async def test_a_stream_that_ends_leaves_no_span_open(repository: Path, connect: Callable[..., Any]) -> None:
-    spans = Spans()
-    async with traced(repository, spans) as address, connect(address) as caller:
+    spans, step = Spans(), Begun()
+    async with traced(repository, spans, step) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         x = np.ones((300_000, 3), np.float32)
         await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
-        await caller.send(resume=pb.ResumeSessionsRequest(session_ids=["nobody"]))
-        await caller.receive()
+        await step.event.wait()
         caller.stream.cancel()
     assert spans.one("statewise.step").status.description == "the stream ended"
 

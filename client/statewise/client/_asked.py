@@ -6,7 +6,7 @@ can help, is for `_incarnation` to know.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from statewise.client._effects import Effect, Sink, stream_request
 from statewise.client._generation import Emission
@@ -147,6 +147,11 @@ class _Pieces:
         """Hands the failure on."""
         assert self._sink is not None
         self._sink.throw(failed)
+
+    def traced(self) -> tuple[str, list[Any]]:
+        """See `Pending`."""
+        assert self._sink is not None
+        return "generate", [self._sink.origin]
 
     def _end(self) -> None:
         assert self._sink is not None

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Self
+from typing import Any, Self
 
 from statewise.client._async_session import AsyncSession
 from statewise.client._async_session_group import AsyncSessionGroup
@@ -24,7 +24,7 @@ from statewise.client._hub import closed_error
 from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
 from statewise.client._opening import Opening
 from statewise.client._outputs import Value
-from statewise.client._plans import REPLAY_BYTES, Options
+from statewise.client._plans import REPLAY_BYTES, Options, tracing_of
 from statewise.client._progress import Progress, report_of
 from statewise.client._samples import Scored, open_source
 from statewise.client._session_core import SessionCore
@@ -51,6 +51,8 @@ class AsyncClient:
             and a network in between does not forget the connection. Servers hang up on clients that probe
             more often than they allow.
         channel_options: further options of gRPC's channel, by name; they override this library's.
+        tracer_provider: OpenTelemetry's, takes a span of every call and message, in the trace of whoever
+            asked; `opentelemetry.trace.get_tracer_provider()` gives the program's own. None: no traces.
 
     Raises:
         InvalidInput: a setting is out of range.
@@ -73,6 +75,7 @@ class AsyncClient:
         replay_bytes: int = REPLAY_BYTES,
         keepalive_s: float = KEEPALIVE_S,
         channel_options: Mapping[str, str | int] | None = None,
+        tracer_provider: Any = None,
     ) -> None:
         self._endpoint = Endpoint.of(
             target, token=token, tls=tls, keepalive_s=keepalive_s, channel_options=channel_options
@@ -83,6 +86,7 @@ class AsyncClient:
             replay_bytes=replay_bytes,
             clock=time.monotonic,
             random=random.random,
+            tracing=tracing_of(tracer_provider),
         )
         self._opened: AwaitingShell | None = None
         self._closed = False

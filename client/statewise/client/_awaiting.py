@@ -5,12 +5,12 @@ Two tasks a connection, one writes, one reads; both end with it.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, session_stream, status_of
+from statewise.client._channel import ENDED, Endpoint, Metadata, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -35,6 +35,7 @@ class AwaitingShell:
             else grpc.aio.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         )
         self._metadata = endpoint.metadata
+        self._tracing = options.tracing
         sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         models = model_pb2_grpc.ModelServiceStub(self._channel)
         admin = admin_pb2_grpc.AdminServiceStub(self._channel)
@@ -107,14 +108,16 @@ class AwaitingShell:
         Raises:
             Failed: the call broke off.
         """
-        call = self._streaming[method](request, timeout=timeout_s, metadata=self._metadata)
         try:
-            async for response in call:
-                yield response
+            with self._called(method) as metadata:
+                call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+                try:
+                    async for response in call:
+                        yield response
+                finally:
+                    call.cancel()
         except grpc.aio.AioRpcError as error:
             raise Failed(status_of(error)) from None
-        finally:
-            call.cancel()
 
     async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
         """The same, with the exception that a caller gets where the call breaks off."""
@@ -179,16 +182,23 @@ class AwaitingShell:
         if not isinstance(effect, Call):
             return None
         try:
-            if effect.method in self._streaming:
-                call = self._streaming[effect.method](
-                    effect.request, timeout=effect.timeout_s, metadata=self._metadata
+            with self._called(effect.method) as metadata:
+                if effect.method in self._streaming:
+                    call = self._streaming[effect.method](
+                        effect.request, timeout=effect.timeout_s, metadata=metadata
+                    )
+                    return [response async for response in call]
+                return await self._unary[effect.method](
+                    effect.request, timeout=effect.timeout_s, metadata=metadata
                 )
-                return [response async for response in call]
-            return await self._unary[effect.method](
-                effect.request, timeout=effect.timeout_s, metadata=self._metadata
-            )
         except grpc.aio.AioRpcError as error:
             raise Failed(status_of(error)) from None
+
+    def _called(self, method: str) -> AbstractContextManager[Metadata]:
+        """Around a call: the metadata that it carries."""
+        if self._tracing is None:
+            return nullcontext(self._metadata)
+        return self._tracing.call(method, self._metadata)
 
     async def _serve(self, stream: Stream) -> None:
         status = ENDED

@@ -6,12 +6,12 @@ One lock around the hub; one reader thread a connection, which also finishes wha
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, session_stream, status_of
+from statewise.client._channel import ENDED, Endpoint, Metadata, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Drive, Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -74,6 +74,7 @@ class BlockingShell:
             else grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         )
         self._metadata = endpoint.metadata
+        self._tracing = options.tracing
         sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         models = model_pb2_grpc.ModelServiceStub(self._channel)
         admin = admin_pb2_grpc.AdminServiceStub(self._channel)
@@ -156,10 +157,11 @@ class BlockingShell:
         Raises:
             Failed: the call broke off.
         """
-        call = self._streaming[method](request, timeout=timeout_s, metadata=self._metadata)
         try:
-            with self._scope.holding(call):
-                yield from call
+            with self._called(method) as metadata:
+                call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+                with self._scope.holding(call):
+                    yield from call
         except grpc.RpcError as error:
             raise Failed(status_of(error)) from None
 
@@ -238,17 +240,22 @@ class BlockingShell:
         if effect is None:
             return None
         try:
-            if effect.method in self._streaming:
-                responses = self._streaming[effect.method](
-                    effect.request, timeout=effect.timeout_s, metadata=self._metadata
-                )
-                with scope.holding(responses):
-                    return list(responses)
-            return self._unary[effect.method](
-                effect.request, timeout=effect.timeout_s, metadata=self._metadata
-            )
+            with self._called(effect.method) as metadata:
+                if effect.method in self._streaming:
+                    responses = self._streaming[effect.method](
+                        effect.request, timeout=effect.timeout_s, metadata=metadata
+                    )
+                    with scope.holding(responses):
+                        return list(responses)
+                return self._unary[effect.method](effect.request, timeout=effect.timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise Failed(status_of(error)) from None
+
+    def _called(self, method: str) -> AbstractContextManager[Metadata]:
+        """Around a call: the metadata that it carries."""
+        if self._tracing is None:
+            return nullcontext(self._metadata)
+        return self._tracing.call(method, self._metadata)
 
     def _requests(self, stream: Stream) -> Iterator[bytes]:
         while True:

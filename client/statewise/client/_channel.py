@@ -36,6 +36,9 @@ _OPTIONS: Mapping[str, str | int] = {
 }
 
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
 @dataclass(frozen=True)
 class Tls:
     """How the server is checked, and how this client shows who it is.
@@ -67,7 +70,7 @@ class Endpoint:
     target: str
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, str | int], ...]
-    metadata: tuple[tuple[str, str | bytes], ...]
+    metadata: Metadata
 
     @classmethod
     def of(

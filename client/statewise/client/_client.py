@@ -7,7 +7,7 @@ threads; a session steps one request at a time, so threads that share one take t
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from statewise.client._blocking import BlockingShell
 from statewise.client._blocking_generation import generate
@@ -17,7 +17,7 @@ from statewise.client._client_core import ClientCore, GeneratingPlan
 from statewise.client._generation import Wish
 from statewise.client._info import ModelInfo, ServerInfo, SessionInfo
 from statewise.client._outputs import Value
-from statewise.client._plans import REPLAY_BYTES, Options
+from statewise.client._plans import REPLAY_BYTES, Options, tracing_of
 from statewise.client._progress import Progress, report_of
 from statewise.client._samples import Scored, open_source
 from statewise.client._session import Session
@@ -46,6 +46,8 @@ class Client:
             and a network in between does not forget the connection. Servers hang up on clients that probe
             more often than they allow.
         channel_options: further options of gRPC's channel, by name; they override this library's.
+        tracer_provider: OpenTelemetry's, takes a span of every call and message, in the trace of whoever
+            asked; `opentelemetry.trace.get_tracer_provider()` gives the program's own. None: no traces.
 
     Raises:
         InvalidInput: a setting is out of range.
@@ -68,6 +70,7 @@ class Client:
         replay_bytes: int = REPLAY_BYTES,
         keepalive_s: float = KEEPALIVE_S,
         channel_options: Mapping[str, str | int] | None = None,
+        tracer_provider: Any = None,
     ) -> None:
         options = Options(
             timeout_s=timeout,
@@ -75,6 +78,7 @@ class Client:
             replay_bytes=replay_bytes,
             clock=time.monotonic,
             random=random.random,
+            tracing=tracing_of(tracer_provider),
         )
         self._shell = BlockingShell(
             Endpoint.of(

@@ -69,7 +69,13 @@ class ClientCore:
         keep_freed_memory()
         self._options = options
         self._backoff = Backoff(options.random)
-        self.hub = Hub(port, clock=options.clock, backoff=self._backoff, patience_s=options.patience_s)
+        self.hub = Hub(
+            port,
+            clock=options.clock,
+            backoff=self._backoff,
+            patience_s=options.patience_s,
+            tracing=options.tracing,
+        )
         self._server: ServerInfo | None = None
         self._models: dict[tuple[str, int], ModelInfo] = {}
         self._lanes: dict[tuple[str, int, str, float | None], Lane] = {}

@@ -43,6 +43,9 @@ class Future(Protocol[_T_contra]):
 class Sink(Protocol):
     """Who waits for the outcome of an effect."""
 
+    origin: Any
+    """The span of who asked; None: there is none."""
+
     def resume(self, value: Any) -> None:
         """It succeeded."""
         ...
@@ -82,6 +85,10 @@ class Pending(Protocol):
         """There will be no reply."""
         ...
 
+    def traced(self) -> tuple[str, list[Any]]:
+        """The operation's name, and the origins of those who wait for it. Asked only where spans are made."""
+        ...
+
 
 class Source(Protocol):
     """Something that makes requests when there is room to send them: see `_lanes`."""
@@ -98,9 +105,11 @@ class Source(Protocol):
 class Drive(Generic[T]):
     """An operation under way, and the future of its result."""
 
-    __slots__ = ("_hub", "_operation", "effect", "future")
+    __slots__ = ("_hub", "_operation", "effect", "future", "origin")
 
-    def __init__(self, hub: "Hub", operation: Operation[T], future: Any) -> None:
+    def __init__(self, hub: "Hub", operation: Operation[T], future: Any, *, origin: Any = None) -> None:
+        self.origin = origin
+        """The span of who asked; None: there is none."""
         self._hub = hub
         self._operation = operation
         self.future = future
@@ -187,6 +196,11 @@ class Exchange:
         assert self._sink is not None
         self._sink.throw(failed)
 
+    def traced(self) -> tuple[str, list[Any]]:
+        """See `Pending`."""
+        assert self._sink is not None
+        return self._field, [self._sink.origin]
+
 
 class Together:
     """Several operations at once; the outcome is the list of their results, or of the exceptions they ended
@@ -205,7 +219,7 @@ class Together:
         """Begins all of them, in order."""
         self._sink = sink
         for place, operation in enumerate(self._operations):
-            Drive(hub, operation, _Place(self, place)).resume(None)
+            Drive(hub, operation, _Place(self, place), origin=sink.origin).resume(None)
 
     def withdraw(self, hub: "Hub", sink: Sink) -> bool:
         """Never: some may have gone."""

@@ -9,12 +9,15 @@ Invariant: every future handed out resolves: by its operation's end, by `close`,
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from statewise.client._effects import Drive, Operation, Pending, Sink, Source, stream_request
 from statewise.client._errors import Unavailable
 from statewise.client._status import Failed, Status
 from statewise.v1 import sequence_pb2
+
+if TYPE_CHECKING:
+    from statewise.client._tracing import Tracing
 
 T = TypeVar("T")
 
@@ -85,12 +88,20 @@ class Hub:
         clock: monotonic seconds.
         backoff: waits between tries.
         patience_s: for how long an operation tries to reach a server before it gives up.
+        tracing: makes spans of messages; None: there are none.
     """
 
     def __init__(
-        self, port: Port, *, clock: Callable[[], float], backoff: Backoff, patience_s: float
+        self,
+        port: Port,
+        *,
+        clock: Callable[[], float],
+        backoff: Backoff,
+        patience_s: float,
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._port = port
+        self._tracing = tracing
         self._backoff = backoff
         self._exchanges: deque[Pending] = deque()
         self._sources: deque[Source] = deque()
@@ -115,6 +126,8 @@ class Hub:
     def submit(self, operation: Operation[T]) -> Drive[T]:
         """Starts an operation."""
         drive = Drive(self, operation, self._port.future())
+        if self._tracing is not None:
+            drive.origin = self._tracing.origin()
         if self.closed:
             operation.close()
             drive.future.set_exception(closed_error())
@@ -200,6 +213,8 @@ class Hub:
                 continue
             stream.frames += request.is_frame
             stream.pending[self._request_id] = request
+            if self._tracing is not None:
+                message += self._tracing.sent(self._request_id, request)
             return message
         self._woken = False
         return None
@@ -221,9 +236,11 @@ class Hub:
         except (ValueError, KeyError, IndexError) as error:
             message = f"a reply that makes no sense: {error}"
             request.fail(Failed(Status("INTERNAL", message=message, in_doubt=True)))
-        else:
-            if not answered:
-                stream.pending[response.request_id] = request
+            answered = True
+        if not answered:
+            stream.pending[response.request_id] = request
+        if self._tracing is not None:
+            self._tracing.answered(response, last=answered)
         self.kick()
 
     def broken(self, stream: Stream, status: Status) -> None:
@@ -239,6 +256,8 @@ class Hub:
             self._woken = False
             unsent = self._withdraw_unsent()
         unanswered = list(stream.pending.values())
+        if self._tracing is not None:
+            self._tracing.lost(stream.pending, Failed(status))
         stream.pending.clear()
         for request in unanswered:
             request.fail(Failed(replace(status, lost=True, in_doubt=True)))
@@ -309,6 +328,9 @@ class _Cancel:
 
     def fail(self, failed: Failed) -> None:
         return
+
+    def traced(self) -> tuple[str, list[Any]]:
+        return "cancel", []
 
 
 _CLOSED = Status("CANCELLED", message="the client is closed; make a new one")

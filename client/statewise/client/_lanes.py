@@ -192,6 +192,10 @@ class Frame:
             assert row.sink is not None
             row.sink.throw(failed)
 
+    def traced(self) -> tuple[str, list[Any]]:
+        """See `Pending`."""
+        return "step", [row.sink.origin for row in self.rows if row.sink is not None]
+
     def _refused(self, failed: Failed) -> None:
         if len(self.rows) > 1 and failed.status.code == "INVALID_ARGUMENT":
             for row in self.rows:

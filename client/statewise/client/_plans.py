@@ -7,9 +7,12 @@ a failure thrown into it, and returns the result. Shells carry plans out by bloc
 import secrets
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from statewise.client._effects import Operation
+
+if TYPE_CHECKING:
+    from statewise.client._tracing import Tracing
 
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ class Options:
         clock: monotonic seconds.
         random: uniform in [0, 1); spreads the times of reconnection.
         new_id: names for anonymous sessions.
+        tracing: makes spans of calls and messages; None: there are none.
     """
 
     timeout_s: float | None
@@ -66,6 +70,16 @@ class Options:
     clock: Callable[[], float]
     random: Callable[[], float]
     new_id: Callable[[], str] = lambda: secrets.token_hex(16)
+    tracing: "Tracing | None" = None
+
+
+def tracing_of(tracer_provider: Any) -> "Tracing | None":
+    """What makes spans for a provider; None, and nothing is imported, where there is none."""
+    if tracer_provider is None:
+        return None
+    from statewise.client._tracing import Tracing
+
+    return Tracing(tracer_provider)
 
 
 def patience_s(timeout_s: float | None) -> float | None:
