@@ -4,6 +4,7 @@ Ports of the host are chosen here, free ones, through the variables that a user 
 """
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -89,6 +90,7 @@ class Stack:
         return {
             **self.engine.environment,
             "COMPOSE": COMPOSE,
+            "STATEWISE_SNAPSHOT_KEY": secrets.token_hex(),
             "STATEWISE_PORT": str(self.server_port),
             "STATEWISE_BALANCED_PORT": str(self.balanced_port),
             "STATEWISE_PROMETHEUS_PORT": str(self.prometheus_port),

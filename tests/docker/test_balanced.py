@@ -111,6 +111,17 @@ def test_streams_and_scores_go_to_every_replica(
         assert sum(after[place] > before[place] for place in before) == REPLICAS
 
 
+def test_a_replica_takes_the_snapshots_of_another(replicas: list[Container]) -> None:
+    samples = sunspots(2 * STEPS)
+    here, there = (replica.address() for replica in replicas[:2])
+    with Client(here) as client, client.session("sunspots") as session:
+        step_all([session], samples[:STEPS])
+        snapshot = session.snapshot()
+    with Client(there) as client, client.restore(snapshot) as session:
+        (answers,) = step_all([session], samples[STEPS:])
+    np.testing.assert_array_equal(answers, expected(replicas[2], samples)[STEPS:])
+
+
 def test_a_killed_replica_comes_back_and_takes_nobody_with_it(
     balanced: str, replicas: list[Container], everything: Stack
 ) -> None:
