@@ -273,3 +273,45 @@ def test_input_of_every_kind_gives_the_same_output(statewise, target, few, rows,
         assert done.code == 0, done.err
         outputs.add(output.read_bytes())
     assert len(outputs) == 1
+
+
+@pytest.fixture(scope="module")
+def server(untrained):
+    """A server with an untrained `g2p`."""
+    with server_in_thread(untrained) as address:
+        yield address
+
+
+class TestEncoderDecoder:
+    """Texts of one length go in, texts of another come out; tokens give tokens."""
+
+    WORDS = ("hello", "memory", "state7", "wise")  # nobody knows how to pronounce a 7
+
+    def score(self, statewise, server, source, output):
+        run = ("score", "--target", server, "--model", "g2p", "--input", source, "--output", output, "--json")
+        done = statewise(*run)
+        assert done.code == 0, done.err
+        return done.json["failed"], read(output)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_texts(self, statewise, server, tmp_path, kind):
+        lines = [{"id": word, "inputs": word} for word in self.WORDS]
+        (tmp_path / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        failed, found = self.score(statewise, server, tmp_path / "words.jsonl", tmp_path / f"sounds{kind}")
+        assert failed == 1
+        assert [name for name, _, _ in found] == list(self.WORDS)
+        assert "got '7'" in found[2][1]
+        with Client(server) as client:
+            expected = client.predict("g2p", ["hello", "memory", "wise"])
+        assert [sounds for _, error, sounds in found if not error] == expected
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_tokens(self, statewise, server, tmp_path, kind):
+        rows = [np.array([ord(letter) - ord("a") + 1 for letter in word]) for word in ("hello", "wise")]
+        lines = [{"inputs": row.tolist()} for row in rows]
+        (tmp_path / "tokens.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        failed, found = self.score(statewise, server, tmp_path / "tokens.jsonl", tmp_path / f"sounds{kind}")
+        assert failed == 0
+        with Client(server) as client:
+            for (_, _, sounds), expected in zip(found, client.predict("g2p", rows), strict=True):
+                np.testing.assert_array_equal(sounds, expected)

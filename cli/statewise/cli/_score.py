@@ -65,7 +65,7 @@ def score(
         resumed = log.rows
         if resumed:
             remarks().print(f"going on at row {resumed:,}")
-        kind = format_of(output.suffix, info)
+        kind = format_of(output.suffix, info.predicted)
         _run(client, info, source, log, kind, labels=labels)
         _finish(output, log, kind)
         seconds = time.monotonic() - begun_s
