@@ -111,13 +111,27 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes anonymous sessions and the connection. Closing twice is no failure."""
+        """Closes anonymous sessions and the connection. Closing twice is no failure, and neither is a server
+        that has gone.
+
+        Example:
+            >>> client = AsyncClient("localhost:50051")
+            >>> await client.close()  # what `with` does at its end
+        """
         self._closed = True
         if self._opened is not None:
             await self._opened.close()
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
-        """Every model version that the server knows, sorted by name and version."""
+        """Every model version that the server knows, sorted by name and version.
+
+        Raises:
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> [(model.name, model.version) for model in await client.models() if model.is_default]
+            [('gait', 2), ('vowels', 1)]
+        """
         return await self._shell.run(self._core.models(self._core.timeout_s(timeout)))
 
     async def model(
@@ -127,19 +141,41 @@ class AsyncClient:
 
         Raises:
             ModelNotFound: there is none.
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> (await client.model("vowels")).labels[:2]
+            ('speaker 1', 'speaker 2')
         """
         return await self._shell.run(
             self._core.model(name, version, self._core.timeout_s(timeout), fresh=True)
         )
 
     async def server(self, *, timeout: float | None = None) -> ServerInfo:
-        """The server's release, limits and store."""
+        """The server's release, limits and store.
+
+        Raises:
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> (await client.server()).limits.message_bytes
+            4194304
+        """
         return await self._shell.run(self._core.server(self._core.timeout_s(timeout)))
 
     async def list_sessions(
         self, *, model: str | None = None, timeout: float | None = None
     ) -> list[SessionInfo]:
-        """Open sessions, of one model or of all, in no particular order."""
+        """Open sessions, of one model or of all, in no particular order: one's own, and with the scope for it
+        everybody's.
+
+        Raises:
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> max(await client.list_sessions(model="gait"), key=lambda session: session.idle_s).id
+            'ankle-sensor'
+        """
         return await self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
 
     async def watch_stats(self, *, interval: float = 1.0) -> AsyncIterator[ServerStats]:
@@ -414,7 +450,8 @@ class AsyncClient:
         """Opens a session from what `AsyncSession.snapshot` gave.
 
         Raises:
-            InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, NotImplementedByServer.
+            InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, Unavailable,
+            Timeout.
 
         Example:
             >>> again = await client.restore(await session.snapshot())

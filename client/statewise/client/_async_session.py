@@ -109,7 +109,8 @@ class AsyncSession:
         """Opens a copy of the session as it stands. The two go separate ways.
 
         Raises:
-            NotImplementedByServer, SessionExists, LimitReached, SessionMoved, SessionNotFound.
+            SessionExists, LimitReached, SessionMoved, SessionNotFound, SessionExpired, SessionLost,
+            Unavailable, Timeout.
 
         Example:
             >>> twin = await session.fork()
@@ -128,7 +129,7 @@ class AsyncSession:
         """Takes the state out, signed by the server, for `AsyncClient.restore`. The session goes on.
 
         Raises:
-            NotImplementedByServer, SessionMoved, SessionNotFound.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable, Timeout.
 
         Example:
             >>> Path("session.bin").write_bytes(await session.snapshot())
@@ -139,7 +140,8 @@ class AsyncSession:
         """Undoes the last step or generation.
 
         Raises:
-            NotImplementedByServer, PositionMismatch, SessionMoved, SessionNotFound.
+            PositionMismatch, SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable,
+            Timeout.
 
         Example:
             >>> await session.rewind()
@@ -193,5 +195,9 @@ class AsyncSession:
 
         Raises:
             SessionMoved: somebody else holds it, and it stays open.
+            Unavailable, Timeout.
+
+        Example:
+            >>> await session.close()  # what `with` does at its end, unless the session is to stay
         """
         await self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))

@@ -78,5 +78,13 @@ class AsyncSessionGroup:
         return await self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Ends the sessions on the server. Closing twice is no failure."""
+        """Ends the sessions on the server. Closing twice is no failure.
+
+        Raises:
+            SessionMoved: somebody else holds one of them, and it stays open.
+            Unavailable, Timeout.
+
+        Example:
+            >>> await group.close()  # what `with` does at its end, unless the sessions are to stay
+        """
         await self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))

@@ -95,11 +95,25 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes anonymous sessions and the connection. Closing twice is no failure."""
+        """Closes anonymous sessions and the connection. Closing twice is no failure, and neither is a server
+        that has gone.
+
+        Example:
+            >>> client = Client("localhost:50051")
+            >>> client.close()  # what `with` does at its end
+        """
         self._shell.close()
 
     def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
-        """Every model version that the server knows, sorted by name and version."""
+        """Every model version that the server knows, sorted by name and version.
+
+        Raises:
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> [(model.name, model.version) for model in client.models() if model.is_default]
+            [('gait', 2), ('vowels', 1)]
+        """
         return self._shell.run(self._core.models(self._core.timeout_s(timeout)))
 
     def model(self, name: str, *, version: int | None = None, timeout: float | None = None) -> ModelInfo:
@@ -107,15 +121,37 @@ class Client:
 
         Raises:
             ModelNotFound: there is none.
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> client.model("vowels").labels[:2]
+            ('speaker 1', 'speaker 2')
         """
         return self._shell.run(self._core.model(name, version, self._core.timeout_s(timeout), fresh=True))
 
     def server(self, *, timeout: float | None = None) -> ServerInfo:
-        """The server's release, limits and store."""
+        """The server's release, limits and store.
+
+        Raises:
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> client.server().limits.message_bytes
+            4194304
+        """
         return self._shell.run(self._core.server(self._core.timeout_s(timeout)))
 
     def list_sessions(self, *, model: str | None = None, timeout: float | None = None) -> list[SessionInfo]:
-        """Open sessions, of one model or of all, in no particular order."""
+        """Open sessions, of one model or of all, in no particular order: one's own, and with the scope for it
+        everybody's.
+
+        Raises:
+            Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> max(client.list_sessions(model="gait"), key=lambda session: session.idle_s).id
+            'ankle-sensor'
+        """
         return self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
 
     def watch_stats(self, *, interval: float = 1.0) -> Iterator[ServerStats]:
@@ -373,7 +409,8 @@ class Client:
         """Opens a session from what `Session.snapshot` gave.
 
         Raises:
-            InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, NotImplementedByServer.
+            InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, Unavailable,
+            Timeout.
 
         Example:
             >>> again = client.restore(session.snapshot())

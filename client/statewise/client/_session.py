@@ -98,7 +98,8 @@ class Session:
         """Opens a copy of the session as it stands. The two go separate ways.
 
         Raises:
-            NotImplementedByServer, SessionExists, LimitReached, SessionMoved, SessionNotFound.
+            SessionExists, LimitReached, SessionMoved, SessionNotFound, SessionExpired, SessionLost,
+            Unavailable, Timeout.
 
         Example:
             >>> twin = session.fork()
@@ -113,7 +114,7 @@ class Session:
         """Takes the state out, signed by the server, for `Client.restore`. The session goes on.
 
         Raises:
-            NotImplementedByServer, SessionMoved, SessionNotFound.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable, Timeout.
 
         Example:
             >>> Path("session.bin").write_bytes(session.snapshot())
@@ -124,7 +125,8 @@ class Session:
         """Undoes the last step or generation.
 
         Raises:
-            NotImplementedByServer, PositionMismatch, SessionMoved, SessionNotFound.
+            PositionMismatch, SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable,
+            Timeout.
 
         Example:
             >>> session.rewind()
@@ -178,5 +180,9 @@ class Session:
 
         Raises:
             SessionMoved: somebody else holds it, and it stays open.
+            Unavailable, Timeout.
+
+        Example:
+            >>> session.close()  # what `with` does at its end, unless the session is to stay
         """
         self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))

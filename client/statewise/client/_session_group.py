@@ -76,5 +76,13 @@ class SessionGroup:
         return self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
 
     def close(self, *, timeout: float | None = None) -> None:
-        """Ends the sessions on the server. Closing twice is no failure."""
+        """Ends the sessions on the server. Closing twice is no failure.
+
+        Raises:
+            SessionMoved: somebody else holds one of them, and it stays open.
+            Unavailable, Timeout.
+
+        Example:
+            >>> group.close()  # what `with` does at its end, unless the sessions are to stay
+        """
         self._shell.operate(self._core.close(), self._shell.core.timeout_s(timeout))
