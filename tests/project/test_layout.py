@@ -57,7 +57,7 @@ WAITING = {
     "service": {
         "claims.py",
         "dataplane.py",
-        "generator.py",
+        "flow.py",
         "http_probe.py",
         "models.py",
         "readiness.py",

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError
 from statewise.service.feedback import (
@@ -44,6 +47,25 @@ class Writing:
     def spec(self) -> GenerateSpec:
         """What is emitted."""
         return self.feedback.spec
+
+    def steps(self, asked: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
+        """Values that each row emits at most, [rows].
+
+        Args:
+            asked: One number a row, one for all, or none: the model's own limit.
+            rows: How many.
+
+        Raises:
+            ServiceError: BAD_REQUEST.
+        """
+        limit = self.spec.step_limit
+        if not len(asked) and limit is not None:
+            asked = np.array([limit], np.uint32)
+        if len(asked) not in (1, rows):
+            raise ServiceError(Reason.BAD_REQUEST, f"steps: expected 1 or {rows} numbers; got {len(asked)}")
+        if not asked.all():
+            raise ServiceError(Reason.BAD_REQUEST, "steps: expected at least 1 a row; got 0")
+        return np.broadcast_to(asked, rows)
 
 
 @dataclass(frozen=True)

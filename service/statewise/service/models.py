@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from statewise.service.arena import StateArena
-from statewise.service.companions import Companions, load_companions
+from statewise.service.companions import Companions, Writing, load_companions
 from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError, shortened
 from statewise.service.layout import Layout
@@ -52,6 +52,15 @@ class LoadedModel:
     def key(self) -> Key:
         """Name and version."""
         return self.package.name, self.package.version
+
+    def to_write(self) -> Writing:
+        """How it generates. Raises ServiceError (WRONG_CALL), naming the right call, where it does not."""
+        if self.companions.writing is None:
+            right = "step a session" if self.companions.encoding is not None else "use Predict"
+            raise ServiceError(
+                Reason.WRONG_CALL, f"model {self.package.name!r} does not generate: {right} instead"
+            )
+        return self.companions.writing
 
 
 class Status(Enum):

@@ -105,16 +105,16 @@ class TextWriter:
 
     Args:
         codec: Writes them.
-        rows: How many texts.
+        begun: Which of them have a token already, [rows].
     """
 
     codec: Codec
     begun: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, codec: Codec, rows: int) -> "TextWriter":
-        """Nothing is written yet."""
-        return cls(codec, np.zeros(rows, np.bool_))
+    def of(cls, codec: Codec | None, rows: int) -> "TextWriter | None":
+        """Nothing is written yet; None where there is no codec."""
+        return None if codec is None else cls(codec, np.zeros(rows, np.bool_))
 
     def add(self, row: int, tokens: NDArray[np.integer]) -> str:
         """What tokens add to a row's text."""

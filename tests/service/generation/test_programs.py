@@ -22,9 +22,9 @@ from statewise.models import draw_tokens, uniform_numbers
 from statewise.service import ServiceError, Settings
 from statewise.service.dataplane import Dataplane
 from statewise.service.frame import StepResult
-from statewise.service.generator import Generator
 from statewise.service.sampling import Sampling
 from statewise.service.server import build_dataplane
+from statewise.service.session_generator import SessionGenerator
 from statewise.service.stages import Ticket
 from statewise.wire import Reason
 
@@ -115,7 +115,7 @@ class Driver:
 
     def __init__(self, dataplane: Dataplane, graph: Graph, model: str, random: np.random.Generator) -> None:
         self._dataplane = dataplane
-        self._generator = Generator(dataplane)
+        self._generator = SessionGenerator(dataplane)
         self._graph = graph
         self._model = model
         self._random = random
@@ -237,7 +237,7 @@ class Driver:
 
     async def _asked(self, handle: int, start: int, wish: Any, seed: int, ticket: Ticket) -> Any:
         steps, temperature, top_k = wish
-        parts = self._generator.generate_sessions(
+        parts = self._generator.generate(
             np.array([handle], np.uint64),
             np.array([start], np.uint64),
             np.array([steps], np.uint32),

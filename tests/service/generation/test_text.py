@@ -78,6 +78,7 @@ def test_what_is_written_is_read_as_the_same_text(tokens: list[int]) -> None:
 def test_pieces_joined_are_the_text(pieces: list[list[int]]) -> None:
     codec = Codec(SOUNDS)
     writer = TextWriter.of(codec, 1)
+    assert writer is not None
     joined = "".join(writer.add(0, np.array(piece, np.int64)) for piece in pieces)
     assert joined == " ".join(codec.write(np.array(sum(pieces, start=[]), np.int64)))  # noqa: RUF017
 

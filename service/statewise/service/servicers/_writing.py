@@ -13,6 +13,7 @@ from statewise.service.generator import Generator
 from statewise.service.models import LoadedModel
 from statewise.service.reading import predict_texts
 from statewise.service.servicers import _generation
+from statewise.service.session_generator import SessionGenerator
 from statewise.service.stages import Ticket
 from statewise.v1 import sequence_pb2
 
@@ -27,6 +28,7 @@ class Writing:
     def __init__(self, dataplane: Dataplane) -> None:
         self._dataplane = dataplane
         self._generator = Generator(dataplane)
+        self._sessions = SessionGenerator(dataplane)
         self._limit_bytes = dataplane.rules.settings.message_bytes * 3 // 4
 
     async def predict(
@@ -71,7 +73,7 @@ class Writing:
         start = _generation.start(request)
         self._dataplane.rules.check_size(start.rows, None)
         steps = convert.column_uint32(request.steps, "steps")
-        steps = self._generator.steps(model, steps, start.rows)
+        steps = model.to_write().steps(steps, start.rows)
         sampling = _generation.sampling(request.sampling, start.rows)
         parts = self._generator.generate(model, start, steps, sampling, ticket, owner=owner)
         left = start.rows
@@ -87,7 +89,7 @@ class Writing:
         self, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket, *, owner: str
     ) -> AsyncGenerator[sequence_pb2.GenerateSessionsResponse]:
         """Pieces of rows as they grow; with the last, `done`, they have been applied."""
-        parts = self._generator.generate_sessions(
+        parts = self._sessions.generate(
             convert.column_uint64(request.handles, "handles"),
             convert.column_uint64(request.positions, "positions"),
             convert.column_uint32(request.steps, "steps"),
