@@ -15,12 +15,17 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.export import export_checkpoint
 from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
+
+# A slow machine is no failure.
+settings.register_profile("statewise", deadline=None)
+settings.load_profile("statewise")
 
 INPUTS, HIDDEN, OUTPUTS = 3, 8, 2
 

@@ -65,6 +65,8 @@ WAITING = {
         "sessions.py",
         "stages.py",
         "testing.py",
+        "event_loop.py",
+        "writer.py",
         *TRANSPORT["service"],
     },
     "client": {
@@ -100,6 +102,7 @@ OFFERS = {
         "TensorError",
         "TensorSpec",
         "Vocabulary",
+        "fill_tensor",
         "from_tensor",
         "named_tensor",
         "nested",

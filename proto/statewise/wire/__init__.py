@@ -28,7 +28,7 @@ from statewise.wire._metadata import (
     Vocabulary,
 )
 from statewise.wire._reasons import Reason
-from statewise.wire._tensors import DTYPES, TensorError, from_tensor, to_tensor
+from statewise.wire._tensors import DTYPES, TensorError, fill_tensor, from_tensor, to_tensor
 
 __all__ = [
     "BATCH",
@@ -52,6 +52,7 @@ __all__ = [
     "TensorError",
     "TensorSpec",
     "Vocabulary",
+    "fill_tensor",
     "from_tensor",
     "named_tensor",
     "nested",

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -154,6 +155,11 @@ class ModelSpec:
     """None: the package has no graph that feeds outputs back."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Where the model comes from: recipe, seed, measured accuracy. Informative only."""
+
+    @cached_property
+    def input_names(self) -> frozenset[str]:
+        """Names of the inputs."""
+        return frozenset(entry.name for entry in self.inputs)
 
     @property
     def streamable(self) -> bool:

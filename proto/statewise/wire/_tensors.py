@@ -43,17 +43,31 @@ class TensorError(ValueError):
 
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
-    """Packs an array of any shape. One copy of its elements.
+    """Packs an array of any shape.
 
     Raises:
         TensorError: the element type has no place on the wire (objects, strings, complex numbers).
     """
-    try:
-        number = _NUMBER_OF_DTYPE[array.dtype.newbyteorder("<")]
-    except KeyError:
-        raise TensorError(f"expected elements of {', '.join(DTYPES)}; got {array.dtype}") from None
-    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    return tensor_pb2.Tensor(dtype=number, shape=array.shape, data=data)
+    tensor = tensor_pb2.Tensor()
+    fill_tensor(tensor, array)
+    return tensor
+
+
+def fill_tensor(tensor: tensor_pb2.Tensor, array: NDArray[Any]) -> None:
+    """Packs an array into an empty tensor: where that lies in a message already, it is not copied again.
+
+    Raises:
+        TensorError: the element type has no place on the wire (objects, strings, complex numbers).
+    """
+    number = _NUMBER_OF_DTYPE.get(array.dtype)
+    if number is None:
+        number = _NUMBER_OF_DTYPE.get(array.dtype.newbyteorder("<"))
+        if number is None:
+            raise TensorError(f"expected elements of {', '.join(DTYPES)}; got {array.dtype}")
+        array = array.astype(array.dtype.newbyteorder("<"))
+    tensor.dtype = number
+    tensor.shape.extend(array.shape)
+    tensor.data = array.tobytes()
 
 
 def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
@@ -66,15 +80,15 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> NDArray[Any]:
     if dtype is None:
         raise TensorError(f"expected a tensor with a known dtype; got number {tensor.dtype}")
     shape = tuple(tensor.shape)
-    if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
-        raise TensorError(f"expected at most {_MAX_AXES} axes of length 0 or more; got shape {list(shape)}")
     data = tensor.data
+    if len(shape) > _MAX_AXES or min(shape, default=0) < 0:
+        raise TensorError(f"expected at most {_MAX_AXES} axes of length 0 or more; got shape {list(shape)}")
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(data) != expected_bytes:
         raise TensorError(
             f"a {dtype.name} tensor of shape {list(shape)} has {expected_bytes} bytes; got {len(data)}"
         )
     try:
-        return np.frombuffer(data, dtype).reshape(shape)
+        return np.ndarray(shape, dtype, data)
     except ValueError as error:  # no elements, yet axes whose product no array can have
         raise TensorError(f"no array has shape {list(shape)}: {error}") from None

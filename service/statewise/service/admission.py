@@ -19,7 +19,7 @@ from statewise.service.frame import StepFrame, StepResult
 from statewise.service.hashing import digest_rows
 from statewise.service.inputs import invalid_rows
 from statewise.service.logs import fields
-from statewise.service.table import Handles, SessionTable, Slots
+from statewise.service.table import Cells, Handles, SessionTable, Slots
 from statewise.wire import DTYPES, ModelSpec, Reason
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Selected:
     frames: list[StepFrame]
     handles: Handles
     slots: Slots
+    cells: Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Admitted:
         total: Rows of all the frames.
         rows: Which of them may run; None: all.
         slots: Their sessions.
+        cells: What the table holds of them.
         steps: Their time steps; None: 1 each.
         inputs: Their inputs, laid out as in a frame.
         digests: Of their inputs.
@@ -56,6 +58,7 @@ class Admitted:
     total: int
     rows: NDArray[np.intp] | None
     slots: Slots
+    cells: Cells
     steps: NDArray[np.uint32] | None
     inputs: list[Array]
     digests: NDArray[np.uint64]
@@ -91,11 +94,12 @@ class Admission:
     def select(self, frames: list[StepFrame]) -> Selected:
         """Frames as one request."""
         handles = frames[0].handles if len(frames) == 1 else np.concatenate([f.handles for f in frames])
-        return Selected(frames, handles, self._table.slots_of(handles))
+        slots = self._table.slots_of(handles)
+        return Selected(frames, handles, slots, self._table.read(slots))
 
     def admit(self, selected: Selected) -> Admitted:
         """Judges every row: its handle, its position, its values. Frames of chunks come one at a time."""
-        frames, handles, slots = selected.frames, selected.handles, selected.slots
+        frames, handles, slots, cells = selected.frames, selected.handles, selected.slots, selected.cells
         first = frames[0]
         alone = len(frames) == 1
         positions = first.positions if alone else np.concatenate([frame.positions for frame in frames])
@@ -110,11 +114,13 @@ class Admission:
             owner = np.repeat([frame.owner for frame in frames], [len(frame.handles) for frame in frames])
         digests = digest_rows(inputs, per_step=self._per_step, steps=steps)
         admission = self._table.admit(
-            handles, slots, owner, positions, 1 if steps is None else steps, digests
+            cells, handles, owner, positions, 1 if steps is None else steps, digests
         )
         invalid = invalid_rows(self._spec, inputs, steps)
         if admission.good is None and not invalid:
-            return Admitted(frames, len(handles), None, slots, steps, inputs, digests, admission.retry, {})
+            return Admitted(
+                frames, len(handles), None, slots, cells, steps, inputs, digests, admission.retry, {}
+            )
         good = np.ones(len(handles), np.bool_) if admission.good is None else admission.good.copy()
         failures = {
             row: self._table.explain(row, int(handles[row]), int(positions[row]), owner=_at(owner, row))
@@ -130,6 +136,7 @@ class Admission:
             len(handles),
             rows,
             slots[rows],
+            cells[rows],
             None if steps is None else steps[rows],
             [
                 array[by_step if per_step else rows]
@@ -142,7 +149,7 @@ class Admission:
 
     def state_of(self, admitted: Admitted) -> list[Array]:
         """The states that the rows run from, [rows, ...] for each state pair."""
-        return self._arena.gather(self._table.places(admitted.slots, admitted.retry))
+        return self._arena.gather(self._table.places(admitted.cells, admitted.retry))
 
     def settle(
         self, admitted: Admitted, outputs: list[Array], state: Sequence[Array], failed: Sequence[int]
@@ -164,16 +171,16 @@ class Admission:
                 for slot in admitted.slots[failed[:_SESSIONS_NAMED]].tolist()
             ]
             _log.error("the model failed on rows of sessions", extra=fields(session_ids=sessions))
-        slots, steps, digests = admitted.slots, admitted.steps, admitted.digests
+        slots, cells, steps, digests = admitted.slots, admitted.cells, admitted.steps, admitted.digests
         if failed or admitted.retry is not None:
             self._table.touch(slots)
             new = np.ones(len(slots), np.bool_) if admitted.retry is None else ~admitted.retry
             new[failed] = False
-            slots, digests = slots[new], digests[new]
+            slots, cells, digests = slots[new], cells[new], digests[new]
             steps = None if steps is None else steps[new]
             state = [array[new] for array in state]
-        self._arena.scatter(self._table.next_places(slots), state)
-        self._table.advance(slots, 1 if steps is None else steps, digests)
+        self._arena.scatter(self._table.next_places(cells), state)
+        self._table.advance(slots, cells, 1 if steps is None else steps, digests)
         self._reply(admitted, outputs)
 
     def refuse(self, admitted: Admitted) -> None:
@@ -183,7 +190,7 @@ class Admission:
 
     def _reply(self, admitted: Admitted, outputs: list[Array]) -> None:
         """Deals outputs and failures back to the frames."""
-        frames, failures = admitted.frames, admitted.failures
+        frames, failures, names = admitted.frames, admitted.failures, self._output_names
         if len(frames) == 1:
             ordered = [failures[row] for row in sorted(failures)] if failures else ()
             self._answer(frames[0], StepResult(self._named(outputs), ordered))
@@ -192,7 +199,8 @@ class Admission:
             begin = 0
             for frame in frames:
                 end = begin + len(frame.handles)
-                self._answer(frame, StepResult(self._named([array[begin:end] for array in outputs]), ()))
+                dealt = {name: array[begin:end] for name, array in zip(names, outputs, strict=True)}
+                self._answer(frame, StepResult(dealt, ()))
                 begin = end
             return
         succeeded = np.ones(admitted.total, np.bool_)

@@ -88,6 +88,10 @@ class StateArena:
         for copies, values in zip(self._copies, state, strict=True):
             copies[place] = values
 
+    def one(self, place: int) -> list[NDArray[Any]]:
+        """The state at `place`, not a copy, one [1, *shape] a state pair."""
+        return [copies[place : place + 1] for copies in self._copies]
+
     def gather(self, places: NDArray[np.intp]) -> list[NDArray[Any]]:
         """States at `places` (2 * row + parity), one [len(places), *shape] a state pair."""
         return [copies.take(places, axis=0) for copies in self._copies]

@@ -102,8 +102,9 @@ def settle_sessions(
     steps = start - claim.positions[claim.rows] + job.consumed
     moved &= steps > 0
     slots = claim.slots[moved]
-    model.arena.scatter(table.next_places(slots), [array[moved] for array in job.state])
-    table.advance(slots, steps[moved], claim.digests[moved])
+    cells = table.read(slots)
+    model.arena.scatter(table.next_places(cells), [array[moved] for array in job.state])
+    table.advance(slots, cells, steps[moved], claim.digests[moved])
 
 
 def _judge(claim: Claim, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
@@ -117,7 +118,8 @@ def _judge(claim: Claim, model: LoadedModel, table: SessionTable, *, beginning: 
     digests = digest_rows([np.stack(asked, axis=1)], per_step=[False], steps=None)
     # How far a repeated generation came is not asked for: its digest tells it.
     came = table.positions_of(slots) - positions
-    judgement = table.admit(handles, slots, claim.owner, positions, came, digests)
+    cells = table.read(slots)
+    judgement = table.admit(cells, handles, claim.owner, positions, came, digests)
     good = np.ones(len(handles), np.bool_) if judgement.good is None else judgement.good.copy()
     for row in np.flatnonzero(~good).tolist():
         claim.failures[row] = table.explain(row, int(handles[row]), int(positions[row]), owner=claim.owner)
@@ -133,5 +135,5 @@ def _judge(claim: Claim, model: LoadedModel, table: SessionTable, *, beginning: 
     rows = np.flatnonzero(good)
     retry = np.zeros(len(handles), np.bool_) if judgement.retry is None else judgement.retry
     claim.rows, claim.slots, claim.digests, claim.retry = rows, slots[rows], digests[rows], retry[rows]
-    claim.state = model.arena.gather(table.places(claim.slots, claim.retry))
+    claim.state = model.arena.gather(table.places(cells[rows], claim.retry))
     model.scheduler.statistics.retried_rows += int(np.count_nonzero(claim.retry))

@@ -24,6 +24,7 @@ from statewise.wire import (
     TensorError,
     TensorSpec,
     Vocabulary,
+    fill_tensor,
     from_tensor,
     pack_uint32,
     to_tensor,
@@ -54,9 +55,9 @@ _CALL_SHAPES = {
 def arrays(tensors: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
     """Inputs by name, as views of the message. Raises ServiceError (BAD_TENSOR)."""
     result: dict[str, Array] = {}
-    for name, tensor in tensors.items():
+    for name in tensors:
         try:
-            result[name] = from_tensor(tensor)
+            result[name] = from_tensor(tensors[name])
         except TensorError as error:
             raise ServiceError(Reason.BAD_TENSOR, f"input {name!r}: {error}") from None
     return result
@@ -78,12 +79,12 @@ def column_uint32(column: bytes, name: str) -> Any:
         raise ServiceError(Reason.BAD_REQUEST, f"{name}: {error}") from None
 
 
-def step_response(result: StepResult) -> sequence_pb2.StepResponse:
-    """What a step gave."""
-    return sequence_pb2.StepResponse(
-        outputs={name: to_tensor(array) for name, array in result.outputs.items()},
-        errors=[row_error(failure) for failure in result.failures],
-    )
+def fill_step_response(response: sequence_pb2.StepResponse, result: StepResult) -> None:
+    """Puts what a step gave into an empty message, in its place: a nested message would be copied into it."""
+    for name, array in result.outputs.items():
+        fill_tensor(response.outputs[name], array)
+    if result.failures:
+        response.errors.extend([row_error(failure) for failure in result.failures])
 
 
 def check_labels(model: LoadedModel) -> None:

@@ -206,7 +206,8 @@ class Dataplane:
         """
         self.rules.refuse_when_draining()
         rows = len(handles)
-        self.rules.check_columns(rows, len(positions), rows if steps is None else len(steps))
+        if len(positions) != rows or (steps is not None and len(steps) != rows):
+            self.rules.check_columns(rows, len(positions), rows if steps is None else len(steps))
         time_steps = self.rules.check_size(rows, steps)
         number = self.table.owner_number(owner)
         model = self.model_of(handles, number)

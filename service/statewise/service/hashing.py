@@ -54,15 +54,22 @@ def digest_rows(
     digest: NDArray[np.uint64] | None = None
     for number, (array, by_step) in enumerate(zip(inputs, per_step, strict=True)):
         words = _words(array)
-        values = np.einsum("nw,w->n", words, _coefficients(words.shape[1], 2 * number))
         if by_step and steps is not None:
+            values = np.einsum("nw,w->n", words, _coefficients(words.shape[1], 2 * number))
             weights = _coefficients(_table_size(int(steps.max())), 2 * number + 1)[places_in_row(steps)]
             values = np.add.reduceat(values * weights, np.minimum(starts_of(steps), len(values) - 1))
-        elif by_step:
-            values = values * _coefficients(_table_size(1), 2 * number + 1)[0]
+        else:
+            values = words.dot(_row_coefficients(words.shape[1], number, by_step=by_step))
         digest = values if digest is None else digest * np.uint64(3) + values
     assert digest is not None, "a model has at least one input"
     return digest
+
+
+@lru_cache(maxsize=256)
+def _row_coefficients(count: int, number: int, *, by_step: bool) -> NDArray[np.uint64]:
+    """Those of a row without time, or of its one step: the weight of the step is multiplied in."""
+    words = _coefficients(count, 2 * number)
+    return words * _coefficients(_table_size(1), 2 * number + 1)[0] if by_step else words
 
 
 def _table_size(steps: int) -> int:

@@ -26,10 +26,10 @@ def arrange_inputs(spec: ModelSpec, given: Mapping[str, Array], *, rows: int, ti
     Raises:
         ServiceError: BAD_TENSOR, naming the input, what was expected and what came.
     """
-    for name in given:
-        if all(name != entry.name for entry in spec.inputs):
-            expected = ", ".join(repr(entry.name) for entry in spec.inputs)
-            raise _bad(f"the model has no input {name!r}; expected: {expected}")
+    if not given.keys() <= spec.input_names:
+        unknown = next(name for name in given if name not in spec.input_names)
+        expected = ", ".join(repr(entry.name) for entry in spec.inputs)
+        raise _bad(f"the model has no input {unknown!r}; expected: {expected}")
     return [_arrange(entry, given.get(entry.name), rows, time_steps) for entry in spec.inputs]
 
 
@@ -52,6 +52,24 @@ def _arrange(entry: TensorSpec, array: Array | None, rows: int, time_steps: int)
     return array
 
 
+def all_valid(spec: ModelSpec, inputs: list[Array]) -> bool:
+    """Whether the model may see every value of rows of one step. What `invalid_rows` finds nothing in."""
+    return all(
+        bool(valid.all())
+        for entry, array in zip(spec.inputs, inputs, strict=True)
+        if (valid := _valid(entry, array)) is not None
+    )
+
+
+def _valid(entry: TensorSpec, array: Array) -> NDArray[np.bool_] | None:
+    """Which values are; None: all, whatever they are."""
+    if array.dtype.kind == "f":
+        return np.isfinite(array)
+    if entry.vocabulary_size is not None:
+        return (array >= 0) & (array < entry.vocabulary_size)
+    return None
+
+
 def invalid_rows(spec: ModelSpec, inputs: list[Array], steps: NDArray[np.uint32] | None) -> dict[int, str]:
     """Rows whose values the model must not see, each with what is wrong. Usually empty.
 
@@ -65,19 +83,17 @@ def invalid_rows(spec: ModelSpec, inputs: list[Array], steps: NDArray[np.uint32]
         message = "expected at least 1 time step; got 0"
         invalid.update((row, message) for row in np.flatnonzero(steps == 0).tolist())
     for entry, array in zip(spec.inputs, inputs, strict=True):
-        if array.dtype.kind == "f":
-            good = np.isfinite(array)
-            message = f"input {entry.name!r}: expected finite numbers; got NaN or infinity"
-        elif entry.vocabulary_size is not None:
-            good = (array >= 0) & (array < entry.vocabulary_size)
-            message = f"input {entry.name!r}: expected tokens from 0 to {entry.vocabulary_size - 1}"
-        else:
-            continue
-        if good.all():
+        good = _valid(entry, array)
+        if good is None or good.all():
             continue
         bad = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
         if entry.per_step and steps is not None:
             bad = np.unique(np.searchsorted(np.cumsum(steps), bad, side="right"))
+        message = (
+            f"input {entry.name!r}: expected finite numbers; got NaN or infinity"
+            if array.dtype.kind == "f"
+            else f"input {entry.name!r}: expected tokens from 0 to {(entry.vocabulary_size or 0) - 1}"
+        )
         for row in bad.tolist():
             invalid.setdefault(row, message)
     return invalid

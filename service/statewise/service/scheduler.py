@@ -24,6 +24,7 @@ from statewise.service.engine import Engine
 from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import Control, StepFrame, StepResult
 from statewise.service.job import Job
+from statewise.service.lone import LoneStep
 from statewise.service.longwork import LongWork, Part, Piece
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import SelfTest
@@ -96,6 +97,7 @@ class Scheduler:
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
         self._admission = Admission(engine.spec, arena, table, answer=_weakly(self._answer))
+        self._lone = LoneStep(engine, arena, table)
         self.statistics = ModelStatistics()
 
     @property
@@ -173,7 +175,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         self._turn_planned = False
-        if self._waiting and not self._frames_running:
+        if self._waiting and not self._frames_running and not self._ran_alone():
             before = len(self._waiting)
             selected = self._select()
             if selected is not None:
@@ -184,6 +186,27 @@ class Scheduler:
                 self._plan_turn()
         if self._jobs and not self._piece_running:
             self._run_piece()
+
+    def _ran_alone(self) -> bool:
+        """Runs what waits where that is one step of one session and nothing is unusual about it."""
+        if len(self._waiting) > 1 or not self._only_single_steps or self._cost_s(1, 1) > self._inline_s:
+            return False
+        frame = self._waiting[0]
+        assert isinstance(frame, StepFrame)
+        begun_s = self._clock()
+        if len(frame.handles) > 1 or _given_up(frame.cancelled, frame.deadline_s, begun_s):
+            return False
+        result = self._lone.run(frame)
+        if result is None:
+            return False
+        self._waiting.popleft()
+        frame.begun_s = begun_s
+        self.statistics.single.begin(1, (frame.received_s,), begun_s)
+        self.statistics.single.run_s.observe(self._clock() - begun_s)
+        if self._tracing is not None:
+            self._tracing.ran("single", [frame.span], rows=1, begun_s=begun_s)
+        self._answer(frame, result)
+        return True
 
     def _select(self) -> Selected | None:
         """Takes single-step frames for one run; starts on the way what else may begin."""
@@ -232,8 +255,9 @@ class Scheduler:
             frames.append(item)
             rows += len(item.handles)
         selected = self._admission.select(frames)
-        slots = selected.slots
-        if (len(frames) > 1 and self._table.has_repeats(slots)) or self._table.busy[slots].any():
+        if len(frames) > 1 and self._table.has_repeats(selected.slots):
+            return None
+        if self._table.any_busy(selected.cells):
             return None
         for _ in frames:
             self._waiting.popleft()

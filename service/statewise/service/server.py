@@ -24,6 +24,7 @@ from statewise.service.arena import StateArena
 from statewise.service.callers import Callers, CallersError
 from statewise.service.dataplane import Dataplane
 from statewise.service.engine import Engine, EngineError, check_provider
+from statewise.service.event_loop import ServerEventLoop
 from statewise.service.feedback import load_engine
 from statewise.service.http_probe import HttpProbe
 from statewise.service.metrics import make_registry
@@ -32,7 +33,14 @@ from statewise.service.readiness import Readiness
 from statewise.service.rules import Rules
 from statewise.service.scheduler import Scheduler
 from statewise.service.selftest import SelfTest
-from statewise.service.servicers import AdminServicer, Gate, Health, ModelServicer, SequenceServicer
+from statewise.service.servicers import (
+    AdminServicer,
+    Gate,
+    Health,
+    ModelServicer,
+    SequenceServicer,
+    add_sequence_service,
+)
 from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
 from statewise.service.slow_requests import SlowRequests
@@ -48,7 +56,7 @@ from statewise.service.transport import (
     listen,
     options,
 )
-from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc
 
 _log = logging.getLogger(__name__)
 
@@ -177,7 +185,7 @@ class Server:
             self._start_probe(self._probe)
         self._dataplane.models.load_all()
         self._grpc = grpc.aio.server(interceptors=self._interceptors(), options=options(settings))
-        sequence_pb2_grpc.add_SequenceServiceServicer_to_server(self._sequences, self._grpc)
+        add_sequence_service(self._sequences, self._grpc)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
         self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin, self._grpc)
@@ -288,7 +296,8 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
     logs.configure(style=settings.log_format, level=settings.log_level)
     keep_freed_pages()
     allow_many_connections()
-    asyncio.run(_serve(settings, ready))
+    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
+        runner.run(_serve(settings, ready))
 
 
 async def _serve(settings: Settings, ready: TextIO) -> None:

@@ -2,13 +2,12 @@
 
 No behaviour of its own beyond order and bounds: at most so many requests are unanswered, then nothing more is
 read, and HTTP/2 flow control holds the sender back. When the caller leaves, what it asked for and has not
-begun is dropped. One task reads and writes what is ready at once, another writes what comes later, and each
-control request has a task; all end with the stream.
+begun is dropped. One task reads, replies are sent by whoever has them, and each control request has a task;
+all end with the stream.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
@@ -17,23 +16,31 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from statewise.service.convert import fill_step_response
 from statewise.service.errors import ServiceError, server_fault
-from statewise.service.frame import StepFrame
+from statewise.service.frame import StepFrame, StepResult
 from statewise.service.identity import Identity
 from statewise.service.logs import fields
 from statewise.service.stages import Ticket
 from statewise.service.status import status_of
+from statewise.service.step_encoding import encode_step
+from statewise.service.writer import Writer
 from statewise.v1 import sequence_pb2
-from statewise.wire import Reason
+from statewise.wire import Reason, TensorError
 
 _log = logging.getLogger(__name__)
 
 Request = sequence_pb2.SessionStreamRequest
 Response = sequence_pb2.SessionStreamResponse
 Control = Callable[[Any], Awaitable[Any]]
-StepReply = Callable[[sequence_pb2.StepResponse | ServiceError], None]
+StepReply = Callable[[StepResult | ServiceError], None]
 Step = Callable[[sequence_pb2.StepRequest, StepReply], StepFrame | None]
 Generate = Callable[[Any, Ticket], AsyncGenerator[sequence_pb2.GenerateSessionsResponse]]
+
+
+def serialize_response(response: Response | bytes) -> bytes:
+    """What a stream sends: messages, or what is encoded already."""
+    return response if isinstance(response, bytes) else response.SerializeToString()
 
 
 class SessionStream:
@@ -50,7 +57,7 @@ class SessionStream:
 
     def __init__(
         self,
-        context: grpc.aio.ServicerContext[Request, Response],
+        context: grpc.aio.ServicerContext[Request, Response | bytes],
         *,
         caller: Identity,
         step: Step,
@@ -64,20 +71,17 @@ class SessionStream:
         self._generate = generate
         self._controls = controls
         self._requests = requests
-        self._outbox: deque[Response] = deque()
+        self._writer = Writer(context.write, sent=self._make_room, failed=self._cannot_write)
         self._frames: dict[int, StepFrame | None] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._tickets: dict[int, Ticket] = {}
-        self._awake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._writing = False
-        self._reader_writes = False
+        self._room: asyncio.Future[None] | None = None
+        self._over = asyncio.Event()
         self._reader_done = False
         self._draining = False
         self._failure: ServiceError | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._written = 0
-        self._written_before = 0
+        self._begun_before = 0
 
     async def run(self) -> None:
         """Serves the stream until the caller is done and everything is answered, or the server drains.
@@ -89,16 +93,12 @@ class SessionStream:
         self._task = asyncio.current_task()
         reader = asyncio.create_task(self._read())
         try:
-            while True:
-                self._awake.clear()
-                await self._write_out()
-                if self._unanswered == 0 and (self._draining or self._reader_done):
-                    break
-                if self._failure is not None:
-                    break
-                await self._awake.wait()
+            await self._over.wait()
+            if self._failure is None:
+                await self._writer.flush()
         finally:
             reader.cancel()
+            self._writer.abandon()
             for frame in self._frames.values():
                 if frame is not None:
                     frame.cancelled = True
@@ -115,61 +115,55 @@ class SessionStream:
         self._draining = True
         news = Response()
         news.draining.grace.FromNanoseconds(int(grace_s * 1e9))
-        self._post(news)
+        self._writer.post(news)
+        self._end_when_answered()
 
     def end(self, failure: ServiceError) -> None:
         """Ends the stream at once, with what is not answered yet."""
         self._failure = failure
-        self._awake.set()
+        self._over.set()
 
     def cut_if_stalled(self) -> None:
         """Ends the stream where one reply has waited for its caller since this was last called."""
-        if self._writing and self._written == self._written_before and self._task is not None:
+        begun = self._writer.begun
+        if self._writer.busy and begun == self._begun_before and self._task is not None:
             self._task.cancel()
-        self._written_before = self._written
-
-    @property
-    def _unanswered(self) -> int:
-        return len(self._frames) + len(self._tasks) + len(self._outbox) + self._writing
-
-    async def _write_out(self) -> None:
-        """Writes what there is. Two tasks come here and gRPC takes one message at a time: one writes."""
-        if self._writing:
-            return
-        self._writing = True
-        try:
-            while self._outbox:
-                await self._context.write(self._outbox.popleft())
-                self._written += 1
-                self._room.set()
-        finally:
-            self._writing = False
+        self._begun_before = begun
 
     async def _read(self) -> None:
         try:
             while True:
-                while self._unanswered >= self._requests:
-                    self._room.clear()
-                    await self._room.wait()
+                while len(self._frames) + len(self._tasks) + self._writer.waiting >= self._requests:
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
                 request = await self._context.read()
                 if not isinstance(request, Request):  # end of the requests
                     break
-                # Single steps run at the next turn of the loop. Waiting for it costs less than waking another
-                # task to write the reply: a step and its reply then are one task's work.
-                self._reader_writes = True
                 self._begin(request)
-                await asyncio.sleep(0)
-                self._reader_writes = False
-                await self._write_out()
-                if self._draining:
-                    self._awake.set()
         except DecodeError as error:
             self._failure = ServiceError(Reason.BAD_REQUEST, f"the request cannot be read: {error}")
         except Exception as error:
             # The connection broke; the RPC's own cancellation says the rest.
             _log.debug("a stream ended while reading: %s", error)
         self._reader_done = True
-        self._awake.set()
+        self._end_when_answered()
+
+    def _cannot_write(self, error: Exception) -> None:
+        if isinstance(error, grpc.aio.BaseError):
+            # The connection broke; the RPC's own cancellation says the rest.
+            _log.debug("a stream ended while writing: %s", error)
+        else:
+            _log.error("a reply could not be sent", exc_info=error)
+            self.end(server_fault())
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def _end_when_answered(self) -> None:
+        if (self._reader_done or self._draining) and not self._frames and not self._tasks:
+            self._over.set()
 
     def _begin(self, request: Request) -> None:
         number = request.request_id
@@ -184,7 +178,7 @@ class SessionStream:
                 self._begin_step(number, request.step)
             elif operation == "cancel":
                 self._cancel(request.cancel.target_request_id)
-                self._post(Response(request_id=number, cancel=sequence_pb2.CancelResponse()))
+                self._answered(Response(request_id=number, cancel=sequence_pb2.CancelResponse()))
             elif operation == "generate":
                 ticket = self._tickets[number] = Ticket()
                 self._tasks[number] = asyncio.create_task(self._generated(number, request.generate, ticket))
@@ -194,10 +188,10 @@ class SessionStream:
                 call = self._control(number, operation, getattr(request, operation))
                 self._tasks[number] = asyncio.create_task(call)
         except ServiceError as error:
-            self._post(Response(request_id=number, error=status_of(error)))
+            self._answered(Response(request_id=number, error=status_of(error)))
         except Exception as error:
             _log.error("a request failed", exc_info=error, extra=self._fields(number))
-            self._post(Response(request_id=number, error=status_of(server_fault())))
+            self._answered(Response(request_id=number, error=status_of(server_fault())))
 
     def _begin_step(self, number: int, request: sequence_pb2.StepRequest) -> None:
         self._frames[number] = None
@@ -211,12 +205,17 @@ class SessionStream:
             if frame is not None:
                 frame.request_id = number
 
-    def _answer_step(self, number: int, result: sequence_pb2.StepResponse | ServiceError) -> None:
+    def _answer_step(self, number: int, result: StepResult | ServiceError) -> None:
         del self._frames[number]
         if isinstance(result, ServiceError):
-            self._post(Response(request_id=number, error=status_of(result)))
-        else:
-            self._post(Response(request_id=number, step=result))
+            self._answered(Response(request_id=number, error=status_of(result)))
+            return
+        try:
+            response = _step_response(number, result)
+        except TensorError as error:
+            _log.error("a result has no place on the wire", exc_info=error, extra=self._fields(number))
+            response = Response(request_id=number, error=status_of(server_fault()))
+        self._answered(response)
 
     async def _control(self, number: int, operation: str, request: Any) -> None:
         try:
@@ -228,7 +227,7 @@ class SessionStream:
             _log.error("%s failed", operation, exc_info=error, extra=self._fields(number))
             response = Response(request_id=number, error=status_of(server_fault()))
         del self._tasks[number]
-        self._post(response)
+        self._answered(response)
 
     def _fields(self, number: int) -> dict[str, Any]:
         return fields(request_id=number, peer=self._context.peer())
@@ -242,14 +241,16 @@ class SessionStream:
                 async for piece in pieces:
                     response = Response(request_id=number, generate=piece)
                     if not piece.done:
-                        self._post(response)
+                        self._writer.post(response)
+                        if self._writer.waiting >= self._requests:
+                            await self._writer.flush()
         except ServiceError as error:
             response = Response(request_id=number, error=status_of(error))
         except Exception as error:
             _log.error("generating failed", exc_info=error)
             response = Response(request_id=number, error=status_of(server_fault()))
         del self._tasks[number], self._tickets[number]
-        self._post(response)
+        self._answered(response)
 
     def _cancel(self, number: int) -> None:
         """Steps and generations not finished are dropped; the other operations are too short to be."""
@@ -257,7 +258,21 @@ class SessionStream:
         if asked is not None:
             asked.cancelled = True
 
-    def _post(self, response: Response) -> None:
-        self._outbox.append(response)
-        if not self._reader_writes:
-            self._awake.set()
+    def _answered(self, response: Response | bytes) -> None:
+        """Sends a reply whose request is counted no longer."""
+        self._writer.post(response)
+        if self._room is not None:
+            self._make_room()
+        if self._reader_done or self._draining:
+            self._end_when_answered()
+
+
+def _step_response(number: int, result: StepResult) -> Response | bytes:
+    if len(result.outputs) == 1 and not result.failures:
+        [(name, output)] = result.outputs.items()
+        if output.size:
+            return encode_step(number, name, output)
+    response = Response(request_id=number)
+    response.step.SetInParent()
+    fill_step_response(response.step, result)
+    return response

@@ -8,6 +8,6 @@ from statewise.service.servicers._admin import AdminServicer
 from statewise.service.servicers._gate import Gate
 from statewise.service.servicers._health import Health
 from statewise.service.servicers._models import ModelServicer
-from statewise.service.servicers._sequence import SequenceServicer
+from statewise.service.servicers._sequence import SequenceServicer, add_sequence_service
 
-__all__ = ["AdminServicer", "Gate", "Health", "ModelServicer", "SequenceServicer"]
+__all__ = ["AdminServicer", "Gate", "Health", "ModelServicer", "SequenceServicer", "add_sequence_service"]

@@ -52,6 +52,9 @@ async def deliver(context: Context, response: Any, *, stall_s: float) -> None:
     except TimeoutError:
         # gRPC accepts no status while a message waits to be taken: the call ends without one.
         raise asyncio.CancelledError("the caller takes nothing") from None
+    except grpc.aio.InternalError:
+        # The connection broke; there is nobody to tell.
+        raise asyncio.CancelledError("the caller left") from None
 
 
 def _fields(context: Context) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import grpc
+
 from statewise.service import convert
 from statewise.service.callers import Callers
 from statewise.service.dataplane import Dataplane
@@ -18,7 +20,7 @@ from statewise.service.sessions import OpenedSession
 from statewise.service.stages import Ticket
 from statewise.service.statistics import OK
 from statewise.service.status import row_error
-from statewise.service.stream import SessionStream, StepReply
+from statewise.service.stream import SessionStream, StepReply, serialize_response
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import Reason
 
@@ -105,10 +107,9 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     @reports
     async def Step(self, request: sequence_pb2.StepRequest, context: Context) -> sequence_pb2.StepResponse:
         """One frame, one call."""
-        replied: asyncio.Future[sequence_pb2.StepResponse | ServiceError]
-        replied = asyncio.get_running_loop().create_future()
+        replied: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
 
-        def reply(result: sequence_pb2.StepResponse | ServiceError) -> None:
+        def reply(result: StepResult | ServiceError) -> None:
             if not replied.done():
                 replied.set_result(result)
 
@@ -121,7 +122,9 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             raise
         if isinstance(result, ServiceError):
             raise result
-        return result
+        response = sequence_pb2.StepResponse()
+        convert.fill_step_response(response, result)
+        return response
 
     @reports
     async def OpenSessions(
@@ -211,9 +214,9 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
 
         requests = self.statistics.requests
 
-        def convert_and_reply(result: StepResult | ServiceError) -> None:
+        def count_and_reply(result: StepResult | ServiceError) -> None:
             requests["step", result.reason if isinstance(result, ServiceError) else OK] += 1
-            reply(result if isinstance(result, ServiceError) else convert.step_response(result))
+            reply(result)
 
         try:
             return self._dataplane.step(
@@ -223,7 +226,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
                 convert.arrays(request.inputs),
                 owner=caller().owner,
                 deadline_s=deadline_s,
-                reply=convert_and_reply,
+                reply=count_and_reply,
             )
         except ServiceError as error:
             requests["step", error.reason] += 1
@@ -311,6 +314,18 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             own_s = request.timeout.ToNanoseconds() / 1e9
             remaining_s = own_s if remaining_s is None else min(own_s, remaining_s)
         return None if remaining_s is None else self._dataplane.clock() + remaining_s
+
+
+def add_sequence_service(servicer: SequenceServicer, server: grpc.aio.Server) -> None:
+    """Registers the service; replies on session streams may be encoded already."""
+    sequence_pb2_grpc.add_SequenceServiceServicer_to_server(servicer, server)
+    stream = grpc.stream_stream_rpc_method_handler(
+        servicer.SessionStream,
+        request_deserializer=sequence_pb2.SessionStreamRequest.FromString,
+        response_serializer=serialize_response,
+    )
+    service = sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"].full_name
+    server.add_registered_method_handlers(service, {"SessionStream": stream})
 
 
 def _reply(

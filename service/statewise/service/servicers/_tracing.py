@@ -97,9 +97,14 @@ class _Stream:
             attach(set_span_in_context(span))
         return request
 
-    async def write(self, response: sequence_pb2.SessionStreamResponse) -> None:
+    async def write(self, response: sequence_pb2.SessionStreamResponse | bytes) -> None:
         """Writes a reply; the last one of its request ends the span."""
+        if isinstance(response, bytes):
+            response = sequence_pb2.SessionStreamResponse.FromString(response)
+        self._end_span(response)
         await self._context.write(response)
+
+    def _end_span(self, response: sequence_pb2.SessionStreamResponse) -> None:
         result = response.WhichOneof("result")
         if result == "generate" and not response.generate.done:
             return

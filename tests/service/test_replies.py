@@ -1,0 +1,86 @@
+"""How replies leave: encoded by hand, sent without a task, on a loop that is woken once for many."""
+
+import asyncio
+import socket
+
+import numpy as np
+import pytest
+
+from statewise.service.event_loop import ServerEventLoop
+from statewise.service.step_encoding import encode_step
+from statewise.service.writer import Writer
+from statewise.v1 import sequence_pb2
+from statewise.wire import fill_tensor, from_tensor
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (300, 64), (2, 5, 7), (1,)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.float16])
+def test_an_encoded_reply_is_what_protobuf_writes(shape: tuple[int, ...], dtype: type) -> None:
+    output = np.random.default_rng(1).integers(0, 9, shape).astype(dtype)
+    for number in (1, 2**40):
+        response = sequence_pb2.SessionStreamResponse(request_id=number)
+        fill_tensor(response.step.outputs["y"], output)
+        assert encode_step(number, "y", output) == response.SerializeToString()
+
+
+def test_an_encoded_reply_of_a_view_has_the_views_elements() -> None:
+    output = np.arange(24, dtype=np.float32).reshape(4, 6)[:, ::2]
+    response = sequence_pb2.SessionStreamResponse.FromString(encode_step(3, "y", output))
+    np.testing.assert_array_equal(from_tensor(response.step.outputs["y"]), output)
+
+
+async def test_a_writer_sends_in_order_one_at_a_time_and_stops_at_a_failure() -> None:
+    loop = asyncio.get_running_loop()
+    under_way: list[tuple[str, asyncio.Future[None]]] = []
+    waited: list[str] = []
+
+    async def write(message: str) -> None:
+        assert all(done.done() for _, done in under_way), "gRPC takes one message at a time"
+        under_way.append((message, loop.create_future()))
+        await under_way[-1][1]
+
+    failures: list[Exception] = []
+    writer = Writer(write, sent=lambda: waited.append(under_way[-1][0]), failed=failures.append)
+    for message in "abc":
+        writer.post(message)
+    assert [message for message, _ in under_way] == ["a"], "begun in the turn in which it is posted"
+    assert (writer.waiting, writer.busy) == (2, True)
+    flushed = asyncio.create_task(writer.flush())
+    for number in range(3):
+        await asyncio.sleep(0)
+        under_way[number][1].set_result(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    await flushed
+    assert [message for message, _ in under_way] == ["a", "b", "c"]
+    assert waited == ["b", "c"]
+    writer.post("d")
+    writer.post("e")
+    under_way[-1][1].set_exception(OSError("broken"))
+    await writer.flush()
+    writer.post("f")
+    assert [message for message, _ in under_way] == ["a", "b", "c", "d"]
+    assert (writer.waiting, writer.busy) == (0, False)
+    assert [str(failure) for failure in failures] == ["broken"]
+
+
+def test_the_servers_loop_is_woken_once_by_many_bytes_and_again_by_later_ones() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, asyncio.Runner(loop_factory=ServerEventLoop) as runner:
+        ours.setblocking(False)
+        calls: list[int] = []
+
+        async def wait() -> None:
+            loop = asyncio.get_running_loop()
+            called = asyncio.Event()
+            loop.add_reader(ours, lambda: (calls.append(1), called.set()))
+            for _ in range(2):
+                called.clear()
+                theirs.send(b"x" * 100)
+                await called.wait()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            loop.remove_reader(ours)
+
+        runner.run(wait())
+    assert len(calls) == 2
