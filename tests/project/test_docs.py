@@ -35,6 +35,20 @@ def test_the_table_of_settings_is_that_of_the_server() -> None:
     assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run: make docs"
 
 
+def test_what_the_deployment_asks_prometheus_for_is_there() -> None:
+    listed = set(
+        re.findall(r"^\| `(statewise_\w+)`", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    )
+    asked = {
+        re.sub(r"_(bucket|sum|count)$", "", name)
+        for path in (ROOT / "docker").rglob("*")
+        if path.suffix in {".json", ".yml", ".yaml"}
+        for name in re.findall(r"\bstatewise_[a-z_]+", path.read_text())
+    }
+    assert asked
+    assert asked <= listed
+
+
 def test_the_table_of_failures_is_that_of_the_server() -> None:
     design = (ROOT / "docs/design.md").read_text()
     rows = re.findall(r"^\| ([A-Z_, ]+) \| ([A-Z_, ]+|the same) \| ", design, re.MULTILINE)

@@ -68,7 +68,7 @@ def screen(report: Activity, target: str) -> RenderableType:
     head = Text.assemble(
         (target, "bold"),
         f"  {report.at.astimezone():%H:%M:%S}",
-        f"  {report.streams:,} streams",
+        f"  {report.streams:,} {'stream' if report.streams == 1 else 'streams'}",
         f"  {report.cpu_cores:.0%} of a core",
         f"  {_bytes(report.resident_bytes)} resident",
     )
