@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -28,6 +29,10 @@ settings.register_profile("statewise", deadline=None)
 settings.load_profile("statewise")
 
 INPUTS, HIDDEN, OUTPUTS = 3, 8, 2
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 Array = NDArray[np.float32]
 
