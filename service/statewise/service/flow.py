@@ -5,7 +5,7 @@ No decisions about requests: who starts a flow ends it, and with it every task i
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -41,9 +41,10 @@ class Flow:
         if len(rows):
             self.put(GeneratedPart(None, failures=[model_fault(row) for row in rows.tolist()]))
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Starts a task that puts parts."""
+    def start(self, work: Coroutine[Any, Any, Any], *, then: Callable[[], None]) -> None:
+        """Starts a task that puts parts; calls `then` when it has ended."""
         task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: then())
         task.add_done_callback(lambda _: self._parts.put_nowait(None))
         self._tasks.append(task)
 
@@ -72,18 +73,22 @@ class Flow:
 
 
 @contextmanager
-def holding(model: LoadedModel, undelivered: UndeliveredBytes, owner: int, time_steps: int) -> Iterator[None]:
+def holding(
+    model: LoadedModel, undelivered: UndeliveredBytes, owner: int, time_steps: int
+) -> Iterator[Callable[[int], None]]:
     """Counts a request's time steps as waiting, and the values it may emit as not delivered.
+
+    Gives a function that counts so many time steps as done, for the values may be delivered long after.
 
     Raises:
         ServiceError: QUEUE_FULL, BYTES_LIMIT; WRONG_CALL where the model does not generate.
     """
     emitted = model.to_write().spec.emitted
     size = time_steps * DTYPES[emitted.dtype].itemsize * math.prod(emitted.shape)
-    with model.scheduler.holding(time_steps):
+    with model.scheduler.holding(time_steps) as let_go:
         undelivered.take(owner, size)
         try:
-            yield
+            yield let_go
         finally:
             undelivered.give_back(owner, size)
 

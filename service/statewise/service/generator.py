@@ -7,6 +7,7 @@ kept.
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,12 +123,14 @@ class Generator:
 
         work = model.scheduler.statistics.generate
         number = self._dataplane.table.owner_number(owner)
-        with holding(model, self._dataplane.undelivered, number, time_steps):
+        with holding(model, self._dataplane.undelivered, number, time_steps) as done:
             if failures:
                 refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in sorted(failures.items())]
                 flow.put(GeneratedPart(None, failures=refused))
             for begin in range(0, len(good), _GROUP_ROWS):
-                flow.start(write(good[begin : begin + _GROUP_ROWS]))
+                chosen = good[begin : begin + _GROUP_ROWS]
+                share = int(prompts.lengths[chosen].sum(dtype=np.int64) + steps[chosen].sum(dtype=np.int64))
+                flow.start(write(chosen), then=partial(done, share))
             try:
                 async with aclosing(flow.parts()) as parts:
                     async for part in parts:

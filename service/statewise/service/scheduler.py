@@ -131,14 +131,25 @@ class Scheduler:
         self._plan_turn()
 
     @contextmanager
-    def holding(self, time_steps: int) -> Iterator[None]:
-        """Counts time steps as waiting, for work that comes in stages. Raises ServiceError (QUEUE_FULL)."""
+    def holding(self, time_steps: int) -> Iterator[Callable[[int], None]]:
+        """Counts time steps as waiting, for work that comes in stages. Raises ServiceError (QUEUE_FULL).
+
+        Gives a function that lets go of so many of them; the rest goes at the end.
+        """
         self.check_room(time_steps)
         self._queued_steps += time_steps
+        held = time_steps
+
+        def let_go(steps: int) -> None:
+            nonlocal held
+            steps = min(steps, held)
+            held -= steps
+            self._queued_steps -= steps
+
         try:
-            yield
+            yield let_go
         finally:
-            self._queued_steps -= time_steps
+            let_go(held)
 
     def release(self, slots: Slots) -> None:
         """Lets go of sessions that a control made busy."""

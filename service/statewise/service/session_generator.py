@@ -6,6 +6,7 @@ sessions to itself; they move on once, at the end, so one that fails or is given
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ class SessionGenerator:
         writer = TextWriter.of(model.companions.codec, rows)
         work = model.scheduler.statistics.generate
         flow = Flow()
-        with holding(model, self._dataplane.undelivered, claim.owner, time_steps):
+        with holding(model, self._dataplane.undelivered, claim.owner, time_steps) as done:
             try:
                 await claim_sessions(claim, model, self._table, beginning=begins(model))
                 if claim.failures:
@@ -101,7 +102,7 @@ class SessionGenerator:
                         steps=claim.steps[claim.rows],
                         sampling=claim.sampling.rows(claim.rows),
                     )
-                    flow.start(writing)
+                    flow.start(writing, then=partial(done, time_steps))
                 async with aclosing(flow.parts()) as parts:
                     async for part in parts:
                         work.add(part.ended, part.emitted, part.failures)

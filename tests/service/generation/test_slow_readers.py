@@ -1,0 +1,81 @@
+"""Who asks for much and takes it slowly holds up nobody: the queue counts what has to run, not what waits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statewise.service import ServiceError, Settings
+from statewise.service.dataplane import Dataplane
+from statewise.service.generator import Generator, Start
+from statewise.service.prompts import Given
+from statewise.service.sampling import Sampling
+from statewise.service.server import build_dataplane
+from statewise.service.session_generator import SessionGenerator
+from statewise.service.stages import Ticket
+
+STEPS = 300
+
+
+@pytest.fixture
+async def dataplane(generative: Path) -> AsyncIterator[Dataplane]:
+    """Pieces of one step, on the event loop; room for four megabytes that nobody has taken yet."""
+    limits = Settings(repository=generative, piece_s=1e-9, inline_s=1.0, prediction_bytes=4 * 2**20)
+    with ThreadPoolExecutor(1) as executor:
+        dataplane = build_dataplane(limits, executor=executor)
+        dataplane.models.load_all()
+        yield dataplane
+
+
+async def _let_everything_run(dataplane: Dataplane, model: str) -> None:
+    """Pieces run on the event loop, so turns of it are all they need."""
+    for _ in range(20 * STEPS):
+        await asyncio.sleep(0)
+    assert dataplane.models.find(model).scheduler.queued_steps == 0
+
+
+async def test_what_has_run_is_off_the_queue_though_nobody_took_it(dataplane: Dataplane) -> None:
+    model = dataplane.models.find("chatter")
+    start = Start(2, Given(), Given())
+    steps = np.full(2, STEPS, np.uint32)
+    parts = Generator(dataplane).generate(model, start, steps, Sampling.greedy(2), Ticket(), owner="")
+    async with aclosing(parts) as slowly:
+        first = await anext(slowly)
+        assert model.scheduler.queued_steps > STEPS
+        await _let_everything_run(dataplane, "chatter")
+        rest = [part async for part in slowly]
+    assert first.emitted + sum(part.emitted for part in rest) == 2 * STEPS
+    assert model.scheduler.queued_steps == 0
+
+
+async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dataplane) -> None:
+    (opened,), _ = await dataplane.sessions.open("chatter", 0, ["a"], owner="")
+    handles, start = np.array([opened.view.handle], np.uint64), np.zeros(1, np.uint64)
+    steps = np.array([STEPS], np.uint32)
+    generator = SessionGenerator(dataplane)
+    parts = generator.generate(handles, start, steps, Sampling.greedy, Ticket(), owner="")
+    async with aclosing(parts) as slowly:
+        await anext(slowly)
+        await _let_everything_run(dataplane, "chatter")
+    # Nobody took the rest, so nothing was applied.
+    assert dataplane.sessions.get("a", owner="").view.position == 0
+    assert not dataplane.table.busy.any()
+
+
+async def test_what_nobody_takes_is_bounded(dataplane: Dataplane) -> None:
+    model = dataplane.models.find("wave")
+    generator = Generator(dataplane)
+    start = Start(1, Given({"x": np.zeros((1, 3), np.float32)}), Given())
+    steps = np.array([200_000], np.uint32)  # 2.4 MB of values
+    first = generator.generate(model, start, steps, Sampling.greedy(1), Ticket(), owner="")
+    async with aclosing(first) as slowly:
+        await anext(slowly)
+        with pytest.raises(ServiceError, match="leave no room for 2400012 bytes"):
+            await anext(generator.generate(model, start, steps, Sampling.greedy(1), Ticket(), owner=""))
+    fewer = generator.generate(model, start, np.array([2], np.uint32), Sampling.greedy(1), Ticket(), owner="")
+    assert sum([part.emitted async for part in fewer]) == 2
+    assert model.scheduler.queued_steps == 0
