@@ -70,4 +70,4 @@ up: ## serve sample models, or the folder $STATEWISE_REPOSITORY, from a containe
 	@$(COMPOSE) up --build --detach --wait
 
 docker-test: $(INSTALLED) ## build the image and bring the compose files up on a Docker engine of the tests' own
-	@$(BIN)/python -m pytest -q -o faulthandler_timeout=600 tests/docker $(ARGS)
+	@$(BIN)/python -m pytest -q -o faulthandler_timeout=1200 tests/docker $(ARGS)

@@ -19,7 +19,7 @@ from typing import Any
 PACKAGES = ("docker.io", "iptables", "mmdebstrap", "tini")
 _PROGRAMS = ("dockerd", "docker", "containerd", "runc", "iptables", "mmdebstrap", "tini-static", "setpriv")
 _START_S = 30.0
-_STOP_S = 60.0
+_STOP_S = 120.0
 
 
 class NoEngineError(Exception):
@@ -114,11 +114,19 @@ def running_engine(folder: Path) -> Iterator[Engine]:
         _try_out(engine, process)
         yield engine
     finally:
-        process.terminate()
-        process.wait(_STOP_S)
+        _stop(process)
         left = _traces(folder) - before
         shutil.rmtree(folder)
         assert not left, f"left behind by the engine: {sorted(left)}"
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _try_out(engine: Engine, process: "subprocess.Popen[bytes]") -> None:

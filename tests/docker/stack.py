@@ -53,7 +53,7 @@ class Container:
 
     def address(self, port: int = 50051) -> str:
         """Where a port of the container is published: HOST:PORT."""
-        ((published,),) = [self.engine.inspect(self.name)["NetworkSettings"]["Ports"][f"{port}/tcp"]]
+        (published,) = self.engine.inspect(self.name)["NetworkSettings"]["Ports"][f"{port}/tcp"]
         return f"{published['HostIp']}:{published['HostPort']}"
 
     def logged(self, text: str) -> datetime:

@@ -15,6 +15,7 @@ PAGE = (ROOT / "docs/deployment.md").read_text()
 
 @pytest.fixture(scope="module")
 def server(stack: Stack) -> Iterator[Container]:
+    stack.down()
     stack.up()
     (server,) = stack.containers("server")
     yield server
