@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, Metadata, session_stream, status_of
+from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -47,7 +47,7 @@ class AwaitingShell:
             "ListSessions": admin.ListSessions,
         }
         self._streaming: dict[str, Callable[..., Any]] = {
-            "Predict": sequences.Predict,
+            "Predict": predict(self._channel),
             "Generate": sequences.Generate,
             "WatchStats": admin.WatchStats,
         }

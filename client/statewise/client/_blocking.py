@@ -5,13 +5,13 @@ One lock around the hub; one reader thread a connection, which also finishes wha
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, Metadata, session_stream, status_of
+from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Drive, Operation
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -86,7 +86,7 @@ class BlockingShell:
             "ListSessions": admin.ListSessions,
         }
         self._streaming: dict[str, Callable[..., Any]] = {
-            "Predict": sequences.Predict,
+            "Predict": predict(self._channel),
             "Generate": sequences.Generate,
             "WatchStats": admin.WatchStats,
         }
@@ -101,13 +101,15 @@ class BlockingShell:
 
     # For callers.
 
-    def run(self, plan: Plan[T], scope: Scope | None = None) -> T:
-        """Carries a plan out; `scope` lets another thread end it."""
+    def run(self, plan: Plan[T], scope: Scope | None = None, sent: Callable[[], object] = lambda: None) -> T:
+        """Carries a plan out; `scope` lets another thread end it, `sent` is called when a request is on its
+        way.
+        """
         try:
             effect = next(plan)
             while True:
                 try:
-                    outcome = self._perform(effect, scope or self._scope)
+                    outcome = self._perform(effect, scope or self._scope, sent)
                 except (Failed, StatewiseError) as error:
                     effect = plan.throw(error)
                 else:
@@ -115,6 +117,16 @@ class BlockingShell:
         except StopIteration as stop:
             value: T = stop.value
             return value
+
+    def begin(self, plan: Plan[T], scope: Scope, threads: Executor) -> Future[T]:
+        """Carries a plan out in a thread of `threads`; returns once its first request is on its way. A caller
+        who computed on at once would keep the interpreter from that thread.
+        """
+        sent = threading.Event()
+        future = threads.submit(self.run, plan, scope, sent.set)
+        future.add_done_callback(lambda _: sent.set())
+        sent.wait()
+        return future
 
     def operate(self, operation: Operation[T], timeout_s: float | None) -> T:
         """Carries an operation out.
@@ -229,7 +241,7 @@ class BlockingShell:
 
     # What the above share.
 
-    def _perform(self, effect: Any, scope: Scope) -> Any:
+    def _perform(self, effect: Any, scope: Scope, sent: Callable[[], object]) -> Any:
         if isinstance(effect, Run):
             return self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
@@ -245,6 +257,7 @@ class BlockingShell:
                     responses = self._streaming[effect.method](
                         effect.request, timeout=effect.timeout_s, metadata=metadata
                     )
+                    sent()
                     with scope.holding(responses):
                         return list(responses)
                 return self._unary[effect.method](effect.request, timeout=effect.timeout_s, metadata=metadata)

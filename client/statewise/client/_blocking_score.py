@@ -35,7 +35,7 @@ def score(
     scope = Scope()
 
     def ask(batch: Batch) -> None:
-        future = threads.submit(shell.run, answer(batch), scope)
+        future = shell.begin(answer(batch), scope, threads)
         future.add_done_callback(lambda done: answered.put((batch, done)))
 
     with (

@@ -125,6 +125,14 @@ def session_stream(channel: Any) -> Any:
     )
 
 
+def predict(channel: Any) -> Any:
+    """Predict, on a channel of either kind; its requests are encoded already."""
+    return channel.unary_stream(
+        "/statewise.v1.SequenceService/Predict",
+        response_deserializer=sequence_pb2.PredictResponse.FromString,
+    )
+
+
 def status_of(error: grpc.RpcError) -> Status:
     """What an error of the transport means."""
     try:

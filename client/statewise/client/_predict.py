@@ -22,7 +22,7 @@ from statewise.client._ragged import elements_of
 from statewise.client._room import Room
 from statewise.client._status import Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
-from statewise.wire import pack_uint32, to_tensor, unpack_uint32
+from statewise.wire import Chunk, named_tensor, pack_uint32, unpack_uint32
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Query:
 
     def requests(
         self, room: Room, *, version: int, timeout_s: float | None, labels: bool
-    ) -> Iterator[tuple[int, sequence_pb2.PredictRequest]]:
-        """Requests that fit into the server's limits, each with the index of its first row.
+    ) -> Iterator[tuple[int, bytes]]:
+        """Encoded requests that fit into the server's limits, each with the index of its first row.
 
         Raises:
             LimitReached: a sequence alone is longer than they allow.
@@ -62,6 +62,7 @@ class Query:
                 model=self.model.name, version=version, return_labels=labels
             )
             set_timeout(request, timeout_s)
+            inputs: list[Chunk] = []
             if self.rows is None:
                 request.text.rows.extend(self.texts[begin:end])
             else:
@@ -70,8 +71,10 @@ class Query:
                 first, last = int(steps[:begin].sum()), int(steps[:end].sum())
                 for spec, column in zip(self.model.inputs, self.rows.columns, strict=True):
                     cut = column[first:last] if spec.per_step else column[begin:end]
-                    request.inputs[spec.name].CopyFrom(to_tensor(cut))
-            yield begin, request
+                    inputs += named_tensor(
+                        request.INPUTS_FIELD_NUMBER, spec.name, spec.dtype, cut.shape, [cut.data]
+                    )
+            yield begin, b"".join([request.SerializeToString(), *inputs])
 
     def _bounds(self, room: Room) -> list[tuple[int, int]]:
         if self.rows is not None:

@@ -7,9 +7,11 @@ Invariant: every sample offered gives exactly one result, in the order of offeri
 the two is bounded in bytes.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,11 @@ REQUESTS_IN_FLIGHT = 4
 """Requests under way: while one runs, others travel and are read."""
 _REQUEST_BYTES = 1024 * 1024
 _FIRST_STEPS = 4096
-"""Time steps of the first requests, before their cost is known."""
+"""Time steps of requests whose cost is not known yet, or that find nothing under way."""
+_FIRST_IN_FLIGHT = 2
+"""Requests under way before the first answer."""
+_GROWTH = 16
+"""How many times larger than the one before it a request may become."""
 _REQUEST_S = 0.05
 """What one request should cost the server: less wastes messages, more delays what fails or is cancelled."""
 _WAVE = 8
@@ -45,6 +51,8 @@ Outcome = Value | StatewiseError
 class _Row:
     index: int
     id: object
+    kind: tuple[bool, bool]
+    """Text, and time steps without an axis of their own, cannot travel with the others."""
     steps: int
     columns: tuple[Array, ...]
     """Of each input; none for a text."""
@@ -54,10 +62,8 @@ class _Row:
     held_bytes: int
     offered_s: float
 
-    @property
-    def kind(self) -> tuple[bool, bool]:
-        """Text, and time steps without an axis of their own, cannot travel with the others."""
-        return bool(self.columns), self.stepwise
+
+_BY_LENGTH = attrgetter("kind", "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,8 @@ class Scoring:
         self._room = room
         self._clock = clock
         self._waiting: deque[_Row] = deque()
-        self._wave: deque[_Row] = deque()
+        self._parts: deque[list[_Row]] = deque()
+        """The requests to come of what was sorted together."""
         self._waiting_steps = 0
         self._waiting_bytes = 0
         self._ready: dict[int, tuple[Scored, int]] = {}
@@ -112,6 +119,8 @@ class Scoring:
         self._in_flight = 0
         self._ended = False
         self._target_steps = _FIRST_STEPS
+        self._places = _FIRST_IN_FLIGHT
+        """Requests that may be under way."""
         self._longest_steps = room.row_steps
         self._step_bytes = size_bytes(spec for spec in model.outputs if spec.per_step)
         self._result_bytes = _RESULT_BYTES + size_bytes(spec for spec in model.outputs if not spec.per_step)
@@ -134,7 +143,7 @@ class Scoring:
     @property
     def due_in_s(self) -> float | None:
         """When `take` gives something that it does not give yet, for want of company; None: nothing waits."""
-        if not self._waiting or self._wave or self._in_flight >= REQUESTS_IN_FLIGHT:
+        if not self._waiting or self._parts or self._in_flight >= self._places:
             return None
         return max(self._waiting[0].offered_s + _LINGER_S - self._clock(), 0.0)
 
@@ -160,25 +169,14 @@ class Scoring:
 
     def take(self) -> Batch | None:
         """The next request, or None: there is none yet, or enough are under way."""
-        if self._in_flight >= REQUESTS_IN_FLIGHT:
+        if self._in_flight >= self._places:
             return None
-        if not self._wave and self._waiting and self._due():
-            self._wave = self._next_wave()
-        if not self._wave:
+        if not self._parts and self._waiting and self._due():
+            self._parts.extend(self._cut(self._next_wave()))
+        if not self._parts:
             return None
-        rows: list[_Row] = []
-        steps = size = 0
-        kind = self._wave[0].kind
-        while self._wave:
-            row = self._wave[0]
-            full = len(rows) >= self._room.rows or steps + row.steps > self._steps_limit
-            if rows and (row.kind != kind or full or size + row.send_bytes > self._bytes_limit):
-                break
-            rows.append(self._wave.popleft())
-            steps += row.steps
-            size += row.send_bytes
         self._in_flight += 1
-        return Batch(self._model, tuple(rows), self._clock(), self._in_flight)
+        return Batch(self._model, tuple(self._parts.popleft()), self._clock(), self._in_flight)
 
     def answered(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Takes what became of a request's rows, in their order."""
@@ -190,7 +188,8 @@ class Scoring:
         # A request shares the server with those before it, so its own cost is a part of the time it took.
         cost_s = max((self._clock() - batch.taken_s) / batch.in_flight, 1e-6)
         wanted = batch.steps * _REQUEST_S / cost_s
-        self._target_steps = int(min(max(wanted, self._target_steps / 2, 1), self._target_steps * 2))
+        self._target_steps = int(min(max(wanted, self._target_steps / 2, 1), self._target_steps * _GROWTH))
+        self._places = REQUESTS_IN_FLIGHT
 
     def results(self) -> Iterator[Scored]:
         """Results whose turn has come."""
@@ -208,22 +207,49 @@ class Scoring:
     def _bytes_limit(self) -> int:
         return min(_REQUEST_BYTES, self._room.bytes)
 
-    def _next_wave(self) -> deque[_Row]:
+    def _next_wave(self) -> list[_Row]:
         """Rows that wait, the first come, sorted by length: like lengths run together without padding."""
         rows: list[_Row] = []
         steps = 0
-        while self._waiting and (not rows or steps < _WAVE * self._steps_limit):
+        limit = self._steps_limit
+        # A server that is about to run out of work is not kept waiting for a long sort.
+        wave = limit * (_WAVE if self._in_flight > 1 else 1)
+        # What would be left for a small request comes along.
+        while self._waiting and (steps < wave or self._waiting_steps < limit):
             row = self._waiting.popleft()
             rows.append(row)
             steps += row.steps
             self._waiting_steps -= row.steps
             self._waiting_bytes -= row.send_bytes
-        rows.sort(key=lambda row: (row.kind, row.steps))
-        return deque(rows)
+        rows.sort(key=_BY_LENGTH)
+        return rows
+
+    def _cut(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """A wave as requests of about the same size."""
+        room = self._room
+        steps = sum(row.steps for row in rows)
+        size = sum(row.send_bytes for row in rows)
+        share = size / max(round(steps / self._steps_limit), math.ceil(size / self._bytes_limit), 1)
+        part: list[_Row] = []
+        steps = size = 0
+        for row in rows:
+            if part and (
+                size >= share
+                or size + row.send_bytes > room.bytes
+                or steps + row.steps > room.steps
+                or len(part) == room.rows
+                or row.kind != part[0].kind
+            ):
+                yield part
+                part, steps, size = [], 0, 0
+            part.append(row)
+            steps += row.steps
+            size += row.send_bytes
+        yield part
 
     def _due(self) -> bool:
         return (
-            self._waiting_steps >= self._steps_limit
+            self._waiting_steps >= (self._steps_limit if self._in_flight else _FIRST_STEPS)
             or self._waiting_bytes >= self._bytes_limit
             or len(self._waiting) >= self._room.rows
             or not self.hungry
@@ -270,6 +296,7 @@ class Scoring:
         return _Row(
             index,
             name,
+            (bool(columns), stepwise),
             steps,
             columns,
             text,
