@@ -37,7 +37,10 @@ class Codec:
             for number, text in reversed(list(enumerate(vocabulary.tokens)))
             if text and number not in self._silent and number != vocabulary.unknown
         }
-        self._longest = max(map(len, self._numbers), default=1)
+        self._sizes = sorted({len(text) for text in self._numbers}, reverse=True)
+        characters = sorted(self._numbers)
+        self._code_points = np.array([ord(one) for one in characters if len(one) == 1], np.uint32)
+        self._by_code_point = np.array([self._numbers[one] for one in characters if len(one) == 1], np.int64)
 
     @property
     def begin(self) -> int | None:
@@ -62,21 +65,26 @@ class Codec:
             case "lower":
                 text = text.lower()
         separator = self._words.separator
+        if not separator and self._sizes == [1]:
+            return self._characters(text)
         symbols = [part for part in text.split(separator) if part] if separator else self._symbols(text)
         return np.array([self._number(symbol) for symbol in symbols], np.int64)
+
+    def _characters(self, text: str) -> Tokens:
+        """The usual vocabulary, a token a character: no Python object for each."""
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        places = np.minimum(np.searchsorted(self._code_points, codes), len(self._code_points) - 1)
+        known = self._code_points[places] == codes
+        tokens = self._by_code_point[places]
+        if not known.all():
+            tokens[~known] = self._number(text[int(np.argmin(known))])
+        return tokens
 
     def _symbols(self, text: str) -> list[str]:
         """The longest tokens that the text begins with, one after another; single characters between them."""
         symbols, place = [], 0
         while place < len(text):
-            size = next(
-                (
-                    size
-                    for size in range(min(self._longest, len(text) - place), 1, -1)
-                    if text[place : place + size] in self._numbers
-                ),
-                1,
-            )
+            size = next((size for size in self._sizes if text[place : place + size] in self._numbers), 1)
             symbols.append(text[place : place + size])
             place += size
         return symbols

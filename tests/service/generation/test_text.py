@@ -28,6 +28,9 @@ UNKNOWN = Vocabulary(("a", "b", "?", "_"), unknown=2, pad=3)
         (SOUNDS, "AH L AH", [1, 2, 1]),
         (SOUNDS, " AH  L ", [1, 2]),
         (UNKNOWN, "aXb_", [0, 2, 1, 2]),  # what fills is no text
+        (UNKNOWN, "", []),
+        (UNKNOWN, "\U0001f600a", [2, 0]),
+        (Vocabulary(("é", "ß", "z"), case_folding="lower"), "ZÉ", [2, 0]),
     ],
 )
 def test_text_becomes_tokens(vocabulary: Vocabulary, text: str, tokens: list[int]) -> None:
