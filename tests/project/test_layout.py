@@ -55,6 +55,7 @@ TRANSPORT = {
 }
 WAITING = {
     "service": {
+        "assembly.py",
         "claims.py",
         "dataplane.py",
         "flow.py",

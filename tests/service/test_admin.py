@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from statewise.service import ServiceError, Settings
-from statewise.service.server import build_dataplane
+from statewise.service.assembly import build_dataplane
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2 as ap
 from statewise.v1 import sequence_pb2 as sp

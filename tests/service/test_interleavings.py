@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from statewise.service import ServiceError, Settings
+from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
 from statewise.service.frame import StepResult
-from statewise.service.server import build_dataplane
 
 IDS = ("a", "b", "c", "d")
 IDLE_TIMEOUT_S = 60.0

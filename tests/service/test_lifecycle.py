@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from statewise.service import Settings
-from statewise.service.server import build_dataplane
+from statewise.service.assembly import build_dataplane
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import from_tensor, pack_uint64, to_tensor

@@ -1,16 +1,13 @@
-"""Puts the parts together and runs them: the one place where they meet.
+"""A server's life: it starts, serves, sees to what is due, and stops.
 
 The server is ready when `start` returns, and has let go of everything when `stop` does.
 """
 
 import asyncio
 import logging
-import secrets
 import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 
@@ -20,19 +17,13 @@ from prometheus_client import make_wsgi_app
 
 from statewise.service import logs
 from statewise.service.allocator import keep_freed_pages
-from statewise.service.arena import StateArena
+from statewise.service.assembly import build_dataplane
 from statewise.service.callers import Callers, CallersError
-from statewise.service.dataplane import Dataplane
-from statewise.service.engine import Engine, EngineError, check_provider
+from statewise.service.engine import EngineError, check_provider
 from statewise.service.event_loop import ServerEventLoop
-from statewise.service.feedback import load_engine
 from statewise.service.http_probe import HttpProbe
 from statewise.service.metrics import make_registry
-from statewise.service.models import Models
 from statewise.service.readiness import Readiness
-from statewise.service.rules import Rules
-from statewise.service.scheduler import Scheduler
-from statewise.service.selftest import SelfTest
 from statewise.service.servicers import (
     AdminServicer,
     Gate,
@@ -41,12 +32,7 @@ from statewise.service.servicers import (
     SequenceServicer,
     add_sequence_service,
 )
-from statewise.service.sessions import Sessions
 from statewise.service.settings import Settings
-from statewise.service.slow_requests import SlowRequests
-from statewise.service.snapshots import Snapshots
-from statewise.service.statistics import Statistics
-from statewise.service.table import SessionTable
 from statewise.service.tls import TlsError
 from statewise.service.transport import (
     TransportError,
@@ -67,72 +53,6 @@ _CALLERS_POLL_S = 1.0
 
 class ServerError(Exception):
     """The server cannot start. The message says why."""
-
-
-def build_dataplane(
-    settings: Settings,
-    *,
-    executor: Executor,
-    clock: Callable[[], float] = time.monotonic,
-    tracer_provider: Any = None,
-) -> Dataplane:
-    """The server's behaviour without a transport; its models are not loaded yet.
-
-    Args:
-        settings: What the operator set.
-        executor: Where long runs go.
-        clock: Seconds, monotonic.
-        tracer_provider: OpenTelemetry's, takes spans; None: there are none.
-    """
-    table = SessionTable(settings.sessions, clock=clock)
-
-    slow = SlowRequests(
-        settings.slow_request_s, table, model_of=lambda number: models[number].key, clock=clock
-    )
-
-    tracing = None
-    if tracer_provider is not None:
-        from statewise.service.tracing import Tracing
-
-        tracing = Tracing(tracer_provider, table, model_of=lambda number: models[number].key, clock=clock)
-
-    def make_scheduler(engine: Engine, arena: StateArena, test: SelfTest) -> Scheduler:
-        return Scheduler(
-            engine,
-            arena,
-            table,
-            test,
-            executor=executor,
-            clock=clock,
-            queue_steps=settings.queue_steps,
-            inline_s=settings.inline_s,
-            piece_s=settings.piece_s,
-            slow=slow,
-            tracing=tracing,
-        )
-
-    models = Models(
-        settings.repository,
-        make_engine=partial(
-            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
-        ),
-        sessions=settings.sessions,
-        make_scheduler=make_scheduler,
-    )
-    rules = Rules(settings)
-    snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
-    statistics = Statistics()
-    sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
-    return Dataplane(
-        models,
-        table,
-        sessions=sessions,
-        rules=rules,
-        statistics=statistics,
-        slow=slow,
-        tracing=tracing,
-        clock=clock,
-    )
 
 
 class Server:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from statewise.service import Settings
-from statewise.service.server import build_dataplane
+from statewise.service.assembly import build_dataplane
 from statewise.wire import METADATA_KEY
 
 

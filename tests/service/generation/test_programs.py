@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from statewise.models import draw_tokens, uniform_numbers
 from statewise.service import ServiceError, Settings
+from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
 from statewise.service.frame import StepResult
 from statewise.service.sampling import Sampling
-from statewise.service.server import build_dataplane
 from statewise.service.session_generator import SessionGenerator
 from statewise.service.stages import Ticket
 from statewise.wire import Reason

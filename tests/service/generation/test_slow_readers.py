@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from statewise.service import ServiceError, Settings
+from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
 from statewise.service.generator import Generator, Start
 from statewise.service.prompts import Given
 from statewise.service.sampling import Sampling
-from statewise.service.server import build_dataplane
 from statewise.service.session_generator import SessionGenerator
 from statewise.service.stages import Ticket
 

@@ -1,0 +1,93 @@
+"""Puts the server's behaviour together from its parts: the one place where they meet.
+
+Not the transport, nor the server's life (server). Nothing here runs anything.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from statewise.service.arena import StateArena
+from statewise.service.dataplane import Dataplane
+from statewise.service.engine import Engine
+from statewise.service.feedback import load_engine
+from statewise.service.models import Models
+from statewise.service.repository import Key
+from statewise.service.rules import Rules
+from statewise.service.scheduler import Scheduler
+from statewise.service.selftest import SelfTest
+from statewise.service.sessions import Sessions
+from statewise.service.settings import Settings
+from statewise.service.slow_requests import SlowRequests
+from statewise.service.snapshots import Snapshots
+from statewise.service.statistics import Statistics
+from statewise.service.table import SessionTable
+
+
+def build_dataplane(
+    settings: Settings,
+    *,
+    executor: Executor,
+    clock: Callable[[], float] = time.monotonic,
+    tracer_provider: Any = None,
+) -> Dataplane:
+    """The server's behaviour without a transport; its models are not loaded yet.
+
+    Args:
+        settings: What the operator set.
+        executor: Where long runs go.
+        clock: Seconds, monotonic.
+        tracer_provider: OpenTelemetry's, takes spans; None: there are none.
+    """
+    table = SessionTable(settings.sessions, clock=clock)
+
+    def model_of(number: int) -> Key:
+        return models[number].key
+
+    slow = SlowRequests(settings.slow_request_s, table, model_of=model_of, clock=clock)
+    tracing = None
+    if tracer_provider is not None:
+        from statewise.service.tracing import Tracing
+
+        tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
+
+    def make_scheduler(engine: Engine, arena: StateArena, test: SelfTest) -> Scheduler:
+        return Scheduler(
+            engine,
+            arena,
+            table,
+            test,
+            executor=executor,
+            clock=clock,
+            queue_steps=settings.queue_steps,
+            inline_s=settings.inline_s,
+            piece_s=settings.piece_s,
+            slow=slow,
+            tracing=tracing,
+        )
+
+    models = Models(
+        settings.repository,
+        make_engine=partial(
+            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
+        ),
+        sessions=settings.sessions,
+        make_scheduler=make_scheduler,
+    )
+    rules = Rules(settings)
+    snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
+    statistics = Statistics()
+    sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
+    return Dataplane(
+        models,
+        table,
+        sessions=sessions,
+        rules=rules,
+        statistics=statistics,
+        slow=slow,
+        tracing=tracing,
+        clock=clock,
+    )
