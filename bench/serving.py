@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench import prediction, ragged
 from bench.harness import (
     Report,
     Served,
@@ -80,13 +81,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
+    parser.add_argument("--rows", type=int, default=10_000, help="sequences to predict")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     pin_client()
     parts = [("64 streams, one session each, H=64", 64, 1, 64), ("one stream, one session, H=64", 1, 1, 64)]
     parts += [(f"one stream, {n} sessions a frame, H={h}", 1, n, h) for h in SIZES for n in FRAMES]
     with tempfile.TemporaryDirectory() as folder:
-        repository = lstm_repository(Path(folder), *SIZES)
+        repository = ragged.repository(lstm_repository(Path(folder), *SIZES), *SIZES)
         with serving(echo_server()) as echo, serving(statewise_server(repository)) as server:
             reports = [
                 compare(
@@ -102,6 +104,10 @@ def main() -> None:
                     sessions=sessions,
                 )
                 for title, streams, sessions, size in parts
+            ]
+            reports += [
+                prediction.compare(server, repository, size=size, count=options.rows, rounds=options.rounds)
+                for size in SIZES
             ]
     if options.json:
         write_json(options.json, reports)

@@ -104,7 +104,6 @@ class SessionTable:
         self.busy = self._cells[:, _BUSY]
         """Not 0 while a run that left the event loop holds the session's state."""
         self._epoch = reserve((capacity,), np.uint32)
-        self._mark = reserve((capacity,), np.int64)
         self._names: list[str] = []
         self._slot_of: dict[tuple[int, str], int] = {}
         self._free: list[int] = []
@@ -275,9 +274,8 @@ class SessionTable:
 
     def has_repeats(self, slots: Slots) -> bool:
         """Whether a slot stands twice."""
-        order = np.arange(len(slots))
-        self._mark[slots] = order
-        return bool((self._mark[slots] != order).any())
+        ordered = np.sort(slots)
+        return bool((ordered[1:] == ordered[:-1]).any())
 
     def model_of_handle(self, handle: int, *, owner: int) -> int | None:
         """Number of the model version that an owner's session is pinned to; None: the handle is void."""
@@ -289,9 +287,13 @@ class SessionTable:
         """True where a slot holds that very handle, for that owner."""
         return np.asarray((self._handle[slots] == handles) & (self._owner[slots] == owner))
 
-    def models_of(self, slots: Slots) -> NDArray[np.uint32]:
-        """Numbers of the model versions that sessions are pinned to."""
-        return np.asarray(self._model[slots])
+    def models_in_force(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
+        """Numbers of the model versions of the sessions whose handles are in force for that owner."""
+        cells = self.read(slots)
+        tenants = cells.view(np.uint32)
+        models = tenants[:, 2 * _TENANT]
+        held = (cells[:, _HANDLE] == handles) & (tenants[:, 2 * _TENANT + 1] == owner)
+        return models if held.all() else models[held]
 
     def read(self, slots: Slots) -> Cells:
         """What a step needs to know of sessions: true in this turn of the loop, and while they are busy."""
