@@ -301,7 +301,7 @@ async def test_predictions_that_are_never_read_leave_memory_flat(
     async with beside(server.address) as bystander, connect(server.address, **NARROW) as attacker:
         stuck: set[asyncio.Task[grpc.StatusCode]] = set()
         memory = []
-        for _ in range(8):
+        for _ in range(12):
             codes = {asyncio.create_task(attacker.sequences.Predict(LONG).code()) for _ in range(20)}
             ended: set[asyncio.Task[grpc.StatusCode]] = set()
             # Four fit; the others, and all that come later, are told to wait.
@@ -312,7 +312,9 @@ async def test_predictions_that_are_never_read_leave_memory_flat(
             stuck |= codes
             await bystander.steps()
             memory.append(server.resident_bytes)
-        assert memory[-1] - memory[3] < 24 * MIB
+        # The peak depends on how many requests happen to be read at once. A leak would show all of them.
+        sent = sum(20 * LONG.ByteSize() for _ in memory[4:])
+        assert memory[-1] - memory[3] < sent / 4
         for code in stuck:
             code.cancel()
 
