@@ -1,4 +1,4 @@
-"""Ragged sequences in the lengths of the vowels data, and what a program does with them in its own process."""
+"""Ragged sequences in the lengths of the vowels data, and what a program does with them in process."""
 
 from pathlib import Path
 
