@@ -47,7 +47,7 @@ check: $(INSTALLED) ## format, lint, types and tests: what has to pass before a 
 
 SOAK_STEPS ?= 1000000
 soak: $(INSTALLED) ## a million steps of sessions that come and go, each answer checked; SOAK_STEPS=, SOAK_SEED=
-	@SOAK_STEPS=$(SOAK_STEPS) $(BIN)/python -m pytest -q -s tests/soak $(ARGS)
+	@SOAK_STEPS=$(SOAK_STEPS) $(BIN)/python -m pytest -q -s -o faulthandler_timeout=0 tests/soak $(ARGS)
 
 format: $(INSTALLED) ## format the code and put right what lint can
 	@$(BIN)/ruff format --quiet .
