@@ -124,6 +124,7 @@ async def test_a_server_logs_json_with_ids_and_without_secrets(
     assert (step["model"], step["version"], step["rows"], step["steps"]) == ("steps", 2, 1, 1)
     assert 0 <= step["queue_s"] <= step["latency_s"]
     assert (predict["rows"], predict["steps"]) == (1, 2)
+    assert 0 < predict["queue_s"] <= predict["latency_s"]
     assert key not in said.decode()
     assert "0.625" not in said.decode()
 

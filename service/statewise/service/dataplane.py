@@ -135,7 +135,7 @@ class Dataplane:
         finished: asyncio.Queue[_Finished] = asyncio.Queue()
         left = False
         buckets = list(buckets_of_like_length(good, lengths))
-        ended_s = self.clock()
+        begun_s, ended_s = math.inf, self.clock()
         number = self.table.owner_number(owner)
         size = sum(array.nbytes for array in arranged) + _output_bytes(spec, lengths)
         self.undelivered.take(number, size)
@@ -158,21 +158,36 @@ class Dataplane:
             for _ in buckets:
                 rows, job, failure = await finished.get()
                 ended_s = job.ended_s  # that of the last one in the end: they come as they end
+                begun_s = min(begun_s, job.begun_s or math.inf)  # 0.0: it never began
                 part = _part(rows, job, failure, lengths, spec)
                 work.add(len(part.rows), int(part.lengths.sum()), part.failures)
                 yield part
         finally:
             left = True
             self.undelivered.give_back(number, size)
-        self.answered("predict", model, ended_s - received_s, rows=len(lengths), steps=time_steps)
+        self.answered(
+            "predict",
+            model,
+            ended_s - received_s,
+            queue_s=None if math.isinf(begun_s) else begun_s - received_s,
+            rows=len(lengths),
+            steps=time_steps,
+        )
 
     def answered(
-        self, operation: str, model: LoadedModel, latency_s: float, *, rows: int, steps: int
+        self,
+        operation: str,
+        model: LoadedModel,
+        latency_s: float,
+        *,
+        rows: int,
+        steps: int,
+        queue_s: float | None = None,
     ) -> None:
         """Counts a request of many rows that has its answer, and tells of it where it took long."""
         model.scheduler.statistics.operations[operation].latency_s.observe(latency_s)
         if latency_s >= self._slow.limit_s:
-            self._slow.tell(operation, latency_s, queue_s=None, model=model.key, rows=rows, steps=steps)
+            self._slow.tell(operation, latency_s, queue_s=queue_s, model=model.key, rows=rows, steps=steps)
 
     # --- steps ---
 
