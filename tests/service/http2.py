@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 END_HEADERS = 4
+MAX_CONCURRENT_STREAMS = (3).to_bytes(2, "big")
+"""Key of a SETTINGS frame."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _TIMEOUT_S = 60.0
 

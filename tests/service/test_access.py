@@ -11,8 +11,8 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from statewise.service import CallersError, Scope, ServerError, Settings, add_token
-from statewise.service.callers import Callers, read_callers
+from statewise.service import CallersError, Scope, ServerError, ServiceError, Settings, add_token
+from statewise.service.callers import Callers, digest_of, read_callers
 from statewise.service.server import Server
 from statewise.service.servicers._gate import SCOPES
 from statewise.service.testing import running_server
@@ -291,6 +291,15 @@ def test_entries_that_cannot_be_used_are_named_and_no_secret_with_them(
         read_callers(path)
     assert str(path) in str(refused.value)
     assert "swt_secret" not in str(refused.value)
+
+
+def test_the_whole_of_a_tokens_digest_counts(tmp_path: Path) -> None:
+    path = tmp_path / "callers.toml"
+    token = add_token(path, "ann", [Scope.SESSION])
+    digest = digest_of(token)
+    path.write_text(path.read_text().replace(digest, digest[:-1] + f"{int(digest[-1], 16) ^ 1:x}"))
+    with pytest.raises(ServiceError, match="the token is not known"):
+        Callers(path).identify(authorization=f"Bearer {token}", certificate_names=[])
 
 
 def test_nobody_shares_a_token_and_a_file_without_callers_is_none(tmp_path: Path) -> None:

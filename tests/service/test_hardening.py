@@ -26,7 +26,7 @@ from statewise.v1 import admin_pb2, model_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, to_tensor
 
-from .http2 import GOAWAY, PING, RST_STREAM, Connection
+from .http2 import GOAWAY, MAX_CONCURRENT_STREAMS, PING, RST_STREAM, SETTINGS, Connection
 
 MIB = 1024 * 1024
 SERVE = """
@@ -116,7 +116,7 @@ async def test_a_small_message_that_unpacks_to_a_huge_one_is_refused(serve: Serv
 async def test_metadata_has_a_bound(address: str, connect: Any) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary("/statewise.v1.AdminService/GetServer")
-        assert await call(b"", metadata=[("note", "x" * 8_000)])
+        assert await call(b"", metadata=[("note", "x" * 14_000)])
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call(b"", metadata=[("note", "x" * 20_000)])
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -210,9 +210,12 @@ async def test_one_connection_has_so_many_calls_at_once(serve: Serve, beside: An
     server = serve(connection_calls=5)
     async with beside(server.address):
         with Connection(server.address) as attacker:
+            told = next(frame for frame in attacker.frames() if frame.kind == SETTINGS)
+            assert MAX_CONCURRENT_STREAMS + (5).to_bytes(4, "big") in told.payload
+            # Who does not keep to it gets no further.
             for stream in range(1, 41, 2):
                 attacker.call("/statewise.v1.SequenceService/SessionStream", stream)
-            refused = set()
+            refused: set[int] = set()
             for frame in attacker.frames():
                 if frame.kind == RST_STREAM:
                     refused.add(frame.stream)
@@ -364,7 +367,7 @@ async def test_a_refused_request_is_let_go_at_once(serve: Serve, connect: Any) -
         "steps\0",
         "..\\..",
         "%2e%2e",
-        "x" * 5_000,
+        "x" * 50_000,
     ],
 )
 async def test_names_lead_nowhere_but_into_the_repository(caller: Any, name: str) -> None:
