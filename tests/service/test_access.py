@@ -143,6 +143,11 @@ async def test_another_owners_session_does_not_exist(enter: Any) -> None:
         ):
             reply = await bob.ask(**operation)
             assert [error.reason for error in reply.errors] == ["SESSION_NOT_FOUND"], operation
+        # Of a model that does not generate, which is not said either.
+        generate = pb.GenerateSessionsRequest(handles=handles, positions=positions, steps=pack_uint32([1]))
+        generated = await bob.ask(generate=generate)
+        assert [error.reason for error in generated.errors] == ["SESSION_NOT_FOUND"]
+        assert (await bob.receive()).generate.done
         # In one frame with a session of another model, which the foreign one must not be compared with.
         mixed = await bob.ask(step=ann.frame([(own, 0), (handle, 1)], np.ones((2, 3), np.float32)))
         assert [(error.row, error.reason) for error in mixed.errors] == [(1, "SESSION_NOT_FOUND")]
