@@ -282,7 +282,7 @@ async def test_a_stream_that_is_never_read_holds_a_bounded_number_of_replies_and
         watching.cancel()
         attack.cancel()
         # 8 requests of 1.2 MB and their replies of 0.8 MB, and what gRPC and the allocator keep.
-        assert 0 < most < 64 * MIB
+        assert 0 < most < 96 * MIB
 
 
 LONG = pb.PredictRequest(
@@ -300,24 +300,21 @@ NARROW = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
 async def test_predictions_that_are_never_read_leave_memory_flat(
     serve: Serve, beside: Any, connect: Any
 ) -> None:
+    """Of 160 four fit, which alone would be 640 MB otherwise; the others are told to wait."""
     server = serve(prediction_bytes=16 * MIB)
     async with beside(server.address) as bystander, connect(server.address, **NARROW) as attacker:
+        memory = server.resident_bytes
         stuck: set[asyncio.Task[grpc.StatusCode]] = set()
-        memory = []
-        for _ in range(12):
-            codes = {asyncio.create_task(attacker.sequences.Predict(LONG).code()) for _ in range(20)}
+        for _ in range(32):
+            codes = {asyncio.create_task(attacker.sequences.Predict(LONG).code()) for _ in range(5)}
             ended: set[asyncio.Task[grpc.StatusCode]] = set()
-            # Four fit; the others, and all that come later, are told to wait.
-            while len(ended) < (20 if stuck else 16):
+            while len(ended) < (5 if stuck else 1):
                 done, codes = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED)
                 ended |= done
             assert {code.result() for code in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
             stuck |= codes
             await bystander.steps()
-            memory.append(server.resident_bytes)
-        # The peak depends on how many requests happen to be read at once. A leak would show all of them.
-        sent = sum(20 * LONG.ByteSize() for _ in memory[4:])
-        assert memory[-1] - memory[3] < sent / 4
+        assert server.resident_bytes - memory < 256 * MIB
         for code in stuck:
             code.cancel()
 
