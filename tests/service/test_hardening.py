@@ -300,7 +300,7 @@ NARROW = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
 async def test_predictions_that_are_never_read_leave_memory_flat(
     serve: Serve, beside: Any, connect: Any
 ) -> None:
-    """Of 160 four fit, which alone would be 640 MB otherwise; the others are told to wait."""
+    """Of 160 four fit, and the others are told to wait; all of them would be 640 MB."""
     server = serve(prediction_bytes=16 * MIB)
     async with beside(server.address) as bystander, connect(server.address, **NARROW) as attacker:
         memory = server.resident_bytes
