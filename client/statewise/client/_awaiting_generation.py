@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from statewise.client._awaiting import AwaitingShell
-from statewise.client._errors import StatewiseError, Timeout
+from statewise.client._errors import StatewiseError, Timeout, Unavailable
 from statewise.client._generation import Emission, Retries, read_piece
 from statewise.client._outputs import Value
 from statewise.client._plans import LEAVING_S, patience_s
@@ -58,6 +58,8 @@ async def generate_in_session(
                 if not isinstance(value, str) or value:
                     yield value
         await future
+    except Unavailable:
+        raise  # what became of it is for the session's next operation to find out
     except BaseException:
         future.cancel()
         shell.core.hub.abandon(drive)

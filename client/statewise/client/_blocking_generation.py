@@ -5,7 +5,7 @@ from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 
 from statewise.client._blocking import BlockingShell
-from statewise.client._errors import StatewiseError, Timeout
+from statewise.client._errors import StatewiseError, Timeout, Unavailable
 from statewise.client._generation import Emission, Retries, read_piece
 from statewise.client._outputs import Value
 from statewise.client._plans import LEAVING_S, patience_s
@@ -57,6 +57,8 @@ def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> It
                 if not isinstance(value, str) or value:
                     yield value
         drive.future.result()
+    except Unavailable:
+        raise  # what became of it is for the session's next operation to find out
     except BaseException:
         shell.abandon(drive)
         if not shell.core.hub.closed:

@@ -57,16 +57,25 @@ def exchange(hub: Hub, name: str, message: Any, subject: Subject) -> Operation[A
 
 
 class Turn:
-    """Waits until the requests before this one are done."""
+    """Waits until the requests before this one are done.
 
-    __slots__ = ("_waiting",)
+    Args:
+        waiting: who waits.
+        first: before the others, though it came later: it belongs to the request that is being done.
+    """
 
-    def __init__(self, waiting: deque[Sink]) -> None:
+    __slots__ = ("_first", "_waiting")
+
+    def __init__(self, waiting: deque[Sink], *, first: bool = False) -> None:
         self._waiting = waiting
+        self._first = first
 
     def begin(self, hub: Hub, sink: Sink) -> None:
         """Queues."""
-        self._waiting.append(sink)
+        if self._first:
+            self._waiting.appendleft(sink)
+        else:
+            self._waiting.append(sink)
 
     def withdraw(self, hub: Hub, sink: Sink) -> bool:
         """Always: nothing was sent."""

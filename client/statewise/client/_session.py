@@ -146,8 +146,9 @@ class Session:
         """Lets the session emit values, each fed back as its next input; gives them as they come.
 
         After n values `position` has risen by n; an end token is emitted, not consumed. A session that has
-        consumed nothing begins with the model's begin token, one time step more. Left early, the session
-        stands behind the last value that was taken.
+        consumed nothing begins with the model's begin token, one time step more. Left early, or ended by a
+        Timeout, the session stands behind the last value that was taken. The server does not wait for the
+        caller: values not taken yet are held here.
 
         Args:
             steps: values emitted at most; None: the model's own limit, where it has one.

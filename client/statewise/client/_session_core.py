@@ -132,9 +132,9 @@ class SessionCore:
     def cut_short(self, run: "Run", taken: int) -> Operation[None]:
         """Leaves the session where only the first `taken` of the values of a run were emitted.
 
-        Where the session has gone on since, it is left alone.
+        Done right after the run; where the session has gone on since, it is left alone.
         """
-        return self._in_turn(self._cut_short(run, taken))
+        return self._in_turn(self._cut_short(run, taken), first=True)
 
     # What the above come down to, each once its turn has come.
 
@@ -229,10 +229,10 @@ class SessionCore:
                 if not (yield from patience.again(failed.status)):
                     raise error_of(failed.status, incarnation.subject) from None
 
-    def _in_turn(self, body: Operation[T]) -> Operation[T]:
+    def _in_turn(self, body: Operation[T], *, first: bool = False) -> Operation[T]:
         """Does something once what was asked before is done."""
         while self._busy:
-            yield Turn(self._waiting)
+            yield Turn(self._waiting, first=first)
         if self.closed:
             raise SessionNotFound("it is closed", session_id=self.incarnation.id)
         self._busy = True
