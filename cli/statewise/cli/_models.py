@@ -1,5 +1,6 @@
 """`statewise models`: what a server serves."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.markup import escape
@@ -8,7 +9,7 @@ from rich.table import Table
 from statewise.cli._connection import Connection, connects
 from statewise.cli._console import JsonFlag, print_json, results
 from statewise.cli._failure import expects
-from statewise.client import ModelInfo, StatewiseError
+from statewise.client import ModelInfo, StatewiseError, TensorInfo
 
 
 @expects(StatewiseError)
@@ -39,8 +40,21 @@ def _row(model: ModelInfo) -> tuple[str, ...]:
         f"{model.version}{' (default)' if model.is_default else ''}",
         f"{model.status}: {model.failure}" if model.failure else model.status,
         ", ".join(model.call_shapes),
-        ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in model.inputs),
-        ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in model.outputs),
+        _tensors(model.predicted.inputs, text=model.predicted.vocabulary is not None),
+        _gives(model),
         f"{model.state_bytes:,}" if model.streamable else "no sessions",
         model.exactness,
+    )
+
+
+def _gives(model: ModelInfo) -> str:
+    if model.emitted is None:
+        return _tensors(model.outputs, text=False)
+    emitted = _tensors([model.emitted], text=model.vocabulary is not None)
+    return emitted if model.encoder_inputs else f"{_tensors(model.outputs, text=False)}; generates {emitted}"
+
+
+def _tensors(tensors: Sequence[TensorInfo], *, text: bool) -> str:
+    return ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in tensors) + (
+        " or text" if text else ""
     )
