@@ -176,11 +176,16 @@ def small_model(repository: Path) -> Callable[..., SmallModel]:
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of `vowels`, `gait`, `names` and `g2p`: untrained, in the shapes of the recipes."""
+    """A repository of five models named after recipes: untrained, and in their shapes."""
     root = tmp_path_factory.mktemp("untrained")
     classifier = {"output_size": 9, "head": "softmax", "call_shape": "many_to_one"}
     for name, checkpoint in {
-        "vowels": Checkpoint(network=_network(input_size=12, **classifier)),
+        "vowels": Checkpoint(
+            network=_network(input_size=12, **classifier), labels=tuple(f"speaker {n}" for n in range(1, 10))
+        ),
+        "tumour": Checkpoint(
+            network=_network(input_size=30, output_size=1, head="sigmoid", call_shape="one_to_one")
+        ),
         "gait": Checkpoint(network=_network(input_size=9, output_size=9)),
         "names": _names(),
         "g2p": _g2p(),
