@@ -129,10 +129,14 @@ class Relay:
         """Connections so far."""
         self._spawn(self._accept)
 
-    def wait_for_connection(self, number: int) -> None:
-        """Until so many connections were made."""
+    def wait_for_connection(self, number: int, timeout_s: float | None = None) -> bool:
+        """Until so many connections were made; False: they were not, in that time."""
         with self._connected:
-            self._connected.wait_for(lambda: self.accepted >= number)
+            return self._connected.wait_for(lambda: self.accepted >= number, timeout_s)
+
+    def release_replies(self) -> None:
+        """What is held back reaches the client."""
+        self._flowing.set()
 
     def hold_replies(self) -> None:
         """From now on nothing reaches the client."""

@@ -94,6 +94,16 @@ class TestSilence:
             outputs.append(waiting.result())
         np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(x[:2])[0])
 
+    def test_a_server_may_take_its_time_to_shake_hands(self, connect: Any, relay: Any) -> None:
+        relay.hold_replies()
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(connect(relay.address).models)
+            assert relay.wait_for_connection(1)
+            again = relay.wait_for_connection(2, timeout_s=0.3)
+            relay.release_replies()
+            assert waiting.result()
+        assert not again
+
     @pytest.mark.parametrize("keepalive_s", [0, -1, float("nan"), float("inf")])
     def test_a_keepalive_that_is_none(self, connect: Any, keepalive_s: float) -> None:
         with pytest.raises(InvalidInput, match="expected a keepalive_s of more than 0 s"):

@@ -31,8 +31,9 @@ _OPTIONS: Mapping[str, str | int] = {
     "grpc.http2.max_pings_without_data": 0,
     # The hub spaces its own tries, so the channel's need not be further apart.
     "grpc.initial_reconnect_backoff_ms": 50,
-    "grpc.min_reconnect_backoff_ms": 50,
     "grpc.max_reconnect_backoff_ms": 1_000,
+    # In spite of its name: how long one attempt may take, handshakes included.
+    "grpc.min_reconnect_backoff_ms": 5_000,
 }
 
 
