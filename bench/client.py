@@ -1,17 +1,20 @@
 """`python -m bench.client`: what the client library keeps of a server's speed.
 
-Groups of sessions beside frames encoded before the clock starts, two in flight, from the same server. Bulk
-scoring beside an in-process loop that sorts by length and runs batches of 256. Server and client have a core
-each, and so has the loop; what counts are the ratios at the end of each part. Outputs are compared before
-anything is timed.
+A gateway, that is sessions in one asyncio process which each await their own steps, beside the same program
+written with tritonclient against Triton. Groups of sessions beside frames encoded before the clock starts,
+two in flight, from the same server. Bulk scoring beside an in-process loop that sorts by length and runs
+batches of 256. Server and client have a core each, and so has the loop; what counts are the ratios at the
+end of each part. Outputs are compared before anything is timed.
 """
 
 import argparse
+import asyncio
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,8 +33,9 @@ from bench.harness import (
     write_json,
 )
 from bench.models import lstm_repository
+from bench.triton import NoTritonError, environment, triton_server, triton_steps_per_s
 
-from statewise.client import Client
+from statewise.client import AsyncClient, AsyncSession, Client
 from statewise.export import export_checkpoint
 from statewise.models import Checkpoint, Network, NetworkSpec, load_dataset
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
@@ -40,6 +44,53 @@ from statewise.wire import pack_uint64, to_tensor
 _SIZE = 64
 _HIDDEN = 128
 _BATCH = 256
+_GATEWAY_SESSIONS = 1000
+
+
+def gateway(runner: asyncio.Runner, served: Served, *, sessions: int, seconds: float) -> dict[str, float]:
+    """Sessions of one asyncio process, each awaiting its own steps."""
+    rows = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
+
+    async def run() -> float:
+        async with AsyncClient(served.address) as client:
+            opened = await asyncio.gather(*(client.session(f"lstm{_SIZE}") for _ in range(sessions)))
+            await asyncio.gather(*(session.step(row) for session, row in zip(opened, rows, strict=True)))
+            steps = 0
+            begun = time.perf_counter()
+            end = begun + seconds
+
+            async def drive(session: AsyncSession, row: np.ndarray) -> None:
+                nonlocal steps
+                while time.perf_counter() < end:
+                    await session.step(row)
+                    steps += 1
+
+            await asyncio.gather(*(drive(session, row) for session, row in zip(opened, rows, strict=True)))
+            return steps / (time.perf_counter() - begun)
+
+    return {"steps_per_s": runner.run(run())}
+
+
+def beside_triton(
+    server: Served, model: Path, scratch: Path, *, sessions: int, seconds: float, rounds: int
+) -> Report:
+    """The gateway on both servers, in turn; on ours alone where Triton cannot be had."""
+    kind = {"sessions": sessions, "seconds": seconds}
+    with ExitStack() as stack:
+        # One event loop for all rounds: gRPC keeps asking earlier ones.
+        runner = stack.enter_context(asyncio.Runner())
+        measures = {"statewise": partial(gateway, runner, server, **kind)}
+        try:
+            folder = environment()
+            address = stack.enter_context(triton_server(folder, model, scratch))
+        except NoTritonError as error:
+            print(f"\nwithout Triton beside it: {error}", file=sys.stderr)
+        else:
+            measures["triton"] = lambda: {"steps_per_s": triton_steps_per_s(folder, address, **kind)}
+        samples = interleaved(measures, rounds=rounds)
+    title = f"{sessions} sessions of one asyncio process, H={_SIZE}"
+    beside = "triton" if "triton" in samples else "statewise"
+    return compare(title, "steps_per_s", "statewise", beside, samples)
 
 
 def group(client: Client, *, sessions: int, frames: int) -> dict[str, float]:
@@ -167,6 +218,7 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement of the gateway")
     parser.add_argument("--frames", type=int, default=300, help="frames of a measurement")
     parser.add_argument("--sessions", type=int, default=1024, help="sessions of a group")
     parser.add_argument("--rows", type=int, default=10_000, help="sequences to score")
@@ -180,6 +232,14 @@ def main() -> None:
         package = ragged_repository(repository)
         session = single_threaded(package / "model.onnx")
         with serving(statewise_server(repository)) as server, Client(server.address) as client:
+            gateways = beside_triton(
+                server,
+                repository / f"lstm{_SIZE}" / "1" / "model.onnx",
+                Path(folder) / "triton",
+                sessions=_GATEWAY_SESSIONS,
+                seconds=options.seconds,
+                rounds=options.rounds,
+            )
             found = np.array([scored.outputs for scored in client.score("ragged", rows[:1000])])
             np.testing.assert_allclose(found, in_process(session, rows[:1000]), rtol=1e-5, atol=1e-6)
             groups = interleaved(
@@ -191,6 +251,7 @@ def main() -> None:
                 rounds=options.rounds,
             )
     reports = [
+        gateways,
         compare(f"{options.sessions} sessions a step, H={_SIZE}", "steps_per_s", "group", "encoded", groups),
         compare(f"{options.rows} ragged sequences, H={_HIDDEN}", "rows_per_s", "score", "loop", scores),
     ]
