@@ -85,18 +85,16 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
     assert y.tobytes() == small_model("steps").run(x)[0].tobytes()
 
 
-async def test_sigterm_says_not_serving_and_finishes_predictions_and_does_not_wait_for_who_never_reads(
+async def test_sigterm_says_not_serving_and_finishes_predictions(
     repository: Path, connect: Any, random: Any
 ) -> None:
     x = random.standard_normal((300_000, 3)).astype(np.float32)
     request = sequence_pb2.PredictRequest(
         model="steps", lengths=pack_uint32([len(x)]), inputs={"x": to_tensor(x)}
     )
-    narrow = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
     async with (
-        _serving(repository, grace_s=3.0) as (process, address),
+        _serving(repository, grace_s=60.0) as (process, address),
         connect(address) as caller,
-        connect(address, **narrow) as stuck,
         grpc.aio.insecure_channel(address) as probing,
     ):
         watching = health_pb2_grpc.HealthStub(probing).Watch(health_pb2.HealthCheckRequest())
@@ -105,13 +103,22 @@ async def test_sigterm_says_not_serving_and_finishes_predictions_and_does_not_wa
         async for stats in caller.admin.WatchStats(admin_pb2.WatchStatsRequest()):
             if any(model.steps or model.queued_steps for model in stats.models):
                 break
-        (handle,) = await stuck.open("steps", "a")
-        await stuck.send(step=stuck.frame([(handle, 0)], x, steps=[len(x)]))
         process.send_signal(signal.SIGTERM)
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watching.cancel()
         part = await call.read()
         assert from_tensor(part.outputs["y"]).shape == (len(x), 2)
         assert await call.read() is grpc.aio.EOF
+        assert await process.wait() == 0
+
+
+async def test_sigterm_does_not_wait_for_who_never_reads(repository: Path, connect: Any, random: Any) -> None:
+    x = random.standard_normal((300_000, 3)).astype(np.float32)
+    narrow = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
+    async with _serving(repository, grace_s=1.0) as (process, address), connect(address, **narrow) as stuck:
+        (handle,) = await stuck.open("steps", "a")
+        await stuck.send(step=stuck.frame([(handle, 0)], x, steps=[len(x)]))
+        process.send_signal(signal.SIGTERM)
         # Within the grace period, and some time for a busy machine.
         assert await asyncio.wait_for(process.wait(), 60.0) == 0
 
