@@ -207,7 +207,12 @@ class Scheduler:
         begun_s = self._clock()
         if len(frame.handles) > 1 or _given_up(frame.cancelled, frame.deadline_s, begun_s):
             return False
-        result = self._lone.run(frame)
+        try:
+            result = self._lone.run(frame)
+        except Exception as error:
+            self._waiting.popleft()
+            self._fail([frame], error)
+            return True
         if result is None:
             return False
         self._waiting.popleft()
