@@ -22,6 +22,7 @@ from statistics import median
 import grpc
 import numpy as np
 import onnxruntime as ort
+from bench import ragged
 from bench.harness import (
     Report,
     Served,
@@ -36,14 +37,12 @@ from bench.models import lstm_repository
 from bench.triton import NoTritonError, environment, triton_server, triton_steps_per_s
 
 from statewise.client import AsyncClient, AsyncSession, Client
-from statewise.export import export_checkpoint
-from statewise.models import Checkpoint, Network, NetworkSpec, load_dataset
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import pack_uint64, to_tensor
 
 _SIZE = 64
 _HIDDEN = 128
-_BATCH = 256
+_RAGGED = f"ragged{_HIDDEN}"
 _GATEWAY_SESSIONS = 1000
 
 
@@ -145,7 +144,7 @@ def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
 def score(client: Client, rows: list[np.ndarray]) -> dict[str, float]:
     """`score` over all rows."""
     begun = time.perf_counter()
-    count = sum(1 for _ in client.score("ragged", rows))
+    count = sum(1 for _ in client.score(_RAGGED, rows))
     elapsed = time.perf_counter() - begun
     assert count == len(rows)
     return {"rows_per_s": count / elapsed}
@@ -154,52 +153,8 @@ def score(client: Client, rows: list[np.ndarray]) -> dict[str, float]:
 def loop(session: ort.InferenceSession, rows: list[np.ndarray]) -> dict[str, float]:
     """Everything a careful program would do without a server."""
     begun = time.perf_counter()
-    in_process(session, rows)
+    ragged.in_process(session, rows)
     return {"rows_per_s": len(rows) / (time.perf_counter() - begun)}
-
-
-def in_process(session: ort.InferenceSession, rows: list[np.ndarray]) -> np.ndarray:
-    """Sorted by length, padded, batches of 256 with sequence_lens; outputs [N, 9] in the order of `rows`."""
-    lengths = np.array([len(row) for row in rows], np.int32)
-    order = np.argsort(lengths, kind="stable")
-    outputs = np.empty((len(rows), 9), np.float32)
-    for begin in range(0, len(rows), _BATCH):
-        chosen = order[begin : begin + _BATCH]
-        x = np.zeros((int(lengths[chosen].max()), len(chosen), 12), np.float32)
-        for place, row in enumerate(chosen):
-            x[: lengths[row], place] = rows[row]
-        state = np.zeros((len(chosen), 2 * _HIDDEN), np.float32)
-        y, _ = session.run(["y", "state_out"], {"x": x, "lengths": lengths[chosen], "state": state})
-        outputs[chosen] = y
-    return outputs
-
-
-def ragged_repository(root: Path) -> Path:
-    """The vowels recipe's shapes with H=128, untrained."""
-    spec = NetworkSpec(
-        input_size=12,
-        output_size=9,
-        cell="lstm",
-        hidden_size=_HIDDEN,
-        head="softmax",
-        call_shape="many_to_one",
-    )
-    network = Network.initialise(spec, rng=np.random.default_rng(1))
-    return export_checkpoint(Checkpoint(network=network, recipe="bench"), root, name="ragged")
-
-
-def ragged_rows(count: int) -> list[np.ndarray]:
-    """Utterances of the vowels data, over and over, in random order."""
-    sequences = load_dataset("vowels").train
-    chosen = np.random.default_rng(1).integers(len(sequences), size=count)
-    return [np.ascontiguousarray(sequences[index], np.float32) for index in chosen]
-
-
-def single_threaded(model: Path) -> ort.InferenceSession:
-    """A session of one thread."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def compare(
@@ -226,11 +181,10 @@ def main() -> None:
     options = parser.parse_args()
     pin_client()
     kind = {"sessions": options.sessions, "frames": options.frames}
-    rows = ragged_rows(options.rows)
+    rows = ragged.sequences(options.rows)
     with tempfile.TemporaryDirectory() as folder:
-        repository = lstm_repository(Path(folder), _SIZE)
-        package = ragged_repository(repository)
-        session = single_threaded(package / "model.onnx")
+        repository = ragged.repository(lstm_repository(Path(folder), _SIZE), _HIDDEN)
+        session = ragged.single_threaded(repository, _HIDDEN)
         with serving(statewise_server(repository)) as server, Client(server.address) as client:
             gateways = beside_triton(
                 server,
@@ -240,8 +194,8 @@ def main() -> None:
                 seconds=options.seconds,
                 rounds=options.rounds,
             )
-            found = np.array([scored.outputs for scored in client.score("ragged", rows[:1000])])
-            np.testing.assert_allclose(found, in_process(session, rows[:1000]), rtol=1e-5, atol=1e-6)
+            found = np.array([scored.outputs for scored in client.score(_RAGGED, rows[:1000])])
+            np.testing.assert_allclose(found, ragged.in_process(session, rows[:1000]), rtol=1e-5, atol=1e-6)
             groups = interleaved(
                 {"encoded": partial(encoded, server, **kind), "group": partial(group, client, **kind)},
                 rounds=options.rounds,
