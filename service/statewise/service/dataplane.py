@@ -22,7 +22,7 @@ from statewise.service.inputs import arrange_inputs, invalid_rows
 from statewise.service.job import Job
 from statewise.service.models import LoadedModel, Models
 from statewise.service.quotas import UndeliveredBytes
-from statewise.service.ragged import elements_of
+from statewise.service.ragged import starts_of
 from statewise.service.rules import Rules
 from statewise.service.sessions import Sessions
 from statewise.service.slow_requests import SlowRequests
@@ -140,15 +140,16 @@ class Dataplane:
         size = sum(array.nbytes for array in arranged) + _output_bytes(spec, lengths)
         self.undelivered.take(number, size)
         try:
+            starts = starts_of(lengths)
             for rows in buckets:
-                elements = elements_of(rows, lengths)
                 job = Job(
                     spec,
                     inputs=[
-                        array[elements if entry.per_step else rows]
+                        array if entry.per_step else array[rows]
                         for array, entry in zip(arranged, spec.inputs, strict=True)
                     ],
                     lengths=lengths[rows],
+                    starts=starts[rows],
                     state=model.arena.initial(len(rows)),
                     done=partial(_put, finished, rows),
                     is_cancelled=lambda: left,

@@ -15,7 +15,7 @@ from statewise.service.engine import Array
 from statewise.service.errors import ServiceError
 from statewise.service.longwork import LongWork, Part
 from statewise.service.piece import ReadPiece
-from statewise.service.ragged import elements_of, places_in_row
+from statewise.service.ragged import places_in_row, starts_of
 from statewise.wire import DTYPES, ModelSpec
 
 
@@ -24,8 +24,9 @@ class Job(LongWork):
 
     Args:
         spec: The model's.
-        inputs: In the spec's order, in request order: per-step [sum(lengths), ...], others [rows, ...].
+        inputs: In the spec's order, in request order: per-step [elements, ...], others [rows, ...].
         lengths: Time steps of each row, [rows], each at least 1.
+        starts: Where each row begins in the per-step inputs, [rows]; None: one row after another.
         state: In the spec's order, [rows, ...], in request order.
         done: As of LongWork. The others, too.
     """
@@ -36,6 +37,7 @@ class Job(LongWork):
         *,
         inputs: Sequence[Array],
         lengths: NDArray[np.integer],
+        starts: NDArray[np.intp] | None = None,
         state: Sequence[Array],
         done: "Callable[[Job, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
@@ -48,8 +50,9 @@ class Job(LongWork):
         """Time steps of each row, in request order."""
         self.lengths = lengths[self._order].astype(np.int32)
         self.time_steps = int(self.lengths.sum())
+        begins = (starts_of(lengths) if starts is None else starts)[self._order]
         self.inputs = [
-            self._pad(array) if entry.per_step else array[self._order]
+            self._pad(array, begins) if entry.per_step else array[self._order]
             for array, entry in zip(inputs, spec.inputs, strict=True)
         ]
         self.state = [array[self._order] for array in state]
@@ -113,16 +116,12 @@ class Job(LongWork):
         ]
         return outputs, [array[place] for array in self.state], good
 
-    def _pad(self, flat: Array) -> Array:
-        """[sum(lengths), ...] in request order to [T, rows, ...], longest first."""
-        rows, longest = len(self.lengths), int(self.lengths[0])
-        if rows == 1:
-            return flat[:, None]
-        row = np.repeat(np.arange(rows), self.lengths)
-        time = places_in_row(self.lengths)
-        padded = np.zeros((longest, rows, *flat.shape[1:]), flat.dtype)
-        padded[time, row] = flat[elements_of(self._order, self.request_lengths)]
-        return padded
+    def _pad(self, flat: Array, begins: NDArray[np.intp]) -> Array:
+        """[elements, ...] to [T, rows, ...], longest first; short rows repeat their last element."""
+        if len(begins) == 1:
+            return flat[begins[0] : begins[0] + self.time_steps, None]
+        time = np.arange(self.lengths[0])[:, None]
+        return flat.take(np.minimum(time, self.lengths - 1) + begins, axis=0)
 
     def _unpad(self, padded: Array, place: NDArray[np.intp]) -> Array:
         """[T, rows, ...], longest first, to [sum(lengths), ...] in request order."""
