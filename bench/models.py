@@ -8,11 +8,17 @@ from statewise.export import export_checkpoint
 from statewise.models import Checkpoint, Network, NetworkSpec
 
 
-def lstm_repository(root: Path, *sizes: int, call_shape: str = "many_to_many") -> Path:
-    """A repository of models `lstm<H>` with I = H = O, many-to-many."""
+def lstm_repository(
+    root: Path, *sizes: int, call_shape: str = "many_to_many", features: int | None = None
+) -> Path:
+    """A repository of models `lstm<H>` with I = O = `features`, or H where that is not given."""
     for size in sizes:
         spec = NetworkSpec(
-            input_size=size, output_size=size, cell="lstm", hidden_size=size, call_shape=call_shape
+            input_size=features or size,
+            output_size=features or size,
+            cell="lstm",
+            hidden_size=size,
+            call_shape=call_shape,
         )
         network = Network.initialise(spec, rng=np.random.default_rng(size))
         export_checkpoint(Checkpoint(network=network, recipe="bench", seed=size), root, name=f"lstm{size}")

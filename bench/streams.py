@@ -12,7 +12,7 @@ from statewise.v1 import sequence_pb2
 from statewise.wire import from_tensor, pack_uint64, to_tensor
 
 _ECHO = "/bench.Echo/Echo"
-_STREAM = "/statewise.v1.SequenceService/SessionStream"
+STREAM = "/statewise.v1.SequenceService/SessionStream"
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -52,7 +52,7 @@ async def open_streams(
     opened = []
     for number in range(streams):
         x = random.standard_normal((sessions, size)).astype(np.float32)
-        call = channel.stream_stream(_ECHO if echo else _STREAM)()
+        call = channel.stream_stream(_ECHO if echo else STREAM)()
         handles = list(range(1, sessions + 1))
         if not echo:
             request = sequence_pb2.SessionStreamRequest(

@@ -1,0 +1,216 @@
+"""`python -m bench.scale`: what open sessions cost: memory, the steps of others, and doing nothing.
+
+Two servers on one core, measured in turn: one with as many sessions as there are streams, one with many more,
+which its streams visit one after the other. The larger one is asked for its memory before and after, and for
+its CPU time while all its sessions and a thousand streams are idle.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import grpc
+import numpy as np
+from bench.harness import (
+    Report,
+    Served,
+    interleaved,
+    medians,
+    pin_client,
+    serving,
+    statewise_server,
+    write_json,
+)
+from bench.models import lstm_repository
+from bench.streams import STREAM, FrameStream, load
+
+from statewise.v1 import sequence_pb2, sequence_pb2_grpc
+from statewise.wire import from_tensor, pack_uint64, to_tensor
+
+_SIZE = 64
+_MODEL = f"lstm{_SIZE}"
+_STATE_BYTES = 2 * _SIZE * 4  # h and c, float32
+_STREAMS = 64
+_FRAME = 1000
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+
+
+class VisitingStream(FrameStream):
+    """A stream that advances many sessions by a step each, one after the other, one a message."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall, handles: Sequence[int], first_position: int) -> None:
+        super().__init__(call, handles[:1], one_step(), first_position)
+        self._handles = [pack_uint64([handle]) for handle in handles]
+        self._next = 0
+
+    def message(self) -> bytes:
+        """The next session's step, encoded."""
+        self._request.step.handles = self._handles[self._next]
+        self._request.step.positions = pack_uint64([self.position])
+        self._next += 1
+        if self._next == len(self._handles):
+            self._next = 0
+            self.position += 1
+        return self._request.SerializeToString()
+
+
+class Crowd:
+    """Sessions of one server, opened and stepped twice, so that both copies of every state are in memory."""
+
+    def __init__(self, served: Served, channel: grpc.aio.Channel) -> None:
+        self._served = served
+        self._channel = channel
+        self.handles: list[int] = []
+
+    async def open(self, sessions: int) -> np.ndarray:
+        """Opens them; gives the output that each got for its second step, all alike."""
+        stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        outputs = np.empty((0, _SIZE), np.float32)
+        for begin in range(0, sessions, _FRAME):
+            ids = [f"session {number:032x}" for number in range(begin, min(begin + _FRAME, sessions))]
+            opened = await stub.OpenSessions(sequence_pb2.OpenSessionsRequest(model=_MODEL, session_ids=ids))
+            handles = [session.handle for session in opened.sessions]
+            for position in range(2):
+                stepped = await stub.Step(
+                    sequence_pb2.StepRequest(
+                        handles=pack_uint64(handles),
+                        positions=pack_uint64([position] * len(handles)),
+                        inputs={"x": to_tensor(np.repeat(one_step(), len(handles), axis=0))},
+                    )
+                )
+            outputs = np.unique(np.concatenate([outputs, from_tensor(stepped.outputs["y"])]), axis=0)
+            self.handles += handles
+        if len(self.handles) != sessions or len(outputs) != 1:
+            raise RuntimeError(f"{len(self.handles)} sessions gave {len(outputs)} different outputs")
+        return outputs
+
+    def visitors(self, streams: int) -> list[VisitingStream]:
+        """Streams that share all sessions among them."""
+        call = self._channel.stream_stream(STREAM)
+        return [VisitingStream(call(), self.handles[number::streams], 2) for number in range(streams)]
+
+    async def idle_streams(self, streams: int) -> list[grpc.aio.StreamStreamCall]:
+        """Streams that were used once, for a step that is refused, and stay open."""
+        calls = []
+        for _ in range(streams):
+            stream = FrameStream(self._channel.stream_stream(STREAM)(), self.handles[:1], one_step(), 2**40)
+            await stream.exchange()
+            calls.append(stream.call)
+        return calls
+
+
+def one_step() -> np.ndarray:
+    """The input of every step here, [1, I]."""
+    return np.random.default_rng(1).standard_normal((1, _SIZE)).astype(np.float32)
+
+
+async def idle_share(served: Served, *, seconds: float) -> float:
+    """CPU seconds a second while nobody asks for anything."""
+    await asyncio.sleep(1.0)  # what was begun ends
+    cpu_s, begun_s = served.cpu_s(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    return (served.cpu_s() - cpu_s) / (time.perf_counter() - begun_s)
+
+
+async def _check(stream: FrameStream) -> None:
+    """Raises RuntimeError where a stream's steps are refused."""
+    reply = sequence_pb2.SessionStreamResponse.FromString(await stream.exchange())
+    if from_tensor(reply.step.outputs["y"]).shape != (1, _SIZE):
+        raise RuntimeError(f"a step gave {str(reply)[:500]}")
+
+
+async def connected(served: Served) -> grpc.aio.Channel:
+    """A channel of the running event loop."""
+    return grpc.aio.insecure_channel(served.address, options=_OPTIONS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=100_000, help="open sessions of the larger server")
+    parser.add_argument("--idle-streams", type=int, default=1_000, help="open streams that do nothing")
+    parser.add_argument("--idle-seconds", type=float, default=20.0, help="how long nothing is done")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
+    parser.add_argument("--short", action="store_true", help="less of everything, except sessions")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    if options.short:
+        options.idle_seconds, options.seconds, options.rounds = 11.0, 1.0, 3
+    pin_client()
+    with ExitStack() as stack:
+        repository = lstm_repository(Path(stack.enter_context(tempfile.TemporaryDirectory())), _SIZE)
+        small, large = (
+            stack.enter_context(
+                serving(statewise_server(repository), STATEWISE_SESSIONS=str(options.sessions))
+            )
+            for _ in range(2)
+        )
+        runner = stack.enter_context(asyncio.Runner())
+        channels = [runner.run(connected(served)) for served in (small, large)]
+        few, many = Crowd(small, channels[0]), Crowd(large, channels[1])
+        expected = runner.run(few.open(_STREAMS))
+        before_bytes = large.resident_bytes()
+        if runner.run(many.open(options.sessions)).tobytes() != expected.tobytes():
+            raise RuntimeError("the two servers answer differently")
+        reports = [
+            _memory((large.resident_bytes() - before_bytes) / options.sessions),
+            _steps(runner, few, many, small, large, seconds=options.seconds, rounds=options.rounds),
+        ]
+        idle = runner.run(many.idle_streams(options.idle_streams))
+        print(f"\n{len(idle)} idle streams, {options.sessions} idle sessions", file=sys.stderr)
+        reports.append(Report("idle"))
+        share = runner.run(idle_share(large, seconds=options.idle_seconds))
+        reports[-1].add("share of a core", percent=100 * share, aim=1.0)
+        for channel in channels:
+            runner.run(channel.close())
+    if options.json:
+        write_json(options.json, reports)
+
+
+def _memory(session_bytes: float) -> Report:
+    print(f"\nmemory of a session, raw state {_STATE_BYTES} bytes", file=sys.stderr)
+    report = Report("memory")
+    report.add("bytes a session", resident=session_bytes, aim=3 * _STATE_BYTES + 300)
+    return report
+
+
+def _steps(
+    runner: asyncio.Runner,
+    few: Crowd,
+    many: Crowd,
+    small: Served,
+    large: Served,
+    *,
+    seconds: float,
+    rounds: int,
+) -> Report:
+    print(f"\n{_STREAMS} streams, one step a message, each session in turn", file=sys.stderr)
+
+    async def visiting(crowd: Crowd) -> list[VisitingStream]:
+        return crowd.visitors(_STREAMS)
+
+    crowds = {"few": (few, small), "many": (many, large)}
+    opened = {name: runner.run(visiting(crowd)) for name, (crowd, _) in crowds.items()}
+
+    def measure(name: str) -> dict[str, float]:
+        return runner.run(load(opened[name], crowds[name][1], seconds=seconds))
+
+    for streams in opened.values():
+        runner.run(_check(streams[0]))
+    samples = interleaved({name: partial(measure, name) for name in crowds}, rounds=rounds)
+    report = Report("steps")
+    found = {name: medians(values) for name, values in samples.items()}
+    for name, (crowd, _) in crowds.items():
+        report.add(f"{len(crowd.handles)} open", **found[name])
+    report.add("ratio", cpu=found["many"]["cpu_us"] / found["few"]["cpu_us"], aim=1.2)
+    return report
+
+
+if __name__ == "__main__":
+    main()
