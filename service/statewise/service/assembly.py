@@ -63,6 +63,7 @@ def build_dataplane(
             executor=executor,
             clock=clock,
             queue_steps=settings.queue_steps,
+            queue_s=settings.queue_s,
             inline_s=settings.inline_s,
             piece_s=settings.piece_s,
             slow=slow,

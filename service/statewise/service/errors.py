@@ -49,6 +49,15 @@ def shortened(message: str) -> str:
     return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
 
 
+def given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> ServiceError | None:
+    """Why a request need not run any more; None: somebody waits for it."""
+    if cancelled:
+        return ServiceError(Reason.CANCELLED, "the request was cancelled; nothing was applied")
+    if deadline_s is not None and deadline_s < now_s:
+        return ServiceError(Reason.DEADLINE, "the time given has passed; nothing was applied")
+    return None
+
+
 def server_fault() -> ServiceError:
     """A fault of ours: the detail goes to the log, the caller learns that there is one."""
     return ServiceError(Reason.INTERNAL, "the server failed; its log has the details")

@@ -21,11 +21,12 @@ import numpy as np
 from statewise.service.admission import Admission, Admitted, Selected
 from statewise.service.arena import StateArena
 from statewise.service.engine import Engine
-from statewise.service.errors import ServiceError, server_fault
+from statewise.service.errors import ServiceError, given_up, server_fault
 from statewise.service.frame import Control, StepFrame, StepResult
 from statewise.service.job import Job
+from statewise.service.lane import GivenUp, Lane
 from statewise.service.lone import LoneStep
-from statewise.service.longwork import LongWork, Part, Piece
+from statewise.service.longwork import LongWork, Piece
 from statewise.service.runner import RunResult, run_batch
 from statewise.service.selftest import SelfTest
 from statewise.service.slow_requests import SlowRequests
@@ -40,8 +41,6 @@ _log = logging.getLogger(__name__)
 
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
-_PIECE_ROWS = 256
-"""Rows that jobs share a piece for. Beyond it a row costs the same, and fewer of its steps fit in."""
 _SHORTEST_RETRY_S = 0.05
 
 
@@ -56,6 +55,7 @@ class Scheduler:
         executor: Where runs go that would hold up the event loop.
         clock: Seconds, monotonic; deadlines are on it.
         queue_steps: Time steps that may wait.
+        queue_s: Seconds that new long work may have to wait.
         inline_s: Runs expected to be shorter happen on the event loop.
         piece_s: How long a piece of long work may take.
         slow: Tells of requests that took long.
@@ -72,6 +72,7 @@ class Scheduler:
         executor: Executor,
         clock: Callable[[], float],
         queue_steps: int,
+        queue_s: float,
         inline_s: float,
         piece_s: float,
         slow: SlowRequests,
@@ -84,14 +85,15 @@ class Scheduler:
         self._executor = executor
         self._clock = clock
         self._queue_limit = queue_steps
+        self._queue_s = queue_s
         self._inline_s = inline_s
-        self._piece_s = piece_s
         self._slow = slow
         self._tracing = tracing
         self._queued_steps = 0
         self._waiting: deque[StepFrame | Control] = deque()
         self._only_single_steps = True
-        self._jobs: deque[LongWork] = deque()
+        mixes = test.together and engine.spec.lengths is not None
+        self._lane = Lane(test, mixes=mixes, clock=clock, piece_s=piece_s)
         self._turn_planned = False
         self._frames_running = False
         self._piece_running = False
@@ -108,19 +110,29 @@ class Scheduler:
     # --- asking for work ---
 
     def check_room(self, time_steps: int) -> None:
-        """Raises ServiceError (QUEUE_FULL) where that many time steps more would pass the limit."""
+        """Raises ServiceError (QUEUE_FULL) where long work of that many time steps would have to wait too
+        long, or pass the limit of the queue.
+        """
+        if self._lane.wait_s > self._queue_s:
+            self._end_all(self._lane.drop_given_up())
+        wait_s = self._lane.wait_s
+        if wait_s > self._queue_s:
+            raise _queue_full(
+                f"new work would wait for about {wait_s:.1f} s; expected at most {self._queue_s:g} s",
+                wait_s - self._queue_s / 2,
+            )
+        self._check_queue(time_steps)
+
+    def _check_queue(self, time_steps: int) -> None:
         if self._queued_steps + time_steps > self._queue_limit:
-            retry_after_s = max(_SHORTEST_RETRY_S, self._queued_steps * self._test.row_step_s)
-            raise ServiceError(
-                Reason.QUEUE_FULL,
-                f"{self._queued_steps} time steps wait already, of {self._queue_limit} that may; "
-                f"try again in {retry_after_s:.2f} s",
-                retry_after_s=retry_after_s,
+            raise _queue_full(
+                f"{self._queued_steps} time steps wait already, of {self._queue_limit} that may",
+                self._queued_steps * self._lane.step_s,
             )
 
     def submit(self, frame: StepFrame) -> None:
         """Takes a frame, or raises ServiceError (QUEUE_FULL)."""
-        self.check_room(frame.time_steps)
+        self._check_queue(frame.time_steps)
         frame.received_s = self._clock()
         if self._tracing is not None:
             frame.span = self._tracing.describe(frame)
@@ -174,7 +186,7 @@ class Scheduler:
         if self._tracing is not None:
             job.span = self._tracing.current()
         self._queued_steps += job.queued_steps
-        self._jobs.append(job)
+        self._lane.add(job)
         self._plan_turn()
 
     # --- turns of the event loop ---
@@ -195,7 +207,7 @@ class Scheduler:
                 # What still waits may have waited for what has just gone. Where nothing went, it waits for a
                 # run, whose end plans a turn.
                 self._plan_turn()
-        if self._jobs and not self._piece_running:
+        if self._lane and not self._piece_running:
             self._run_piece()
 
     def _ran_alone(self) -> bool:
@@ -205,7 +217,7 @@ class Scheduler:
         frame = self._waiting[0]
         assert isinstance(frame, StepFrame)
         begun_s = self._clock()
-        if len(frame.handles) > 1 or _given_up(frame.cancelled, frame.deadline_s, begun_s):
+        if len(frame.handles) > 1 or given_up(frame.cancelled, frame.deadline_s, begun_s):
             return False
         try:
             result = self._lone.run(frame)
@@ -286,7 +298,7 @@ class Scheduler:
         return admitted
 
     def _given_up(self, frame: StepFrame) -> ServiceError | None:
-        return _given_up(frame.cancelled, frame.deadline_s, self._clock())
+        return given_up(frame.cancelled, frame.deadline_s, self._clock())
 
     def _answer(self, frame: StepFrame, result: StepResult | ServiceError) -> None:
         if frame.answered:
@@ -391,7 +403,7 @@ class Scheduler:
             return
         job.received_s, job.span = frame.received_s, frame.span
         self._table.busy[admitted.slots] = True
-        self._jobs.append(job)
+        self._lane.add(job)
 
     def _finish_sequences(self, admitted: Admitted, job: Job, failure: ServiceError | None) -> None:
         self._table.busy[admitted.slots] = False
@@ -412,8 +424,9 @@ class Scheduler:
             self._fail(admitted.frames, error)
 
     def _run_piece(self) -> None:
-        """Runs the next piece of the jobs at the head of the queue."""
-        piece = self._next_piece()
+        """Runs the next piece of the jobs in the lane."""
+        piece, dropped = self._lane.next_piece()
+        self._end_all(dropped)
         if piece is None:
             return
         pace = piece.parts[0].job.pace
@@ -435,32 +448,6 @@ class Scheduler:
 
         self._in_thread(run).add_done_callback(finish)
 
-    def _next_piece(self) -> Piece | None:
-        """The jobs to run together now, and for how many time steps at most."""
-        parts: list[Part[LongWork]] = []
-        rows = 0
-        while self._jobs:
-            job = self._jobs[0]
-            failure = _given_up(job.is_cancelled(), job.deadline_s, self._clock())
-            if failure is not None:
-                self._jobs.popleft()
-                self._end(job, failure)
-                continue
-            active = job.active
-            if parts and (rows + active > _PIECE_ROWS or not self._mix(parts[0].job, job)):
-                break
-            self._jobs.popleft()
-            parts.append(Part(job, active, rows))
-            rows += active
-        if not parts:
-            return None
-        first = parts[0].job
-        steps = max(part.job.remaining for part in parts)
-        limit = (
-            self._steps_within(rows) if first.pace is None else first.pace.steps_within(self._piece_s, rows)
-        )
-        return first.piece(parts, steps if limit is None else min(steps, limit))
-
     def _finish_piece(self, piece: Piece, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
             result = run()
@@ -471,16 +458,18 @@ class Scheduler:
             piece.share_out(self._engine, result)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a piece of long work failed", exc_info=error)
+            self._lane.fail_piece(piece)
             failure = server_fault()
             for part in piece.parts:
                 self._end(part.job, failure)
         else:
-            for part in piece.parts:
-                if part.job.remaining:
-                    self._jobs.append(part.job)
-                else:
-                    self._end(part.job, None)
+            for job in self._lane.end_piece(piece, begun_s=begun_s):
+                self._end(job, None)
         self._plan_turn()
+
+    def _end_all(self, dropped: Sequence[GivenUp]) -> None:
+        for job, failure in dropped:
+            self._end(job, failure)
 
     def _end(self, job: LongWork, failure: ServiceError | None) -> None:
         self._queued_steps -= job.queued_steps
@@ -488,20 +477,6 @@ class Scheduler:
         job.done(job, failure)
 
     # --- small things ---
-
-    def _mix(self, first: LongWork, other: LongWork) -> bool:
-        """Whether jobs may share a run."""
-        if first.pace is not other.pace:
-            return False
-        if first.pace is not None:
-            return first.pace.together
-        return self._together and self._engine.spec.lengths is not None
-
-    def _steps_within(self, rows: int) -> int | None:
-        """Time steps of so many rows that a piece may have; None: sequences cannot be cut."""
-        if not self._test.chunkable:
-            return None
-        return max(1, int(self._piece_s / (rows * self._test.row_step_s)))
 
     def _cost_s(self, rows: int, steps: int) -> float:
         if self._together:
@@ -512,12 +487,11 @@ class Scheduler:
         return asyncio.get_running_loop().run_in_executor(self._executor, run)
 
 
-def _given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> ServiceError | None:
-    if cancelled:
-        return ServiceError(Reason.CANCELLED, "the request was cancelled; nothing was applied")
-    if deadline_s is not None and deadline_s < now_s:
-        return ServiceError(Reason.DEADLINE, "the time given has passed; nothing was applied")
-    return None
+def _queue_full(what: str, retry_after_s: float) -> ServiceError:
+    retry_after_s = max(_SHORTEST_RETRY_S, retry_after_s)
+    return ServiceError(
+        Reason.QUEUE_FULL, f"{what}; try again in {retry_after_s:.2f} s", retry_after_s=retry_after_s
+    )
 
 
 def _weakly(answer: Callable[[StepFrame, StepResult], None]) -> Callable[[StepFrame, StepResult], None]:

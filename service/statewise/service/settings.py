@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     """Bytes of session state in memory, both copies of each session counted."""
     queue_steps: _Positive = 4_194_304
     """Time steps that wait to run, for each model version."""
+    queue_s: Annotated[float, Field(gt=0)] = 5.0
+    """Time that predictions and generations may have to wait, as estimated from what runs; more are refused
+    (QUEUE_FULL)."""
     prediction_bytes: _Positive = _GIB
     """Bytes of inputs and outputs of predictions that were taken and are not delivered yet."""
     owner_prediction_bytes: _Positive | None = None

@@ -18,6 +18,7 @@ _KEEPALIVE_TIMEOUT_S = 20
 _SHORTEST_PING_S = 300
 _PING_STRIKES = 2
 _LONGEST_METADATA_BYTES = 16 * 1024
+_READ_AHEAD_BYTES = 1024 * 1024
 
 
 class TransportError(Exception):
@@ -43,6 +44,10 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         "keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_S * 1000,
         "http2.min_ping_interval_without_data_ms": _SHORTEST_PING_S * 1000,
         "http2.max_ping_strikes": _PING_STRIKES,
+        # What a stream may send beyond what has been read of it. Left alone, gRPC lets this grow with the
+        # speed of the network, and streams that send without end fill the memory.
+        "http2.bdp_probe": 0,
+        "http2.lookahead_bytes": _READ_AHEAD_BYTES,
     }
     if settings.connection_age_s:
         given["max_connection_age_ms"] = round(settings.connection_age_s * 1000)

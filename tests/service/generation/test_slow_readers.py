@@ -24,7 +24,9 @@ STEPS = 300
 @pytest.fixture
 async def dataplane(generative: Path) -> AsyncIterator[Dataplane]:
     """Pieces of one step, on the event loop; room for four megabytes that nobody has taken yet."""
-    limits = Settings(repository=generative, piece_s=1e-9, inline_s=1.0, prediction_bytes=4 * 2**20)
+    limits = Settings(
+        repository=generative, piece_s=1e-9, inline_s=1.0, prediction_bytes=4 * 2**20, queue_s=3600.0
+    )
     with ThreadPoolExecutor(1) as executor:
         dataplane = build_dataplane(limits, executor=executor)
         dataplane.models.load_all()

@@ -1,0 +1,163 @@
+"""The order of long work: short before long, first come first done, nothing forgotten."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statewise.service.job import Job
+from statewise.service.lane import Lane
+from statewise.service.selftest import Exactness, SelfTest
+from statewise.wire import CallShape, ModelSpec, StatePair, TensorSpec
+
+SPEC = ModelSpec(
+    inputs=(TensorSpec("x", "float32", (1,)),),
+    outputs=(TensorSpec("y", "float32", (1,)),),
+    state=(StatePair("s", "t", "float32", (1,)),),
+    call_shapes=(CallShape.MANY_TO_MANY,),
+    lengths="lengths",
+)
+STEP_S = 1e-6
+PIECE_S = 100 * STEP_S  # a hundred steps of one row
+
+
+@dataclass
+class Machine:
+    """A lane, and the pieces run in it on a clock that each of them moves on by what it costs."""
+
+    now_s: float = 1000.0
+    ended: list[int] = field(default_factory=list)
+    dropped: list[tuple[int, str]] = field(default_factory=list)
+    pieces: list[tuple[list[int], int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        test = SelfTest(Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, together=True)
+        self.lane = Lane(test, mixes=True, clock=lambda: self.now_s, piece_s=PIECE_S)
+        self._numbers: dict[Any, int] = {}
+        self.cancelled: set[int] = set()
+
+    def add(self, number: int, *lengths: int, deadline_s: float | None = None) -> None:
+        """A job of rows of these lengths."""
+        steps = np.array(lengths, np.uint32)
+        job = Job(
+            SPEC,
+            inputs=[np.zeros((sum(lengths), 1), np.float32)],
+            lengths=steps,
+            state=[np.zeros((len(lengths), 1), np.float32)],
+            done=lambda *_: None,
+            is_cancelled=lambda: number in self.cancelled,
+            deadline_s=deadline_s,
+        )
+        job.received_s = self.now_s
+        self._numbers[job] = number
+        self.lane.add(job)
+
+    def run_piece(self) -> bool:
+        """Runs one; False: there was none."""
+        piece, dropped = self.lane.next_piece()
+        self.dropped += [(self._numbers[job], failure.reason.value) for job, failure in dropped]
+        if piece is None:
+            return False
+        begun_s = self.now_s
+        self.pieces.append(([self._numbers[part.job] for part in piece.parts], piece.steps))
+        self.now_s += piece.rows * piece.steps * STEP_S
+        for part in piece.parts:
+            zeros = np.zeros((piece.steps, part.rows, 1), np.float32)
+            part.job.absorb(piece.steps, part.rows, [zeros], [zeros[0]], [])
+        self.ended += [self._numbers[job] for job in self.lane.end_piece(piece, begun_s=begun_s)]
+        return True
+
+    def run(self) -> None:
+        """Until nothing is left."""
+        while self.run_piece():
+            pass
+
+
+def test_jobs_of_one_size_end_in_the_order_they_came() -> None:
+    machine = Machine()
+    for number in range(100):
+        machine.add(number, 2_000)
+    begun_s = machine.now_s
+    while not machine.ended:
+        machine.run_piece()
+    assert machine.now_s - begun_s < 20 * 2_000 * STEP_S  # not when all of them are nearly done
+    machine.run()
+    assert machine.ended == sorted(machine.ended)
+
+
+def test_short_work_overtakes_long_and_long_work_is_not_forgotten() -> None:
+    machine = Machine()
+    machine.add(0, *[1_000] * 64)
+    machine.run_piece()
+    machine.add(1, 5)
+    machine.run_piece()
+    assert machine.ended == [1]
+    for number in range(2, 5_000):  # twice what the machine can do
+        machine.add(number, *[50] * 8)
+        machine.run_piece()
+        machine.run_piece()
+        if 0 in machine.ended:
+            break
+    machine.run()
+    assert machine.ended.index(0) < len(machine.ended) - 100
+
+
+def test_a_piece_takes_no_more_jobs_than_make_it_cheaper() -> None:
+    machine = Machine()
+    for number in range(100):
+        machine.add(number, 2_000)
+    machine.run_piece()
+    jobs, steps = machine.pieces[0]
+    assert (len(jobs), steps) == (6, 16)
+    short = Machine()
+    for number in range(100):
+        short.add(number, 1)
+    short.run_piece()
+    assert len(short.pieces[0][0]) > 50
+
+
+@pytest.mark.parametrize("sweep", [False, True], ids=["met on the way", "swept out"])
+def test_what_nobody_waits_for_is_not_run(sweep: bool) -> None:
+    machine = Machine()
+    machine.add(0, 500)
+    machine.add(1, 500, deadline_s=machine.now_s + 1)
+    machine.add(2, 500)
+    machine.now_s += 2
+    machine.cancelled.add(0)
+    if sweep:
+        assert [failure.reason.value for _, failure in machine.lane.drop_given_up()] == [
+            "CANCELLED",
+            "DEADLINE",
+        ]
+        assert machine.lane.wait_s == pytest.approx(500 * STEP_S)
+    machine.run()
+    assert machine.ended == [2]
+    assert machine.dropped == ([] if sweep else [(0, "CANCELLED"), (1, "DEADLINE")])
+    assert {number for numbers, _ in machine.pieces for number in numbers} == {2}
+    assert machine.lane.wait_s == 0
+
+
+def test_waiting_is_judged_by_what_pieces_took() -> None:
+    machine = Machine()
+    machine.add(0, 100_000)
+    assert machine.lane.wait_s == pytest.approx(100_000 * STEP_S)
+    for _ in range(200):
+        machine.now_s += 3 * PIECE_S  # something else has the machine
+        machine.run_piece()
+    assert machine.lane.wait_s == pytest.approx(4 * 100_000 * STEP_S, rel=0.1)
+
+
+@given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=300), min_size=1, max_size=12))
+def test_every_job_ends_once(jobs: list[list[int]]) -> None:
+    machine = Machine()
+    for number, lengths in enumerate(jobs):
+        machine.add(number, *lengths)
+        machine.run_piece()
+    machine.run()
+    assert sorted(machine.ended) == list(range(len(jobs)))
+    assert len(machine.lane) == 0
+    assert machine.lane.wait_s == 0
+    assert all(steps >= 1 for _, steps in machine.pieces)
