@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2_000, help="time steps of a prediction or chunk")
     parser.add_argument("--streams", type=int, default=16, help="streams that flood the server")
     parser.add_argument(
-        "--hidden", type=int, default=256, help="hidden units; few inputs keep messages small"
+        "--hidden", type=int, default=512, help="hidden units; few inputs keep messages small"
     )
     parser.add_argument("--seconds", type=float, default=12.0, help="length of each part")
     parser.add_argument("--short", action="store_true", help="less of everything")

@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
 _SHORTEST_RETRY_S = 0.05
+_LOOK_AGAIN_S = 0.05
+"""Pause between two looks at requests that wait for sessions which are running, where none has ended."""
 
 
 class Scheduler:
@@ -95,6 +97,7 @@ class Scheduler:
         mixes = test.together and engine.spec.lengths is not None
         self._lane = Lane(test, mixes=mixes, clock=clock, piece_s=piece_s)
         self._turn_planned = False
+        self._look_again_s = 0.0
         self._frames_running = False
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
@@ -140,6 +143,7 @@ class Scheduler:
         if frame.steps is not None:
             self._only_single_steps = False
         self._waiting.append(frame)
+        self._look_again_s = 0.0
         self._plan_turn()
 
     @contextmanager
@@ -166,12 +170,14 @@ class Scheduler:
     def release(self, slots: Slots) -> None:
         """Lets go of sessions that a control made busy."""
         self._table.busy[slots] = False
+        self._look_again_s = 0.0
         self._plan_turn()
 
     def submit_control(self, control: Control) -> None:
         """Takes an operation that keeps its place among the frames."""
         self._only_single_steps = False
         self._waiting.append(control)
+        self._look_again_s = 0.0
         self._plan_turn()
 
     def submit_job(self, job: LongWork, *, held: bool = False) -> None:
@@ -199,16 +205,24 @@ class Scheduler:
     def _turn(self) -> None:
         self._turn_planned = False
         if self._waiting and not self._frames_running and not self._ran_alone():
-            before = len(self._waiting)
-            selected = self._select()
-            if selected is not None:
-                self._run_frames(selected)
-            if 0 < len(self._waiting) < before:
-                # What still waits may have waited for what has just gone. Where nothing went, it waits for a
-                # run, whose end plans a turn.
-                self._plan_turn()
+            self._look_through()
         if self._lane and not self._piece_running:
             self._run_piece()
+
+    def _look_through(self) -> None:
+        """Starts what may begin of what waits."""
+        if self._look_again_s and self._clock() < self._look_again_s:
+            return
+        before = len(self._waiting)
+        selected = self._select()
+        if selected is not None:
+            self._run_frames(selected)
+        if 0 < len(self._waiting) < before:
+            # What still waits may have waited for what has just gone.
+            self._plan_turn()
+        elif self._waiting:
+            # It waits for a run, whose end says so. Thousands may wait, and every piece plans a turn.
+            self._look_again_s = self._clock() + _LOOK_AGAIN_S
 
     def _ran_alone(self) -> bool:
         """Runs what waits where that is one step of one session and nothing is unusual about it."""
@@ -355,6 +369,7 @@ class Scheduler:
         def finish(ran: asyncio.Future[RunResult]) -> None:
             self._frames_running = False
             self._table.busy[admitted.slots] = False
+            self._look_again_s = 0.0
             self._finish_frames(admitted, ran.result, begun_s)
             self._plan_turn()
 
@@ -407,6 +422,7 @@ class Scheduler:
 
     def _finish_sequences(self, admitted: Admitted, job: Job, failure: ServiceError | None) -> None:
         self._table.busy[admitted.slots] = False
+        self._look_again_s = 0.0
         admitted.frames[0].begun_s = job.begun_s
         if failure is not None:
             self._answer(admitted.frames[0], failure)
