@@ -105,6 +105,7 @@ class GroupCore:
         self.durable_positions = np.array([session.durable_position for session in opened], np.uint64)
         self._generations = np.full(len(opened), hub.generation)
         self._doubts: dict[int, Asked] = {}
+        self._behind: set[int] = set()
         self._busy = np.zeros(len(opened), np.bool_)
         self._waiting: deque[tuple[Sink, Index]] = deque()
         self.closed = False
@@ -171,7 +172,9 @@ class GroupCore:
 
     def _send(self, part: _Part, lane: Lane) -> Operation[_Gathered]:
         """One request, tried again while that can help; rows that failed alone are mended alone."""
-        doubtful = [row for row in part.rows.tolist() if row in self._doubts] if self._doubts else []
+        doubtful: list[int] = []
+        if self._doubts or self._behind:
+            doubtful = [row for row in part.rows.tolist() if row in self._doubts or row in self._behind]
         if doubtful:
             yield from self._settle(doubtful)
         patience = Patience(self._hub)
@@ -260,7 +263,7 @@ class GroupCore:
         for row, incarnation, outcome in zip(rows, incarnations, outcomes, strict=True):
             if isinstance(outcome, StatewiseError):
                 raise outcome
-            del self._doubts[row]
+            self._doubts.pop(row, None)
             self._take_back(row, incarnation)
             self.positions[row] = incarnation.position
 
@@ -327,6 +330,7 @@ class GroupCore:
         incarnation = Incarnation(self._hub, self._lane, self._journal.of(row), session)
         incarnation.generation = int(self._generations[row])
         incarnation.doubt = self._doubts.get(row)
+        incarnation.behind = row in self._behind
         return incarnation
 
     def _take_back(self, row: int, incarnation: Incarnation) -> None:
@@ -334,6 +338,10 @@ class GroupCore:
         self._generations[row] = incarnation.generation
         if incarnation.doubt is not None:
             self._doubts[row] = incarnation.doubt
+        if incarnation.behind:
+            self._behind.add(row)
+        else:
+            self._behind.discard(row)
 
     def _subset(self, part: _Part, rows: Index) -> _Part:
         cuts = _cut(self.model, part.columns, part.steps)

@@ -35,6 +35,7 @@ class Incarnation:
     """
 
     __slots__ = (
+        "behind",
         "doubt",
         "durable_position",
         "generation",
@@ -67,6 +68,8 @@ class Incarnation:
         """Position before the last request: where a rewind goes."""
         self.last: Payload | None = None
         """What the last request brought, which a rewind would undo."""
+        self.behind = False
+        """A recovery was broken off: the server may not have consumed all that it should have."""
         self.doubt: Asked | None = None
         """A request whose outcome is open."""
         self.durable_position: int
@@ -123,6 +126,12 @@ class Incarnation:
             StatewiseError: as of resume and open.
             Failed: of a replayed step.
         """
+        self.behind = True
+        held = yield from self._recover(ahead)
+        self.behind = False
+        return held
+
+    def _recover(self, ahead: Asked | None) -> Operation[int]:
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[self.id])
         reply = yield from self.exchange("resume", request)
         if reply.errors and reply.errors[0].reason in _NOT_HERE:
@@ -210,6 +219,9 @@ class Incarnation:
                     if in_doubt and status.reason != Reason.SESSION_MOVED:
                         self.doubt = asked
                     raise error_of(status, self.subject)
+                if self.behind:
+                    yield from self.recover(ahead=asked if in_doubt else None)
+                    recovered = True
                 return (yield asked.effect(self.handle, self.position))
             except Failed as failed:
                 status = failed.status
@@ -222,14 +234,20 @@ class Incarnation:
     def _start_over(self) -> Operation[None]:
         if not self._rebuildable:
             raise self._lost(f"its state from before position {self.position} is gone")
+        self.behind = True
         yield from self.exchange(
             "close", sequence_pb2.CloseSessionsRequest(handles=pack_uint64([self.handle]))
         )
         yield from self._reopen()
+        self.behind = False
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is not known where the server stands."""
+        return self.behind or self.doubt is not None
 
     def settle(self) -> Operation[None]:
-        """Finds out whether the request in doubt was applied."""
-        assert self.doubt is not None
+        """Finds out whether the request in doubt was applied, and brings the server to where it should be."""
         asked = self.doubt
         patience = Patience(self.hub)
         while True:
@@ -240,7 +258,7 @@ class Incarnation:
                 if not (yield from patience.again(failed.status)):
                     raise error_of(failed.status, self.subject) from None
         self.doubt = None
-        if held != self.position:
+        if asked is not None and held != self.position:
             self.applied(held - self.position, asked.payload, self.durable_position)
 
     def _adopt(self, session: sequence_pb2.Session) -> None:

@@ -237,7 +237,7 @@ class SessionCore:
             raise SessionNotFound("it is closed", session_id=self.incarnation.id)
         self._busy = True
         try:
-            if self.incarnation.doubt is not None:
+            if self.incarnation.unsettled:
                 yield from self.incarnation.settle()
             return (yield from body)
         finally:
