@@ -150,6 +150,15 @@ def test_waiting_is_judged_by_what_pieces_took() -> None:
     assert machine.lane.wait_s == pytest.approx(4 * 100_000 * STEP_S, rel=0.1)
 
 
+def test_time_without_work_is_nobodys_cost() -> None:
+    machine = Machine()
+    for number in range(5):
+        machine.add(number, 1_000)
+        machine.run()
+        machine.now_s += 60
+    assert machine.lane.step_s == pytest.approx(STEP_S)
+
+
 @given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=300), min_size=1, max_size=12))
 def test_every_job_ends_once(jobs: list[list[int]]) -> None:
     machine = Machine()

@@ -119,7 +119,6 @@ class Lane:
         for place in passed:
             heapq.heappush(self._places, place)
         if not parts:
-            self._idle = True
             return None, dropped
         first = parts[0].job
         steps = max(part.job.remaining for part in parts)
@@ -130,7 +129,7 @@ class Lane:
         """Takes back the jobs of a piece that has run; gives those that have come to their end."""
         now_s = self._clock()
         took_s = now_s - (begun_s if self._idle else self._last_end_s)
-        self._idle, self._last_end_s = False, now_s
+        self._last_end_s = now_s
         self.step_s += _MEMORY * (took_s / (piece.rows * piece.steps) - self.step_s)
         ended: list[LongWork] = []
         for part in piece.parts:
@@ -140,6 +139,7 @@ class Lane:
             else:
                 self._time_steps -= part.job.time_steps
                 ended.append(part.job)
+        self._idle = not self._places
         return ended
 
     def fail_piece(self, piece: Piece) -> None:
@@ -147,6 +147,7 @@ class Lane:
         for part in piece.parts:
             del self._taken[part.job]
             self._time_steps -= part.job.time_steps
+        self._idle = True
 
     def _is_full(self, parts: list[Part[LongWork]], rows: int) -> bool:
         """Whether further sequences would make the piece shorter and no cheaper."""
