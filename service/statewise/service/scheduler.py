@@ -8,12 +8,11 @@ job gets exactly one answer.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 from weakref import WeakMethod
 
 import numpy as np
@@ -21,8 +20,9 @@ import numpy as np
 from statewise.service.admission import Admission, Admitted, Selected
 from statewise.service.arena import StateArena
 from statewise.service.engine import Engine
-from statewise.service.errors import ServiceError, given_up, server_fault
+from statewise.service.errors import ServiceError, server_fault
 from statewise.service.frame import Control, StepFrame, StepResult
+from statewise.service.inbox import Inbox
 from statewise.service.job import Job
 from statewise.service.lane import GivenUp, Lane
 from statewise.service.lone import LoneStep
@@ -39,11 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAXIMUM_BATCH_ROWS = 1024
-"""Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
 _SHORTEST_RETRY_S = 0.05
-_LOOK_AGAIN_S = 0.05
-"""Pause between two looks at requests that wait for sessions which are running, where none has ended."""
+_P = ParamSpec("_P")
 
 
 class Scheduler:
@@ -92,16 +89,20 @@ class Scheduler:
         self._slow = slow
         self._tracing = tracing
         self._queued_steps = 0
-        self._waiting: deque[StepFrame | Control] = deque()
-        self._only_single_steps = True
         mixes = test.together and engine.spec.lengths is not None
         self._lane = Lane(test, mixes=mixes, clock=clock, piece_s=piece_s)
         self._turn_planned = False
-        self._look_again_s = 0.0
         self._frames_running = False
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
-        self._admission = Admission(engine.spec, arena, table, answer=_weakly(self._answer))
+        self._admission = Admission(engine.spec, arena, table, answer=_weakly(WeakMethod(self._answer)))
+        self._inbox = Inbox(
+            table,
+            self._admission,
+            clock=clock,
+            start=_weakly(WeakMethod(self._start_sequences)),
+            refuse=_weakly(WeakMethod(self._answer)),
+        )
         self._lone = LoneStep(engine, arena, table)
         self.statistics = ModelStatistics()
 
@@ -140,10 +141,7 @@ class Scheduler:
         if self._tracing is not None:
             frame.span = self._tracing.describe(frame)
         self._queued_steps += frame.time_steps
-        if frame.steps is not None:
-            self._only_single_steps = False
-        self._waiting.append(frame)
-        self._look_again_s = 0.0
+        self._inbox.add(frame)
         self._plan_turn()
 
     @contextmanager
@@ -170,14 +168,12 @@ class Scheduler:
     def release(self, slots: Slots) -> None:
         """Lets go of sessions that a control made busy."""
         self._table.busy[slots] = False
-        self._look_again_s = 0.0
+        self._inbox.sessions_freed()
         self._plan_turn()
 
     def submit_control(self, control: Control) -> None:
         """Takes an operation that keeps its place among the frames."""
-        self._only_single_steps = False
-        self._waiting.append(control)
-        self._look_again_s = 0.0
+        self._inbox.add(control)
         self._plan_turn()
 
     def submit_job(self, job: LongWork, *, held: bool = False) -> None:
@@ -204,44 +200,30 @@ class Scheduler:
 
     def _turn(self) -> None:
         self._turn_planned = False
-        if self._waiting and not self._frames_running and not self._ran_alone():
-            self._look_through()
+        if self._inbox and not self._frames_running and not self._ran_alone():
+            selected, again = self._inbox.take()
+            if selected is not None:
+                self._run_frames(selected)
+            if again:
+                self._plan_turn()
         if self._lane and not self._piece_running:
             self._run_piece()
 
-    def _look_through(self) -> None:
-        """Starts what may begin of what waits."""
-        if self._look_again_s and self._clock() < self._look_again_s:
-            return
-        before = len(self._waiting)
-        selected = self._select()
-        if selected is not None:
-            self._run_frames(selected)
-        if 0 < len(self._waiting) < before:
-            # What still waits may have waited for what has just gone.
-            self._plan_turn()
-        elif self._waiting:
-            # It waits for a run, whose end says so. Thousands may wait, and every piece plans a turn.
-            self._look_again_s = self._clock() + _LOOK_AGAIN_S
-
     def _ran_alone(self) -> bool:
         """Runs what waits where that is one step of one session and nothing is unusual about it."""
-        if len(self._waiting) > 1 or not self._only_single_steps or self._cost_s(1, 1) > self._inline_s:
-            return False
-        frame = self._waiting[0]
-        assert isinstance(frame, StepFrame)
         begun_s = self._clock()
-        if len(frame.handles) > 1 or given_up(frame.cancelled, frame.deadline_s, begun_s):
+        frame = self._inbox.lone_step(begun_s)
+        if frame is None or self._cost_s(1, 1) > self._inline_s:
             return False
         try:
             result = self._lone.run(frame)
         except Exception as error:
-            self._waiting.popleft()
+            self._inbox.remove_lone_step()
             self._fail([frame], error)
             return True
         if result is None:
             return False
-        self._waiting.popleft()
+        self._inbox.remove_lone_step()
         frame.begun_s = begun_s
         self.statistics.single.begin(1, (frame.received_s,), begun_s)
         self.statistics.single.run_s.observe(self._clock() - begun_s)
@@ -250,69 +232,11 @@ class Scheduler:
         self._answer(frame, result)
         return True
 
-    def _select(self) -> Selected | None:
-        """Takes single-step frames for one run; starts on the way what else may begin."""
-        if self._only_single_steps:
-            in_order = self._take_in_order()
-            if in_order is not None:
-                return in_order
-        waiting, self._waiting = self._waiting, deque()
-        taken: set[int] = set()
-        selected: list[StepFrame] = []
-        rows = 0
-        self._only_single_steps = True
-        for item in waiting:
-            if isinstance(item, StepFrame) and (failure := self._given_up(item)):
-                self._answer(item, failure)
-                continue
-            places = item.slots if isinstance(item, Control) else self._table.slots_of(item.handles)
-            slots = places.tolist()
-            blocked = not taken.isdisjoint(slots) or bool(self._table.busy[places].any())
-            taken.update(slots)
-            full = isinstance(item, StepFrame) and rows + len(slots) > MAXIMUM_BATCH_ROWS and rows > 0
-            if blocked or full:
-                self._waiting.append(item)
-                self._only_single_steps &= isinstance(item, StepFrame) and item.steps is None
-            elif isinstance(item, Control):
-                taken.difference_update(slots)
-                item.action()
-            elif item.steps is not None:
-                self._start_sequences(item)
-            else:
-                selected.append(item)
-                rows += len(slots)
-        return self._admission.select(selected) if selected else None
-
-    def _take_in_order(self) -> Selected | None:
-        """The usual case: single steps, each session once, none running. None: it is not that case."""
-        rows = 0
-        frames: list[StepFrame] = []
-        now_s = self._clock()
-        for item in self._waiting:
-            assert isinstance(item, StepFrame)
-            if item.cancelled or (item.deadline_s is not None and item.deadline_s < now_s):
-                return None
-            if rows + len(item.handles) > MAXIMUM_BATCH_ROWS and rows > 0:
-                break
-            frames.append(item)
-            rows += len(item.handles)
-        selected = self._admission.select(frames)
-        if len(frames) > 1 and self._table.has_repeats(selected.slots):
-            return None
-        if self._table.any_busy(selected.cells):
-            return None
-        for _ in frames:
-            self._waiting.popleft()
-        return selected
-
     def _admit(self, selected: Selected) -> Admitted:
         admitted = self._admission.admit(selected)
         if admitted.retry is not None:
             self.statistics.retried_rows += int(np.count_nonzero(admitted.retry))
         return admitted
-
-    def _given_up(self, frame: StepFrame) -> ServiceError | None:
-        return given_up(frame.cancelled, frame.deadline_s, self._clock())
 
     def _answer(self, frame: StepFrame, result: StepResult | ServiceError) -> None:
         if frame.answered:
@@ -369,7 +293,7 @@ class Scheduler:
         def finish(ran: asyncio.Future[RunResult]) -> None:
             self._frames_running = False
             self._table.busy[admitted.slots] = False
-            self._look_again_s = 0.0
+            self._inbox.sessions_freed()
             self._finish_frames(admitted, ran.result, begun_s)
             self._plan_turn()
 
@@ -422,7 +346,7 @@ class Scheduler:
 
     def _finish_sequences(self, admitted: Admitted, job: Job, failure: ServiceError | None) -> None:
         self._table.busy[admitted.slots] = False
-        self._look_again_s = 0.0
+        self._inbox.sessions_freed()
         admitted.frames[0].begun_s = job.begun_s
         if failure is not None:
             self._answer(admitted.frames[0], failure)
@@ -510,13 +434,12 @@ def _queue_full(what: str, retry_after_s: float) -> ServiceError:
     )
 
 
-def _weakly(answer: Callable[[StepFrame, StepResult], None]) -> Callable[[StepFrame, StepResult], None]:
+def _weakly(method: "WeakMethod[Callable[_P, None]]") -> Callable[_P, None]:
     """So that a version nobody holds, with its graph, is freed at once and not when cycles are looked for."""
-    weak = WeakMethod(answer)
 
-    def call(frame: StepFrame, result: StepResult) -> None:
-        alive = weak()
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        alive = method()
         if alive is not None:
-            alive(frame, result)
+            alive(*args, **kwargs)
 
     return call
