@@ -159,6 +159,15 @@ def test_time_without_work_is_nobodys_cost() -> None:
     assert machine.lane.step_s == pytest.approx(STEP_S)
 
 
+def test_short_work_says_nothing_about_what_long_work_costs() -> None:
+    machine = Machine()
+    for number in range(100):
+        machine.add(number, 1)
+        machine.now_s += 1e-3  # a run has a cost of its own
+        machine.run()
+    assert machine.lane.step_s == pytest.approx(STEP_S)
+
+
 @given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=300), min_size=1, max_size=12))
 def test_every_job_ends_once(jobs: list[list[int]]) -> None:
     machine = Machine()

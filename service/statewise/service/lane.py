@@ -130,7 +130,10 @@ class Lane:
         now_s = self._clock()
         took_s = now_s - (begun_s if self._idle else self._last_end_s)
         self._last_end_s = now_s
-        self.step_s += _MEMORY * (took_s / (piece.rows * piece.steps) - self.step_s)
+        steps = piece.rows * piece.steps
+        # Small pieces cost what a run costs, however few steps they have: they tell nothing about long work.
+        if piece.parts[0].job.pace is None and steps * self._test.row_step_s > self._piece_s / 2:
+            self.step_s += _MEMORY * (took_s / steps - self.step_s)
         ended: list[LongWork] = []
         for part in piece.parts:
             place = self._taken.pop(part.job)
