@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import prediction, ragged
+from bench import ragged, ragged_prediction
 from bench.harness import (
     Report,
     Served,
@@ -106,7 +106,9 @@ def main() -> None:
                 for title, streams, sessions, size in parts
             ]
             reports += [
-                prediction.compare(server, repository, size=size, count=options.rows, rounds=options.rounds)
+                ragged_prediction.compare(
+                    server, repository, size=size, count=options.rows, rounds=options.rounds
+                )
                 for size in SIZES
             ]
     if options.json:
