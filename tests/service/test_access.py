@@ -66,12 +66,13 @@ def reason(error: grpc.aio.AioRpcError) -> str:
 
 
 async def ask_raw(address: str, method: str, *, token: str | None) -> grpc.aio.AioRpcError | None:
-    """Calls a method with an empty request; gives the error, or None for an answer."""
+    """Calls a method with an empty request, or stream of none; gives the error, or None for an answer."""
     metadata = [] if token is None else [("authorization", token)]
     async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         kind = channel.stream_stream if CONTRACT[method].client_streaming else channel.unary_stream
         try:
-            request = iter([b""]) if CONTRACT[method].client_streaming else b""
+            # A request on its way when a stream ends would hide the status it ends with.
+            request = iter(()) if CONTRACT[method].client_streaming else b""
             async for _ in kind(method)(request, metadata=metadata):
                 return None
         except grpc.aio.AioRpcError as error:
