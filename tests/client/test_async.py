@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statewise.client import AsyncClient, Timeout, Unavailable
+from statewise.client import AsyncClient, SessionNotFound, Timeout, Unavailable
 
 Oracle = Callable[..., Any]
 
@@ -63,6 +63,20 @@ async def test_steps_asked_at_once_of_one_session_keep_their_order(
     async with client.session("steps") as session:
         outputs = await asyncio.gather(*(session.step(sample) for sample in row))
     np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(row)[0])
+
+
+async def test_steps_that_wait_while_their_session_is_closed_are_all_told(client: AsyncClient) -> None:
+    sample = sequences(1, 1)[0][0]
+    session = await client.session("steps")
+    first = asyncio.create_task(session.step(sample))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(session.close())
+    # More than Python's stack would hold, one let in by the other.
+    rest = [asyncio.create_task(session.step(sample)) for _ in range(2000)]
+    async with asyncio.timeout(60):
+        await asyncio.gather(first, closing)
+        told = await asyncio.gather(*rest, return_exceptions=True)
+    assert {type(outcome) for outcome in told} == {SessionNotFound}
 
 
 async def test_after_a_cancelled_step_the_session_goes_on(client: AsyncClient, small_model: Oracle) -> None:

@@ -12,7 +12,7 @@ import grpc
 
 from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
-from statewise.client._effects import Operation
+from statewise.client._effects import Operation, UnderWay
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
 from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream, closed_error
@@ -73,7 +73,7 @@ class AwaitingShell:
             value: T = stop.value
             return value
 
-    async def operate(self, operation: Operation[T], timeout_s: float | None) -> T:
+    async def operate(self, operation: Operation[T] | UnderWay[T], timeout_s: float | None) -> T:
         """Carries an operation out.
 
         Raises:

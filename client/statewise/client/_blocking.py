@@ -13,7 +13,7 @@ import grpc
 
 from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
-from statewise.client._effects import Drive, Operation
+from statewise.client._effects import Operation, UnderWay
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
 from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream, closed_error
@@ -128,7 +128,7 @@ class BlockingShell:
         sent.wait()
         return future
 
-    def operate(self, operation: Operation[T], timeout_s: float | None) -> T:
+    def operate(self, operation: Operation[T] | UnderWay[T], timeout_s: float | None) -> T:
         """Carries an operation out.
 
         Raises:
@@ -153,12 +153,12 @@ class BlockingShell:
             with suppress(SessionMoved, Timeout, Unavailable):
                 self.operate(core.close(), LEAVING_S)
 
-    def submit(self, operation: Operation[T]) -> Drive[T]:
+    def submit(self, operation: Operation[T] | UnderWay[T]) -> UnderWay[T]:
         """Begins an operation that nobody waits for here."""
         with self._lock:
             return self.core.hub.submit(operation)
 
-    def abandon(self, drive: Drive[Any]) -> None:
+    def abandon(self, drive: UnderWay[Any]) -> None:
         """The caller left."""
         with self._lock:
             self.core.hub.abandon(drive)

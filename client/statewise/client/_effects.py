@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from statewise.client._hub import Hub
 
 T = TypeVar("T")
+_T_co = TypeVar("_T_co", covariant=True)
 _T_contra = TypeVar("_T_contra", contravariant=True)
 
 Operation = Generator["Effect", Any, T]
@@ -102,18 +103,53 @@ class Source(Protocol):
         ...
 
 
+class UnderWay(Protocol[_T_co]):
+    """Something that a caller asked for, between the asking and the result."""
+
+    future: Any
+    """Of the result."""
+    origin: Any
+    """The span of who asked; None: there is none."""
+
+    def begin(self) -> None:
+        """Starts it."""
+        ...
+
+    def close(self) -> None:
+        """It will not be started."""
+        ...
+
+    def withdraw(self) -> None:
+        """Nobody waits for the result any more. What the server may know of is still seen to its end."""
+        ...
+
+
 class Drive(Generic[T]):
-    """An operation under way, and the future of its result."""
+    """An operation under way.
+
+    Args:
+        hub: the connection.
+        operation: what is done.
+        future: of its result.
+        origin: the span of who asked; None: there is none.
+    """
 
     __slots__ = ("_hub", "_operation", "effect", "future", "origin")
 
-    def __init__(self, hub: "Hub", operation: Operation[T], future: Any, *, origin: Any = None) -> None:
-        self.origin = origin
-        """The span of who asked; None: there is none."""
+    def __init__(self, hub: "Hub", operation: Operation[T], future: Any, origin: Any = None) -> None:
         self._hub = hub
         self._operation = operation
-        self.future = future
         self.effect: Effect | None = None
+        self.future = future
+        self.origin = origin
+
+    def begin(self) -> None:
+        """See `UnderWay`."""
+        self._advance(self._operation.send, None)
+
+    def close(self) -> None:
+        """See `UnderWay`."""
+        self._operation.close()
 
     def resume(self, value: Any) -> None:
         """The effect waited for succeeded."""
@@ -124,12 +160,13 @@ class Drive(Generic[T]):
         self._advance(self._operation.throw, failed)
 
     def withdraw(self) -> None:
-        """Nobody waits for the result any more. What the server may know of is still seen to its end."""
+        """See `UnderWay`."""
         if self.effect is not None and self.effect.withdraw(self._hub, self):
             self.effect = None
             self._operation.close()
 
     def _advance(self, move: Callable[[Any], Effect], value: Any) -> None:
+        self.effect = None
         try:
             effect = move(value)
         except StopIteration as stop:
@@ -219,7 +256,7 @@ class Together:
         """Begins all of them, in order."""
         self._sink = sink
         for place, operation in enumerate(self._operations):
-            Drive(hub, operation, _Place(self, place), origin=sink.origin).resume(None)
+            Drive(hub, operation, _Place(self, place), sink.origin).begin()
 
     def withdraw(self, hub: "Hub", sink: Sink) -> bool:
         """Never: some may have gone."""

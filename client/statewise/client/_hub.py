@@ -9,9 +9,10 @@ Invariant: every future handed out resolves: by its operation's end, by `close`,
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
-from statewise.client._effects import Drive, Operation, Pending, Sink, Source, stream_request
+from statewise.client._effects import Drive, Operation, Pending, Sink, Source, UnderWay, stream_request
 from statewise.client._errors import Unavailable
 from statewise.client._status import Failed, Status
 from statewise.v1 import sequence_pb2
@@ -123,21 +124,26 @@ class Hub:
         """Whether a stream is open, as far as is known."""
         return self._current is not None
 
-    def submit(self, operation: Operation[T]) -> Drive[T]:
-        """Starts an operation."""
-        drive = Drive(self, operation, self._port.future())
-        if self._tracing is not None:
-            drive.origin = self._tracing.origin()
-        if self.closed:
-            operation.close()
-            drive.future.set_exception(closed_error())
+    def submit(self, asked: Operation[T] | UnderWay[T]) -> UnderWay[T]:
+        """Starts what a caller asks for."""
+        future = self._port.future()
+        if isinstance(asked, GeneratorType):
+            under_way: UnderWay[T] = Drive(self, asked, future)
         else:
-            drive.resume(None)
-        return drive
+            under_way = cast(UnderWay[T], asked)
+            under_way.future = future
+        if self._tracing is not None:
+            under_way.origin = self._tracing.origin()
+        if self.closed:
+            under_way.close()
+            future.set_exception(closed_error())
+        else:
+            under_way.begin()
+        return under_way
 
-    def abandon(self, drive: Drive[Any]) -> None:
+    def abandon(self, under_way: UnderWay[Any]) -> None:
         """The caller left: what is unsent is dropped, what was sent is cancelled where it can be."""
-        drive.withdraw()
+        under_way.withdraw()
 
     # What effects do.
 

@@ -8,9 +8,10 @@ refuses a whole frame for its content, its rows are sent again each on its own.
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from google.protobuf import duration_pb2
@@ -29,37 +30,82 @@ from statewise.wire import Chunk, named_tensor, pack_uint32, pack_uint64, unpack
 _SHORT_STEPS = 32
 """Rows of no more time steps than this travel together, however their lengths differ."""
 
+Outputs = tuple[NDArray[Any], ...]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Reply:
     """What one session's step gave."""
 
-    outputs: tuple[NDArray[Any], ...]
+    outputs: Outputs
     """In the order of the model's outputs: per-step outputs [steps, ...], others [...]."""
     durable_position: int
+
+
+class Row(Protocol):
+    """One session's part of a frame."""
+
+    handle: int
+    position: int
+    """Where it starts, in time steps."""
+    payload: Inputs
+
+    @property
+    def steps(self) -> int:
+        """Time steps in the payload."""
+        ...
+
+    @property
+    def origin(self) -> Any:
+        """The span of who asked; None: there is none."""
+        ...
+
+    def answered(self, outputs: Outputs, durable_position: int) -> None:
+        """It was applied. `outputs` as in `Reply`."""
+        ...
+
+    def failed(self, failed: Failed) -> None:
+        """It was not, or nobody knows."""
+        ...
 
 
 class StepRow:
     """Advances one session by the steps in `payload`; the outcome is a `Reply`."""
 
-    __slots__ = ("handle", "lane", "payload", "position", "sink", "steps")
+    __slots__ = ("_lane", "_sink", "handle", "payload", "position", "steps")
 
     def __init__(self, lane: "Lane", handle: int, position: int, steps: int, payload: Inputs) -> None:
-        self.lane = lane
+        self._lane = lane
+        self._sink: Sink | None = None
         self.handle = handle
         self.position = position
         self.steps = steps
         self.payload = payload
-        self.sink: Sink | None = None
+
+    @property
+    def origin(self) -> Any:
+        """See `Row`."""
+        assert self._sink is not None
+        return self._sink.origin
 
     def begin(self, hub: Hub, sink: Sink) -> None:
         """Joins the lane."""
-        self.sink = sink
-        self.lane.add(self)
+        self._sink = sink
+        self._lane.add(self)
 
     def withdraw(self, hub: Hub, sink: Sink) -> bool:
         """Only while it waits in the lane. A frame of this row alone is cancelled, a shared one is not."""
-        return self.lane.remove(self)
+        return self._lane.remove(self)
+
+    def answered(self, outputs: Outputs, durable_position: int) -> None:
+        """See `Row`."""
+        assert self._sink is not None
+        self._sink.resume(Reply(outputs, durable_position))
+
+    def failed(self, failed: Failed) -> None:
+        """See `Row`."""
+        assert self._sink is not None
+        self._sink.throw(failed)
 
 
 class Lane:
@@ -70,17 +116,17 @@ class Lane:
         self.model = model
         self.room = room
         self._timeout_s = timeout_s
-        self._waiting: deque[StepRow] = deque()
+        self._waiting: deque[Row] = deque()
         self._offered = False
 
-    def add(self, row: StepRow) -> None:
+    def add(self, row: Row) -> None:
         """Queues a row."""
         self._waiting.append(row)
         if not self._offered:
             self._offered = True
             self._hub.offer(self)
 
-    def remove(self, row: StepRow) -> bool:
+    def remove(self, row: Row) -> bool:
         """Takes a row back; False where it was sent."""
         if row in self._waiting:
             self._waiting.remove(row)
@@ -88,7 +134,7 @@ class Lane:
         self._hub.cancel(lambda request: isinstance(request, Frame) and request.rows == [row])
         return False
 
-    def send_alone(self, row: StepRow) -> None:
+    def send_alone(self, row: Row) -> None:
         """Sends a row in a frame of its own."""
         self._hub.enqueue(Frame(self, [row]))
 
@@ -98,16 +144,20 @@ class Lane:
         if not waiting:
             self._offered = False
             return None
-        rows: list[StepRow] = []
-        others: list[StepRow] = []
+        rows: list[Row] = []
+        others: list[Row] = []
+        room, count = self.room, waiting[0].steps
+        length, row_bytes = _length(count), room.cost_bytes(count)
         steps = cost_bytes = 0
-        room, length = self.room, _length(waiting[0])
         while waiting and len(rows) < room.rows:
-            if _length(waiting[0]) != length:
-                others.append(waiting.popleft())
-                continue
-            steps += waiting[0].steps
-            cost_bytes += room.cost_bytes(waiting[0].steps)
+            row = waiting[0]
+            if row.steps != count:
+                if _length(row.steps) != length:
+                    others.append(waiting.popleft())
+                    continue
+                count, row_bytes = row.steps, room.cost_bytes(row.steps)
+            steps += count
+            cost_bytes += row_bytes
             if rows and (steps > room.steps or cost_bytes > room.bytes):
                 break
             rows.append(waiting.popleft())
@@ -119,8 +169,7 @@ class Lane:
         self._offered = False
         rows, self._waiting = self._waiting, deque()
         for row in rows:
-            assert row.sink is not None
-            row.sink.throw(failed)
+            row.failed(failed)
 
     def request(
         self,
@@ -157,7 +206,7 @@ class Frame:
     __slots__ = ("_lane", "rows")
     is_frame: ClassVar[bool] = True
 
-    def __init__(self, lane: Lane, rows: list[StepRow]) -> None:
+    def __init__(self, lane: Lane, rows: list[Row]) -> None:
         self._lane = lane
         self.rows = rows
 
@@ -177,24 +226,17 @@ class Frame:
         if response.HasField("error"):
             self._refused(Failed(status_of_rpc(response.error)))
             return True
-        outcomes = deal(self._lane.model, response.step, [row.steps for row in self.rows])
-        for row, outcome in zip(self.rows, outcomes, strict=True):
-            assert row.sink is not None
-            if isinstance(outcome, Reply):
-                row.sink.resume(outcome)
-            else:
-                row.sink.throw(outcome)
+        deal(self._lane.model, response.step, self.rows)
         return True
 
     def fail(self, failed: Failed) -> None:
         """Nobody knows what became of the rows."""
         for row in self.rows:
-            assert row.sink is not None
-            row.sink.throw(failed)
+            row.failed(failed)
 
     def traced(self) -> tuple[str, list[Any]]:
         """See `Pending`."""
-        return "step", [row.sink.origin for row in self.rows if row.sink is not None]
+        return "step", [row.origin for row in self.rows]
 
     def _refused(self, failed: Failed) -> None:
         if len(self.rows) > 1 and failed.status.code == "INVALID_ARGUMENT":
@@ -204,35 +246,40 @@ class Frame:
             self.fail(failed)
 
 
-def _length(row: StepRow) -> int:
+def _length(steps: int) -> int:
     """The same number for rows that may travel together: long ones within a factor of two."""
-    return max(row.steps, _SHORT_STEPS).bit_length()
+    return max(steps, _SHORT_STEPS).bit_length()
 
 
-def deal(model: ModelInfo, response: sequence_pb2.StepResponse, steps: list[int]) -> list[Reply | Failed]:
-    """Cuts a step's reply into its rows.
+def deal(model: ModelInfo, response: sequence_pb2.StepResponse, rows: Sequence[Row]) -> None:
+    """Gives each row its part of a step's reply.
 
     Raises:
-        TensorError, KeyError, ValueError: the reply does not fit the request.
+        TensorError, KeyError, ValueError: the reply does not fit the request; no row was given anything.
     """
-    outcomes: list[Reply | Failed] = []
     errors = {error.row: Failed(status_of_row(error)) for error in response.errors}
-    good = [index for index in range(len(steps)) if index not in errors] if errors else range(len(steps))
-    outputs = read_outputs(model, response.outputs, rows=len(good), steps=sum(steps[index] for index in good))
+    good = [row for index, row in enumerate(rows) if index not in errors] if errors else rows
+    ends = list(accumulate(row.steps for row in good))
+    total = ends[-1] if ends else 0
+    outputs = read_outputs(model, response.outputs, rows=len(good), steps=total)
     durable = unpack_uint64(response.durable_positions).tolist() or [0] * len(good)
-    place, offset = 0, 0
-    for index, count in enumerate(steps):
-        if index in errors:
-            outcomes.append(errors[index])
-            continue
-        cut = tuple(
-            array[offset : offset + count] if spec.per_step else array[place]
-            for spec, array in zip(model.outputs, outputs, strict=True)
-        )
-        outcomes.append(Reply(cut, durable[place]))
-        place += 1
-        offset += count
-    return outcomes
+    columns = [
+        _cut(array, ends) if spec.per_step else list(array)
+        for spec, array in zip(model.outputs, outputs, strict=True)
+    ]
+    answers = list(zip(good, zip(*columns, strict=True), durable, strict=True))
+    failures = [(rows[index], failed) for index, failed in errors.items()]
+    for row, parts, position in answers:
+        row.answered(parts, position)
+    for row, failed in failures:
+        row.failed(failed)
+
+
+def _cut(array: NDArray[Any], ends: list[int]) -> list[NDArray[Any]]:
+    """[sum(steps), ...] -> [steps, ...] of each row."""
+    if len(ends) == len(array):
+        return list(array[:, None])
+    return [array[begin:end] for begin, end in pairwise([0, *ends])]
 
 
 def set_timeout(request: Any, timeout_s: float | None) -> None:

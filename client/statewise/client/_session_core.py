@@ -19,6 +19,7 @@ from statewise.client._info import ModelInfo
 from statewise.client._inputs import Array, InputReader, Use
 from statewise.client._journal import Generation, Inputs, Keeps
 from statewise.client._lanes import Lane, Reply, StepRow
+from statewise.client._one_step import OneStep
 from statewise.client._outputs import Value, of_sequence, of_step
 from statewise.client._persist import Patience, Turn
 from statewise.client._status import Failed, error_of, status_of_row
@@ -87,7 +88,7 @@ class SessionCore:
         """The version it is pinned to."""
         return self.incarnation.model
 
-    def step(self, value: object, lane: Lane | None = None) -> Operation[Value]:
+    def step(self, value: object, lane: Lane | None = None) -> Operation[Value] | OneStep:
         """Advances by one time step, or by several.
 
         Args:
@@ -100,10 +101,10 @@ class SessionCore:
         lane = lane or self.incarnation.lane
         payload = self._reader.payload_of_step(value)
         if payload is not None:
-            return self._one_step(payload, lane)
+            return OneStep(self, lane, payload)
         rows = self._reader.read(value, Use.SESSION)
         if rows.stepwise:
-            return self._one_step(tuple(column.tobytes() for column in rows.columns), lane)
+            return OneStep(self, lane, tuple(column.tobytes() for column in rows.columns))
         return self._sequence(int(rows.steps[0]), rows.columns, lane)
 
     def close(self) -> Operation[None]:
@@ -138,9 +139,18 @@ class SessionCore:
 
     # What the above come down to, each once its turn has come.
 
-    def _one_step(self, payload: Inputs, lane: Lane) -> Operation[Value]:
+    def one_step(self, payload: Inputs, lane: Lane) -> Operation[Value]:
+        """A time step that has to wait, or to find out first where the session stands."""
         reply = yield from self._in_turn(self._advance(1, payload, lane))
         return of_step(self.model, reply.outputs)
+
+    def mend(self, failed: Failed, payload: Inputs, lane: Lane) -> Operation[Value]:
+        """Goes on with a time step that has the turn and failed."""
+        try:
+            reply = yield from self._insist(failed, Stepping(lane, 1, payload))
+            return of_step(self.model, reply.outputs)
+        finally:
+            self.end_turn()
 
     def _sequence(self, steps: int, columns: tuple[Array, ...], lane: Lane) -> Operation[Value]:
         # What is longer than a request may be goes in several, each applied whole or not at all.
@@ -160,8 +170,13 @@ class SessionCore:
         try:
             reply: Reply = yield StepRow(lane, incarnation.handle, incarnation.position, steps, payload)
         except Failed as failed:
-            reply = yield from incarnation.insist(failed.status, Stepping(lane, steps, payload))
+            return (yield from self._insist(failed, Stepping(lane, steps, payload)))
         incarnation.applied(steps, payload, reply.durable_position)
+        return reply
+
+    def _insist(self, failed: Failed, asked: Stepping) -> Operation[Reply]:
+        reply: Reply = yield from self.incarnation.insist(failed.status, asked)
+        self.incarnation.applied(asked.steps, asked.payload, reply.durable_position)
         return reply
 
     def _close(self) -> Operation[None]:
@@ -241,6 +256,18 @@ class SessionCore:
                 yield from self.incarnation.settle()
             return (yield from body)
         finally:
-            self._busy = False
-            if self._waiting:
-                self._waiting.popleft().resume(None)
+            self.end_turn()
+
+    def take_turn(self) -> bool:
+        """Takes the turn where that is possible at once and nothing is to be found out first."""
+        if self._busy or self.closed or self.incarnation.unsettled:
+            return False
+        self._busy = True
+        return True
+
+    def end_turn(self) -> None:
+        """Lets in whoever waits."""
+        self._busy = False
+        # More than one where the session was closed: those go at once.
+        while self._waiting and not self._busy:
+            self._waiting.popleft().resume(None)
