@@ -1,6 +1,7 @@
 """What only the asynchronous client has: tasks at once, cancellation, awaiting and entering."""
 
 import asyncio
+import gc
 import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from statewise.client import AsyncClient, SessionNotFound, Timeout, Unavailable
+from statewise.client._lanes import Lane
 
 Oracle = Callable[..., Any]
 
@@ -114,6 +116,16 @@ async def test_a_timeout_that_is_long_enough_does_nothing(client: AsyncClient) -
     async with client.session("steps") as session:
         assert (await session.step(np.zeros(3), timeout=30)).shape == (2,)
         assert (await client.predict("steps", np.zeros((2, 3)), timeout=30)).shape == (2, 2)
+
+
+async def test_a_timeout_of_its_own_for_every_step_does_not_add_up(client: AsyncClient) -> None:
+    sample = sequences(1, 1)[0][0]
+    async with client.session("steps") as session:
+        await asyncio.gather(*(session.step(sample, timeout=60 + number) for number in range(100)))
+        gc.collect()
+        lanes = [kept for kept in gc.get_objects() if isinstance(kept, Lane) and kept.model == session.model]
+    assert session.position == 100
+    assert len(lanes) <= 65  # what may be kept, and the session's own
 
 
 async def test_no_answer_is_a_timeout(relay: Any) -> None:

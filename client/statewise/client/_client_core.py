@@ -47,6 +47,8 @@ from statewise.wire import pack_uint64
 # A call that finds no server is tried this often: a restart is bridged, a wrong address is soon told.
 _CALL_TRIES = 4
 _LEDGER_BYTES = 256 * 1024 * 1024
+# Callers that compute what is left of their time have another timeout for every step.
+_MOST_LANES = 64
 _PAGE_SESSIONS = 1000
 _FAREWELL_S = 2.0
 # A session in an opening's reply: id, handle, digest and names at their longest.
@@ -331,12 +333,14 @@ class ClientCore:
     def lane(self, model: ModelInfo, timeout_s: float | None) -> Lane:
         """Where steps of a version with a timeout gather. The server is known by the time anything steps."""
         key = (model.name, model.version, model.digest, timeout_s)
-        lane = self._lanes.get(key)
+        lane = self._lanes.pop(key, None)
         if lane is None:
             assert self._server is not None
-            lane = self._lanes[key] = Lane(
-                self.hub, model, Room.for_steps(self._server.limits, model), timeout_s
-            )
+            lane = Lane(self.hub, model, Room.for_steps(self._server.limits, model), timeout_s)
+            if len(self._lanes) == _MOST_LANES:
+                # The one not asked for longest. Rows that wait in it are sent all the same.
+                del self._lanes[next(iter(self._lanes))]
+        self._lanes[key] = lane
         return lane
 
     def farewell(self) -> Plan[None]:
