@@ -69,7 +69,8 @@ async def claim_sessions(claim: Claim, model: LoadedModel, table: SessionTable, 
     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take() -> None:
-        if claim.withdrawn:
+        # Cancelled in this very turn of the loop, whoever waits has not been told yet.
+        if claim.withdrawn or turn.done():
             return
         try:
             _judge(claim, model, table, beginning=beginning)

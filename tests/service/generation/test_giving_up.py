@@ -1,0 +1,53 @@
+"""A generation that is given up at an awkward moment leaves everybody else alone."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from statewise.service import Settings
+from statewise.service.assembly import build_dataplane
+from statewise.service.sampling import Sampling
+from statewise.service.session_generator import SessionGenerator
+from statewise.service.stages import Ticket
+
+
+async def test_given_up_in_the_turn_that_would_begin_it_it_takes_nothing(generative: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        dataplane = build_dataplane(Settings(repository=generative), executor=executor)
+        dataplane.models.load_all()
+        opened, _ = await dataplane.sessions.open("wave", 0, ["a", "b"], owner="")
+        handles = np.array([one.view.handle for one in opened], np.uint64)
+
+        def step(rows: slice, position: int) -> asyncio.Future[Any]:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            count = len(handles[rows])
+            positions, x = np.full(count, position, np.uint64), {"x": np.zeros((count, 3), np.float32)}
+            dataplane.step(
+                handles[rows], positions, None, x, owner="", deadline_s=None, reply=answer.set_result
+            )
+            return answer
+
+        async def generate() -> None:
+            one = slice(0, 1)
+            steps, start = np.array([5], np.uint32), np.ones(1, np.uint64)
+            generator = SessionGenerator(dataplane)
+            parts = generator.generate(handles[one], start, steps, Sampling.greedy, Ticket(), owner="")
+            async with aclosing(parts) as given:
+                await anext(given)
+
+        assert not (await step(slice(0, 2), 0)).failures
+        generating = asyncio.create_task(generate())
+        # It asks for its turn, the next one of the scheduler, which comes before it is told that it is over.
+        await asyncio.sleep(0)
+        behind_it = step(slice(1, 2), 1)
+        generating.cancel()
+        async with asyncio.timeout(60):
+            assert not (await behind_it).failures
+        await asyncio.gather(generating, return_exceptions=True)
+        assert generating.cancelled()
+        assert not dataplane.table.busy.any()
+        assert not (await step(slice(0, 1), 1)).failures
