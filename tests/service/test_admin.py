@@ -121,7 +121,7 @@ async def test_sessions_that_expired_are_said_to_have(repository: Path) -> None:
         dataplane.models.load_all()
         await dataplane.sessions.open("steps", 0, ["a"], owner="")
         now_s = 61.0
-        dataplane.sessions.expire_idle()
+        assert sum(dataplane.sessions.expire_idle()) == 1
         with pytest.raises(ServiceError, match="session 'a' was idle for too long") as seen:
             dataplane.sessions.get("a", owner="")
         with pytest.raises(ServiceError) as closed:

@@ -183,7 +183,9 @@ class ListSessionsResponse(_message.Message):
     """Token of the next page; empty: that was the last."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionInfo]:
-        """In no particular order. A session open during the whole listing is listed once."""
+        """In no particular order. A session open during the whole listing is listed once. A page may hold fewer than
+        page_size, or none, and not be the last one.
+        """
 
     def __init__(
         self,

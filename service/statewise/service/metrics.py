@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from statewise.service.dataplane import Dataplane
-from statewise.service.readings import Reading, read
+from statewise.service.readings import Reading, idle_sessions, read
 from statewise.service.repository import Key
 from statewise.service.statistics import ROWS, SECONDS, Histogram
 
@@ -58,7 +58,7 @@ class ServerCollector(Collector):
         readings = read(self._dataplane)
         yield from self._of_server()
         yield from self._of_models()
-        yield from _of_sessions(readings)
+        yield from _of_sessions(readings, idle_sessions(self._dataplane))
         yield from _of_requests(readings, dict(self._dataplane.statistics.row_errors))
         yield from _of_runs(readings)
 
@@ -119,7 +119,7 @@ class ServerCollector(Collector):
         )
 
 
-def _of_sessions(readings: dict[Key, Reading]) -> Iterator[Metric]:
+def _of_sessions(readings: dict[Key, Reading], idle: dict[Key, int]) -> Iterator[Metric]:
     def each(value: Callable[[Reading], int]) -> _Series:
         return [((name, str(version)), value(one)) for (name, version), one in readings.items()]
 
@@ -128,7 +128,7 @@ def _of_sessions(readings: dict[Key, Reading]) -> Iterator[Metric]:
         "sessions_idle",
         "Sessions open without a request for 60 s.",
         _MODEL,
-        each(lambda one: one.idle_sessions),
+        [((name, str(version)), count) for (name, version), count in idle.items()],
     )
     yield _gauge(
         "state_bytes", "Bytes that the sessions' state takes.", _MODEL, each(lambda one: one.state_bytes)

@@ -19,14 +19,12 @@ class Reading:
 
     Attributes:
         sessions: Open now.
-        idle_sessions: Of these, without a request for `IDLE_S`.
         state_bytes: That the sessions' state takes, both copies.
         queued_steps: Time steps that wait or run.
         statistics: What was counted.
     """
 
     sessions: int
-    idle_sessions: int
     state_bytes: int
     queued_steps: int
     statistics: ModelStatistics
@@ -34,7 +32,6 @@ class Reading:
     def __add__(self, other: "Reading") -> "Reading":
         return Reading(
             self.sessions + other.sessions,
-            self.idle_sessions + other.idle_sessions,
             self.state_bytes + other.state_bytes,
             self.queued_steps + other.queued_steps,
             self.statistics + other.statistics,
@@ -43,13 +40,11 @@ class Reading:
 
 def read(dataplane: Dataplane) -> dict[Key, Reading]:
     """By name and version; a version that was unloaded and loaded again before its sessions ended is one."""
-    idle = dataplane.table.idle_by_model(dataplane.clock() - IDLE_S)
     readings: dict[Key, Reading] = {}
     for model in list(dataplane.models):
         sessions = model.arena.used_rows
         reading = Reading(
             sessions,
-            idle.get(model.number, 0),
             sessions * model.arena.bytes_per_session,
             model.scheduler.queued_steps,
             model.scheduler.statistics,
@@ -57,3 +52,12 @@ def read(dataplane: Dataplane) -> dict[Key, Reading]:
         earlier = readings.get(model.key)
         readings[model.key] = reading if earlier is None else earlier + reading
     return readings
+
+
+def idle_sessions(dataplane: Dataplane) -> dict[Key, int]:
+    """Sessions without a request for `IDLE_S`, by name and version. Goes over all: not for the event loop."""
+    idle = dataplane.table.idle_by_model(dataplane.clock() - IDLE_S)
+    counts: dict[Key, int] = {}
+    for model in list(dataplane.models):
+        counts[model.key] = counts.get(model.key, 0) + idle.get(model.number, 0)
+    return counts

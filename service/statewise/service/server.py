@@ -7,7 +7,9 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 
@@ -119,12 +121,14 @@ class Server:
         await self._health.tell(self._dataplane.models)
         await self._grpc.start()
         self._readiness.listening()
-        self._chores.append(asyncio.create_task(self._expire_idle_sessions()))
-        self._chores.append(asyncio.create_task(self._cut_stalled_streams()))
+        # A session may live for up to a tenth longer than the limit says.
+        sweep_s = min(_LONGEST_SWEEP_PAUSE_S, settings.idle_timeout_s / 10)
+        self._do_every(sweep_s, self._expire_idle_sessions)
+        self._do_every(settings.stall_s, self._cut_stalled_streams)
         if settings.repository_poll_s:
-            self._chores.append(asyncio.create_task(self._follow_the_repository()))
+            self._do_every(settings.repository_poll_s, self._follow_the_repository)
         if self._callers is not None:
-            self._chores.append(asyncio.create_task(self._follow_the_callers(self._callers)))
+            self._do_every(_CALLERS_POLL_S, partial(self._follow_the_callers, self._callers))
         return address
 
     async def stop(self) -> None:
@@ -171,36 +175,40 @@ class Server:
             raise ServerError(f"cannot listen on {host}:{port} for metrics: {error}") from None
         _log.info("metrics, readiness and liveness on http://%s", self.metrics_address)
 
+    # --- chores ---
+
+    def _do_every(self, pause_s: float, chore: Callable[[], Awaitable[None]]) -> None:
+        """Whatever goes wrong with it once, the next time comes."""
+
+        async def again_and_again() -> None:
+            while True:
+                await asyncio.sleep(pause_s)
+                try:
+                    await chore()
+                except Exception as error:
+                    _log.error("what is done every %g s went wrong", pause_s, exc_info=error)
+
+        self._chores.append(asyncio.create_task(again_and_again()))
+
     async def _expire_idle_sessions(self) -> None:
-        """A session may live for up to a tenth longer than the limit says."""
-        pause_s = min(_LONGEST_SWEEP_PAUSE_S, self._settings.idle_timeout_s / 10)
-        while True:
-            await asyncio.sleep(pause_s)
-            ended = self._dataplane.sessions.expire_idle()
-            if ended:
-                _log.info("%d sessions were idle for too long and have ended", ended)
+        ended = 0
+        for some in self._dataplane.sessions.expire_idle():
+            ended += some
+            await asyncio.sleep(0)
+        if ended:
+            _log.info("%d sessions were idle for too long and have ended", ended)
 
     async def _cut_stalled_streams(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.stall_s)
-            self._sequences.cut_stalled()
+        self._sequences.cut_stalled()
 
     async def _follow_the_callers(self, callers: Callers) -> None:
         """Whom the file names no longer loses the streams that are open, too."""
-        while True:
-            await asyncio.sleep(_CALLERS_POLL_S)
-            if callers.follow():
-                self._sequences.end_streams_of_strangers(callers)
+        if callers.follow():
+            self._sequences.end_streams_of_strangers(callers)
 
     async def _follow_the_repository(self) -> None:
-        """Whatever goes wrong with one look, the next one is taken."""
-        while True:
-            await asyncio.sleep(self._settings.repository_poll_s)
-            try:
-                await self._dataplane.models.follow()
-                await self._health.tell(self._dataplane.models)
-            except Exception as error:
-                _log.error("the repository could not be followed", exc_info=error)
+        await self._dataplane.models.follow()
+        await self._health.tell(self._dataplane.models)
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:

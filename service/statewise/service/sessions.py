@@ -5,7 +5,7 @@ asked of the same sessions before, and a row that cannot be served leaves the ot
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -241,12 +241,17 @@ class Sessions:
             restored[row] = self._opened(slot, created=True)
         return _in_order(restored), _in_order(failures)
 
-    def expire_idle(self) -> int:
-        """Ends the sessions that were idle for longer than the limit; says how many."""
-        slots = self._table.idle_since(self._clock() - self._rules.settings.idle_timeout_s)
-        for slot in slots:
-            self._end(slot, cause="idle")
-        return len(slots)
+    def expire_idle(self) -> Iterator[int]:
+        """Ends the sessions that were idle for longer than the limit, some at a time, and gives how many;
+        whoever iterates lets others have their turn in between.
+        """
+        limit_s = self._clock() - self._rules.settings.idle_timeout_s
+        start: int | None = 0
+        while start is not None:
+            slots, start = self._table.idle_since(limit_s, start)
+            for slot in slots:
+                self._end(slot, cause="idle")
+            yield len(slots)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
         """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED)."""

@@ -22,6 +22,10 @@ _SLOT_BITS = 24
 _SLOT_MASK = (1 << _SLOT_BITS) - 1
 _NO_POSITION = np.uint64(2**64 - 1)
 _REMEMBERED = 65_536
+_LOOK_SLOTS = 65_536
+"""Slots that one look at all sessions goes over: about half a millisecond, however many there are."""
+_LOOK_FINDS = 256
+_PAGE_LOOKS = 16
 _NOBODY = -1
 
 # A session's cells, 8 bytes each. A tenant is (owner, model), 4 bytes each; a place is where the current copy
@@ -193,11 +197,18 @@ class SessionTable:
         """Notes that sessions were asked for something."""
         self._last_use_s[slots] = self._clock()
 
-    def idle_since(self, limit_s: float) -> list[int]:
-        """Slots of the sessions last used before that time and not running now. One pass over a column."""
-        end = len(self._names)
-        old = (self._handle[:end] != 0) & (self._last_use_s[:end] < limit_s) & (self.busy[:end] == 0)
-        return [int(slot) for slot in np.flatnonzero(old)]
+    def idle_since(self, limit_s: float, start: int = 0) -> tuple[list[int], int | None]:
+        """Sessions from slot `start` on that were last used before that time and are not running now.
+
+        One look, bounded in what it goes over and in what it finds. Also says where the next one starts;
+        None: that was the last.
+        """
+        here = slice(start, min(start + _LOOK_SLOTS, len(self._names)))
+        old = (self._handle[here] != 0) & (self._last_use_s[here] < limit_s) & (self.busy[here] == 0)
+        slots = (np.flatnonzero(old)[: _LOOK_FINDS + 1] + start).tolist()
+        if len(slots) > _LOOK_FINDS:
+            return slots[:-1], slots[-1]
+        return slots, here.stop if here.stop < len(self._names) else None
 
     def idle_by_model(self, limit_s: float) -> dict[int, int]:
         """How many sessions of each model number were last used before that time. One pass over columns."""
@@ -255,15 +266,21 @@ class SessionTable:
         self, start: int, size: int, *, owner: int | None, models: Sequence[int]
     ) -> tuple[list[int], int | None]:
         """Up to `size` slots of an owner's sessions (None: everybody's) from slot `start`, and where the next
-        page starts.
+        page starts; None: that was the last. A page may hold fewer, or none, before the last: it goes over
+        so many slots and no more.
         """
-        end = len(self._names)
-        wanted = self._handle[start:end] != 0
-        if owner is not None:
-            wanted &= self._owner[start:end] == owner
-        wanted &= np.isin(self._model[start:end], models)
-        slots = (np.flatnonzero(wanted) + start)[: size + 1].tolist()
-        return slots[:size], slots[size] if len(slots) > size else None
+        found: list[int] = []
+        end = min(start + _PAGE_LOOKS * _LOOK_SLOTS, len(self._names))
+        for begin in range(start, end, _LOOK_SLOTS):
+            here = slice(begin, min(begin + _LOOK_SLOTS, end))
+            wanted = self._handle[here] != 0
+            if owner is not None:
+                wanted &= self._owner[here] == owner
+            wanted &= np.isin(self._model[here], models)
+            found += (np.flatnonzero(wanted)[: size + 1] + begin).tolist()
+            if len(found) > size:
+                return found[:size], found[size]
+        return found, end if end < len(self._names) else None
 
     # --- many sessions at once: the path of every step ---
 
