@@ -390,12 +390,13 @@ class Sessions:
         for row, slot in slots.items():
             by_model.setdefault(self._table.model_of(slot), []).append((row, slot))
         await asyncio.gather(
-            *(self._in_turn_of(self._models[number], pairs, action) for number, pairs in by_model.items())
+            *(self._turn_of(self._models[number], pairs, action) for number, pairs in by_model.items())
         )
 
-    async def _in_turn_of(
+    def _turn_of(
         self, model: LoadedModel, pairs: list[tuple[int, int]], action: Callable[[int, int], None]
-    ) -> None:
+    ) -> asyncio.Future[None]:
+        """Asks at once, so that what is asked later comes later; the future is that of the turn."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def act() -> None:
@@ -410,7 +411,7 @@ class Sessions:
                     turn.set_result(None)
 
         model.scheduler.submit_control(Control(np.array([slot for _, slot in pairs], np.intp), act))
-        await turn
+        return turn
 
 
 def _in_order(by_row: Mapping[int, _T]) -> list[_T]:
