@@ -81,6 +81,19 @@ async def test_steps_that_wait_while_their_session_is_closed_are_all_told(client
     assert {type(outcome) for outcome in told} == {SessionNotFound}
 
 
+async def test_steps_that_wait_while_their_group_is_closed_are_all_told(client: AsyncClient) -> None:
+    samples = sequences(1, 2)[0]
+    group = await client.sessions("steps", count=2)
+    first = asyncio.create_task(group.step(samples))
+    await asyncio.sleep(0)
+    closing = [asyncio.create_task(group.close()) for _ in range(2)]
+    rest = [asyncio.create_task(group.step(samples)) for _ in range(2000)]
+    async with asyncio.timeout(60):
+        await asyncio.gather(first, *closing)
+        told = await asyncio.gather(*rest, return_exceptions=True)
+    assert {type(outcome) for outcome in told} == {SessionNotFound}
+
+
 async def test_after_a_cancelled_step_the_session_goes_on(client: AsyncClient, small_model: Oracle) -> None:
     (row,) = sequences(1, 9)
     async with client.session("steps") as session:

@@ -133,8 +133,9 @@ class GroupCore:
 
     def close(self) -> Operation[None]:
         """Ends the sessions. Ending them twice, or ones that the server no longer has, is no failure."""
+        yield from self._turn(self._everything)
         if not self.closed:
-            yield from self._in_turn(self._everything, self._close())
+            yield from self._hold(self._everything, self._close())
 
     def _step(self, chosen: Index, rows: Rows, lane: Lane) -> Operation[Value]:
         model = self.model
@@ -296,11 +297,16 @@ class GroupCore:
         return chosen
 
     def _in_turn(self, rows: Index, body: Operation[T]) -> Operation[T]:
+        yield from self._turn(rows)
+        if self.closed:
+            raise SessionNotFound("the group is closed")
+        return (yield from self._hold(rows, body))
+
+    def _turn(self, rows: Index) -> Operation[None]:
         if self._waiting or self._busy[rows].any():
             yield _GroupTurn(self._waiting, rows)
-        if self.closed:
-            self._let_in()
-            raise SessionNotFound("the group is closed")
+
+    def _hold(self, rows: Index, body: Operation[T]) -> Operation[T]:
         self._busy[rows] = True
         try:
             return (yield from body)
