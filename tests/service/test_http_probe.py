@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statewise.service import ServerError, Settings, SettingsError
 from statewise.service.server import Server
+from statewise.v1 import model_pb2, model_pb2_grpc
 
 
 async def test_ready_while_a_model_is_served_and_alive_throughout(
@@ -28,8 +29,8 @@ async def test_ready_while_a_model_is_served_and_alive_throughout(
         assert await asyncio.to_thread(ask, server.metrics_address, "/healthz") == (200, "alive\n")
         assert await stub() == "NOT_SERVING"
         shutil.copytree(repository / "last", tmp_path / "last")
-        await server._dataplane.models.load("last")
-        await server._health.tell(server._dataplane.models)
+        models = model_pb2_grpc.ModelServiceStub(channel)
+        await models.LoadModel(model_pb2.LoadModelRequest(name="last"))
         assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (200, "ready\n")
         assert await stub() == "SERVING"
         assert (await asyncio.to_thread(ask, server.metrics_address, "/nothing"))[0] == 404

@@ -105,7 +105,7 @@ async def test_sigterm_says_not_serving_and_finishes_predictions(
                 break
         process.send_signal(signal.SIGTERM)
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        watching.cancel()
+        assert await watching.read() is grpc.aio.EOF
         part = await call.read()
         assert from_tensor(part.outputs["y"]).shape == (len(x), 2)
         assert await call.read() is grpc.aio.EOF
@@ -157,11 +157,23 @@ async def test_health_of_the_server_and_of_each_model(repository: Path, tmp_path
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await status("models/nobody")
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
-        watching = health.Watch(health_pb2.HealthCheckRequest(service="models/steps"))
-        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        watching = [
+            health.Watch(health_pb2.HealthCheckRequest(service=name))
+            for name in ("models/steps", "models/steps", "models/nobody")
+        ]
+        first = [(await watcher.read()).status for watcher in watching]
+        known, unknown = (
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.SERVICE_UNKNOWN,
+        )
+        assert first == [known, known, unknown]
+        watching[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching[0].read()
+        # Of those that stay, each hears of the change, and none holds up the shutdown.
         stopping = asyncio.create_task(server.stop())
-        assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        watching.cancel()
+        assert (await watching[1].read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert [await watcher.read() for watcher in watching[1:]] == [grpc.aio.EOF] * 2
         await stopping
 
 

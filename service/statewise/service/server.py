@@ -106,19 +106,22 @@ class Server:
         if self._probe is not None:
             self._start_probe(self._probe)
         self._dataplane.models.load_all()
+        tell_health = partial(self._health.tell, self._dataplane.models)
         self._grpc = grpc.aio.server(interceptors=self._interceptors(), options=options(settings))
         add_sequence_service(self._sequences, self._grpc)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._dataplane), self._grpc)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelServicer(self._dataplane, changed=tell_health), self._grpc
+        )
         self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
         admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin, self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         if settings.reflection:
             add_reflection(self._grpc)
         try:
             address = listen(self._grpc, settings)
         except (TransportError, TlsError) as error:
             raise ServerError(str(error)) from None
-        await self._health.tell(self._dataplane.models)
+        tell_health()
         await self._grpc.start()
         self._readiness.listening()
         # A session may live for up to a tenth longer than the limit says.
@@ -138,7 +141,7 @@ class Server:
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        await self._health.drain()
+        self._health.drain()
         self._sequences.drain(grace_s)
         if self._admin is not None:
             self._admin.drain()
@@ -208,7 +211,7 @@ class Server:
 
     async def _follow_the_repository(self) -> None:
         await self._dataplane.models.follow()
-        await self._health.tell(self._dataplane.models)
+        self._health.tell(self._dataplane.models)
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:

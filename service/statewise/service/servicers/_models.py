@@ -1,5 +1,6 @@
 """statewise.v1.ModelService: what is served."""
 
+from collections.abc import Callable
 from typing import Any
 
 from statewise.service import convert
@@ -10,10 +11,16 @@ from statewise.v1 import model_pb2, model_pb2_grpc
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """statewise.v1.ModelService."""
+    """statewise.v1.ModelService.
 
-    def __init__(self, dataplane: Dataplane) -> None:
+    Args:
+        dataplane: The server's behaviour.
+        changed: Called when other versions serve than before.
+    """
+
+    def __init__(self, dataplane: Dataplane, *, changed: Callable[[], None]) -> None:
         self._models = dataplane.models
+        self._changed = changed
 
     @reports
     async def ListModels(self, _: Any, __: Context) -> model_pb2.ListModelsResponse:
@@ -30,6 +37,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def LoadModel(self, request: model_pb2.LoadModelRequest, _: Context) -> model_pb2.LoadModelResponse:
         """Answers when the version serves."""
         loaded = await self._models.load(request.name, request.version)
+        self._changed()
         return model_pb2.LoadModelResponse(model=self._message_of(loaded))
 
     @reports
@@ -38,6 +46,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.UnloadModelResponse:
         """Answers when nothing new gets the version."""
         entry = await self._models.unload(request.name, request.version)
+        self._changed()
         return model_pb2.UnloadModelResponse(model=self._message(entry))
 
     def _message_of(self, loaded: LoadedModel) -> model_pb2.Model:
