@@ -12,11 +12,12 @@ import grpc
 
 from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
+from statewise.client._deadlines import Deadlines
 from statewise.client._effects import Operation, UnderWay
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
 from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream, closed_error
-from statewise.client._plans import LEAVING_S, Call, Options, Plan, Run, patience_s
+from statewise.client._plans import LEAVING_S, Call, Options, Plan, Run
 from statewise.client._session_core import SessionCore
 from statewise.client._status import Failed, Subject, error_of
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
@@ -54,6 +55,7 @@ class AwaitingShell:
         self._work: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
+        self._deadlines = Deadlines(self._loop, self._give_up)
         self.core = ClientCore(self, options)
 
     # For callers.
@@ -79,20 +81,18 @@ class AwaitingShell:
         Raises:
             Timeout: the operation goes on without the caller, and what comes next waits for it.
         """
-        drive = self.core.hub.submit(operation)
-        future: asyncio.Future[T] = drive.future
+        under_way = self.core.hub.submit(operation)
+        future: asyncio.Future[T] = under_way.future
+        if timeout_s is not None:
+            self._deadlines.add(under_way, timeout_s)
         try:
-            if timeout_s is None:
-                return await future
-            return await asyncio.wait_for(future, patience_s(timeout_s))
-        except StatewiseError:
-            raise
-        except TimeoutError:
-            self.core.hub.abandon(drive)
-            raise Timeout(f"no answer within {timeout_s:g} s") from None
+            return await future
         except asyncio.CancelledError:
-            self.core.hub.abandon(drive)
+            self.core.hub.abandon(under_way)
             raise
+        finally:
+            if timeout_s is not None:
+                self._deadlines.discard(under_way, timeout_s)
 
     async def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
         """The end of a `with`: what cannot be closed any more is nobody's concern."""
@@ -136,6 +136,7 @@ class AwaitingShell:
         self.core.hub.close()
         for timer in self._timers:
             timer.cancel()
+        self._deadlines.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -171,6 +172,11 @@ class AwaitingShell:
         return self._loop.create_future()
 
     # What the above share.
+
+    def _give_up(self, under_way: UnderWay[Any], timeout_s: float) -> None:
+        if not under_way.future.done():
+            under_way.future.set_exception(Timeout(f"no answer within {timeout_s:g} s"))
+            self.core.hub.abandon(under_way)
 
     async def _perform(self, effect: Any) -> Any:
         if isinstance(effect, Run):

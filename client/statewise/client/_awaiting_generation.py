@@ -41,7 +41,7 @@ async def generate_in_session(
     drive = shell.core.hub.submit(core.generate(run, coming.put_nowait))
     future: asyncio.Future[None] = drive.future
     future.add_done_callback(lambda _: coming.put_nowait(None))
-    wait_s = patience_s(run.timeout_s)
+    wait_s = None if run.timeout_s is None else patience_s(run.timeout_s)
     until_s = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
     taken = 0
     try:

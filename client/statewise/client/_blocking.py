@@ -137,7 +137,7 @@ class BlockingShell:
         drive = self.submit(operation)
         future: Future[T] = drive.future
         try:
-            return future.result(patience_s(timeout_s))
+            return future.result(None if timeout_s is None else patience_s(timeout_s))
         except StatewiseError:
             raise
         except TimeoutError:

@@ -40,7 +40,7 @@ def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> It
     coming: _Coming = SimpleQueue()
     drive = shell.submit(core.generate(run, coming.put))
     drive.future.add_done_callback(lambda _: coming.put(None))
-    wait_s = patience_s(run.timeout_s)
+    wait_s = None if run.timeout_s is None else patience_s(run.timeout_s)
     until_s = None if wait_s is None else shell.core.clock() + wait_s
     taken = 0
     try:

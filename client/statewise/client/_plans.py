@@ -82,6 +82,6 @@ def tracing_of(tracer_provider: Any) -> "Tracing | None":
     return Tracing(tracer_provider)
 
 
-def patience_s(timeout_s: float | None) -> float | None:
+def patience_s(timeout_s: float) -> float:
     """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
-    return None if timeout_s is None else timeout_s * 1.05 + 0.05
+    return timeout_s * 1.05 + 0.05
