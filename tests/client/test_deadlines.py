@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.client._deadlines import Deadlines
+from statewise.client._awaiting_deadlines import Deadlines
 from statewise.client._effects import UnderWay
 from statewise.client._plans import patience_s
 

@@ -195,6 +195,7 @@ def test_only_the_shells_know_the_transport() -> None:
                 knowing.add(path.name)
     assert knowing == {
         "_awaiting.py",
+        "_awaiting_deadlines.py",
         "_awaiting_generation.py",
         "_awaiting_score.py",
         "_blocking.py",

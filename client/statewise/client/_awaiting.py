@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import grpc
 
+from statewise.client._awaiting_deadlines import Deadlines
 from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
-from statewise.client._deadlines import Deadlines
 from statewise.client._effects import Operation, UnderWay
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
 from statewise.client._group_core import GroupCore
