@@ -72,6 +72,7 @@ WAITING = {
     },
     "client": {
         "_async_client.py",
+        "_awaiting_deadlines.py",
         "_awaiting_generation.py",
         "_awaiting_score.py",
         "_blocking_score.py",
