@@ -111,8 +111,10 @@ class SessionGenerator:
                     settle_sessions(claim, model, self._table, job, start)
             finally:
                 ticket.cancelled = claim.withdrawn = True
-                await flow.end()
-                self._table.touch(claim.slots)
-                model.scheduler.release(claim.slots)
+                try:
+                    await flow.end()
+                finally:  # the caller may leave during this very wait
+                    self._table.touch(claim.slots)
+                    model.scheduler.release(claim.slots)
         latency_s = self._clock() - received_s
         self._dataplane.answered("generate", model, latency_s, rows=rows, steps=time_steps)

@@ -5,7 +5,7 @@ the training side's draw, one row alone; temperatures are 0 and 1, where both we
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ PROGRAM = st.lists(
         st.tuples(st.just("burst"), st.lists(REQUEST, min_size=1, max_size=6)),
         st.tuples(st.sampled_from(["close", "rewind"]), NAME),
         st.tuples(st.sampled_from(["fork", "restore"]), st.tuples(NAME, NAME)),
+        st.tuples(st.just("leave"), st.tuples(NAME, NAME, st.integers(0, 30), WISH)),
     ),
     min_size=1,
     max_size=8,
@@ -122,9 +123,11 @@ class Driver:
         self._sessions: dict[str, Expected] = {}
 
     async def run(self, program: Any) -> None:
-        """Ends with no session open."""
+        """Ends with no session open and nothing under way."""
         for name, detail in program:
             await getattr(self, name)(detail)
+        # What was left may still run; nothing else runs before it.
+        await self.burst([("generate", "a", "now", (1, 0.0, 0))])
         for name in list(self._sessions):
             await self.close(name)
 
@@ -132,10 +135,7 @@ class Driver:
 
     async def burst(self, requests: Any) -> None:
         """Sends requests without waiting for answers, each after what was sent before."""
-        for name in dict.fromkeys(name for _, name, _, _ in requests):
-            if name not in self._sessions:
-                (opened,), _ = await self._dataplane.sessions.open(self._model, 0, [name], owner="")
-                self._sessions[name] = Expected(opened.view.handle)
+        await self._open(name for _, name, _, _ in requests)
         answers = []
         for what, name, kind, detail in requests:
             expected, answer = getattr(self, f"_{what}")(self._sessions[name], kind, detail)
@@ -143,6 +143,30 @@ class Driver:
             await asyncio.sleep(0)
         for expected, answer in answers:
             assert await answer == expected
+
+    async def leave(self, detail: Any) -> None:
+        """Generates and leaves some turns of the loop later, with a step of another session behind it."""
+        name, other, turns, wish = detail
+        await self._open((name, other))
+        session, seed = self._sessions[name], int(self._random.integers(3))
+        start = session.position
+        _, position, after = self._said(start, session.now, wish, seed)
+        asked = asyncio.create_task(self._asked(session.handle, start, wish, seed, Ticket()))
+        await asyncio.sleep(0)
+        behind = self._step(self._sessions[other], "now", 1) if other != name else None
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait((asked,))
+        if behind is not None:
+            expected, answer = behind
+            async with asyncio.timeout(60):
+                assert await answer == expected
+        # It had done its work, or it has done nothing.
+        held = self._dataplane.sessions.get(name, owner="").view.position
+        assert held in (start, position)
+        if held > start:
+            self._moved(session, ("generate", wish, seed), position - start, after)
 
     async def close(self, name: str) -> None:
         """Ends a session."""
@@ -173,6 +197,12 @@ class Driver:
             self._copied(*names, *self._dataplane.sessions.restore(tokens, [names[1]], owner=""))
 
     # --- what they share ---
+
+    async def _open(self, names: Iterable[str]) -> None:
+        for name in dict.fromkeys(names):
+            if name not in self._sessions:
+                (opened,), _ = await self._dataplane.sessions.open(self._model, 0, [name], owner="")
+                self._sessions[name] = Expected(opened.view.handle)
 
     def _handles(self, name: str) -> Any:
         return np.array([self._sessions[name].handle], np.uint64)
