@@ -167,6 +167,22 @@ async def test_closing_ends_what_waits_and_leaves_no_task(relay: Any) -> None:
     relay.cut()
 
 
+async def test_closing_that_is_cancelled_still_ends_everything(relay: Any) -> None:
+    client = AsyncClient(relay.address)
+    session = await client.session("steps")
+    relay.hold_replies()
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0)  # the farewell is under way, and nobody will answer it
+    closing.cancel()
+    await asyncio.wait((closing,))
+    assert closing.cancelled()
+    with pytest.raises(Unavailable, match="client is closed"):
+        await session.step(np.zeros(3))
+    left = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    assert not [name for name in left if name.startswith("AwaitingShell")]
+    relay.cut()
+
+
 def test_a_client_may_be_made_before_its_loop_runs(address: str) -> None:
     client = AsyncClient(address)
 

@@ -131,16 +131,18 @@ class AwaitingShell:
         """Ends everything: sessions nobody could find again, the connection, the tasks."""
         if self.core.hub.closed:
             return
-        with suppress(StatewiseError):  # what stays open expires
-            await self.run(self.core.farewell())
-        self.core.hub.close()
-        for timer in self._timers:
-            timer.cancel()
-        self._deadlines.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._channel.close()
+        try:
+            with suppress(StatewiseError):  # what stays open expires
+                await self.run(self.core.farewell())
+        finally:  # also for who does not wait for the farewell
+            self.core.hub.close()
+            for timer in self._timers:
+                timer.cancel()
+            self._deadlines.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._channel.close()
 
     # For the hub.
 
