@@ -183,6 +183,23 @@ async def test_closing_that_is_cancelled_still_ends_everything(relay: Any) -> No
     relay.cut()
 
 
+async def test_calls_under_way_when_the_client_is_closed_say_so(relay: Any) -> None:
+    client = AsyncClient(relay.address)
+    await client.model("steps")
+    watching = client.watch_stats(interval=3600)
+    await anext(watching)
+    relay.hold_replies()
+    x = np.zeros((2, 3))
+    calls = [client.predict("steps", x), anext(client.score("steps", [x])), client.models(), anext(watching)]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)
+    await client.close()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["the client is closed; make a new one"] * 4
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    relay.cut()
+
+
 def test_a_client_may_be_made_before_its_loop_runs(address: str) -> None:
     client = AsyncClient(address)
 

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from statewise.client import AsyncClient, InvalidInput, Timeout
+from statewise.client import AsyncClient, InvalidInput, Timeout, Unavailable
 from statewise.service.testing import server_in_thread
 from statewise.v1 import (
     admin_pb2,
@@ -209,6 +209,21 @@ class TestGivingUp:
             output = await session.step(long[0])
             assert session.position == 1
         np.testing.assert_array_equal(output, small_model("steps").run(long[:1])[0][0])
+
+
+@pytest.mark.parametrize("call", ["predict", "generate"])
+def test_a_call_under_way_when_the_client_is_closed_says_so(connect: Any, endless: Any, call: str) -> None:
+    address, servicer = endless
+    client = connect(address)
+    with ThreadPoolExecutor(1) as pool:
+        if call == "predict":
+            waiting = pool.submit(client.predict, "any", np.zeros((2, 3)))
+        else:
+            waiting = pool.submit(list, client.generate("any", steps=9))
+        servicer.began.wait()
+        client.close()
+        with pytest.raises(Unavailable, match="the client is closed"):
+            waiting.result()
 
 
 def test_options_of_the_channel_are_passed_on(connect: Any, endless: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trustme
 
-from statewise.client import Tls, Unauthenticated, Unavailable
+from statewise.client import InvalidInput, Tls, Unauthenticated, Unavailable
 from statewise.service import Scope, add_token
 from statewise.service.testing import server_in_thread
 
@@ -107,3 +107,10 @@ def test_a_certificate_may_tell_who_it_is(
 def test_a_certificate_that_is_no_file_is_named(connect: Any) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pem"):
         connect("127.0.0.1:1", tls=Tls(ca="nowhere.pem")).server()
+
+
+@pytest.mark.parametrize("token", ["", "swt_abc\n", " two words", "clé"])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(connect: Any, token: str) -> None:
+    with pytest.raises(InvalidInput, match="expected a token of printable ASCII characters") as refused:
+        connect("127.0.0.1:1", token=token)
+    assert not token or token.strip() not in str(refused.value)

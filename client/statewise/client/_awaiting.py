@@ -4,8 +4,8 @@ Two tasks a connection, one writes, one reads; both end with it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -108,16 +108,13 @@ class AwaitingShell:
         Raises:
             Failed: the call broke off.
         """
-        try:
-            with self._called(method) as metadata:
-                call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
-                try:
-                    async for response in call:
-                        yield response
-                finally:
-                    call.cancel()
-        except grpc.aio.AioRpcError as error:
-            raise Failed(status_of(error)) from None
+        with self._calling(method) as metadata:
+            call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
 
     async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
         """The same, with the exception that a caller gets where the call breaks off."""
@@ -189,37 +186,49 @@ class AwaitingShell:
             raise closed_error()
         if not isinstance(effect, Call):
             return None
-        try:
-            with self._called(effect.method) as metadata:
-                if effect.method in self._streaming:
-                    call = self._streaming[effect.method](
-                        effect.request, timeout=effect.timeout_s, metadata=metadata
-                    )
-                    return [response async for response in call]
-                return await self._unary[effect.method](
+        with self._calling(effect.method) as metadata:
+            if effect.method in self._streaming:
+                call = self._streaming[effect.method](
                     effect.request, timeout=effect.timeout_s, metadata=metadata
                 )
+                return [response async for response in call]
+            return await self._unary[effect.method](
+                effect.request, timeout=effect.timeout_s, metadata=metadata
+            )
+
+    @contextmanager
+    def _calling(self, method: str) -> Iterator[Metadata]:
+        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
+        traced = nullcontext(self._metadata)
+        try:
+            with self._tracing.call(method, self._metadata) if self._tracing else traced as metadata:
+                yield metadata
         except grpc.aio.AioRpcError as error:
             raise Failed(status_of(error)) from None
-
-    def _called(self, method: str) -> AbstractContextManager[Metadata]:
-        """Around a call: the metadata that it carries."""
-        if self._tracing is None:
-            return nullcontext(self._metadata)
-        return self._tracing.call(method, self._metadata)
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            # Closing the client ends calls as if their tasks were cancelled.
+            task = asyncio.current_task()
+            if self.core.hub.closed and not (task and task.cancelling()):
+                raise closed_error() from None
+            raise
 
     async def _serve(self, stream: Stream) -> None:
         status = ENDED
-        call = self._session_stream(metadata=self._metadata)
-        writer = self._loop.create_task(self._write(stream, call))
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
-                self.core.hub.receive(stream, response)
+            await self._converse(stream)
         except grpc.aio.AioRpcError as error:
             status = status_of(error)
         finally:
             self._work.pop(stream.generation).set()
             self.core.hub.broken(stream, status)
+
+    async def _converse(self, stream: Stream) -> None:
+        call = self._session_stream(metadata=self._metadata)
+        writer = self._loop.create_task(self._write(stream, call))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self.core.hub.receive(stream, response)
+        finally:
             call.cancel()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)

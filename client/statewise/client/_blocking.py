@@ -6,7 +6,7 @@ One lock around the hub; one reader thread a connection, which also finishes wha
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -169,13 +169,10 @@ class BlockingShell:
         Raises:
             Failed: the call broke off.
         """
-        try:
-            with self._called(method) as metadata:
-                call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
-                with self._scope.holding(call):
-                    yield from call
-        except grpc.RpcError as error:
-            raise Failed(status_of(error)) from None
+        with self._calling(method) as metadata:
+            call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+            with self._scope.holding(call):
+                yield from call
 
     def pieces(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
         """The same, with the exception that a caller gets where the call breaks off."""
@@ -251,24 +248,30 @@ class BlockingShell:
             raise closed_error()
         if effect is None:
             return None
-        try:
-            with self._called(effect.method) as metadata:
-                if effect.method in self._streaming:
-                    responses = self._streaming[effect.method](
-                        effect.request, timeout=effect.timeout_s, metadata=metadata
-                    )
-                    sent()
-                    with scope.holding(responses):
-                        return list(responses)
-                return self._unary[effect.method](effect.request, timeout=effect.timeout_s, metadata=metadata)
-        except grpc.RpcError as error:
-            raise Failed(status_of(error)) from None
+        with self._calling(effect.method) as metadata:
+            if effect.method in self._streaming:
+                responses = self._streaming[effect.method](
+                    effect.request, timeout=effect.timeout_s, metadata=metadata
+                )
+                sent()
+                with scope.holding(responses):
+                    return list(responses)
+            return self._unary[effect.method](effect.request, timeout=effect.timeout_s, metadata=metadata)
 
-    def _called(self, method: str) -> AbstractContextManager[Metadata]:
-        """Around a call: the metadata that it carries."""
-        if self._tracing is None:
-            return nullcontext(self._metadata)
-        return self._tracing.call(method, self._metadata)
+    @contextmanager
+    def _calling(self, method: str) -> Iterator[Metadata]:
+        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
+        traced = nullcontext(self._metadata)
+        try:
+            with self._tracing.call(method, self._metadata) if self._tracing else traced as metadata:
+                yield metadata
+        except (grpc.RpcError, ValueError) as error:
+            # On a channel that is closed calls fail as ValueError, or as cancelled.
+            if self.core.hub.closed:
+                raise closed_error() from None
+            if isinstance(error, grpc.RpcError):
+                raise Failed(status_of(error)) from None
+            raise
 
     def _requests(self, stream: Stream) -> Iterator[bytes]:
         while True:

@@ -5,6 +5,7 @@ The only module, beside the two shells, that knows the transport.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +87,16 @@ class Endpoint:
         """Reads what a caller passed.
 
         Raises:
-            InvalidInput: `keepalive_s` is no positive number.
+            InvalidInput: `keepalive_s` is no positive number, or `token` cannot be sent.
             OSError: a file of `tls` cannot be read.
         """
         if not (keepalive_s > 0 and math.isfinite(keepalive_s)):
             raise InvalidInput(f"expected a keepalive_s of more than 0 s; got {keepalive_s!r}")
+        if token is not None and not re.fullmatch("[!-~]([ -~]*[!-~])?", token):
+            raise InvalidInput(
+                "expected a token of printable ASCII characters, without white space at its ends; got others: "
+                "was it read from a file, with the line break?"
+            )
         files = Tls() if tls is True else tls or None
         answer_ms = math.ceil(1000 * min(keepalive_s, _PING_ANSWER_S))
         options = {
