@@ -94,8 +94,8 @@ class Endpoint:
             raise InvalidInput(f"expected a keepalive_s of more than 0 s; got {keepalive_s!r}")
         if token is not None and not re.fullmatch("[!-~]([ -~]*[!-~])?", token):
             raise InvalidInput(
-                "expected a token of printable ASCII characters, without white space at its ends; got others: "
-                "was it read from a file, with the line break?"
+                "expected a token of printable ASCII characters, no white space at its ends; got others: "
+                "was it read with a line break?"
             )
         files = Tls() if tls is True else tls or None
         answer_ms = math.ceil(1000 * min(keepalive_s, _PING_ANSWER_S))

@@ -30,9 +30,8 @@ REQUESTS_IN_FLIGHT = 4
 """Requests under way: while one runs, others travel and are read."""
 _REQUEST_BYTES = 1024 * 1024
 _FIRST_STEPS = 4096
-"""Time steps of requests whose cost is not known yet, or that find nothing under way."""
-_FIRST_IN_FLIGHT = 2
-"""Requests under way before the first answer."""
+"""Time steps of requests whose cost is not known yet, or that find nothing under way. As many of these as may
+be under way keep the server busy until the first answer is here."""
 _GROWTH = 16
 """How many times larger than the one before it a request may become."""
 _REQUEST_S = 0.05
@@ -119,8 +118,6 @@ class Scoring:
         self._in_flight = 0
         self._ended = False
         self._target_steps = _FIRST_STEPS
-        self._places = _FIRST_IN_FLIGHT
-        """Requests that may be under way."""
         self._longest_steps = room.row_steps
         self._step_bytes = size_bytes(spec for spec in model.outputs if spec.per_step)
         self._result_bytes = _RESULT_BYTES + size_bytes(spec for spec in model.outputs if not spec.per_step)
@@ -143,7 +140,7 @@ class Scoring:
     @property
     def due_in_s(self) -> float | None:
         """When `take` gives something that it does not give yet, for want of company; None: nothing waits."""
-        if not self._waiting or self._parts or self._in_flight >= self._places:
+        if not self._waiting or self._parts or self._in_flight >= REQUESTS_IN_FLIGHT:
             return None
         return max(self._waiting[0].offered_s + _LINGER_S - self._clock(), 0.0)
 
@@ -169,7 +166,7 @@ class Scoring:
 
     def take(self) -> Batch | None:
         """The next request, or None: there is none yet, or enough are under way."""
-        if self._in_flight >= self._places:
+        if self._in_flight >= REQUESTS_IN_FLIGHT:
             return None
         if not self._parts and self._waiting and self._due():
             self._parts.extend(self._cut(self._next_wave()))
@@ -189,7 +186,6 @@ class Scoring:
         cost_s = max((self._clock() - batch.taken_s) / batch.in_flight, 1e-6)
         wanted = batch.steps * _REQUEST_S / cost_s
         self._target_steps = int(min(max(wanted, self._target_steps / 2, 1), self._target_steps * _GROWTH))
-        self._places = REQUESTS_IN_FLIGHT
 
     def results(self) -> Iterator[Scored]:
         """Results whose turn has come."""
