@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.rpc import error_details_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -620,6 +621,25 @@ def test_connections_are_spaced() -> None:
     assert isinstance(drive.future.exception(), Unavailable)
     assert 10 <= world.now_s < 13
     assert world.connections < 15
+
+
+def test_questions_after_a_model_that_is_being_loaded_are_spaced() -> None:
+    world = World(patience_s=10)
+    tries = 0
+
+    def refuse(request: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        response = sequence_pb2.SessionStreamResponse(request_id=request.request_id)
+        response.error.code = 14
+        response.error.details.add().Pack(error_details_pb2.ErrorInfo(reason="MODEL_LOADING"))
+        return [response]
+
+    world.server.answer = refuse  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        world.session()
+    assert 10 <= world.now_s < 13
+    assert tries < 15
 
 
 def test_a_server_that_drains_gets_no_more_requests() -> None:

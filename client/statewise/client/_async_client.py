@@ -44,7 +44,8 @@ class AsyncClient:
         token: bearer token, sent with every call.
         tls: True to check the server against the system's authorities, or a `Tls`; None: no encryption.
         timeout: seconds for calls that name none themselves; None: no limit.
-        reconnect_s: for how long a session tries to reach its server again before it raises Unavailable.
+        reconnect_s: for how long a session tries to reach its server again, and anything waits for a model
+            that is being loaded, before it raises Unavailable.
         replay_bytes: inputs kept for each session, so that its state can be built again where a server lost
             it; 0: none.
         keepalive_s: silence after which the connection is probed, so that a server that vanished is noticed

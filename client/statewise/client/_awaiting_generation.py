@@ -18,8 +18,7 @@ async def generate(
     shell: AwaitingShell, request: sequence_pb2.GenerateRequest, emission: Emission, timeout_s: float | None
 ) -> AsyncGenerator[Value, None]:
     """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
-    core = shell.core
-    retries = Retries(request, emission, timeout_s, core.clock)
+    retries = Retries(request, emission, shell.core.attempts(timeout_s))
     while True:
         try:
             async with aclosing(shell.responses("Generate", request, retries.left_s)) as pieces:
@@ -30,7 +29,7 @@ async def generate(
             return
         except Failed as failed:
             status = failed.status
-        await shell.run(core.try_again(status, retries.next(), retries.subject))
+        await shell.run(retries.again(status))
 
 
 async def generate_in_session(

@@ -20,8 +20,7 @@ def generate(
     shell: BlockingShell, request: sequence_pb2.GenerateRequest, emission: Emission, timeout_s: float | None
 ) -> Iterator[Value]:
     """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
-    core = shell.core
-    retries = Retries(request, emission, timeout_s, core.clock)
+    retries = Retries(request, emission, shell.core.attempts(timeout_s))
     while True:
         try:
             with closing(shell.responses("Generate", request, retries.left_s)) as pieces:
@@ -32,7 +31,7 @@ def generate(
             return
         except Failed as failed:
             status = failed.status
-        shell.run(core.try_again(status, retries.next(), retries.subject))
+        shell.run(retries.again(status))
 
 
 def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> Iterator[Value]:

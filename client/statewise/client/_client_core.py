@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from statewise.client._attempts import Attempts
 from statewise.client._effects import Operation, Together
 from statewise.client._errors import InternalError, InvalidInput, ModelChanged, PartialFailure, StatewiseError
 from statewise.client._generation import Emission, Wish, encoder_request, generate_request, gives_text
@@ -34,18 +35,16 @@ from statewise.client._lanes import Lane
 from statewise.client._memory import keep_freed_memory
 from statewise.client._outputs import Value
 from statewise.client._persist import exchange
-from statewise.client._plans import Call, Options, Plan, Run, Wait
+from statewise.client._plans import Call, Options, Plan, Run
 from statewise.client._predict import Answers, Query
 from statewise.client._room import Room
 from statewise.client._score_plan import score_plan
 from statewise.client._scoring import Batch, Outcome, Scoring
 from statewise.client._session_core import SessionCore
-from statewise.client._status import Failed, Status, Subject, error_of, status_of_row
+from statewise.client._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 from statewise.wire import pack_uint64
 
-# A call that finds no server is tried this often: a restart is bridged, a wrong address is soon told.
-_CALL_TRIES = 4
 _LEDGER_BYTES = 256 * 1024 * 1024
 # Callers that compute what is left of their time have another timeout for every step.
 _MOST_LANES = 64
@@ -209,15 +208,9 @@ class ClientCore:
         request = generate_request(model, wish, prompt=prompt, condition=condition, timeout_s=timeout_s)
         return request, emission
 
-    def try_again(self, status: Status, attempt: int, subject: Subject) -> Plan[None]:
-        """Waits before a call that broke off is made once more.
-
-        Raises:
-            StatewiseError: that would be of no use.
-        """
-        if status.code != "UNAVAILABLE" or attempt >= _CALL_TRIES - 1:
-            raise error_of(status, subject)
-        yield Wait(self._backoff.delay_s(attempt))
+    def attempts(self, timeout_s: float | None) -> Attempts:
+        """The tries of a call that is about to be made."""
+        return Attempts(self._options, self._backoff, timeout_s)
 
     # Sessions.
 
@@ -258,7 +251,7 @@ class ClientCore:
             tokens=[token], session_ids=[session_id or self._options.new_id()]
         )
         subject = Subject(session_id or "")
-        reply = yield from self._run("restore", request, subject, timeout_s)
+        reply = yield from self._run("restore", request, subject, timeout_s, alone=True)
         core = yield from self._session(reply, subject, timeout_s)
         if session_id is None:
             self._anonymous.add(core)
@@ -404,23 +397,22 @@ class ClientCore:
     def _has_store(self) -> bool:
         return self._server is not None and self._server.store != "none"
 
-    def _run(self, name: str, request: Any, subject: Subject, timeout_s: float | None) -> Plan[Any]:
-        return (yield Run(exchange(self.hub, name, request, subject), timeout_s))
+    def _run(
+        self, name: str, request: Any, subject: Subject, timeout_s: float | None, *, alone: bool = False
+    ) -> Plan[Any]:
+        return (yield Run(exchange(self.hub, name, request, subject, alone=alone), timeout_s))
 
     def _call(
         self, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT
     ) -> Plan[Any]:
         """A call that may be repeated."""
-        deadline_s = None if timeout_s is None else self._options.clock() + timeout_s
-        for attempt in range(_CALL_TRIES):
-            left_s = None if deadline_s is None else max(deadline_s - self._options.clock(), 0.001)
+        attempts = self.attempts(timeout_s)
+        while True:
             try:
-                return (yield Call(method, request, left_s))
+                return (yield Call(method, request, attempts.left_s))
             except Failed as failed:
-                if failed.status.code != "UNAVAILABLE" or attempt == _CALL_TRIES - 1:
-                    raise error_of(failed.status, subject) from None
-            yield Wait(self._backoff.delay_s(attempt))
-        raise AssertionError("unreachable")
+                status = failed.status
+            yield from attempts.again(status, subject)
 
 
 def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:

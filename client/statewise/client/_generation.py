@@ -3,18 +3,19 @@
 Nothing here waits or knows a connection.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from statewise.client._attempts import Attempts
 from statewise.client._errors import InternalError, InvalidInput
 from statewise.client._info import ModelInfo
 from statewise.client._inputs import InputReader, Use
 from statewise.client._lanes import set_timeout
 from statewise.client._outputs import Value, read_values
-from statewise.client._status import Subject, error_of, status_of_row
+from statewise.client._plans import Plan
+from statewise.client._status import Status, Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor, unpack_uint32
 
@@ -188,35 +189,31 @@ class Retries:
     Args:
         request: what is asked for.
         emission: takes the values; whatever came resets the count.
-        timeout_s: for all tries together; None: no limit.
-        clock: monotonic seconds.
+        attempts: how often, and for how long.
     """
 
-    def __init__(
-        self,
-        request: sequence_pb2.GenerateRequest,
-        emission: Emission,
-        timeout_s: float | None,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, request: sequence_pb2.GenerateRequest, emission: Emission, attempts: Attempts) -> None:
         self.subject = Subject("", request.model, request.version or None)
         self._emission = emission
-        self._clock = clock
-        self._until_s = None if timeout_s is None else clock() + timeout_s
-        self._attempt = 0
+        self._attempts = attempts
         self._given = 0
 
     @property
     def left_s(self) -> float | None:
         """Time for the next try; None: no limit."""
-        return None if self._until_s is None else max(self._until_s - self._clock(), 0.001)
+        return self._attempts.left_s
 
-    def next(self) -> int:
-        """The number of the try that broke off, from 0; the values come again from the first one on."""
-        attempt = 0 if self._emission.given > self._given else self._attempt
-        self._attempt, self._given = attempt + 1, self._emission.given
+    def again(self, status: Status) -> Plan[None]:
+        """Waits before the next try; the values come again from the first one on.
+
+        Raises:
+            StatewiseError: it would be of no use.
+        """
+        if self._emission.given > self._given:
+            self._attempts.begin_again()
+        self._given = self._emission.given
         self._emission.restart()
-        return attempt
+        return self._attempts.again(status, self.subject)
 
 
 def read_piece(

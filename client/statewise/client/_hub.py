@@ -227,7 +227,8 @@ class Hub:
 
     def receive(self, stream: Stream, response: sequence_pb2.SessionStreamResponse) -> None:
         """A message came."""
-        self._attempt = 0
+        if not response.HasField("error"):  # who is told to come back later waits longer each time
+            self._attempt = 0
         if response.request_id == 0:
             if response.HasField("draining"):
                 self._retire(stream)

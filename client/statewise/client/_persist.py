@@ -6,7 +6,7 @@ from typing import Any
 
 from statewise.client._effects import Exchange, Operation, Pause, Sink
 from statewise.client._hub import Hub
-from statewise.client._status import Failed, Status, Subject, error_of
+from statewise.client._status import Failed, Status, Subject, error_of, status_of_row
 from statewise.wire import Reason
 
 _PASSING = (Reason.DRAINING, Reason.MODEL_LOADING)
@@ -41,8 +41,15 @@ class Patience:
         return True
 
 
-def exchange(hub: Hub, name: str, message: Any, subject: Subject) -> Operation[Any]:
+def exchange(hub: Hub, name: str, message: Any, subject: Subject, *, alone: bool = False) -> Operation[Any]:
     """A request that may be repeated, and its reply.
+
+    Args:
+        hub: where to.
+        name: of the operation.
+        message: the request.
+        subject: what it is about.
+        alone: it has one row, and what fails that row fails the request.
 
     Raises:
         StatewiseError: it failed as a whole.
@@ -50,10 +57,15 @@ def exchange(hub: Hub, name: str, message: Any, subject: Subject) -> Operation[A
     patience = Patience(hub)
     while True:
         try:
-            return (yield Exchange(name, [message.SerializeToString()]))
+            reply = yield Exchange(name, [message.SerializeToString()])
         except Failed as failed:
-            if not (yield from patience.again(failed.status)):
-                raise error_of(failed.status, subject) from None
+            status = failed.status
+        else:
+            if not (alone and reply.errors):
+                return reply
+            status = status_of_row(reply.errors[0])
+        if not (yield from patience.again(status)):
+            raise error_of(status, subject)
 
 
 class Turn:

@@ -56,7 +56,8 @@ class Options:
 
     Attributes:
         timeout_s: for calls that name none; None: no limit.
-        patience_s: for how long a session tries to reach its server again before it raises Unavailable.
+        patience_s: for how long a session tries to reach its server again, and anything waits for a model
+            that is being loaded, before it raises Unavailable.
         replay_bytes: inputs kept for each session, to build its state again where a server lost it.
         clock: monotonic seconds.
         random: uniform in [0, 1); spreads the times of reconnection.

@@ -29,7 +29,7 @@ class _ModelStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelStat
     MODEL_STATUS_UNSPECIFIED: _ModelStatus.ValueType  # 0
     """Never sent."""
     MODEL_STATUS_LOADING: _ModelStatus.ValueType  # 1
-    """Being read and tested; calls answer MODEL_LOADING."""
+    """Being read and tested, or next in line for it; calls for it answer MODEL_LOADING."""
     MODEL_STATUS_READY: _ModelStatus.ValueType  # 2
     """Serving."""
     MODEL_STATUS_FAILED: _ModelStatus.ValueType  # 3
@@ -45,7 +45,7 @@ class ModelStatus(_ModelStatus, metaclass=_ModelStatusEnumTypeWrapper):
 MODEL_STATUS_UNSPECIFIED: ModelStatus.ValueType  # 0
 """Never sent."""
 MODEL_STATUS_LOADING: ModelStatus.ValueType  # 1
-"""Being read and tested; calls answer MODEL_LOADING."""
+"""Being read and tested, or next in line for it; calls for it answer MODEL_LOADING."""
 MODEL_STATUS_READY: ModelStatus.ValueType  # 2
 """Serving."""
 MODEL_STATUS_FAILED: ModelStatus.ValueType  # 3

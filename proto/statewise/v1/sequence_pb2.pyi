@@ -56,7 +56,7 @@ class PredictRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETURN_LABELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name. Required. Fails: MODEL_NOT_FOUND."""
+    """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
     version: _builtins.int
     """Model version; 0: the version served by default."""
     lengths: _builtins.bytes
@@ -281,7 +281,7 @@ class GenerateRequest(_message.Message):
     CONDITION_LENGTHS_FIELD_NUMBER: _builtins.int
     CONDITION_TEXT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name. Required. Fails: MODEL_NOT_FOUND; WRONG_CALL where the model does not generate."""
+    """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING; WRONG_CALL where the model does not generate."""
     version: _builtins.int
     """Model version; 0: the version served by default."""
     rows: _builtins.int
@@ -823,8 +823,8 @@ Global___ResumeSessionsResponse: _TypeAlias = ResumeSessionsResponse  # noqa: Y0
 
 @_typing.final
 class RestoreSessionsRequest(_message.Message):
-    """Opens sessions from snapshot tokens. Row errors: BAD_SNAPSHOT, MODEL_CHANGED, MODEL_NOT_FOUND, SESSION_EXISTS,
-    SESSION_LIMIT, BYTES_LIMIT.
+    """Opens sessions from snapshot tokens. Row errors: BAD_SNAPSHOT, MODEL_CHANGED, MODEL_NOT_FOUND, MODEL_LOADING,
+    SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -38,6 +38,7 @@ _EXACTNESS = {
     Exactness.UNSAFE: model_pb2.EXACTNESS_UNSAFE,
 }
 _STATUS = {
+    Status.LOADING: model_pb2.MODEL_STATUS_LOADING,
     Status.READY: model_pb2.MODEL_STATUS_READY,
     Status.FAILED: model_pb2.MODEL_STATUS_FAILED,
     Status.UNLOADING: model_pb2.MODEL_STATUS_UNLOADING,

@@ -7,7 +7,8 @@ ended. What cannot be loaded never replaces what serves.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -66,6 +67,8 @@ class LoadedModel:
 class Status(Enum):
     """Where a version stands."""
 
+    LOADING = "loading"
+    """Is read and tested, or next in line for it."""
     READY = "ready"
     FAILED = "failed"
     UNLOADING = "unloading"
@@ -130,6 +133,7 @@ class Models:
         self._served: dict[Key, LoadedModel] = {}
         self._defaults: dict[str, int] = {}
         self._signatures: dict[Key, object] = {}
+        self._loading: set[Key] = set()
         self._failures: dict[Key, str] = {}
         self._oddities: dict[Key, str] = {}
         self._mistakes: dict[str, str] = {}
@@ -157,11 +161,12 @@ class Models:
         """The version asked for; 0: the default one.
 
         Raises:
-            ServiceError: MODEL_NOT_FOUND, naming what is served.
+            ServiceError: MODEL_LOADING; MODEL_NOT_FOUND, naming what is served.
         """
         loaded = self._served.get((name, version or self._defaults.get(name, 0)))
         if loaded is not None:
             return loaded
+        self._refuse_while_loading(name, version)
         if name not in self._defaults:
             served = ", ".join(sorted(self._defaults)) or "none"
             raise ServiceError(Reason.MODEL_NOT_FOUND, f"no model {name!r} is served; served are: {served}")
@@ -174,12 +179,14 @@ class Models:
         """The version of a model that has that digest.
 
         Raises:
-            ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests.
+            ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
+                MODEL_LOADING: a version of it is being loaded, whose digest is not known yet.
         """
-        self.find(name)
         for version in self._versions_of(name):
             if self._served[name, version].package.digest == digest:
                 return self._served[name, version]
+        self._refuse_while_loading(name)
+        self.find(name)
         raise ServiceError(
             Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
         )
@@ -190,8 +197,10 @@ class Models:
             key: Entry(*key, Status.READY, loaded, self._trouble(key))
             for key, loaded in list(self._served.items())
         }
+        for key in list(self._loading):
+            known.setdefault(key, Entry(*key, Status.LOADING, None))
         for key, trouble in list(self._failures.items()):
-            known[key] = Entry(*key, Status.FAILED, None, trouble)
+            known.setdefault(key, Entry(*key, Status.FAILED, None, trouble))
         for loaded in list(self._in_memory.values()):
             known.setdefault(loaded.key, Entry(*loaded.key, Status.UNLOADING, loaded))
         for key in list(self._unwanted):
@@ -222,6 +231,7 @@ class Models:
         """
         async with self._changing:
             seen = await asyncio.to_thread(scan, self._root)
+            new: list[Found] = []
             for key, found in seen.versions.items():
                 changed = self._signatures.get(key) != found.signature
                 if key in self._served:
@@ -229,13 +239,16 @@ class Models:
                         self._oddities[key] = "its folder was changed after loading; publish a new version"
                         _log.error("%s/%d: %s", *key, self._oddities[key])
                 elif key not in self._unwanted and changed:
+                    new.append(found)
+            with self._told_as_loading(new):
+                for found in new:
                     self._settle(found, await asyncio.to_thread(self._prepare, found))
-            for key in [key for key in self._served if key not in seen.versions]:
-                self._let_go(key)
-            for key in [key for key in self._failures if key not in seen.versions]:
-                del self._failures[key], self._signatures[key]
-            self._unwanted &= seen.versions.keys()
-            self._choose_defaults(seen)
+                for key in [key for key in self._served if key not in seen.versions]:
+                    self._let_go(key)
+                for key in [key for key in self._failures if key not in seen.versions]:
+                    del self._failures[key], self._signatures[key]
+                self._unwanted &= seen.versions.keys()
+                self._choose_defaults(seen)
 
     async def load(self, name: str, version: int = 0) -> LoadedModel:
         """Loads a version from the repository; one that serves already stays as it is. 0: the default one.
@@ -255,9 +268,10 @@ class Models:
                     f"the repository has no model {name!r} version {version}; versions there: {listed}",
                 )
             if (name, version) not in self._served:
-                self._settle(found, await asyncio.to_thread(self._prepare, found))
-                self._unwanted.discard((name, version))
-                self._choose_defaults(seen)
+                with self._told_as_loading([found]):
+                    self._settle(found, await asyncio.to_thread(self._prepare, found))
+                    self._unwanted.discard((name, version))
+                    self._choose_defaults(seen)
             if (name, version) in self._failures:
                 raise ServiceError(Reason.PACKAGE_INVALID, self._failures[name, version])
             return self._served[name, version]
@@ -269,18 +283,36 @@ class Models:
             ServiceError: MODEL_NOT_FOUND.
         """
         async with self._changing:
+            seen = await asyncio.to_thread(scan, self._root)
             key = (name, version or self._defaults.get(name, 0))
             if key not in self._unwanted:
                 self.find(*key)
                 self._let_go(key)
                 self._unwanted.add(key)
-                self._choose_defaults(await asyncio.to_thread(scan, self._root))
+                self._choose_defaults(seen)
             return next(entry for entry in self.entries() if (entry.name, entry.version) == key)
 
     def forget_if_left(self, loaded: LoadedModel) -> None:
         """Frees a version that is no longer served and has no session."""
         if self._served.get(loaded.key) is not loaded and loaded.arena.used_rows == 0:
             self._in_memory.pop(loaded.number, None)
+
+    @contextmanager
+    def _told_as_loading(self, versions: Sequence[Found]) -> Iterator[None]:
+        """Until it is settled what serves, and by default, whoever asks for these is told to come back."""
+        self._loading.update((found.name, found.version) for found in versions)
+        try:
+            yield
+        finally:
+            self._loading.clear()
+
+    def _refuse_while_loading(self, name: str, version: int = 0) -> None:
+        """Raises ServiceError (MODEL_LOADING) where that version, or for 0 any, is being loaded."""
+        if any(model == name and version in (0, number) for model, number in self._loading):
+            which = f"model {name!r} version {version}" if version else f"model {name!r}"
+            raise ServiceError(
+                Reason.MODEL_LOADING, f"{which} is being loaded and tested: ask again in a moment"
+            )
 
     def _prepare(self, found: Found) -> "_Prepared | str":
         """Reads, loads and tests a version, in any thread; or says why it cannot be served."""
@@ -305,6 +337,7 @@ class Models:
             except MemoryError as error:
                 prepared = f"{found.name}/{found.version}: the state of {self._sessions} sessions: {error}"
         if isinstance(prepared, str):
+            self._loading.discard(key)
             self._failures[key] = prepared
             _log.error("%s/%d cannot be served: %s", *key, prepared)
             return

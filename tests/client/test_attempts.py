@@ -1,0 +1,79 @@
+"""How often a call is made again, on a clock that only its own pauses move."""
+
+import pytest
+
+from statewise.client import ModelNotFound, StatewiseError, Unavailable
+from statewise.client._attempts import Attempts
+from statewise.client._hub import Backoff
+from statewise.client._plans import Options, Wait
+from statewise.client._status import Status, Subject
+from statewise.wire import Reason
+
+LOST = Status("UNAVAILABLE", message="connection refused", lost=True)
+LOADING = Status("UNAVAILABLE", Reason.MODEL_LOADING, "the model is being loaded")
+GONE = Status("NOT_FOUND", Reason.MODEL_NOT_FOUND, "no such model")
+
+
+class Caller:
+    """Makes a call that fails, again and again."""
+
+    def __init__(self, *, patience_s: float = 30.0, timeout_s: float | None = None) -> None:
+        self.now_s = 100.0
+        options = Options(
+            timeout_s=None,
+            patience_s=patience_s,
+            replay_bytes=0,
+            clock=lambda: self.now_s,
+            random=lambda: 0.999,
+        )
+        self.attempts = Attempts(options, Backoff(options.random), timeout_s)
+
+    def fails(self, status: Status, *, most: int = 1000) -> tuple[int, StatewiseError | None]:
+        """Fails like this until it gives up, or `most` times: how often, and the error raised."""
+        for count in range(1, most + 1):
+            try:
+                for effect in self.attempts.again(status, Subject("", "m")):
+                    assert isinstance(effect, Wait)
+                    self.now_s += effect.delay_s
+            except StatewiseError as error:
+                return count, error
+        return most, None
+
+
+def test_a_server_that_is_not_there_is_soon_told() -> None:
+    caller = Caller()
+    tries, error = caller.fails(LOST)
+    assert (tries, type(error)) == (4, Unavailable)
+    assert caller.now_s < 101
+
+
+@pytest.mark.parametrize("patience_s", [0, 5, 30])
+def test_a_model_that_is_being_loaded_is_waited_for_as_long_as_the_client_has_patience(
+    patience_s: float,
+) -> None:
+    caller = Caller(patience_s=patience_s)
+    tries, error = caller.fails(LOADING)
+    assert type(error) is Unavailable
+    assert patience_s <= caller.now_s - 100 <= patience_s + 2
+    assert tries <= 7 + patience_s / 1.9
+
+
+def test_what_does_not_pass_is_told_at_once() -> None:
+    caller = Caller()
+    tries, error = caller.fails(GONE)
+    assert (tries, type(error), caller.now_s) == (1, ModelNotFound, 100)
+
+
+@pytest.mark.parametrize("status", [LOST, LOADING])
+def test_no_pause_goes_beyond_the_timeout(status: Status) -> None:
+    caller = Caller(timeout_s=0.2)
+    caller.fails(status, most=3)
+    assert caller.now_s == pytest.approx(100.2)
+    assert caller.attempts.left_s == pytest.approx(0.001)
+
+
+def test_an_answer_in_between_starts_the_count_anew() -> None:
+    caller = Caller()
+    caller.fails(LOST, most=3)
+    caller.attempts.begin_again()
+    assert caller.fails(LOST)[0] == 4

@@ -1,0 +1,108 @@
+"""A model that is being loaded is waited for; who has no patience is told to come back."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statewise.client import ModelNotFound, Unavailable
+from statewise.service import models
+from statewise.service.testing import server_in_thread
+
+TOLD = "'steps' .*is being loaded and tested: ask again in a moment"
+
+
+class Shop:
+    """A server that serves `last`, and has begun to load `steps`, whose loading waits for `go_on`."""
+
+    def __init__(self, address: str, go_on: threading.Event) -> None:
+        self.address = address
+        self.go_on = go_on
+        self.asked = threading.Semaphore(0)
+        """Counts those who were told to come back."""
+
+
+@pytest.fixture
+def shop(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    reached, go_on = threading.Event(), threading.Event()
+    read_package, refuse = models.read_package, models.Models._refuse_while_loading
+    shutil.copytree(repository / "last", tmp_path / "last")
+
+    def read(name: str, version: int, folder: Path) -> Any:
+        if folder.parent == tmp_path / "steps":
+            reached.set()
+            assert go_on.wait(60)
+        return read_package(name, version, folder)
+
+    monkeypatch.setattr(models, "read_package", read)
+    with server_in_thread(tmp_path, repository_poll_s=0.01, snapshot_key="k") as address:
+        shop = Shop(address, go_on)
+
+        def counted(self: models.Models, *args: Any) -> None:
+            try:
+                refuse(self, *args)
+            except Exception:
+                shop.asked.release()
+                raise
+
+        monkeypatch.setattr(models.Models, "_refuse_while_loading", counted)
+        shutil.copytree(repository / "steps", tmp_path / ".new")
+        (tmp_path / ".new").rename(tmp_path / "steps")
+        assert reached.wait(60)
+        try:
+            yield shop
+        finally:
+            go_on.set()
+
+
+def test_the_hasty_are_told_to_come_back(shop: Shop, connect: Any) -> None:
+    client, x = connect(shop.address, reconnect_s=0), np.zeros((4, 3), np.float32)
+    for ask in (
+        lambda: client.predict("steps", x),
+        lambda: client.predict("steps", x, version=2),
+        lambda: client.session("steps").step(x),
+        lambda: client.sessions("steps", count=2),
+        lambda: list(client.score("steps", [x])),
+    ):
+        with pytest.raises(Unavailable, match=TOLD) as caught:
+            ask()
+        assert type(caught.value) is Unavailable
+    for name, version in [("steps", 9), ("stairs", None)]:
+        with pytest.raises(ModelNotFound):
+            client.predict(name, x, version=version)
+    assert client.predict("last", x).shape == (2,)
+    listed = {(model.name, model.version): model.status for model in client.models()}
+    assert listed == {("last", 1): "ready", ("steps", 1): "loading", ("steps", 2): "loading"}
+
+
+@pytest.mark.parametrize("what", ["predict", "session", "sessions", "restore", "score"])
+def test_the_patient_wait(
+    shop: Shop, connect: Any, repository: Path, small_model: Callable[..., Any], what: str
+) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    client = connect(shop.address)
+    token = b""
+    if what == "restore":
+        with server_in_thread(repository, snapshot_key="k") as elsewhere:
+            token = connect(elsewhere).session("steps").snapshot()
+    ask = {
+        "predict": lambda: client.predict("steps", x),
+        "session": lambda: client.session("steps").step(x),
+        "sessions": lambda: client.sessions("steps", count=1).step(x[None])[0],
+        "restore": lambda: client.restore(token).step(x),
+        "score": lambda: next(iter(client.score("steps", [x]))).outputs,
+    }[what]
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            waiting = pool.submit(ask)
+            for _ in range(5):  # more often than a call is made that finds no server
+                assert shop.asked.acquire(timeout=60)
+        finally:
+            shop.go_on.set()
+        y = waiting.result()
+    assert np.asarray(y).tobytes() == small_model("steps", 2).run(x)[0].tobytes()

@@ -1,0 +1,160 @@
+"""A version that is being loaded is not served, and no version that does not exist."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statewise.service import ServiceError, Settings, models
+from statewise.service.assembly import build_dataplane
+from statewise.service.models import Models, Status
+from statewise.wire import Reason
+
+
+class Held:
+    """Lets a function wait in its thread: `reached` at its beginning, until it is told to `go_on`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any) -> Any:
+        self.reached.set()
+        assert self.go_on.wait(60)
+        return self._function(*args)
+
+
+@pytest.fixture
+def served(repository: Path, tmp_path: Path) -> Models:
+    """Version 1 of `steps`, alone in its repository."""
+    shutil.copytree(repository / "steps" / "1", tmp_path / "steps" / "1")
+    dataplane = build_dataplane(Settings(repository=tmp_path), executor=ThreadPoolExecutor(1))
+    dataplane.models.load_all()
+    return dataplane.models
+
+
+def reason(served: Models, name: str, version: int = 0) -> Reason | None:
+    """Why a version cannot be had; None: it can."""
+    try:
+        served.find(name, version)
+    except ServiceError as error:
+        return error.reason
+    return None
+
+
+def statuses(served: Models) -> dict[tuple[str, int], Status]:
+    return {(entry.name, entry.version): entry.status for entry in served.entries()}
+
+
+async def loading(served: Models, monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Held, Any]:
+    """Begins `work`; returns when it reads a package."""
+    held = Held(models.read_package)
+    monkeypatch.setattr(models, "read_package", held)
+    task = asyncio.create_task(work)
+    await asyncio.to_thread(held.reached.wait, 60)
+    return held, task
+
+
+async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serves(
+    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
+    shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    held, following = await loading(served, monkeypatch, served.follow())
+    try:
+        # Also what is next in line.
+        for asked in [("last", 0), ("last", 1), ("broken", 0), ("steps", 2)]:
+            assert reason(served, *asked) is Reason.MODEL_LOADING, asked
+        for asked in [("last", 2), ("steps", 3), ("nobody", 0)]:
+            assert reason(served, *asked) is Reason.MODEL_NOT_FOUND, asked
+        assert served.find("steps").package.version == served.find("steps", 1).package.version == 1
+        assert statuses(served) == {
+            ("broken", 1): Status.LOADING,
+            ("last", 1): Status.LOADING,
+            ("steps", 1): Status.READY,
+            ("steps", 2): Status.LOADING,
+        }
+        with pytest.raises(
+            ServiceError, match="'steps' version 2 is being loaded and tested: ask again in a moment"
+        ):
+            served.find("steps", 2)
+    finally:
+        held.go_on.set()
+    await following
+    for asked in [("last", 0), ("last", 1), ("steps", 0), ("steps", 2)]:
+        assert reason(served, *asked) is None, asked
+    assert reason(served, "broken") is Reason.MODEL_NOT_FOUND
+    assert statuses(served)["broken", 1] is Status.FAILED
+
+
+async def test_what_is_loaded_by_request_is_being_loaded_too(
+    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
+    held, loaded = await loading(served, monkeypatch, served.load("last"))
+    assert reason(served, "last") is Reason.MODEL_LOADING
+    held.go_on.set()
+    assert await loaded is served.find("last")
+    # Whoever asked for it has left: nobody is at work on it.
+    await served.unload("last")
+    held, loaded = await loading(served, monkeypatch, served.load("last"))
+    loaded.cancel()
+    await asyncio.gather(loaded, return_exceptions=True)
+    held.go_on.set()
+    assert reason(served, "last") is Reason.MODEL_NOT_FOUND
+    assert statuses(served)["last", 1] is Status.UNLOADED
+
+
+async def test_one_that_failed_and_was_mended_is_being_loaded_again(
+    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "last" / "1").mkdir(parents=True)
+    await served.follow()
+    assert statuses(served)["last", 1] is Status.FAILED
+    shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1", dirs_exist_ok=True)
+    held, following = await loading(served, monkeypatch, served.follow())
+    assert statuses(served)["last", 1] is Status.LOADING
+    assert reason(served, "last", 1) is Reason.MODEL_LOADING
+    held.go_on.set()
+    await following
+    assert statuses(served)["last", 1] is Status.READY
+
+
+async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
+    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
+    with pytest.raises(ServiceError) as unknown:
+        served.find_digest("steps", "of version 2")
+    assert unknown.value.reason is Reason.MODEL_CHANGED
+    present = served.find("steps").package.digest
+    held, following = await loading(served, monkeypatch, served.follow())
+    with pytest.raises(ServiceError) as not_yet:
+        served.find_digest("steps", "of version 2")
+    assert not_yet.value.reason is Reason.MODEL_LOADING
+    assert served.find_digest("steps", present).package.version == 1
+    held.go_on.set()
+    await following
+    version_2 = served.find("steps", 2)
+    assert served.find_digest("steps", version_2.package.digest) is version_2
+
+
+async def test_while_the_default_version_is_unloaded_there_is_always_one(
+    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
+    await served.follow()
+    held = Held(models.scan)
+    monkeypatch.setattr(models, "scan", held)
+    unloading = asyncio.create_task(served.unload("steps", 2))
+    await asyncio.to_thread(held.reached.wait, 60)
+    assert reason(served, "steps") is None
+    held.go_on.set()
+    await unloading
+    assert served.find("steps").package.version == 1
