@@ -341,7 +341,9 @@ class World:
 
     def group(self, count: int) -> GroupCore:
         core: GroupCore = self.run(
-            self.core.open_group("sum", count=count, session_ids=None, version=None, timeout_s=None)
+            self.core.open_group(
+                "sum", count=count, session_ids=None, condition=None, version=None, timeout_s=None
+            )
         )
         return core
 

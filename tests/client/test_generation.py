@@ -365,6 +365,61 @@ class TestEncoderDecoder:
                 with pytest.raises(SessionLost):  # a fork has not seen what came before it
                     list(twin.generate(steps=1))
 
+    def test_sessions_of_a_group_begin_each_with_its_own(self, client: Any) -> None:
+        count = len(self.SOURCES)
+        expected = []
+        for source in self.SOURCES:
+            with client.session("speech", condition=source) as session:
+                expected.append(np.stack([session.step(token) for token in (7, 1, 2)]))
+        tokens = [np.array(["<end>pqrst".index(letter) - 4 for letter in source]) for source in self.SOURCES]
+        for condition in (list(self.SOURCES), tokens):
+            with client.sessions("speech", count=count, condition=condition) as group:
+                outputs = [group.step(np.full(count, token)) for token in (7, 1, 2)]
+                np.testing.assert_array_equal(np.stack(outputs, axis=1), np.stack(expected))
+        for one_for_all in (self.SOURCES[0], tokens[0]):
+            with client.sessions("speech", count=2, condition=one_for_all) as group:
+                np.testing.assert_array_equal(group.step(np.array([7, 7])), [expected[0][0]] * 2)
+
+    def test_such_a_group_too_comes_back(self, restartable: Any, connect: Any) -> None:
+        with restartable() as (address, restart):
+            client = connect(address)
+            sources = list(self.SOURCES)
+            whole = client.sessions("speech", count=4, condition=sources).step(np.tile([7, 1, 2], (4, 1)))
+            group = client.sessions("speech", count=4, condition=sources)
+            outputs = [group.step(np.full(4, 7)), group.step(np.full(4, 1))]
+            restart()
+            outputs.append(group.step(np.full(4, 2)))
+            np.testing.assert_array_equal(np.stack(outputs, axis=1), whole)
+
+    def test_more_conditions_than_a_request_takes(self, generative: Path, connect: Any) -> None:
+        with server_in_thread(generative, request_rows=3, request_steps=6) as address:
+            client = connect(address)
+            sources = list(self.SOURCES) * 2
+            with client.sessions("speech", count=8, condition=sources) as group:
+                outputs = group.step(np.full(8, 7), timeout=60)
+            np.testing.assert_array_equal(outputs[:4], outputs[4:])
+            assert len(np.unique(outputs, axis=0)) == 4
+
+    def test_a_condition_that_cannot_be_read_leaves_no_session(self, client: Any) -> None:
+        before = len(client.list_sessions())
+        with pytest.raises(PartialFailure, match=r"got 'z'") as caught:
+            client.sessions("speech", count=3, condition=["pq", "pzq", "r"]).step(np.full(3, 7))
+        assert list(caught.value.errors) == [1]
+        assert len(client.list_sessions()) == before
+
+    @pytest.mark.parametrize(
+        ("model", "condition", "message"),
+        [
+            ("speech", ["p", "q"], "expected one sequence, or 3, one for each session; got a batch of 2"),
+            ("letters", "a", "has no encoder"),
+        ],
+    )
+    def test_conditions_that_do_not_fit_a_group(
+        self, client: Any, model: str, condition: Any, message: str
+    ) -> None:
+        with pytest.raises(InvalidInput, match=message):
+            client.sessions(model, count=3, condition=condition).step(np.zeros(3))
+
     def test_a_condition_is_for_encoders(self, client: Any) -> None:
         with pytest.raises(InvalidInput, match="has no encoder"):
             client.session("letters", condition="a").step(0)

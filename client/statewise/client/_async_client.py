@@ -393,6 +393,7 @@ class AsyncClient:
         *,
         count: int | None = None,
         ids: Sequence[str] | None = None,
+        condition: object = None,
         version: int | None = None,
         keep: bool = False,
         timeout: float | None = None,
@@ -403,13 +404,15 @@ class AsyncClient:
             model: name of the model.
             count: number of anonymous sessions.
             ids: instead of `count`: their names.
+            condition: of an encoder-decoder, what is encoded to the sessions' first states: a text or one
+                sequence [T, ...] for all, or a list of these, one for each.
             version: model version; None: the default one.
             keep: leave anonymous sessions open at the end of `with`.
             timeout: seconds.
 
         Raises:
             PartialFailure: some could not be opened.
-            ModelNotFound, NotStreamable, LimitReached, Unavailable, Timeout.
+            ModelNotFound, NotStreamable, InvalidInput, LimitReached, Unavailable, Timeout.
 
         Example:
             >>> async with client.sessions("gait", count=1024) as group:
@@ -418,7 +421,12 @@ class AsyncClient:
 
         async def opening() -> "AsyncSessionGroup":
             plan = self._core.open_group(
-                model, count=count, session_ids=ids, version=version, timeout_s=self._core.timeout_s(timeout)
+                model,
+                count=count,
+                session_ids=ids,
+                condition=condition,
+                version=version,
+                timeout_s=self._core.timeout_s(timeout),
             )
             core = await self._shell.run(plan)
             if keep:

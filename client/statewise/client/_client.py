@@ -360,6 +360,7 @@ class Client:
         *,
         count: int | None = None,
         ids: Sequence[str] | None = None,
+        condition: object = None,
         version: int | None = None,
         keep: bool = False,
         timeout: float | None = None,
@@ -370,20 +371,27 @@ class Client:
             model: name of the model.
             count: number of anonymous sessions.
             ids: instead of `count`: their names.
+            condition: of an encoder-decoder, what is encoded to the sessions' first states: a text or one
+                sequence [T, ...] for all, or a list of these, one for each.
             version: model version; None: the default one.
             keep: leave anonymous sessions open at the end of `with`.
             timeout: seconds.
 
         Raises:
             PartialFailure: some could not be opened.
-            ModelNotFound, NotStreamable, LimitReached, Unavailable, Timeout.
+            ModelNotFound, NotStreamable, InvalidInput, LimitReached, Unavailable, Timeout.
 
         Example:
             >>> with client.sessions("gait", count=1024) as group:
             ...     forecasts = group.step(samples)  # [1024, 9] -> [1024, 9]
         """
         plan = self._core.open_group(
-            model, count=count, session_ids=ids, version=version, timeout_s=self._core.timeout_s(timeout)
+            model,
+            count=count,
+            session_ids=ids,
+            condition=condition,
+            version=version,
+            timeout_s=self._core.timeout_s(timeout),
         )
         core = self._shell.run(plan)
         if keep:

@@ -14,9 +14,10 @@ from weakref import WeakSet
 import numpy as np
 
 from statewise.client._attempts import Attempts
+from statewise.client._conditions import Conditions
 from statewise.client._effects import Operation, Together
 from statewise.client._errors import InternalError, InvalidInput, ModelChanged, PartialFailure, StatewiseError
-from statewise.client._generation import Emission, Wish, encoder_request, generate_request, gives_text
+from statewise.client._generation import Emission, Wish, generate_request, gives_text
 from statewise.client._group_core import GroupCore
 from statewise.client._group_journal import GroupJournal
 from statewise.client._hub import Backoff, Hub, Port
@@ -230,7 +231,7 @@ class ClientCore:
         opening: sequence_pb2.OpenSessionsRequest | None = None
         if condition is not None:
             model = yield from self.model(name, version, timeout_s)
-            request = opening = encoder_request(model, request.session_ids[0], condition)
+            request = opening = Conditions.of(model, condition, count=1).request(request.session_ids)
         subject = Subject(session_id or "", name, version)
         reply = yield from self._run("open", request, subject, timeout_s)
         core = yield from self._session(reply, subject, timeout_s, opening)
@@ -273,6 +274,7 @@ class ClientCore:
         *,
         count: int | None,
         session_ids: Sequence[str] | None,
+        condition: object,
         version: int | None,
         timeout_s: float | None,
     ) -> Plan[GroupCore]:
@@ -293,9 +295,18 @@ class ClientCore:
         subject = Subject("", name, version)
         # All of one version, also where the default changes meanwhile.
         pinned = version or 0
-        for begin in range(0, len(ids), most):
-            request = sequence_pb2.OpenSessionsRequest(
-                model=name, version=pinned, session_ids=ids[begin : begin + most]
+        bounds = [(begin, min(begin + most, len(ids))) for begin in range(0, len(ids), most)]
+        conditions: Conditions | None = None
+        if condition is not None:
+            described = yield from self.model(name, version, timeout_s)
+            conditions = Conditions.of(described, condition, count=len(ids))
+            room = Room.for_predict(limits, described.predicted)
+            bounds = conditions.bounds(len(ids), replace(room, rows=min(room.rows, most)))
+        for begin, end in bounds:
+            request = (
+                sequence_pb2.OpenSessionsRequest(model=name, version=pinned, session_ids=ids[begin:end])
+                if conditions is None
+                else conditions.request(ids[begin:end], begin)
             )
             reply = yield from self._run("open", request, subject, timeout_s)
             opened.extend(reply.sessions)
@@ -318,7 +329,7 @@ class ClientCore:
             ledger=self._ledger,
             keep_tail=self._has_store(),
         )
-        group = GroupCore(self.hub, lane, InputReader(model), journal, opened)
+        group = GroupCore(self.hub, lane, InputReader(model), journal, opened, conditions)
         if session_ids is None:
             self._anonymous.add(group)
         return group

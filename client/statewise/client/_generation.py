@@ -100,26 +100,6 @@ def generate_request(
     return request
 
 
-def encoder_request(model: ModelInfo, session_id: str, condition: object) -> sequence_pb2.OpenSessionsRequest:
-    """The opening of a session of an encoder-decoder, which begins with what `condition` is encoded to.
-
-    Raises:
-        InvalidInput: the model has no encoder, or its encoder cannot take it.
-    """
-    request = sequence_pb2.OpenSessionsRequest(
-        model=model.name, version=model.version, session_ids=[session_id]
-    )
-    if not model.encoder_inputs:
-        raise InvalidInput(
-            f"model {model.name!r} has no encoder: expected no condition; step the session instead"
-        )
-    if isinstance(condition, str):
-        request.encoder_text.rows.append(condition)
-    else:
-        request.encoder_lengths = _put(request.encoder_inputs, model.predicted, "condition", condition)
-    return request
-
-
 class Emission:
     """The values of one row, each given once, however often it had to be asked for them.
 

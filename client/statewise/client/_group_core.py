@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client._asked import Asked, Stepping
+from statewise.client._conditions import Conditions
 from statewise.client._effects import Exchange, Operation, Sink, Together
 from statewise.client._errors import InvalidInput, PartialFailure, SessionNotFound, StatewiseError
 from statewise.client._group_journal import GroupJournal
@@ -84,6 +85,7 @@ class GroupCore:
         reader: reads inputs for that version.
         journal: keeps what the sessions consume.
         opened: as the server gave them.
+        conditions: what they began from; None: the model's initial state.
     """
 
     def __init__(
@@ -93,11 +95,13 @@ class GroupCore:
         reader: InputReader,
         journal: GroupJournal,
         opened: Sequence[sequence_pb2.Session],
+        conditions: Conditions | None = None,
     ) -> None:
         self._hub = hub
         self._lane = lane
         self._reader = reader
         self._journal = journal
+        self._conditions = conditions
         self.ids = tuple(session.session_id for session in opened)
         self._everything = np.arange(len(opened))
         self._handles = np.array([session.handle for session in opened], np.uint64)
@@ -333,7 +337,8 @@ class GroupCore:
             position=int(self.positions[row]),
             durable_position=int(self.durable_positions[row]),
         )
-        incarnation = Incarnation(self._hub, self._lane, self._journal.of(row), session)
+        opening = None if self._conditions is None else self._conditions.request([self.ids[row]], row)
+        incarnation = Incarnation(self._hub, self._lane, self._journal.of(row), session, opening)
         incarnation.generation = int(self._generations[row])
         incarnation.doubt = self._doubts.get(row)
         incarnation.behind = row in self._behind

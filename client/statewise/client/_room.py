@@ -99,9 +99,9 @@ class Room:
         return bounds
 
     def texts_bounds(self, texts: Iterable[str]) -> list[tuple[int, int]]:
-        """The same for rows of text."""
+        """The same for rows of text, which have at most as many tokens as bytes, and often fewer."""
         sizes = np.array([len(text.encode()) for text in texts], np.uint32)
-        return Room(self.bytes, self.rows, self.bytes, 1).bounds(sizes)
+        return Room(self.bytes, self.rows, max(self.steps, int(sizes.max())), 1).bounds(sizes)
 
 
 def size_bytes(specs: Iterable[TensorInfo]) -> int:
