@@ -1,4 +1,5 @@
-"""A model that is being loaded is waited for; who has no patience is told to come back."""
+"""A model that is being loaded is waited for; who has no patience is told to come back. One that is let go of
+keeps its sessions."""
 
 import shutil
 import threading
@@ -106,3 +107,22 @@ def test_the_patient_wait(
             shop.go_on.set()
         y = waiting.result()
     assert np.asarray(y).tobytes() == small_model("steps", 2).run(x)[0].tobytes()
+
+
+def test_a_session_is_found_again_when_its_version_serves_nothing_else(
+    connect: Any, repository: Path, tmp_path: Path, small_model: Callable[..., Any]
+) -> None:
+    x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    shutil.copytree(repository / "steps", tmp_path / "steps")
+    with server_in_thread(tmp_path, repository_poll_s=0.01) as address:
+        first = connect(address).session("steps", id="diary", version=1).step(x[:2])
+        shutil.rmtree(tmp_path / "steps" / "1")
+        newcomer = connect(address)
+        while [model.status for model in newcomer.models()] != ["unloading", "ready"]:
+            pass
+        session = newcomer.resume("diary")
+        rest = session.step(x[2:])
+        with pytest.raises(ModelNotFound, match="no version 1; served are: 2"):
+            newcomer.predict("steps", x, version=1)
+        session.close()
+    assert np.concatenate([first, rest]).tobytes() == small_model("steps", 1).run(x)[0].tobytes()

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 
 from statewise.service import ServiceError, Settings, models
 from statewise.service.assembly import build_dataplane
+from statewise.service.dataplane import Dataplane
 from statewise.service.models import Models, Status
 from statewise.wire import Reason
 
@@ -30,11 +31,17 @@ class Held:
 
 
 @pytest.fixture
-def served(repository: Path, tmp_path: Path) -> Models:
-    """Version 1 of `steps`, alone in its repository."""
+def dataplane(repository: Path, tmp_path: Path) -> Iterator[Dataplane]:
+    """Serves version 1 of `steps`, alone in its repository."""
     shutil.copytree(repository / "steps" / "1", tmp_path / "steps" / "1")
-    dataplane = build_dataplane(Settings(repository=tmp_path), executor=ThreadPoolExecutor(1))
-    dataplane.models.load_all()
+    with ThreadPoolExecutor(1) as executor:
+        dataplane = build_dataplane(Settings(repository=tmp_path), executor=executor)
+        dataplane.models.load_all()
+        yield dataplane
+
+
+@pytest.fixture
+def served(dataplane: Dataplane) -> Models:
     return dataplane.models
 
 
@@ -109,6 +116,25 @@ async def test_what_is_loaded_by_request_is_being_loaded_too(
     held.go_on.set()
     assert reason(served, "last") is Reason.MODEL_NOT_FOUND
     assert statuses(served)["last", 1] is Status.UNLOADED
+
+
+async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_again(
+    dataplane: Dataplane, served: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = served.find("steps", 1)
+    await dataplane.sessions.open("steps", 0, ["a"], owner="")
+    await served.unload("steps")
+    assert reason(served, "steps", 1) is Reason.MODEL_NOT_FOUND
+    assert served.look_up("steps", 1) is kept
+    held, loaded = await loading(served, monkeypatch, served.load("steps"))
+    (entry,) = served.entries()
+    assert (entry.status, entry.loaded) == (Status.LOADING, kept)
+    assert reason(served, "steps", 1) is Reason.MODEL_LOADING
+    assert served.look_up("steps", 1) is kept
+    held.go_on.set()
+    anew = await loaded
+    assert served.look_up("steps", 1) is anew
+    assert anew is not kept
 
 
 async def test_one_that_failed_and_was_mended_is_being_loaded_again(

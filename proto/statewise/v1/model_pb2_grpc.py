@@ -69,7 +69,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One version that serves. Fails: MODEL_NOT_FOUND, MODEL_LOADING.
+        """One version that serves, be it only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

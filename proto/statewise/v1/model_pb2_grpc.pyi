@@ -36,7 +36,7 @@ class ModelServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]
     """Every version the server knows, served or not, sorted by name and version."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
-    """One version that serves. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+    """One version that serves, be it only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
     """Loads a version from the repository; loading a loaded one changes nothing. Returns when it serves.
     Fails: MODEL_NOT_FOUND; FAILED_PRECONDITION with the reason the package is unusable. Scope: admin.
@@ -54,7 +54,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every version the server knows, served or not, sorted by name and version."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
-    """One version that serves. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+    """One version that serves, be it only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Loads a version from the repository; loading a loaded one changes nothing. Returns when it serves.
     Fails: MODEL_NOT_FOUND; FAILED_PRECONDITION with the reason the package is unusable. Scope: admin.
@@ -81,7 +81,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.GetModelResponse, _abc.Awaitable[_model_pb2.GetModelResponse]]:
-        """One version that serves. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+        """One version that serves, be it only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
 
     @_abc_1.abstractmethod
     def LoadModel(

@@ -175,6 +175,11 @@ class Models:
             Reason.MODEL_NOT_FOUND, f"model {name!r} has no version {version}; served are: {served}"
         )
 
+    def look_up(self, name: str, version: int = 0) -> LoadedModel:
+        """As `find`; a version named by number may also be one that serves its open sessions only."""
+        key = (name, version)
+        return self._served.get(key) or self._kept().get(key) or self.find(name, version)
+
     def find_digest(self, name: str, digest: str) -> LoadedModel:
         """The version of a model that has that digest.
 
@@ -197,12 +202,13 @@ class Models:
             key: Entry(*key, Status.READY, loaded, self._trouble(key))
             for key, loaded in list(self._served.items())
         }
+        kept = self._kept()
         for key in list(self._loading):
-            known.setdefault(key, Entry(*key, Status.LOADING, None))
+            known.setdefault(key, Entry(*key, Status.LOADING, kept.get(key)))
         for key, trouble in list(self._failures.items()):
             known.setdefault(key, Entry(*key, Status.FAILED, None, trouble))
-        for loaded in list(self._in_memory.values()):
-            known.setdefault(loaded.key, Entry(*loaded.key, Status.UNLOADING, loaded))
+        for key, loaded in kept.items():
+            known.setdefault(key, Entry(*key, Status.UNLOADING, loaded))
         for key in list(self._unwanted):
             known.setdefault(key, Entry(*key, Status.UNLOADED, None))
         return [known[key] for key in sorted(known)]
@@ -376,6 +382,10 @@ class Models:
             if self._mistakes.get(name) != mistake:
                 _log.error("%s; the highest version is served by default", mistake)
         self._mistakes = mistakes
+
+    def _kept(self) -> dict[Key, LoadedModel]:
+        """What is in memory, the newest of each version: those that do not serve have sessions open."""
+        return {loaded.key: loaded for loaded in list(self._in_memory.values())}
 
     def _trouble(self, key: Key) -> str:
         """What is odd about a version that serves, or about its being the default one."""

@@ -29,8 +29,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     @reports
     async def GetModel(self, request: model_pb2.GetModelRequest, _: Context) -> model_pb2.GetModelResponse:
-        """One version that serves."""
-        loaded = self._models.find(request.name, request.version)
+        """One version that serves, be it only its open sessions, whose callers may want to know it."""
+        loaded = self._models.look_up(request.name, request.version)
         return model_pb2.GetModelResponse(model=self._message_of(loaded))
 
     @reports
