@@ -159,6 +159,32 @@ def test_time_without_work_is_nobodys_cost() -> None:
     assert machine.lane.step_s == pytest.approx(STEP_S)
 
 
+@pytest.mark.parametrize("sweep", [False, True], ids=["met on the way", "swept out"])
+def test_time_after_the_last_was_given_up_is_nobodys_cost(sweep: bool) -> None:
+    machine = Machine()
+    machine.add(0, 1_000)
+    machine.run_piece()
+    machine.cancelled.add(0)
+    if sweep:
+        machine.lane.drop_given_up()
+    else:
+        machine.run()
+    machine.now_s += 60
+    machine.add(1, 1_000)
+    machine.run()
+    assert machine.ended == [1]
+    assert machine.lane.step_s == pytest.approx(STEP_S)
+
+
+def test_one_piece_that_was_held_up_says_little() -> None:
+    machine = Machine()
+    machine.add(0, 100_000)
+    machine.run_piece()
+    machine.now_s += 60
+    machine.run_piece()
+    assert STEP_S < machine.lane.step_s < 1.2 * STEP_S
+
+
 def test_short_work_says_nothing_about_what_long_work_costs() -> None:
     machine = Machine()
     for number in range(100):

@@ -25,6 +25,8 @@ _LOOK_AHEAD = 64
 """Jobs that are passed over because they cannot share the piece."""
 _MEMORY = 0.05
 """Weight of the last piece in what a step is thought to cost."""
+_MOST_GROWTH = 4.0
+"""How many times dearer than thought a piece counts at most: one that was held up says little of the next."""
 
 GivenUp = tuple[LongWork, ServiceError]
 
@@ -55,6 +57,7 @@ class Lane:
         self._number = 0
         self._time_steps = 0
         self._idle = True
+        """Whether nothing was waiting when the last piece ended, or since."""
         self._last_end_s = 0.0
         self.step_s = test.row_step_s
         """Seconds that a row and step takes under the present load, all that happens beside it included."""
@@ -69,6 +72,8 @@ class Lane:
 
     def add(self, job: LongWork) -> None:
         """Takes a job."""
+        if not (self._places or self._taken):
+            self._idle = True
         self._number += 1
         self._time_steps += job.time_steps
         due_s = job.received_s + _PATIENCE * job.time_steps * self._test.row_step_s
@@ -133,7 +138,7 @@ class Lane:
         steps = piece.rows * piece.steps
         # Small pieces cost what a run costs, however few steps they have: they tell nothing about long work.
         if piece.parts[0].job.pace is None and steps * self._test.row_step_s > self._piece_s / 2:
-            self.step_s += _MEMORY * (took_s / steps - self.step_s)
+            self.step_s += _MEMORY * (min(took_s / steps, _MOST_GROWTH * self.step_s) - self.step_s)
         ended: list[LongWork] = []
         for part in piece.parts:
             place = self._taken.pop(part.job)
@@ -142,7 +147,7 @@ class Lane:
             else:
                 self._time_steps -= part.job.time_steps
                 ended.append(part.job)
-        self._idle = not self._places
+        self._idle = False
         return ended
 
     def fail_piece(self, piece: Piece) -> None:
