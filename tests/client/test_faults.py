@@ -17,17 +17,26 @@ from google.rpc import error_details_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from statewise.client import PartialFailure, SessionLost, SessionMoved, Unavailable
+from statewise.client import Overloaded, PartialFailure, SessionLost, SessionMoved, Unavailable
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Drive
 from statewise.client._generation import Wish
 from statewise.client._group_core import GroupCore
 from statewise.client._hub import Stream
-from statewise.client._plans import Options
+from statewise.client._plans import Options, Wait
+from statewise.client._samples import sample_of
 from statewise.client._session_core import Run, SessionCore
-from statewise.client._status import Status
+from statewise.client._status import Failed, Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
-from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor, unpack_uint32, unpack_uint64
+from statewise.wire import (
+    Reason,
+    from_tensor,
+    pack_uint32,
+    pack_uint64,
+    to_tensor,
+    unpack_uint32,
+    unpack_uint64,
+)
 
 MODEL = model_pb2.Model(
     name="sum",
@@ -642,6 +651,30 @@ def test_questions_after_a_model_that_is_being_loaded_are_spaced() -> None:
         world.session()
     assert 10 <= world.now_s < 13
     assert tries < 15
+
+
+def test_bulk_work_waits_for_no_longer_than_the_client_has_patience() -> None:
+    world = World(patience_s=10)
+    scoring, answer = world.run(
+        world.core.scoring("sum", start=0, version=None, labels=False, timeout_s=None)
+    )
+    scoring.offer(sample_of(0, np.ones(3, np.int64)))
+    world.now_s += 1  # nobody else comes
+    plan = answer(scoring.take())
+    full = Failed(Status("RESOURCE_EXHAUSTED", Reason.QUEUE_FULL, "the queue is full", retry_after_s=3600))
+
+    def wait() -> None:
+        effect = next(plan)
+        while True:
+            if isinstance(effect, Wait):
+                world.now_s += effect.delay_s
+                effect = plan.send(None)
+            else:
+                effect = plan.throw(full)
+
+    with pytest.raises(Overloaded, match="the queue is full"):
+        wait()
+    assert world.now_s == pytest.approx(1 + 10)
 
 
 def test_a_server_that_drains_gets_no_more_requests() -> None:

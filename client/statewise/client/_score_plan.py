@@ -71,7 +71,9 @@ def score_plan(
             raise reason
         parts.appendleft([places[place] for place in passing])
         delay_s = backoff.delay_s(attempt)
-        yield Wait(max(delay_s, reason.retry_after_s) if isinstance(reason, Overloaded) else delay_s)
+        if isinstance(reason, Overloaded):
+            delay_s = max(delay_s, reason.retry_after_s)
+        yield Wait(min(delay_s, until_s - now_s))
         attempt += 1
     return outcomes
 
