@@ -30,6 +30,11 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(other), f"{page.name}: {link}"
 
 
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text()))
+    assert linked == {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")}
+
+
 def test_the_table_of_settings_is_that_of_the_server() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "configuration.py"))
     assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run: make docs"
