@@ -1,10 +1,11 @@
 """The contract's table of failures, from a real server: each exception, and that it says what to do."""
 
+import asyncio
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from statewise.client import (
     Unavailable,
 )
 from statewise.service import Scope, add_token
+from statewise.service.models import Models
 from statewise.service.testing import server_in_thread
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, TensorSpec
 
@@ -53,8 +55,6 @@ def raises(kind: type[StatewiseError], found: str, advice: str) -> Iterator[Any]
 @pytest.fixture
 def serving(repository: Path, connect: Any) -> Iterator[Callable[..., Any]]:
     """Serves with settings of one's own; gives a client of that server."""
-    from contextlib import ExitStack
-
     with ExitStack() as servers:
 
         def serve(folder: Path = repository, **settings: Any) -> Any:
@@ -89,11 +89,13 @@ class TestInvalid:
     @pytest.mark.parametrize(
         ("value", "found"),
         [
-            (np.full((2, 3), np.nan, np.float32), "finite"),
-            (np.full((2, 3), np.inf, np.float32), "finite"),
+            (np.full((2, 3), np.nan, np.float32), "finite numbers; got nan"),
+            (np.full((2, 3), np.inf, np.float32), "finite numbers; got inf"),
             (np.zeros((2, 4), np.float32), r"got float32 of shape \[2, 4\]"),
+            (np.zeros((1, 1, 2, 3), np.float32), r"\[T, 3\].*got float32 of shape \[1, 1, 2, 3\]"),
             (np.zeros((0, 3), np.float32), "at least one time step"),
             (np.zeros((2, 3), "datetime64[s]"), "got datetime64"),
+            ({"z": np.zeros((2, 3), np.float32)}, r"\['x'\]; got \['z'\]"),
         ],
     )
     def test_tensor(self, client: Any, value: Any, found: str) -> None:
@@ -101,6 +103,24 @@ class TestInvalid:
             client.predict("steps", value)
         with client.session("steps") as session, raises(InvalidInput, found, "expected"):
             session.step(value)
+
+    @pytest.mark.parametrize(
+        ("batch", "found"),
+        [
+            (np.zeros((0, 2, 3), np.float32), r"at least one row; got shape \[0, 2, 3\]"),
+            ([], "at least one row; got an empty list"),
+            ([np.zeros((2, 3)), np.zeros((0, 3))], r"got shape \[0, 3\] at index 1"),
+        ],
+    )
+    def test_batch(self, client: Any, batch: Any, found: str) -> None:
+        with raises(InvalidInput, found, "expected"):
+            client.predict("steps", batch)
+
+    def test_token(self, serving: Any, tmp_path: Path) -> None:
+        client = serving(table_of_four(tmp_path, vocabulary_size=4))
+        for token in (4, -1):
+            with raises(InvalidInput, f"got {token}$", "expected tokens from 0 to 3"):
+                client.predict("table", [0, 3, token])
 
     def test_request(self, client: Any) -> None:
         with raises(InvalidInput, "1 to 128 printable", "expected"):
@@ -179,18 +199,19 @@ class TestLimits:
         with raises(Overloaded, "100", "try again in") as caught:
             client.predict("steps", np.zeros((200, 3)))
         assert caught.value.retry_after_s > 0
+        assert str(caught.value).count("try again") == 1
 
     def test_sessions(self, serving: Any) -> None:
         client = serving(sessions=2)
         kept = [client.session("steps") for _ in range(2)]
-        with raises(LimitReached, "2 sessions", "server().limits shows"):
+        with raises(LimitReached, "2 sessions are open.* close some", "server().limits shows"):
             client.session("steps").step(SAMPLE)
         for session in kept:
             session.close()
 
     def test_bytes_of_state(self, serving: Any) -> None:
         client = serving(state_bytes=200)
-        with client.session("steps"), raises(LimitReached, "bytes", "server().limits shows"):
+        with client.session("steps"), raises(LimitReached, "bytes: close some", "server().limits shows"):
             client.session("steps").step(SAMPLE)
 
     def test_time_steps_of_a_request(self, serving: Any) -> None:
@@ -234,6 +255,37 @@ class TestGoingAway:
         advices = ("connect to another one", "is a server running there", "ask again")
         assert any(advice in told for advice in advices), told
 
+    def test_a_server_that_takes_nothing_new(
+        self, repository: Path, connect: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        following, draining, go_on = threading.Event(), threading.Event(), threading.Event()
+
+        async def follow(_: Models) -> None:
+            """Keeps the server from going on with its end."""
+            following.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                draining.set()
+                await asyncio.to_thread(go_on.wait, 60)
+
+        monkeypatch.setattr(Models, "follow", follow)
+        with ExitStack() as server, ThreadPoolExecutor(1) as pool:
+            address = server.enter_context(server_in_thread(repository, repository_poll_s=0.01))
+            client = connect(address, reconnect_s=0)
+            client.predict("steps", SAMPLE[None])
+            assert following.wait(60)
+            stopping = pool.submit(server.close)
+            try:
+                assert draining.wait(60)
+                with raises(Unavailable, "shutting down", "connect to another one"):
+                    client.predict("steps", SAMPLE[None])
+                with raises(Unavailable, "shutting down", "connect to another one"):
+                    client.session("steps").step(SAMPLE)
+            finally:
+                go_on.set()
+            stopping.result()
+
     def test_a_package_that_cannot_be_loaded(self, serving: Any, repository: Path, tmp_path: Path) -> None:
         (tmp_path / "broken" / "1").mkdir(parents=True)
         (tmp_path / "broken" / "1" / "model.onnx").write_bytes(b"no graph")
@@ -275,7 +327,7 @@ class TestCallers:
             owner: add_token(callers, owner, scopes)
             for owner, scopes in {"ann": both, "bob": both, "scorer": [Scope.PREDICT]}.items()
         }
-        with server_in_thread(repository, callers=callers, snapshot_key="k") as address:
+        with server_in_thread(repository, callers=callers, snapshot_key="k", owner_sessions=1) as address:
             yield lambda owner: connect(address, token=tokens.get(owner, owner))
 
     @pytest.mark.parametrize("token", [None, "made up"])
@@ -297,38 +349,48 @@ class TestCallers:
             session.step(SAMPLE)
             with raises(SessionNotFound, "'diary'", "list_sessions() shows those that are open"):
                 bob.resume("diary").step(SAMPLE)
-            with raises(InvalidSnapshot, ".", "of the same owner"):
+            with raises(InvalidSnapshot, "owner", "of the same owner"):
                 bob.restore(session.snapshot()).step(SAMPLE)
             assert [info.id for info in bob.list_sessions()] == []
 
+    def test_their_share_is_used_up(self, enter: Any) -> None:
+        ann, bob = enter("ann"), enter("bob")
+        told = raises(LimitReached, "1 sessions of this owner", "close some; server().limits shows")
+        with ann.session("steps"), bob.session("steps"), told:
+            ann.session("steps").step(SAMPLE)
+
+
+def table_of_four(folder: Path, *, vocabulary_size: int | None = None) -> Path:
+    """A repository of one model, whose graph fails on tokens of 4 and above."""
+    spec = ModelSpec(
+        inputs=(TensorSpec("x", "int64", (), vocabulary_size=vocabulary_size),),
+        outputs=(TensorSpec("y", "float32", (2,)),),
+        state=(),
+        call_shapes=(CallShape.MANY_TO_MANY,),
+    )
+    table = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table")
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        "table",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["T", "B"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", "B", 2])],
+        initializer=[table],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    (folder / "table" / "1").mkdir(parents=True)
+    onnx.save(model, folder / "table" / "1" / "model.onnx")
+    return folder
+
 
 class TestFaults:
-    @pytest.fixture
-    def fragile(self, tmp_path: Path) -> Path:
-        """A model whose graph fails on tokens of 4 and above, and does not say so."""
-        spec = ModelSpec(
-            inputs=(TensorSpec("x", "int64", ()),),
-            outputs=(TensorSpec("y", "float32", (2,)),),
-            state=(),
-            call_shapes=(CallShape.MANY_TO_MANY,),
-        )
-        table = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table")
-        graph = helper.make_graph(
-            [helper.make_node("Gather", ["table", "x"], ["y"])],
-            "fragile",
-            [helper.make_tensor_value_info("x", TensorProto.INT64, ["T", "B"])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", "B", 2])],
-            initializer=[table],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        entry = model.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, spec.to_json()
-        (tmp_path / "fragile" / "1").mkdir(parents=True)
-        onnx.save(model, tmp_path / "fragile" / "1" / "model.onnx")
-        return tmp_path
-
-    def test_an_unknown_fault(self, serving: Any, fragile: Path) -> None:
-        client = serving(fragile)
-        np.testing.assert_array_equal(client.predict("fragile", [1, 2]), [[2, 3], [4, 5]])
-        with raises(InternalError, "failed on this row", "the server's log"):
-            client.predict("fragile", [1, 9])
+    def test_an_unknown_fault_is_told_in_the_log_alone(
+        self, serving: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = serving(table_of_four(tmp_path))
+        np.testing.assert_array_equal(client.predict("table", [1, 2]), [[2, 3], [4, 5]])
+        with raises(InternalError, "failed on this row", "the server's log has the detail") as caught:
+            client.predict("table", [1, 9])
+        assert "Gather" in caplog.text
+        assert "Gather" not in str(caught.value)

@@ -180,7 +180,9 @@ class TestWithoutSession:
             ("wave", {}, "nothing to generate from: expected a prompt or a condition"),
             ("wave", {"prompt": "a"}, "no vocabulary"),
             ("wave", {"text": True}, "has no vocabulary: expected text=False"),
-            ("speech", {}, "the encoder's input is missing"),
+            ("speech", {}, "the encoder's input is missing: expected 'x' as the condition"),
+            ("speech", {"condition": "z"}, "expected symbols of p q r.*; got 'z'"),
+            ("letters", {"prompt": [9], "text": False}, "expected tokens from 0 to 8; got 9"),
         ],
     )
     def test_what_does_not_fit_is_named(self, client: Any, model: str, asked: Any, message: str) -> None:
@@ -425,6 +427,8 @@ class TestEncoderDecoder:
             client.session("letters", condition="a").step(0)
         with pytest.raises(InvalidInput, match="encoder's input is missing"):
             client.session("speech").step(0)
+        with pytest.raises(InvalidInput, match=r"expected symbols of p q r.*; got 'z'"):
+            client.session("speech", condition="z").step(0)
 
 
 @pytest.mark.parametrize("steps", [20, 1_000_000])

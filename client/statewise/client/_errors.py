@@ -42,7 +42,8 @@ class StatewiseError(Exception):
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
-        super().__init__(f"{detail}; {self.advice}" if self.advice else detail)
+        told = not self.advice or self.advice in detail
+        super().__init__(detail if told else f"{detail}; {self.advice}")
 
 
 class _ModelError(StatewiseError):
@@ -68,7 +69,8 @@ class _SessionError(StatewiseError):
 
     def __init__(self, detail: str, *, session_id: str = "") -> None:
         self.session_id = session_id
-        super().__init__(f"session {session_id!r}: {detail}" if session_id else detail)
+        named = not session_id or repr(session_id) in detail
+        super().__init__(detail if named else f"session {session_id!r}: {detail}")
 
 
 class ModelNotFound(_ModelError):
@@ -152,7 +154,9 @@ class Overloaded(StatewiseError):
 
     def __init__(self, detail: str, *, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(f"{detail}; try again in {retry_after_s:g} s")
+        super().__init__(
+            detail if "try again in" in detail else f"{detail}; try again in {retry_after_s:g} s"
+        )
 
 
 class LimitReached(StatewiseError):

@@ -37,7 +37,9 @@ def encoder_source(model: LoadedModel, given: Given, rows: int) -> Sequences:
     spec = encoding.engine.spec
     if not given:
         names = ", ".join(repr(entry.name) for entry in spec.inputs)
-        raise ServiceError(Reason.BAD_TENSOR, f"the encoder's input is missing; expected {names}")
+        raise ServiceError(
+            Reason.BAD_TENSOR, f"the encoder's input is missing: expected {names} as the condition"
+        )
     if given.text is None and given.lengths is None:
         given = _flattened(given, rows)
     source = read_sequences(spec, encoding.codec, given, rows=rows)

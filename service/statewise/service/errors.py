@@ -60,7 +60,7 @@ def given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> Service
 
 def server_fault() -> ServiceError:
     """A fault of ours: the detail goes to the log, the caller learns that there is one."""
-    return ServiceError(Reason.INTERNAL, "the server failed; its log has the details")
+    return ServiceError(Reason.INTERNAL, "the server failed; the server's log has the detail")
 
 
 def model_fault(row: int) -> RowFailure:

@@ -92,7 +92,8 @@ class Generator:
         condition = start.condition
         if model.companions.encoding is not None:
             source = encoder_source(model, condition, rows)
-            self._rules.check_size(rows, source.lengths)
+            if source.lengths.any():
+                self._rules.check_size(rows, source.lengths)
             condition = Given()
         prompts = read_prompts(model.package.spec, codec, condition, start.prompt, rows=rows)
         time_steps = self._rules.check_size(rows, prompts.lengths + steps.astype(np.int64))
@@ -177,7 +178,8 @@ class Generator:
         self._rules.refuse_when_draining()
         self._rules.check_size(rows, None)
         source = encoder_source(model, given, rows)
-        self._rules.check_size(rows, source.lengths)
+        if source.lengths.any():
+            self._rules.check_size(rows, source.lengths)
         failures = {row: RowFailure(row, Reason.BAD_TENSOR, why) for row, why in source.failures.items()}
         good = np.setdiff1d(np.arange(rows), list(failures))
         state = model.arena.initial(rows)

@@ -86,16 +86,18 @@ def invalid_rows(spec: ModelSpec, inputs: list[Array], steps: NDArray[np.uint32]
         good = _valid(entry, array)
         if good is None or good.all():
             continue
-        bad = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
+        finite = array.dtype.kind == "f"
+        expected = "finite numbers" if finite else f"tokens from 0 to {(entry.vocabulary_size or 0) - 1}"
+        wrong = ~good.reshape(len(good), -1)
+        elements = rows = np.flatnonzero(wrong.any(axis=1))
         if entry.per_step and steps is not None:
-            bad = np.unique(np.searchsorted(np.cumsum(steps), bad, side="right"))
-        message = (
-            f"input {entry.name!r}: expected finite numbers; got NaN or infinity"
-            if array.dtype.kind == "f"
-            else f"input {entry.name!r}: expected tokens from 0 to {(entry.vocabulary_size or 0) - 1}"
-        )
-        for row in bad.tolist():
-            invalid.setdefault(row, message)
+            rows, first = np.unique(
+                np.searchsorted(np.cumsum(steps), elements, side="right"), return_index=True
+            )
+            elements = elements[first]
+        for row, element in zip(rows.tolist(), elements.tolist(), strict=True):
+            value = array[element].reshape(-1)[wrong[element]][0]
+            invalid.setdefault(row, f"input {entry.name!r}: expected {expected}; got {value}")
     return invalid
 
 

@@ -34,13 +34,14 @@ class Quotas:
         held = self._sessions[owner]
         if self._sessions_limit is not None and held >= self._sessions_limit:
             raise ServiceError(
-                Reason.SESSION_LIMIT, f"{held} sessions of this owner are open, as many as one owner may have"
+                Reason.SESSION_LIMIT,
+                f"{held} sessions of this owner are open, as many as one owner may have: close some",
             )
         used = self._bytes[owner]
         if self._bytes_limit is not None and used + state_bytes > self._bytes_limit:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
-                f"the state of this owner's sessions fills {used} of {self._bytes_limit} bytes",
+                f"the state of this owner's sessions fills {used} of {self._bytes_limit} bytes: close some",
             )
         self._sessions[owner] += 1
         self._bytes[owner] += state_bytes

@@ -312,13 +312,13 @@ class Sessions:
             raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
         if self._table.is_full:
             raise ServiceError(
-                Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be"
+                Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"
             )
         used = sum(loaded.arena.used_rows * loaded.arena.bytes_per_session for loaded in self._models)
         if used + model.arena.bytes_per_session > self._rules.settings.state_bytes:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
-                f"the sessions' state fills {used} of {self._rules.settings.state_bytes} bytes",
+                f"the sessions' state fills {used} of {self._rules.settings.state_bytes} bytes: close some",
             )
         self._quotas.take(owner, model.arena.bytes_per_session)
         self._statistics.opened[origin] += 1

@@ -60,7 +60,7 @@ async def _refusal(call: Any) -> tuple[str, str]:
         ({"prompt": TOKENS, "prompt_lengths": pack_uint32([1, 1])}, "BAD_REQUEST", "expected 1 lengths"),
         ({"model": "wave", "prompt_text": TextRows(rows=["a"])}, "WRONG_CALL", "no vocabulary"),
         ({"model": "wave", "condition_text": TextRows(rows=["x"])}, "WRONG_CALL", "no vocabulary"),
-        ({"model": "speech"}, "BAD_TENSOR", "encoder's input is missing; expected 'x'"),
+        ({"model": "speech"}, "BAD_TENSOR", "encoder's input is missing: expected 'x' as the condition"),
         ({"model": "speech", "condition": TOKENS}, "BAD_TENSOR", "expected shape [1, time steps, ...]"),
     ],
 )
