@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -458,9 +459,35 @@ class TestGroup:
             client.resume("a").close()
             held.close()
 
-    def test_a_count_of_zero_is_no_group(self, client: Any) -> None:
-        with pytest.raises(InvalidInput, match="at least one session"):
-            client.sessions("steps", count=0).step(np.zeros((0, 3)))
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({}, "either count= or ids="),
+            ({"count": 0}, "at least one session; got count=0"),
+            ({"count": -1}, "at least one session; got count=-1"),
+            ({"ids": []}, r"at least one session; got ids=\[\]"),
+            ({"ids": "abc"}, "a list of ids; got 'abc'"),
+            ({"ids": ["a", "b", "a"]}, "every id once; 'a' stands twice"),
+        ],
+    )
+    def test_what_is_no_group(self, client: Any, asked: dict[str, Any], message: str) -> None:
+        with pytest.raises(InvalidInput, match=message):
+            client.sessions("steps", **asked).step(np.zeros((0, 3)))
+
+    def test_a_group_that_cannot_be_opened_leaves_no_session(self, repository: Path, connect: Any) -> None:
+        with server_in_thread(repository, sessions=5, request_rows=3) as address:
+            client = connect(address)
+            with pytest.raises(PartialFailure, match="3 of 8 rows failed") as caught:
+                client.sessions("steps", count=8).step(np.zeros((8, 3)))
+            assert all(isinstance(error, LimitReached) for error in caught.value.errors.values())
+            assert client.list_sessions() == []
+
+    def test_nor_where_a_later_request_is_refused(self, repository: Path, connect: Any) -> None:
+        with server_in_thread(repository, request_rows=3) as address:
+            client = connect(address)
+            with pytest.raises(InvalidInput, match="expected ids of 1 to 128"):
+                client.sessions("steps", ids=["a", "b", "c", ""]).step(np.zeros((4, 3)))
+            assert {info.id for info in client.list_sessions()} == {"a", "b", "c"}  # named ones can be found
 
 
 class TestConnection:

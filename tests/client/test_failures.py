@@ -122,9 +122,10 @@ class TestInvalid:
             with raises(InvalidInput, f"got {token}$", "expected tokens from 0 to 3"):
                 client.predict("table", [0, 3, token])
 
-    def test_request(self, client: Any) -> None:
+    @pytest.mark.parametrize("session_id", ["", "x" * 129])
+    def test_request(self, client: Any, session_id: str) -> None:
         with raises(InvalidInput, "1 to 128 printable", "expected"):
-            client.session("steps", id="x" * 129).step(SAMPLE)
+            client.session("steps", id=session_id).step(SAMPLE)
 
     def test_call(self, client: Any) -> None:
         with raises(InvalidInput, "does not generate", "predict()"):

@@ -5,7 +5,9 @@ once (models, limits) is kept here.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -51,6 +53,8 @@ _LEDGER_BYTES = 256 * 1024 * 1024
 _MOST_LANES = 64
 _PAGE_SESSIONS = 1000
 _FAREWELL_S = 2.0
+# Sessions of one opening where the server announces no limit.
+_MOST_SESSIONS = 1 << 16
 # A session in an opening's reply: id, handle, digest and names at their longest.
 _LONGEST_SESSION_BYTES = 512
 _NO_SUBJECT = Subject()
@@ -226,7 +230,7 @@ class ClientCore:
     ) -> Plan[SessionCore]:
         """A session, at its start or, with an id that is open already, where it stands."""
         request = sequence_pb2.OpenSessionsRequest(
-            model=name, version=version or 0, session_ids=[session_id or self._options.new_id()]
+            model=name, version=version or 0, session_ids=[self._new_id(session_id)]
         )
         opening: sequence_pb2.OpenSessionsRequest | None = None
         if condition is not None:
@@ -248,9 +252,7 @@ class ClientCore:
 
     def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
         """A session from a snapshot."""
-        request = sequence_pb2.RestoreSessionsRequest(
-            tokens=[token], session_ids=[session_id or self._options.new_id()]
-        )
+        request = sequence_pb2.RestoreSessionsRequest(tokens=[token], session_ids=[self._new_id(session_id)])
         subject = Subject(session_id or "")
         reply = yield from self._run("restore", request, subject, timeout_s, alone=True)
         core = yield from self._session(reply, subject, timeout_s)
@@ -262,7 +264,7 @@ class ClientCore:
         self, session: SessionCore, session_id: str | None, timeout_s: float | None
     ) -> Plan[SessionCore]:
         """A copy of a session."""
-        copied = yield Run(session.fork(session_id or self._options.new_id()), timeout_s)
+        copied = yield Run(session.fork(self._new_id(session_id)), timeout_s)
         core = yield from self._adopted(copied, timeout_s, session.incarnation.opening)
         if session_id is None:
             self._anonymous.add(core)
@@ -281,16 +283,36 @@ class ClientCore:
         """Many sessions of one model."""
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
-        ids = (
-            list(session_ids)
-            if session_ids is not None
-            else [self._options.new_id() for _ in range(count or 0)]
-        )
-        if not ids:
-            raise InvalidInput("expected at least one session; got count=0")
-        limits = yield from self._limits(timeout_s)
-        most = min(limits.request_rows or len(ids), max(1, limits.message_bytes // _LONGEST_SESSION_BYTES))
+        if isinstance(session_ids, str):
+            raise InvalidInput(
+                f"expected a list of ids; got {session_ids!r}: session(id=) opens a single one"
+            )
+        ids = [self._new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
+        _check_ids(ids, count)
         opened: list[sequence_pb2.Session] = []
+        try:
+            group = yield from self._open_all(name, ids, condition, version, timeout_s, opened)
+        except StatewiseError:
+            # Nobody would ever close what is open by then; named ones are for their owner to find.
+            if session_ids is None:
+                yield from self._abandon(opened)
+            raise
+        if session_ids is None:
+            self._anonymous.add(group)
+        return group
+
+    def _open_all(
+        self,
+        name: str,
+        ids: list[str],
+        condition: object,
+        version: int | None,
+        timeout_s: float | None,
+        opened: list[sequence_pb2.Session],
+    ) -> Plan[GroupCore]:
+        """Opens sessions, in as many requests as they need; those that are open are put into `opened`."""
+        limits = yield from self._limits(timeout_s)
+        most = _most_sessions(limits)
         errors: dict[int, StatewiseError] = {}
         subject = Subject("", name, version)
         # All of one version, also where the default changes meanwhile.
@@ -314,11 +336,9 @@ class ClientCore:
                 row = begin + error.row
                 errors[row] = error_of(status_of_row(error), Subject(ids[row], name, version))
             pinned = reply.sessions[0].version if reply.sessions else pinned
+        if len(errors) == len(ids):
+            raise errors[0]
         if errors:
-            if session_ids is None and opened:
-                yield from self._run("close", _close_request(opened), subject, timeout_s)
-            if len(errors) == len(ids):
-                raise errors[0]
             raise PartialFailure([None if row in errors else ids[row] for row in range(len(ids))], errors)
         model = yield from self._model_of(opened[0], timeout_s)
         lane = yield from self._lane(model, timeout_s)
@@ -329,10 +349,17 @@ class ClientCore:
             ledger=self._ledger,
             keep_tail=self._has_store(),
         )
-        group = GroupCore(self.hub, lane, InputReader(model), journal, opened, conditions)
-        if session_ids is None:
-            self._anonymous.add(group)
-        return group
+        return GroupCore(self.hub, lane, InputReader(model), journal, opened, conditions)
+
+    def _abandon(self, opened: Sequence[sequence_pb2.Session]) -> Plan[None]:
+        """Ends sessions, where that takes no trouble: idle ones end by themselves."""
+        if not opened:
+            return
+        most = _most_sessions((yield from self._limits(None)))
+        with suppress(StatewiseError):
+            for begin in range(0, len(opened), most):
+                request = _close_request(opened[begin : begin + most])
+                yield from self._run("close", request, _NO_SUBJECT, _FAREWELL_S)
 
     def lane(self, model: ModelInfo, timeout_s: float | None) -> Lane:
         """Where steps of a version with a timeout gather. The server is known by the time anything steps."""
@@ -358,6 +385,10 @@ class ClientCore:
         self._anonymous.discard(session)
 
     # What the above share.
+
+    def _new_id(self, given: str | None = None) -> str:
+        """The name asked for, whatever the server thinks of it; None: one that nobody else has."""
+        return self._options.new_id() if given is None else given
 
     def _session(
         self,
@@ -424,6 +455,22 @@ class ClientCore:
             except Failed as failed:
                 status = failed.status
             yield from attempts.again(status, subject)
+
+
+def _check_ids(ids: Sequence[str], count: int | None) -> None:
+    """Raises InvalidInput where these cannot be the ids of a group's sessions."""
+    if not ids:
+        came = "ids=[]" if count is None else f"count={count}"
+        raise InvalidInput(f"expected at least one session; got {came}")
+    if len(set(ids)) != len(ids):
+        twice = next(each for each, times in Counter(ids).items() if times > 1)
+        raise InvalidInput(f"expected every id once; {twice!r} stands twice")
+
+
+def _most_sessions(limits: Limits) -> int:
+    """How many sessions one opening takes, so that it and its reply fit."""
+    rows = limits.request_rows or _MOST_SESSIONS
+    return max(1, min(rows, limits.message_bytes // _LONGEST_SESSION_BYTES))
 
 
 def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:
