@@ -1,5 +1,6 @@
 """Generation, encoder-decoders and text through both clients; the training side is the oracle."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, contextmanager
@@ -421,6 +422,26 @@ class TestEncoderDecoder:
     ) -> None:
         with pytest.raises(InvalidInput, match=message):
             client.sessions(model, count=3, condition=condition).step(np.zeros(3))
+
+    def test_a_new_default_version_is_taken_up(self, tmp_path: Path, connect: Any) -> None:
+        first = export_checkpoint(CHECKPOINTS["speech"], tmp_path, name="speech")
+        with server_in_thread(tmp_path, repository_poll_s=0.01) as address:
+            client = connect(address)
+
+            def version() -> int:
+                with client.session("speech", condition="p") as session:
+                    return int(session.model.version)
+
+            assert version() == 1
+            export_checkpoint(CHECKPOINTS["speech"], tmp_path, name="speech")
+            while version() == 1:
+                pass
+            with client.sessions("speech", count=2, condition="p") as group:
+                assert group.model.version == 2
+            shutil.rmtree(first)
+            while [model.version for model in client.models()] != [2]:
+                pass
+            assert "".join(client.generate("speech", condition="p", temperature=0))
 
     def test_a_condition_is_for_encoders(self, client: Any) -> None:
         with pytest.raises(InvalidInput, match="has no encoder"):

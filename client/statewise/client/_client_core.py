@@ -52,6 +52,8 @@ _LEDGER_BYTES = 256 * 1024 * 1024
 # Callers that compute what is left of their time have another timeout for every step.
 _MOST_LANES = 64
 _PAGE_SESSIONS = 1000
+# For how long a version looked up as the default one counts as that: a server looks for new ones less often.
+_DEFAULT_S = 1.0
 _FAREWELL_S = 2.0
 # Sessions of one opening where the server announces no limit.
 _MOST_SESSIONS = 1 << 16
@@ -84,6 +86,7 @@ class ClientCore:
         )
         self._server: ServerInfo | None = None
         self._models: dict[tuple[str, int], ModelInfo] = {}
+        self._defaults_until_s: dict[str, float] = {}
         self._lanes: dict[tuple[str, int, str, float | None], Lane] = {}
         self._ledger = Ledger(_LEDGER_BYTES)
         self._anonymous: WeakSet[SessionCore | GroupCore] = WeakSet()
@@ -121,7 +124,15 @@ class ClientCore:
             response = yield from self._call("GetModel", request, timeout_s, Subject("", name, version))
             info = read_model(response.model)
             self._models[key] = self._models[name, info.version] = info
+            if not version:
+                self._defaults_until_s[name] = self.clock() + _DEFAULT_S
         return self._models[key]
+
+    def _current(self, name: str, version: int | None, timeout_s: float | None) -> Plan[ModelInfo]:
+        """The version for a request that names it; which one is the default is asked anew now and then."""
+        until_s = self._defaults_until_s.get(name, -math.inf)
+        fresh = version is None and self.clock() >= until_s
+        return (yield from self.model(name, version, timeout_s, fresh=fresh))
 
     def server(self, timeout_s: float | None) -> Plan[ServerInfo]:
         """The server as it is now."""
@@ -208,7 +219,7 @@ class ClientCore:
         timeout_s: float | None,
     ) -> GeneratingPlan:
         """What to ask for one generated sequence, and what takes its values."""
-        model = yield from self.model(name, version, timeout_s)
+        model = yield from self._current(name, version, timeout_s)
         emission = Emission(model, text=gives_text(model, prompt, text))
         request = generate_request(model, wish, prompt=prompt, condition=condition, timeout_s=timeout_s)
         return request, emission
@@ -234,7 +245,7 @@ class ClientCore:
         )
         opening: sequence_pb2.OpenSessionsRequest | None = None
         if condition is not None:
-            model = yield from self.model(name, version, timeout_s)
+            model = yield from self._current(name, version, timeout_s)
             request = opening = Conditions.of(model, condition, count=1).request(request.session_ids)
         subject = Subject(session_id or "", name, version)
         reply = yield from self._run("open", request, subject, timeout_s)
@@ -320,7 +331,7 @@ class ClientCore:
         bounds = [(begin, min(begin + most, len(ids))) for begin in range(0, len(ids), most)]
         conditions: Conditions | None = None
         if condition is not None:
-            described = yield from self.model(name, version, timeout_s)
+            described = yield from self._current(name, version, timeout_s)
             conditions = Conditions.of(described, condition, count=len(ids))
             room = Room.for_predict(limits, described.predicted)
             bounds = conditions.bounds(len(ids), replace(room, rows=min(room.rows, most)))
