@@ -106,6 +106,13 @@ def test_verify_exits_1_where_a_check_fails(statewise, repository, tmp_path):
     assert done.json["passed"] is False
 
 
+def test_verify_names_a_checkpoint_of_another_network(statewise, repository, trained):
+    done = statewise("verify", repository / "vowels" / "1", "--checkpoint", trained["gait"], "--json")
+    assert done.code == 1, done.err
+    (failed,) = (check for check in done.json["checks"] if not check["passed"])
+    assert failed["detail"] == "the checkpoint is of another network than the package"
+
+
 def test_verifying_no_package_is_one_line(statewise, tmp_path):
     (tmp_path / "noise.onnx").write_bytes(b"noise")
 

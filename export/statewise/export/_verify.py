@@ -71,6 +71,10 @@ def verify_package(
         return VerifyReport(package.path, tuple(checks), None)
     if checkpoint is None and package.network is not None:
         checkpoint = recover_checkpoint(package)
+    if checkpoint is not None and checkpoint.network.spec != package.network:
+        found = "the checkpoint is of another network than the package"
+        checks.append(Check("NumPy = onnxruntime", False, found))
+        checkpoint = None
     sample = draw_sample(package.spec, checkpoint, np.random.default_rng(seed))
     if checkpoint is not None:
         checks += _check_numpy(checkpoint, package, sample, seed)
@@ -111,8 +115,6 @@ def _check_metadata(package: Package) -> Check:
 
 
 def _check_numpy(checkpoint: Checkpoint, package: Package, sample: Sample, seed: int) -> list[Check]:
-    if package.network is not None and checkpoint.network.spec != package.network:
-        return [Check("NumPy = onnxruntime", False, "the checkpoint is of another network than the package")]
     whole = run(ReadGraph(package), sample)
     x = sample.x if sample.per_step_input else sample.x[None]
     y, state = checkpoint.predict(x, sample.lengths, sample.state)
