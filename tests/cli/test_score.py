@@ -247,7 +247,19 @@ def test_mistakes_are_one_line(statewise, target, few, tmp_path):
     away = ("score", "--target", "127.0.0.1:1", "--output", output, "--model", "last", "--input", few)
     assert statewise(*away).complaint
     assert statewise(*run[:3], "--output", "x.csv", "--model", "last", "--input", few).code == 2
+    lost = statewise(*run[:3], "--output", tmp_path / "no" / "x.npz", "--model", "last", "--input", few)
+    assert lost.complaint == f"{tmp_path / 'no' / 'x.npz.part'}: No such file or directory"
     assert [path.name for path in tmp_path.iterdir()] == ["few.jsonl"]
+
+
+@pytest.mark.parametrize("pattern", ["few.jsonl", "*.jsonl"])
+def test_an_input_is_not_replaced(statewise, target, few, pattern):
+    before = few.read_bytes()
+    run = ("score", "--target", target, "--model", "last", "--output", few, "--restart")
+    refused = statewise(*run, "--input", few.with_name(pattern))
+    assert refused.code == 2
+    assert "is an input" in " ".join(refused.err.split())
+    assert few.read_bytes() == before
 
 
 def test_input_of_every_kind_gives_the_same_output(statewise, target, few, rows, tmp_path):

@@ -16,6 +16,8 @@ _R = TypeVar("_R")
 
 def fail(message: object) -> NoReturn:
     """Prints one line on stderr and ends the command with 1."""
+    if isinstance(message, OSError) and message.filename and message.strerror:
+        message = f"{message.filename}: {message.strerror}"  # without its number
     print(f"statewise: {' '.join(str(message).split())}", file=sys.stderr)
     raise typer.Exit(1)
 

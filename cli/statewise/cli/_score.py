@@ -56,6 +56,8 @@ def score(
     """
     if output.suffix not in _KINDS:
         raise typer.BadParameter(f"expected a name ending in {', '.join(_KINDS)}", param_hint="--output")
+    if output.exists() and any(path.samefile(output) for path in _inputs(source)):
+        raise typer.BadParameter(f"{output} is an input, which it would replace", param_hint="--output")
     begun_s = time.monotonic()
     with connection.client() as client, ResultLog(output.with_name(output.name + ".part")) as log:
         if restart:
@@ -127,8 +129,7 @@ def _finish(output: Path, log: ResultLog, kind: Format) -> None:
 
 def _identity(info: ModelInfo, source: str, output: Path, *, labels: bool) -> bytes:
     """What has to be the same for results to belong together."""
-    paths = [source] if Path(source).is_file() else sorted(glob(source, recursive=True))
-    files = [(os.path.realpath(path), os.stat(path)) for path in paths]
+    files = [(os.path.realpath(path), path.stat()) for path in _inputs(source)]
     about = {
         "model": info.name,
         "version": info.version,
@@ -138,6 +139,12 @@ def _identity(info: ModelInfo, source: str, output: Path, *, labels: bool) -> by
         "input": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files],
     }
     return json.dumps(about).encode()
+
+
+def _inputs(source: str) -> list[Path]:
+    """The files that the path or pattern names; the client says where there is none."""
+    paths = [source] if Path(source).is_file() else sorted(glob(source, recursive=True))
+    return [Path(path) for path in paths]
 
 
 def _recorded_version(log: ResultLog) -> int | None:
