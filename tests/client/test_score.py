@@ -278,7 +278,10 @@ class TestFiles:
         assert [scored.error is None for scored in found] == [True, False, False, False, True]
         assert [scored.id for scored in found] == [0, 1, 2, "x", 4]
         assert "line 2" in str(found[1].error)
-        assert "'inputs'" in str(found[3].error)
+        expected = 'expected {"id": ..., "inputs": ...}; got '
+        assert f"{expected}what is no JSON: " in str(found[1].error)
+        assert f"{expected}a list" in str(found[2].error)
+        assert f"{expected}the keys 'id', 'input'" in str(found[3].error)
 
     def test_nulls_in_parquet_fail_alone(self, client: Any, tmp_path: Path) -> None:
         rows = [[[1.0, 2.0, 3.0]], None, [[1.0, 2.0]], [[1.0, 2.0, 3.0]]]

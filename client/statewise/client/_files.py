@@ -49,15 +49,16 @@ class JsonlFile:
                 yield self._row(number, line)
 
     def _row(self, number: int, line: bytes) -> Row:
-        where = f"{self._path.name}, line {number}"
+        expected = f'{self._path.name}, line {number}: expected {{"id": ..., "inputs": ...}}; got'
         try:
             value = json.loads(line)
         except ValueError as error:
-            return None, InvalidInput(f"{where}: expected a JSON object; got {error}")
+            return None, InvalidInput(f"{expected} what is no JSON: {error}")
         if not isinstance(value, dict):
-            return None, InvalidInput(f"{where}: expected a JSON object; got {type(value).__name__}")
+            return None, InvalidInput(f"{expected} a {type(value).__name__}")
         if "inputs" not in value:
-            return value.get("id"), InvalidInput(f"{where}: expected the key 'inputs'; got {list(value)}")
+            keys = ", ".join(map(repr, value)) or "none"
+            return value.get("id"), InvalidInput(f"{expected} the keys {keys}")
         return value.get("id"), value["inputs"]
 
 
