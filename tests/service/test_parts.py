@@ -96,16 +96,18 @@ def test_buckets_hold_every_row_once_and_little_padding(lengths: list[int]) -> N
     ("flags", "words"),
     [
         ({}, "repository is not set: give --repository"),
-        ({"repository": "r", "listen": "nowhere"}, "listen = 'nowhere': Value error, expected HOST:PORT"),
+        ({"repository": "r", "listen": "nowhere"}, "listen = 'nowhere': expected HOST:PORT"),
         ({"repository": "r", "store": "redis://"}, "store = 'redis://'"),
         ({"repository": "r", "sessions": 0}, "sessions = 0"),
-        ({"repository": "r", "frobnicate": 1}, "frobnicate = 1"),
+        ({"repository": "r", "frobnicate": 1}, "frobnicate = 1: there is no such setting"),
+        ({"repository": "r", "sesions": 1}, "sesions = 1: there is no such setting; is sessions meant?"),
+        ({"repository": "r", "config": Path("nowhere.toml")}, "config = 'nowhere.toml': no such file"),
     ],
 )
 def test_settings_that_cannot_be_used_name_key_and_value(flags: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError) as failure:
         Settings.load(**flags)
-    assert words in str(failure.value)
+    assert str(failure.value).startswith(words)
 
 
 @pytest.mark.parametrize("key", ["snapshot_key", "snapshot_kye", "Snapshot-Key"])

@@ -183,7 +183,7 @@ async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         server = Server(Settings(repository=repository, listen=f"127.0.0.1:{port}"))
-        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use$"):
             await server.start()
         await server.stop()
 

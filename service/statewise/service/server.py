@@ -175,7 +175,9 @@ class Server:
         try:
             self.metrics_address = probe.start(host, int(port))
         except OSError as error:
-            raise ServerError(f"cannot listen on {host}:{port} for metrics: {error}") from None
+            raise ServerError(
+                f"cannot listen on {host}:{port} for metrics: {error.strerror or error}"
+            ) from None
         _log.info("metrics, readiness and liveness on http://%s", self.metrics_address)
 
     # --- chores ---

@@ -147,7 +147,13 @@ class Settings(BaseSettings):
             if not key:
                 raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
             shown = key if _is_secret(key) else f"{key} = {first['input']!r}"
-            raise SettingsError(f"{shown}: {first['msg']}") from None
+            if first["type"] == "extra_forbidden":
+                alike = get_close_matches(key, Settings.model_fields, n=1)
+                meant = f"; is {alike[0]} meant?" if alike else ""
+                raise SettingsError(f"{shown}: there is no such setting{meant}") from None
+            raise SettingsError(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
+        except SettingsError:
+            raise
         except (OSError, ValueError) as error:
             raise SettingsError(f"{config}: {error}") from None
 

@@ -4,6 +4,7 @@ Not the services. What gRPC can refuse by itself (size, number, age) it refuses 
 """
 
 import resource
+import socket
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -89,9 +90,20 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
                 client_authorities=settings.tls_client_ca,
             )
             bound = server.add_secure_port(settings.listen, credentials)
-    except RuntimeError as error:
-        raise TransportError(f"cannot listen on {host}:{port}: {error}") from None
+    except RuntimeError:
+        raise TransportError(f"cannot listen on {host}:{port}: {_why_not(host, int(port))}") from None
     return f"{host}:{bound}"
+
+
+def _why_not(host: str, port: int) -> str:
+    """What the system says of an address that gRPC could not listen on; gRPC itself only logs it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return "gRPC cannot bind it"
 
 
 def add_reflection(server: grpc.aio.Server) -> None:
