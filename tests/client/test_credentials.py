@@ -109,6 +109,15 @@ def test_a_certificate_that_is_no_file_is_named(connect: Any) -> None:
         connect("127.0.0.1:1", tls=Tls(ca="nowhere.pem")).server()
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["", "http://127.0.0.1:50051", "127.0.0.1:0", "localhost:65536", "ipv4:10.0.0.1:1,10.0.0.2:99999"],
+)
+def test_a_target_that_would_be_misread_is_refused(connect: Any, target: str) -> None:
+    with pytest.raises(InvalidInput, match=f"expected a target HOST:PORT.*; got {target!r}"):
+        connect(target)
+
+
 @pytest.mark.parametrize("token", ["", "swt_abc\n", " two words", "clé"])
 def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(connect: Any, token: str) -> None:
     with pytest.raises(InvalidInput, match="expected a token of printable ASCII characters") as refused:

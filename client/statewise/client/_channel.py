@@ -87,11 +87,12 @@ class Endpoint:
         """Reads what a caller passed.
 
         Raises:
-            InvalidInput: `keepalive_s` is no positive number, or `token` cannot be sent.
+            InvalidInput: `keepalive_s` is no positive number, or `target` or `token` cannot be meant.
             OSError: a file of `tls` cannot be read.
         """
         if not (keepalive_s > 0 and math.isfinite(keepalive_s)):
             raise InvalidInput(f"expected a keepalive_s of more than 0 s; got {keepalive_s!r}")
+        _check_target(target)
         if token is not None and not re.fullmatch("[!-~]([ -~]*[!-~])?", token):
             raise InvalidInput(
                 "expected a token of printable ASCII characters, no white space at its ends; got others: "
@@ -115,6 +116,13 @@ class Endpoint:
             tuple(options.items()),
             () if token is None else (("authorization", f"Bearer {token}"),),
         )
+
+
+def _check_target(target: str) -> None:
+    """Raises InvalidInput for what gRPC would take for another address, or for none only later."""
+    ports = [] if target.startswith("unix") else re.findall(r":(\d+)(?=,|$)", target)
+    if not target or re.match("https?://", target) or any(not 1 <= int(port) <= 65_535 for port in ports):
+        raise InvalidInput(f"expected a target HOST:PORT, or dns:///NAME:PORT; got {target!r}")
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
