@@ -35,7 +35,7 @@ def test_overrides_are_read_as_toml() -> None:
         ("train.epochs", "many", "vowels.toml: train.epochs = 'many': expected a whole number"),
         ("train.epochs", "2.5", "vowels.toml: train.epochs = 2.5: expected a whole number"),
         ("train.epochs", "true", "vowels.toml: train.epochs = True: expected a whole number"),
-        ("train.epochs", "0", "vowels.toml: train.epochs = 0: expected 1 to "),
+        ("train.epochs", "0", "vowels.toml: train.epochs = 0: expected 1 to 1,073,741,824"),
         ("train.learning_rate", "nan", "vowels.toml: train.learning_rate = nan: expected 0 to 100"),
         ("train.dropout", "1", "vowels.toml: train.dropout = 1.0: expected 0 to 0.95"),
         ("network.cell", "transformer", "network.cell = 'transformer': expected one of rnn, lstm, gru"),

@@ -178,8 +178,12 @@ def _checked(hint: Any, value: Any, source: str, key: str) -> Any:
     if key in RANGES:
         low, high = RANGES[key]
         if not low <= value <= high:
-            raise RecipeError(source, f"expected {low:g} to {high:g}", key=key, value=value)
+            raise RecipeError(source, f"expected {_plain(low)} to {_plain(high)}", key=key, value=value)
     return value
+
+
+def _plain(bound: float) -> str:
+    return f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
