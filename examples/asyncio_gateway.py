@@ -1,6 +1,6 @@
 """A gateway for devices that speak plain TCP: a connection is a session, a line a time step.
 
-    python asyncio_gateway.py HOST:PORT [LISTEN_PORT]
+    python asyncio_gateway.py [HOST:PORT [LISTEN_PORT]]
 
 Each connection awaits its own steps, one at a time, as simple code does. Steps that many of them make at the
 same moment leave in one message, which is what makes a thousand connections cheap. A device that sends
@@ -33,11 +33,11 @@ async def serve_device(client: AsyncClient, reader: StreamReader, writer: Stream
             await writer.wait_closed()
 
 
-async def main(target: str, port: int) -> None:
+async def main(target: str = "127.0.0.1:50051", port: str = "0") -> None:
     """Listens until interrupted; port 0 picks a free one."""
     async with AsyncClient(target) as client:
         server = await asyncio.start_server(
-            lambda reader, writer: serve_device(client, reader, writer), "127.0.0.1", port, backlog=1024
+            lambda reader, writer: serve_device(client, reader, writer), "127.0.0.1", int(port), backlog=1024
         )
         async with server:
             print(f"listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -46,4 +46,4 @@ async def main(target: str, port: int) -> None:
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+        asyncio.run(main(*sys.argv[1:]))

@@ -1,6 +1,6 @@
 """A night's worth of recordings through a classifier, and what to do about those that are broken.
 
-    python batch_scoring.py HOST:PORT
+    python batch_scoring.py [HOST:PORT]
 
 The recordings come from a generator, so they are never all in memory. Results come in the same order; one
 that failed carries its error and stops nothing. For files on both ends there is `statewise score`.
@@ -25,7 +25,7 @@ def recordings(count: int) -> Iterator[Sample]:
         yield Sample(f"utterance-{number}", frames)
 
 
-def main(target: str) -> None:
+def main(target: str = "127.0.0.1:50051") -> None:
     """Counts who speaks how often."""
     speakers: Counter[int] = Counter()
     with Client(target) as client:
@@ -39,4 +39,4 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

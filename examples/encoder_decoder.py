@@ -1,6 +1,6 @@
 """How words are pronounced: an encoder reads the letters, a decoder says the sounds.
 
-    python encoder_decoder.py HOST:PORT [WORD]...
+    python encoder_decoder.py [HOST:PORT [WORD]...]
 
 A whole batch through `predict`, one word sound by sound through `generate`, and several ways to say it from a
 session that begins with what was encoded.
@@ -11,10 +11,11 @@ import sys
 from statewise.client import Client
 
 
-def main(target: str, words: list[str]) -> None:
+def main(target: str = "127.0.0.1:50051", *words: str) -> None:
     """Prints the pronunciation of each word, then ways to say the first one."""
+    words = words or ("hello", "recurrent", "memory")
     with Client(target) as client:
-        for word, sounds in zip(words, client.predict("g2p", words), strict=True):
+        for word, sounds in zip(words, client.predict("g2p", list(words)), strict=True):
             print(f"{word}: {sounds}")
 
         print("sound by sound:", end="")
@@ -31,4 +32,4 @@ def main(target: str, words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:] or ["hello", "recurrent", "memory"])
+    main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """What if? A session is forked, the two are fed differently, and their forecasts compared.
 
-    python fork_and_compare.py HOST:PORT
+    python fork_and_compare.py [HOST:PORT]
 
 Up to the middle of a walk both have seen the same, so they share one session. From there one goes on with
 the walk, the other with a sensor that is stuck; the distance of their forecasts is what the fault does. A
@@ -23,7 +23,7 @@ def walk() -> np.ndarray:
     return (np.sin(2 * np.pi * 1.8 * time + phases) * 300).astype(np.float32)
 
 
-def main(target: str) -> None:
+def main(target: str = "127.0.0.1:50051") -> None:
     """Prints how far the forecasts are apart, for the first steps after the fork."""
     samples = walk()
     with Client(target) as client, client.session("gait") as session:
@@ -41,4 +41,4 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

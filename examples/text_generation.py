@@ -1,6 +1,6 @@
 """Names that nobody has: a prompt is finished in several ways, and a session thinks again from one point.
 
-    python text_generation.py HOST:PORT [PROMPT]
+    python text_generation.py [HOST:PORT [PROMPT]]
 
 The values come from one request, drawn inside the graph. What is drawn depends on seed and position alone, so
 the same seed gives the same name, today and tomorrow.
@@ -11,7 +11,7 @@ import sys
 from statewise.client import Client
 
 
-def main(target: str, prompt: str) -> None:
+def main(target: str = "127.0.0.1:50051", prompt: str = "MA") -> None:
     """Prints names that begin with the prompt, then ones that part ways after three letters."""
     with Client(target) as client:
         conditions = client.model("names").vocabulary.conditions  # begin tokens by name
@@ -34,4 +34,4 @@ def main(target: str, prompt: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "MA")
+    main(*sys.argv[1:])

@@ -1,7 +1,7 @@
 // A sensor's samples through a session of the model `gait`, from JavaScript: the contract and nothing else.
 //
 //     npm install
-//     node forecast.js HOST:PORT < samples.csv
+//     node forecast.js [HOST:PORT] < samples.csv
 //
 // A line of the input is one sample, numbers separated by commas; a line of the output is the forecast of the
 // next one. The server keeps the session's memory, so each message carries one sample. See
@@ -102,7 +102,7 @@ async function main(target) {
   client.close();
 }
 
-main(process.argv[2]).catch((error) => {
+main(process.argv[2] ?? "127.0.0.1:50051").catch((error) => {
   console.error(error.message);
   process.exit(1);
 });

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from statewise.client import Client
+from statewise.service import Settings
 from statewise.service.testing import server_in_thread
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -36,6 +38,20 @@ def test_the_list_of_examples_is_complete() -> None:
     listed = re.findall(r"\]\(([\w/]+\.(?:py|js))\)", (EXAMPLES / "README.md").read_text())
     programs = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("node/*.js")]
     assert sorted(listed) == sorted(str(path.relative_to(EXAMPLES)) for path in programs)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_without_an_address_an_example_takes_the_one_that_servers_have_by_default(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client(target: str) -> None:
+        raise ConnectionRefusedError(target)
+
+    monkeypatch.setattr("statewise.client.Client", client)
+    monkeypatch.setattr("statewise.client.AsyncClient", client)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    with pytest.raises(ConnectionRefusedError, match=f"^{Settings.model_fields['listen'].default}$"):
+        runpy.run_path(str(path), run_name="__main__")
 
 
 def test_the_sensor_goes_on_where_it_was(target: str) -> None:
