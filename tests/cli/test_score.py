@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -216,6 +217,20 @@ def test_what_a_torn_write_left_is_done_again(statewise, target, source, tmp_pat
 
     assert done.returncode == 0
     assert output.read_bytes() == whole.read_bytes()
+
+
+def test_whoever_interrupts_is_told_how_to_go_on(start, target, source, tmp_path):
+    for number in range(50):  # so much that it is far from its end
+        (tmp_path / f"{number}.npz").symlink_to(source)
+    output, part = tmp_path / "output.jsonl", tmp_path / "output.jsonl.part"
+    run = ("score", "--target", target, "--model", "each", "--output", output)
+    process = start(*run, "--input", tmp_path / "*.npz")
+    while process.poll() is None and not (part.exists() and part.stat().st_size > 10_000):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == "what is done is kept, the same command goes on from there\n"
 
 
 def test_results_of_another_run_are_not_mixed_in(statewise, target, source, few, tmp_path):

@@ -1,6 +1,8 @@
 """From a recipe to a verified package, and what is said where that fails."""
 
 import json
+import signal
+import time
 
 import onnx
 import pytest
@@ -44,6 +46,16 @@ def test_a_bad_recipe_is_one_line_naming_file_key_and_value(statewise, tmp_path,
 
 def test_an_override_without_a_value_is_wrong_usage(statewise, tmp_path):
     assert statewise("train", "vowels", "--out", tmp_path, "--set", "train.epochs").code == 2
+
+
+def test_whoever_interrupts_training_is_told_how_to_go_on(start, tmp_path):
+    process = start("train", "vowels", "--out", tmp_path, "--set", "train.epochs=1000000")
+    while process.poll() is None and not (tmp_path / "checkpoint.npz").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == "the same command with --resume goes on from the last checkpoint\n"
 
 
 def test_export_prints_the_path_and_counts_versions(statewise, trained, tmp_path):

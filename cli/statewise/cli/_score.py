@@ -21,6 +21,7 @@ from statewise.cli._score_output import Format, format_of
 from statewise.client import Client, ModelInfo, Scored, StatewiseError
 
 _KINDS = (".npz", ".jsonl", ".parquet")
+_KEPT = "what is done is kept, the same command goes on from there"
 _FRAME_ROWS = 1024
 _FRAME_BYTES = 4 * 1024 * 1024
 _FRAME_S = 1.0
@@ -46,7 +47,8 @@ def score(
 ) -> None:
     """Runs every sequence of a file, in order; a sequence that fails is reported in its place.
 
-    Started again after an interruption, it goes on where it was; results so far are in OUTPUT.part.
+    Started again after an interruption, it goes on where it was; results so far are in OUTPUT.part. A line of
+    .jsonl is {"id": ..., "inputs": ...}; docs/client.md tells what the other kinds of file hold.
 
     For example:
 
@@ -107,7 +109,10 @@ def _run(client: Client, info: ModelInfo, source: str, log: ResultLog, kind: For
                 waiting, waiting_bytes = [], 0
                 due_s = time.monotonic() + _FRAME_S
     except StatewiseError as error:
-        fail(f"{error}; what is done is kept, the same command goes on from there")
+        fail(f"{error}; {_KEPT}")
+    except KeyboardInterrupt:
+        remarks().print(_KEPT)
+        raise
     finally:
         _keep(log, kind, waiting)
 

@@ -15,7 +15,9 @@ from statewise.cli._failure import expects
 
 @expects(service.CallersError)
 def token(
-    owner: Annotated[str, typer.Argument(help="Who it is for. Owners do not see each other's sessions.")],
+    owner: Annotated[
+        str, typer.Argument(metavar="OWNER", help="Who it is for. Owners do not see each other's sessions.")
+    ],
     callers: Annotated[
         Path, typer.Option(metavar="FILE", help="File of the server's callers; made where there is none.")
     ],

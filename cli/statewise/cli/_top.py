@@ -32,7 +32,8 @@ def top(
 ) -> None:
     """Shows what a server is doing: sessions, steps a second, latencies, batches, queues, memory by model.
 
-    Where stdout is no terminal, one report. Ctrl-C ends it.
+    A terminal shows a picture that lives, anything else one report; with --json report follows report. Ctrl-C
+    ends it.
 
     For example:
 

@@ -1,5 +1,7 @@
 """`statewise train`: a recipe becomes a checkpoint folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +45,7 @@ def train(
       statewise train my-recipe.toml --out runs/mine --set train.epochs=3 --resume
     """
     chosen = models.load_recipe(recipe, overrides=_overrides(settings or []))
-    with _bar() as bar:
+    with _bar() as bar, _interruptible(out):
         task = bar.add_task(chosen.name, total=None, loss=float("nan"))
         result = models.train(
             chosen,
@@ -61,6 +63,17 @@ def train(
     print(
         f"{result.recipe}: {measured or 'nothing measured'}; {result.seconds:.1f} s; {result.checkpoint_dir}"
     )
+
+
+@contextmanager
+def _interruptible(out: Path) -> Iterator[None]:
+    """Whoever interrupts is told how to go on, where there is something to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (out / "checkpoint.npz").exists():
+            remarks().print("the same command with --resume goes on from the last checkpoint")
+        raise
 
 
 def _overrides(settings: list[str]) -> dict[str, str]:
