@@ -224,9 +224,10 @@ class TestLimits:
         with server_in_thread(repository) as address:
             client = connect(address)
             client.server()  # the limits of before
-        small = server_in_thread(repository, listen=address, message_bytes=64 * 1024)
-        with small, raises(LimitReached, "larger than max", "server().limits shows"):
-            client.predict("steps", np.zeros((20_000, 3)))
+        with server_in_thread(repository, listen=address, message_bytes=64 * 1024):
+            until_reached(client)
+            with raises(LimitReached, "larger than max", "server().limits shows"):
+                client.predict("steps", np.zeros((20_000, 3)))
 
 
 class TestGoingAway:
@@ -297,6 +298,15 @@ class TestGoingAway:
         (broken,) = (model for model in client.models() if model.name == "broken")
         assert broken.status == "failed"
         assert "cannot load it" in broken.failure
+
+
+def until_reached(client: Any) -> None:
+    while True:
+        try:
+            client.models()
+        except Unavailable:
+            continue
+        return
 
 
 def until_refused(client: Any) -> Unavailable:
