@@ -302,14 +302,13 @@ class SessionTable:
 
     def in_force(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
         """True where a slot holds that very handle, for that owner."""
-        return np.asarray((self._handle[slots] == handles) & (self._owner[slots] == owner))
+        return _held(self.read(slots), handles, owner)
 
     def models_in_force(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
         """Numbers of the model versions of the sessions whose handles are in force for that owner."""
         cells = self.read(slots)
-        tenants = cells.view(np.uint32)
-        models = tenants[:, 2 * _TENANT]
-        held = (cells[:, _HANDLE] == handles) & (tenants[:, 2 * _TENANT + 1] == owner)
+        models = cells.view(np.uint32)[:, 2 * _TENANT]
+        held = _held(cells, handles, owner)
         return models if held.all() else models[held]
 
     def read(self, slots: Slots) -> Cells:
@@ -335,7 +334,7 @@ class SessionTable:
         request: same start, same number of steps, same digest of the input.
         """
         current = cells[:, _POSITION]
-        held = (cells[:, _HANDLE] == handles) & (cells.view(np.uint32)[:, 2 * _TENANT + 1] == owner)
+        held = _held(cells, handles, owner)
         good = held & (positions == current)
         if good.all():
             return Judgement(None, None)
@@ -439,3 +438,8 @@ class SessionTable:
         self._void[int(self._owner[slot]), int(self._handle[slot])] = reason
         if len(self._void) > _REMEMBERED:
             self._void.popitem(last=False)
+
+
+def _held(cells: Cells, handles: Handles, owner: NDArray[np.integer] | int) -> NDArray[np.bool_]:
+    """True where a cell holds that very handle, for that owner."""
+    return np.asarray((cells[:, _HANDLE] == handles) & (cells.view(np.uint32)[:, 2 * _TENANT + 1] == owner))
