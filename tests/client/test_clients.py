@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from statewise.client import (
+    Client,
     InvalidInput,
     InvalidSnapshot,
     LimitReached,
@@ -458,6 +459,12 @@ class TestGroup:
             assert isinstance(caught.value.errors[1], SessionExists)
             client.resume("a").close()
             held.close()
+
+    def test_what_it_is_can_be_read(self, address: str) -> None:
+        with Client(address) as client, client.sessions("steps", count=3) as group:
+            assert repr(group) == "<3 sessions of steps/1>"
+            assert repr(client.session("steps", id="read")) == "<Session read of steps/1 at 0>"
+            client.resume("read").close()
 
     @pytest.mark.parametrize(
         ("asked", "message"),

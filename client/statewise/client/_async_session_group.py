@@ -44,6 +44,9 @@ class AsyncSessionGroup:
     def __len__(self) -> int:
         return len(self._core)
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} sessions of {self.model.name}/{self.model.version}>"
+
     async def __aenter__(self) -> Self:
         return self
 

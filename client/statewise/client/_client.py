@@ -378,7 +378,7 @@ class Client:
             timeout: seconds.
 
         Raises:
-            PartialFailure: some could not be opened.
+            PartialFailure: some could not be opened. Named ones that could stay open, anonymous ones end.
             ModelNotFound, NotStreamable, InvalidInput, LimitReached, Unavailable, Timeout.
 
         Example:

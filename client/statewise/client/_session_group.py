@@ -42,6 +42,9 @@ class SessionGroup:
     def __len__(self) -> int:
         return len(self._core)
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} sessions of {self.model.name}/{self.model.version}>"
+
     def __enter__(self) -> Self:
         return self
 
