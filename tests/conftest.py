@@ -5,13 +5,13 @@ The first's graphs are written here by hand so that server and client are tested
 exporter had no part in.
 """
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -24,15 +24,14 @@ from statewise.export import export_checkpoint
 from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
 
-# A slow machine is no failure.
-settings.register_profile("statewise", deadline=None)
-settings.load_profile("statewise")
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+# What a shell starts in the background ignores Ctrl-C, and all that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 INPUTS, HIDDEN, OUTPUTS = 3, 8, 2
-
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
 
 Array = NDArray[np.float32]
 
