@@ -5,13 +5,13 @@ Two tasks a connection, one writes, one reads; both end with it.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
 
 from statewise.client._awaiting_deadlines import Deadlines
-from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
+from statewise.client._channel import ENDED, Endpoint, Metadata, carried, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation, UnderWay
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -199,9 +199,8 @@ class AwaitingShell:
     @contextmanager
     def _calling(self, method: str) -> Iterator[Metadata]:
         """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
-        traced = nullcontext(self._metadata)
         try:
-            with self._tracing.call(method, self._metadata) if self._tracing else traced as metadata:
+            with carried(self._metadata, method, self._tracing) as metadata:
                 yield metadata
         except grpc.aio.AioRpcError as error:
             raise Failed(status_of(error)) from None

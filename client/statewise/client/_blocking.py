@@ -6,12 +6,12 @@ One lock around the hub; one reader thread a connection, which also finishes wha
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
 
-from statewise.client._channel import ENDED, Endpoint, Metadata, predict, session_stream, status_of
+from statewise.client._channel import ENDED, Endpoint, Metadata, carried, predict, session_stream, status_of
 from statewise.client._client_core import ClientCore
 from statewise.client._effects import Operation, UnderWay
 from statewise.client._errors import SessionMoved, StatewiseError, Timeout, Unavailable
@@ -261,9 +261,8 @@ class BlockingShell:
     @contextmanager
     def _calling(self, method: str) -> Iterator[Metadata]:
         """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
-        traced = nullcontext(self._metadata)
         try:
-            with self._tracing.call(method, self._metadata) if self._tracing else traced as metadata:
+            with carried(self._metadata, method, self._tracing) as metadata:
                 yield metadata
         except (grpc.RpcError, ValueError) as error:
             # On a channel that is closed calls fail as ValueError, or as cancelled.

@@ -7,9 +7,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_status import rpc_status
@@ -17,6 +18,9 @@ from grpc_status import rpc_status
 from statewise.client._errors import InvalidInput
 from statewise.client._status import Status, status_of_rpc
 from statewise.v1 import sequence_pb2
+
+if TYPE_CHECKING:
+    from statewise.client._tracing import Tracing
 
 KEEPALIVE_S = 310.0
 """Longer than the five minutes within which most servers take a second ping for an attack."""
@@ -146,6 +150,11 @@ def predict(channel: Any) -> Any:
         "/statewise.v1.SequenceService/Predict",
         response_deserializer=sequence_pb2.PredictResponse.FromString,
     )
+
+
+def carried(metadata: Metadata, method: str, tracing: "Tracing | None") -> AbstractContextManager[Metadata]:
+    """Around a call: the metadata that it carries, its span's included where spans are made."""
+    return nullcontext(metadata) if tracing is None else tracing.call(method, metadata)
 
 
 def status_of(error: grpc.RpcError) -> Status:
