@@ -19,7 +19,7 @@ from statewise.service.errors import RowFailure, model_fault
 from statewise.service.flow import Flow, holding, write_rows
 from statewise.service.generated import GeneratedPart, WholeRows, with_text
 from statewise.service.models import LoadedModel
-from statewise.service.prompts import Given, read_prompts
+from statewise.service.prompts import Given, Sequences, read_prompts
 from statewise.service.sampling import Sampling
 from statewise.service.stages import Ticket
 from statewise.service.text import TextWriter
@@ -91,9 +91,7 @@ class Generator:
         source = None
         condition = start.condition
         if model.companions.encoding is not None:
-            source = encoder_source(model, condition, rows)
-            if source.lengths.any():
-                self._rules.check_size(rows, source.lengths)
+            source = self._source(model, condition, rows)
             condition = Given()
         prompts = read_prompts(model.package.spec, codec, condition, start.prompt, rows=rows)
         time_steps = self._rules.check_size(rows, prompts.lengths + steps.astype(np.int64))
@@ -177,9 +175,7 @@ class Generator:
         """
         self._rules.refuse_when_draining()
         self._rules.check_size(rows, None)
-        source = encoder_source(model, given, rows)
-        if source.lengths.any():
-            self._rules.check_size(rows, source.lengths)
+        source = self._source(model, given, rows)
         failures = {row: RowFailure(row, Reason.BAD_TENSOR, why) for row, why in source.failures.items()}
         good = np.setdiff1d(np.arange(rows), list(failures))
         state = model.arena.initial(rows)
@@ -189,3 +185,10 @@ class Generator:
                 kept[good] = array
             failures.update((row, model_fault(row)) for row in good[~well].tolist())
         return state, failures
+
+    def _source(self, model: LoadedModel, given: Given, rows: int) -> Sequences:
+        """What the encoder reads. Of rows that all fail there is nothing to check: each is told why."""
+        source = encoder_source(model, given, rows)
+        if source.lengths.any():
+            self._rules.check_size(rows, source.lengths)
+        return source
