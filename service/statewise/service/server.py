@@ -126,12 +126,15 @@ class Server:
         self._readiness.listening()
         # A session may live for up to a tenth longer than the limit says.
         sweep_s = min(_LONGEST_SWEEP_PAUSE_S, settings.idle_timeout_s / 10)
-        self._do_every(sweep_s, self._expire_idle_sessions)
-        self._do_every(settings.stall_s, self._cut_stalled_streams)
+        self._do_every(sweep_s, "ending idle sessions", self._expire_idle_sessions)
+        self._do_every(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
         if settings.repository_poll_s:
-            self._do_every(settings.repository_poll_s, self._follow_the_repository)
+            self._do_every(
+                settings.repository_poll_s, "following the repository", self._follow_the_repository
+            )
         if self._callers is not None:
-            self._do_every(_CALLERS_POLL_S, partial(self._follow_the_callers, self._callers))
+            follow = partial(self._follow_the_callers, self._callers)
+            self._do_every(_CALLERS_POLL_S, "following the callers", follow)
         return address
 
     async def stop(self) -> None:
@@ -182,7 +185,7 @@ class Server:
 
     # --- chores ---
 
-    def _do_every(self, pause_s: float, chore: Callable[[], Awaitable[None]]) -> None:
+    def _do_every(self, pause_s: float, what: str, chore: Callable[[], Awaitable[None]]) -> None:
         """Whatever goes wrong with it once, the next time comes."""
 
         async def again_and_again() -> None:
@@ -191,7 +194,7 @@ class Server:
                 try:
                     await chore()
                 except Exception as error:
-                    _log.error("what is done every %g s went wrong", pause_s, exc_info=error)
+                    _log.error("%s failed", what, exc_info=error)
 
         self._chores.append(asyncio.create_task(again_and_again()))
 
