@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from statewise.models._errors import RecipeError
-from statewise.models._types import Array, Floats
+from statewise.models.base._errors import RecipeError
+from statewise.models.base._types import Array, Floats
 from statewise.models.datasets._kinds import LabelledSequences, Pairs, Series, Words
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models._network import Network, NetworkTape
-from statewise.models._parameters import Parameters
-from statewise.models._types import Array, Floats
+from statewise.models.base._types import Array, Floats
+from statewise.models.networks._network import Network, NetworkTape
+from statewise.models.networks._parameters import Parameters
 
 
 @dataclass(frozen=True)

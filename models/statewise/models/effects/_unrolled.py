@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models._network import Network
-from statewise.models._parameters import Parameters
-from statewise.models._types import Array, Floats
+from statewise.models.base._types import Array, Floats
 from statewise.models.effects._steps import backward_steps, forward_steps
+from statewise.models.networks._network import Network
+from statewise.models.networks._parameters import Parameters
 
 
 @dataclass(frozen=True)

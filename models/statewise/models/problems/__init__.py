@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from statewise.models._recipe import Recipe
 from statewise.models.datasets import (
     BUNDLED,
     Dataset,
@@ -23,6 +22,7 @@ from statewise.models.problems._forecast import Forecast, forecast
 from statewise.models.problems._language import Language, language
 from statewise.models.problems._problem import Batch, Part, Problem
 from statewise.models.problems._transduce import Transduction, transduction
+from statewise.models.recipes._recipe import Recipe
 
 __all__ = [
     "Batch",

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models._network import Network
-from statewise.models._normalisation import Normalisation
-from statewise.models._recipe import Recipe
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Floats
+from statewise.models.base._types import Floats
 from statewise.models.datasets import Series
+from statewise.models.networks._network import Network
+from statewise.models.networks._normalisation import Normalisation
+from statewise.models.networks._spec import NetworkSpec
 from statewise.models.problems._problem import Batch, Part, Problem
+from statewise.models.recipes._recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

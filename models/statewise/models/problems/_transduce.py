@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.models._generate import generate_tokens
-from statewise.models._layers import Dropout
-from statewise.models._network import Network, encoder_part
-from statewise.models._parameters import Parameters
-from statewise.models._recipe import Recipe
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Floats, Integers
-from statewise.models._workspace import Workspace
+from statewise.models.base._types import Floats, Integers
+from statewise.models.base._workspace import Workspace
 from statewise.models.datasets import Pairs
+from statewise.models.generation._generate import generate_tokens
+from statewise.models.networks._layers import Dropout
+from statewise.models.networks._network import Network, encoder_part
+from statewise.models.networks._parameters import Parameters
+from statewise.models.networks._spec import NetworkSpec
 from statewise.models.problems._problem import Batch, Part, Problem, pad
 from statewise.models.problems._text import Vocabulary, edit_distance
+from statewise.models.recipes._recipe import Recipe
 
 _EVALUATED_TOGETHER = 500
 # Batches are cut from this many batches' worth of pairs sorted by length: little padding, still random.

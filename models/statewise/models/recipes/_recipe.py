@@ -15,8 +15,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from statewise.models._errors import RecipeError
-from statewise.models._settings import RANGES, WITHOUT_EFFECT, DataSettings, NetworkSettings, TrainSettings
+from statewise.models.base._errors import RecipeError
+from statewise.models.recipes._settings import (
+    RANGES,
+    WITHOUT_EFFECT,
+    DataSettings,
+    NetworkSettings,
+    TrainSettings,
+)
 
 TaskName = Literal["classify", "forecast", "language", "transduce"]
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models._errors import CheckpointError
-from statewise.models._network import Network
-from statewise.models._normalisation import Normalisation
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Array, Floats
+from statewise.models.base._errors import CheckpointError
+from statewise.models.base._types import Array, Floats
+from statewise.models.networks._network import Network
+from statewise.models.networks._normalisation import Normalisation
+from statewise.models.networks._spec import NetworkSpec
 
 FORMAT = "statewise-network/1"
 ARRAYS, NETWORK, METRICS = "checkpoint.npz", "network.json", "metrics.jsonl"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models._padding import Padding
-from statewise.models._parameters import Parameters
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Array, Floats, Integers
-from statewise.models._workspace import Workspace
+from statewise.models.base._types import Array, Floats, Integers
+from statewise.models.base._workspace import Workspace
+from statewise.models.networks._padding import Padding
+from statewise.models.networks._parameters import Parameters
+from statewise.models.networks._spec import NetworkSpec
 
 
 def checked_inputs(spec: NetworkSpec, x: Array, lengths: npt.ArrayLike | None) -> tuple[Array, Padding]:

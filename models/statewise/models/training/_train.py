@@ -15,13 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from statewise.models._checkpoint import ARRAYS, METRICS, Checkpoint, load_checkpoint, save_checkpoint
-from statewise.models._errors import CheckpointError, TrainingDiverged
-from statewise.models._fit import FitState, Progress, finished, fit, start
-from statewise.models._recipe import Recipe
-from statewise.models._threads import blas_threads
+from statewise.models.base._errors import CheckpointError, TrainingDiverged
+from statewise.models.base._threads import blas_threads
+from statewise.models.checkpoints._checkpoint import (
+    ARRAYS,
+    METRICS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from statewise.models.datasets import LabelledSequences
 from statewise.models.problems import Problem, classification, make_problem, recipe_data
+from statewise.models.recipes._recipe import Recipe
+from statewise.models.training._fit import FitState, Progress, finished, fit, start
 
 ProgressCallback = Callable[[Progress], None]
 

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models._initial import initial_values
-from statewise.models._inputs import checked_inputs, embedding_gradient, input_columns
-from statewise.models._layers import Dropout, LayersTape, backward_layers, forward_layers
-from statewise.models._losses import sigmoid, softmax
-from statewise.models._parameters import Parameters
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Array, Floats
-from statewise.models._workspace import Workspace
+from statewise.models.base._types import Array, Floats
+from statewise.models.base._workspace import Workspace
+from statewise.models.networks._initial import initial_values
+from statewise.models.networks._inputs import checked_inputs, embedding_gradient, input_columns
+from statewise.models.networks._layers import Dropout, LayersTape, backward_layers, forward_layers
+from statewise.models.networks._losses import sigmoid, softmax
+from statewise.models.networks._parameters import Parameters
+from statewise.models.networks._spec import NetworkSpec
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from statewise.models._padding import Padding
-from statewise.models._parameters import Parameters
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Floats
-from statewise.models._workspace import Workspace
+from statewise.models.base._types import Floats
+from statewise.models.base._workspace import Workspace
 from statewise.models.cells import Cell, make_cell
+from statewise.models.networks._padding import Padding
+from statewise.models.networks._parameters import Parameters
+from statewise.models.networks._spec import NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True)

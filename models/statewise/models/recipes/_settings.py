@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from statewise.models._normalisation import Transform
-from statewise.models._schedules import ScheduleName
-from statewise.models._spec import ActivationName, CallShape, CellName, HeadName
+from statewise.models.networks._normalisation import Transform
+from statewise.models.networks._spec import ActivationName, CallShape, CellName, HeadName
+from statewise.models.optimisation._schedules import ScheduleName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ Not a training choice that recipes vary; one generator and one spec always give 
 
 import numpy as np
 
-from statewise.models._spec import NetworkSpec
-from statewise.models._types import Floats
+from statewise.models.base._types import Floats
+from statewise.models.networks._spec import NetworkSpec
 
 
 def orthogonal(size: int, rng: np.random.Generator) -> Floats:

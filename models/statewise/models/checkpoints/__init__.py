@@ -1,0 +1,1 @@
+"""Stores trained networks in folders and reads them back; never trains."""
