@@ -1,1 +1,18 @@
 """Holds what every other folder may need: array types, errors, scratch memory, BLAS threads; no network."""
+
+from statewise.models.base._errors import CheckpointError, ModelsError, RecipeError, TrainingDiverged
+from statewise.models.base._threads import blas_threads
+from statewise.models.base._types import Array, Floats, Integers
+from statewise.models.base._workspace import Workspace
+
+__all__ = [
+    "Array",
+    "CheckpointError",
+    "Floats",
+    "Integers",
+    "ModelsError",
+    "RecipeError",
+    "TrainingDiverged",
+    "Workspace",
+    "blas_threads",
+]

@@ -11,8 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from statewise.models.base._types import Floats
-from statewise.models.base._workspace import Workspace
+from statewise.models.base import Floats, Workspace
 
 # W [G*H, I], R [G*H, H], b [G*H], and bR [H] for the reset-after GRU.
 Weights: TypeAlias = Mapping[str, Floats]

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Floats
-from statewise.models.base._workspace import Workspace
+from statewise.models.base import Floats, Workspace
 from statewise.models.cells._cell import Weights, by_feature, input_products, weight_gradients
 
 

@@ -1,1 +1,11 @@
 """Stores trained networks in folders and reads them back; never trains."""
+
+from statewise.models.checkpoints._checkpoint import (
+    ARRAYS,
+    METRICS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+__all__ = ["ARRAYS", "METRICS", "Checkpoint", "load_checkpoint", "save_checkpoint"]

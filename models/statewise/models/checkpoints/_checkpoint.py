@@ -19,11 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models.base._errors import CheckpointError
-from statewise.models.base._types import Array, Floats
-from statewise.models.networks._network import Network
-from statewise.models.networks._normalisation import Normalisation
-from statewise.models.networks._spec import NetworkSpec
+from statewise.models.base import Array, CheckpointError, Floats
+from statewise.models.networks import Network, NetworkSpec, Normalisation
 
 FORMAT = "statewise-network/1"
 ARRAYS, NETWORK, METRICS = "checkpoint.npz", "network.json", "metrics.jsonl"

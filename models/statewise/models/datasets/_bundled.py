@@ -11,7 +11,7 @@ from typing import Literal, overload
 
 import numpy as np
 
-from statewise.models.base._types import Array
+from statewise.models.base import Array
 from statewise.models.datasets._kinds import Dataset, LabelledSequences, Pairs, Series, Words
 
 BUNDLED = ("g2p", "gait", "names", "sunspots", "tumour", "vowels")

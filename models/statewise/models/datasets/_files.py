@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from statewise.models.base._errors import RecipeError
-from statewise.models.base._types import Array, Floats
+from statewise.models.base import Array, Floats, RecipeError
 from statewise.models.datasets._kinds import LabelledSequences, Pairs, Series, Words
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from statewise.models.base._types import Floats, Integers
+from statewise.models.base import Floats, Integers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from statewise.models.base._types import Array
+from statewise.models.base import Array
 
 DATA_DIR = Path(__file__).parent.parent / "data"
 

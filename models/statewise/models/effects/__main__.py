@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from statewise.models.base._threads import blas_threads
+from statewise.models.base import blas_threads
 from statewise.models.effects import MEAN_SCORE, adding_problem, candidate_effect, gradient_flow, order_effect
-from statewise.models.networks._spec import CellName
-from statewise.models.recipes._recipe import load_recipe
+from statewise.models.networks import CellName
+from statewise.models.recipes import load_recipe
 
 _CELLS: tuple[CellName, ...] = ("rnn", "lstm", "gru")
 

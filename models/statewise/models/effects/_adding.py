@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Floats
-from statewise.models.networks._network import Network
-from statewise.models.networks._spec import CellName, NetworkSpec
+from statewise.models.base import Floats
+from statewise.models.networks import CellName, Network, NetworkSpec
 from statewise.models.problems import Batch, Part, Problem
-from statewise.models.recipes._settings import TrainSettings
-from statewise.models.training._fit import fit, start
+from statewise.models.recipes import TrainSettings
+from statewise.models.training import fit, start
 
 MEAN_SCORE = 1 / 6
 _TESTED = 1000

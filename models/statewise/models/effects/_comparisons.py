@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.models.base._threads import blas_threads
-from statewise.models.base._types import Array, Floats
+from statewise.models.base import Array, Floats, blas_threads
 from statewise.models.datasets import LabelledSequences
-from statewise.models.networks._network import Network
-from statewise.models.networks._spec import ActivationName
+from statewise.models.networks import ActivationName, Network
 from statewise.models.problems import make_problem, recipe_data, shuffled_in_time
-from statewise.models.recipes._recipe import Recipe
-from statewise.models.training._fit import fit, start
+from statewise.models.recipes import Recipe
+from statewise.models.training import fit, start
 
 
 @dataclass(frozen=True, kw_only=True)

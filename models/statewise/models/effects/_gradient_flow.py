@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats
+from statewise.models.base import Array, Floats
 from statewise.models.effects._steps import backward_steps, forward_steps
-from statewise.models.networks._network import Network
-from statewise.models.networks._parameters import Parameters
-from statewise.models.networks._spec import CellName, NetworkSpec
-from statewise.models.optimisation._optimisers import clip_by_norm
+from statewise.models.networks import CellName, Network, NetworkSpec, Parameters
+from statewise.models.optimisation import clip_by_norm
 
 
 def gradient_norms(network: Network, x: Array, d_final: Floats) -> Floats:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats
-from statewise.models.networks._network import Network, NetworkTape
-from statewise.models.networks._parameters import Parameters
+from statewise.models.base import Array, Floats
+from statewise.models.networks import Network, NetworkTape, Parameters
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats
+from statewise.models.base import Array, Floats
 from statewise.models.effects._steps import backward_steps, forward_steps
-from statewise.models.networks._network import Network
-from statewise.models.networks._parameters import Parameters
+from statewise.models.networks import Network, Parameters
 
 
 @dataclass(frozen=True)

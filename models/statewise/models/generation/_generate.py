@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models.base._types import Array, Floats, Integers
-from statewise.models.checkpoints._checkpoint import Checkpoint
-from statewise.models.networks._network import Network
+from statewise.models.base import Array, Floats, Integers
+from statewise.models.checkpoints import Checkpoint
+from statewise.models.networks import Network
 
 NOTHING = -1
 

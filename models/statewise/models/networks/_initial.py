@@ -5,7 +5,7 @@ Not a training choice that recipes vary; one generator and one spec always give 
 
 import numpy as np
 
-from statewise.models.base._types import Floats
+from statewise.models.base import Floats
 from statewise.models.networks._spec import NetworkSpec
 
 

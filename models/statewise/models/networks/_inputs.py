@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models.base._types import Array, Floats, Integers
-from statewise.models.base._workspace import Workspace
+from statewise.models.base import Array, Floats, Integers, Workspace
 from statewise.models.networks._padding import Padding
 from statewise.models.networks._parameters import Parameters
 from statewise.models.networks._spec import NetworkSpec

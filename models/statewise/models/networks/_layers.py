@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from statewise.models.base._types import Floats
-from statewise.models.base._workspace import Workspace
+from statewise.models.base import Floats, Workspace
 from statewise.models.cells import Cell, make_cell
 from statewise.models.networks._padding import Padding
 from statewise.models.networks._parameters import Parameters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats, Integers
+from statewise.models.base import Array, Floats, Integers
 
 
 def softmax(scores: Floats) -> Floats:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models.base._types import Array, Floats
-from statewise.models.base._workspace import Workspace
+from statewise.models.base import Array, Floats, Workspace
 from statewise.models.networks._initial import initial_values
 from statewise.models.networks._inputs import checked_inputs, embedding_gradient, input_columns
 from statewise.models.networks._layers import Dropout, LayersTape, backward_layers, forward_layers

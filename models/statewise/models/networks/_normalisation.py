@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats
+from statewise.models.base import Array, Floats
 
 Transform = Literal["identity", "sqrt"]
 

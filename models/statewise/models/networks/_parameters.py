@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from statewise.models.base._types import Floats
+from statewise.models.base import Floats
 
 
 class Parameters(Mapping[str, "Floats"]):

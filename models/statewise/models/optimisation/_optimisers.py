@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats
+from statewise.models.base import Array, Floats
 
 OptimiserState: TypeAlias = dict[str, Array]
 

@@ -22,7 +22,7 @@ from statewise.models.problems._forecast import Forecast, forecast
 from statewise.models.problems._language import Language, language
 from statewise.models.problems._problem import Batch, Part, Problem
 from statewise.models.problems._transduce import Transduction, transduction
-from statewise.models.recipes._recipe import Recipe
+from statewise.models.recipes import Recipe
 
 __all__ = [
     "Batch",

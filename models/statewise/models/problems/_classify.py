@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.models.base._types import Floats, Integers
+from statewise.models.base import Floats, Integers
 from statewise.models.datasets import LabelledSequences
-from statewise.models.networks._network import Network
-from statewise.models.networks._normalisation import Normalisation
-from statewise.models.networks._spec import NetworkSpec
+from statewise.models.networks import Network, NetworkSpec, Normalisation
 from statewise.models.problems._problem import Batch, Part, Problem, pad
-from statewise.models.recipes._recipe import Recipe
+from statewise.models.recipes import Recipe
 
 _EVALUATED_TOGETHER = 256
 

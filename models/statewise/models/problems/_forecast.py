@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Floats
+from statewise.models.base import Floats
 from statewise.models.datasets import Series
-from statewise.models.networks._network import Network
-from statewise.models.networks._normalisation import Normalisation
-from statewise.models.networks._spec import NetworkSpec
+from statewise.models.networks import Network, NetworkSpec, Normalisation
 from statewise.models.problems._problem import Batch, Part, Problem
-from statewise.models.recipes._recipe import Recipe
+from statewise.models.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.models.base._types import Integers
+from statewise.models.base import Integers
 from statewise.models.datasets import Words
-from statewise.models.networks._network import Network
-from statewise.models.networks._spec import NetworkSpec
+from statewise.models.networks import Network, NetworkSpec
 from statewise.models.problems._problem import Batch, Part, Problem, pad
 from statewise.models.problems._text import Vocabulary
 from statewise.models.problems._trigram import trigram_bits
-from statewise.models.recipes._recipe import Recipe
+from statewise.models.recipes import Recipe
 
 _EVALUATED_TOGETHER = 512
 

@@ -12,14 +12,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from statewise.models.base._types import Array, Floats, Integers
-from statewise.models.base._workspace import Workspace
-from statewise.models.networks._layers import Dropout
-from statewise.models.networks._losses import binary_cross_entropy, cross_entropy, squared_error
-from statewise.models.networks._network import Network
-from statewise.models.networks._normalisation import Normalisation
-from statewise.models.networks._parameters import Parameters
-from statewise.models.networks._spec import NetworkSpec
+from statewise.models.base import Array, Floats, Integers, Workspace
+from statewise.models.networks import (
+    Dropout,
+    Network,
+    NetworkSpec,
+    Normalisation,
+    Parameters,
+    binary_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
 
 Part = Literal["validation", "test"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from statewise.models.base._types import Integers
+from statewise.models.base import Integers
 
 END = "<end>"
 

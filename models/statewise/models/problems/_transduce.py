@@ -12,17 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.models.base._types import Floats, Integers
-from statewise.models.base._workspace import Workspace
+from statewise.models.base import Floats, Integers, Workspace
 from statewise.models.datasets import Pairs
-from statewise.models.generation._generate import generate_tokens
-from statewise.models.networks._layers import Dropout
-from statewise.models.networks._network import Network, encoder_part
-from statewise.models.networks._parameters import Parameters
-from statewise.models.networks._spec import NetworkSpec
+from statewise.models.generation import generate_tokens
+from statewise.models.networks import Dropout, Network, NetworkSpec, Parameters, encoder_part
 from statewise.models.problems._problem import Batch, Part, Problem, pad
 from statewise.models.problems._text import Vocabulary, edit_distance
-from statewise.models.recipes._recipe import Recipe
+from statewise.models.recipes import Recipe
 
 _EVALUATED_TOGETHER = 500
 # Batches are cut from this many batches' worth of pairs sorted by length: little padding, still random.

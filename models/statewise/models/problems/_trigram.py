@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from statewise.models.base._types import Floats, Integers
+from statewise.models.base import Floats, Integers
 
 _ROUNDS = 50
 

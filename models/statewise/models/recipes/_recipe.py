@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from statewise.models.base._errors import RecipeError
+from statewise.models.base import RecipeError
 from statewise.models.recipes._settings import (
     RANGES,
     WITHOUT_EFFECT,

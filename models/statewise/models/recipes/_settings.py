@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from statewise.models.networks._normalisation import Transform
-from statewise.models.networks._spec import ActivationName, CallShape, CellName, HeadName
-from statewise.models.optimisation._schedules import ScheduleName
+from statewise.models.networks import ActivationName, CallShape, CellName, HeadName, Transform
+from statewise.models.optimisation import ScheduleName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from statewise.models.base._errors import TrainingDiverged
-from statewise.models.base._types import Array, Floats
-from statewise.models.base._workspace import Workspace
-from statewise.models.networks._initial import initial_values
-from statewise.models.networks._layers import Dropout
-from statewise.models.networks._network import Network
-from statewise.models.networks._parameters import Parameters
-from statewise.models.optimisation._optimisers import SGD, AdamW, Optimiser, OptimiserState, clip_by_norm
-from statewise.models.optimisation._schedules import learning_rate_factor
+from statewise.models.base import Array, Floats, TrainingDiverged, Workspace
+from statewise.models.networks import Dropout, Network, Parameters, initial_values
+from statewise.models.optimisation import (
+    SGD,
+    AdamW,
+    Optimiser,
+    OptimiserState,
+    clip_by_norm,
+    learning_rate_factor,
+)
 from statewise.models.problems import Problem
-from statewise.models.recipes._settings import TrainSettings
+from statewise.models.recipes import TrainSettings
 
 # A loss this many times that of the first batch has diverged, even while it is finite.
 _DIVERGED = 1e4

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from statewise.models.base._errors import CheckpointError, TrainingDiverged
-from statewise.models.base._threads import blas_threads
-from statewise.models.checkpoints._checkpoint import (
+from statewise.models.base import CheckpointError, TrainingDiverged, blas_threads
+from statewise.models.checkpoints import (
     ARRAYS,
     METRICS,
     Checkpoint,
@@ -26,7 +25,7 @@ from statewise.models.checkpoints._checkpoint import (
 )
 from statewise.models.datasets import LabelledSequences
 from statewise.models.problems import Problem, classification, make_problem, recipe_data
-from statewise.models.recipes._recipe import Recipe
+from statewise.models.recipes import Recipe
 from statewise.models.training._fit import FitState, Progress, finished, fit, start
 
 ProgressCallback = Callable[[Progress], None]
