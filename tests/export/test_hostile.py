@@ -16,7 +16,7 @@ from statewise.export import (
     read_package,
     verify_package,
 )
-from statewise.export._limits import limited_run
+from statewise.export.base import limited_run
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 

@@ -4,12 +4,17 @@ Not training (statewise.models) and not serving (statewise.service). Whatever is
 `Checkpoint.predict` computes in NumPy, within 1e-5 of its scale; `verify_package` shows it.
 """
 
-from statewise.export._errors import ExportError, PackageError, SourceError, UnsupportedNetwork, VersionExists
-from statewise.export._package import Package, read_package
-from statewise.export._publish import export_checkpoint, import_onnx, import_torch
-from statewise.export._report import Check, Exactness, VerifyReport
-from statewise.export._verify import verify_package
-from statewise.export._weights import Weights
+from statewise.export._publishing import export_checkpoint, import_onnx, import_torch
+from statewise.export.base import (
+    ExportError,
+    PackageError,
+    SourceError,
+    UnsupportedNetwork,
+    VersionExists,
+)
+from statewise.export.graphs import Weights
+from statewise.export.package import Package, read_package
+from statewise.export.verification import Check, Exactness, VerifyReport, verify_package
 
 __all__ = [
     "Check",

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.export._errors import SourceError, UnsupportedNetwork
-from statewise.export._safetensors import read_safetensors
+from statewise.export.base import SourceError, UnsupportedNetwork
+from statewise.export.torch_import._safetensors import read_safetensors
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
 
 Array = NDArray[Any]

@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, version_converter
 
-from statewise.export._builder import OPSET
-from statewise.export._canonical import build_canonical, canonical_spec
-from statewise.export._discover import Discovery, discover
-from statewise.export._errors import SourceError
-from statewise.export._expose import expose_state
-from statewise.export._layout import Layout, find_layout
-from statewise.export._package import MODEL_TOML, READ_GRAPH, check_graph, read_graph_file
+from statewise.export.base import SourceError
+from statewise.export.graphs import OPSET
+from statewise.export.onnx_import._graph_axes import Layout, find_layout
+from statewise.export.onnx_import._state_exposure import expose_state
+from statewise.export.onnx_import._tensor_roles import Discovery, discover
+from statewise.export.onnx_import._wrapped_graph import build_canonical, canonical_spec
+from statewise.export.package import MODEL_TOML, READ_GRAPH, check_graph, read_graph_file
 from statewise.wire import METADATA_KEY, ModelSpec
 
 

@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from statewise.export._errors import PackageError
-from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, GraphFile, Package
-from statewise.export._packing import unpack_layer
-from statewise.export._read_graph import layer_name
-from statewise.export._weights import FLOAT16_SUFFIX
+from statewise.export.base import PackageError
+from statewise.export.graphs import FLOAT16_SUFFIX, layer_name, unpack_layer
+from statewise.export.package import ENCODE_GRAPH, READ_GRAPH, GraphFile, Package
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
 
 Array = NDArray[Any]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.export._runtime import ReadGraph
-from statewise.export._sample import Sample
+from statewise.export.verification._graph_runners import ReadGraph
+from statewise.export.verification._random_batch import Sample
 
 Array = NDArray[Any]
 

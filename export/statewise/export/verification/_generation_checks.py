@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from statewise.export._compare import Array, difference
-from statewise.export._package import Package
-from statewise.export._report import Check
-from statewise.export._runtime import Draw, EncodeGraph, WriteGraph
-from statewise.export._sample import Sample, draw_sample
+from statewise.export.package import Package
+from statewise.export.verification._differences import Array, difference
+from statewise.export.verification._graph_runners import Draw, EncodeGraph, WriteGraph
+from statewise.export.verification._random_batch import Sample, draw_sample
+from statewise.export.verification._report import Check
 from statewise.models import Checkpoint, generate_tokens, generate_values
 from statewise.wire import GenerateSpec
 

@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from statewise.export._builder import GraphBuilder
-from statewise.export._packing import pack_layer, packed_cell
+from statewise.export.graphs._graph_builder import GraphBuilder
+from statewise.export.graphs._weight_packing import pack_layer, packed_cell
 from statewise.models import Network, NetworkSpec, Normalisation
 
 Array = NDArray[Any]

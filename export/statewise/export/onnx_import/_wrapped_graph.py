@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from statewise.export._builder import GraphBuilder
-from statewise.export._discover import Discovery
-from statewise.export._layout import Axes, Layout
+from statewise.export.graphs import GraphBuilder
+from statewise.export.onnx_import._graph_axes import Axes, Layout
+from statewise.export.onnx_import._tensor_roles import Discovery
 from statewise.wire import CallShape, ModelSpec, StatePair, StatePart, TensorSpec
 
 _PREFIX = "foreign/"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.export._errors import SourceError
+from statewise.export.base import SourceError
 
 Array = NDArray[Any]
 

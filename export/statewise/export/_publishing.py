@@ -15,19 +15,23 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from statewise.export._compare import difference, run
-from statewise.export._errors import ExportError, VersionExists
-from statewise.export._foreign import read_foreign
-from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, model_spec, network_json
-from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH, GraphFile, Package
-from statewise.export._read_graph import build_encode_graph, build_read_graph
-from statewise.export._runtime import ReadGraph
-from statewise.export._sample import draw_sample
-from statewise.export._torch import read_torch
-from statewise.export._weights import Weights, store_as
-from statewise.export._write_graph import build_write_graph
+from statewise.export.base import ExportError, VersionExists
+from statewise.export.graphs import Weights, build_encode_graph, build_read_graph, build_write_graph, store_as
+from statewise.export.onnx_import import read_foreign
+from statewise.export.package import (
+    ENCODE_GRAPH,
+    NETWORK_KEY,
+    READ_GRAPH,
+    WRITE_GRAPH,
+    GraphFile,
+    Package,
+    model_spec,
+    network_json,
+)
+from statewise.export.torch_import import read_torch
+from statewise.export.verification import ReadGraph, difference, draw_sample, run
 from statewise.models import Checkpoint, load_checkpoint
-from statewise.wire import ModelSpec
+from statewise.wire import METADATA_KEY, ModelSpec
 
 MAX_VERSION = 2**32 - 1
 

@@ -14,9 +14,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from statewise.export._discover import Discovery, Value
-from statewise.export._errors import SourceError
-from statewise.export._limits import limited_run
+from statewise.export.base import SourceError, limited_run
+from statewise.export.onnx_import._tensor_roles import Discovery, Value
 
 Array = NDArray[Any]
 

@@ -11,8 +11,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from statewise.export._discover import read_names
-from statewise.export._errors import SourceError
+from statewise.export.base import SourceError
+from statewise.export.onnx_import._tensor_roles import read_names
 
 _STATES = {"RNN": {5: 1}, "GRU": {5: 1}, "LSTM": {5: 1, 6: 2}}  # initial state -> the output that succeeds it
 _NAMES = {1: "h", 2: "c"}

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from statewise.export._errors import SourceError
+from statewise.export.base import SourceError
 
 _MOVERS = frozenset(
     {

@@ -20,8 +20,8 @@ its neighbours nor on how a generation is cut into runs.
 import numpy as np
 import onnx
 
-from statewise.export._builder import GraphBuilder
-from statewise.export._read_graph import (
+from statewise.export.graphs._graph_builder import GraphBuilder
+from statewise.export.graphs._read_graph import (
     STATE_OUT,
     Array,
     add_layer,

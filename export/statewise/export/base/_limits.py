@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from statewise.export._errors import PackageError
+from statewise.export.base._errors import PackageError
 
 MAX_NODES = 1_000_000
 MAX_ELEMENTS = 2**31 - 1

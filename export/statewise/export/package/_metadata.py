@@ -8,11 +8,19 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from statewise.export._read_graph import INPUT, LENGTHS, OUTPUT, STATE, STATE_OUT, output_width
-from statewise.export._write_graph import EMITTED, generates_tokens, generates_values
+from statewise.export.graphs import (
+    EMITTED,
+    INPUT,
+    LENGTHS,
+    OUTPUT,
+    STATE,
+    STATE_OUT,
+    generates_tokens,
+    generates_values,
+    output_width,
+)
 from statewise.models import Checkpoint, NetworkSpec
 from statewise.wire import (
-    METADATA_KEY,
     CallShape,
     EncodeSpec,
     GenerateSpec,
@@ -24,8 +32,6 @@ from statewise.wire import (
 )
 
 NETWORK_KEY = "statewise.network"
-
-__all__ = ["METADATA_KEY", "NETWORK_KEY", "model_spec", "network_json", "network_spec"]
 
 _STEP_LIMIT = 64  # a decoder that never stops is cut off here, several times the longest pronunciation
 

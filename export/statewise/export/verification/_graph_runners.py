@@ -12,10 +12,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from statewise.export._errors import PackageError
-from statewise.export._limits import limited_run
-from statewise.export._package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH, Package
-from statewise.export._write_graph import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
+from statewise.export.base import PackageError, limited_run
+from statewise.export.graphs import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
+from statewise.export.package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH, Package
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from statewise.export._errors import UnsupportedNetwork
+from statewise.export.base import UnsupportedNetwork
 
 FLOAT16_SUFFIX = ".float16"
 

@@ -11,12 +11,11 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
-from statewise.export._errors import PackageError
-from statewise.export._limits import refuse_bombs, refuse_giants
-from statewise.export._metadata import METADATA_KEY, NETWORK_KEY, network_spec
-from statewise.export._write_graph import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
+from statewise.export.base import PackageError, refuse_bombs, refuse_giants
+from statewise.export.graphs import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
+from statewise.export.package._metadata import NETWORK_KEY, network_spec
 from statewise.models import NetworkSpec
-from statewise.wire import EncodeSpec, GenerateSpec, MetadataError, ModelSpec, TensorSpec
+from statewise.wire import METADATA_KEY, EncodeSpec, GenerateSpec, MetadataError, ModelSpec, TensorSpec
 
 READ_GRAPH, WRITE_GRAPH, ENCODE_GRAPH = "model.onnx", "generate.onnx", "encode.onnx"
 MODEL_TOML = "model.toml"

@@ -11,18 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from statewise.export._builder import IR_VERSION, OPSET
-from statewise.export._compare import batch_difference, difference, run, step_difference
-from statewise.export._errors import PackageError
-from statewise.export._generation import (
-    check_encoder,
-    check_generation,
-    draw_generation,
-    encoder_difference,
-    encoder_sample,
-    generation_differences,
-)
-from statewise.export._package import (
+from statewise.export.base import PackageError
+from statewise.export.graphs import IR_VERSION, OPSET
+from statewise.export.package import (
     ENCODE_GRAPH,
     READ_GRAPH,
     WRITE_GRAPH,
@@ -31,10 +22,19 @@ from statewise.export._package import (
     metadata_problems,
     read_package,
 )
-from statewise.export._recover import recover_checkpoint
-from statewise.export._report import Check, Exactness, VerifyReport
-from statewise.export._runtime import ReadGraph
-from statewise.export._sample import Sample, draw_sample
+from statewise.export.verification._checkpoint_recovery import recover_checkpoint
+from statewise.export.verification._differences import batch_difference, difference, run, step_difference
+from statewise.export.verification._generation_checks import (
+    check_encoder,
+    check_generation,
+    draw_generation,
+    encoder_difference,
+    encoder_sample,
+    generation_differences,
+)
+from statewise.export.verification._graph_runners import ReadGraph
+from statewise.export.verification._random_batch import Sample, draw_sample
+from statewise.export.verification._report import Check, Exactness, VerifyReport
 from statewise.models import Checkpoint, load_checkpoint
 
 Array = NDArray[Any]
