@@ -41,93 +41,103 @@ class Settings(BaseSettings):
     repository: Path
     """Folder of models: <repository>/<model>/<version>/."""
     repository_poll_s: Annotated[float, Field(ge=0)] = 5.0
-    """Time between two looks for new, gone and rolled back versions; 0: none."""
+    """Time between two scans of the repository for added, removed and rolled-back versions; 0: no scans."""
     listen: str = "127.0.0.1:50051"
-    """HOST:PORT to serve on; port 0 picks a free one."""
+    """HOST:PORT to serve on; port 0 picks a free port."""
     metrics_insecure: bool = False
-    """Lets metrics_listen be an address that other machines reach: what it tells has no encryption and asks
-    for no credentials."""
+    """Allows a metrics_listen address that other machines can reach. The HTTP endpoints are neither encrypted
+    nor protected by credentials."""
     metrics_listen: str = ""
-    """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: none."""
+    """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: no HTTP."""
     store: str = "none"
-    """Where sessions outlive the process: none."""
+    """Where sessions are kept beyond the end of the process. Only none is supported: they end with the
+    process."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
-    """Longest message taken and sent."""
+    """Longest message that the server accepts or sends."""
     request_rows: _Positive = 65_536
-    """Rows of one request."""
+    """Most rows in one request."""
     request_steps: _Positive = 1_048_576
-    """Time steps of one request, all rows together."""
+    """Most time steps in one request, summed over its rows."""
     sessions: Annotated[int, Field(gt=0, le=MAXIMUM_SESSIONS)] = 100_000
-    """Sessions open at once."""
+    """Most sessions open at once."""
     state_bytes: _Positive = 4 * _GIB
-    """Bytes of session state in memory, both copies of each session counted."""
+    """Most bytes of session state in memory; both copies of each session count."""
     queue_steps: _Positive = 4_194_304
-    """Time steps that wait to run, for each model version."""
+    """Most time steps that wait to run, for each model version."""
     queue_s: Annotated[float, Field(gt=0)] = 5.0
-    """Time that predictions and generations may have to wait, as estimated from what runs; more are refused
-    (QUEUE_FULL)."""
+    """Longest time that predictions and generations may wait, estimated from the running jobs; requests that
+    would wait longer are refused (QUEUE_FULL)."""
     prediction_bytes: _Positive = _GIB
-    """Bytes of inputs and outputs of predictions that were taken and are not delivered yet."""
+    """Most bytes of inputs and outputs held for predictions and generations that are accepted and not yet
+    delivered."""
     owner_prediction_bytes: _Positive | None = None
-    """The same of one owner. Unset: no limit of its own."""
+    """The same limit as prediction_bytes, for each owner. Unset: no limit per owner."""
     stream_requests: _Positive = 64
-    """Unanswered requests of one session stream; then the server reads no further."""
+    """Most unanswered requests on one session stream; at this number the server stops reading from the
+    stream."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Time after which a session that nobody uses ends; up to a tenth later."""
+    """Time after which an unused session expires; it may expire up to a tenth of this time later."""
     snapshot_key: SecretStr | None = None
-    """Signs snapshots; servers that share it take each other's. Unset: they end with the process."""
+    """Key that signs snapshots. Servers with the same key accept each other's snapshots. Unset: a random key,
+    so snapshots are valid until the process ends."""
     snapshot_key_file: Path | None = None
-    """File that holds the key, in the place of snapshot_key."""
+    """File that holds the snapshot key; replaces snapshot_key."""
     tls_certificate: Path | None = None
-    """PEM file of the server's certificate chain; read again when it is renewed. Unset: no TLS."""
+    """PEM file with the server's certificate chain; a renewed file is read again. Unset: no TLS."""
     tls_key: Path | None = None
-    """PEM file of its private key."""
+    """PEM file with the private key of tls_certificate."""
     tls_client_ca: Path | None = None
-    """PEM file of authorities whose client certificates are trusted; then every client has to show one."""
+    """PEM file with the authorities whose client certificates are trusted. If set, every client must present
+    a certificate."""
     callers: Path | None = None
-    """TOML file of who may call, by token or client certificate, and for what; read again when it changes."""
+    """TOML file that lists the callers, by token or client certificate, and their scopes; a changed file is
+    read again."""
     insecure: bool = False
-    """Serve other addresses than loopback although TLS is off or anybody may call."""
+    """Allows listening on addresses other than loopback while TLS is off or anybody may call."""
     reflection: bool = False
-    """Tell callers the contract by gRPC's server reflection."""
+    """Offers gRPC's server reflection, so that callers can read the contract from the server."""
     owner_sessions: _Positive | None = None
-    """Sessions one owner has open at once. Unset: as many as the server has room for."""
+    """Most sessions that one owner has open at once. Unset: no limit per owner."""
     owner_state_bytes: _Positive | None = None
-    """Bytes of session state one owner has in memory, both copies counted. Unset: as many as there are."""
+    """Most bytes of session state that one owner has in memory; both copies count. Unset: no limit per
+    owner."""
     streams: _Positive = 16_384
-    """Session streams open at once."""
+    """Most session streams open at once."""
     connections: _Positive = 16_384
-    """Connections at once; more are closed as they come."""
+    """Most connections at once; the server closes further connections as they arrive."""
     connection_calls: _Positive = 4_096
-    """Calls and streams at once on one connection; more wait at the client."""
+    """Most calls and streams at once on one connection; further ones wait at the client."""
     connection_age_s: Annotated[float, Field(ge=0)] = 0.0
-    """Age at which a connection is ended, so that clients spread over new servers; 0: none."""
+    """Age at which the server ends a connection, so that clients spread over newly added servers; 0:
+    never."""
     handshake_s: Annotated[float, Field(gt=0)] = 20.0
-    """Time that a new connection gets to say what it wants."""
+    """Time within which a new connection must complete its handshakes (TLS, HTTP/2)."""
     stall_s: Annotated[float, Field(gt=0)] = 60.0
-    """Time after which a call is cut whose caller takes nothing of what is sent; for streams up to twice."""
+    """Time after which the server cancels a call whose caller reads none of the replies; a stream may last up
+    to twice as long."""
     log_format: Literal["console", "json"] = "console"
-    """Lines for people, or a JSON object a line, on stderr."""
+    """Form of the log on stderr: console for lines that people read, json for one JSON object a line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severe messages that are logged."""
+    """Least severe level that is logged."""
     slow_request_s: Annotated[float, Field(ge=0)] = 0.0
-    """Requests that take this long, from receipt to answer, are logged as warnings; 0: none."""
+    """Requests that take at least this long, from receipt to answer, are logged as warnings; 0: none are
+    logged."""
     traces_endpoint: str = ""
     """http://HOST:PORT or https://HOST:PORT of an OpenTelemetry collector, for OTLP over gRPC; empty: no
     traces. Needs the extra otel."""
     traces_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of requests that are traced, of those whose callers have not decided."""
+    """Share of requests to trace, among those whose caller has not decided whether to trace."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
-    """Time that requests in flight get to finish after SIGTERM."""
+    """Time that requests in flight have to finish after SIGTERM."""
     intra_op_threads: _Positive = 1
     """Threads that onnxruntime uses within one run."""
     execution_provider: Literal["cpu", "cuda"] = "cpu"
-    """What onnxruntime runs on; cuda needs onnxruntime-gpu in the place of onnxruntime."""
+    """Hardware that onnxruntime runs on; cuda needs onnxruntime-gpu instead of onnxruntime."""
     inline_s: Annotated[float, Field(ge=0)] = 0.0003
-    """Runs expected to take less than this happen on the event loop: handing them to a thread costs about as
-    much."""
+    """Runs that are expected to take less time than this run on the event loop, because handing them to a
+    thread costs about as much."""
     piece_s: Annotated[float, Field(gt=0)] = 0.002
-    """Long work is cut into pieces of about this long, so that single steps need not wait for its end."""
+    """Long jobs run in slices of about this time, so that single steps need not wait until a job ends."""
 
     @classmethod
     def load(cls, *, config: Path | None = None, **flags: Any) -> "Settings":
