@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.client._awaiting_deadlines import Deadlines
-from statewise.client._effects import UnderWay
-from statewise.client._plans import patience_s
+from statewise.client._async._deadlines import Deadlines
+from statewise.client.requests._plans import patience_s
+from statewise.client.stream._effects import UnderWay
 
 
 class Clock:

@@ -22,8 +22,8 @@ from statewise.client import (
     Timeout,
     Unavailable,
 )
-from statewise.client import _errors as errors
-from statewise.client._status import Status, Subject, error_of, status_of_row, status_of_rpc
+from statewise.client.values import _errors as errors
+from statewise.client.values._status import Status, Subject, error_of, status_of_row, status_of_rpc
 from statewise.v1 import tensor_pb2
 from statewise.wire import Reason
 

@@ -18,15 +18,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from statewise.client import Overloaded, PartialFailure, SessionLost, SessionMoved, Unavailable
-from statewise.client._client_core import ClientCore
-from statewise.client._effects import Drive
-from statewise.client._generation import Wish
-from statewise.client._group_core import GroupCore
-from statewise.client._hub import Stream
-from statewise.client._plans import Options, Wait
-from statewise.client._samples import sample_of
-from statewise.client._session_core import Run, SessionCore
-from statewise.client._status import Failed, Status
+from statewise.client.bulk._samples import sample_of
+from statewise.client.core._client_core import ClientCore
+from statewise.client.requests._generation import Wish
+from statewise.client.requests._plans import Options, Wait
+from statewise.client.sessions._group_core import GroupCore
+from statewise.client.sessions._session_core import Run, SessionCore
+from statewise.client.stream._effects import Drive
+from statewise.client.stream._multiplexer import Stream
+from statewise.client.values._status import Failed, Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (
     Reason,

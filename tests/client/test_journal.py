@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise.client import ModelInfo, TensorInfo
-from statewise.client._group_journal import GroupJournal
-from statewise.client._journal import Entry, Journal, Ledger
+from statewise.client.sessions._group_journal import GroupJournal
+from statewise.client.sessions._journal import Entry, Journal, Ledger
 
 MODEL = ModelInfo(
     name="m",

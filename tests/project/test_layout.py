@@ -51,7 +51,7 @@ FOREIGN = {
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
 TRANSPORT = {
     "service": {"server.py", "status.py", "stream.py", "tls.py", "transport.py", "servicers"},
-    "client": {"_awaiting.py", "_blocking.py", "_channel.py"},
+    "client": {"_async", "_sync", "transport"},
 }
 WAITING = {
     "service": {
@@ -70,15 +70,7 @@ WAITING = {
         "writer.py",
         *TRANSPORT["service"],
     },
-    "client": {
-        "_async_client.py",
-        "_awaiting_deadlines.py",
-        "_awaiting_generation.py",
-        "_awaiting_score.py",
-        "_blocking_score.py",
-        "_client.py",
-        *TRANSPORT["client"],
-    },
+    "client": TRANSPORT["client"],
 }
 
 OFFERS = {

@@ -3,12 +3,16 @@
 `Client` blocks, `AsyncClient` awaits; the two offer the same. The errors are drawn as a tree in `_errors`.
 """
 
-from statewise.client._async_client import AsyncClient
-from statewise.client._async_session import AsyncSession
-from statewise.client._async_session_group import AsyncSessionGroup
-from statewise.client._channel import Tls
-from statewise.client._client import Client
-from statewise.client._errors import (
+from statewise.client._async._client import AsyncClient
+from statewise.client._async._session import AsyncSession
+from statewise.client._async._session_group import AsyncSessionGroup
+from statewise.client._sync._client import Client
+from statewise.client._sync._session import Session
+from statewise.client._sync._session_group import SessionGroup
+from statewise.client.bulk._progress import Progress
+from statewise.client.bulk._samples import Sample, Scored
+from statewise.client.transport._channel import Tls
+from statewise.client.values._errors import (
     InternalError,
     InvalidInput,
     InvalidSnapshot,
@@ -31,12 +35,8 @@ from statewise.client._errors import (
     Unauthenticated,
     Unavailable,
 )
-from statewise.client._info import Limits, ModelInfo, ServerInfo, SessionInfo, TensorInfo
-from statewise.client._progress import Progress
-from statewise.client._samples import Sample, Scored
-from statewise.client._session import Session
-from statewise.client._session_group import SessionGroup
-from statewise.client._stats import ModelStats, ServerStats
+from statewise.client.values._info import Limits, ModelInfo, ServerInfo, SessionInfo, TensorInfo
+from statewise.client.values._stats import ModelStats, ServerStats
 
 __all__ = [
     "AsyncClient",

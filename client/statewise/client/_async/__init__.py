@@ -1,0 +1,1 @@
+"""Implements `AsyncClient` on an event loop; decides nothing that `core` can decide."""

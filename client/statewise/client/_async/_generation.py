@@ -1,0 +1,68 @@
+"""Generation by awaiting: values as they come, each once, and what is done when the caller leaves early."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+from statewise.client._async._shell import AwaitingShell
+from statewise.client.requests._generation import Emission, Retries, read_piece
+from statewise.client.requests._plans import LEAVING_S, patience_s
+from statewise.client.sessions._session_core import Run, SessionCore
+from statewise.client.values._errors import StatewiseError, Timeout, Unavailable
+from statewise.client.values._outputs import Value
+from statewise.client.values._status import Failed
+from statewise.v1 import sequence_pb2
+
+
+async def generate(
+    shell: AwaitingShell, request: sequence_pb2.GenerateRequest, emission: Emission, timeout_s: float | None
+) -> AsyncGenerator[Value, None]:
+    """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
+    retries = Retries(request, emission, shell.core.attempts(timeout_s))
+    while True:
+        try:
+            async with aclosing(shell.responses("Generate", request, retries.left_s)) as pieces:
+                async for piece in pieces:
+                    for value, _ in read_piece(piece, emission, retries.subject):
+                        if not isinstance(value, str) or value:
+                            yield value
+            return
+        except Failed as failed:
+            status = failed.status
+        await shell.run(retries.again(status))
+
+
+async def generate_in_session(
+    shell: AwaitingShell, core: SessionCore, run: Run
+) -> AsyncGenerator[Value, None]:
+    """What a session emits. Left early, the session stands behind the last value that was taken."""
+    coming: asyncio.Queue[list[tuple[Value, int]] | None] = asyncio.Queue()
+    drive = shell.core.hub.submit(core.generate(run, coming.put_nowait))
+    future: asyncio.Future[None] = drive.future
+    future.add_done_callback(lambda _: coming.put_nowait(None))
+    wait_s = None if run.timeout_s is None else patience_s(run.timeout_s)
+    until_s = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
+    taken = 0
+    try:
+        while True:
+            try:
+                async with asyncio.timeout_at(until_s):
+                    values = await coming.get()
+            except TimeoutError:
+                raise Timeout(f"no answer within {run.timeout_s:g} s") from None
+            if values is None:
+                break
+            for value, count in values:
+                taken += count
+                if not isinstance(value, str) or value:
+                    yield value
+        await future
+    except Unavailable:
+        raise  # what became of it is for the session's next operation to find out
+    except BaseException:
+        future.cancel()
+        shell.core.hub.abandon(drive)
+        if not shell.core.hub.closed:
+            with suppress(StatewiseError):  # the next operation of the session is told
+                await shell.operate(core.cut_short(run, taken), LEAVING_S)
+        raise

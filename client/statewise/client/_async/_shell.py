@@ -1,0 +1,257 @@
+"""The shell of `AsyncClient`: plans and operations by awaiting, in one event loop.
+
+Two tasks a connection, one writes, one reads; both end with it.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import grpc
+
+from statewise.client._async._deadlines import Deadlines
+from statewise.client.core._client_core import ClientCore
+from statewise.client.requests._plans import LEAVING_S, Call, Options, Plan, Run
+from statewise.client.sessions._group_core import GroupCore
+from statewise.client.sessions._session_core import SessionCore
+from statewise.client.stream._effects import Operation, UnderWay
+from statewise.client.stream._multiplexer import Stream, closed_error
+from statewise.client.transport._channel import (
+    ENDED,
+    Endpoint,
+    Metadata,
+    carried,
+    predict,
+    session_stream,
+    status_of,
+)
+from statewise.client.values._errors import SessionMoved, StatewiseError, Timeout, Unavailable
+from statewise.client.values._status import Failed, Subject, error_of
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
+
+T = TypeVar("T")
+
+
+class AwaitingShell:
+    """A channel and the tasks around it. Arguments as for `BlockingShell`; made where the loop runs."""
+
+    def __init__(self, endpoint: Endpoint, options: Options) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._channel = (
+            grpc.aio.insecure_channel(endpoint.target, endpoint.options)
+            if endpoint.credentials is None
+            else grpc.aio.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
+        )
+        self._metadata = endpoint.metadata
+        self._tracing = options.tracing
+        sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        models = model_pb2_grpc.ModelServiceStub(self._channel)
+        admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._session_stream = session_stream(self._channel)
+        self._unary: dict[str, Callable[..., Any]] = {
+            "ListModels": models.ListModels,
+            "GetModel": models.GetModel,
+            "GetServer": admin.GetServer,
+            "ListSessions": admin.ListSessions,
+        }
+        self._streaming: dict[str, Callable[..., Any]] = {
+            "Predict": predict(self._channel),
+            "Generate": sequences.Generate,
+            "WatchStats": admin.WatchStats,
+        }
+        self._work: dict[int, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._deadlines = Deadlines(self._loop, self._give_up)
+        self.core = ClientCore(self, options)
+
+    # For callers.
+
+    async def run(self, plan: Plan[T]) -> T:
+        """Carries a plan out."""
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    outcome = await self._perform(effect)
+                except (Failed, StatewiseError) as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    async def operate(self, operation: Operation[T] | UnderWay[T], timeout_s: float | None) -> T:
+        """Carries an operation out.
+
+        Raises:
+            Timeout: the operation goes on without the caller, and what comes next waits for it.
+        """
+        under_way = self.core.hub.submit(operation)
+        future: asyncio.Future[T] = under_way.future
+        if timeout_s is not None:
+            self._deadlines.add(under_way, timeout_s)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.core.hub.abandon(under_way)
+            raise
+        finally:
+            if timeout_s is not None:
+                self._deadlines.discard(under_way, timeout_s)
+
+    async def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
+        """The end of a `with`: what cannot be closed any more is nobody's concern."""
+        if not (keep or self.core.hub.closed):
+            with suppress(SessionMoved, Timeout, Unavailable):
+                await self.operate(core.close(), LEAVING_S)
+
+    async def responses(
+        self, method: str, request: Any, timeout_s: float | None
+    ) -> AsyncGenerator[Any, None]:
+        """The responses of a streaming call, as they come; left early, the server is told.
+
+        Raises:
+            Failed: the call broke off.
+        """
+        with self._calling(method) as metadata:
+            call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+            try:
+                async for response in call:
+                    yield response
+            finally:
+                call.cancel()
+
+    async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
+        """The same, with the exception that a caller gets where the call breaks off."""
+        try:
+            async for response in self.responses(method, request, timeout_s):
+                yield response
+        except Failed as failed:
+            raise error_of(failed.status, Subject()) from None
+
+    async def close(self) -> None:
+        """Ends everything: sessions nobody could find again, the connection, the tasks."""
+        if self.core.hub.closed:
+            return
+        try:
+            with suppress(StatewiseError):  # what stays open expires
+                await self.run(self.core.farewell())
+        finally:  # also for who does not wait for the farewell
+            self.core.hub.close()
+            for timer in self._timers:
+                timer.cancel()
+            self._deadlines.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._channel.close()
+
+    # For the hub.
+
+    def connect(self, stream: Stream) -> None:
+        """See `Port`."""
+        self._work[stream.generation] = asyncio.Event()
+        task = self._loop.create_task(self._serve(stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def wake(self, stream: Stream) -> None:
+        """See `Port`."""
+        work = self._work.get(stream.generation)
+        if work is not None:
+            work.set()
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """See `Port`."""
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            callback()
+
+        timer = self._loop.call_later(delay_s, fire)
+        self._timers.add(timer)
+
+    def future(self) -> Any:
+        """See `Port`."""
+        return self._loop.create_future()
+
+    # What the above share.
+
+    def _give_up(self, under_way: UnderWay[Any], timeout_s: float) -> None:
+        if not under_way.future.done():
+            under_way.future.set_exception(Timeout(f"no answer within {timeout_s:g} s"))
+            self.core.hub.abandon(under_way)
+
+    async def _perform(self, effect: Any) -> Any:
+        if isinstance(effect, Run):
+            return await self.operate(effect.operation, effect.timeout_s)
+        if not isinstance(effect, Call):
+            await asyncio.sleep(effect.delay_s)
+        if self.core.hub.closed:
+            raise closed_error()
+        if not isinstance(effect, Call):
+            return None
+        with self._calling(effect.method) as metadata:
+            if effect.method in self._streaming:
+                call = self._streaming[effect.method](
+                    effect.request, timeout=effect.timeout_s, metadata=metadata
+                )
+                return [response async for response in call]
+            return await self._unary[effect.method](
+                effect.request, timeout=effect.timeout_s, metadata=metadata
+            )
+
+    @contextmanager
+    def _calling(self, method: str) -> Iterator[Metadata]:
+        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
+        try:
+            with carried(self._metadata, method, self._tracing) as metadata:
+                yield metadata
+        except grpc.aio.AioRpcError as error:
+            raise Failed(status_of(error)) from None
+        except (asyncio.CancelledError, grpc.aio.UsageError):
+            # Closing the client ends calls as if their tasks were cancelled.
+            task = asyncio.current_task()
+            if self.core.hub.closed and not (task and task.cancelling()):
+                raise closed_error() from None
+            raise
+
+    async def _serve(self, stream: Stream) -> None:
+        status = ENDED
+        try:
+            await self._converse(stream)
+        except grpc.aio.AioRpcError as error:
+            status = status_of(error)
+        finally:
+            self._work.pop(stream.generation).set()
+            self.core.hub.broken(stream, status)
+
+    async def _converse(self, stream: Stream) -> None:
+        call = self._session_stream(metadata=self._metadata)
+        writer = self._loop.create_task(self._write(stream, call))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                self.core.hub.receive(stream, response)
+        finally:
+            call.cancel()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _write(self, stream: Stream, call: Any) -> None:
+        work = self._work[stream.generation]
+        try:
+            while not stream.ended:
+                message = stream.take()
+                if message is not None:
+                    await call.write(message)
+                elif stream.retired:
+                    await call.done_writing()
+                    return
+                else:
+                    work.clear()
+                    await work.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the reader is told why

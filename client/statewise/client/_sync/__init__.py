@@ -1,0 +1,1 @@
+"""Implements `Client` with threads that block; decides nothing that `core` can decide."""

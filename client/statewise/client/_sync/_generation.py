@@ -1,0 +1,66 @@
+"""Generation by blocking: values as they come, each once, and what is done when the caller leaves early."""
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from queue import Empty, SimpleQueue
+
+from statewise.client._sync._shell import BlockingShell
+from statewise.client.requests._generation import Emission, Retries, read_piece
+from statewise.client.requests._plans import LEAVING_S, patience_s
+from statewise.client.sessions._session_core import Run, SessionCore
+from statewise.client.values._errors import StatewiseError, Timeout, Unavailable
+from statewise.client.values._outputs import Value
+from statewise.client.values._status import Failed
+from statewise.v1 import sequence_pb2
+
+_Coming = SimpleQueue[list[tuple[Value, int]] | None]
+
+
+def generate(
+    shell: BlockingShell, request: sequence_pb2.GenerateRequest, emission: Emission, timeout_s: float | None
+) -> Iterator[Value]:
+    """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
+    retries = Retries(request, emission, shell.core.attempts(timeout_s))
+    while True:
+        try:
+            with closing(shell.responses("Generate", request, retries.left_s)) as pieces:
+                for piece in pieces:
+                    for value, _ in read_piece(piece, emission, retries.subject):
+                        if not isinstance(value, str) or value:
+                            yield value
+            return
+        except Failed as failed:
+            status = failed.status
+        shell.run(retries.again(status))
+
+
+def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> Iterator[Value]:
+    """What a session emits. Left early, the session stands behind the last value that was taken."""
+    coming: _Coming = SimpleQueue()
+    drive = shell.submit(core.generate(run, coming.put))
+    drive.future.add_done_callback(lambda _: coming.put(None))
+    wait_s = None if run.timeout_s is None else patience_s(run.timeout_s)
+    until_s = None if wait_s is None else shell.core.clock() + wait_s
+    taken = 0
+    try:
+        while True:
+            left_s = None if until_s is None else max(until_s - shell.core.clock(), 0.0)
+            try:
+                values = coming.get(timeout=left_s)
+            except Empty:
+                raise Timeout(f"no answer within {run.timeout_s:g} s") from None
+            if values is None:
+                break
+            for value, count in values:
+                taken += count
+                if not isinstance(value, str) or value:
+                    yield value
+        drive.future.result()
+    except Unavailable:
+        raise  # what became of it is for the session's next operation to find out
+    except BaseException:
+        shell.abandon(drive)
+        if not shell.core.hub.closed:
+            with suppress(StatewiseError):  # the next operation of the session is told
+                shell.operate(core.cut_short(run, taken), LEAVING_S)
+        raise

@@ -1,0 +1,303 @@
+"""The shell of `Client`: plans and operations by blocking, any number of threads at once.
+
+One lock around the hub; one reader thread a connection, which also finishes what callers have given up on.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import grpc
+
+from statewise.client.core._client_core import ClientCore
+from statewise.client.requests._plans import LEAVING_S, Call, Options, Plan, Run, patience_s
+from statewise.client.sessions._group_core import GroupCore
+from statewise.client.sessions._session_core import SessionCore
+from statewise.client.stream._effects import Operation, UnderWay
+from statewise.client.stream._multiplexer import Stream, closed_error
+from statewise.client.transport._channel import (
+    ENDED,
+    Endpoint,
+    Metadata,
+    carried,
+    predict,
+    session_stream,
+    status_of,
+)
+from statewise.client.values._errors import SessionMoved, StatewiseError, Timeout, Unavailable
+from statewise.client.values._status import Failed, Subject, error_of
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
+
+T = TypeVar("T")
+
+
+class Scope:
+    """Calls that one thread makes and another may end."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._lock = threading.Lock()
+        self._calls: set[Any] = set()
+
+    def end(self) -> None:
+        """Cancels what is under way; nothing more begins."""
+        self.ended.set()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+
+    @contextmanager
+    def holding(self, call: Any) -> Iterator[None]:
+        """While a call is under way; it is cancelled where nobody waits for it any more."""
+        with self._lock:
+            self._calls.add(call)
+        # Ended between its beginning and here.
+        if self.ended.is_set():
+            call.cancel()
+        try:
+            yield
+        except BaseException:
+            call.cancel()
+            raise
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+
+class BlockingShell:
+    """A channel and the threads around it.
+
+    Args:
+        endpoint: where to.
+        options: how the client behaves.
+    """
+
+    def __init__(self, endpoint: Endpoint, options: Options) -> None:
+        self._channel = (
+            grpc.insecure_channel(endpoint.target, endpoint.options)
+            if endpoint.credentials is None
+            else grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
+        )
+        self._metadata = endpoint.metadata
+        self._tracing = options.tracing
+        sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
+        models = model_pb2_grpc.ModelServiceStub(self._channel)
+        admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._session_stream = session_stream(self._channel)
+        self._unary: dict[str, Callable[..., Any]] = {
+            "ListModels": models.ListModels,
+            "GetModel": models.GetModel,
+            "GetServer": admin.GetServer,
+            "ListSessions": admin.ListSessions,
+        }
+        self._streaming: dict[str, Callable[..., Any]] = {
+            "Predict": predict(self._channel),
+            "Generate": sequences.Generate,
+            "WatchStats": admin.WatchStats,
+        }
+        # Re-entrant: the hub calls back into its port.
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._scope = Scope()
+        self._readers: list[threading.Thread] = []
+        self._calls: dict[int, Any] = {}
+        self._timers: set[threading.Timer] = set()
+        self.core = ClientCore(self, options)
+
+    # For callers.
+
+    def run(self, plan: Plan[T], scope: Scope | None = None, sent: Callable[[], object] = lambda: None) -> T:
+        """Carries a plan out; `scope` lets another thread end it, `sent` is called when a request is on its
+        way.
+        """
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    outcome = self._perform(effect, scope or self._scope, sent)
+                except (Failed, StatewiseError) as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(outcome)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def begin(self, plan: Plan[T], scope: Scope, threads: Executor) -> Future[T]:
+        """Carries a plan out in a thread of `threads`; returns once its first request is on its way. A caller
+        who computed on at once would keep the interpreter from that thread.
+        """
+        sent = threading.Event()
+        future = threads.submit(self.run, plan, scope, sent.set)
+        future.add_done_callback(lambda _: sent.set())
+        sent.wait()
+        return future
+
+    def operate(self, operation: Operation[T] | UnderWay[T], timeout_s: float | None) -> T:
+        """Carries an operation out.
+
+        Raises:
+            Timeout: the operation goes on without the caller, and what comes next waits for it.
+        """
+        drive = self.submit(operation)
+        future: Future[T] = drive.future
+        try:
+            return future.result(None if timeout_s is None else patience_s(timeout_s))
+        except StatewiseError:
+            raise
+        except TimeoutError:
+            self.abandon(drive)
+            raise Timeout(f"no answer within {timeout_s:g} s") from None
+        except BaseException:
+            self.abandon(drive)
+            raise
+
+    def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
+        """The end of a `with`: what cannot be closed any more is nobody's concern."""
+        if not (keep or self.core.hub.closed):
+            with suppress(SessionMoved, Timeout, Unavailable):
+                self.operate(core.close(), LEAVING_S)
+
+    def submit(self, operation: Operation[T] | UnderWay[T]) -> UnderWay[T]:
+        """Begins an operation that nobody waits for here."""
+        with self._lock:
+            return self.core.hub.submit(operation)
+
+    def abandon(self, drive: UnderWay[Any]) -> None:
+        """The caller left."""
+        with self._lock:
+            self.core.hub.abandon(drive)
+
+    def responses(self, method: str, request: Any, timeout_s: float | None) -> Generator[Any, None, None]:
+        """The responses of a streaming call, as they come; left early, the server is told.
+
+        Raises:
+            Failed: the call broke off.
+        """
+        with self._calling(method) as metadata:
+            call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+            with self._scope.holding(call):
+                yield from call
+
+    def pieces(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
+        """The same, with the exception that a caller gets where the call breaks off."""
+        try:
+            yield from self.responses(method, request, timeout_s)
+        except Failed as failed:
+            raise error_of(failed.status, Subject()) from None
+
+    def close(self) -> None:
+        """Ends everything: sessions nobody could find again, the connection, the threads."""
+        if self.core.hub.closed:
+            return
+        with suppress(StatewiseError):  # what stays open expires
+            self.run(self.core.farewell())
+        with self._lock:
+            self.core.hub.close()
+            calls = list(self._calls.values())
+            timers = list(self._timers)
+        self._scope.end()
+        for timer in timers:
+            timer.cancel()
+        for call in calls:
+            call.cancel()
+        for reader in self._readers:
+            reader.join()
+        self._channel.close()
+
+    # For the hub, which calls with the lock held.
+
+    def connect(self, stream: Stream) -> None:
+        """See `Port`."""
+        self._calls[stream.generation] = call = self._session_stream(
+            self._requests(stream), metadata=self._metadata
+        )
+        self._readers = [reader for reader in self._readers if reader.is_alive()]
+        reader = threading.Thread(
+            target=self._read, args=(stream, call), name="statewise-client", daemon=True
+        )
+        self._readers.append(reader)
+        reader.start()
+
+    def wake(self, stream: Stream) -> None:
+        """See `Port`."""
+        self._work.notify_all()
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """See `Port`."""
+
+        def fire() -> None:
+            with self._lock:
+                self._timers.discard(timer)
+                if not self.core.hub.closed:
+                    callback()
+
+        timer = threading.Timer(delay_s, fire)
+        timer.daemon = True
+        self._timers.add(timer)
+        timer.start()
+
+    def future(self) -> Any:
+        """See `Port`."""
+        return Future()
+
+    # What the above share.
+
+    def _perform(self, effect: Any, scope: Scope, sent: Callable[[], object]) -> Any:
+        if isinstance(effect, Run):
+            return self.operate(effect.operation, effect.timeout_s)
+        if not isinstance(effect, Call):
+            scope.ended.wait(effect.delay_s)
+            effect = None
+        if self.core.hub.closed or scope.ended.is_set():
+            raise closed_error()
+        if effect is None:
+            return None
+        with self._calling(effect.method) as metadata:
+            if effect.method in self._streaming:
+                responses = self._streaming[effect.method](
+                    effect.request, timeout=effect.timeout_s, metadata=metadata
+                )
+                sent()
+                with scope.holding(responses):
+                    return list(responses)
+            return self._unary[effect.method](effect.request, timeout=effect.timeout_s, metadata=metadata)
+
+    @contextmanager
+    def _calling(self, method: str) -> Iterator[Metadata]:
+        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
+        try:
+            with carried(self._metadata, method, self._tracing) as metadata:
+                yield metadata
+        except (grpc.RpcError, ValueError) as error:
+            # On a channel that is closed calls fail as ValueError, or as cancelled.
+            if self.core.hub.closed:
+                raise closed_error() from None
+            if isinstance(error, grpc.RpcError):
+                raise Failed(status_of(error)) from None
+            raise
+
+    def _requests(self, stream: Stream) -> Iterator[bytes]:
+        while True:
+            with self._lock:
+                while (message := stream.take()) is None:
+                    if stream.retired or stream.ended:
+                        return
+                    self._work.wait()
+            yield message
+
+    def _read(self, stream: Stream, call: Any) -> None:
+        status = ENDED
+        try:
+            for response in call:
+                with self._lock:
+                    self.core.hub.receive(stream, response)
+        except grpc.RpcError as error:
+            status = status_of(error)
+        finally:
+            with self._lock:
+                self._calls.pop(stream.generation, None)
+                self.core.hub.broken(stream, status)

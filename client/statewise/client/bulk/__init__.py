@@ -1,0 +1,1 @@
+"""Scores whole data sets: reads samples from files and memory, batches them, reports progress."""

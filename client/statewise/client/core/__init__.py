@@ -1,0 +1,1 @@
+"""Plans everything that a client does, for both shells; performs no input or output."""

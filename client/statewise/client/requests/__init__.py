@@ -1,0 +1,1 @@
+"""Builds requests that need no session and reads their answers; never sends them."""

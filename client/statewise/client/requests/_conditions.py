@@ -1,0 +1,72 @@
+"""What sessions of an encoder-decoder begin from: one condition for all of them, or one for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from statewise.client.requests._predict import Query
+from statewise.client.values._errors import InvalidInput
+from statewise.client.values._info import ModelInfo
+from statewise.client.values._inputs import Form
+from statewise.client.values._ragged import elements_of
+from statewise.client.values._request_limits import Room
+from statewise.v1 import sequence_pb2
+from statewise.wire import pack_uint32, to_tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Conditions of sessions in a fixed order."""
+
+    model: ModelInfo
+    query: Query
+    """What the encoder reads: one row for all sessions, or one for each."""
+
+    @classmethod
+    def of(cls, model: ModelInfo, value: object, *, count: int) -> "Conditions":
+        """Reads what a caller passed for so many sessions.
+
+        Raises:
+            InvalidInput: the model has no encoder, or its encoder cannot take it; or they are not so many.
+        """
+        if not model.encoder_inputs:
+            raise InvalidInput(
+                f"model {model.name!r} has no encoder: expected no condition; step the session instead"
+            )
+        query = Query.of(model.predicted, value)
+        if query.form is not Form.ONE and query.count != count:
+            several = "" if count == 1 else f", or {count}, one for each session"
+            raise InvalidInput(f"condition: expected one sequence{several}; got a batch of {query.count}")
+        return cls(model, query)
+
+    def bounds(self, count: int, room: Room) -> list[tuple[int, int]]:
+        """Stretches of so many sessions, first and last (exclusive), whose conditions fit into a request.
+
+        Raises:
+            LimitReached: a condition alone does not.
+        """
+        rows = self._rows(0, count)
+        if self.query.rows is None:
+            return room.texts_bounds(self.query.texts[row] for row in rows)
+        return room.bounds(self.query.rows.steps[rows])
+
+    def request(self, session_ids: Sequence[str], first: int = 0) -> sequence_pb2.OpenSessionsRequest:
+        """The opening of sessions, the first of which is session number `first`."""
+        request = sequence_pb2.OpenSessionsRequest(
+            model=self.model.name, version=self.model.version, session_ids=session_ids
+        )
+        rows = self._rows(first, first + len(session_ids))
+        given = self.query.rows
+        if given is None:
+            request.encoder_text.rows.extend(self.query.texts[row] for row in rows)
+            return request
+        request.encoder_lengths = pack_uint32(given.steps[rows])
+        elements = elements_of(rows, given.steps)
+        for spec, column in zip(self.query.model.inputs, given.columns, strict=True):
+            chosen = column[elements if spec.per_step else rows]
+            request.encoder_inputs[spec.name].CopyFrom(to_tensor(chosen))
+        return request
+
+    def _rows(self, begin: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+        return np.zeros(end - begin, np.intp) if self.query.form is Form.ONE else np.arange(begin, end)

@@ -1,0 +1,224 @@
+"""Generation as messages: what is asked for, and the values that come back piece by piece.
+
+Nothing here waits or knows a connection.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from statewise.client.requests._attempts import Attempts
+from statewise.client.requests._plans import Plan
+from statewise.client.stream._step_batcher import set_timeout
+from statewise.client.values._errors import InternalError, InvalidInput
+from statewise.client.values._info import ModelInfo
+from statewise.client.values._inputs import InputReader, Use
+from statewise.client.values._outputs import Value, read_values
+from statewise.client.values._status import Status, Subject, error_of, status_of_row
+from statewise.v1 import sequence_pb2
+from statewise.wire import pack_uint32, to_tensor, unpack_uint32
+
+_MOST_STEPS = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to generate.
+
+    Attributes:
+        steps: values at most; None: the model's own limit, where it has one.
+        temperature: of the softmax; 0: always the likeliest.
+        top_k: draw from the k likeliest only; None: from all.
+        seed: of the random numbers.
+    """
+
+    steps: int | None
+    temperature: float
+    top_k: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and not 1 <= self.steps <= _MOST_STEPS:
+            raise InvalidInput(f"expected steps of at least 1; got {self.steps}")
+        if not 0 <= self.temperature < float("inf"):
+            raise InvalidInput(f"expected a temperature of at least 0; got {self.temperature!r}")
+        if self.top_k is not None and not 1 <= self.top_k <= _MOST_STEPS:
+            raise InvalidInput(f"expected a top_k of at least 1, or None; got {self.top_k}")
+        if not 0 <= self.seed < 2**64:
+            raise InvalidInput(f"expected a seed of 0 to 2**64 - 1; got {self.seed}")
+
+    @property
+    def packed_steps(self) -> bytes:
+        """As it travels."""
+        return b"" if self.steps is None else pack_uint32([self.steps])
+
+    @property
+    def sampling(self) -> sequence_pb2.Sampling:
+        """How values are drawn, as it travels."""
+        return sequence_pb2.Sampling(
+            temperature=[self.temperature],
+            top_k=[] if self.top_k is None else [self.top_k],
+            seed=[self.seed],
+        )
+
+
+def generate_request(
+    model: ModelInfo, wish: Wish, *, prompt: object, condition: object, timeout_s: float | None
+) -> sequence_pb2.GenerateRequest:
+    """One row to generate.
+
+    Args:
+        model: the version that generates.
+        wish: how much, and how it is drawn.
+        prompt: a text, or one sequence as the model reads it; None: nothing.
+        condition: the name of a condition, one time step, or for an encoder one sequence or text; None:
+            nothing.
+        timeout_s: for all of it.
+
+    Raises:
+        InvalidInput: what the model cannot take.
+    """
+    request = sequence_pb2.GenerateRequest(
+        model=model.name,
+        version=model.version,
+        rows=1,
+        steps=wish.packed_steps,
+        sampling=wish.sampling,
+    )
+    set_timeout(request, timeout_s)
+    if isinstance(prompt, str):
+        request.prompt_text.rows.append(prompt)
+    elif prompt is not None:
+        request.prompt_lengths = _put(request.prompt, model, "prompt", prompt)
+    if isinstance(condition, str):
+        request.condition_text.rows.append(condition)
+    elif condition is not None and model.encoder_inputs:
+        request.condition_lengths = _put(request.condition, model.predicted, "condition", condition)
+    elif condition is not None:
+        _put(request.condition, model, "condition", condition, use=Use.SESSION)
+    return request
+
+
+class Emission:
+    """The values of one row, each given once, however often it had to be asked for them.
+
+    Args:
+        model: the version that generates.
+        text: give its texts, not its tokens.
+    """
+
+    def __init__(self, model: ModelInfo, *, text: bool) -> None:
+        assert model.emitted is not None, "checked by who asks"
+        self._spec = model.emitted
+        self._text = text
+        self._seen = 0
+        self._seen_characters = 0
+        self._given_characters = 0
+        self.given = 0
+        """Values given so far."""
+
+    def restart(self) -> None:
+        """The same values come again, from the first one on."""
+        self._seen = self._seen_characters = 0
+
+    def take(
+        self, piece: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
+    ) -> list[tuple[Value, int]]:
+        """What a piece adds, each with how many values it stands for: one, or those of a text together.
+
+        Raises:
+            ValueError: a piece that makes no sense.
+        """
+        count = int(unpack_uint32(piece.lengths).sum())
+        if not count:
+            return []
+        begin, self._seen = self._seen, self._seen + count
+        fresh = max(self._seen - max(begin, self.given), 0)
+        self.given += fresh
+        if self._text:
+            written = "".join(piece.text.rows)
+            start = max(self._given_characters - self._seen_characters, 0)
+            self._seen_characters += len(written)
+            self._given_characters = max(self._given_characters, self._seen_characters)
+            return [(written[start:], fresh)] if fresh else []
+        values = read_values(self._spec, piece.outputs, count)
+        return [(value, 1) for value in values[count - fresh :]]
+
+
+def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
+    """Whether texts are given: as asked, or else where the model writes text and nobody handed it tokens.
+
+    Raises:
+        InvalidInput: the model generates nothing, or writes no text.
+    """
+    if model.emitted is None:
+        raise InvalidInput(
+            f"model {model.name!r} does not generate: predict() runs it, step() of a session streams it"
+        )
+    if text and model.vocabulary is None:
+        raise InvalidInput(f"model {model.name!r} has no vocabulary: expected text=False")
+    if text is None:
+        return model.vocabulary is not None and (prompt is None or isinstance(prompt, str))
+    return text
+
+
+class Retries:
+    """A call that may break off and be made again.
+
+    Args:
+        request: what is asked for.
+        emission: takes the values; whatever came resets the count.
+        attempts: how often, and for how long.
+    """
+
+    def __init__(self, request: sequence_pb2.GenerateRequest, emission: Emission, attempts: Attempts) -> None:
+        self.subject = Subject("", request.model, request.version or None)
+        self._emission = emission
+        self._attempts = attempts
+        self._given = 0
+
+    @property
+    def left_s(self) -> float | None:
+        """Time for the next try; None: no limit."""
+        return self._attempts.left_s
+
+    def again(self, status: Status) -> Plan[None]:
+        """Waits before the next try; the values come again from the first one on.
+
+        Raises:
+            StatewiseError: it would be of no use.
+        """
+        if self._emission.given > self._given:
+            self._attempts.begin_again()
+        self._given = self._emission.given
+        self._emission.restart()
+        return self._attempts.again(status, self.subject)
+
+
+def read_piece(
+    piece: sequence_pb2.GenerateResponse, emission: Emission, subject: Subject
+) -> list[tuple[Value, int]]:
+    """What a piece of a call adds.
+
+    Raises:
+        StatewiseError: the row failed, or the piece makes no sense.
+    """
+    if piece.errors:
+        raise error_of(status_of_row(piece.errors[0]), subject)
+    try:
+        return emission.take(piece)
+    except (ValueError, KeyError) as error:
+        raise InternalError(f"a reply that makes no sense: {error}") from error
+
+
+def _put(inputs: Any, model: ModelInfo, what: str, value: object, *, use: Use = Use.PREDICT) -> bytes:
+    """Writes one row of inputs; gives its length, packed."""
+    rows = InputReader(model).read(value, use)
+    if len(rows.steps) != 1:
+        raise InvalidInput(f"{what}: expected one sequence; got a batch of {len(rows.steps)}")
+    if use is Use.SESSION and int(rows.steps[0]) != 1:
+        raise InvalidInput(f"{what}: expected one time step; got {int(rows.steps[0])}")
+    for spec, column in zip(model.inputs, rows.columns, strict=True):
+        inputs[spec.name].CopyFrom(to_tensor(np.ascontiguousarray(column)))
+    return pack_uint32(rows.steps)

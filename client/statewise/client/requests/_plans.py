@@ -1,0 +1,88 @@
+"""What a client does outside the session stream, step by step, and how it behaves.
+
+A plan is a generator, like an operation: it yields a `Call`, a `Run` or a `Wait`, is sent the outcome or has
+a failure thrown into it, and returns the result. Shells carry plans out by blocking or by awaiting.
+"""
+
+import secrets
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from statewise.client.stream._effects import Operation
+
+if TYPE_CHECKING:
+    from statewise.client.stream._opentelemetry import Tracing
+
+T = TypeVar("T")
+
+LEAVING_S = 5.0
+"""For closing a session at the end of a `with`."""
+
+REPLAY_BYTES = 4 * 1024 * 1024
+"""Inputs kept for each session where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call with one request. The outcome is its response, or the list of its responses where it streams."""
+
+    method: str
+    request: Any
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An operation on the session stream."""
+
+    operation: Operation[Any]
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause."""
+
+    delay_s: float
+
+
+Plan = Generator[Call | Run | Wait, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a client behaves.
+
+    Attributes:
+        timeout_s: for calls that name none; None: no limit.
+        patience_s: for how long a session tries to reach its server again, and anything waits for a model
+            that is being loaded, before it raises Unavailable.
+        replay_bytes: inputs kept for each session, to build its state again where a server lost it.
+        clock: monotonic seconds.
+        random: uniform in [0, 1); spreads the times of reconnection.
+        new_id: names for anonymous sessions.
+        tracing: makes spans of calls and messages; None: there are none.
+    """
+
+    timeout_s: float | None
+    patience_s: float
+    replay_bytes: int
+    clock: Callable[[], float]
+    random: Callable[[], float]
+    new_id: Callable[[], str] = lambda: secrets.token_hex(16)
+    tracing: "Tracing | None" = None
+
+
+def tracing_of(tracer_provider: Any) -> "Tracing | None":
+    """What makes spans for a provider; None, and nothing is imported, where there is none."""
+    if tracer_provider is None:
+        return None
+    from statewise.client.stream._opentelemetry import Tracing
+
+    return Tracing(tracer_provider)
+
+
+def patience_s(timeout_s: float) -> float:
+    """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
+    return timeout_s * 1.05 + 0.05

@@ -1,0 +1,195 @@
+"""Whole sequences as requests, and their answers put back in order."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.client.stream._step_batcher import set_timeout
+from statewise.client.values._errors import (
+    InternalError,
+    InvalidInput,
+    NotImplementedByServer,
+    PartialFailure,
+    StatewiseError,
+)
+from statewise.client.values._info import ModelInfo
+from statewise.client.values._inputs import Array, Form, InputReader, Rows, Use
+from statewise.client.values._outputs import Value, of_batch, read_outputs, rows_of
+from statewise.client.values._ragged import elements_of
+from statewise.client.values._request_limits import Room
+from statewise.client.values._status import Subject, error_of, status_of_row
+from statewise.v1 import sequence_pb2
+from statewise.wire import Chunk, named_tensor, pack_uint32, unpack_uint32
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Sequences to run: arrays, or texts for a model with a vocabulary."""
+
+    model: ModelInfo
+    form: Form
+    count: int
+    rows: Rows | None
+    texts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: ModelInfo, value: object) -> "Query":
+        """Reads what a caller passed.
+
+        Raises:
+            InvalidInput: naming what was expected and what came.
+        """
+        if isinstance(value, str):
+            return cls(model, Form.ONE, 1, None, _texts(model, [value]))
+        if isinstance(value, list | tuple) and value and all(isinstance(row, str) for row in value):
+            return cls(model, Form.LIST, len(value), None, _texts(model, value))
+        rows = InputReader(model).read(value, Use.PREDICT)
+        return cls(model, rows.form, len(rows.steps), rows, ())
+
+    def requests(
+        self, room: Room, *, version: int, timeout_s: float | None, labels: bool
+    ) -> Iterator[tuple[int, bytes]]:
+        """Encoded requests that fit into the server's limits, each with the index of its first row.
+
+        Raises:
+            LimitReached: a sequence alone is longer than they allow.
+        """
+        for begin, end in self._bounds(room):
+            request = sequence_pb2.PredictRequest(
+                model=self.model.name, version=version, return_labels=labels
+            )
+            set_timeout(request, timeout_s)
+            inputs: list[Chunk] = []
+            if self.rows is None:
+                request.text.rows.extend(self.texts[begin:end])
+            else:
+                steps = self.rows.steps
+                request.lengths = pack_uint32(steps[begin:end])
+                first, last = int(steps[:begin].sum()), int(steps[:end].sum())
+                for spec, column in zip(self.model.inputs, self.rows.columns, strict=True):
+                    cut = column[first:last] if spec.per_step else column[begin:end]
+                    inputs += named_tensor(
+                        request.INPUTS_FIELD_NUMBER, spec.name, spec.dtype, cut.shape, [cut.data]
+                    )
+            yield begin, b"".join([request.SerializeToString(), *inputs])
+
+    def _bounds(self, room: Room) -> list[tuple[int, int]]:
+        if self.rows is not None:
+            return room.bounds(self.rows.steps)
+        return room.texts_bounds(self.texts)
+
+
+class Answers:
+    """What comes back for a query, in any order.
+
+    Args:
+        query: what was asked.
+        model: the version that ran.
+    """
+
+    def __init__(self, query: Query, model: ModelInfo) -> None:
+        self._query = query
+        self._model = model
+        self._parts: list[tuple[NDArray[np.intp], NDArray[np.uint32], list[Array]]] = []
+        self._labels: dict[int, str] = {}
+        self._texts: dict[int, str] = {}
+        self._errors: dict[int, StatewiseError] = {}
+
+    def add(self, first_row: int, response: sequence_pb2.PredictResponse) -> None:
+        """Takes some rows of the request whose first row is `first_row`.
+
+        Raises:
+            ValueError: a response that makes no sense.
+        """
+        subject = Subject(model=self._model.name, version=self._model.version)
+        for error in response.errors:
+            self._errors[first_row + error.row] = error_of(status_of_row(error), subject)
+        rows = unpack_uint32(response.rows).astype(np.intp) + first_row
+        if not len(rows):
+            return
+        steps = unpack_uint32(response.lengths)
+        if len(steps) != len(rows) or int(rows.max()) >= self._query.count:
+            raise ValueError(f"rows {rows.tolist()} with {len(steps)} lengths")
+        self._labels.update(zip(rows.tolist(), response.labels, strict=False))
+        if self._query.rows is None:  # what went in as text comes out as text
+            self._texts.update(zip(rows.tolist(), response.text.rows, strict=False))
+        outputs = read_outputs(self._model, response.outputs, rows=len(rows), steps=int(steps.sum()))
+        self._parts.append((rows, steps, outputs))
+
+    def value(self, *, labels: bool) -> Value:
+        """Everything, arranged as the query was.
+
+        Raises:
+            PartialFailure: some rows failed.
+            StatewiseError: the only sequence of a query that was not a batch failed.
+        """
+        query, model = self._query, self._model
+        steps = self._settled()
+        if self._errors and query.form is Form.ONE:
+            raise self._errors[0]
+        outputs = self._assembled(steps)
+        stepwise = not model.timed
+        words = self._labels if labels else self._texts
+        if words:
+            in_order = [words.get(row) for row in range(query.count)]
+            if self._errors:
+                raise PartialFailure(in_order, self._errors)
+            return in_order[0] if query.form is Form.ONE else in_order
+        if self._errors:
+            kept = rows_of(model, outputs, steps, stepwise=stepwise, without=self._errors)
+            raise PartialFailure(kept, self._errors)
+        form = query.form
+        if form is Form.ARRAY and not stepwise and (steps != steps[0]).any():
+            form = Form.LIST  # an encoder-decoder's outputs need not be equally long
+        return of_batch(model, outputs, steps, form=form, stepwise=stepwise)
+
+    def outcomes(self, *, labels: bool) -> list[Value | StatewiseError]:
+        """Of every row its outputs, or why there are none."""
+        steps = self._settled()
+        words = self._labels if labels else self._texts
+        if labels and self._parts and not words:
+            raise NotImplementedByServer("the server returned no labels")
+        values: list[Value | None] = (
+            [words.get(row) for row in range(self._query.count)]
+            if words
+            else rows_of(
+                self._model,
+                self._assembled(steps),
+                steps,
+                stepwise=not self._model.timed,
+                without=self._errors,
+            )
+        )
+        return [self._errors.get(row, value) for row, value in enumerate(values)]
+
+    def _settled(self) -> NDArray[np.uint32]:
+        """Time steps of every row's outputs; rows without an answer have an error from now on."""
+        steps = np.zeros(self._query.count, np.uint32)
+        answered = np.zeros(self._query.count, np.bool_)
+        for rows, lengths, _ in self._parts:
+            steps[rows] = lengths
+            answered[rows] = True
+        for row in np.flatnonzero(~answered).tolist():
+            self._errors.setdefault(row, InternalError("the server gave no answer for this row"))
+        return steps
+
+    def _assembled(self, steps: NDArray[np.uint32]) -> list[Array]:
+        if len(self._parts) == 1 and np.array_equal(self._parts[0][0], np.arange(self._query.count)):
+            return self._parts[0][2]
+        outputs: list[Any] = []
+        for index, spec in enumerate(self._model.outputs):
+            length = int(steps.sum()) if spec.per_step else self._query.count
+            whole = np.zeros((length, *spec.shape), spec.dtype)
+            for rows, _, arrays in self._parts:
+                whole[elements_of(rows, steps) if spec.per_step else rows] = arrays[index]
+            outputs.append(whole)
+        return outputs
+
+
+def _texts(model: ModelInfo, rows: Sequence[str]) -> tuple[str, ...]:
+    if model.vocabulary is None:
+        raise InvalidInput(f"model {model.name!r} has no vocabulary: expected arrays; got text")
+    return tuple(rows)

@@ -1,0 +1,1 @@
+"""Keeps sessions and groups of sessions: positions, journals, recovery; never opens them."""

@@ -1,0 +1,161 @@
+"""What moves a session on, a step or a generation, in a form that can be asked for again.
+
+Asked again from the state it began with, either gives the same. Which state that is, and whether asking again
+can help, is for `_incarnation` to know.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from statewise.client.requests._generation import Emission
+from statewise.client.sessions._journal import Generation, Inputs, Payload
+from statewise.client.stream._effects import Effect, Sink, stream_request
+from statewise.client.stream._multiplexer import Hub
+from statewise.client.stream._step_batcher import Lane, StepRow, set_timeout
+from statewise.client.values._outputs import Value
+from statewise.client.values._status import Failed, Status, status_of_row, status_of_rpc
+from statewise.v1 import sequence_pb2
+from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
+
+Give = Callable[[list[tuple[Value, int]]], None]
+"""Takes values as they come, each with how many it stands for. Must return at once."""
+
+
+class Asked(Protocol):
+    """A request that moves a session on."""
+
+    @property
+    def payload(self) -> Payload:
+        """What the journal keeps of it."""
+        ...
+
+    def effect(self, handle: int, position: int) -> Effect:
+        """Asks for it, once more or for the first time."""
+        ...
+
+    def may_reach(self, steps: int) -> bool:
+        """Whether a session that applied it may have moved on by so many time steps."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stepping:
+    """Time steps of input."""
+
+    lane: Lane
+    steps: int
+    payload: Inputs
+
+    def effect(self, handle: int, position: int) -> Effect:
+        """The outcome is a `Reply`."""
+        return StepRow(self.lane, handle, position, self.steps, self.payload)
+
+    def may_reach(self, steps: int) -> bool:
+        """A step moves by what it holds."""
+        return steps == self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Where a session stands after it generated."""
+
+    position: int
+    durable_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generating:
+    """Values that a session emits."""
+
+    payload: Generation
+    emission: Emission | None = None
+    """None: the values are not wanted, only the state that they leave."""
+    give: Give | None = None
+    timeout_s: float | None = None
+
+    def effect(self, handle: int, position: int) -> Effect:
+        """The outcome is a `Moved`."""
+        if self.emission is not None:
+            self.emission.restart()
+        return _Pieces(self, handle, position)
+
+    def may_reach(self, steps: int) -> bool:
+        """A generation may end early, and a session that has consumed nothing begins with a begin token."""
+        most = self.payload.steps
+        return steps > 0 and (most is None or steps <= most + 1)
+
+    def receive(self, piece: sequence_pb2.GenerateSessionsResponse) -> None:
+        """Some values came."""
+        if self.emission is not None and self.give is not None:
+            self.give(self.emission.take(piece))
+
+
+class _Pieces:
+    """The request of a generation, and its replies."""
+
+    __slots__ = ("_asked", "_durable", "_failed", "_handle", "_position", "_sink", "_start")
+    is_frame: ClassVar[bool] = False
+
+    def __init__(self, asked: Generating, handle: int, position: int) -> None:
+        self._asked = asked
+        self._handle = handle
+        self._start = self._position = position
+        self._durable = 0
+        self._failed: Status | None = None
+        self._sink: Sink | None = None
+
+    def begin(self, hub: Hub, sink: Sink) -> None:
+        """Queues the request."""
+        self._sink = sink
+        hub.enqueue(self)
+
+    def withdraw(self, hub: Hub, sink: Sink) -> bool:
+        """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
+        return hub.dequeue(self)
+
+    def encode(self, request_id: int) -> bytes:
+        """The message, numbered."""
+        payload = self._asked.payload
+        request = sequence_pb2.GenerateSessionsRequest(
+            handles=pack_uint64([self._handle]),
+            positions=pack_uint64([self._start]),
+            steps=b"" if payload.steps is None else pack_uint32([payload.steps]),
+            sampling=sequence_pb2.Sampling.FromString(payload.sampling),
+        )
+        set_timeout(request, self._asked.timeout_s)
+        return stream_request(request_id, "generate", [request.SerializeToString()])
+
+    def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
+        """Takes a piece; the last one ends it."""
+        if response.HasField("error"):
+            self.fail(Failed(status_of_rpc(response.error)))
+            return True
+        piece = response.generate
+        if piece.errors:
+            self._failed = status_of_row(piece.errors[0])
+        self._asked.receive(piece)
+        if piece.positions:
+            self._position = int(unpack_uint64(piece.positions)[-1])
+        if piece.durable_positions:
+            self._durable = int(unpack_uint64(piece.durable_positions)[-1])
+        if piece.done:
+            self._end()
+        return bool(piece.done)
+
+    def fail(self, failed: Failed) -> None:
+        """Hands the failure on."""
+        assert self._sink is not None
+        self._sink.throw(failed)
+
+    def traced(self) -> tuple[str, list[Any]]:
+        """See `Pending`."""
+        assert self._sink is not None
+        return "generate", [self._sink.origin]
+
+    def _end(self) -> None:
+        assert self._sink is not None
+        if self._failed is not None:
+            self._sink.throw(Failed(self._failed))
+        else:
+            self._sink.resume(Moved(self._position, self._durable))

@@ -1,0 +1,348 @@
+"""The session stream without its transport: what is sent next, who gets a reply, when to connect again.
+
+The hub drives operations. A shell lends it a `Port` and calls `receive`, `broken` and `Stream.take`; a shell
+with threads holds one lock around every call. Nothing here knows gRPC, threads or an event loop.
+
+Invariant: every future handed out resolves: by its operation's end, by `close`, or is given up by `abandon`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
+
+from statewise.client.stream._effects import Drive, Operation, Pending, Sink, Source, UnderWay, stream_request
+from statewise.client.values._errors import Unavailable
+from statewise.client.values._status import Failed, Status
+from statewise.v1 import sequence_pb2
+
+if TYPE_CHECKING:
+    from statewise.client.stream._opentelemetry import Tracing
+
+T = TypeVar("T")
+
+# More in flight add no throughput; steps that wait leave in fuller frames instead. Enough that some slow ones
+# do not hold up the rest, and below what servers answer at once on a stream.
+_FRAMES_IN_FLIGHT = 16
+
+
+class Port(Protocol):
+    """What a shell lends the hub. Every method returns at once."""
+
+    def connect(self, stream: "Stream") -> None:
+        """Opens a session stream and reports on it through the hub, as this `stream`."""
+        ...
+
+    def wake(self, stream: "Stream") -> None:
+        """`stream.take()` has something now, or the stream has ended."""
+        ...
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Calls back once, later."""
+        ...
+
+    def future(self) -> Any:
+        """A new future."""
+        ...
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long to wait before try number `attempt`, from 0: doubling, bounded, never in step with others."""
+
+    random: Callable[[], float]
+    """Uniform in [0, 1)."""
+    first_s: float = 0.05
+    most_s: float = 2.0
+
+    def delay_s(self, attempt: int) -> float:
+        """Seconds to wait: between a half and the whole of the bound."""
+        bound_s = min(self.most_s, self.first_s * 2.0 ** min(attempt, 16))
+        return bound_s * (0.5 + 0.5 * self.random())
+
+
+class Stream:
+    """One connection of the session stream."""
+
+    __slots__ = ("_hub", "ended", "frames", "generation", "pending", "retired")
+
+    def __init__(self, hub: "Hub", generation: int) -> None:
+        self._hub = hub
+        self.generation = generation
+        self.pending: dict[int, Pending] = {}
+        self.frames = 0
+        self.retired = False
+        """No more requests go this way; those unanswered still get their replies."""
+        self.ended = False
+
+    def take(self) -> bytes | None:
+        """The next message to write, or None: wait to be woken, and finish writing once `retired`."""
+        return self._hub.take(self)
+
+
+class Hub:
+    """The one session stream of a client, through all its connections.
+
+    Args:
+        port: the shell.
+        clock: monotonic seconds.
+        backoff: waits between tries.
+        patience_s: for how long an operation tries to reach a server before it gives up.
+        tracing: makes spans of messages; None: there are none.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        *,
+        clock: Callable[[], float],
+        backoff: Backoff,
+        patience_s: float,
+        tracing: "Tracing | None" = None,
+    ) -> None:
+        self._port = port
+        self._tracing = tracing
+        self._backoff = backoff
+        self._exchanges: deque[Pending] = deque()
+        self._sources: deque[Source] = deque()
+        self._paused: list[Sink] = []
+        self._streams: dict[int, Stream] = {}
+        self._current: Stream | None = None
+        self._request_id = 0
+        self._attempt = 0
+        self._timer_runs = False
+        self._woken = False
+        self.closed = False
+        self.clock = clock
+        self.patience_s = patience_s
+        self.generation = 0
+        """Number of connections begun so far. What a server said over an earlier one may be gone."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a stream is open, as far as is known."""
+        return self._current is not None
+
+    def submit(self, asked: Operation[T] | UnderWay[T]) -> UnderWay[T]:
+        """Starts what a caller asks for."""
+        future = self._port.future()
+        if isinstance(asked, GeneratorType):
+            under_way: UnderWay[T] = Drive(self, asked, future)
+        else:
+            under_way = cast(UnderWay[T], asked)
+            under_way.future = future
+        if self._tracing is not None:
+            under_way.origin = self._tracing.origin()
+        if self.closed:
+            under_way.close()
+            future.set_exception(closed_error())
+        else:
+            under_way.begin()
+        return under_way
+
+    def abandon(self, under_way: UnderWay[Any]) -> None:
+        """The caller left: what is unsent is dropped, what was sent is cancelled where it can be."""
+        under_way.withdraw()
+
+    # What effects do.
+
+    def enqueue(self, request: Pending) -> None:
+        """Sends a request as soon as possible."""
+        if self.closed:
+            request.fail(Failed(_CLOSED))
+            return
+        self._exchanges.append(request)
+        self.kick()
+
+    def dequeue(self, request: Pending) -> bool:
+        """Takes a request back. Where it was sent already the server is told, and the answer is False."""
+        if request in self._exchanges:
+            self._exchanges.remove(request)
+            return True
+        self.cancel(lambda pending: pending is request)
+        return False
+
+    def cancel(self, matches: Callable[[Pending], bool]) -> None:
+        """Asks the server to give a request up, where it is on its way; its reply still comes."""
+        pending = self._current.pending if self._current else {}
+        for request_id in [number for number, request in pending.items() if matches(request)]:
+            self.enqueue(_Cancel(request_id))
+
+    def offer(self, source: Source) -> None:
+        """Asks `source` for requests as there is room for them, until it has none."""
+        if self.closed:
+            source.fail(Failed(_CLOSED))
+            return
+        self._sources.append(source)
+        self.kick()
+
+    def pause(self, sink: Sink) -> None:
+        """Resumes `sink` after the current wait."""
+        if self.closed:
+            sink.throw(Failed(_CLOSED))
+            return
+        self._paused.append(sink)
+        if not self._timer_runs:
+            self._timer_runs = True
+            self._port.after(self._backoff.delay_s(self._attempt), self._resume_paused)
+            self._attempt += 1
+
+    def kick(self) -> None:
+        """Gets going what is queued."""
+        if not (self._exchanges or self._sources):
+            return
+        if self._current is None:
+            if self._timer_runs:
+                return
+            self.generation += 1
+            stream = Stream(self, self.generation)
+            self._current = self._streams[stream.generation] = stream
+            self._woken = True
+            self._port.connect(stream)
+        elif not self._woken:
+            self._woken = True
+            self._port.wake(self._current)
+
+    # What shells report.
+
+    def take(self, stream: Stream) -> bytes | None:
+        """The next message of a stream."""
+        if stream is not self._current:
+            return None
+        while (request := self._next(stream)) is not None:
+            self._request_id += 1
+            try:
+                message = request.encode(self._request_id)
+            except (ValueError, TypeError) as error:
+                request.fail(Failed(Status("INVALID_ARGUMENT", message=f"no valid message: {error}")))
+                continue
+            stream.frames += request.is_frame
+            stream.pending[self._request_id] = request
+            if self._tracing is not None:
+                message += self._tracing.sent(self._request_id, request)
+            return message
+        self._woken = False
+        return None
+
+    def receive(self, stream: Stream, response: sequence_pb2.SessionStreamResponse) -> None:
+        """A message came."""
+        if not response.HasField("error"):  # who is told to come back later waits longer each time
+            self._attempt = 0
+        if response.request_id == 0:
+            if response.HasField("draining"):
+                self._retire(stream)
+            return
+        request = stream.pending.pop(response.request_id, None)
+        if request is None:
+            return
+        if request.is_frame:
+            stream.frames -= 1
+        try:
+            answered = request.deliver(response)
+        except (ValueError, KeyError, IndexError) as error:
+            message = f"a reply that makes no sense: {error}"
+            request.fail(Failed(Status("INTERNAL", message=message, in_doubt=True)))
+            answered = True
+        if not answered:
+            stream.pending[response.request_id] = request
+        if self._tracing is not None:
+            self._tracing.answered(response, last=answered)
+        self.kick()
+
+    def broken(self, stream: Stream, status: Status) -> None:
+        """A connection ended. What it left unanswered fails with `status`, marked as lost and in doubt."""
+        if stream.ended:
+            return
+        stream.ended = True
+        self._streams.pop(stream.generation, None)
+        self._port.wake(stream)
+        unsent: list[Pending | Source] = []
+        if stream is self._current:
+            self._current = None
+            self._woken = False
+            unsent = self._withdraw_unsent()
+        unanswered = list(stream.pending.values())
+        if self._tracing is not None:
+            self._tracing.lost(stream.pending, Failed(status))
+        stream.pending.clear()
+        for request in unanswered:
+            request.fail(Failed(replace(status, lost=True, in_doubt=True)))
+        for item in unsent:
+            item.fail(Failed(replace(status, lost=True)))
+
+    def close(self) -> None:
+        """Ends everything; whoever still waits gets Unavailable."""
+        if self.closed:
+            return
+        self.closed = True
+        streams = list(self._streams.values())
+        for stream in streams:
+            self.broken(stream, _CLOSED)
+        for item in self._withdraw_unsent():
+            item.fail(Failed(_CLOSED))
+        paused, self._paused = self._paused, []
+        for sink in paused:
+            sink.throw(Failed(_CLOSED))
+
+    def _withdraw_unsent(self) -> list[Pending | Source]:
+        unsent: list[Pending | Source] = [*self._exchanges, *self._sources]
+        self._exchanges.clear()
+        self._sources.clear()
+        return unsent
+
+    def _next(self, stream: Stream) -> Pending | None:
+        if self._exchanges:
+            return self._exchanges.popleft()
+        while self._sources and stream.frames < _FRAMES_IN_FLIGHT:
+            source = self._sources[0]
+            request = source.take()
+            if request is not None:
+                self._sources.rotate(-1)
+                return request
+            self._sources.popleft()
+        return None
+
+    def _retire(self, stream: Stream) -> None:
+        stream.retired = True
+        if stream is self._current:
+            self._current = None
+            self._woken = False
+            self._port.wake(stream)
+            self.kick()
+
+    def _resume_paused(self) -> None:
+        self._timer_runs = False
+        paused, self._paused = self._paused, []
+        for sink in paused:
+            sink.resume(None)
+        self.kick()
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    """Asks the server to give up a request. Nobody waits for the acknowledgement."""
+
+    target: int
+    is_frame: ClassVar[bool] = False
+
+    def encode(self, request_id: int) -> bytes:
+        cancel = sequence_pb2.CancelRequest(target_request_id=self.target)
+        return stream_request(request_id, "cancel", [cancel.SerializeToString()])
+
+    def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
+        return True
+
+    def fail(self, failed: Failed) -> None:
+        return
+
+    def traced(self) -> tuple[str, list[Any]]:
+        return "cancel", []
+
+
+_CLOSED = Status("CANCELLED", message="the client is closed; make a new one")
+
+
+def closed_error() -> Unavailable:
+    """What the methods of a closed client raise."""
+    return Unavailable(_CLOSED.message)

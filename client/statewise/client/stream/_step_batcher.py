@@ -1,0 +1,290 @@
+"""Steps of single sessions that leave in one message, and its reply dealt back.
+
+A lane holds the steps of one model version that wait to be sent. Whatever has gathered there when the
+connection has room leaves as one frame: the busier the client, the fuller its frames. Rows of many steps
+leave apart from short ones, which would wait for them. A row's failure is that row's alone; where the server
+refuses a whole frame for its content, its rows are sent again each on its own.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from google.protobuf import duration_pb2
+from numpy.typing import NDArray
+
+from statewise.client.sessions._journal import Inputs
+from statewise.client.stream._effects import Sink, stream_request
+from statewise.client.stream._multiplexer import Hub
+from statewise.client.values._info import ModelInfo
+from statewise.client.values._outputs import read_outputs
+from statewise.client.values._request_limits import Room
+from statewise.client.values._status import Failed, status_of_row, status_of_rpc
+from statewise.v1 import sequence_pb2
+from statewise.wire import Chunk, named_tensor, pack_uint32, pack_uint64, unpack_uint64
+
+_SHORT_STEPS = 32
+"""Rows of no more time steps than this travel together, however their lengths differ."""
+
+Outputs = tuple[NDArray[Any], ...]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What one session's step gave."""
+
+    outputs: Outputs
+    """In the order of the model's outputs: per-step outputs [steps, ...], others [...]."""
+    durable_position: int
+
+
+class Row(Protocol):
+    """One session's part of a frame."""
+
+    handle: int
+    position: int
+    """Where it starts, in time steps."""
+    payload: Inputs
+
+    @property
+    def steps(self) -> int:
+        """Time steps in the payload."""
+        ...
+
+    @property
+    def origin(self) -> Any:
+        """The span of who asked; None: there is none."""
+        ...
+
+    def answered(self, outputs: Outputs, durable_position: int) -> None:
+        """It was applied. `outputs` as in `Reply`."""
+        ...
+
+    def failed(self, failed: Failed) -> None:
+        """It was not, or nobody knows."""
+        ...
+
+
+class StepRow:
+    """Advances one session by the steps in `payload`; the outcome is a `Reply`."""
+
+    __slots__ = ("_lane", "_sink", "handle", "payload", "position", "steps")
+
+    def __init__(self, lane: "Lane", handle: int, position: int, steps: int, payload: Inputs) -> None:
+        self._lane = lane
+        self._sink: Sink | None = None
+        self.handle = handle
+        self.position = position
+        self.steps = steps
+        self.payload = payload
+
+    @property
+    def origin(self) -> Any:
+        """See `Row`."""
+        assert self._sink is not None
+        return self._sink.origin
+
+    def begin(self, hub: Hub, sink: Sink) -> None:
+        """Joins the lane."""
+        self._sink = sink
+        self._lane.add(self)
+
+    def withdraw(self, hub: Hub, sink: Sink) -> bool:
+        """Only while it waits in the lane. A frame of this row alone is cancelled, a shared one is not."""
+        return self._lane.remove(self)
+
+    def answered(self, outputs: Outputs, durable_position: int) -> None:
+        """See `Row`."""
+        assert self._sink is not None
+        self._sink.resume(Reply(outputs, durable_position))
+
+    def failed(self, failed: Failed) -> None:
+        """See `Row`."""
+        assert self._sink is not None
+        self._sink.throw(failed)
+
+
+class Lane:
+    """Waiting steps of one model version and one timeout."""
+
+    def __init__(self, hub: Hub, model: ModelInfo, room: Room, timeout_s: float | None) -> None:
+        self._hub = hub
+        self.model = model
+        self.room = room
+        self._timeout_s = timeout_s
+        self._waiting: deque[Row] = deque()
+        self._offered = False
+
+    def add(self, row: Row) -> None:
+        """Queues a row."""
+        self._waiting.append(row)
+        if not self._offered:
+            self._offered = True
+            self._hub.offer(self)
+
+    def remove(self, row: Row) -> bool:
+        """Takes a row back; False where it was sent."""
+        if row in self._waiting:
+            self._waiting.remove(row)
+            return True
+        self._hub.cancel(lambda request: isinstance(request, Frame) and request.rows == [row])
+        return False
+
+    def send_alone(self, row: Row) -> None:
+        """Sends a row in a frame of its own."""
+        self._hub.enqueue(Frame(self, [row]))
+
+    def take(self) -> "Frame | None":
+        """The next frame, or None when nothing waits."""
+        waiting = self._waiting
+        if not waiting:
+            self._offered = False
+            return None
+        rows: list[Row] = []
+        others: list[Row] = []
+        room, count = self.room, waiting[0].steps
+        length, row_bytes = _length(count), room.cost_bytes(count)
+        steps = cost_bytes = 0
+        while waiting and len(rows) < room.rows:
+            row = waiting[0]
+            if row.steps != count:
+                if _length(row.steps) != length:
+                    others.append(waiting.popleft())
+                    continue
+                count, row_bytes = row.steps, room.cost_bytes(row.steps)
+            steps += count
+            cost_bytes += row_bytes
+            if rows and (steps > room.steps or cost_bytes > room.bytes):
+                break
+            rows.append(waiting.popleft())
+        waiting.extendleft(reversed(others))
+        return Frame(self, rows)
+
+    def fail(self, failed: Failed) -> None:
+        """The connection went before anything waiting here was sent."""
+        self._offered = False
+        rows, self._waiting = self._waiting, deque()
+        for row in rows:
+            row.failed(failed)
+
+    def request(
+        self,
+        handles: Iterable[int] | NDArray[np.uint64],
+        positions: Iterable[int] | NDArray[np.uint64],
+        steps: NDArray[np.uint32],
+        columns: Iterable[Chunk],
+    ) -> list[Chunk]:
+        """Rows as one StepRequest, encoded.
+
+        Args:
+            handles: of each row.
+            positions: start position of each row, in time steps.
+            steps: time steps of each row, uint32 [rows].
+            columns: by input, in the model's order: the rows' bytes, one after another.
+        """
+        rows, total = len(steps), int(steps.sum())
+        request = sequence_pb2.StepRequest(
+            handles=pack_uint64(handles),
+            positions=pack_uint64(positions),
+            steps=b"" if total == rows else pack_uint32(steps),
+        )
+        set_timeout(request, self._timeout_s)
+        content: list[Chunk] = [request.SerializeToString()]
+        for spec, column in zip(self.model.inputs, columns, strict=True):
+            shape = (total if spec.per_step else rows, *spec.shape)
+            content += named_tensor(request.INPUTS_FIELD_NUMBER, spec.name, spec.dtype, shape, [column])
+        return content
+
+
+class Frame:
+    """Rows on their way together."""
+
+    __slots__ = ("_lane", "rows")
+    is_frame: ClassVar[bool] = True
+
+    def __init__(self, lane: Lane, rows: list[Row]) -> None:
+        self._lane = lane
+        self.rows = rows
+
+    def encode(self, request_id: int) -> bytes:
+        """The message, numbered."""
+        rows = self.rows
+        request = self._lane.request(
+            [row.handle for row in rows],
+            [row.position for row in rows],
+            np.array([row.steps for row in rows], np.uint32),
+            map(b"".join, zip(*(row.payload for row in rows), strict=True)),
+        )
+        return stream_request(request_id, "step", request)
+
+    def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
+        """Deals the reply."""
+        if response.HasField("error"):
+            self._refused(Failed(status_of_rpc(response.error)))
+            return True
+        deal(self._lane.model, response.step, self.rows)
+        return True
+
+    def fail(self, failed: Failed) -> None:
+        """Nobody knows what became of the rows."""
+        for row in self.rows:
+            row.failed(failed)
+
+    def traced(self) -> tuple[str, list[Any]]:
+        """See `Pending`."""
+        return "step", [row.origin for row in self.rows]
+
+    def _refused(self, failed: Failed) -> None:
+        if len(self.rows) > 1 and failed.status.code == "INVALID_ARGUMENT":
+            for row in self.rows:
+                self._lane.send_alone(row)
+        else:
+            self.fail(failed)
+
+
+def _length(steps: int) -> int:
+    """The same number for rows that may travel together: long ones within a factor of two."""
+    return max(steps, _SHORT_STEPS).bit_length()
+
+
+def deal(model: ModelInfo, response: sequence_pb2.StepResponse, rows: Sequence[Row]) -> None:
+    """Gives each row its part of a step's reply.
+
+    Raises:
+        TensorError, KeyError, ValueError: the reply does not fit the request; no row was given anything.
+    """
+    errors = {error.row: Failed(status_of_row(error)) for error in response.errors}
+    good = [row for index, row in enumerate(rows) if index not in errors] if errors else rows
+    ends = list(accumulate(row.steps for row in good))
+    total = ends[-1] if ends else 0
+    outputs = read_outputs(model, response.outputs, rows=len(good), steps=total)
+    durable = unpack_uint64(response.durable_positions).tolist() or [0] * len(good)
+    columns = [
+        _cut(array, ends) if spec.per_step else list(array)
+        for spec, array in zip(model.outputs, outputs, strict=True)
+    ]
+    answers = list(zip(good, zip(*columns, strict=True), durable, strict=True))
+    failures = [(rows[index], failed) for index, failed in errors.items()]
+    for row, parts, position in answers:
+        row.answered(parts, position)
+    for row, failed in failures:
+        row.failed(failed)
+
+
+def _cut(array: NDArray[Any], ends: list[int]) -> list[NDArray[Any]]:
+    """[sum(steps), ...] -> [steps, ...] of each row."""
+    if len(ends) == len(array):
+        return list(array[:, None])
+    return [array[begin:end] for begin, end in pairwise([0, *ends])]
+
+
+def set_timeout(request: Any, timeout_s: float | None) -> None:
+    """Puts a timeout into a request that has the field."""
+    if timeout_s is not None:
+        seconds = math.floor(timeout_s)
+        nanos = int((timeout_s - seconds) * 1e9)
+        request.timeout.CopyFrom(duration_pb2.Duration(seconds=seconds, nanos=nanos))

@@ -1,0 +1,1 @@
+"""Holds the values that the client reads and gives: errors, inputs, outputs, limits; never sends a request."""

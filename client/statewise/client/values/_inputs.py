@@ -1,0 +1,282 @@
+"""What callers pass in -> rows as they travel.
+
+Rank is judged against the model's shape of one sample, so nobody says whether they pass a sample, a sequence
+or a batch. Values are not judged (NaN, tokens): the server does, once. Every array given on is C-ordered,
+little-endian and of the model's type.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.client.values._errors import InvalidInput
+from statewise.client.values._info import ModelInfo, TensorInfo
+from statewise.wire import DTYPES
+
+Array = NDArray[Any]
+
+
+class Form(Enum):
+    """How the caller arranged the rows, and so how outputs are given back."""
+
+    ONE = "one"
+    """A single row, without an axis for rows."""
+    ARRAY = "array"
+    """Rows of equal length in one array, its first axis the rows."""
+    LIST = "list"
+    """Rows of any length in a list."""
+
+
+class Use(Enum):
+    """What the rows are for; it decides which ranks are offered."""
+
+    SESSION = "session"
+    """One row: one time step or several."""
+    PREDICT = "predict"
+    """Whole sequences, one or a batch."""
+    GROUP = "group"
+    """A known number of rows: one time step each or several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of input, ready to be cut and sent."""
+
+    form: Form
+    steps: NDArray[np.uint32]
+    """Time steps of each row, [rows]."""
+    stepwise: bool
+    """Rows are single time steps given without a time axis, so outputs have none either."""
+    columns: tuple[Array, ...]
+    """In the order of the model's inputs: per-step inputs [sum(steps), ...], others [rows, ...]."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    form: Form
+    flat: Array
+    lengths: NDArray[np.uint32] | None
+    """None for inputs without a time axis."""
+    stepwise: bool
+    count: int
+
+
+class InputReader:
+    """Reads inputs for one model version."""
+
+    def __init__(self, model: ModelInfo) -> None:
+        self._model = model
+        self._specs = model.inputs
+        only = model.inputs[0] if len(model.inputs) == 1 and model.inputs[0].per_step else None
+        self._only_dtype = np.dtype(only.dtype) if only else None
+        self._only_shape = only.shape if only else None
+
+    def payload_of_step(self, value: object) -> tuple[bytes, ...] | None:
+        """The bytes of one time step where `value` is exactly that already, else None. The fast path."""
+        if (
+            type(value) is np.ndarray
+            and value.shape == self._only_shape
+            and value.dtype == self._only_dtype
+            and value.dtype.isnative
+        ):
+            return (value.tobytes(),)
+        return None
+
+    def column_of_sequence(self, value: object) -> Array | None:
+        """`value` where it is one sequence [T, ...] as it travels, else None. The fast path of bulk work."""
+        if (
+            type(value) is np.ndarray
+            and len(value)
+            and value.shape[1:] == self._only_shape
+            and value.dtype == self._only_dtype
+            and value.dtype.isnative
+        ):
+            return value
+        return None
+
+    def rows_of_steps(self, value: object, count: int) -> Rows | None:
+        """`value` where it is one time step of each of `count` sessions as they travel, else None. The fast
+        path of groups.
+        """
+        if (
+            type(value) is np.ndarray
+            and self._only_shape is not None
+            and value.shape == (count, *self._only_shape)
+            and value.dtype == self._only_dtype
+            and value.dtype.isnative
+            and value.flags.c_contiguous
+        ):
+            return Rows(Form.ARRAY, np.ones(count, np.uint32), True, (value,))
+        return None
+
+    def read(self, value: object, use: Use, *, count: int = 1) -> Rows:
+        """Reads rows.
+
+        Args:
+            value: the input of a model with one, else a dict by name; inputs with a default may be left out.
+            use: which ranks are offered.
+            count: with GROUP, the number of rows expected.
+
+        Raises:
+            InvalidInput: naming the input, what was expected and what came.
+        """
+        given = self._by_name(value)
+        columns = [
+            self._column(spec, given[spec.name], use, count) for spec in self._specs if spec.name in given
+        ]
+        if not columns:
+            raise InvalidInput(f"model {self._model.name!r} has no input to give; use generate()")
+        first = columns[0]
+        for spec, column in zip((s for s in self._specs if s.name in given), columns, strict=True):
+            if column.count != first.count:
+                raise InvalidInput(
+                    f"input {spec.name!r}: expected {first.count} rows as in the first input; "
+                    f"got {column.count}"
+                )
+        lead = next((column for column in columns if column.lengths is not None), first)
+        steps = np.ones(lead.count, np.uint32) if lead.lengths is None else lead.lengths
+        if any(column.lengths is not None and (column.lengths != steps).any() for column in columns):
+            raise InvalidInput("expected the same number of time steps in every input of a row")
+        by_name = dict(zip((s.name for s in self._specs if s.name in given), columns, strict=True))
+        flats = tuple(
+            by_name[spec.name].flat
+            if spec.name in by_name
+            else _filled(spec, int(steps.sum()) if spec.per_step else len(steps))
+            for spec in self._specs
+        )
+        return Rows(lead.form, steps, lead.stepwise or lead.lengths is None, flats)
+
+    def _by_name(self, value: object) -> Mapping[str, object]:
+        names = [spec.name for spec in self._specs]
+        if not isinstance(value, Mapping):
+            required = [spec for spec in self._specs if spec.default is None]
+            lone = required if len(required) == 1 else list(self._specs)
+            if len(lone) != 1:
+                raise InvalidInput(
+                    f"model {self._model.name!r} takes several inputs: expected a dict of {names}; "
+                    f"got {type(value).__name__}"
+                )
+            return {lone[0].name: value}
+        unknown = [name for name in value if name not in names]
+        missing = [spec.name for spec in self._specs if spec.default is None and spec.name not in value]
+        if unknown or missing:
+            raise InvalidInput(
+                f"model {self._model.name!r}: expected inputs {names}; got {list(value)}"
+                + (f", {missing} missing" if missing else "")
+            )
+        return value
+
+    def _column(self, spec: TensorInfo, value: object, use: Use, count: int) -> _Column:
+        rank = len(spec.shape)
+        # Ranks that one row may have; without a time axis there is but one.
+        row_ranks = (rank,) if not spec.per_step else (rank + 1,) if use is Use.PREDICT else (rank, rank + 1)
+        if isinstance(value, list | tuple) and use is not Use.SESSION:
+            if not value:
+                raise InvalidInput(f"input {spec.name!r}: expected at least one row; got an empty list")
+            elements = [self._array(spec, element, use, count) for element in value]
+            if elements[0].ndim in row_ranks:
+                return self._list(spec, elements, use, count)
+        array = self._array(spec, value, use, count)
+        if use is not Use.GROUP and array.ndim in row_ranks:
+            return self._one(spec, array, use, count)
+        if use is not Use.SESSION and array.ndim - 1 in row_ranks:
+            return self._batch(spec, array, use, count)
+        raise self._misfit(spec, use, count, _described(array))
+
+    def _one(self, spec: TensorInfo, array: Array, use: Use, count: int) -> _Column:
+        rank = len(spec.shape)
+        if array.shape[array.ndim - rank :] != spec.shape:
+            raise self._misfit(spec, use, count, _described(array))
+        stepwise = array.ndim == rank
+        if not stepwise and array.shape[0] == 0:
+            raise self._no_steps(spec, array)
+        lengths = np.full(1, 1 if stepwise else array.shape[0], np.uint32) if spec.per_step else None
+        return _Column(Form.ONE, array.reshape(-1, *spec.shape), lengths, stepwise, 1)
+
+    def _batch(self, spec: TensorInfo, array: Array, use: Use, count: int) -> _Column:
+        rank, rows = len(spec.shape), array.shape[0]
+        stepwise = array.ndim == rank + 1
+        if array.shape[array.ndim - rank :] != spec.shape or (use is Use.GROUP and rows != count):
+            raise self._misfit(spec, use, count, _described(array))
+        if rows == 0:
+            raise InvalidInput(
+                f"input {spec.name!r}: expected at least one row; got shape {list(array.shape)}"
+            )
+        if not stepwise and array.shape[1] == 0:
+            raise self._no_steps(spec, array)
+        lengths = np.full(rows, 1 if stepwise else array.shape[1], np.uint32) if spec.per_step else None
+        return _Column(Form.ARRAY, array.reshape(-1, *spec.shape), lengths, stepwise, rows)
+
+    def _list(self, spec: TensorInfo, rows: Sequence[Array], use: Use, count: int) -> _Column:
+        rank = len(spec.shape)
+        ndim = rows[0].ndim
+        if use is Use.GROUP and len(rows) != count:
+            raise self._misfit(spec, use, count, f"a list of {len(rows)}")
+        for index, row in enumerate(rows):
+            if row.ndim != ndim or row.shape[ndim - rank :] != spec.shape:
+                raise self._misfit(spec, use, count, f"{_described(row)} at index {index}")
+            if ndim > rank and row.shape[0] == 0:
+                raise self._no_steps(spec, row, index)
+        if ndim == rank:
+            lengths = np.ones(len(rows), np.uint32) if spec.per_step else None
+            form = Form.ARRAY if use is Use.GROUP else Form.LIST
+            return _Column(form, np.stack(rows), lengths, True, len(rows))
+        lengths = np.array([len(row) for row in rows], np.uint32)
+        return _Column(Form.LIST, np.concatenate(rows), lengths, False, len(rows))
+
+    def _array(self, spec: TensorInfo, value: object, use: Use, count: int) -> Array:
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError, OverflowError):
+            raise self._misfit(spec, use, count, f"a {type(value).__name__} of no regular shape") from None
+        wanted = DTYPES[spec.dtype]
+        if array.dtype == wanted and array.flags.c_contiguous:
+            return array
+        if array.size == 0 and array.dtype == np.float64:
+            return array.astype(wanted)  # an empty list has no type of its own
+        whole = array.dtype.kind in "biu" and wanted.kind in "iu"
+        if array.dtype.kind not in "biuf" or not (whole or np.can_cast(array.dtype, wanted, "same_kind")):
+            raise InvalidInput(
+                f"input {spec.name!r}: expected elements that fit {spec.dtype}; got {array.dtype}"
+            )
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
+        if whole and not np.array_equal(converted, array):
+            raise InvalidInput(f"input {spec.name!r}: expected integers that fit {spec.dtype}; got others")
+        return converted
+
+    def _misfit(self, spec: TensorInfo, use: Use, count: int, got: str) -> InvalidInput:
+        sample = [str(size) for size in spec.shape]
+        one = f"[{', '.join(sample)}]"
+        row = f"[{', '.join(['T', *sample])}]" if spec.per_step else one
+        match use:
+            case Use.SESSION:
+                offered = f"{one} (one time step) or {row} (T steps)" if spec.per_step else one
+            case Use.PREDICT:
+                kind = "sequence" if spec.per_step else "sample"
+                offered = f"{row} (one {kind}), [B, {row[1:]} or a list of {row} (a batch)"
+            case Use.GROUP:
+                offered = f"[{', '.join([str(count), *sample])}]"
+                if spec.per_step:
+                    offered += f", [{', '.join([str(count), 'T', *sample])}] or a list of {count} {row}"
+        return InvalidInput(
+            f"input {spec.name!r} of model {self._model.name!r}: expected {spec.dtype} {offered}; got {got}"
+        )
+
+    def _no_steps(self, spec: TensorInfo, array: Array, index: int | None = None) -> InvalidInput:
+        where = "" if index is None else f" at index {index}"
+        return InvalidInput(
+            f"input {spec.name!r}: expected at least one time step; got shape {list(array.shape)}{where}"
+        )
+
+
+def _described(array: Array) -> str:
+    return f"{array.dtype.name} of shape {list(array.shape)}"
+
+
+def _filled(spec: TensorInfo, rows: int) -> Array:
+    return np.full((rows, *spec.shape), spec.default, DTYPES[spec.dtype])

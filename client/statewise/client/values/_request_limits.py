@@ -1,0 +1,109 @@
+"""What one request may hold, below the limits that a server announced."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.client.values._errors import LimitReached
+from statewise.client.values._info import Limits, ModelInfo, TensorInfo
+
+# What a message costs beside its tensors' bytes: columns of 20 bytes a row; names and tags.
+_ROW_BYTES = 24
+_MESSAGE_BYTES = 4096
+
+# Where a server announces no limit: gRPC's own default, and numbers that no one misses.
+_FALLBACK_MESSAGE_BYTES = 4 * 1024 * 1024
+_FALLBACK_COUNT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one request of a model may hold."""
+
+    bytes: int
+    rows: int
+    steps: int
+    """Time steps, all rows together."""
+    step_bytes: int
+    """What one time step costs."""
+
+    @classmethod
+    def for_steps(cls, limits: Limits, model: ModelInfo) -> "Room":
+        """Of a step: the reply comes in one message too, so the larger of the two counts."""
+        return cls._of(limits, max(size_bytes(model.inputs), size_bytes(model.outputs)))
+
+    @classmethod
+    def for_predict(cls, limits: Limits, model: ModelInfo) -> "Room":
+        """Of a prediction: its answer comes in as many messages as it takes."""
+        return cls._of(limits, size_bytes(model.inputs))
+
+    @classmethod
+    def _of(cls, limits: Limits, step_bytes: int) -> "Room":
+        message_bytes = limits.message_bytes or _FALLBACK_MESSAGE_BYTES
+        return cls(
+            bytes=max(message_bytes - _MESSAGE_BYTES, message_bytes // 2),
+            rows=limits.request_rows or _FALLBACK_COUNT,
+            steps=limits.request_steps or _FALLBACK_COUNT,
+            step_bytes=step_bytes,
+        )
+
+    @property
+    def row_steps(self) -> int:
+        """Time steps of the longest row that fits."""
+        return max(1, min(self.steps, (self.bytes - _ROW_BYTES) // max(self.step_bytes, 1)))
+
+    def cost_bytes(self, steps: int) -> int:
+        """What a row of so many time steps takes up."""
+        return steps * self.step_bytes + _ROW_BYTES
+
+    def bounds(self, steps: NDArray[np.uint32]) -> list[tuple[int, int]]:
+        """Stretches of rows, first and last (exclusive), that fit into a request each.
+
+        Args:
+            steps: time steps of every row.
+
+        Raises:
+            LimitReached: a row alone is longer.
+        """
+        longest = int(steps.max())
+        if longest > self.row_steps:
+            raise LimitReached(
+                f"expected at most {self.row_steps} time steps a row, what fits into one request; "
+                f"got {longest}"
+            )
+        rows, total = len(steps), int(steps.sum())
+        if (
+            rows <= self.rows
+            and total <= self.steps
+            and total * self.step_bytes + rows * _ROW_BYTES <= self.bytes
+        ):
+            return [(0, rows)]
+        ends = np.cumsum(steps, dtype=np.int64)
+        costs = ends * self.step_bytes + np.arange(1, len(steps) + 1) * _ROW_BYTES
+        bounds: list[tuple[int, int]] = []
+        begin = 0
+        while begin < len(steps):
+            steps_before = int(ends[begin - 1]) if begin else 0
+            cost_before = int(costs[begin - 1]) if begin else 0
+            end = min(
+                begin + self.rows,
+                int(np.searchsorted(ends, steps_before + self.steps, side="right")),
+                int(np.searchsorted(costs, cost_before + self.bytes, side="right")),
+            )
+            # A single time step over the limit is for the server to refuse.
+            bounds.append((begin, max(end, begin + 1)))
+            begin = bounds[-1][1]
+        return bounds
+
+    def texts_bounds(self, texts: Iterable[str]) -> list[tuple[int, int]]:
+        """The same for rows of text, which have at most as many tokens as bytes, and often fewer."""
+        sizes = np.array([len(text.encode()) for text in texts], np.uint32)
+        return Room(self.bytes, self.rows, max(self.steps, int(sizes.max())), 1).bounds(sizes)
+
+
+def size_bytes(specs: Iterable[TensorInfo]) -> int:
+    """What one value of each takes up."""
+    return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs)
