@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from statewise.client import AsyncClient, SessionNotFound, Timeout, Unavailable
-from statewise.client.stream._step_batcher import Lane
+from statewise.client.stream import Lane
 
 Oracle = Callable[..., Any]
 

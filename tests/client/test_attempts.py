@@ -3,10 +3,9 @@
 import pytest
 
 from statewise.client import ModelNotFound, StatewiseError, Unavailable
-from statewise.client.requests._attempts import Attempts
-from statewise.client.requests._plans import Options, Wait
-from statewise.client.stream._multiplexer import Backoff
-from statewise.client.values._status import Status, Subject
+from statewise.client.requests import Attempts, Options, Wait
+from statewise.client.stream import Backoff
+from statewise.client.values import Status, Subject
 from statewise.wire import Reason
 
 LOST = Status("UNAVAILABLE", message="connection refused", lost=True)

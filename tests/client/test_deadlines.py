@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise.client._async._deadlines import Deadlines
-from statewise.client.requests._plans import patience_s
-from statewise.client.stream._effects import UnderWay
+from statewise.client.requests import patience_s
+from statewise.client.stream import UnderWay
 
 
 class Clock:

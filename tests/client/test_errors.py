@@ -22,8 +22,8 @@ from statewise.client import (
     Timeout,
     Unavailable,
 )
+from statewise.client.values import Status, Subject, error_of, status_of_row, status_of_rpc
 from statewise.client.values import _errors as errors
-from statewise.client.values._status import Status, Subject, error_of, status_of_row, status_of_rpc
 from statewise.v1 import tensor_pb2
 from statewise.wire import Reason
 
@@ -187,17 +187,17 @@ def test_only_the_shells_know_the_transport() -> None:
     from pathlib import Path
 
     knowing = set()
-    for path in Path(folder).glob("*.py"):
+    for path in Path(folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if any(name.split(".")[0] in ("grpc", "grpc_status", "asyncio", "threading") for name in names):
-                knowing.add(path.name)
+                knowing.add(path.relative_to(folder).as_posix())
     assert knowing == {
-        "_awaiting.py",
-        "_awaiting_deadlines.py",
-        "_awaiting_generation.py",
-        "_awaiting_score.py",
-        "_blocking.py",
-        "_channel.py",
+        "_async/_deadlines.py",
+        "_async/_generation.py",
+        "_async/_score.py",
+        "_async/_shell.py",
+        "_sync/_shell.py",
+        "transport/_channel.py",
     }

@@ -18,15 +18,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from statewise.client import Overloaded, PartialFailure, SessionLost, SessionMoved, Unavailable
-from statewise.client.bulk._samples import sample_of
-from statewise.client.core._client_core import ClientCore
-from statewise.client.requests._generation import Wish
-from statewise.client.requests._plans import Options, Wait
-from statewise.client.sessions._group_core import GroupCore
-from statewise.client.sessions._session_core import Run, SessionCore
-from statewise.client.stream._effects import Drive
-from statewise.client.stream._multiplexer import Stream
-from statewise.client.values._status import Failed, Status
+from statewise.client.bulk import sample_of
+from statewise.client.core import ClientCore
+from statewise.client.requests import Options, Wait, Wish
+from statewise.client.sessions import GroupCore, Run, SessionCore
+from statewise.client.stream import Drive, Stream
+from statewise.client.values import Failed, Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (
     Reason,

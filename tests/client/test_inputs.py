@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from statewise.client import InvalidInput, ModelInfo, TensorInfo
-from statewise.client.values._inputs import Form, InputReader, Use
+from statewise.client.values import Form, InputReader, Use
 
 
 def reader(*inputs: TensorInfo) -> InputReader:

@@ -24,7 +24,7 @@ from statewise.client import (
     Sample,
     Unavailable,
 )
-from statewise.client.bulk._progress import Meter, report_of
+from statewise.client.bulk import Meter, report_of
 from statewise.service.testing import server_in_thread
 
 

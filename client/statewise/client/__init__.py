@@ -3,40 +3,40 @@
 `Client` blocks, `AsyncClient` awaits; the two offer the same. The errors are drawn as a tree in `_errors`.
 """
 
-from statewise.client._async._client import AsyncClient
-from statewise.client._async._session import AsyncSession
-from statewise.client._async._session_group import AsyncSessionGroup
-from statewise.client._sync._client import Client
-from statewise.client._sync._session import Session
-from statewise.client._sync._session_group import SessionGroup
-from statewise.client.bulk._progress import Progress
-from statewise.client.bulk._samples import Sample, Scored
-from statewise.client.transport._channel import Tls
-from statewise.client.values._errors import (
+from statewise.client._async import AsyncClient, AsyncSession, AsyncSessionGroup
+from statewise.client._sync import Client, Session, SessionGroup
+from statewise.client.bulk import Progress, Sample, Scored
+from statewise.client.transport import Tls
+from statewise.client.values import (
     InternalError,
     InvalidInput,
     InvalidSnapshot,
     LimitReached,
+    Limits,
     ModelChanged,
+    ModelInfo,
     ModelNotFound,
+    ModelStats,
     NotImplementedByServer,
     NotStreamable,
     Overloaded,
     PartialFailure,
     PermissionDenied,
     PositionMismatch,
+    ServerInfo,
+    ServerStats,
     SessionExists,
     SessionExpired,
+    SessionInfo,
     SessionLost,
     SessionMoved,
     SessionNotFound,
     StatewiseError,
+    TensorInfo,
     Timeout,
     Unauthenticated,
     Unavailable,
 )
-from statewise.client.values._info import Limits, ModelInfo, ServerInfo, SessionInfo, TensorInfo
-from statewise.client.values._stats import ModelStats, ServerStats
 
 __all__ = [
     "AsyncClient",

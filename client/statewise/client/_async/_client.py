@@ -18,17 +18,21 @@ from statewise.client._async._score import score
 from statewise.client._async._session import AsyncSession
 from statewise.client._async._session_group import AsyncSessionGroup
 from statewise.client._async._shell import AwaitingShell
-from statewise.client.bulk._progress import Progress, report_of
-from statewise.client.bulk._samples import Scored, open_source
-from statewise.client.core._client_core import ClientCore
-from statewise.client.requests._generation import Wish
-from statewise.client.requests._plans import REPLAY_BYTES, Options, tracing_of
-from statewise.client.sessions._session_core import SessionCore
-from statewise.client.stream._multiplexer import closed_error
-from statewise.client.transport._channel import KEEPALIVE_S, Endpoint, Tls
-from statewise.client.values._info import ModelInfo, ServerInfo, SessionInfo
-from statewise.client.values._outputs import Value
-from statewise.client.values._stats import ServerStats, read_stats, stats_request
+from statewise.client.bulk import Progress, Scored, open_source, report_of
+from statewise.client.core import ClientCore
+from statewise.client.requests import REPLAY_BYTES, Options, Wish
+from statewise.client.sessions import SessionCore
+from statewise.client.stream import closed_error, tracing_of
+from statewise.client.transport import KEEPALIVE_S, Endpoint, Tls
+from statewise.client.values import (
+    ModelInfo,
+    ServerInfo,
+    ServerStats,
+    SessionInfo,
+    Value,
+    read_stats,
+    stats_request,
+)
 
 
 class AsyncClient:

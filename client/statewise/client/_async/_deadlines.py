@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from statewise.client.requests._plans import patience_s
-from statewise.client.stream._effects import UnderWay
+from statewise.client.requests import patience_s
+from statewise.client.stream import UnderWay
 
 # Callers that compute what is left of their time have another timeout for every wait.
 _KEPT_WITHOUT_WAITS = 64

@@ -5,12 +5,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from statewise.client._async._shell import AwaitingShell
-from statewise.client.requests._generation import Emission, Retries, read_piece
-from statewise.client.requests._plans import LEAVING_S, patience_s
-from statewise.client.sessions._session_core import Run, SessionCore
-from statewise.client.values._errors import StatewiseError, Timeout, Unavailable
-from statewise.client.values._outputs import Value
-from statewise.client.values._status import Failed
+from statewise.client.requests import LEAVING_S, Emission, Retries, patience_s, read_piece
+from statewise.client.sessions import Run, SessionCore
+from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
 from statewise.v1 import sequence_pb2
 
 

@@ -10,9 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, closing, suppress
 
 from statewise.client._async._shell import AwaitingShell
-from statewise.client.bulk._progress import Meter, Report
-from statewise.client.bulk._samples import Item, Scored, Source, sample_of
-from statewise.client.bulk._scoring import Batch
+from statewise.client.bulk import Batch, Item, Meter, Report, Scored, Source, sample_of
 
 _TURN_ITEMS = 64
 """Items of a source that never waits, between two turns of the event loop."""

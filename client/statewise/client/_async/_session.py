@@ -9,10 +9,9 @@ from typing import Self
 from statewise.client._async._generation import generate_in_session
 from statewise.client._async._opening import Opening
 from statewise.client._async._shell import AwaitingShell
-from statewise.client.requests._generation import Wish, gives_text
-from statewise.client.sessions._session_core import Run, SessionCore
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._outputs import Value
+from statewise.client.requests import Wish, gives_text
+from statewise.client.sessions import Run, SessionCore
+from statewise.client.values import ModelInfo, Value
 
 
 class AsyncSession:

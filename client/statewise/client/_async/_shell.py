@@ -11,23 +11,20 @@ from typing import Any, TypeVar
 import grpc
 
 from statewise.client._async._deadlines import Deadlines
-from statewise.client.core._client_core import ClientCore
-from statewise.client.requests._plans import LEAVING_S, Call, Options, Plan, Run
-from statewise.client.sessions._group_core import GroupCore
-from statewise.client.sessions._session_core import SessionCore
-from statewise.client.stream._effects import Operation, UnderWay
-from statewise.client.stream._multiplexer import Stream, closed_error
-from statewise.client.transport._channel import (
-    ENDED,
-    Endpoint,
-    Metadata,
-    carried,
-    predict,
-    session_stream,
-    status_of,
+from statewise.client.core import ClientCore
+from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run
+from statewise.client.sessions import GroupCore, SessionCore
+from statewise.client.stream import Metadata, Operation, Stream, UnderWay, closed_error
+from statewise.client.transport import ENDED, Endpoint, carried, predict, session_stream, status_of
+from statewise.client.values import (
+    Failed,
+    SessionMoved,
+    StatewiseError,
+    Subject,
+    Timeout,
+    Unavailable,
+    error_of,
 )
-from statewise.client.values._errors import SessionMoved, StatewiseError, Timeout, Unavailable
-from statewise.client.values._status import Failed, Subject, error_of
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
 T = TypeVar("T")

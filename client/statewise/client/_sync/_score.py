@@ -9,9 +9,7 @@ from contextlib import closing
 from queue import SimpleQueue
 
 from statewise.client._sync._shell import BlockingShell, Scope
-from statewise.client.bulk._progress import Meter, Report
-from statewise.client.bulk._samples import Scored, Source
-from statewise.client.bulk._scoring import REQUESTS_IN_FLIGHT, Batch, Outcome
+from statewise.client.bulk import REQUESTS_IN_FLIGHT, Batch, Meter, Outcome, Report, Scored, Source
 
 
 def score(

@@ -6,10 +6,9 @@ from typing import Self
 
 from statewise.client._sync._generation import generate_in_session
 from statewise.client._sync._shell import BlockingShell
-from statewise.client.requests._generation import Wish, gives_text
-from statewise.client.sessions._session_core import Run, SessionCore
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._outputs import Value
+from statewise.client.requests import Wish, gives_text
+from statewise.client.sessions import Run, SessionCore
+from statewise.client.values import ModelInfo, Value
 
 
 class Session:

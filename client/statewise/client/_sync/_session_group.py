@@ -6,9 +6,8 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from statewise.client._sync._shell import BlockingShell
-from statewise.client.sessions._group_core import GroupCore
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._outputs import Value
+from statewise.client.sessions import GroupCore
+from statewise.client.values import ModelInfo, Value
 
 
 class SessionGroup:

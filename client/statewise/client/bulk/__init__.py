@@ -1,1 +1,24 @@
 """Scores whole data sets: reads samples from files and memory, batches them, reports progress."""
+
+from statewise.client.bulk._progress import Meter, Progress, Report, report_of
+from statewise.client.bulk._samples import Item, Sample, Scored, Source, open_source, sample_of
+from statewise.client.bulk._score_plan import score_plan
+from statewise.client.bulk._scoring import REQUESTS_IN_FLIGHT, Batch, Outcome, Scoring
+
+__all__ = [
+    "REQUESTS_IN_FLIGHT",
+    "Batch",
+    "Item",
+    "Meter",
+    "Outcome",
+    "Progress",
+    "Report",
+    "Sample",
+    "Scored",
+    "Scoring",
+    "Source",
+    "open_source",
+    "report_of",
+    "sample_of",
+    "score_plan",
+]

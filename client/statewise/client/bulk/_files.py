@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from statewise.client.bulk._npz import NpzFile
 from statewise.client.bulk._parquet import ParquetFile
-from statewise.client.values._errors import InvalidInput
+from statewise.client.values import InvalidInput
 
 Row = tuple[object, Any]
 

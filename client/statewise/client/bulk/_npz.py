@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.values._errors import InvalidInput
+from statewise.client.values import InvalidInput
 
 _SKIP_BYTES = 1 << 20
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from statewise.client.values._errors import InvalidInput
+from statewise.client.values import InvalidInput
 
 _BATCH_ROWS = 1024
 

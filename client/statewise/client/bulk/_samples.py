@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from statewise.client.bulk._files import SampleFile, open_files
-from statewise.client.values._errors import InvalidInput, StatewiseError
+from statewise.client.values import InvalidInput, StatewiseError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from statewise.client.bulk._scoring import Batch, Outcome
-from statewise.client.requests._plans import Call, Options, Plan, Wait
-from statewise.client.requests._predict import Answers
-from statewise.client.stream._multiplexer import Backoff
-from statewise.client.values._errors import (
+from statewise.client.requests import Answers, Call, Options, Plan, Wait
+from statewise.client.stream import Backoff
+from statewise.client.values import (
+    Failed,
     InternalError,
     InvalidInput,
     LimitReached,
     Overloaded,
+    Room,
     StatewiseError,
+    Subject,
     Timeout,
     Unavailable,
+    error_of,
 )
-from statewise.client.values._request_limits import Room
-from statewise.client.values._status import Failed, Subject, error_of
 
 _PASSING = (Unavailable, Overloaded)
 _OF_ROWS = (InvalidInput, LimitReached, Timeout, InternalError)

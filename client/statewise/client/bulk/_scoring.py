@@ -17,12 +17,21 @@ from typing import Any
 import numpy as np
 
 from statewise.client.bulk._samples import Item, Scored, Unreadable
-from statewise.client.requests._predict import Query
-from statewise.client.values._errors import InvalidInput, LimitReached, StatewiseError
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._inputs import Array, Form, InputReader, Rows, Use
-from statewise.client.values._outputs import Value
-from statewise.client.values._request_limits import Room, size_bytes
+from statewise.client.requests import Query
+from statewise.client.values import (
+    Array,
+    Form,
+    InputReader,
+    InvalidInput,
+    LimitReached,
+    ModelInfo,
+    Room,
+    Rows,
+    StatewiseError,
+    Use,
+    Value,
+    size_bytes,
+)
 
 _HELD_BYTES = 64 * 1024 * 1024
 """Inputs and outputs between a source and the caller."""

@@ -15,42 +15,45 @@ from weakref import WeakSet
 
 import numpy as np
 
-from statewise.client.bulk._score_plan import score_plan
-from statewise.client.bulk._scoring import Batch, Outcome, Scoring
+from statewise.client.bulk import Batch, Outcome, Scoring, score_plan
 from statewise.client.core._memory import keep_freed_memory
-from statewise.client.requests._attempts import Attempts
-from statewise.client.requests._conditions import Conditions
-from statewise.client.requests._generation import Emission, Wish, generate_request, gives_text
-from statewise.client.requests._plans import Call, Options, Plan, Run
-from statewise.client.requests._predict import Answers, Query
-from statewise.client.sessions._group_core import GroupCore
-from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._journal import Journal, Ledger
-from statewise.client.sessions._session_core import SessionCore
-from statewise.client.stream._effects import Operation, Together
-from statewise.client.stream._multiplexer import Backoff, Hub, Port
-from statewise.client.stream._retries import exchange
-from statewise.client.stream._step_batcher import Lane
-from statewise.client.values._errors import (
+from statewise.client.requests import (
+    Answers,
+    Attempts,
+    Call,
+    Conditions,
+    Emission,
+    Options,
+    Plan,
+    Query,
+    Run,
+    Wish,
+    generate_request,
+    gives_text,
+)
+from statewise.client.sessions import GroupCore, GroupJournal, Journal, Ledger, SessionCore
+from statewise.client.stream import Backoff, Hub, Lane, Operation, Port, Together, exchange
+from statewise.client.values import (
+    Failed,
+    InputReader,
     InternalError,
     InvalidInput,
-    ModelChanged,
-    PartialFailure,
-    StatewiseError,
-)
-from statewise.client.values._info import (
     Limits,
+    ModelChanged,
     ModelInfo,
+    PartialFailure,
+    Room,
     ServerInfo,
     SessionInfo,
+    StatewiseError,
+    Subject,
+    Value,
+    error_of,
     read_model,
     read_server,
     read_session,
+    status_of_row,
 )
-from statewise.client.values._inputs import InputReader
-from statewise.client.values._outputs import Value
-from statewise.client.values._request_limits import Room
-from statewise.client.values._status import Failed, Subject, error_of, status_of_row
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 from statewise.wire import pack_uint64
 

@@ -1,8 +1,8 @@
 """A call outside the session stream: how often it is made, and for how long."""
 
 from statewise.client.requests._plans import Options, Plan, Wait
-from statewise.client.stream._multiplexer import Backoff
-from statewise.client.values._status import Status, Subject, error_of
+from statewise.client.stream import Backoff
+from statewise.client.values import Status, Subject, error_of
 from statewise.wire import Reason
 
 # A call that finds no server is tried this often: a restart is bridged, a wrong address is soon told.

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from statewise.client.requests._predict import Query
-from statewise.client.values._errors import InvalidInput
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._inputs import Form
-from statewise.client.values._ragged import elements_of
-from statewise.client.values._request_limits import Room
+from statewise.client.values import Form, InvalidInput, ModelInfo, Room, elements_of
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor
 

@@ -10,12 +10,20 @@ import numpy as np
 
 from statewise.client.requests._attempts import Attempts
 from statewise.client.requests._plans import Plan
-from statewise.client.stream._step_batcher import set_timeout
-from statewise.client.values._errors import InternalError, InvalidInput
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._inputs import InputReader, Use
-from statewise.client.values._outputs import Value, read_values
-from statewise.client.values._status import Status, Subject, error_of, status_of_row
+from statewise.client.stream import set_timeout
+from statewise.client.values import (
+    InputReader,
+    InternalError,
+    InvalidInput,
+    ModelInfo,
+    Status,
+    Subject,
+    Use,
+    Value,
+    error_of,
+    read_values,
+    status_of_row,
+)
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor, unpack_uint32
 

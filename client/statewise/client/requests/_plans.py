@@ -7,12 +7,9 @@ a failure thrown into it, and returns the result. Shells carry plans out by bloc
 import secrets
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from statewise.client.stream._effects import Operation
-
-if TYPE_CHECKING:
-    from statewise.client.stream._opentelemetry import Tracing
+from statewise.client.stream import Operation, Tracing
 
 T = TypeVar("T")
 
@@ -71,16 +68,7 @@ class Options:
     clock: Callable[[], float]
     random: Callable[[], float]
     new_id: Callable[[], str] = lambda: secrets.token_hex(16)
-    tracing: "Tracing | None" = None
-
-
-def tracing_of(tracer_provider: Any) -> "Tracing | None":
-    """What makes spans for a provider; None, and nothing is imported, where there is none."""
-    if tracer_provider is None:
-        return None
-    from statewise.client.stream._opentelemetry import Tracing
-
-    return Tracing(tracer_provider)
+    tracing: Tracing | None = None
 
 
 def patience_s(timeout_s: float) -> float:

@@ -7,20 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.stream._step_batcher import set_timeout
-from statewise.client.values._errors import (
+from statewise.client.stream import set_timeout
+from statewise.client.values import (
+    Array,
+    Form,
+    InputReader,
     InternalError,
     InvalidInput,
+    ModelInfo,
     NotImplementedByServer,
     PartialFailure,
+    Room,
+    Rows,
     StatewiseError,
+    Subject,
+    Use,
+    Value,
+    elements_of,
+    error_of,
+    of_batch,
+    read_outputs,
+    rows_of,
+    status_of_row,
 )
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._inputs import Array, Form, InputReader, Rows, Use
-from statewise.client.values._outputs import Value, of_batch, read_outputs, rows_of
-from statewise.client.values._ragged import elements_of
-from statewise.client.values._request_limits import Room
-from statewise.client.values._status import Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2
 from statewise.wire import Chunk, named_tensor, pack_uint32, unpack_uint32
 

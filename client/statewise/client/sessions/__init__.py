@@ -1,1 +1,8 @@
 """Keeps sessions and groups of sessions: positions, journals, recovery; never opens them."""
+
+from statewise.client.sessions._group_core import GroupCore
+from statewise.client.sessions._group_journal import GroupJournal
+from statewise.client.sessions._journal import Journal, Ledger
+from statewise.client.sessions._session_core import Run, SessionCore
+
+__all__ = ["GroupCore", "GroupJournal", "Journal", "Ledger", "Run", "SessionCore"]

@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from statewise.client.requests._generation import Emission
-from statewise.client.sessions._journal import Generation, Inputs, Payload
-from statewise.client.stream._effects import Effect, Sink, stream_request
-from statewise.client.stream._multiplexer import Hub
-from statewise.client.stream._step_batcher import Lane, StepRow, set_timeout
-from statewise.client.values._outputs import Value
-from statewise.client.values._status import Failed, Status, status_of_row, status_of_rpc
+from statewise.client.requests import Emission
+from statewise.client.sessions._journal import Generation, Payload
+from statewise.client.stream import Effect, Lane, RequestQueue, Sink, StepRow, set_timeout, stream_request
+from statewise.client.values import Failed, Inputs, Status, Value, status_of_row, status_of_rpc
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
 
@@ -105,14 +102,14 @@ class _Pieces:
         self._failed: Status | None = None
         self._sink: Sink | None = None
 
-    def begin(self, hub: Hub, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Queues the request."""
         self._sink = sink
-        hub.enqueue(self)
+        queue.enqueue(self)
 
-    def withdraw(self, hub: Hub, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
-        return hub.dequeue(self)
+        return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
         """The message, numbered."""

@@ -12,21 +12,44 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.requests._conditions import Conditions
+from statewise.client.requests import Conditions
 from statewise.client.sessions._commands import Asked, Stepping
 from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._journal import Inputs
 from statewise.client.sessions._remote_session import Incarnation
-from statewise.client.stream._effects import Exchange, Operation, Sink, Together
-from statewise.client.stream._multiplexer import Hub
-from statewise.client.stream._retries import Patience, exchange
-from statewise.client.stream._step_batcher import Lane, Reply
-from statewise.client.values._errors import InvalidInput, PartialFailure, SessionNotFound, StatewiseError
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._inputs import Array, InputReader, Rows, Use
-from statewise.client.values._outputs import Value, of_batch, read_outputs, rows_of
-from statewise.client.values._ragged import elements_of, row_bytes
-from statewise.client.values._status import Failed, Subject, error_of, status_of_row
+from statewise.client.stream import (
+    Exchange,
+    Hub,
+    Lane,
+    Operation,
+    Patience,
+    Reply,
+    RequestQueue,
+    Sink,
+    Together,
+    exchange,
+)
+from statewise.client.values import (
+    Array,
+    Failed,
+    InputReader,
+    Inputs,
+    InvalidInput,
+    ModelInfo,
+    PartialFailure,
+    Rows,
+    SessionNotFound,
+    StatewiseError,
+    Subject,
+    Use,
+    Value,
+    elements_of,
+    error_of,
+    of_batch,
+    read_outputs,
+    row_bytes,
+    rows_of,
+    status_of_row,
+)
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason, pack_uint64, unpack_uint64
 
@@ -64,11 +87,11 @@ class _GroupTurn:
         self._waiting = waiting
         self._rows = rows
 
-    def begin(self, hub: Hub, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Queues."""
         self._waiting.append((sink, self._rows))
 
-    def withdraw(self, hub: Hub, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Always: nothing was sent."""
         kept = [entry for entry in self._waiting if entry[0] is not sink]
         self._waiting.clear()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client.sessions._journal import Entry, Generation, Ledger, Payload
-from statewise.client.values._info import ModelInfo
+from statewise.client.values import ModelInfo
 
 # CPython's own cost of a frame: its record, two arrays' headers, a bytes object.
 _FRAME_BYTES = 500

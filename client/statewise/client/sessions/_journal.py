@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from statewise.client.values import Inputs
+
 # CPython's own cost of an entry: a tuple of two, a tuple of inputs, a bytes object.
 _ENTRY_BYTES = 160
 
@@ -23,9 +25,6 @@ class Generation:
     sampling: bytes
     """How they are drawn, as a message."""
 
-
-Inputs = tuple[bytes, ...]
-"""One row's inputs in the order of the model's, each as its bytes."""
 
 Payload = Inputs | Generation
 """What one request of a session brought."""

@@ -9,14 +9,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statewise.client.sessions._commands import Asked, Generating, Moved
-from statewise.client.sessions._journal import Entry, Generation, Inputs, Keeps, Payload
-from statewise.client.stream._effects import Operation
-from statewise.client.stream._multiplexer import Hub
-from statewise.client.stream._retries import Patience, exchange
-from statewise.client.stream._step_batcher import Lane, StepRow
-from statewise.client.values._errors import SessionLost
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._status import Failed, Status, Subject, error_of, status_of_row
+from statewise.client.sessions._journal import Entry, Generation, Keeps, Payload
+from statewise.client.stream import Hub, Lane, Operation, Patience, StepRow, exchange
+from statewise.client.values import (
+    Failed,
+    Inputs,
+    ModelInfo,
+    SessionLost,
+    Status,
+    Subject,
+    error_of,
+    status_of_row,
+)
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import Reason, pack_uint64
 

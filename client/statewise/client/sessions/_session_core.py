@@ -7,22 +7,27 @@ the next operation finds out before it does anything.
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from statewise.client.requests._generation import Emission, Wish
+from statewise.client.requests import Emission, Wish
 from statewise.client.sessions._commands import Generating, Give, Moved, Stepping
-from statewise.client.sessions._journal import Generation, Inputs, Keeps
-from statewise.client.sessions._one_step import OneStep
+from statewise.client.sessions._journal import Generation, Keeps
 from statewise.client.sessions._remote_session import Incarnation
-from statewise.client.stream._effects import Operation, Sink
-from statewise.client.stream._multiplexer import Hub
-from statewise.client.stream._retries import Patience, Turn
-from statewise.client.stream._step_batcher import Lane, Reply, StepRow
-from statewise.client.values._errors import SessionNotFound
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._inputs import Array, InputReader, Use
-from statewise.client.values._outputs import Value, of_sequence, of_step
-from statewise.client.values._status import Failed, error_of, status_of_row
+from statewise.client.stream import Drive, Hub, Lane, Operation, Outputs, Patience, Reply, Sink, StepRow, Turn
+from statewise.client.values import (
+    Array,
+    Failed,
+    InputReader,
+    Inputs,
+    ModelInfo,
+    SessionNotFound,
+    Use,
+    Value,
+    error_of,
+    of_sequence,
+    of_step,
+    status_of_row,
+)
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint64
 
@@ -88,7 +93,7 @@ class SessionCore:
         """The version it is pinned to."""
         return self.incarnation.model
 
-    def step(self, value: object, lane: Lane | None = None) -> Operation[Value] | OneStep:
+    def step(self, value: object, lane: Lane | None = None) -> "Operation[Value] | OneStep":
         """Advances by one time step, or by several.
 
         Args:
@@ -271,3 +276,71 @@ class SessionCore:
         # More than one where the session was closed: those go at once.
         while self._waiting and not self._busy:
             self._waiting.popleft().resume(None)
+
+
+class OneStep:
+    """One time step, from the asking to its result: something under way and a row of a frame in one.
+
+    A gateway makes so many of these that generators, and Python's garbage collector looking at them, would be
+    most of their cost.
+
+    Usually it joins the lane at once, and the reply settles its future. An operation goes on for it where it
+    has to wait for its turn, and where it failed.
+
+    Args:
+        session: which is to advance.
+        lane: where it gathers.
+        payload: the inputs.
+    """
+
+    __slots__ = ("_drive", "_lane", "_session", "future", "handle", "origin", "payload", "position")
+    steps: ClassVar[int] = 1
+
+    def __init__(self, session: SessionCore, lane: Lane, payload: Inputs) -> None:
+        self._session = session
+        self._lane = lane
+        self._drive: Drive[Value] | None = None
+        self.payload = payload
+        self.future: Any = None
+        self.origin: Any = None
+
+    # As something under way.
+
+    def begin(self) -> None:
+        """See `UnderWay`."""
+        session = self._session
+        if session.take_turn():
+            incarnation = session.incarnation
+            self.handle = incarnation.handle
+            self.position = incarnation.position
+            self._lane.add(self)
+        else:
+            self._go_on_as(session.one_step(self.payload, self._lane))
+
+    def close(self) -> None:
+        """See `UnderWay`."""
+
+    def withdraw(self) -> None:
+        """See `UnderWay`."""
+        if self._drive is not None:
+            self._drive.withdraw()
+        elif self._lane.remove(self):
+            self._session.end_turn()
+
+    # As a row.
+
+    def answered(self, outputs: Outputs, durable_position: int) -> None:
+        """See `Row`."""
+        session = self._session
+        session.incarnation.applied(1, self.payload, durable_position)
+        session.end_turn()
+        if not self.future.done():
+            self.future.set_result(of_step(self._lane.model, outputs))
+
+    def failed(self, failed: Failed) -> None:
+        """See `Row`."""
+        self._go_on_as(self._session.mend(failed, self.payload, self._lane))
+
+    def _go_on_as(self, operation: Operation[Value]) -> None:
+        self._drive = Drive(self._session.incarnation.hub, operation, self.future, self.origin)
+        self._drive.begin()

@@ -1,193 +1,15 @@
-"""What an operation on sessions waits for, and what carries it from one effect to the next.
+"""What an operation on sessions waits for: a reply, several operations, a pause before another try."""
 
-An operation is a generator: it yields an effect (send this, wait for my turn, wait before another try), is
-sent the outcome or has a `Failed` thrown into it, and returns its result. Nothing here knows a transport,
-threads or an event loop.
-"""
-
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar
 
-from statewise.client.values._errors import InternalError, StatewiseError
-from statewise.client.values._status import Failed, Subject, error_of, status_of_rpc
+from statewise.client.stream._messages import stream_request
+from statewise.client.stream._operation_runner import Drive
+from statewise.client.stream._protocols import Operation, RequestQueue, Sink
+from statewise.client.values import Failed, status_of_rpc
 from statewise.v1 import sequence_pb2
-from statewise.wire import Chunk, nested
-
-if TYPE_CHECKING:
-    from statewise.client.stream._multiplexer import Hub
-
-T = TypeVar("T")
-_T_co = TypeVar("_T_co", covariant=True)
-_T_contra = TypeVar("_T_contra", contravariant=True)
-
-Operation = Generator["Effect", Any, T]
-"""Something done to sessions, in the making."""
-
-
-class Future(Protocol[_T_contra]):
-    """What asyncio's and concurrent.futures' futures have in common."""
-
-    def done(self) -> bool:
-        """Whether it is settled or cancelled."""
-        ...
-
-    def set_result(self, result: _T_contra, /) -> None:
-        """Settles it."""
-        ...
-
-    def set_exception(self, exception: Any, /) -> None:
-        """Settles it with an exception."""
-        ...
-
-
-class Sink(Protocol):
-    """Who waits for the outcome of an effect."""
-
-    origin: Any
-    """The span of who asked; None: there is none."""
-
-    def resume(self, value: Any) -> None:
-        """It succeeded."""
-        ...
-
-    def throw(self, failed: Failed) -> None:
-        """It failed."""
-        ...
-
-
-class Effect(Protocol):
-    """What an operation waits for."""
-
-    def begin(self, hub: "Hub", sink: Sink) -> None:
-        """Starts it; the outcome goes to `sink`."""
-        ...
-
-    def withdraw(self, hub: "Hub", sink: Sink) -> bool:
-        """Takes it back while the server knows nothing of it. False where that is too late."""
-        ...
-
-
-class Pending(Protocol):
-    """A request on its way."""
-
-    is_frame: ClassVar[bool]
-    """Made by a source, and so counted among the frames in flight."""
-
-    def encode(self, request_id: int) -> bytes:
-        """The message."""
-        ...
-
-    def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
-        """Takes a reply. False: more replies follow."""
-        ...
-
-    def fail(self, failed: Failed) -> None:
-        """There will be no reply."""
-        ...
-
-    def traced(self) -> tuple[str, list[Any]]:
-        """The operation's name, and the origins of those who wait for it. Asked only where spans are made."""
-        ...
-
-
-class Source(Protocol):
-    """Something that makes requests when there is room to send them: see `_lanes`."""
-
-    def take(self) -> Pending | None:
-        """The next request, or None."""
-        ...
-
-    def fail(self, failed: Failed) -> None:
-        """The connection went: nothing waiting here will be sent."""
-        ...
-
-
-class UnderWay(Protocol[_T_co]):
-    """Something that a caller asked for, between the asking and the result."""
-
-    future: Any
-    """Of the result."""
-    origin: Any
-    """The span of who asked; None: there is none."""
-
-    def begin(self) -> None:
-        """Starts it."""
-        ...
-
-    def close(self) -> None:
-        """It will not be started."""
-        ...
-
-    def withdraw(self) -> None:
-        """Nobody waits for the result any more. What the server may know of is still seen to its end."""
-        ...
-
-
-class Drive(Generic[T]):
-    """An operation under way.
-
-    Args:
-        hub: the connection.
-        operation: what is done.
-        future: of its result.
-        origin: the span of who asked; None: there is none.
-    """
-
-    __slots__ = ("_hub", "_operation", "effect", "future", "origin")
-
-    def __init__(self, hub: "Hub", operation: Operation[T], future: Any, origin: Any = None) -> None:
-        self._hub = hub
-        self._operation = operation
-        self.effect: Effect | None = None
-        self.future = future
-        self.origin = origin
-
-    def begin(self) -> None:
-        """See `UnderWay`."""
-        self._advance(self._operation.send, None)
-
-    def close(self) -> None:
-        """See `UnderWay`."""
-        self._operation.close()
-
-    def resume(self, value: Any) -> None:
-        """The effect waited for succeeded."""
-        self._advance(self._operation.send, value)
-
-    def throw(self, failed: Failed) -> None:
-        """The effect waited for failed."""
-        self._advance(self._operation.throw, failed)
-
-    def withdraw(self) -> None:
-        """See `UnderWay`."""
-        if self.effect is not None and self.effect.withdraw(self._hub, self):
-            self.effect = None
-            self._operation.close()
-
-    def _advance(self, move: Callable[[Any], Effect], value: Any) -> None:
-        self.effect = None
-        try:
-            effect = move(value)
-        except StopIteration as stop:
-            if not self.future.done():
-                self.future.set_result(stop.value)
-        except Exception as error:
-            self._settle(error)
-        else:
-            self.effect = effect
-            effect.begin(self._hub, self)
-
-    def _settle(self, error: Exception) -> None:
-        if self.future.done():
-            return
-        if isinstance(error, Failed):
-            error = error_of(error.status, Subject())
-        elif not isinstance(error, StatewiseError):
-            wrapped = InternalError(f"{type(error).__name__}: {error}")
-            wrapped.__cause__ = error
-            error = wrapped
-        self.future.set_exception(error)
+from statewise.wire import Chunk
 
 
 class Exchange:
@@ -206,14 +28,14 @@ class Exchange:
         self._content = content
         self._sink: Sink | None = None
 
-    def begin(self, hub: "Hub", sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Queues the message."""
         self._sink = sink
-        hub.enqueue(self)
+        queue.enqueue(self)
 
-    def withdraw(self, hub: "Hub", sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
-        return hub.dequeue(self)
+        return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
         """The message, numbered."""
@@ -252,13 +74,13 @@ class Together:
         self._left = len(operations)
         self._sink: Sink | None = None
 
-    def begin(self, hub: "Hub", sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Begins all of them, in order."""
         self._sink = sink
         for place, operation in enumerate(self._operations):
-            Drive(hub, operation, _Place(self, place), sink.origin).begin()
+            Drive(queue, operation, _Place(self, place), sink.origin).begin()
 
-    def withdraw(self, hub: "Hub", sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Never: some may have gone."""
         return False
 
@@ -292,17 +114,31 @@ class Pause:
 
     __slots__ = ()
 
-    def begin(self, hub: "Hub", sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Joins those waiting."""
-        hub.pause(sink)
+        queue.pause(sink)
 
-    def withdraw(self, hub: "Hub", sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Never: the try before may have been applied."""
         return False
 
 
-def stream_request(request_id: int, field: str, content: Sequence[Chunk]) -> bytes:
-    """A message of the session stream around an operation that is encoded already."""
-    head = sequence_pb2.SessionStreamRequest(request_id=request_id).SerializeToString()
-    number = sequence_pb2.SessionStreamRequest.DESCRIPTOR.fields_by_name[field].number
-    return b"".join([head, *nested(number, content)])
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Asks the server to give up a request. Nobody waits for the acknowledgement."""
+
+    target: int
+    is_frame: ClassVar[bool] = False
+
+    def encode(self, request_id: int) -> bytes:
+        cancel = sequence_pb2.CancelRequest(target_request_id=self.target)
+        return stream_request(request_id, "cancel", [cancel.SerializeToString()])
+
+    def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
+        return True
+
+    def fail(self, failed: Failed) -> None:
+        return
+
+    def traced(self) -> tuple[str, list[Any]]:
+        return "cancel", []

@@ -8,17 +8,16 @@ Invariant: every future handed out resolves: by its operation's end, by `close`,
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from statewise.client.stream._effects import Drive, Operation, Pending, Sink, Source, UnderWay, stream_request
-from statewise.client.values._errors import Unavailable
-from statewise.client.values._status import Failed, Status
+from statewise.client.stream._backoff import Backoff
+from statewise.client.stream._effects import Cancel
+from statewise.client.stream._operation_runner import Drive
+from statewise.client.stream._protocols import Operation, Pending, Sink, Source, Tracing, UnderWay
+from statewise.client.values import Failed, Status, Unavailable
 from statewise.v1 import sequence_pb2
-
-if TYPE_CHECKING:
-    from statewise.client.stream._opentelemetry import Tracing
 
 T = TypeVar("T")
 
@@ -45,21 +44,6 @@ class Port(Protocol):
     def future(self) -> Any:
         """A new future."""
         ...
-
-
-@dataclass(slots=True)
-class Backoff:
-    """How long to wait before try number `attempt`, from 0: doubling, bounded, never in step with others."""
-
-    random: Callable[[], float]
-    """Uniform in [0, 1)."""
-    first_s: float = 0.05
-    most_s: float = 2.0
-
-    def delay_s(self, attempt: int) -> float:
-        """Seconds to wait: between a half and the whole of the bound."""
-        bound_s = min(self.most_s, self.first_s * 2.0 ** min(attempt, 16))
-        return bound_s * (0.5 + 0.5 * self.random())
 
 
 class Stream:
@@ -99,7 +83,7 @@ class Hub:
         clock: Callable[[], float],
         backoff: Backoff,
         patience_s: float,
-        tracing: "Tracing | None" = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._port = port
         self._tracing = tracing
@@ -167,7 +151,7 @@ class Hub:
         """Asks the server to give a request up, where it is on its way; its reply still comes."""
         pending = self._current.pending if self._current else {}
         for request_id in [number for number, request in pending.items() if matches(request)]:
-            self.enqueue(_Cancel(request_id))
+            self.enqueue(Cancel(request_id))
 
     def offer(self, source: Source) -> None:
         """Asks `source` for requests as there is room for them, until it has none."""
@@ -317,27 +301,6 @@ class Hub:
         for sink in paused:
             sink.resume(None)
         self.kick()
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    """Asks the server to give up a request. Nobody waits for the acknowledgement."""
-
-    target: int
-    is_frame: ClassVar[bool] = False
-
-    def encode(self, request_id: int) -> bytes:
-        cancel = sequence_pb2.CancelRequest(target_request_id=self.target)
-        return stream_request(request_id, "cancel", [cancel.SerializeToString()])
-
-    def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
-        return True
-
-    def fail(self, failed: Failed) -> None:
-        return
-
-    def traced(self) -> tuple[str, list[Any]]:
-        return "cancel", []
 
 
 _CLOSED = Status("CANCELLED", message="the client is closed; make a new one")

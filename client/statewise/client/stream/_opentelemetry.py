@@ -20,15 +20,14 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from statewise.client.stream._effects import Pending
-from statewise.client.values._status import Failed
+from statewise.client.stream._protocols import Metadata, Pending
+from statewise.client.values import Failed
 from statewise.v1 import sequence_pb2
 
 _W3C = TraceContextTextMapPropagator()
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-class Tracing:
+class OpenTelemetryTracing:
     """Makes the spans of one client.
 
     Args:

@@ -4,9 +4,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from statewise.client.stream._effects import Exchange, Operation, Pause, Sink
+from statewise.client.stream._effects import Exchange, Pause
 from statewise.client.stream._multiplexer import Hub
-from statewise.client.values._status import Failed, Status, Subject, error_of, status_of_row
+from statewise.client.stream._protocols import Operation, RequestQueue, Sink
+from statewise.client.values import Failed, Status, Subject, error_of, status_of_row
 from statewise.wire import Reason
 
 _PASSING = (Reason.DRAINING, Reason.MODEL_LOADING)
@@ -82,14 +83,14 @@ class Turn:
         self._waiting = waiting
         self._first = first
 
-    def begin(self, hub: Hub, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Queues."""
         if self._first:
             self._waiting.appendleft(sink)
         else:
             self._waiting.append(sink)
 
-    def withdraw(self, hub: Hub, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Always: nothing was sent."""
         self._waiting.remove(sink)
         return True

@@ -6,7 +6,6 @@ leave apart from short ones, which would wait for them. A row's failure is that 
 refuses a whole frame for its content, its rows are sent again each on its own.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,20 @@ from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from google.protobuf import duration_pb2
 from numpy.typing import NDArray
 
-from statewise.client.sessions._journal import Inputs
-from statewise.client.stream._effects import Sink, stream_request
+from statewise.client.stream._messages import set_timeout, stream_request
 from statewise.client.stream._multiplexer import Hub
-from statewise.client.values._info import ModelInfo
-from statewise.client.values._outputs import read_outputs
-from statewise.client.values._request_limits import Room
-from statewise.client.values._status import Failed, status_of_row, status_of_rpc
+from statewise.client.stream._protocols import RequestQueue, Sink
+from statewise.client.values import (
+    Failed,
+    Inputs,
+    ModelInfo,
+    Room,
+    read_outputs,
+    status_of_row,
+    status_of_rpc,
+)
 from statewise.v1 import sequence_pb2
 from statewise.wire import Chunk, named_tensor, pack_uint32, pack_uint64, unpack_uint64
 
@@ -88,12 +91,12 @@ class StepRow:
         assert self._sink is not None
         return self._sink.origin
 
-    def begin(self, hub: Hub, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, sink: Sink) -> None:
         """Joins the lane."""
         self._sink = sink
         self._lane.add(self)
 
-    def withdraw(self, hub: Hub, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
         """Only while it waits in the lane. A frame of this row alone is cancelled, a shared one is not."""
         return self._lane.remove(self)
 
@@ -280,11 +283,3 @@ def _cut(array: NDArray[Any], ends: list[int]) -> list[NDArray[Any]]:
     if len(ends) == len(array):
         return list(array[:, None])
     return [array[begin:end] for begin, end in pairwise([0, *ends])]
-
-
-def set_timeout(request: Any, timeout_s: float | None) -> None:
-    """Puts a timeout into a request that has the field."""
-    if timeout_s is not None:
-        seconds = math.floor(timeout_s)
-        nanos = int((timeout_s - seconds) * 1e9)
-        request.timeout.CopyFrom(duration_pb2.Duration(seconds=seconds, nanos=nanos))

@@ -10,17 +10,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from grpc_status import rpc_status
 
-from statewise.client.values._errors import InvalidInput
-from statewise.client.values._status import Status, status_of_rpc
+from statewise.client.stream import Metadata, Tracing
+from statewise.client.values import InvalidInput, Status, status_of_rpc
 from statewise.v1 import sequence_pb2
-
-if TYPE_CHECKING:
-    from statewise.client.stream._opentelemetry import Tracing
 
 KEEPALIVE_S = 310.0
 """Longer than the five minutes within which most servers take a second ping for an attack."""
@@ -40,9 +37,6 @@ _OPTIONS: Mapping[str, str | int] = {
     # In spite of its name: how long one attempt may take, handshakes included.
     "grpc.min_reconnect_backoff_ms": 5_000,
 }
-
-
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,7 @@ def predict(channel: Any) -> Any:
     )
 
 
-def carried(metadata: Metadata, method: str, tracing: "Tracing | None") -> AbstractContextManager[Metadata]:
+def carried(metadata: Metadata, method: str, tracing: Tracing | None) -> AbstractContextManager[Metadata]:
     """Around a call: the metadata that it carries, its span's included where spans are made."""
     return nullcontext(metadata) if tracing is None else tracing.call(method, metadata)
 

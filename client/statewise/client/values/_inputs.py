@@ -19,6 +19,9 @@ from statewise.wire import DTYPES
 
 Array = NDArray[Any]
 
+Inputs = tuple[bytes, ...]
+"""One row's inputs in the order of the model's, each as its bytes."""
+
 
 class Form(Enum):
     """How the caller arranged the rows, and so how outputs are given back."""
