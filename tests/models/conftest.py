@@ -1,17 +1,8 @@
+"""The fixtures of these tests: each cell in turn, and a seeded generator."""
+
 import numpy as np
 import pytest
-
-# Every cell and variant that the package has; the conformance tests run over all of them.
-CELLS: dict[str, dict[str, object]] = {
-    "rnn-tanh": {"cell": "rnn"},
-    "rnn-sigmoid": {"cell": "rnn", "activation": "sigmoid"},
-    "rnn-relu": {"cell": "rnn", "activation": "relu"},
-    "lstm": {"cell": "lstm"},
-    "lstm-sigmoid-candidate": {"cell": "lstm", "activation": "sigmoid"},
-    "gru-reset-before": {"cell": "gru"},
-    "gru-reset-after": {"cell": "gru", "reset_after": True},
-    "gru-sigmoid-candidate": {"cell": "gru", "activation": "sigmoid"},
-}
+from tests.models.oracle import CELLS
 
 
 @pytest.fixture(params=CELLS.values(), ids=CELLS.keys())

@@ -13,47 +13,6 @@ def build(rng: np.random.Generator, dtype: Any = np.float64, **fields: object) -
     return Network.initialise(spec, rng=rng, dtype=dtype)
 
 
-def reference_step(network: Network, x: Any, h: Any, c: Any) -> tuple[Any, Any]:
-    """One step of a one-layer cell, by the textbook, row by row."""
-    p, spec = network.parameters, network.spec
-    W, R, b = (p[f"layer0.forward.{name}"] for name in "WRb")
-    H = spec.hidden_size
-
-    def sigma(a: Any) -> Any:
-        return 1 / (1 + np.exp(-a))
-
-    phi = {"tanh": np.tanh, "sigmoid": sigma, "relu": lambda a: np.maximum(a, 0)}[spec.activation]
-    gate = [slice(k * H, (k + 1) * H) for k in range(spec.gates)]
-    if spec.cell == "rnn":
-        return phi(W @ x + R @ h + b), c
-    if spec.cell == "lstm":
-        a = W @ x + R @ h + b
-        i, f, o, g = sigma(a[gate[0]]), sigma(a[gate[1]]), sigma(a[gate[2]]), phi(a[gate[3]])
-        c = f * c + i * g
-        return o * np.tanh(c), c
-    z = sigma(W[gate[0]] @ x + R[gate[0]] @ h + b[gate[0]])
-    r = sigma(W[gate[1]] @ x + R[gate[1]] @ h + b[gate[1]])
-    if spec.reset_after:
-        n = phi(W[gate[2]] @ x + r * (R[gate[2]] @ h + p["layer0.forward.bR"]) + b[gate[2]])
-    else:
-        n = phi(W[gate[2]] @ x + R[gate[2]] @ (r * h) + b[gate[2]])
-    return (1 - z) * h + z * n, c
-
-
-def test_every_cell_follows_its_equations(cell: dict[str, object], rng: np.random.Generator) -> None:
-    network = build(rng, **cell)
-    shapes = network.spec.parameter_shapes()
-    network = Network(network.spec, {name: rng.standard_normal(shape) for name, shape in shapes.items()})
-    x = rng.standard_normal((6, 2, 3))
-    y, _ = network.run(x)
-    for row in range(2):
-        h, c = np.zeros(4), np.zeros(4)
-        for t in range(6):
-            h, c = reference_step(network, x[t, row], h, c)
-            expected = network.parameters["head.V"] @ h + network.parameters["head.c"]
-            np.testing.assert_allclose(y[t, row], expected, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("layers", [1, 2])
 def test_halves_with_the_state_between_equal_the_whole(
     cell: dict[str, object], layers: int, rng: np.random.Generator

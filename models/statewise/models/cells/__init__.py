@@ -1,8 +1,8 @@
-"""The recurrent cells, one equation set a file.
+"""Runs one recurrent layer in one direction over whole sequences; no stacking, no padding, no loss.
 
-A cell knows one layer in one direction over a whole sequence: no stacking, no padding, no loss.
-Inside, arrays are [T, features, B]: a column is a sequence, so `W @ x + R @ h + b` is written as on
-paper, and every gate of a time step is one contiguous block.
+`equations` defines one step of each cell. RNN, LSTM and GRU compute the same for all steps, forward and
+backward, and are written for speed. Arrays are [T, features, B]: a column is a sequence, and each gate of
+a time step is one contiguous block.
 """
 
 from statewise.models.cells._cell import Cell, Weights

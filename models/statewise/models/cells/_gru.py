@@ -1,15 +1,7 @@
-"""The gated recurrent unit (Cho et al. 2014, arXiv:1406.1078), with both places of the reset gate.
+"""Runs the gated recurrent unit, `equations.gru_step`, over whole sequences, with both places of the reset.
 
-Gates are stacked z, r, n in the rows of W, R and b:
-
-    z_t = sigma(W_z x_t + R_z h_{t-1} + b_z)                    update gate
-    r_t = sigma(W_r x_t + R_r h_{t-1} + b_r)                    reset gate
-    n_t = phi(W_n x_t + R_n (r_t * h_{t-1}) + b_n)              candidate, reset before the product
-    n_t = phi(W_n x_t + r_t * (R_n h_{t-1} + bR) + b_n)         candidate, reset after it
-    h_t = (1 - z_t) * h_{t-1} + z_t * n_t
-
-z = 1 takes the candidate; ONNX and PyTorch call that z = 0. With the reset after the product the
-recurrent bias bR stands inside r * (...), so it cannot be merged into b.
+The rows of W, R and b hold the gates z, r, n; phi is the activation of n. With the reset after the
+product the recurrent bias bR is multiplied by r, so it cannot be merged into b.
 """
 
 from __future__ import annotations
@@ -48,7 +40,7 @@ class GRU:
     def forward(
         self, weights: Weights, x: Floats, initial: tuple[Floats, ...], workspace: Workspace
     ) -> tuple[tuple[Floats, ...], _Tape]:
-        """Run T steps; see `Cell.forward`."""
+        """Computes `equations.gru_step` for every t, in place; see `Cell.forward`."""
         T, _, B = x.shape
         H, dtype = weights["R"].shape[1], x.dtype
         h = workspace.empty("h", (T + 1, H, B), dtype)

@@ -1,15 +1,7 @@
-"""The LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+"""Runs the LSTM, `equations.lstm_step`, over whole sequences.
 
-No peepholes, no projection. Gates are stacked i, f, o, g in the rows of W, R and b:
-
-    i_t = sigma(W_i x_t + R_i h_{t-1} + b_i)        input gate
-    f_t = sigma(W_f x_t + R_f h_{t-1} + b_f)        forget gate
-    o_t = sigma(W_o x_t + R_o h_{t-1} + b_o)        output gate
-    g_t = phi  (W_g x_t + R_g h_{t-1} + b_g)        candidate; phi is tanh unless said otherwise
-    c_t = f_t * c_{t-1} + i_t * g_t
-    h_t = o_t * tanh(c_t)
-
-The cell state c flows through a product with f alone: that is the path on which gradients survive.
+It has no peepholes and no projection. The rows of W, R and b hold the gates i, f, o, g; phi is the
+activation of g. From step to step the cell state c is only multiplied by f: on this path gradients survive.
 """
 
 from __future__ import annotations
@@ -47,7 +39,7 @@ class LSTM:
     def forward(
         self, weights: Weights, x: Floats, initial: tuple[Floats, ...], workspace: Workspace
     ) -> tuple[tuple[Floats, ...], _Tape]:
-        """Run T steps; see `Cell.forward`."""
+        """Computes `equations.lstm_step` for every t, in place; see `Cell.forward`."""
         T, _, B = x.shape
         H, dtype = weights["R"].shape[1], x.dtype
         h = workspace.empty("h", (T + 1, H, B), dtype)

@@ -1,11 +1,8 @@
-"""The plain recurrent cell (Elman 1990).
+"""Runs the plain recurrent cell, `equations.rnn_step`, over whole sequences.
 
-No gates. One block of rows:
-
-    h_t = phi(W x_t + R h_{t-1} + b)        phi: tanh, sigmoid or relu
-
-Every step multiplies the gradient by R^T diag(phi'): over many steps it vanishes or explodes
-(Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063).
+It has no gates: W, R and b hold one block of rows. phi is tanh, sigmoid or relu. Every step multiplies
+the gradient by R^T diag(phi'), so over many steps it vanishes or explodes (Pascanu, Mikolov & Bengio
+2013, arXiv:1211.5063).
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ class RNN:
     def forward(
         self, weights: Weights, x: Floats, initial: tuple[Floats, ...], workspace: Workspace
     ) -> tuple[tuple[Floats, ...], _Tape]:
-        """Run T steps; see `Cell.forward`."""
+        """Computes `equations.rnn_step` for every t, in place; see `Cell.forward`."""
         T, _, B = x.shape
         R = weights["R"]
         H = R.shape[1]
