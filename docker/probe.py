@@ -1,8 +1,8 @@
-"""The container's health check: asks the server in it over gRPC whether it takes work; exit code 0 says yes.
+"""Checks the health of the server in this container over gRPC; exit code 0: the server takes work.
 
-Not part of the package, and light on purpose, for it runs every few seconds: of all that is installed it
-imports grpc alone, and reads the reply's bytes itself. A server with TLS may want a certificate that the
-probe does not have: it is asked over HTTP, beside its metrics.
+Not part of the package. The probe runs every few seconds, so it stays light: the only installed package that
+it imports is grpc, and it compares the reply's bytes without protobuf. A server with TLS may require a
+certificate that the probe does not have; such a server is asked for /readyz on its metrics port instead.
 """
 
 import os
@@ -12,20 +12,20 @@ from http.client import HTTPConnection
 
 import grpc
 
-# HealthCheckResponse{status: SERVING}; the request is empty, which asks about the server as a whole.
+# HealthCheckResponse{status: SERVING}. An empty request asks about the server as a whole.
 SERVING = b"\x08\x01"
 DEADLINE_S = 4.0
 
 
 def main() -> int:
-    """Asks once."""
+    """Asks once and returns the exit code."""
     if "STATEWISE_TLS_CERTIFICATE" in os.environ:
         return ask_over_http(_port("STATEWISE_METRICS_LISTEN"))
     return ask_over_grpc(_port("STATEWISE_LISTEN"))
 
 
 def ask_over_grpc(port: str) -> int:
-    """grpc.health.v1 of the server as a whole."""
+    """Asks grpc.health.v1 about the server as a whole."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             reply = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=DEADLINE_S)
@@ -38,7 +38,7 @@ def ask_over_grpc(port: str) -> int:
 
 
 def ask_over_http(port: str) -> int:
-    """/readyz."""
+    """Asks for /readyz."""
     connection = HTTPConnection("127.0.0.1", int(port), timeout=DEADLINE_S)
     try:
         connection.request("GET", "/readyz")
