@@ -282,7 +282,7 @@ def test_every_way_to_import_a_neighbour_is_noticed(tmp_path: Path) -> None:
     source.write_text(
         "def f():\n"
         "    from statewise import service\n"
-        "    import statewise.service.engine as e\n"
+        "    import statewise.service.engine._engine as e\n"
         "from ..service import engine\n"
         "from .. import service\n"
         "from ._core import step\n"
@@ -292,7 +292,7 @@ def test_every_way_to_import_a_neighbour_is_noticed(tmp_path: Path) -> None:
         "statewise.service",
         "statewise.service",
         "statewise.service",
-        "statewise.service.engine",
+        "statewise.service.engine._engine",
     ]
 
 

@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from statewise.service import CallersError, Scope, ServerError, ServiceError, Settings, add_token
-from statewise.service.callers import Callers, digest_of, read_callers
+from statewise.service.auth._callers import Callers, digest_of, read_callers
 from statewise.service.server import Server
-from statewise.service.servicers._gate import SCOPES
 from statewise.service.testing import running_server
+from statewise.service.transport._auth_interceptor import SCOPES
 from statewise.v1 import admin_pb2, model_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, pack_uint64, to_tensor

@@ -211,7 +211,7 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
 async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("statewise.service.table._REMEMBERED", 10)
+    monkeypatch.setattr("statewise.service.session_state._table._REMEMBERED", 10)
     now_s = 0.0
     with ThreadPoolExecutor(1) as executor:
         settings = Settings(repository=repository, idle_timeout_s=60.0)

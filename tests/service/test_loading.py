@@ -12,8 +12,8 @@ import pytest
 
 from statewise.service import ServiceError, Settings, models
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane import Dataplane
-from statewise.service.models import Models, Status
+from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.registry._models import Models, Status
 from statewise.wire import Reason
 
 

@@ -6,9 +6,9 @@ import socket
 import numpy as np
 import pytest
 
-from statewise.service.event_loop import ServerEventLoop
-from statewise.service.step_encoding import encode_step
-from statewise.service.writer import Writer
+from statewise.service.process._event_loop import ServerEventLoop
+from statewise.service.transport._message_sender import Writer
+from statewise.service.transport._step_encoding import encode_step
 from statewise.v1 import sequence_pb2
 from statewise.wire import fill_tensor, from_tensor
 

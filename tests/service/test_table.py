@@ -2,14 +2,14 @@
 
 import pytest
 
-from statewise.service.table import SessionTable
+from statewise.service.session_state._table import SessionTable
 
 
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statewise.service.table._LOOK_SLOTS", 4)
-    monkeypatch.setattr("statewise.service.table._LOOK_FINDS", 2)
-    monkeypatch.setattr("statewise.service.table._PAGE_LOOKS", 2)
+    monkeypatch.setattr("statewise.service.session_state._table._LOOK_SLOTS", 4)
+    monkeypatch.setattr("statewise.service.session_state._table._LOOK_FINDS", 2)
+    monkeypatch.setattr("statewise.service.session_state._table._PAGE_LOOKS", 2)
 
 
 def table_of(count: int) -> SessionTable:

@@ -9,8 +9,8 @@ import grpc
 import numpy as np
 import pytest
 
+from statewise.service.base._settings import Settings
 from statewise.service.server import Server
-from statewise.service.settings import Settings
 from statewise.v1 import admin_pb2
 
 X = np.zeros((1, 3), np.float32)

@@ -4,11 +4,11 @@
 knows how models are trained or exported, or how clients call.
 """
 
-from statewise.service.callers import CallersError, add_token
-from statewise.service.errors import RowFailure, ServiceError
-from statewise.service.identity import Scope
+from statewise.service.auth._callers import CallersError, add_token
+from statewise.service.auth._identity import Scope
+from statewise.service.base._errors import RowFailure, ServiceError
+from statewise.service.base._settings import Settings, SettingsError
 from statewise.service.server import Server, ServerError, serve
-from statewise.service.settings import Settings, SettingsError
 
 __all__ = [
     "CallersError",

@@ -10,21 +10,21 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from statewise.service.arena import StateArena
-from statewise.service.dataplane import Dataplane
-from statewise.service.engine import Engine
-from statewise.service.feedback import load_engine
-from statewise.service.models import Models
-from statewise.service.repository import Key
-from statewise.service.rules import Rules
-from statewise.service.scheduler import Scheduler
-from statewise.service.selftest import SelfTest
-from statewise.service.sessions import Sessions
-from statewise.service.settings import Settings
-from statewise.service.slow_requests import SlowRequests
-from statewise.service.snapshots import Snapshots
-from statewise.service.statistics import Statistics
-from statewise.service.table import SessionTable
+from statewise.service.base._limits import Rules
+from statewise.service.base._settings import Settings
+from statewise.service.base._types import ModelKey
+from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.dataplane._sessions import Sessions
+from statewise.service.engine._decode_loop import load_engine
+from statewise.service.engine._engine import Engine
+from statewise.service.engine._engine_profile import SelfTest
+from statewise.service.registry._models import Models
+from statewise.service.scheduling._scheduler import Scheduler
+from statewise.service.session_state._arena import StateArena
+from statewise.service.session_state._snapshots import Snapshots
+from statewise.service.session_state._table import SessionTable
+from statewise.service.telemetry._slow_requests import SlowRequests
+from statewise.service.telemetry._statistics import Statistics
 
 
 def build_dataplane(
@@ -44,13 +44,13 @@ def build_dataplane(
     """
     table = SessionTable(settings.sessions, clock=clock)
 
-    def model_of(number: int) -> Key:
+    def model_of(number: int) -> ModelKey:
         return models[number].key
 
     slow = SlowRequests(settings.slow_request_s, table, model_of=model_of, clock=clock)
     tracing = None
     if tracer_provider is not None:
-        from statewise.service.tracing import Tracing
+        from statewise.service.telemetry._tracing import Tracing
 
         tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
 

@@ -17,32 +17,32 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import make_wsgi_app
 
-from statewise.service import logs
-from statewise.service.allocator import keep_freed_pages
 from statewise.service.assembly import build_dataplane
-from statewise.service.callers import Callers, CallersError
-from statewise.service.engine import EngineError, check_provider
-from statewise.service.event_loop import ServerEventLoop
-from statewise.service.http_probe import HttpProbe
-from statewise.service.metrics import make_registry
-from statewise.service.readiness import Readiness
-from statewise.service.servicers import (
-    AdminServicer,
-    Gate,
-    Health,
-    ModelServicer,
-    SequenceServicer,
-    add_sequence_service,
-)
-from statewise.service.settings import Settings
-from statewise.service.tls import TlsError
-from statewise.service.transport import (
+from statewise.service.auth._callers import Callers, CallersError
+from statewise.service.base._settings import Settings
+from statewise.service.engine._engine import EngineError, check_provider
+from statewise.service.monitoring._http_probe import HttpProbe
+from statewise.service.monitoring._metrics import make_registry
+from statewise.service.monitoring._readiness import Readiness
+from statewise.service.process._allocator import keep_freed_pages
+from statewise.service.process._event_loop import ServerEventLoop
+from statewise.service.telemetry import _logs as logs
+from statewise.service.transport._auth_interceptor import Gate
+from statewise.service.transport._tls import TlsError
+from statewise.service.transport._transport import (
     TransportError,
     add_reflection,
     allow_many_connections,
     check_exposure,
     listen,
     options,
+)
+from statewise.service.transport.servicers import (
+    AdminServicer,
+    Health,
+    ModelServicer,
+    SequenceServicer,
+    add_sequence_service,
 )
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc
 
@@ -160,7 +160,7 @@ class Server:
         gate = Gate(self._callers, self._dataplane.statistics)
         if self._dataplane.tracing is None:
             return [gate]
-        from statewise.service.servicers._tracing import TracingInterceptor
+        from statewise.service.transport.servicers._tracing import TracingInterceptor
 
         return [gate, TracingInterceptor(self._dataplane.tracing)]
 
@@ -256,7 +256,7 @@ def _export_traces(settings: Settings) -> Any:
     if not settings.traces_endpoint:
         return None
     try:
-        from statewise.service.tracing import export_to
+        from statewise.service.telemetry._tracing import export_to
     except ModuleNotFoundError as error:
         raise ServerError(f"traces_endpoint needs {error.name}: pip install 'statewise[otel]'") from None
     return export_to(settings.traces_endpoint, ratio=settings.traces_ratio, release=_release())

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from statewise.service.base._settings import Settings
 from statewise.service.server import Server
-from statewise.service.settings import Settings
 
 
 @asynccontextmanager

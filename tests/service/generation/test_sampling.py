@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise import models
-from statewise.service import sampling
+from statewise.service.engine import _sampling as sampling
 
 SEEDS = st.integers(0, 2**64 - 1)
 

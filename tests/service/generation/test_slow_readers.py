@@ -11,12 +11,12 @@ import pytest
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane import Dataplane
-from statewise.service.generator import Generator, Start
-from statewise.service.prompts import Given
-from statewise.service.sampling import Sampling
-from statewise.service.session_generator import SessionGenerator
-from statewise.service.stages import Ticket
+from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.dataplane._generator import Generator, Start
+from statewise.service.dataplane._job_calls import Ticket
+from statewise.service.dataplane._session_generator import SessionGenerator
+from statewise.service.engine._sampling import Sampling
+from statewise.service.inputs._prompts import Given
 
 STEPS = 300
 

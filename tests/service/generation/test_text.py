@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.service.text import Codec, TextError, TextWriter
+from statewise.service.inputs._text import Codec, TextError, TextWriter
 from statewise.v1 import sequence_pb2 as pb
 from statewise.v1.tensor_pb2 import TextRows
 from statewise.wire import Vocabulary, from_tensor, pack_uint32, to_tensor, unpack_uint32

@@ -1,0 +1,1 @@
+"""Decides the identity of a caller, and the caller's scopes. Never gRPC: the interceptor is in transport."""

@@ -1,0 +1,70 @@
+"""What every request has to satisfy: the server's limits, and that the server is not going away."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import ServiceError
+from statewise.service.base._settings import Settings
+from statewise.wire import Reason
+
+_LONGEST_ID_BYTES = 128
+
+
+class Rules:
+    """Refuses requests that break a limit, and all that is new once the server drains.
+
+    Args:
+        settings: Holds the limits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.draining = False
+        """Set when the server goes away: what is new is refused, what is under way goes on."""
+
+    def refuse_when_draining(self) -> None:
+        """Raises ServiceError (DRAINING) when the server goes away."""
+        if self.draining:
+            raise ServiceError(Reason.DRAINING, "the server is shutting down; connect to another one")
+
+    def check_size(self, rows: int, steps: NDArray[np.uint32] | None) -> int:
+        """A request's time steps, where they and its rows are within the limits.
+
+        Raises:
+            ServiceError: BAD_TENSOR for none, BYTES_LIMIT for too many.
+        """
+        if rows == 0:
+            raise ServiceError(Reason.BAD_TENSOR, "the request has no rows; expected at least one")
+        if rows > self.settings.request_rows:
+            raise ServiceError(
+                Reason.BYTES_LIMIT,
+                f"expected at most {self.settings.request_rows} rows a request; got {rows}",
+            )
+        time_steps = rows if steps is None else int(steps.sum(dtype=np.int64))
+        if time_steps == 0:
+            raise ServiceError(Reason.BAD_TENSOR, "every row has 0 time steps; expected at least 1")
+        if time_steps > self.settings.request_steps:
+            limit = self.settings.request_steps
+            raise ServiceError(
+                Reason.BYTES_LIMIT, f"expected at most {limit} time steps a request; got {time_steps}"
+            )
+        return time_steps
+
+    def check_columns(self, *rows: int) -> None:
+        """Raises ServiceError (BAD_REQUEST) where the columns of a request have unequal numbers of rows."""
+        if len(set(rows)) > 1:
+            raise ServiceError(Reason.BAD_REQUEST, f"expected columns of equal length; got {list(rows)} rows")
+
+    def check_ids(self, session_ids: Sequence[str]) -> None:
+        """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) for ids that no session can have, or twice."""
+        self.check_size(len(session_ids), None)
+        for session_id in session_ids:
+            if not (session_id.isprintable() and 1 <= len(session_id.encode()) <= _LONGEST_ID_BYTES):
+                raise ServiceError(
+                    Reason.BAD_REQUEST,
+                    f"expected ids of 1 to {_LONGEST_ID_BYTES} printable bytes; got {session_id[:160]!r}",
+                )
+        if len(set(session_ids)) != len(session_ids):
+            raise ServiceError(Reason.BAD_REQUEST, "a session id stands twice in the request")

@@ -1,0 +1,265 @@
+"""What an operator can set, with defaults: flags over STATEWISE_* variables over a TOML file.
+
+Nothing reads the environment but this. Every entry of `Settings` is a limit or a place, in the unit that its
+name says.
+"""
+
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from statewise.service.base._types import MAXIMUM_SESSIONS
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+_GIB = 1024 * _MIB
+
+_SHORTEST_KEY_BYTES = 16
+_SECRETS = ["snapshot_key"]
+
+_Positive = Annotated[int, Field(gt=0)]
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. The message names its key and value."""
+
+
+class Settings(BaseSettings):
+    """Everything `statewise serve` can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="STATEWISE_", extra="forbid", frozen=True)
+
+    repository: Path
+    """Folder of models: <repository>/<model>/<version>/."""
+    repository_poll_s: Annotated[float, Field(ge=0)] = 5.0
+    """Time between two scans of the repository for added, removed and rolled-back versions; 0: no scans."""
+    listen: str = "127.0.0.1:50051"
+    """HOST:PORT to serve on; port 0 picks a free port."""
+    metrics_insecure: bool = False
+    """Allows a metrics_listen address that other machines can reach. The HTTP endpoints are neither encrypted
+    nor protected by credentials."""
+    metrics_listen: str = ""
+    """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: no HTTP."""
+    store: str = "none"
+    """Where sessions are kept beyond the end of the process. Only none is supported: they end with the
+    process."""
+    message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
+    """Longest message that the server accepts or sends."""
+    request_rows: _Positive = 65_536
+    """Most rows in one request."""
+    request_steps: _Positive = 1_048_576
+    """Most time steps in one request, summed over its rows."""
+    sessions: Annotated[int, Field(gt=0, le=MAXIMUM_SESSIONS)] = 100_000
+    """Most sessions open at once."""
+    state_bytes: _Positive = 4 * _GIB
+    """Most bytes of session state in memory; both copies of each session count."""
+    queue_steps: _Positive = 4_194_304
+    """Most time steps that wait to run, for each model version."""
+    queue_s: Annotated[float, Field(gt=0)] = 5.0
+    """Longest time that predictions and generations may wait, estimated from the running jobs; requests that
+    would wait longer are refused (QUEUE_FULL)."""
+    prediction_bytes: _Positive = _GIB
+    """Most bytes of inputs and outputs held for predictions and generations that are accepted and not yet
+    delivered."""
+    owner_prediction_bytes: _Positive | None = None
+    """The same limit as prediction_bytes, for each owner. Unset: no limit per owner."""
+    stream_requests: _Positive = 64
+    """Most unanswered requests on one session stream; at this number the server stops reading from the
+    stream."""
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
+    """Time after which an unused session expires; it may expire up to a tenth of this time later."""
+    snapshot_key: SecretStr | None = None
+    """Key that signs snapshots. Servers with the same key accept each other's snapshots. Unset: a random key,
+    so snapshots are valid until the process ends."""
+    snapshot_key_file: Path | None = None
+    """File that holds the snapshot key; replaces snapshot_key."""
+    tls_certificate: Path | None = None
+    """PEM file with the server's certificate chain; a renewed file is read again. Unset: no TLS."""
+    tls_key: Path | None = None
+    """PEM file with the private key of tls_certificate."""
+    tls_client_ca: Path | None = None
+    """PEM file with the authorities whose client certificates are trusted. If set, every client must present
+    a certificate."""
+    callers: Path | None = None
+    """TOML file that lists the callers, by token or client certificate, and their scopes; a changed file is
+    read again."""
+    insecure: bool = False
+    """Allows listening on addresses other than loopback while TLS is off or anybody may call."""
+    reflection: bool = False
+    """Offers gRPC's server reflection, so that callers can read the contract from the server."""
+    owner_sessions: _Positive | None = None
+    """Most sessions that one owner has open at once. Unset: no limit per owner."""
+    owner_state_bytes: _Positive | None = None
+    """Most bytes of session state that one owner has in memory; both copies count. Unset: no limit per
+    owner."""
+    streams: _Positive = 16_384
+    """Most session streams open at once."""
+    connections: _Positive = 16_384
+    """Most connections at once; the server closes further connections as they arrive."""
+    connection_calls: _Positive = 4_096
+    """Most calls and streams at once on one connection; further ones wait at the client."""
+    connection_age_s: Annotated[float, Field(ge=0)] = 0.0
+    """Age at which the server ends a connection, so that clients spread over newly added servers; 0:
+    never."""
+    handshake_s: Annotated[float, Field(gt=0)] = 20.0
+    """Time within which a new connection must complete its handshakes (TLS, HTTP/2)."""
+    stall_s: Annotated[float, Field(gt=0)] = 60.0
+    """Time after which the server cancels a call whose caller reads none of the replies; a stream may last up
+    to twice as long."""
+    log_format: Literal["console", "json"] = "console"
+    """Form of the log on stderr: console for lines that people read, json for one JSON object a line."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is logged."""
+    slow_request_s: Annotated[float, Field(ge=0)] = 0.0
+    """Requests that take at least this long, from receipt to answer, are logged as warnings; 0: none are
+    logged."""
+    traces_endpoint: str = ""
+    """http://HOST:PORT or https://HOST:PORT of an OpenTelemetry collector, for OTLP over gRPC; empty: no
+    traces. Needs the extra otel."""
+    traces_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of requests to trace, among those whose caller has not decided whether to trace."""
+    grace_s: Annotated[float, Field(ge=0)] = 10.0
+    """Time that requests in flight have to finish after SIGTERM."""
+    intra_op_threads: _Positive = 1
+    """Threads that onnxruntime uses within one run."""
+    execution_provider: Literal["cpu", "cuda"] = "cpu"
+    """Hardware that onnxruntime runs on; cuda needs onnxruntime-gpu instead of onnxruntime."""
+    inline_s: Annotated[float, Field(ge=0)] = 0.0003
+    """Runs that are expected to take less time than this run on the event loop, because handing them to a
+    thread costs about as much."""
+    piece_s: Annotated[float, Field(gt=0)] = 0.002
+    """Long jobs run in slices of about this time, so that single steps need not wait until a job ends."""
+
+    @classmethod
+    def load(cls, *, config: Path | None = None, **flags: Any) -> "Settings":
+        """Merges flags (those that are not None), the environment and a TOML file.
+
+        Raises:
+            SettingsError: naming key and value of the first entry that cannot be used.
+        """
+        given = {key: value for key, value in flags.items() if value is not None}
+        try:
+            return _with_file(cls, config)(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "missing":
+                raise SettingsError(f"{key} is not set: give --{key.replace('_', '-')}") from None
+            if not key:
+                raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
+            shown = key if _is_secret(key) else f"{key} = {first['input']!r}"
+            if first["type"] == "extra_forbidden":
+                alike = get_close_matches(key, Settings.model_fields, n=1)
+                meant = f"; is {alike[0]} meant?" if alike else ""
+                raise SettingsError(f"{shown}: there is no such setting{meant}") from None
+            raise SettingsError(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
+        except SettingsError:
+            raise
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{config}: {error}") from None
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_has_a_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdecimal() and int(port) < 65_536):
+            raise ValueError("expected HOST:PORT")
+        return value
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _metrics_stay_on_this_machine(cls, value: str, others: ValidationInfo) -> str:
+        if value:
+            cls._listen_has_a_port(value)
+            if not (is_loopback(value.rpartition(":")[0]) or others.data.get("metrics_insecure")):
+                raise ValueError("expected an address of this machine alone, or metrics_insecure = true")
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key need each other")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        if self.snapshot_key is not None and self.snapshot_key_file is not None:
+            raise ValueError("snapshot_key and snapshot_key_file: expected one of them")
+        self.signing_key()
+        return self
+
+    def signing_key(self) -> bytes | None:
+        """The key that signs snapshots, where one was set.
+
+        Raises:
+            ValueError: its file cannot be read, or holds less than a key.
+        """
+        if self.snapshot_key_file is None:
+            return None if self.snapshot_key is None else self.snapshot_key.get_secret_value().encode()
+        try:
+            key = self.snapshot_key_file.read_bytes().strip()
+        except OSError as error:
+            raise ValueError(
+                f"snapshot_key_file = {str(self.snapshot_key_file)!r}: {error.strerror}"
+            ) from None
+        if len(key) < _SHORTEST_KEY_BYTES:
+            raise ValueError(
+                f"snapshot_key_file = {str(self.snapshot_key_file)!r}: expected at least "
+                f"{_SHORTEST_KEY_BYTES} bytes of key; got {len(key)}"
+            )
+        return key
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _traces_go_to_a_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _store_is_known(cls, value: str) -> str:
+        if value != "none":
+            raise ValueError("expected none; stores that outlive the process are not built yet")
+        return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_secret(key: str) -> bool:
+    """Whether an entry's value must not be shown: it is a secret, or would be one if it were spelt right."""
+    return key in _SECRETS or (key not in Settings.model_fields and bool(get_close_matches(key, _SECRETS)))
+
+
+def _with_file(cls: type[Settings], config: Path | None) -> type[Settings]:
+    if config is None:
+        return cls
+    if not config.is_file():
+        raise SettingsError(f"config = {str(config)!r}: no such file")
+
+    class SettingsWithFile(cls):  # type: ignore[misc, valid-type]
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+
+    return SettingsWithFile

@@ -1,0 +1,82 @@
+"""What waits in a scheduler's queue: steps of sessions, and operations that have to keep their place among
+them.
+
+Values only; the scheduler decides when they run and calls `reply` exactly once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import RowFailure, ServiceError
+from statewise.service.base._types import Array, Handles, Slots
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step gave.
+
+    Attributes:
+        outputs: By name, of the rows that succeeded: per-step [sum(steps), ...], others [rows, ...].
+        failures: The rows that failed; nothing of them was applied.
+    """
+
+    outputs: Mapping[str, Array]
+    failures: Sequence[RowFailure]
+
+
+@dataclass(slots=True, eq=False)
+class StepFrame:
+    """One step request: rows of sessions of one model version, no session twice.
+
+    Attributes:
+        handles: uint64 [rows].
+        positions: Start positions, uint64 [rows].
+        steps: Time steps of each row, uint32 [rows]; None: 1 each.
+        inputs: In the spec's order: per-step [sum(steps), ...], others [rows, ...].
+        owner: Number of the owner who asks.
+        deadline_s: On the scheduler's clock; None: none.
+        reply: Takes the result, or why the frame failed as a whole.
+        cancelled: Set by who asked and no longer wants it.
+        time_steps: sum(steps).
+        answered: Whether `reply` has been called.
+        received_s: When the scheduler took it, on its clock.
+        begun_s: When its first run began; 0.0: not yet.
+        request_id: The caller's number for it; 0: none.
+        span: Its trace's; None: it is not traced.
+    """
+
+    handles: Handles
+    positions: NDArray[np.uint64]
+    steps: NDArray[np.uint32] | None
+    inputs: list[Array]
+    owner: int
+    deadline_s: float | None
+    reply: Callable[[StepResult | ServiceError], None]
+    cancelled: bool = False
+    answered: bool = False
+    received_s: float = 0.0
+    begun_s: float = 0.0
+    request_id: int = 0
+    span: Any = None
+    time_steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.time_steps = len(self.handles) if self.steps is None else int(self.steps.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Control:
+    """An operation on sessions that runs when everything asked of them before has run, and nothing is
+    running.
+
+    Attributes:
+        slots: The sessions it touches.
+        action: Runs on the event loop; must not raise.
+    """
+
+    slots: Slots
+    action: Callable[[], None]

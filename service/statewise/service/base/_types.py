@@ -1,0 +1,27 @@
+"""Names the types that columns of sessions and tensors have, and the limit that handles set."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+"""A tensor of any element type."""
+
+Handles = NDArray[np.uint64]
+"""Handles of sessions, [rows]."""
+
+Slots = NDArray[np.intp]
+"""Rows of the session table, [rows]."""
+
+Cells = NDArray[np.uint64]
+"""Copies of sessions' records, [rows, 8]; only the session table knows the meaning of each column."""
+
+ModelKey = tuple[str, int]
+"""Name and version of a model."""
+
+SLOT_BITS = 24
+"""Low bits of a handle that hold its slot."""
+
+MAXIMUM_SESSIONS = 1 << SLOT_BITS
+"""Sessions one process can number."""

@@ -1,0 +1,1 @@
+"""Implements the calls of the service without transport. Never messages or gRPC."""

@@ -1,0 +1,110 @@
+"""What rows of a request emitted, on its way to whoever asked. Values only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from statewise.service.base._errors import RowFailure
+from statewise.service.base._types import Array
+from statewise.service.inputs._text import TextWriter
+from statewise.service.scheduling._generation_job import Grown
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPart:
+    """What some rows emitted, or why rows do not.
+
+    Attributes:
+        grown: What was emitted, rows being indices into the request; None: nothing.
+        name: What the values are called.
+        text: What it adds to each row's text; None: the model writes no text.
+        failures: Rows that failed; what they emitted before is void.
+    """
+
+    grown: Grown | None
+    name: str = ""
+    text: list[str] | None = None
+    failures: Sequence[RowFailure] = ()
+
+    @property
+    def ended(self) -> int:
+        """Rows that will emit no more."""
+        return 0 if self.grown is None else int(np.count_nonzero(self.grown.ended))
+
+    @property
+    def emitted(self) -> int:
+        """Values."""
+        return 0 if self.grown is None else int(self.grown.lengths.sum())
+
+
+def with_text(part: GeneratedPart, writer: TextWriter | None) -> GeneratedPart:
+    """The same with what its values add to each row's text."""
+    if writer is None or part.grown is None:
+        return part
+    rows = part.grown.rows.tolist()
+    return replace(part, text=[writer.add(*pair) for pair in zip(rows, _by_row(part.grown), strict=True)])
+
+
+class WholeRows:
+    """Holds rows back until they have ended."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[tuple[Array, str]]] = {}
+
+    def add(self, part: GeneratedPart) -> GeneratedPart:
+        """The rows that have ended with this part, with all they emitted; and the failures."""
+        for failure in part.failures:
+            self._held.pop(failure.row, None)
+        grown = part.grown
+        if grown is None:
+            return part
+        text = part.text or [""] * len(grown.rows)
+        for row, piece, words in zip(grown.rows.tolist(), _by_row(grown), text, strict=True):
+            self._held.setdefault(row, []).append((piece, words))
+        if not grown.ended.any():
+            return replace(part, grown=None, text=None)
+        rows = grown.rows[grown.ended]
+        pieces = [self._held.pop(row) for row in rows.tolist()]
+        values = [np.concatenate([array for array, _ in held]) for held in pieces]
+        whole = Grown(
+            rows,
+            np.array([len(array) for array in values], np.uint32),
+            np.concatenate(values),
+            grown.positions[grown.ended],
+            grown.ended[grown.ended],
+        )
+        joined = ["".join(words for _, words in held) for held in pieces]
+        return replace(part, grown=whole, text=None if part.text is None else joined)
+
+
+def parts_within(part: GeneratedPart, limit_bytes: int) -> list[GeneratedPart]:
+    """The same in parts whose values fill so many bytes at most, or are one row's."""
+    grown = part.grown
+    if grown is None or grown.values.nbytes <= limit_bytes or len(grown.rows) == 1:
+        return [part]
+    half = len(grown.rows) // 2
+    middle = int(grown.lengths[:half].sum())
+    halves = []
+    for rows, values in (
+        (slice(None, half), slice(None, middle)),
+        (slice(half, None), slice(middle, None)),
+    ):
+        cut = Grown(
+            grown.rows[rows],
+            grown.lengths[rows],
+            grown.values[values],
+            grown.positions[rows],
+            grown.ended[rows],
+        )
+        text = None if part.text is None else part.text[rows]
+        halves.append(GeneratedPart(cut, part.name, text))
+    first, second = halves
+    return [
+        *parts_within(replace(first, failures=part.failures), limit_bytes),
+        *parts_within(second, limit_bytes),
+    ]
+
+
+def _by_row(grown: Grown) -> list[Array]:
+    return np.split(grown.values, np.cumsum(grown.lengths)[:-1])

@@ -1,0 +1,131 @@
+"""The states that rows generate from: what their encoder leaves, and with what comes first consumed.
+
+Not the generating. Each function waits for jobs of its own; nothing is kept.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import ServiceError, server_fault
+from statewise.service.base._types import Array
+from statewise.service.dataplane._job_calls import Ticket, read
+from statewise.service.dataplane._session_lease import Claim
+from statewise.service.inputs._prompts import Given, Sequences, begin_inputs, read_sequences
+from statewise.service.registry._models import LoadedModel
+from statewise.wire import Reason
+
+
+def begins(model: LoadedModel) -> bool:
+    """Whether a session that has consumed nothing can generate: by a begin token, or the encoder's state."""
+    codec, writing = model.companions.codec, model.companions.writing
+    if codec is not None and codec.begin is not None:
+        return True
+    return model.companions.encoding is not None and writing is not None and writing.spec.graph
+
+
+def encoder_source(model: LoadedModel, given: Given, rows: int) -> Sequences:
+    """What the encoder reads, each row at least one time step long or a failure.
+
+    Raises:
+        ServiceError: WRONG_CALL where there is no encoder; BAD_TENSOR, BAD_REQUEST.
+    """
+    encoding = model.companions.encoding
+    if encoding is None:
+        raise ServiceError(
+            Reason.WRONG_CALL, f"model {model.package.name!r} has no encoder: leave its inputs out"
+        )
+    spec = encoding.engine.spec
+    if not given:
+        names = ", ".join(repr(entry.name) for entry in spec.inputs)
+        raise ServiceError(
+            Reason.BAD_TENSOR, f"the encoder's input is missing: expected {names} as the condition"
+        )
+    if given.text is None and given.lengths is None:
+        given = _flattened(given, rows)
+    source = read_sequences(spec, encoding.codec, given, rows=rows)
+    for row in np.flatnonzero(source.lengths == 0).tolist():
+        source.failures.setdefault(row, "the encoder's input has 0 time steps; expected at least 1")
+    return source
+
+
+async def encoded_states(
+    model: LoadedModel, source: Sequences, rows: NDArray[np.intp], ticket: Ticket
+) -> tuple[list[Array], NDArray[np.bool_]]:
+    """The states that the encoder leaves, as sessions keep them; and which rows did not fail.
+
+    Raises:
+        ServiceError: QUEUE_FULL, DEADLINE, CANCELLED.
+    """
+    encoding, scheduler = model.companions.encoding, model.encoder
+    assert encoding is not None, "there are sources of encoders only"
+    assert scheduler is not None, "an encoder has a scheduler"
+    with scheduler.holding(int(source.lengths[rows].sum(dtype=np.int64))):
+        encoded, _, good = await read(scheduler, encoding.engine.spec, source, rows, [], ticket)
+    return [*encoded, *model.arena.initial(len(rows))[len(encoded) :]], good
+
+
+async def prompted_states(
+    model: LoadedModel,
+    source: Sequences | None,
+    prompts: Sequences,
+    rows: NDArray[np.intp],
+    ticket: Ticket,
+) -> tuple[list[Array], NDArray[np.bool_]]:
+    """The states of rows that have read what their encoder says and their prompt; and which did not fail.
+
+    Raises:
+        ServiceError: as encoded_states.
+    """
+    state, good = model.arena.initial(len(rows)), np.ones(len(rows), np.bool_)
+    if source is not None:
+        state, good = await encoded_states(model, source, rows, ticket)
+    reads = np.flatnonzero(good & (prompts.lengths[rows] > 0))
+    if len(reads):
+        before = [array[reads] for array in state]
+        spec = model.package.spec
+        _, after, well = await read(model.scheduler, spec, prompts, rows[reads], before, ticket)
+        for kept, array in zip(state, after, strict=True):
+            kept[reads] = array
+        good[reads] = well
+    return state, good
+
+
+async def claimed_states(
+    model: LoadedModel, claim: Claim, ticket: Ticket
+) -> tuple[list[Array], NDArray[np.uint64]]:
+    """States and positions that a claim's rows generate from: begun where they had consumed nothing.
+
+    Raises:
+        ServiceError: DEADLINE, CANCELLED, INTERNAL.
+    """
+    start = claim.positions[claim.rows]
+    token = None if model.companions.codec is None else model.companions.codec.begin
+    begun = np.flatnonzero(start == 0)
+    if token is None or not len(begun):
+        return claim.state, start
+    spec = model.package.spec
+    tokens = Sequences(np.ones(len(begun), np.uint32), begin_inputs(spec, token, len(begun)), {})
+    before = [array[begun] for array in claim.state]
+    _, after, good = await read(model.scheduler, spec, tokens, np.arange(len(begun)), before, ticket)
+    if not good.all():
+        raise server_fault()
+    for kept, array in zip(claim.state, after, strict=True):
+        kept[begun] = array
+    return claim.state, start + (start == 0)
+
+
+def _flattened(given: Given, rows: int) -> Given:
+    """Tensors [rows, T, ...] as rows of T steps each, one after another."""
+    flat: dict[str, Array] = {}
+    lengths = set()
+    for name, array in given.inputs.items():
+        if array.ndim < 2 or len(array) != rows:
+            raise ServiceError(
+                Reason.BAD_TENSOR,
+                f"input {name!r}: expected shape [{rows}, time steps, ...]; got {list(array.shape)}",
+            )
+        lengths.add(array.shape[1])
+        flat[name] = array.reshape(-1, *array.shape[2:])
+    if len(lengths) > 1:
+        raise ServiceError(Reason.BAD_TENSOR, f"expected inputs of equal length; got {sorted(lengths)}")
+    return Given(flat, np.full(rows, lengths.pop(), np.uint32))

@@ -1,0 +1,1 @@
+"""Runs ONNX graphs: from inputs and states to outputs and new states. Never sessions, asyncio or gRPC."""

@@ -1,0 +1,105 @@
+"""What a caller sent as inputs, judged against what the model takes.
+
+Shape and type are judged for the request as a whole, values row by row: onnxruntime turns NaN into finite
+numbers without a word, and lets a token outside the vocabulary fail its neighbours.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import ServiceError
+from statewise.service.base._types import Array
+from statewise.wire import DTYPES, ModelSpec, Reason, TensorSpec
+
+
+def arrange_inputs(spec: ModelSpec, given: Mapping[str, Array], *, rows: int, time_steps: int) -> list[Array]:
+    """Inputs in the spec's order, each of the right type and shape.
+
+    Args:
+        spec: The model's.
+        given: By name: per-step [time_steps, ...], others [rows, ...].
+        rows: Rows of the request.
+        time_steps: Time steps of all rows together.
+
+    Raises:
+        ServiceError: BAD_TENSOR, naming the input, what was expected and what came.
+    """
+    if not given.keys() <= spec.input_names:
+        unknown = next(name for name in given if name not in spec.input_names)
+        expected = ", ".join(repr(entry.name) for entry in spec.inputs)
+        raise _bad(f"the model has no input {unknown!r}; expected: {expected}")
+    return [_arrange(entry, given.get(entry.name), rows, time_steps) for entry in spec.inputs]
+
+
+def _arrange(entry: TensorSpec, array: Array | None, rows: int, time_steps: int) -> Array:
+    leading = time_steps if entry.per_step else rows
+    dtype = DTYPES[entry.dtype]
+    if array is None:
+        if entry.default is None:
+            raise _bad(f"input {entry.name!r} is missing")
+        return np.full((leading, *entry.shape), entry.default, dtype)
+    if array.dtype != dtype:
+        raise _bad(f"input {entry.name!r}: expected {entry.dtype}; got {array.dtype.name}")
+    expected = (leading, *entry.shape)
+    if array.shape != expected:
+        counted = "time steps" if entry.per_step else "rows"
+        raise _bad(
+            f"input {entry.name!r}: expected shape {list(expected)} ({leading} {counted} "
+            f"of {list(entry.shape)}); got {list(array.shape)}"
+        )
+    return array
+
+
+def all_valid(spec: ModelSpec, inputs: list[Array]) -> bool:
+    """Whether the model may see every value of rows of one step. What `invalid_rows` finds nothing in."""
+    return all(
+        bool(valid.all())
+        for entry, array in zip(spec.inputs, inputs, strict=True)
+        if (valid := _valid(entry, array)) is not None
+    )
+
+
+def _valid(entry: TensorSpec, array: Array) -> NDArray[np.bool_] | None:
+    """Which values are; None: all, whatever they are."""
+    if array.dtype.kind == "f":
+        return np.isfinite(array)
+    if entry.vocabulary_size is not None:
+        return (array >= 0) & (array < entry.vocabulary_size)
+    return None
+
+
+def invalid_rows(spec: ModelSpec, inputs: list[Array], steps: NDArray[np.uint32] | None) -> dict[int, str]:
+    """Rows whose values the model must not see, each with what is wrong. Usually empty.
+
+    Args:
+        spec: The model's.
+        inputs: As `arrange_inputs` gives them.
+        steps: Time steps of each row; None: 1 each.
+    """
+    invalid: dict[int, str] = {}
+    if steps is not None and not steps.all():
+        message = "expected at least 1 time step; got 0"
+        invalid.update((row, message) for row in np.flatnonzero(steps == 0).tolist())
+    for entry, array in zip(spec.inputs, inputs, strict=True):
+        good = _valid(entry, array)
+        if good is None or good.all():
+            continue
+        finite = array.dtype.kind == "f"
+        expected = "finite numbers" if finite else f"tokens from 0 to {(entry.vocabulary_size or 0) - 1}"
+        wrong = ~good.reshape(len(good), -1)
+        elements = rows = np.flatnonzero(wrong.any(axis=1))
+        if entry.per_step and steps is not None:
+            rows, first = np.unique(
+                np.searchsorted(np.cumsum(steps), elements, side="right"), return_index=True
+            )
+            elements = elements[first]
+        for row, element in zip(rows.tolist(), elements.tolist(), strict=True):
+            value = array[element].reshape(-1)[wrong[element]][0]
+            invalid.setdefault(row, f"input {entry.name!r}: expected {expected}; got {value}")
+    return invalid
+
+
+def _bad(message: str) -> ServiceError:
+    return ServiceError(Reason.BAD_TENSOR, message)

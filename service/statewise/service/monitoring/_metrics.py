@@ -1,0 +1,230 @@
+"""What the server counts, as Prometheus metrics.
+
+Reads plain numbers when it is asked and keeps none; nothing here runs for a request. Labels are names and
+versions of models, operations, lanes, causes and reasons: never a session, an owner or an address.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+
+import onnxruntime
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from statewise.service.base._types import ModelKey
+from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.monitoring._model_gauges import Reading, idle_sessions, read
+from statewise.service.telemetry._statistics import ROWS, SECONDS, Histogram
+
+_E3 = 4
+"""Every so many bounds of SECONDS are exposed: 1, 2.2, 4.7, 10 and so on."""
+_MODEL = ("model", "version")
+_Series = Iterable[tuple[Sequence[str], float]]
+
+
+def make_registry(dataplane: Dataplane, *, release: str, is_ready: Callable[[], bool]) -> CollectorRegistry:
+    """Metrics of the server, of its process and of Python.
+
+    Args:
+        dataplane: The server's behaviour.
+        release: Of statewise.
+        is_ready: Whether the server takes work.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ServerCollector(dataplane, release=release, is_ready=is_ready))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class ServerCollector(Collector):
+    """Gives the server's metrics when they are scraped. Arguments as for `make_registry`."""
+
+    def __init__(self, dataplane: Dataplane, *, release: str, is_ready: Callable[[], bool]) -> None:
+        self._dataplane = dataplane
+        self._release = release
+        self._is_ready = is_ready
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything, as it stands."""
+        for family in self._families():
+            yield family
+            time.sleep(0)  # gives the interpreter to the event loop: writing all of it takes milliseconds
+
+    def _families(self) -> Iterator[Metric]:
+        readings = read(self._dataplane)
+        yield from self._of_server()
+        yield from self._of_models()
+        yield from _of_sessions(readings, idle_sessions(self._dataplane))
+        yield from _of_requests(readings, dict(self._dataplane.statistics.row_errors))
+        yield from _of_runs(readings)
+
+    def _of_server(self) -> Iterator[Metric]:
+        statistics, settings = self._dataplane.statistics, self._dataplane.rules.settings
+        build = (self._release, onnxruntime.__version__)
+        yield _gauge(
+            "build_info", "Releases of statewise and onnxruntime.", ("version", "onnxruntime"), [(build, 1)]
+        )
+        yield _gauge("ready", "1: the server takes work.", (), [((), self._is_ready())])
+        yield _gauge("streams", "Session streams open.", (), [((), statistics.streams)])
+        yield _counter(
+            "requests",
+            'Requests answered; the reason is "OK", also where single rows failed, or why they failed whole.',
+            ("operation", "reason"),
+            dict(statistics.requests).items(),
+        )
+        yield _counter(
+            "refused_calls",
+            "Calls that were not let in: credentials, scope, or a request that cannot be read.",
+            ("reason",),
+            _single(statistics.refused),
+        )
+        yield _counter(
+            "sessions_opened", "Sessions opened, by origin.", ("origin",), _single(statistics.opened)
+        )
+        yield _counter("sessions_ended", "Sessions ended, by cause.", ("cause",), _single(statistics.ended))
+        yield _gauge("sessions_limit", "Sessions that may be open.", (), [((), settings.sessions)])
+        yield _gauge(
+            "state_limit_bytes", "Bytes that the sessions' state may take.", (), [((), settings.state_bytes)]
+        )
+        yield _gauge(
+            "queue_limit_steps",
+            "Time steps that may wait, of each model version.",
+            (),
+            [((), settings.queue_steps)],
+        )
+
+    def _of_models(self) -> Iterator[Metric]:
+        models = self._dataplane.models
+        yield _gauge(
+            "model_info",
+            "1 for each model version known: where it stands, and how exact its batches are.",
+            (*_MODEL, "status", "exactness", "default"),
+            [
+                (
+                    (
+                        entry.name,
+                        str(entry.version),
+                        entry.status.value,
+                        entry.loaded.test.exactness.value if entry.loaded else "",
+                        str(models.default_version(entry.name) == entry.version).lower(),
+                    ),
+                    1,
+                )
+                for entry in models.entries()
+            ],
+        )
+
+
+def _of_sessions(readings: dict[ModelKey, Reading], idle: dict[ModelKey, int]) -> Iterator[Metric]:
+    def each(value: Callable[[Reading], int]) -> _Series:
+        return [((name, str(version)), value(one)) for (name, version), one in readings.items()]
+
+    yield _gauge("sessions", "Sessions open.", _MODEL, each(lambda one: one.sessions))
+    yield _gauge(
+        "sessions_idle",
+        "Sessions open without a request for 60 s.",
+        _MODEL,
+        [((name, str(version)), count) for (name, version), count in idle.items()],
+    )
+    yield _gauge(
+        "state_bytes", "Bytes that the sessions' state takes.", _MODEL, each(lambda one: one.state_bytes)
+    )
+    yield _gauge("queued_steps", "Time steps that wait or run.", _MODEL, each(lambda one: one.queued_steps))
+    yield _counter(
+        "retried_rows",
+        "Rows that repeated their session's last request and changed nothing.",
+        _MODEL,
+        each(lambda one: one.statistics.retried_rows),
+    )
+
+
+def _of_requests(
+    readings: dict[ModelKey, Reading], row_errors: dict[tuple[str, str], int]
+) -> Iterator[Metric]:
+    works = [
+        ((name, str(version), operation), work)
+        for (name, version), one in readings.items()
+        for operation, work in one.statistics.operations.items()
+    ]
+    labels = (*_MODEL, "operation")
+    yield _counter("steps", "Time steps answered.", labels, [(key, work.steps) for key, work in works])
+    yield _counter("rows", "Rows answered.", labels, [(key, work.rows) for key, work in works])
+    yield _counter(
+        "row_errors",
+        "Rows that failed, by reason; of operations on sessions other than steps without a model.",
+        (*labels, "reason"),
+        [
+            *(((*key, reason), count) for key, work in works for reason, count in dict(work.errors).items()),
+            *((("", "", *key), count) for key, count in row_errors.items()),
+        ],
+    )
+    yield _histogram(
+        "request_seconds",
+        "From the receipt of a request to its answer.",
+        labels,
+        [(key, work.latency_s) for key, work in works],
+        SECONDS[::_E3],
+    )
+
+
+def _of_runs(readings: dict[ModelKey, Reading]) -> Iterator[Metric]:
+    lanes = [
+        ((name, str(version), name_of_lane), lane)
+        for (name, version), one in readings.items()
+        for name_of_lane, lane in one.statistics.lanes.items()
+    ]
+    labels = (*_MODEL, "lane")
+    yield _histogram(
+        "queue_seconds",
+        "From the receipt of work to its first run.",
+        labels,
+        [(key, lane.queue_s) for key, lane in lanes],
+        SECONDS[::_E3],
+    )
+    yield _histogram(
+        "batch_seconds",
+        "From the beginning of a run of the engine to its results.",
+        labels,
+        [(key, lane.run_s) for key, lane in lanes],
+        SECONDS[::_E3],
+    )
+    yield _histogram("batch_rows", "Rows of a run.", labels, [(key, lane.rows) for key, lane in lanes], ROWS)
+
+
+def _single(counts: dict[str, int]) -> _Series:
+    return [((key,), count) for key, count in dict(counts).items()]
+
+
+def _gauge(name: str, text: str, labels: Sequence[str], series: _Series) -> Metric:
+    family = GaugeMetricFamily(f"statewise_{name}", text, labels=labels)
+    for key, value in series:
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(name: str, text: str, labels: Sequence[str], series: _Series) -> Metric:
+    family = CounterMetricFamily(f"statewise_{name}", text, labels=labels)
+    for key, value in series:
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    series: Iterable[tuple[Sequence[str], Histogram]],
+    bounds: Sequence[float],
+) -> Metric:
+    """`bounds` are some of the histograms' own, evenly chosen from the first on."""
+    family = HistogramMetricFamily(f"statewise_{name}", text, labels=labels)
+    for key, histogram in series:
+        below = list(accumulate(histogram.counts))
+        every = (len(histogram.bounds) - 1) // (len(bounds) - 1)
+        buckets = [(f"{bound:g}", below[place * every]) for place, bound in enumerate(bounds)]
+        family.add_metric(key, [*buckets, ("+Inf", below[-1])], histogram.total)
+    return family

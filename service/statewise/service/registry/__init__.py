@@ -1,0 +1,1 @@
+"""Finds, reads, tests and holds model versions. Never requests of callers."""

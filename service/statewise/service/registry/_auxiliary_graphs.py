@@ -1,0 +1,184 @@
+"""What a model version has beside its read graph: what generates, and the encoder it starts from.
+
+Loaded and tested like the read graph. Both are described like read graphs, so one engine runs all three.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import ServiceError
+from statewise.service.engine._decode_loop import (
+    Feedback,
+    GraphFeedback,
+    HostFeedback,
+    RecallingEngine,
+    write_spec,
+)
+from statewise.service.engine._decode_profile import FeedbackTest, feedback_test
+from statewise.service.engine._engine import Engine
+from statewise.service.engine._engine_profile import SelfTest, self_test
+from statewise.service.engine._layout import Layout
+from statewise.service.inputs._text import Codec
+from statewise.service.registry._package import Package, check_graph
+from statewise.wire import CallShape, EncodeSpec, GenerateSpec, ModelSpec, Reason, TensorSpec
+
+_MakeEngine = Callable[[Path, ModelSpec, Layout | None], Engine]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a model generates.
+
+    Attributes:
+        feedback: Runs it.
+        test: What it costs, and whether rows share runs.
+        stop: The token that ends a row; None: none does.
+    """
+
+    feedback: Feedback
+    test: FeedbackTest
+    stop: int | None
+
+    @property
+    def spec(self) -> GenerateSpec:
+        """What is emitted."""
+        return self.feedback.spec
+
+    def steps(self, asked: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
+        """Values that each row emits at most, [rows].
+
+        Args:
+            asked: One number a row, one for all, or none: the model's own limit.
+            rows: How many.
+
+        Raises:
+            ServiceError: BAD_REQUEST.
+        """
+        limit = self.spec.step_limit
+        if not len(asked) and limit is not None:
+            asked = np.array([limit], np.uint32)
+        if len(asked) not in (1, rows):
+            raise ServiceError(Reason.BAD_REQUEST, f"steps: expected 1 or {rows} numbers; got {len(asked)}")
+        if not asked.all():
+            raise ServiceError(Reason.BAD_REQUEST, "steps: expected at least 1 a row; got 0")
+        return np.broadcast_to(asked, rows)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An encoder: sequences in, one state each out, in the order of the model's states.
+
+    Attributes:
+        engine: Runs it; its spec is that of a many-to-one model whose outputs are the states.
+        test: What it costs, and whether rows share runs.
+        codec: How it reads text; None: it does not.
+    """
+
+    engine: Engine
+    test: SelfTest
+    codec: Codec | None
+
+
+@dataclass(frozen=True)
+class Companions:
+    """Beside the read graph.
+
+    Attributes:
+        writing: None: the model does not generate.
+        encoding: None: sessions begin at the initial value of each state.
+        codec: The text of what is read and written step by step; None: no text.
+    """
+
+    writing: Writing | None
+    encoding: Encoding | None
+    codec: Codec | None
+
+
+def load_companions(package: Package, engine: Engine, make_engine: _MakeEngine) -> Companions:
+    """Loads and tests what a package has beside its read graph.
+
+    Args:
+        package: The package.
+        engine: Its read graph, tested.
+        make_engine: Loads a graph.
+
+    Raises:
+        ServiceError: PACKAGE_INVALID: a graph that the metadata promises is missing, or is another.
+        EngineError: a graph cannot be loaded or run.
+    """
+    spec = package.spec
+    codec = None if spec.vocabulary is None else Codec(spec.vocabulary)
+    writing = encoding = None
+    if spec.encode is None and CallShape.ENCODER_DECODER in spec.call_shapes:
+        raise _invalid(package, "model.onnx", "an encoder-decoder; expected the metadata of its encoder")
+    if spec.generate is not None:
+        problem = _problem(spec, spec.generate)
+        if problem:
+            raise _invalid(package, "model.onnx", f"generate: {problem}")
+        feedback = _feedback(package, spec.generate, engine, make_engine)
+        stop = spec.vocabulary.end if spec.vocabulary is not None and spec.generate.sampled else None
+        writing = Writing(feedback, feedback_test(feedback, engine), stop)
+    if spec.encode is not None:
+        encoder = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
+        words = spec.encode.vocabulary
+        encoding = Encoding(encoder, self_test(encoder), None if words is None else Codec(words))
+    return Companions(writing, encoding, codec)
+
+
+def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
+    """The graph encode.onnx, described like a many-to-one read graph."""
+    return ModelSpec(
+        inputs=encode.inputs,
+        outputs=tuple(
+            TensorSpec(name, pair.dtype, pair.shape, per_step=False)
+            for name, pair in zip(encode.state, spec.state, strict=True)
+        ),
+        state=(),
+        call_shapes=(CallShape.MANY_TO_ONE,),
+        lengths=encode.lengths,
+    )
+
+
+def _feedback(package: Package, generate: GenerateSpec, engine: Engine, make_engine: _MakeEngine) -> Feedback:
+    if not generate.graph:
+        assert isinstance(engine, RecallingEngine), "load_engine chooses so"
+        return HostFeedback(engine, generate)
+    graph = _graph(package, "generate.onnx", write_spec(package.spec, generate))
+    return GraphFeedback(make_engine(*graph, None), generate)
+
+
+def _graph(package: Package, file: str, spec: ModelSpec) -> tuple[Path, ModelSpec]:
+    path = package.folder / file
+    check_graph(f"{package.name}/{package.version}/{file}", path, spec)
+    return path, spec
+
+
+def _problem(spec: ModelSpec, generate: GenerateSpec) -> str:
+    """Why outputs cannot be fed back as declared; empty: they can."""
+    fed = next((entry for entry in spec.inputs if entry.name == generate.input), None)
+    if fed is None or not fed.per_step or fed.shape != generate.emitted.shape:
+        return f"expected a per-step input {generate.input!r} of shape {list(generate.emitted.shape)}"
+    lacking = [entry.name for entry in spec.inputs if entry is not fed and entry.default is None]
+    if lacking:
+        return f"expected a default for every other input; {', '.join(lacking)} has none"
+    if not spec.streamable:
+        return "expected a state that is carried from value to value; the model has none"
+    words = spec.vocabulary
+    size = generate.emitted.vocabulary_size
+    if words is not None and generate.sampled and (size is None or size > len(words.tokens)):
+        return f"expected emitted values below {len(words.tokens)}, the size of the vocabulary; got {size}"
+    if generate.graph:
+        return ""
+    last = spec.outputs[0]
+    wanted = (size,) if generate.sampled else generate.emitted.shape
+    if not last.per_step or last.shape != wanted:
+        return f"expected a first output of shape {list(wanted)} at every step; got {list(last.shape)}"
+    return ""
+
+
+def _invalid(package: Package, file: str, message: str) -> ServiceError:
+    return ServiceError(Reason.PACKAGE_INVALID, f"{package.name}/{package.version}/{file}: {message}")

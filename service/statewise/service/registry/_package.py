@@ -1,0 +1,193 @@
+"""One version folder of the repository, read and checked: <repository>/<model>/<version>/.
+
+Not loaded yet: a package is what the files say: the graph's own metadata, and model.toml where it says
+something else or the graph says nothing. Its digest covers every file, so that equal digests mean equal
+behaviour.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from statewise.service.base._errors import ServiceError
+from statewise.service.engine._layout import Layout
+from statewise.service.registry._axes import GraphValue
+from statewise.service.registry._declarations import declare, override
+from statewise.service.registry._graph_spec import complete
+from statewise.wire import METADATA_KEY, MetadataError, ModelDeclaration, ModelSpec, Reason, Sharing
+
+MODEL_TOML = "model.toml"
+
+_ORT_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64")},
+    **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64", "bool")},
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A model version on disk.
+
+    Attributes:
+        name: The model's folder.
+        version: The version's folder, at least 1.
+        folder: Where it is.
+        digest: sha256 over names and contents of all its files, hexadecimal.
+        spec: What its graph takes, gives and keeps.
+        layout: Where batch and time lie, for a graph that is not in the form of packages.
+        sharing: Which load-time classes may share runs.
+    """
+
+    name: str
+    version: int
+    folder: Path
+    digest: str
+    spec: ModelSpec
+    layout: Layout | None = None
+    sharing: Sharing = Sharing.EXACT
+
+    @property
+    def graph(self) -> Path:
+        """The read graph."""
+        return self.folder / "model.onnx"
+
+
+def read_package(name: str, version: int, folder: Path) -> Package:
+    """Reads a version folder.
+
+    Raises:
+        ServiceError: PACKAGE_INVALID, saying which file and what is wrong with it.
+    """
+    graph = folder / "model.onnx"
+    if not graph.is_file():
+        raise _invalid(f"{name}/{version} has no model.onnx")
+    digest = _digest(folder)
+    session = _look_into(f"{name}/{version}/model.onnx", graph)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    declared = _declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
+    if metadata is None and declared is None:
+        raise _invalid(
+            f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata, and no {MODEL_TOML} beside it "
+            "declares its state: make a package of it with `statewise import`, or write one. "
+            f"The graph takes {_listed(inputs)} and gives {_listed(outputs)}"
+        )
+    where = f"{name}/{version}/{MODEL_TOML if declared else 'model.onnx'}"
+    try:
+        spec = None if metadata is None else ModelSpec.from_json(metadata)
+        if spec is not None and declared is None and all(pair.batch_axis == 0 for pair in spec.state):
+            _check_against_graph(where, spec, inputs, outputs)
+            return Package(name, version, folder, digest, spec)
+        declaration = declared or ModelDeclaration()
+        if spec is not None:
+            declaration = override(declare(spec), declaration)
+        spec, layout = complete(declaration, _values(inputs), _values(outputs))
+    except MetadataError as error:
+        raise _invalid(f"{where}: {error}") from error
+    return Package(name, version, folder, digest, spec, layout, declaration.batch)
+
+
+def _listed(entries: Sequence[Any]) -> str:
+    """Inputs or outputs for people who have to declare them."""
+    return ", ".join(f"{name} {value.dtype} {list(value.dims)}" for name, value in _values(entries).items())
+
+
+def _declaration(where: str, path: Path) -> ModelDeclaration | None:
+    try:
+        return ModelDeclaration.from_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, MetadataError) as error:
+        raise _invalid(f"{where}: {error}") from error
+
+
+def _values(entries: Sequence[Any]) -> dict[str, GraphValue]:
+    return {
+        entry.name: GraphValue(_ORT_DTYPES.get(entry.type, entry.type), tuple(entry.shape))
+        for entry in entries
+    }
+
+
+def check_graph(where: str, path: Path, spec: ModelSpec) -> None:
+    """Looks whether a graph beside the read graph is what the metadata says.
+
+    Raises:
+        ServiceError: PACKAGE_INVALID, naming `where` and what is wrong.
+    """
+    if not path.is_file():
+        raise _invalid(f"{where}: the metadata promises this graph, and it is missing")
+    session = _look_into(where, path)
+    _check_against_graph(where, spec, session.get_inputs(), session.get_outputs())
+
+
+def _look_into(where: str, graph: Path) -> Any:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _invalid(f"{where}: onnxruntime cannot load it: {error}") from error
+
+
+def _invalid(message: str) -> ServiceError:
+    return ServiceError(Reason.PACKAGE_INVALID, message)
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over (name, size, contents) of the folder's files, sorted by name."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def _check_against_graph(
+    where: str, spec: ModelSpec, graph_inputs: Sequence[Any], graph_outputs: Sequence[Any]
+) -> None:
+    """Every name of the spec is in the graph with its type and rank, and every graph input is in the spec."""
+    inputs = {entry.name: entry for entry in graph_inputs}
+    outputs = {entry.name: entry for entry in graph_outputs}
+    expected_inputs = {entry.name: (entry.dtype, _axes(entry.shape, entry.per_step)) for entry in spec.inputs}
+    expected_outputs = {
+        entry.name: (entry.dtype, _axes(entry.shape, entry.per_step)) for entry in spec.outputs
+    }
+    for pair in spec.state:
+        expected_inputs[pair.input] = expected_outputs[pair.output] = (pair.dtype, ("batch", *pair.shape))
+    if spec.lengths is not None:
+        expected_inputs[spec.lengths] = ("int32", ("batch",))
+    for found, expected, kind in ((inputs, expected_inputs, "input"), (outputs, expected_outputs, "output")):
+        for name, (dtype, axes) in expected.items():
+            if name not in found:
+                raise _invalid(f"{where}: the metadata names {kind} {name!r}, which the graph does not have")
+            entry = found[name]
+            if _ORT_DTYPES.get(entry.type) != dtype or not _fits(entry.shape, axes):
+                raise _invalid(
+                    f"{where}: {kind} {name!r}: expected {dtype} {list(axes)}; got {entry.type} {entry.shape}"
+                )
+    for name in inputs:
+        if name not in expected_inputs:
+            raise _invalid(f"{where}: the graph's input {name!r} is not described in its metadata")
+
+
+def _axes(shape: tuple[int, ...], per_step: bool) -> tuple[str | int, ...]:
+    return ("time", "batch", *shape) if per_step else ("batch", *shape)
+
+
+def _fits(found: Sequence[Any], axes: tuple[str | int, ...]) -> bool:
+    """Same rank; free where time and batch are, and not contradicting the sizes elsewhere."""
+    if len(found) != len(axes):
+        return False
+    return all(
+        not isinstance(size, int) if isinstance(axis, str) else (size == axis or not isinstance(size, int))
+        for size, axis in zip(found, axes, strict=True)
+    )

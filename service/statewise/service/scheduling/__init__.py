@@ -1,0 +1,1 @@
+"""Decides which work runs together, and when. Never looks up models, and never gRPC."""

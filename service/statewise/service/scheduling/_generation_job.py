@@ -1,0 +1,236 @@
+"""Rows that generate, in pieces: work of the scheduler's lane of long work, beside sequences that are read.
+
+No sessions, texts or messages. What rows emit is given away piece by piece; their states stay here until the
+work is done, so nothing has happened when it is given up.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import ServiceError
+from statewise.service.base._types import Array
+from statewise.service.engine._decode_loop import NOTHING, Draw, Feedback
+from statewise.service.engine._engine import Engine, EngineError
+from statewise.service.engine._runner import RunResult
+from statewise.service.engine._sampling import Sampling, uniform_numbers
+from statewise.service.scheduling._job import LongWork, Pace, Part, Piece
+from statewise.wire import DTYPES
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What some rows emitted.
+
+    Attributes:
+        rows: Those that did.
+        lengths: Values of each of them, uint32, at least 1.
+        values: [sum(lengths), ...], the rows one after another.
+        positions: Time steps that each has consumed by now, uint64.
+        ended: Which of them will emit no more, bool.
+    """
+
+    rows: NDArray[np.intp]
+    lengths: NDArray[np.uint32]
+    values: Array
+    positions: NDArray[np.uint64]
+    ended: NDArray[np.bool_]
+
+
+class Generation(LongWork):
+    """Rows and what they still emit.
+
+    Args:
+        feedback: Runs them.
+        pace: What it costs.
+        state: [rows, ...] for each state that sessions keep.
+        positions: Time steps consumed before, uint64 [rows].
+        steps: Values that each row emits at most, uint32 [rows], each at least 1.
+        sampling: How they are drawn.
+        stop: The value that ends a row; None: none does.
+        grew: Takes what rows emit; must not raise.
+        done: As of LongWork. The others, too.
+    """
+
+    def __init__(
+        self,
+        feedback: Feedback,
+        pace: Pace,
+        *,
+        state: Sequence[Array],
+        positions: NDArray[np.uint64],
+        steps: NDArray[np.uint32],
+        sampling: Sampling,
+        stop: int | None,
+        grew: Callable[[Grown], None],
+        done: "Callable[[Generation, ServiceError | None], None]",
+        is_cancelled: Callable[[], bool],
+        deadline_s: float | None,
+    ) -> None:
+        super().__init__(done=done, is_cancelled=is_cancelled, deadline_s=deadline_s)
+        self.feedback = feedback
+        self.pace = pace
+        self.state = [array.copy() for array in state]
+        self.start = positions
+        self.sampling = sampling
+        self.stop = NOTHING if stop is None else stop
+        self.grew = grew
+        self.time_steps = int(steps.sum(dtype=np.int64))
+        self.left = steps.astype(np.int32)
+        """Values that each row still emits."""
+        self.emitted = np.zeros(len(steps), np.int64)
+        self.consumed = np.zeros(len(steps), np.uint64)
+        """Time steps that each row has consumed of what it emitted: all, but for a value that ended it."""
+        self.failed: set[int] = set()
+        """Rows whose run failed even alone."""
+
+    @property
+    def remaining(self) -> int:
+        """Values that the longest row still has to emit."""
+        return int(self.left.max())
+
+    @property
+    def active(self) -> int:
+        """Rows that still emit."""
+        return int(np.count_nonzero(self.left))
+
+    def piece(self, parts: list[Part[Any]], steps: int) -> Piece:
+        """See LongWork."""
+        return WrittenPiece(parts, steps)
+
+    def draw(self, rows: NDArray[np.intp], steps: int) -> Draw:
+        """How rows emit their next values."""
+        chosen = self.sampling.rows(rows)
+        remaining = np.minimum(self.left[rows], np.int32(steps))
+        noise = np.zeros((steps, len(rows)), np.float32)
+        if self.feedback.spec.sampled:
+            noise = uniform_numbers(chosen.seed, self.start[rows] + self.consumed[rows], steps)
+        stop = np.full(len(rows), self.stop, np.int32)
+        return Draw(steps, remaining, noise, chosen.temperature, chosen.top_k, stop)
+
+    def absorb(
+        self,
+        rows: NDArray[np.intp],
+        steps: int,
+        emitted: Array,
+        state: Sequence[Array],
+        failed: Sequence[int],
+    ) -> None:
+        """Takes what a piece gave: values [N, rows, ...], states, and which of the rows failed."""
+        asked = np.minimum(self.left[rows], steps)
+        if self.feedback.spec.sampled:
+            lengths = (emitted != NOTHING).sum(axis=0)
+            last = emitted[np.maximum(lengths - 1, 0), np.arange(len(rows))]
+            stopped = (lengths > 0) & (last == self.stop)
+        else:
+            lengths, stopped = asked.astype(np.int64), np.zeros(len(rows), np.bool_)
+            # A forecast that has left the numbers has nothing to be fed back.
+            beyond = ~np.isfinite(emitted).reshape(len(emitted), len(rows), -1).all(axis=(0, 2))
+            failed = sorted({*failed, *np.flatnonzero(beyond).tolist()})
+        good = np.ones(len(rows), np.bool_)
+        good[list(failed)] = False
+        self.failed.update(rows[~good].tolist())
+        for kept, array in zip(self.state, state, strict=True):
+            kept[rows] = array
+        self.left[rows] = np.where(good & ~stopped, self.left[rows] - asked, 0)
+        rows, lengths, stopped = rows[good], lengths[good], stopped[good]
+        self.emitted[rows] += lengths
+        self.consumed[rows] += (lengths - stopped).astype(np.uint64)
+        self.time += steps
+        if not len(rows):
+            return
+        by_row = np.swapaxes(emitted, 0, 1)[good]
+        values = by_row[np.arange(by_row.shape[1]) < lengths[:, None]]
+        positions = self.start[rows] + self.consumed[rows]
+        self.grew(Grown(rows, lengths.astype(np.uint32), values, positions, self.left[rows] == 0))
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPiece:
+    """What one run takes of the generations; see Piece."""
+
+    parts: list[Part[Generation]]
+    steps: int
+
+    @property
+    def rows(self) -> int:
+        """See Piece."""
+        last = self.parts[-1]
+        return last.begin + last.rows
+
+    def run(self, engine: Engine, *, together: bool) -> RunResult:
+        """Runs it by the feedback of its work, which decides itself whether rows share a run."""
+        first = self.parts[0].job
+        feedback = first.feedback
+        chosen = [np.flatnonzero(part.job.left) for part in self.parts]
+        steps = min(self.steps, max(part.job.remaining for part in self.parts))
+        draws = [part.job.draw(rows, steps) for part, rows in zip(self.parts, chosen, strict=True)]
+        draw = draws[0] if len(draws) == 1 else _side_by_side(steps, draws)
+        state = [
+            np.concatenate(arrays)
+            for arrays in zip(
+                *(
+                    [array[rows] for array in part.job.state]
+                    for part, rows in zip(self.parts, chosen, strict=True)
+                ),
+                strict=True,
+            )
+        ]
+        rows = len(draw.remaining)
+        if rows == 1 or (first.pace is not None and first.pace.together):
+            try:
+                emitted, after = feedback.run(state, draw)
+            except EngineError as error:
+                _log.warning("generating %d rows failed: %s", rows, error)
+            else:
+                return RunResult([emitted], after, [])
+        return _run_alone(feedback, state, draw)
+
+    def share_out(self, engine: Engine, result: RunResult) -> None:
+        """Gives every generation its values and states."""
+        for part in self.parts:
+            own = slice(part.begin, part.begin + part.rows)
+            part.job.absorb(
+                np.flatnonzero(part.job.left),
+                self.steps,
+                result.outputs[0][:, own],
+                [array[own] for array in result.state],
+                [row - own.start for row in result.failed if own.start <= row < own.stop],
+            )
+
+
+def _side_by_side(steps: int, draws: Sequence[Draw]) -> Draw:
+    return Draw(
+        steps,
+        np.concatenate([draw.remaining for draw in draws]),
+        np.concatenate([draw.noise for draw in draws], axis=1),
+        np.concatenate([draw.temperature for draw in draws]),
+        np.concatenate([draw.top_k for draw in draws]),
+        np.concatenate([draw.stop for draw in draws]),
+    )
+
+
+def _run_alone(feedback: Feedback, state: Sequence[Array], draw: Draw) -> RunResult:
+    """Each row in a run of its own; rows that fail keep their state and emit nothing."""
+    spec, rows = feedback.spec, len(draw.remaining)
+    nothing = NOTHING if spec.sampled else 0
+    emitted = np.full((draw.steps, rows, *spec.emitted.shape), nothing, DTYPES[spec.emitted.dtype])
+    result = RunResult([emitted], [array.copy() for array in state], [])
+    for row in range(rows):
+        one = slice(row, row + 1)
+        try:
+            values, after = feedback.run([array[one] for array in state], draw.rows(one))
+        except EngineError as error:
+            _log.error("a row failed when it generated alone: %s", error)
+            result.failed.append(row)
+            continue
+        emitted[: len(values), one] = values
+        for kept, array in zip(result.state, after, strict=True):
+            kept[one] = array
+    return result

@@ -1,0 +1,1 @@
+"""Keeps sessions and their states in arrays. Never scheduling, asyncio or gRPC."""

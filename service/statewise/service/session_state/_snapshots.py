@@ -1,0 +1,125 @@
+"""Snapshot tokens: a session's state as bytes that the client keeps, signed, and bound to owner and model
+digest.
+
+    magic | key's name, 4 bytes | length of the header, 4 bytes | of the state, 8 bytes
+    | header, JSON | state, little-endian | HMAC-SHA256 of all before
+
+The key's name is a hash of the key; with the lengths, it says why a token is refused.
+
+Not encrypted: a client may read its own state, nobody may change it. A token is good on every server that has
+the same key and the same model digest.
+"""
+
+import hashlib
+import hmac
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base._errors import ServiceError
+from statewise.wire import DTYPES, Reason, StatePair
+
+_MAGIC = b"SWS1"
+_SIGNATURE_BYTES = 32
+_FRONT = struct.Struct("<4s4sIQ")
+"""Magic, the key's name, bytes of the header, bytes of the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a token holds.
+
+    Attributes:
+        owner: Whose session it was.
+        model: Name of its model.
+        digest: Of the model version.
+        position: Time steps consumed.
+        state: Bytes of the state, the pairs one after another.
+    """
+
+    owner: str
+    model: str
+    digest: str
+    position: int
+    state: bytes
+
+
+class Snapshots:
+    """Signs and reads tokens.
+
+    Args:
+        key: The signing key; servers that share it take each other's tokens.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._key_name = self._signature(b"name of the key")[:4]
+
+    def sign(self, snapshot: Snapshot) -> bytes:
+        """A snapshot as a token."""
+        fields = {
+            "owner": snapshot.owner,
+            "model": snapshot.model,
+            "digest": snapshot.digest,
+            "position": snapshot.position,
+        }
+        header = json.dumps(fields).encode()
+        front = _FRONT.pack(_MAGIC, self._key_name, len(header), len(snapshot.state))
+        signed = front + header + snapshot.state
+        return signed + self._signature(signed)
+
+    def read(self, token: bytes, *, owner: str) -> Snapshot:
+        """What a token of that owner holds.
+
+        Raises:
+            ServiceError: BAD_SNAPSHOT: no snapshot, cut short, signed by another key, altered, or somebody
+                else's.
+        """
+        if len(token) < _FRONT.size or not token.startswith(_MAGIC):
+            raise _bad("this is no snapshot, or its beginning is missing")
+        _, key_name, header_bytes, state_bytes = _FRONT.unpack_from(token)
+        expected = _FRONT.size + header_bytes + state_bytes + _SIGNATURE_BYTES
+        if len(token) != expected:
+            word = "was cut short" if len(token) < expected else "has something behind its end"
+            raise _bad(f"the snapshot {word}: expected {expected} bytes; got {len(token)}")
+        if key_name != self._key_name:
+            raise _bad("the snapshot was signed with another key")
+        signed, signature = token[:-_SIGNATURE_BYTES], token[-_SIGNATURE_BYTES:]
+        if not hmac.compare_digest(signature, self._signature(signed)):
+            raise _bad("the snapshot was altered")
+        end = _FRONT.size + header_bytes
+        fields = json.loads(signed[_FRONT.size : end])
+        if fields["owner"] != owner:
+            raise _bad("the snapshot was taken by another owner")
+        return Snapshot(state=signed[end:], **fields)
+
+    def _signature(self, signed: bytes) -> bytes:
+        return hmac.new(self._key, signed, hashlib.sha256).digest()
+
+
+def pack_state(state: Sequence[NDArray[Any]]) -> bytes:
+    """The arrays of one state, one after another."""
+    return b"".join(array.tobytes() for array in state)
+
+
+def unpack_state(raw: bytes, pairs: Sequence[StatePair]) -> list[NDArray[Any]]:
+    """The arrays of one state. Raises ServiceError (BAD_SNAPSHOT) where the sizes differ."""
+    sizes = [math.prod(pair.shape) * DTYPES[pair.dtype].itemsize for pair in pairs]
+    if sum(sizes) != len(raw):
+        raise _bad(f"expected {sum(sizes)} bytes of state; got {len(raw)}")
+    state, begin = [], 0
+    for pair, size in zip(pairs, sizes, strict=True):
+        piece = np.frombuffer(raw[begin : begin + size], DTYPES[pair.dtype])
+        state.append(piece.reshape(pair.shape))
+        begin += size
+    return state
+
+
+def _bad(message: str) -> ServiceError:
+    return ServiceError(Reason.BAD_SNAPSHOT, message)

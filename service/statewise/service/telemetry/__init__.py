@@ -1,0 +1,1 @@
+"""Counts, logs and traces requests as they happen. Never reads models or the dataplane."""

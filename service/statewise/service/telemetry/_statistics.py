@@ -1,0 +1,211 @@
+"""What the server counts while it works: plain numbers, added up on the event loop, read by whoever asks.
+
+Knows no metrics library (metrics.py) and no messages (servicers). What is counted for every request is a few
+additions; nothing is counted for a session that does nothing. A number is never set back while its model
+version is in memory.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from statewise.service.base._errors import RowFailure, ServiceError
+from statewise.service.base._step_batch import StepFrame, StepResult
+from statewise.wire import Reason
+
+# Preferred numbers (IEC 60063): E12 keeps a percentile within a tenth of its value.
+_E12 = (1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2)
+
+SECONDS = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step in _E12), 100.0)
+"""Upper bounds of buckets of durations, 10 µs to 100 s, in seconds."""
+ROWS = tuple(float(1 << power) for power in range(17))
+"""Upper bounds of buckets of batch sizes, 1 to 65,536 rows."""
+OK = "OK"
+"""In the place of a reason: the request was answered."""
+
+
+class Histogram:
+    """How many values fell below each bound, and their sum.
+
+    Args:
+        bounds: Upper bounds of the buckets, inclusive, ascending; one more bucket takes what is above.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Counts one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def count(self) -> int:
+        """Values counted."""
+        return sum(self.counts)
+
+    def copy(self) -> "Histogram":
+        """As it stands."""
+        return self + Histogram(self.bounds)
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        return self._joined(other, 1)
+
+    def __sub__(self, earlier: "Histogram") -> "Histogram":
+        """What came after an earlier copy."""
+        return self._joined(earlier, -1)
+
+    def quantile(self, share: float) -> float:
+        """What a share (0 to 1) of the values does not exceed, as near as buckets tell; 0.0: no values."""
+        wanted = share * self.count
+        if wanted == 0:
+            return 0.0
+        below = 0
+        for number, count in enumerate(self.counts[:-1]):
+            if below + count >= wanted:
+                lower = self.bounds[number - 1] if number else 0.0
+                return lower + (self.bounds[number] - lower) * (wanted - below) / count
+            below += count
+        return self.bounds[-1]
+
+    def _joined(self, other: "Histogram", sign: int) -> "Histogram":
+        joined = Histogram(self.bounds)
+        joined.counts = [own + sign * its for own, its in zip(self.counts, other.counts, strict=True)]
+        joined.total = self.total + sign * other.total
+        return joined
+
+
+@dataclass(slots=True)
+class Work:
+    """Requests of one operation on one model version.
+
+    Attributes:
+        latency_s: From receipt to the answer, of every request that was answered.
+        rows: That succeeded.
+        steps: Time steps of those.
+        errors: Rows that failed, by reason.
+    """
+
+    latency_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    rows: int = 0
+    steps: int = 0
+    errors: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, rows: int, steps: int, failures: Iterable[RowFailure]) -> None:
+        """Counts rows that succeeded, with their time steps, and rows that failed."""
+        self.rows += rows
+        self.steps += steps
+        for failure in failures:
+            self.errors[failure.reason] += 1
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.latency_s + other.latency_s,
+            self.rows + other.rows,
+            self.steps + other.steps,
+            self.errors + other.errors,
+        )
+
+
+@dataclass(slots=True)
+class Lane:
+    """Runs of one of the scheduler's lanes.
+
+    Attributes:
+        rows: Of each run.
+        run_s: From the beginning of each run to its results.
+        queue_s: From receipt to the beginning of the first run, of each frame or job.
+    """
+
+    rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
+    run_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+
+    def begin(self, rows: int, received_s: Iterable[float], now_s: float) -> None:
+        """Counts a run, and since when those waited who have their first one."""
+        self.rows.observe(rows)
+        for one_s in received_s:
+            self.queue_s.observe(now_s - one_s)
+
+    def __add__(self, other: "Lane") -> "Lane":
+        return Lane(self.rows + other.rows, self.run_s + other.run_s, self.queue_s + other.queue_s)
+
+
+@dataclass(slots=True)
+class ModelStatistics:
+    """Counts of one model version.
+
+    Attributes:
+        step: Steps of sessions, single or in chunks.
+        predict: Whole sequences.
+        generate: Generating, in sessions or without; steps are values emitted.
+        single: The lane of single steps.
+        long: The lane of long work.
+        retried_rows: Rows that repeated their session's last request.
+    """
+
+    step: Work = field(default_factory=Work)
+    predict: Work = field(default_factory=Work)
+    generate: Work = field(default_factory=Work)
+    single: Lane = field(default_factory=Lane)
+    long: Lane = field(default_factory=Lane)
+    retried_rows: int = 0
+
+    @property
+    def operations(self) -> dict[str, Work]:
+        """By their names."""
+        return {"step": self.step, "predict": self.predict, "generate": self.generate}
+
+    @property
+    def lanes(self) -> dict[str, Lane]:
+        """By their names."""
+        return {"single": self.single, "long": self.long}
+
+    def __add__(self, other: "ModelStatistics") -> "ModelStatistics":
+        return ModelStatistics(
+            self.step + other.step,
+            self.predict + other.predict,
+            self.generate + other.generate,
+            self.single + other.single,
+            self.long + other.long,
+            self.retried_rows + other.retried_rows,
+        )
+
+    def answered_step(self, frame: StepFrame, result: StepResult | ServiceError, latency_s: float) -> None:
+        """Counts a frame that has its answer."""
+        work = self.step
+        work.latency_s.observe(latency_s)
+        rows, steps = len(frame.handles), frame.time_steps
+        if isinstance(result, ServiceError):
+            work.errors[result.reason] += rows
+            return
+        for failure in result.failures:
+            rows -= 1
+            steps -= 1 if frame.steps is None else int(frame.steps[failure.row])
+        work.add(rows, steps, result.failures)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Counts of the whole server.
+
+    Attributes:
+        requests: Answered, by operation and reason; the reason is "OK" for success, also where rows failed.
+        row_errors: Rows that failed in requests that concern no one model version, by operation and reason.
+        opened: Sessions, by origin: "open", "restore", "fork".
+        ended: Sessions, by cause: "closed", "idle".
+        refused: Calls that were not let in, by reason.
+        streams: Session streams open now.
+    """
+
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
+    row_errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    opened: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    streams: int = 0

@@ -1,0 +1,1 @@
+"""Speaks gRPC: the only folder that imports grpc. Never decides about models or sessions."""

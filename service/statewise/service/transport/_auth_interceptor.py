@@ -1,0 +1,168 @@
+"""The one door: every call passes it, and behind it has an identity.
+
+Who may call what stands in one table, by scope; a call that nobody put there is for admins. A stream is
+judged when it begins, not message by message. A request is decoded after its caller has been let in: nobody
+else can make the server parse anything.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from statewise.service.auth._callers import Callers
+from statewise.service.auth._identity import ANYBODY, Identity, Scope, enter_call
+from statewise.service.base._errors import ServiceError
+from statewise.service.telemetry._statistics import Statistics
+from statewise.service.transport._reporting import Context, abort
+from statewise.service.transport._tls import certificate_names
+from statewise.wire import Reason
+
+_PREDICT = frozenset({Scope.PREDICT})
+_SESSION = frozenset({Scope.SESSION})
+_ADMIN = frozenset({Scope.ADMIN})
+_ANY = frozenset(Scope)
+
+SCOPES: dict[str, dict[str, frozenset[Scope]]] = {
+    "statewise.v1.SequenceService": {
+        "Predict": _PREDICT,
+        "Generate": _PREDICT,
+        **dict.fromkeys(
+            (
+                "SessionStream",
+                "OpenSessions",
+                "ResumeSessions",
+                "RestoreSessions",
+                "Step",
+                "GenerateSessions",
+                "ForkSessions",
+                "RewindSessions",
+                "SnapshotSessions",
+                "CloseSessions",
+            ),
+            _SESSION,
+        ),
+    },
+    "statewise.v1.ModelService": {
+        "ListModels": _ANY,
+        "GetModel": _ANY,
+        "LoadModel": _ADMIN,
+        "UnloadModel": _ADMIN,
+    },
+    "statewise.v1.AdminService": {
+        "GetServer": _ANY,
+        "ListSessions": _SESSION | _ADMIN,
+        "GetSession": _SESSION | _ADMIN,
+        "CloseSession": _SESSION | _ADMIN,
+        "WatchStats": _ADMIN,
+    },
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _ANY},
+}
+"""Scopes by service and method; a caller needs one of those named."""
+
+_OPEN_TO_ALL = "/grpc.health.v1.Health/"
+"""Probes have no credentials, and learn nothing but whether the server serves."""
+
+_Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets callers in.
+
+    Args:
+        callers: Tells who calls; None: everybody may do everything.
+        statistics: Counts who is refused.
+    """
+
+    def __init__(self, callers: Callers | None, statistics: Statistics) -> None:
+        self._callers = callers
+        self._refused = statistics.refused
+        self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Gives who serves a method, behind the gate; None: nobody."""
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(_OPEN_TO_ALL):
+            return handler  # type: ignore[no-any-return]
+        guarded = self._guarded.get(details.method)
+        if guarded is None:
+            guarded = self._guarded[details.method] = self._guard(handler, needed(details.method))
+        return guarded
+
+    def _guard(self, handler: Any, scopes: frozenset[Scope]) -> "grpc.RpcMethodHandler[Any, Any]":
+        behaviour, kind = _behaviour_of(handler)
+        decode = None if handler.request_streaming else handler.request_deserializer
+
+        async def serve(request: Any, context: Context) -> Any:
+            try:
+                identity = self._identify(context)
+                identity.check(scopes)
+                if decode is not None:
+                    request = _decoded(decode, request)
+            except ServiceError as error:
+                self._refused[error.reason] += 1
+                await abort(context, error)
+            enter_call(identity)
+            return await behaviour(request, context)
+
+        async def guarded(request: Any, context: Context) -> Any:
+            serving = serve(request, context)
+            del request
+            try:
+                return await serving
+            except grpc.aio.AbortError as aborted:
+                # The call keeps what ended it, and that, by its trace, would keep the request: a cycle, whose
+                # megabytes would stay until the next garbage collection.
+                aborted.__context__ = None
+                raise aborted.with_traceback(None) from None
+
+        return kind(  # type: ignore[no-any-return]
+            guarded,
+            request_deserializer=handler.request_deserializer if handler.request_streaming else None,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _identify(self, context: Context) -> Identity:
+        if self._callers is None:
+            return ANYBODY
+        metadata = dict(context.invocation_metadata() or ())
+        authorization = metadata.get("authorization")
+        return self._callers.identify(
+            authorization=authorization if isinstance(authorization, str) else None,
+            certificate_names=certificate_names(context.auth_context()),
+        )
+
+
+def needed(method: str) -> frozenset[Scope]:
+    """Scopes of which a caller of /SERVICE/METHOD needs one."""
+    _, service, name = method.split("/")
+    return SCOPES.get(service, {}).get(name, _ADMIN)
+
+
+def _behaviour_of(handler: Any) -> tuple[_Behaviour, Callable[..., Any]]:
+    """What serves a call, as a coroutine function, and the kind of handler that carries it."""
+    if handler.request_streaming:
+        behaviour, kind = handler.stream_stream, grpc.stream_stream_rpc_method_handler
+    elif handler.response_streaming:
+        behaviour, kind = handler.unary_stream, grpc.unary_stream_rpc_method_handler
+    else:
+        behaviour, kind = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+    if not inspect.isasyncgenfunction(behaviour):
+        return behaviour, kind
+
+    async def write_out(request: Any, context: Context) -> None:
+        async for response in behaviour(request, context):
+            await context.write(response)
+
+    return write_out, kind
+
+
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decode(raw)
+    except DecodeError as error:
+        raise ServiceError(Reason.BAD_REQUEST, f"the request cannot be read: {error}") from None

@@ -1,0 +1,62 @@
+"""How a failure leaves a servicer: as the status of the call, with its reason."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from grpc_status import rpc_status
+
+from statewise.service.base._errors import ServiceError, server_fault
+from statewise.service.telemetry._logs import fields
+from statewise.service.transport._status import status_of
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+async def abort(context: Context, error: ServiceError) -> NoReturn:
+    """Ends a call with a failure, as its status."""
+    status = rpc_status.to_status(status_of(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort raises")
+
+
+def reports(method: _Method) -> _Method:
+    """Makes a method's ServiceError the status of the call."""
+
+    @functools.wraps(method)
+    async def reporting(self: Any, request: Any, context: Context) -> Any:
+        try:
+            return await method(self, request, context)
+        except ServiceError as error:
+            await abort(context, error)
+        except (grpc.aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            _log.error("%s failed", method.__name__, exc_info=error, extra=_fields(context))
+            await abort(context, server_fault())
+
+    return reporting  # type: ignore[return-value]
+
+
+async def deliver(context: Context, response: Any, *, stall_s: float) -> None:
+    """Writes one of several responses; ends the call where its caller does not take it in time."""
+    try:
+        async with asyncio.timeout(stall_s):
+            await context.write(response)
+    except TimeoutError:
+        # gRPC accepts no status while a message waits to be taken: the call ends without one.
+        raise asyncio.CancelledError("the caller takes nothing") from None
+    except grpc.aio.InternalError:
+        # The connection broke; there is nobody to tell.
+        raise asyncio.CancelledError("the caller left") from None
+
+
+def _fields(context: Context) -> dict[str, Any]:
+    given = dict(context.invocation_metadata() or ()).get("x-request-id")
+    return fields(request_id=None if given is None else str(given), peer=context.peer())

@@ -1,0 +1,119 @@
+"""How the server meets the network: the limits it gives gRPC, TLS, and which addresses it may serve.
+
+Not the services. What gRPC can refuse by itself (size, number, age) it refuses before anything is decoded.
+"""
+
+import resource
+import socket
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection
+
+from statewise.service.base._settings import Settings, is_loopback
+from statewise.service.transport._tls import server_credentials
+from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
+
+_KEEPALIVE_S = 60
+_KEEPALIVE_TIMEOUT_S = 20
+_SHORTEST_PING_S = 300
+_PING_STRIKES = 2
+_LONGEST_METADATA_BYTES = 16 * 1024
+_READ_AHEAD_BYTES = 1024 * 1024
+
+
+class TransportError(Exception):
+    """The address cannot, or may not, be served. The message says why."""
+
+
+def options(settings: Settings) -> list[tuple[str, int]]:
+    """What gRPC is told."""
+    given = {
+        # Holds before a message is read and, for compressed ones, while it is unpacked.
+        "max_receive_message_length": settings.message_bytes,
+        "max_send_message_length": -1,
+        "max_metadata_size": _LONGEST_METADATA_BYTES,
+        "absolute_max_metadata_size": _LONGEST_METADATA_BYTES,
+        # Two servers on one port would share its connections at random.
+        "so_reuseport": 0,
+        "max_allowed_incoming_connections": settings.connections,
+        "max_concurrent_streams": settings.connection_calls,
+        "server_handshake_timeout_ms": round(settings.handshake_s * 1000),
+        "http2.settings_timeout": round(settings.handshake_s * 1000),
+        # A peer that is gone, or takes nothing at all, is noticed; one that pings for the sake of it is left.
+        "keepalive_time_ms": _KEEPALIVE_S * 1000,
+        "keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_S * 1000,
+        "http2.min_ping_interval_without_data_ms": _SHORTEST_PING_S * 1000,
+        "http2.max_ping_strikes": _PING_STRIKES,
+        # What a stream may send beyond what has been read of it. Left alone, gRPC lets this grow with the
+        # speed of the network, and streams that send without end fill the memory.
+        "http2.bdp_probe": 0,
+        "http2.lookahead_bytes": _READ_AHEAD_BYTES,
+    }
+    if settings.connection_age_s:
+        given["max_connection_age_ms"] = round(settings.connection_age_s * 1000)
+        given["max_connection_age_grace_ms"] = round(settings.grace_s * 1000)
+    return [(f"grpc.{name}", value) for name, value in given.items()]
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises TransportError where the settings would serve strangers, or in clear, without having said so."""
+    if settings.insecure or is_loopback(settings.listen.rpartition(":")[0]):
+        return
+    missing = []
+    if settings.tls_certificate is None:
+        missing.append("TLS (tls_certificate, tls_key)")
+    if settings.callers is None and settings.tls_client_ca is None:
+        missing.append("callers that it could tell apart (callers, or tls_client_ca)")
+    if missing:
+        raise TransportError(
+            f"listen = {settings.listen!r} can be reached from outside, and the server has no "
+            f"{' and no '.join(missing)}; configure that, listen on 127.0.0.1, or say --insecure"
+        )
+
+
+def listen(server: grpc.aio.Server, settings: Settings) -> str:
+    """Opens the port and gives the address, HOST:PORT.
+
+    Raises:
+        TransportError: the port cannot be had.
+        TlsError: certificate or key cannot be used.
+    """
+    host, _, port = settings.listen.rpartition(":")
+    try:
+        if settings.tls_certificate is None or settings.tls_key is None:
+            bound = server.add_insecure_port(settings.listen)
+        else:
+            credentials = server_credentials(
+                certificate=settings.tls_certificate,
+                key=settings.tls_key,
+                client_authorities=settings.tls_client_ca,
+            )
+            bound = server.add_secure_port(settings.listen, credentials)
+    except RuntimeError:
+        raise TransportError(f"cannot listen on {host}:{port}: {_why_not(host, int(port))}") from None
+    return f"{host}:{bound}"
+
+
+def _why_not(host: str, port: int) -> str:
+    """What the system says of an address that gRPC could not listen on; gRPC itself only logs it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return "gRPC cannot bind it"
+
+
+def add_reflection(server: grpc.aio.Server) -> None:
+    """Lets callers ask for the contract of every service here."""
+    files = (sequence_pb2, model_pb2, admin_pb2, health_pb2)
+    names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+
+
+def allow_many_connections() -> None:
+    """Lets this process have as many files open as it may: the usual soft limit is 1,024 connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

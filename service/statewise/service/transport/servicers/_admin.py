@@ -1,0 +1,145 @@
+"""statewise.v1.AdminService: looking into a running server."""
+
+import asyncio
+import base64
+import binascii
+from contextlib import suppress
+from typing import Any
+
+import onnxruntime
+
+from statewise.service.auth._identity import Scope, caller
+from statewise.service.base._errors import ServiceError
+from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.transport import _convert as convert
+from statewise.service.transport._reporting import Context, reports
+from statewise.service.transport.servicers._stats import Reporter
+from statewise.v1 import admin_pb2, admin_pb2_grpc
+from statewise.wire import Reason
+
+_DEFAULT_PAGE = 1_000
+_LARGEST_PAGE = 10_000
+_SHORTEST_INTERVAL_S = 0.1
+_LONGEST_INTERVAL_S = 3600.0
+
+
+class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """statewise.v1.AdminService.
+
+    Args:
+        dataplane: The server's behaviour.
+        version: Release of statewise.
+        started_ns: When the server began to serve, nanoseconds since 1970.
+    """
+
+    def __init__(self, dataplane: Dataplane, *, version: str, started_ns: int) -> None:
+        self._dataplane = dataplane
+        self._version = version
+        self._started_ns = started_ns
+        self._drained = asyncio.Event()
+
+    @reports
+    async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
+        """Limits are those of the settings."""
+        settings = self._dataplane.rules.settings
+        response = admin_pb2.GetServerResponse(
+            version=self._version,
+            onnxruntime_version=onnxruntime.__version__,
+            limits=admin_pb2.Limits(
+                message_bytes=settings.message_bytes,
+                request_rows=settings.request_rows,
+                request_steps=settings.request_steps,
+                sessions=settings.sessions,
+                state_bytes=settings.state_bytes,
+                queue_steps=settings.queue_steps,
+                stream_requests=settings.stream_requests,
+            ),
+            store=settings.store,
+            draining=self._dataplane.rules.draining,
+        )
+        response.limits.idle_timeout.FromNanoseconds(int(settings.idle_timeout_s * 1e9))
+        response.started_at.FromNanoseconds(self._started_ns)
+        return response
+
+    @reports
+    async def ListSessions(
+        self, request: admin_pb2.ListSessionsRequest, _: Context
+    ) -> admin_pb2.ListSessionsResponse:
+        """Pages follow the slots, so a session open throughout is listed exactly once."""
+        size = request.page_size or _DEFAULT_PAGE
+        if size > _LARGEST_PAGE:
+            raise ServiceError(Reason.BAD_REQUEST, f"expected a page_size up to {_LARGEST_PAGE}; got {size}")
+        sessions, following = self._dataplane.sessions.page(
+            owner=_listed_owner(request.owner),
+            start=_read_token(request.page_token),
+            size=size,
+            model=request.model,
+        )
+        return admin_pb2.ListSessionsResponse(
+            sessions=[convert.session_info(one) for one in sessions],
+            next_page_token="" if following is None else _token(following),
+        )
+
+    @reports
+    async def GetSession(
+        self, request: admin_pb2.GetSessionRequest, _: Context
+    ) -> admin_pb2.GetSessionResponse:
+        """By the client's own name for it."""
+        owner = caller().owner_meant(request.owner)
+        found = self._dataplane.sessions.get(request.session_id, owner=owner)
+        return admin_pb2.GetSessionResponse(session=convert.session_info(found))
+
+    @reports
+    async def CloseSession(
+        self, request: admin_pb2.CloseSessionRequest, _: Context
+    ) -> admin_pb2.CloseSessionResponse:
+        """Whoever holds its handle."""
+        owner = caller().owner_meant(request.owner)
+        await self._dataplane.sessions.close_by_id(request.session_id, owner=owner)
+        return admin_pb2.CloseSessionResponse()
+
+    @reports
+    async def WatchStats(  # type: ignore[override]
+        self, request: admin_pb2.WatchStatsRequest, context: Context
+    ) -> None:
+        """Until the caller leaves or the server goes away."""
+        interval_s = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else 1.0
+        if not _SHORTEST_INTERVAL_S <= interval_s <= _LONGEST_INTERVAL_S:
+            raise ServiceError(
+                Reason.BAD_REQUEST,
+                f"expected an interval of {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g} s; "
+                f"got {interval_s:g}",
+            )
+        reporter = Reporter(self._dataplane)
+        while True:
+            self._dataplane.rules.refuse_when_draining()
+            await context.write(reporter.report())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), interval_s)
+
+    def drain(self) -> None:
+        """Tells who watches that the server goes away."""
+        self._drained.set()
+
+
+def _listed_owner(named: str) -> str | None:
+    """Whose sessions a caller sees: those of whom it names, else its own, or everybody's for an admin."""
+    if not named and Scope.ADMIN in caller().scopes:
+        return None
+    return caller().owner_meant(named)
+
+
+def _token(slot: int) -> str:
+    return base64.urlsafe_b64encode(slot.to_bytes(4, "big")).decode()
+
+
+def _read_token(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        raw = base64.urlsafe_b64decode(token)
+    except (ValueError, binascii.Error):
+        raw = b""
+    if len(raw) != 4:
+        raise ServiceError(Reason.BAD_REQUEST, f"expected the page_token of an earlier page; got {token!r}")
+    return int.from_bytes(raw, "big")
