@@ -28,7 +28,7 @@ from bench.harness import (
 from bench.models import lstm_repository
 from bench.streams import measure
 
-from statewise.service.engine._engine import Engine
+from statewise.service.engine import Engine
 from statewise.service.registry._package import read_package
 
 SIZES = (64, 128)

@@ -36,7 +36,7 @@ from statewise.client import (
     Unavailable,
 )
 from statewise.service import Scope, add_token
-from statewise.service.registry._models import Models
+from statewise.service.registry import Models
 from statewise.service.testing import server_in_thread
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, TensorSpec
 

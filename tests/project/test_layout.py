@@ -50,24 +50,18 @@ FOREIGN = {
 
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
 TRANSPORT = {
-    "service": {"server.py", "status.py", "stream.py", "tls.py", "transport.py", "servicers"},
+    "service": {"server.py", "transport"},
     "client": {"_async", "_sync", "transport"},
 }
 WAITING = {
     "service": {
         "assembly.py",
-        "claims.py",
-        "dataplane.py",
-        "flow.py",
-        "http_probe.py",
-        "models.py",
-        "readiness.py",
-        "scheduler.py",
-        "sessions.py",
-        "stages.py",
+        "dataplane",
+        "monitoring",
+        "process",
+        "registry",
+        "scheduling",
         "testing.py",
-        "event_loop.py",
-        "writer.py",
         *TRANSPORT["service"],
     },
     "client": TRANSPORT["client"],

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.base._step_batch import StepResult
-from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.base import StepResult
+from statewise.service.dataplane import Dataplane
 
 IDS = ("a", "b", "c", "d")
 IDLE_TIMEOUT_S = 60.0

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.service.engine._engine_profile import Exactness, SelfTest
+from statewise.service.engine import Exactness, SelfTest
+from statewise.service.scheduling import Job
 from statewise.service.scheduling._job_queue import Lane
-from statewise.service.scheduling._sequence_job import Job
 from statewise.wire import CallShape, ModelSpec, StatePair, TensorSpec
 
 SPEC = ModelSpec(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from statewise.service.engine._engine import Engine
+from statewise.service.engine import Engine
 from statewise.service.registry._package import read_package
 
 F = 2

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from statewise.service import ServiceError, Settings, models
+from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.registry._models import Models, Status
+from statewise.service.dataplane import Dataplane
+from statewise.service.registry import Models, Status
+from statewise.service.registry import _models as models
 from statewise.wire import Reason
 
 

@@ -16,9 +16,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.service import Settings
-from statewise.service.session_state._table import SessionTable
+from statewise.service.session_state import SessionTable
+from statewise.service.telemetry import SlowRequests
 from statewise.service.telemetry._logs import ConsoleFormatter, JsonFormatter, fields
-from statewise.service.telemetry._slow_requests import SlowRequests
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2
 from statewise.wire import (

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from statewise.service import Scope, Settings, add_token
 from statewise.service.assembly import build_dataplane
-from statewise.service.monitoring._metrics import make_registry
+from statewise.service.monitoring import make_registry
 from statewise.v1 import model_pb2, sequence_pb2
 from statewise.wire import pack_uint32, pack_uint64, to_tensor
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.service import Settings, SettingsError
-from statewise.service.engine._engine import Engine
+from statewise.service.engine import Engine
 from statewise.service.registry._package import read_package
-from statewise.service.scheduling._buckets import buckets_of_like_length
-from statewise.service.session_state._arena import StateArena
-from statewise.service.session_state._digests import digest_rows
+from statewise.service.scheduling import buckets_of_like_length
+from statewise.service.session_state import StateArena, digest_rows
 from statewise.service.testing import running_server
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec, from_tensor
 

@@ -6,7 +6,7 @@ import socket
 import numpy as np
 import pytest
 
-from statewise.service.process._event_loop import ServerEventLoop
+from statewise.service.process import ServerEventLoop
 from statewise.service.transport._message_sender import Writer
 from statewise.service.transport._step_encoding import encode_step
 from statewise.v1 import sequence_pb2

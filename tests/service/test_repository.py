@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.dataplane import Dataplane
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2, sequence_pb2
 from statewise.wire import (

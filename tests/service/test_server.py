@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from statewise.service import ServerError
-from statewise.service.base._settings import Settings
+from statewise.service.base import Settings
 from statewise.service.server import Server
 from statewise.service.testing import running_server, server_in_thread
 from statewise.v1 import admin_pb2, sequence_pb2

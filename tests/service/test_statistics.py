@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from statewise.service.telemetry._statistics import ROWS, SECONDS, Histogram
+from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
 
 def test_bounds_are_inclusive_and_the_last_bucket_takes_the_rest() -> None:

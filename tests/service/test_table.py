@@ -2,7 +2,7 @@
 
 import pytest
 
-from statewise.service.session_state._table import SessionTable
+from statewise.service.session_state import SessionTable
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import trustme
 from statewise.service import ServerError, Settings, SettingsError
 from statewise.service.server import Server
 from statewise.service.testing import running_server
-from statewise.service.transport._transport import TransportError, check_exposure
+from statewise.service.transport import TransportError, check_exposure
 from statewise.v1 import admin_pb2
 from statewise.v1 import sequence_pb2 as pb
 

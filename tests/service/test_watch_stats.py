@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from statewise.service.base._settings import Settings
+from statewise.service.base import Settings
 from statewise.service.server import Server
 from statewise.v1 import admin_pb2
 

@@ -4,10 +4,8 @@
 knows how models are trained or exported, or how clients call.
 """
 
-from statewise.service.auth._callers import CallersError, add_token
-from statewise.service.auth._identity import Scope
-from statewise.service.base._errors import RowFailure, ServiceError
-from statewise.service.base._settings import Settings, SettingsError
+from statewise.service.auth import CallersError, Scope, add_token
+from statewise.service.base import RowFailure, ServiceError, Settings, SettingsError
 from statewise.service.server import Server, ServerError, serve
 
 __all__ = [

@@ -10,21 +10,13 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from statewise.service.base._limits import Rules
-from statewise.service.base._settings import Settings
-from statewise.service.base._types import ModelKey
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._sessions import Sessions
-from statewise.service.engine._decode_loop import load_engine
-from statewise.service.engine._engine import Engine
-from statewise.service.engine._engine_profile import SelfTest
-from statewise.service.registry._models import Models
-from statewise.service.scheduling._scheduler import Scheduler
-from statewise.service.session_state._arena import StateArena
-from statewise.service.session_state._snapshots import Snapshots
-from statewise.service.session_state._table import SessionTable
-from statewise.service.telemetry._slow_requests import SlowRequests
-from statewise.service.telemetry._statistics import Statistics
+from statewise.service.base import ModelKey, Rules, Settings
+from statewise.service.dataplane import Dataplane, Sessions
+from statewise.service.engine import Engine, SelfTest, load_engine
+from statewise.service.registry import Models
+from statewise.service.scheduling import Scheduler
+from statewise.service.session_state import SessionTable, Snapshots, StateArena
+from statewise.service.telemetry import SlowRequests, Statistics
 
 
 def build_dataplane(
@@ -50,7 +42,7 @@ def build_dataplane(
     slow = SlowRequests(settings.slow_request_s, table, model_of=model_of, clock=clock)
     tracing = None
     if tracer_provider is not None:
-        from statewise.service.telemetry._tracing import Tracing
+        from statewise.service.telemetry import Tracing
 
         tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
 

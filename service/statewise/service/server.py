@@ -18,18 +18,15 @@ from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import make_wsgi_app
 
 from statewise.service.assembly import build_dataplane
-from statewise.service.auth._callers import Callers, CallersError
-from statewise.service.base._settings import Settings
-from statewise.service.engine._engine import EngineError, check_provider
-from statewise.service.monitoring._http_probe import HttpProbe
-from statewise.service.monitoring._metrics import make_registry
-from statewise.service.monitoring._readiness import Readiness
-from statewise.service.process._allocator import keep_freed_pages
-from statewise.service.process._event_loop import ServerEventLoop
+from statewise.service.auth import Callers, CallersError
+from statewise.service.base import Settings
+from statewise.service.engine import EngineError, check_provider
+from statewise.service.monitoring import HttpProbe, Readiness, make_registry
+from statewise.service.process import ServerEventLoop, keep_freed_pages
 from statewise.service.telemetry import _logs as logs
-from statewise.service.transport._auth_interceptor import Gate
-from statewise.service.transport._tls import TlsError
-from statewise.service.transport._transport import (
+from statewise.service.transport import (
+    Gate,
+    TlsError,
     TransportError,
     add_reflection,
     allow_many_connections,
@@ -160,7 +157,7 @@ class Server:
         gate = Gate(self._callers, self._dataplane.statistics)
         if self._dataplane.tracing is None:
             return [gate]
-        from statewise.service.transport.servicers._tracing import TracingInterceptor
+        from statewise.service.transport.servicers import TracingInterceptor
 
         return [gate, TracingInterceptor(self._dataplane.tracing)]
 
@@ -256,7 +253,7 @@ def _export_traces(settings: Settings) -> Any:
     if not settings.traces_endpoint:
         return None
     try:
-        from statewise.service.telemetry._tracing import export_to
+        from statewise.service.telemetry import export_to
     except ModuleNotFoundError as error:
         raise ServerError(f"traces_endpoint needs {error.name}: pip install 'statewise[otel]'") from None
     return export_to(settings.traces_endpoint, ratio=settings.traces_ratio, release=_release())

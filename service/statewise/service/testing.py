@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from statewise.service.base._settings import Settings
+from statewise.service.base import Settings
 from statewise.service.server import Server
 
 

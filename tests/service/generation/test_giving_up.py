@@ -10,9 +10,8 @@ import numpy as np
 
 from statewise.service import Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.engine._sampling import Sampling
+from statewise.service.dataplane import SessionGenerator, Ticket
+from statewise.service.engine import Sampling
 
 
 async def test_given_up_in_the_turn_that_would_begin_it_it_takes_nothing(generative: Path) -> None:

@@ -21,11 +21,9 @@ from hypothesis import strategies as st
 from statewise.models import draw_tokens, uniform_numbers
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.base._step_batch import StepResult
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.engine._sampling import Sampling
+from statewise.service.base import StepResult
+from statewise.service.dataplane import Dataplane, SessionGenerator, Ticket
+from statewise.service.engine import Sampling
 from statewise.wire import Reason
 
 IDS = ("a", "b", "c")

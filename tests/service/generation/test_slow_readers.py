@@ -11,12 +11,9 @@ import pytest
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._generator import Generator, Start
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.engine._sampling import Sampling
-from statewise.service.inputs._prompts import Given
+from statewise.service.dataplane import Dataplane, Generator, SessionGenerator, Start, Ticket
+from statewise.service.engine import Sampling
+from statewise.service.inputs import Given
 
 STEPS = 300
 

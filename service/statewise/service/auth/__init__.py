@@ -1,1 +1,17 @@
 """Decides the identity of a caller, and the caller's scopes. Never gRPC: the interceptor is in transport."""
+
+from statewise.service.auth._callers import Callers, CallersError, add_token
+from statewise.service.auth._file_watch import FileWatch
+from statewise.service.auth._identity import ANYBODY, Identity, Scope, caller, enter_call
+
+__all__ = [
+    "ANYBODY",
+    "Callers",
+    "CallersError",
+    "FileWatch",
+    "Identity",
+    "Scope",
+    "add_token",
+    "caller",
+    "enter_call",
+]

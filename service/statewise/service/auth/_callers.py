@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from statewise.service.auth._file_watch import FileWatch
 from statewise.service.auth._identity import Identity, Scope
-from statewise.service.base._errors import ServiceError
+from statewise.service.base import ServiceError
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from statewise.service.base._errors import ServiceError
+from statewise.service.base import ServiceError
 from statewise.wire import Reason
 
 

@@ -14,24 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import RowFailure, ServiceError, model_fault
-from statewise.service.base._limits import Rules
-from statewise.service.base._ragged import starts_of
-from statewise.service.base._step_batch import StepFrame, StepResult
-from statewise.service.base._types import Array, Handles
+from statewise.service.base import (
+    Array,
+    Handles,
+    RowFailure,
+    Rules,
+    ServiceError,
+    StepFrame,
+    StepResult,
+    model_fault,
+    starts_of,
+)
 from statewise.service.dataplane._sessions import Sessions
-from statewise.service.inputs._validation import arrange_inputs, invalid_rows
-from statewise.service.registry._models import LoadedModel, Models
-from statewise.service.scheduling._buckets import buckets_of_like_length
-from statewise.service.scheduling._sequence_job import Job
-from statewise.service.session_state._quotas import UndeliveredBytes
-from statewise.service.session_state._table import SessionTable
-from statewise.service.telemetry._slow_requests import SlowRequests
-from statewise.service.telemetry._statistics import Statistics
+from statewise.service.inputs import arrange_inputs, invalid_rows
+from statewise.service.registry import LoadedModel, Models
+from statewise.service.scheduling import Job, buckets_of_like_length
+from statewise.service.session_state import SessionTable, UndeliveredBytes
+from statewise.service.telemetry import SlowRequests, Statistics
 from statewise.wire import DTYPES, ModelSpec, Reason
 
 if TYPE_CHECKING:
-    from statewise.service.telemetry._tracing import Tracing
+    from statewise.service.telemetry import Tracing
 
 Lengths = NDArray[np.uint32]
 Reply = Callable[[StepResult | ServiceError], None]

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.service.base._errors import RowFailure
-from statewise.service.base._types import Array
-from statewise.service.inputs._text import TextWriter
-from statewise.service.scheduling._generation_job import Grown
+from statewise.service.base import Array, RowFailure
+from statewise.service.inputs import TextWriter
+from statewise.service.scheduling import Grown
 
 
 @dataclass(frozen=True, slots=True)

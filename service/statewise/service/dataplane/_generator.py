@@ -12,17 +12,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import RowFailure, model_fault
-from statewise.service.base._types import Array
+from statewise.service.base import Array, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, WholeRows, with_text
 from statewise.service.dataplane._initial_states import encoded_states, encoder_source, prompted_states
 from statewise.service.dataplane._job_calls import Ticket
 from statewise.service.dataplane._part_channel import Flow, holding, write_rows
-from statewise.service.engine._sampling import Sampling
-from statewise.service.inputs._prompts import Given, Sequences, read_prompts
-from statewise.service.inputs._text import TextWriter
-from statewise.service.registry._models import LoadedModel
+from statewise.service.engine import Sampling
+from statewise.service.inputs import Given, Sequences, TextWriter, read_prompts
+from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 _GROUP_ROWS = 256

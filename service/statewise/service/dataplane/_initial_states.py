@@ -6,12 +6,11 @@ Not the generating. Each function waits for jobs of its own; nothing is kept.
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError, server_fault
-from statewise.service.base._types import Array
+from statewise.service.base import Array, ServiceError, server_fault
 from statewise.service.dataplane._job_calls import Ticket, read
 from statewise.service.dataplane._session_lease import Claim
-from statewise.service.inputs._prompts import Given, Sequences, begin_inputs, read_sequences
-from statewise.service.registry._models import LoadedModel
+from statewise.service.inputs import Given, Sequences, begin_inputs, read_sequences
+from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 

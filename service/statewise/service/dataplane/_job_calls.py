@@ -12,14 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._ragged import elements_of
-from statewise.service.base._types import Array
-from statewise.service.inputs._prompts import Sequences
-from statewise.service.scheduling._buckets import buckets_of_like_length
-from statewise.service.scheduling._job import LongWork
-from statewise.service.scheduling._scheduler import Scheduler
-from statewise.service.scheduling._sequence_job import Job
+from statewise.service.base import Array, ServiceError, elements_of
+from statewise.service.inputs import Sequences
+from statewise.service.scheduling import Job, LongWork, Scheduler, buckets_of_like_length
 from statewise.wire import ModelSpec
 
 _W = TypeVar("_W", bound=LongWork)

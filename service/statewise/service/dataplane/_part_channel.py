@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import model_fault
-from statewise.service.base._types import Array
+from statewise.service.base import Array, model_fault
 from statewise.service.dataplane._emitted import GeneratedPart
 from statewise.service.dataplane._job_calls import Ticket, run
-from statewise.service.engine._sampling import Sampling
-from statewise.service.registry._models import LoadedModel
-from statewise.service.scheduling._generation_job import Generation, Grown
-from statewise.service.session_state._quotas import UndeliveredBytes
+from statewise.service.engine import Sampling
+from statewise.service.registry import LoadedModel
+from statewise.service.scheduling import Generation, Grown
+from statewise.service.session_state import UndeliveredBytes
 from statewise.wire import DTYPES
 
 

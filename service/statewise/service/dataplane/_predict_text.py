@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from statewise.service.base._errors import RowFailure
-from statewise.service.base._ragged import elements_of
+from statewise.service.base import RowFailure, elements_of
 from statewise.service.dataplane._dataplane import Dataplane, PredictPart
-from statewise.service.inputs._prompts import Given, read_sequences
-from statewise.service.registry._models import LoadedModel
+from statewise.service.inputs import Given, read_sequences
+from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 

@@ -11,16 +11,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._types import Handles
+from statewise.service.base import Handles
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, with_text
 from statewise.service.dataplane._initial_states import begins, claimed_states
 from statewise.service.dataplane._job_calls import Ticket
 from statewise.service.dataplane._part_channel import Flow, holding, write_rows
 from statewise.service.dataplane._session_lease import Claim, claim_sessions, settle_sessions
-from statewise.service.engine._sampling import Sampling
-from statewise.service.inputs._text import TextWriter
-from statewise.service.registry._models import LoadedModel
+from statewise.service.engine import Sampling
+from statewise.service.inputs import TextWriter
+from statewise.service.registry import LoadedModel
 
 
 class SessionGenerator:

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import RowFailure
-from statewise.service.base._step_batch import Control
-from statewise.service.base._types import Array, Handles, Slots
-from statewise.service.engine._sampling import Sampling
-from statewise.service.registry._models import LoadedModel
-from statewise.service.scheduling._generation_job import Generation
-from statewise.service.session_state._digests import digest_rows
-from statewise.service.session_state._table import SessionTable
+from statewise.service.base import Array, Control, Handles, RowFailure, Slots
+from statewise.service.engine import Sampling
+from statewise.service.registry import LoadedModel
+from statewise.service.scheduling import Generation
+from statewise.service.session_state import SessionTable, digest_rows
 from statewise.wire import Reason
 
 _GENERATE = 0x47454E4552415445

@@ -12,15 +12,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import RowFailure, ServiceError
-from statewise.service.base._limits import Rules
-from statewise.service.base._step_batch import Control
-from statewise.service.base._types import Array, Handles
-from statewise.service.registry._models import LoadedModel, Models
-from statewise.service.session_state._quotas import Quotas
-from statewise.service.session_state._snapshots import Snapshot, Snapshots, pack_state, unpack_state
-from statewise.service.session_state._table import SessionTable, SessionView
-from statewise.service.telemetry._statistics import Statistics
+from statewise.service.base import Array, Control, Handles, RowFailure, Rules, ServiceError
+from statewise.service.registry import LoadedModel, Models
+from statewise.service.session_state import (
+    Quotas,
+    SessionTable,
+    SessionView,
+    Snapshot,
+    Snapshots,
+    pack_state,
+    unpack_state,
+)
+from statewise.service.telemetry import Statistics
 from statewise.wire import Reason
 
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._types import Array
+from statewise.service.base import Array
 from statewise.service.engine._layout import Layout, Place
 from statewise.wire import BATCH, DTYPES, TIME, ModelSpec
 

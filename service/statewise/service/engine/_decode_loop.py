@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._types import Array
+from statewise.service.base import Array
 from statewise.service.engine._engine import Engine
 from statewise.service.engine._sampling import draw_tokens
 from statewise.wire import DTYPES, CallShape, GenerateSpec, ModelSpec, StatePair, TensorSpec

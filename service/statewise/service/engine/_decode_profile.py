@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.service.base._types import Array
+from statewise.service.base import Array
 from statewise.service.engine._decode_loop import NOTHING, Draw, Feedback
 from statewise.service.engine._engine import Engine
 from statewise.wire import DTYPES

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from statewise.service.base._types import Array
+from statewise.service.base import Array
 from statewise.service.engine._adapters import ForeignSession
 from statewise.service.engine._layout import Layout
 from statewise.wire import ModelSpec

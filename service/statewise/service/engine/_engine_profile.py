@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._types import Array
+from statewise.service.base import Array
 from statewise.service.engine._engine import Engine
 from statewise.wire import DTYPES, Sharing, TensorSpec
 

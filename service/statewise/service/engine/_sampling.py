@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._types import Array
+from statewise.service.base import Array
 
 LIKELIEST = np.float32(0)
 """The temperature at which nothing is left to chance."""

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._ragged import starts_of
-from statewise.service.base._types import Array
+from statewise.service.base import Array, ServiceError, starts_of
 from statewise.service.inputs._text import Codec, TextError
 from statewise.service.inputs._validation import arrange_inputs, invalid_rows
 from statewise.wire import DTYPES, ModelSpec, Reason, TensorSpec

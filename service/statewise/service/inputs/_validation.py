@@ -9,8 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._types import Array
+from statewise.service.base import Array, ServiceError
 from statewise.wire import DTYPES, ModelSpec, Reason, TensorSpec
 
 

@@ -1,1 +1,8 @@
 """Reports the running server: metrics, gauges, readiness, HTTP probes. Never changes what the server does."""
+
+from statewise.service.monitoring._http_probe import HttpProbe
+from statewise.service.monitoring._metrics import make_registry
+from statewise.service.monitoring._model_gauges import Reading, read
+from statewise.service.monitoring._readiness import Readiness
+
+__all__ = ["HttpProbe", "Readiness", "Reading", "make_registry", "read"]

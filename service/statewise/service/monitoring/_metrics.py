@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from statewise.service.base._types import ModelKey
-from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.base import ModelKey
+from statewise.service.dataplane import Dataplane
 from statewise.service.monitoring._model_gauges import Reading, idle_sessions, read
-from statewise.service.telemetry._statistics import ROWS, SECONDS, Histogram
+from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
 _E3 = 4
 """Every so many bounds of SECONDS are exposed: 1, 2.2, 4.7, 10 and so on."""

@@ -5,9 +5,9 @@ Reads and changes nothing, from any thread. What is read may be some microsecond
 
 from dataclasses import dataclass
 
-from statewise.service.base._types import ModelKey
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.telemetry._statistics import ModelStatistics
+from statewise.service.base import ModelKey
+from statewise.service.dataplane import Dataplane
+from statewise.service.telemetry import ModelStatistics
 
 IDLE_S = 60.0
 """A session counts as idle when its last request is longer ago than this."""

@@ -7,7 +7,7 @@ loop answers, or it is still loading, which may take as long as it takes.
 import asyncio
 import threading
 
-from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.dataplane import Dataplane
 
 _PATIENCE_S = 2.0
 

@@ -10,19 +10,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.engine._decode_loop import (
+from statewise.service.base import ServiceError
+from statewise.service.engine import (
+    Engine,
     Feedback,
+    FeedbackTest,
     GraphFeedback,
     HostFeedback,
+    Layout,
     RecallingEngine,
+    SelfTest,
+    feedback_test,
+    self_test,
     write_spec,
 )
-from statewise.service.engine._decode_profile import FeedbackTest, feedback_test
-from statewise.service.engine._engine import Engine
-from statewise.service.engine._engine_profile import SelfTest, self_test
-from statewise.service.engine._layout import Layout
-from statewise.service.inputs._text import Codec
+from statewise.service.inputs import Codec
 from statewise.service.registry._package import Package, check_graph
 from statewise.wire import CallShape, EncodeSpec, GenerateSpec, ModelSpec, Reason, TensorSpec
 

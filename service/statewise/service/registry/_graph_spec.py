@@ -7,7 +7,7 @@ there.
 
 from dataclasses import replace
 
-from statewise.service.engine._layout import Layout, Place
+from statewise.service.engine import Layout, Place
 from statewise.service.registry._axes import (
     GraphValue,
     Values,

@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from statewise.service.base._errors import ServiceError, shortened
-from statewise.service.base._types import ModelKey
-from statewise.service.engine._engine import Engine
-from statewise.service.engine._engine_profile import SelfTest, self_test
-from statewise.service.engine._layout import Layout
+from statewise.service.base import ModelKey, ServiceError, shortened
+from statewise.service.engine import Engine, Layout, SelfTest, self_test
 from statewise.service.registry._auxiliary_graphs import Companions, Writing, load_companions
 from statewise.service.registry._package import Package, read_package
 from statewise.service.registry._repository import Found, Scan, scan
-from statewise.service.scheduling._scheduler import Scheduler
-from statewise.service.session_state._arena import StateArena
+from statewise.service.scheduling import Scheduler
+from statewise.service.session_state import StateArena
 from statewise.wire import ModelSpec, Reason
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.engine._layout import Layout
+from statewise.service.base import ServiceError
+from statewise.service.engine import Layout
 from statewise.service.registry._axes import GraphValue
 from statewise.service.registry._declarations import declare, override
 from statewise.service.registry._graph_spec import complete

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from statewise.service.base._types import ModelKey
+from statewise.service.base import ModelKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._types import Array
-from statewise.service.engine._decode_loop import NOTHING, Draw, Feedback
-from statewise.service.engine._engine import Engine, EngineError
-from statewise.service.engine._runner import RunResult
-from statewise.service.engine._sampling import Sampling, uniform_numbers
+from statewise.service.base import Array, ServiceError
+from statewise.service.engine import (
+    NOTHING,
+    Draw,
+    Engine,
+    EngineError,
+    Feedback,
+    RunResult,
+    Sampling,
+    uniform_numbers,
+)
 from statewise.service.scheduling._job import LongWork, Pace, Part, Piece
 from statewise.wire import DTYPES
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.engine._engine import Engine
-from statewise.service.engine._runner import RunResult
+from statewise.service.base import ServiceError
+from statewise.service.engine import Engine, RunResult
 
 _W = TypeVar("_W", bound="LongWork", covariant=True)
 

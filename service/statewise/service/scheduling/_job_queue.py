@@ -8,8 +8,8 @@ import heapq
 from collections.abc import Callable
 from typing import NamedTuple
 
-from statewise.service.base._errors import ServiceError, given_up
-from statewise.service.engine._engine_profile import SelfTest
+from statewise.service.base import ServiceError, given_up
+from statewise.service.engine import SelfTest
 from statewise.service.scheduling._job import LongWork, Part, Piece
 
 _PIECE_ROWS = 256

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from statewise.service.base._types import Array
-from statewise.service.engine._engine import Engine
-from statewise.service.engine._runner import RunResult, run_batch
+from statewise.service.base import Array
+from statewise.service.engine import Engine, RunResult, run_batch
 from statewise.service.scheduling._job import Part
 
 if TYPE_CHECKING:

@@ -17,26 +17,20 @@ from weakref import WeakMethod
 
 import numpy as np
 
-from statewise.service.base._errors import ServiceError, server_fault
-from statewise.service.base._step_batch import Control, StepFrame, StepResult
-from statewise.service.base._types import Slots
-from statewise.service.engine._engine import Engine
-from statewise.service.engine._engine_profile import SelfTest
-from statewise.service.engine._runner import RunResult, run_batch
+from statewise.service.base import Control, ServiceError, Slots, StepFrame, StepResult, server_fault
+from statewise.service.engine import Engine, RunResult, SelfTest, run_batch
 from statewise.service.scheduling._job import LongWork, Piece
 from statewise.service.scheduling._job_queue import GivenUp, Lane
 from statewise.service.scheduling._sequence_job import Job
 from statewise.service.scheduling._single_step import LoneStep
 from statewise.service.scheduling._step_execution import Admission, Admitted, Selected
 from statewise.service.scheduling._step_queue import Inbox
-from statewise.service.session_state._arena import StateArena
-from statewise.service.session_state._table import SessionTable
-from statewise.service.telemetry._slow_requests import SlowRequests
-from statewise.service.telemetry._statistics import ModelStatistics
+from statewise.service.session_state import SessionTable, StateArena
+from statewise.service.telemetry import ModelStatistics, SlowRequests
 from statewise.wire import Reason
 
 if TYPE_CHECKING:
-    from statewise.service.telemetry._tracing import Tracing
+    from statewise.service.telemetry import Tracing
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._ragged import places_in_row, starts_of
-from statewise.service.base._types import Array
+from statewise.service.base import Array, ServiceError, places_in_row, starts_of
 from statewise.service.scheduling._job import LongWork, Part
 from statewise.service.scheduling._piece import ReadPiece
 from statewise.wire import DTYPES, ModelSpec

@@ -8,12 +8,10 @@ has changed by then.
 
 import numpy as np
 
-from statewise.service.base._step_batch import StepFrame, StepResult
-from statewise.service.engine._engine import Engine, EngineError
-from statewise.service.inputs._validation import all_valid
-from statewise.service.session_state._arena import StateArena
-from statewise.service.session_state._digests import digest_rows
-from statewise.service.session_state._table import SessionTable
+from statewise.service.base import StepFrame, StepResult
+from statewise.service.engine import Engine, EngineError
+from statewise.service.inputs import all_valid
+from statewise.service.session_state import SessionTable, StateArena, digest_rows
 
 _ONE_STEP = np.ones(1, np.int32)
 

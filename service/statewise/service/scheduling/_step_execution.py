@@ -12,14 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import RowFailure, model_fault
-from statewise.service.base._step_batch import StepFrame, StepResult
-from statewise.service.base._types import Array, Cells, Handles, Slots
-from statewise.service.inputs._validation import invalid_rows
-from statewise.service.session_state._arena import StateArena
-from statewise.service.session_state._digests import digest_rows
-from statewise.service.session_state._table import SessionTable
-from statewise.service.telemetry._logs import fields
+from statewise.service.base import (
+    Array,
+    Cells,
+    Handles,
+    RowFailure,
+    Slots,
+    StepFrame,
+    StepResult,
+    model_fault,
+)
+from statewise.service.inputs import invalid_rows
+from statewise.service.session_state import SessionTable, StateArena, digest_rows
+from statewise.service.telemetry import fields
 from statewise.wire import DTYPES, ModelSpec, Reason
 
 _log = logging.getLogger(__name__)

@@ -7,10 +7,9 @@ waits for has ended; what concerns different sessions may overtake.
 from collections import deque
 from collections.abc import Callable
 
-from statewise.service.base._errors import ServiceError, given_up
-from statewise.service.base._step_batch import Control, StepFrame
+from statewise.service.base import Control, ServiceError, StepFrame, given_up
 from statewise.service.scheduling._step_execution import Admission, Selected
-from statewise.service.session_state._table import SessionTable
+from statewise.service.session_state import SessionTable
 
 MAXIMUM_BATCH_ROWS = 1024
 """Rows of one run. More do not make a row cheaper, and make everybody wait longer."""

@@ -1,1 +1,20 @@
 """Keeps sessions and their states in arrays. Never scheduling, asyncio or gRPC."""
+
+from statewise.service.session_state._arena import StateArena
+from statewise.service.session_state._digests import digest_rows
+from statewise.service.session_state._quotas import Quotas, UndeliveredBytes
+from statewise.service.session_state._snapshots import Snapshot, Snapshots, pack_state, unpack_state
+from statewise.service.session_state._table import SessionTable, SessionView
+
+__all__ = [
+    "Quotas",
+    "SessionTable",
+    "SessionView",
+    "Snapshot",
+    "Snapshots",
+    "StateArena",
+    "UndeliveredBytes",
+    "digest_rows",
+    "pack_state",
+    "unpack_state",
+]

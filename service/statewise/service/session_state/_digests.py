@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._ragged import places_in_row, starts_of
+from statewise.service.base import places_in_row, starts_of
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ Counters over the numbers of owners, nothing a session. What was taken is given 
 
 from collections import Counter
 
-from statewise.service.base._errors import ServiceError
+from statewise.service.base import ServiceError
 from statewise.wire import Reason
 
 _RETRY_S = 0.25

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
+from statewise.service.base import ServiceError
 from statewise.wire import DTYPES, Reason, StatePair
 
 _MAGIC = b"SWS1"

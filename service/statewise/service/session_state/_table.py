@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import RowFailure
-from statewise.service.base._types import SLOT_BITS, Cells, Handles, Slots
+from statewise.service.base import SLOT_BITS, Cells, Handles, RowFailure, Slots
 from statewise.service.session_state._arena import reserve
 from statewise.wire import Reason
 

@@ -8,9 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from statewise.service.base._step_batch import StepFrame
-from statewise.service.base._types import ModelKey
-from statewise.service.session_state._table import SessionTable
+from statewise.service.base import ModelKey, StepFrame
+from statewise.service.session_state import SessionTable
 from statewise.service.telemetry._logs import fields
 
 _log = logging.getLogger(__name__)

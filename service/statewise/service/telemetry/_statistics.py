@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from statewise.service.base._errors import RowFailure, ServiceError
-from statewise.service.base._step_batch import StepFrame, StepResult
+from statewise.service.base import RowFailure, ServiceError, StepFrame, StepResult
 from statewise.wire import Reason
 
 # Preferred numbers (IEC 60063): E12 keeps a percentile within a tenth of its value.

@@ -18,9 +18,8 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, Span, SpanKind, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from statewise.service.base._step_batch import StepFrame
-from statewise.service.base._types import ModelKey
-from statewise.service.session_state._table import SessionTable
+from statewise.service.base import ModelKey, StepFrame
+from statewise.service.session_state import SessionTable
 
 _W3C = TraceContextTextMapPropagator()
 _SESSIONS_NAMED = 3

@@ -1,1 +1,23 @@
 """Speaks gRPC: the only folder that imports grpc. Never decides about models or sessions."""
+
+from statewise.service.transport._auth_interceptor import Gate
+from statewise.service.transport._tls import TlsError
+from statewise.service.transport._transport import (
+    TransportError,
+    add_reflection,
+    allow_many_connections,
+    check_exposure,
+    listen,
+    options,
+)
+
+__all__ = [
+    "Gate",
+    "TlsError",
+    "TransportError",
+    "add_reflection",
+    "allow_many_connections",
+    "check_exposure",
+    "listen",
+    "options",
+]

@@ -12,10 +12,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from statewise.service.auth._callers import Callers
-from statewise.service.auth._identity import ANYBODY, Identity, Scope, enter_call
-from statewise.service.base._errors import ServiceError
-from statewise.service.telemetry._statistics import Statistics
+from statewise.service.auth import ANYBODY, Callers, Identity, Scope, enter_call
+from statewise.service.base import ServiceError
+from statewise.service.telemetry import Statistics
 from statewise.service.transport._reporting import Context, abort
 from statewise.service.transport._tls import certificate_names
 from statewise.wire import Reason

@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._step_batch import StepResult
-from statewise.service.base._types import Array
-from statewise.service.dataplane._dataplane import PredictPart
-from statewise.service.dataplane._sessions import OpenedSession
-from statewise.service.engine._engine_profile import Exactness
-from statewise.service.registry._models import Entry, LoadedModel, Status
+from statewise.service.base import Array, ServiceError, StepResult
+from statewise.service.dataplane import OpenedSession, PredictPart
+from statewise.service.engine import Exactness
+from statewise.service.registry import Entry, LoadedModel, Status
 from statewise.service.transport._status import row_error
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (

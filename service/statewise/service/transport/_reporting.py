@@ -9,8 +9,8 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from grpc_status import rpc_status
 
-from statewise.service.base._errors import ServiceError, server_fault
-from statewise.service.telemetry._logs import fields
+from statewise.service.base import ServiceError, server_fault
+from statewise.service.telemetry import fields
 from statewise.service.transport._status import status_of
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from statewise.service.base._errors import RowFailure, ServiceError, shortened
+from statewise.service.base import RowFailure, ServiceError, shortened
 from statewise.v1 import tensor_pb2
 from statewise.wire import Reason
 

@@ -16,11 +16,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from statewise.service.auth._identity import Identity
-from statewise.service.base._errors import ServiceError, server_fault
-from statewise.service.base._step_batch import StepFrame, StepResult
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.telemetry._logs import fields
+from statewise.service.auth import Identity
+from statewise.service.base import ServiceError, StepFrame, StepResult, server_fault
+from statewise.service.dataplane import Ticket
+from statewise.service.telemetry import fields
 from statewise.service.transport._convert import fill_step_response
 from statewise.service.transport._message_sender import Writer
 from statewise.service.transport._status import status_of

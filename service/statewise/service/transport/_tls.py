@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from statewise.service.auth._file_watch import FileWatch
+from statewise.service.auth import FileWatch
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from statewise.service.base._settings import Settings, is_loopback
+from statewise.service.base import Settings, is_loopback
 from statewise.service.transport._tls import server_credentials
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import onnxruntime
 
-from statewise.service.auth._identity import Scope, caller
-from statewise.service.base._errors import ServiceError
-from statewise.service.dataplane._dataplane import Dataplane
+from statewise.service.auth import Scope, caller
+from statewise.service.base import ServiceError
+from statewise.service.dataplane import Dataplane
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._reporting import Context, reports
 from statewise.service.transport.servicers._stats import Reporter

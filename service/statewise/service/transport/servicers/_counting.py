@@ -5,8 +5,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.telemetry._statistics import OK, Statistics
+from statewise.service.base import ServiceError
+from statewise.service.telemetry import OK, Statistics
 from statewise.wire import Reason
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])

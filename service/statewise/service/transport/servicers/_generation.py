@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.dataplane._emitted import GeneratedPart
-from statewise.service.dataplane._generator import Start
-from statewise.service.engine._sampling import Sampling
-from statewise.service.inputs._prompts import Given
+from statewise.service.base import ServiceError
+from statewise.service.dataplane import GeneratedPart, Start
+from statewise.service.engine import Sampling
+from statewise.service.inputs import Given
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._status import row_error
 from statewise.v1 import sequence_pb2, tensor_pb2

@@ -12,7 +12,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from statewise.service.registry._models import Models, Status
+from statewise.service.registry import Models, Status
 from statewise.service.transport._reporting import Context
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.registry._models import Entry, LoadedModel
+from statewise.service.dataplane import Dataplane
+from statewise.service.registry import Entry, LoadedModel
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._reporting import Context, reports
 from statewise.v1 import model_pb2, model_pb2_grpc

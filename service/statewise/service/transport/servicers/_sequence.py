@@ -7,14 +7,10 @@ from typing import Any, TypeVar
 
 import grpc
 
-from statewise.service.auth._callers import Callers
-from statewise.service.auth._identity import caller
-from statewise.service.base._errors import RowFailure, ServiceError
-from statewise.service.base._step_batch import StepFrame, StepResult
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._sessions import OpenedSession
-from statewise.service.telemetry._statistics import OK
+from statewise.service.auth import Callers, caller
+from statewise.service.base import RowFailure, ServiceError, StepFrame, StepResult
+from statewise.service.dataplane import Dataplane, OpenedSession, Ticket
+from statewise.service.telemetry import OK
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._reporting import Context, deliver, reports
 from statewise.service.transport._status import row_error

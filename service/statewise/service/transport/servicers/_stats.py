@@ -4,10 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from statewise.service.base._types import ModelKey
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.monitoring._model_gauges import Reading, read
-from statewise.service.telemetry._statistics import SECONDS, Histogram
+from statewise.service.base import ModelKey
+from statewise.service.dataplane import Dataplane
+from statewise.service.monitoring import Reading, read
+from statewise.service.telemetry import SECONDS, Histogram
 from statewise.v1 import admin_pb2
 
 

@@ -4,15 +4,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from statewise.service.base._errors import ServiceError
-from statewise.service.base._types import Array
-from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._emitted import parts_within
-from statewise.service.dataplane._generator import Generator
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._predict_text import predict_texts
-from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.registry._models import LoadedModel
+from statewise.service.base import Array, ServiceError
+from statewise.service.dataplane import (
+    Dataplane,
+    Generator,
+    SessionGenerator,
+    Ticket,
+    parts_within,
+    predict_texts,
+)
+from statewise.service.registry import LoadedModel
 from statewise.service.transport import _convert as convert
 from statewise.service.transport.servicers import _generation
 from statewise.v1 import sequence_pb2
