@@ -42,7 +42,7 @@ def build_dataplane(
     slow = SlowRequests(settings.slow_request_s, table, model_of=model_of, clock=clock)
     tracing = None
     if tracer_provider is not None:
-        from statewise.service.telemetry import Tracing
+        from statewise.service.tracing import Tracing
 
         tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
 

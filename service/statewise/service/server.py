@@ -157,7 +157,7 @@ class Server:
         gate = Gate(self._callers, self._dataplane.statistics)
         if self._dataplane.tracing is None:
             return [gate]
-        from statewise.service.transport.servicers import TracingInterceptor
+        from statewise.service.transport.tracing import TracingInterceptor
 
         return [gate, TracingInterceptor(self._dataplane.tracing)]
 
@@ -253,7 +253,7 @@ def _export_traces(settings: Settings) -> Any:
     if not settings.traces_endpoint:
         return None
     try:
-        from statewise.service.telemetry import export_to
+        from statewise.service.tracing import export_to
     except ModuleNotFoundError as error:
         raise ServerError(f"traces_endpoint needs {error.name}: pip install 'statewise[otel]'") from None
     return export_to(settings.traces_endpoint, ratio=settings.traces_ratio, release=_release())

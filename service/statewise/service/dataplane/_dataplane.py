@@ -34,7 +34,7 @@ from statewise.service.telemetry import SlowRequests, Statistics
 from statewise.wire import DTYPES, ModelSpec, Reason
 
 if TYPE_CHECKING:
-    from statewise.service.telemetry import Tracing
+    from statewise.service.tracing import Tracing
 
 Lengths = NDArray[np.uint32]
 Reply = Callable[[StepResult | ServiceError], None]

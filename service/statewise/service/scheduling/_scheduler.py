@@ -30,7 +30,7 @@ from statewise.service.telemetry import ModelStatistics, SlowRequests
 from statewise.wire import Reason
 
 if TYPE_CHECKING:
-    from statewise.service.telemetry import Tracing
+    from statewise.service.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 

@@ -8,13 +8,11 @@ from statewise.service.transport.servicers._admin import AdminServicer
 from statewise.service.transport.servicers._health import Health
 from statewise.service.transport.servicers._models import ModelServicer
 from statewise.service.transport.servicers._sequence import SequenceServicer, add_sequence_service
-from statewise.service.transport.servicers._tracing import TracingInterceptor
 
 __all__ = [
     "AdminServicer",
     "Health",
     "ModelServicer",
     "SequenceServicer",
-    "TracingInterceptor",
     "add_sequence_service",
 ]

@@ -11,7 +11,7 @@ import grpc
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
-from statewise.service.telemetry import Tracing
+from statewise.service.tracing import Tracing
 from statewise.service.transport._reporting import Context
 from statewise.v1 import sequence_pb2
 
