@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     """Key that signs snapshots. Servers with the same key accept each other's snapshots. Unset: a random key,
     so snapshots are valid until the process ends."""
     snapshot_key_file: Path | None = None
-    """File that holds the snapshot key; replaces snapshot_key."""
+    """File that holds the snapshot key, at least 16 bytes; replaces snapshot_key."""
     tls_certificate: Path | None = None
     """PEM file with the server's certificate chain; a renewed file is read again. Unset: no TLS."""
     tls_key: Path | None = None
