@@ -51,7 +51,7 @@ FOREIGN = {
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
 TRANSPORT = {
     "service": {"server.py", "transport"},
-    "client": {"_async", "_sync", "transport"},
+    "client": {"transport"},
 }
 WAITING = {
     "service": {
@@ -64,7 +64,7 @@ WAITING = {
         "testing.py",
         *TRANSPORT["service"],
     },
-    "client": TRANSPORT["client"],
+    "client": {"_async", "_sync", *TRANSPORT["client"]},
 }
 
 OFFERS = {

@@ -4,18 +4,16 @@ Two tasks a connection, one writes, one reads; both end with it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
-
-import grpc
 
 from statewise.client._async._deadlines import Deadlines
 from statewise.client.core import ClientCore
 from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run
 from statewise.client.sessions import GroupCore, SessionCore
-from statewise.client.stream import Metadata, Operation, Stream, UnderWay, closed_error
-from statewise.client.transport import ENDED, Endpoint, carried, predict, session_stream, status_of
+from statewise.client.stream import Operation, Stream, UnderWay, closed_error
+from statewise.client.transport import ENDED, STREAMING, AsyncConnection, Endpoint
 from statewise.client.values import (
     Failed,
     SessionMoved,
@@ -25,7 +23,6 @@ from statewise.client.values import (
     Unavailable,
     error_of,
 )
-from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
 T = TypeVar("T")
 
@@ -35,28 +32,7 @@ class AwaitingShell:
 
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self._loop = asyncio.get_running_loop()
-        self._channel = (
-            grpc.aio.insecure_channel(endpoint.target, endpoint.options)
-            if endpoint.credentials is None
-            else grpc.aio.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
-        )
-        self._metadata = endpoint.metadata
-        self._tracing = options.tracing
-        sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
-        models = model_pb2_grpc.ModelServiceStub(self._channel)
-        admin = admin_pb2_grpc.AdminServiceStub(self._channel)
-        self._session_stream = session_stream(self._channel)
-        self._unary: dict[str, Callable[..., Any]] = {
-            "ListModels": models.ListModels,
-            "GetModel": models.GetModel,
-            "GetServer": admin.GetServer,
-            "ListSessions": admin.ListSessions,
-        }
-        self._streaming: dict[str, Callable[..., Any]] = {
-            "Predict": predict(self._channel),
-            "Generate": sequences.Generate,
-            "WatchStats": admin.WatchStats,
-        }
+        self._connection = AsyncConnection(endpoint, options.tracing, lambda: self.core.hub.closed)
         self._work: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -113,8 +89,8 @@ class AwaitingShell:
         Raises:
             Failed: the call broke off.
         """
-        with self._calling(method) as metadata:
-            call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+        with self._connection.calling(method) as metadata:
+            call = self._connection.call(method, request, timeout_s, metadata)
             try:
                 async for response in call:
                     yield response
@@ -144,7 +120,7 @@ class AwaitingShell:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._channel.close()
+            await self._connection.close()
 
     # For the hub.
 
@@ -191,64 +167,17 @@ class AwaitingShell:
             raise closed_error()
         if not isinstance(effect, Call):
             return None
-        with self._calling(effect.method) as metadata:
-            if effect.method in self._streaming:
-                call = self._streaming[effect.method](
-                    effect.request, timeout=effect.timeout_s, metadata=metadata
-                )
+        with self._connection.calling(effect.method) as metadata:
+            if effect.method in STREAMING:
+                call = self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
                 return [response async for response in call]
-            return await self._unary[effect.method](
-                effect.request, timeout=effect.timeout_s, metadata=metadata
-            )
-
-    @contextmanager
-    def _calling(self, method: str) -> Iterator[Metadata]:
-        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
-        try:
-            with carried(self._metadata, method, self._tracing) as metadata:
-                yield metadata
-        except grpc.aio.AioRpcError as error:
-            raise Failed(status_of(error)) from None
-        except (asyncio.CancelledError, grpc.aio.UsageError):
-            # Closing the client ends calls as if their tasks were cancelled.
-            task = asyncio.current_task()
-            if self.core.hub.closed and not (task and task.cancelling()):
-                raise closed_error() from None
-            raise
+            return await self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
 
     async def _serve(self, stream: Stream) -> None:
         status = ENDED
         try:
-            await self._converse(stream)
-        except grpc.aio.AioRpcError as error:
-            status = status_of(error)
+            work = self._work[stream.generation]
+            status = await self._connection.run_stream(stream, self.core.hub.receive, work)
         finally:
             self._work.pop(stream.generation).set()
             self.core.hub.broken(stream, status)
-
-    async def _converse(self, stream: Stream) -> None:
-        call = self._session_stream(metadata=self._metadata)
-        writer = self._loop.create_task(self._write(stream, call))
-        try:
-            while (response := await call.read()) is not grpc.aio.EOF:
-                self.core.hub.receive(stream, response)
-        finally:
-            call.cancel()
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
-
-    async def _write(self, stream: Stream, call: Any) -> None:
-        work = self._work[stream.generation]
-        try:
-            while not stream.ended:
-                message = stream.take()
-                if message is not None:
-                    await call.write(message)
-                elif stream.retired:
-                    await call.done_writing()
-                    return
-                else:
-                    work.clear()
-                    await work.wait()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the reader is told why

@@ -9,13 +9,11 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-import grpc
-
 from statewise.client.core import ClientCore
 from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run, patience_s
 from statewise.client.sessions import GroupCore, SessionCore
-from statewise.client.stream import Metadata, Operation, Stream, UnderWay, closed_error
-from statewise.client.transport import ENDED, Endpoint, carried, predict, session_stream, status_of
+from statewise.client.stream import Operation, Stream, UnderWay, closed_error
+from statewise.client.transport import ENDED, STREAMING, Endpoint, SyncConnection
 from statewise.client.values import (
     Failed,
     SessionMoved,
@@ -25,7 +23,6 @@ from statewise.client.values import (
     Unavailable,
     error_of,
 )
-from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2_grpc
 
 T = TypeVar("T")
 
@@ -73,28 +70,7 @@ class BlockingShell:
     """
 
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
-        self._channel = (
-            grpc.insecure_channel(endpoint.target, endpoint.options)
-            if endpoint.credentials is None
-            else grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
-        )
-        self._metadata = endpoint.metadata
-        self._tracing = options.tracing
-        sequences = sequence_pb2_grpc.SequenceServiceStub(self._channel)
-        models = model_pb2_grpc.ModelServiceStub(self._channel)
-        admin = admin_pb2_grpc.AdminServiceStub(self._channel)
-        self._session_stream = session_stream(self._channel)
-        self._unary: dict[str, Callable[..., Any]] = {
-            "ListModels": models.ListModels,
-            "GetModel": models.GetModel,
-            "GetServer": admin.GetServer,
-            "ListSessions": admin.ListSessions,
-        }
-        self._streaming: dict[str, Callable[..., Any]] = {
-            "Predict": predict(self._channel),
-            "Generate": sequences.Generate,
-            "WatchStats": admin.WatchStats,
-        }
+        self._connection = SyncConnection(endpoint, options.tracing, lambda: self.core.hub.closed)
         # Re-entrant: the hub calls back into its port.
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
@@ -174,8 +150,8 @@ class BlockingShell:
         Raises:
             Failed: the call broke off.
         """
-        with self._calling(method) as metadata:
-            call = self._streaming[method](request, timeout=timeout_s, metadata=metadata)
+        with self._connection.calling(method) as metadata:
+            call = self._connection.call(method, request, timeout_s, metadata)
             with self._scope.holding(call):
                 yield from call
 
@@ -203,15 +179,13 @@ class BlockingShell:
             call.cancel()
         for reader in self._readers:
             reader.join()
-        self._channel.close()
+        self._connection.close()
 
     # For the hub, which calls with the lock held.
 
     def connect(self, stream: Stream) -> None:
         """See `Port`."""
-        self._calls[stream.generation] = call = self._session_stream(
-            self._requests(stream), metadata=self._metadata
-        )
+        self._calls[stream.generation] = call = self._connection.open_stream(self._requests(stream))
         self._readers = [reader for reader in self._readers if reader.is_alive()]
         reader = threading.Thread(
             target=self._read, args=(stream, call), name="statewise-client", daemon=True
@@ -253,29 +227,13 @@ class BlockingShell:
             raise closed_error()
         if effect is None:
             return None
-        with self._calling(effect.method) as metadata:
-            if effect.method in self._streaming:
-                responses = self._streaming[effect.method](
-                    effect.request, timeout=effect.timeout_s, metadata=metadata
-                )
+        with self._connection.calling(effect.method) as metadata:
+            if effect.method in STREAMING:
+                responses = self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
                 sent()
                 with scope.holding(responses):
                     return list(responses)
-            return self._unary[effect.method](effect.request, timeout=effect.timeout_s, metadata=metadata)
-
-    @contextmanager
-    def _calling(self, method: str) -> Iterator[Metadata]:
-        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours."""
-        try:
-            with carried(self._metadata, method, self._tracing) as metadata:
-                yield metadata
-        except (grpc.RpcError, ValueError) as error:
-            # On a channel that is closed calls fail as ValueError, or as cancelled.
-            if self.core.hub.closed:
-                raise closed_error() from None
-            if isinstance(error, grpc.RpcError):
-                raise Failed(status_of(error)) from None
-            raise
+            return self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
 
     def _requests(self, stream: Stream) -> Iterator[bytes]:
         while True:
@@ -289,11 +247,7 @@ class BlockingShell:
     def _read(self, stream: Stream, call: Any) -> None:
         status = ENDED
         try:
-            for response in call:
-                with self._lock:
-                    self.core.hub.receive(stream, response)
-        except grpc.RpcError as error:
-            status = status_of(error)
+            status = self._connection.read_stream(call, stream, self.core.hub.receive, self._lock)
         finally:
             with self._lock:
                 self._calls.pop(stream.generation, None)

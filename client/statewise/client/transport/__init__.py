@@ -1,14 +1,7 @@
 """Opens gRPC channels and translates their errors; the only folder that imports grpc."""
 
-from statewise.client.transport._channel import (
-    ENDED,
-    KEEPALIVE_S,
-    Endpoint,
-    Tls,
-    carried,
-    predict,
-    session_stream,
-    status_of,
-)
+from statewise.client.transport._async_connection import AsyncConnection
+from statewise.client.transport._channel import ENDED, KEEPALIVE_S, STREAMING, Endpoint, Tls
+from statewise.client.transport._sync_connection import SyncConnection
 
-__all__ = ["ENDED", "KEEPALIVE_S", "Endpoint", "Tls", "carried", "predict", "session_stream", "status_of"]
+__all__ = ["ENDED", "KEEPALIVE_S", "STREAMING", "AsyncConnection", "Endpoint", "SyncConnection", "Tls"]

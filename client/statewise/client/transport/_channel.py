@@ -6,7 +6,7 @@ The only module, beside the two shells, that knows the transport.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 
 from statewise.client.stream import Metadata, Tracing
 from statewise.client.values import InvalidInput, Status, status_of_rpc
-from statewise.v1 import sequence_pb2
+from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 KEEPALIVE_S = 310.0
 """Longer than the five minutes within which most servers take a second ping for an attack."""
@@ -130,19 +130,35 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(read(tls.ca), read(tls.key), read(tls.certificate))
 
 
+STREAMING = frozenset({"Predict", "Generate", "WatchStats"})
+"""Methods that answer one request with several responses."""
+
+
+def methods(channel: Any) -> dict[str, Callable[..., Any]]:
+    """The calls with one request on a channel of either kind, by method."""
+    sequences = sequence_pb2_grpc.SequenceServiceStub(channel)
+    models = model_pb2_grpc.ModelServiceStub(channel)
+    admin = admin_pb2_grpc.AdminServiceStub(channel)
+    return {
+        "ListModels": models.ListModels,
+        "GetModel": models.GetModel,
+        "GetServer": admin.GetServer,
+        "ListSessions": admin.ListSessions,
+        # Its requests are encoded already.
+        "Predict": channel.unary_stream(
+            "/statewise.v1.SequenceService/Predict",
+            response_deserializer=sequence_pb2.PredictResponse.FromString,
+        ),
+        "Generate": sequences.Generate,
+        "WatchStats": admin.WatchStats,
+    }
+
+
 def session_stream(channel: Any) -> Any:
     """The session stream of a channel of either kind; its requests are encoded already."""
     return channel.stream_stream(
         "/statewise.v1.SequenceService/SessionStream",
         response_deserializer=sequence_pb2.SessionStreamResponse.FromString,
-    )
-
-
-def predict(channel: Any) -> Any:
-    """Predict, on a channel of either kind; its requests are encoded already."""
-    return channel.unary_stream(
-        "/statewise.v1.SequenceService/Predict",
-        response_deserializer=sequence_pb2.PredictResponse.FromString,
     )
 
 

@@ -1,0 +1,88 @@
+"""Makes calls by blocking, and reads a session stream in the thread that asks for it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import grpc
+
+from statewise.client.stream import Metadata, Stream, Tracing, closed_error
+from statewise.client.transport._channel import (
+    ENDED,
+    Endpoint,
+    carried,
+    methods,
+    session_stream,
+    status_of,
+)
+from statewise.client.values import Failed, Status
+from statewise.v1 import sequence_pb2
+
+
+class SyncConnection:
+    """A channel whose calls block.
+
+    Args:
+        endpoint: where to.
+        tracing: makes spans of calls; None: there are none.
+        closed: whether the client is closed.
+    """
+
+    def __init__(self, endpoint: Endpoint, tracing: Tracing | None, closed: Callable[[], bool]) -> None:
+        self._channel = (
+            grpc.insecure_channel(endpoint.target, endpoint.options)
+            if endpoint.credentials is None
+            else grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
+        )
+        self._metadata = endpoint.metadata
+        self._tracing = tracing
+        self._closed = closed
+        self._methods = methods(self._channel)
+        self._session_stream = session_stream(self._channel)
+
+    @contextmanager
+    def calling(self, method: str) -> Iterator[Metadata]:
+        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours.
+
+        Raises:
+            Failed: the call failed.
+            Unavailable: the client was closed meanwhile.
+        """
+        try:
+            with carried(self._metadata, method, self._tracing) as metadata:
+                yield metadata
+        except (grpc.RpcError, ValueError) as error:
+            # On a channel that is closed calls fail as ValueError, or as cancelled.
+            if self._closed():
+                raise closed_error() from None
+            if isinstance(error, grpc.RpcError):
+                raise Failed(status_of(error)) from None
+            raise
+
+    def call(self, method: str, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
+        """The response, or where `method` is one of `STREAMING` the call, an iterator of its responses."""
+        return self._methods[method](request, timeout=timeout_s, metadata=metadata)
+
+    def open_stream(self, messages: Iterator[bytes]) -> Any:
+        """Begins a session stream that sends `messages`."""
+        return self._session_stream(messages, metadata=self._metadata)
+
+    def read_stream(
+        self,
+        call: Any,
+        stream: Stream,
+        receive: Callable[[Stream, sequence_pb2.SessionStreamResponse], None],
+        lock: AbstractContextManager[Any],
+    ) -> Status:
+        """Hands on every response of a session stream, with the lock held; returns why the stream ended."""
+        try:
+            for response in call:
+                with lock:
+                    receive(stream, response)
+        except grpc.RpcError as error:
+            return status_of(error)
+        return ENDED
+
+    def close(self) -> None:
+        """Ends the channel and its calls."""
+        self._channel.close()
