@@ -99,22 +99,11 @@ class GRU:
                  da_r = da_n * s * r (1 - r)
                  dh_{t-1} = dh (1 - z) + R^T (da_z, da_r, ds)
         """
-        x, h, reset = tape.x, tape.h, tape.reset
+        x = tape.x
         T, _, B = x.shape
         R, H, dtype = weights["R"], weights["R"].shape[1], x.dtype
-        z, r, n = tape.gates.reshape(T, 3, H, B).swapaxes(0, 1)  # each [T, H, B]
-
-        local = workspace.empty("local", (T, 3 * H, B), dtype)
-        by_z, by_r, by_n = local.reshape(T, 3, H, B).swapaxes(0, 1)
-        np.subtract(1, tape.gates[:, : 2 * H], out=local[:, : 2 * H])
-        keep = workspace.empty("keep", (T, H, B), dtype)
-        np.copyto(keep, by_z)  # 1 - z = dh_{t-1}/dh along the carried state
-        local[:, : 2 * H] *= tape.gates[:, : 2 * H]
-        by_r *= reset if self.reset_after else h[:-1]  # da_r by da_n (after) or by ds (before)
-        slope = np.subtract(n, h[:-1], out=workspace.empty("slope", (T, H, B), dtype))
-        by_z *= slope  # dh/da_z
-        self._slope(n, by_n)
-        by_n *= z  # dh/da_n
+        r = tape.gates[:, H : 2 * H]  # [T, H, B]
+        (by_z, by_r, by_n), keep = self._factors(tape, workspace)
 
         (dh_outside,) = outside
         da = workspace.empty("da", (T, 3 * H, B), dtype)
@@ -144,17 +133,57 @@ class GRU:
 
         if self.reset_after:
             da[:, : 2 * H] = through[:, : 2 * H]
-        rows = weight_gradients(da, x, gradients, workspace)
-        h_before = by_feature(h[:-1], "h", workspace).T
+        self._weight_gradients(tape, da, through, gradients, workspace)
+        dx = np.matmul(weights["W"].T, da) if input_gradient else None
+        return dx, (dh,)
+
+    def _factors(self, tape: _Tape, workspace: Workspace) -> tuple[Floats, Floats]:
+        """The factors of dh, ds and da_n in the gradient, which need no later step, for all t at once.
+
+        Returns:
+            dh/da_z, da_r by ds (before) or by da_n (after), and dh/da_n, [3, T, H, B];
+            1 - z = dh_t/dh_{t-1} along the carried state, [T, H, B].
+        """
+        h, gates = tape.h, tape.gates
+        T, H, B = tape.reset.shape
+        z, _, n = gates.reshape(T, 3, H, B).swapaxes(0, 1)  # each [T, H, B]
+
+        local = workspace.empty("local", gates.shape, gates.dtype)
+        factors = local.reshape(T, 3, H, B).swapaxes(0, 1)
+        by_z, by_r, by_n = factors
+        np.subtract(1, gates[:, : 2 * H], out=local[:, : 2 * H])
+        keep = workspace.empty("keep", (T, H, B), gates.dtype)
+        np.copyto(keep, by_z)
+        local[:, : 2 * H] *= gates[:, : 2 * H]
+        by_r *= tape.reset if self.reset_after else h[:-1]
+        by_z *= np.subtract(n, h[:-1], out=workspace.empty("slope", (T, H, B), gates.dtype))
+        self._slope(n, by_n)
+        by_n *= z
+        return factors, keep
+
+    def _weight_gradients(
+        self, tape: _Tape, da: Floats, through: Floats, gradients: Weights, workspace: Workspace
+    ) -> None:
+        """The sums over t and b.
+
+        Args:
+            tape: From `forward`.
+            da: The loss's gradient by the pre-activations, [T, 3H, B].
+            through: What reaches h_{t-1} through R, [T, 3H, B].
+            gradients: Overwritten.
+            workspace: As given to `forward`.
+        """
+        H = tape.h.shape[1]
+        rows = weight_gradients(da, tape.x, gradients, workspace)
+        h_before = by_feature(tape.h[:-1], "h", workspace).T
         if self.reset_after:
             rows = by_feature(through, "through", workspace)
             np.matmul(rows, h_before, out=gradients["R"])
             np.sum(rows[2 * H :], axis=1, out=gradients["bR"])
         else:
             np.matmul(rows[: 2 * H], h_before, out=gradients["R"][: 2 * H])
-            np.matmul(rows[2 * H :], by_feature(reset, "reset", workspace).T, out=gradients["R"][2 * H :])
-        dx = np.matmul(weights["W"].T, da) if input_gradient else None
-        return dx, (dh,)
+            before = by_feature(tape.reset, "reset", workspace).T
+            np.matmul(rows[2 * H :], before, out=gradients["R"][2 * H :])
 
     def _activate(self, a: Floats) -> None:
         """phi, in place."""

@@ -92,31 +92,12 @@ class LSTM:
             da_g  = dc * i       * phi'(a_g)
             dc_{t-1} = dc * f
             dh_{t-1} = R^T da  (+ what reaches h_{t-1} from outside)
-
-        The factors beside dc and dh depend on the forward pass alone, so they are made for all t first.
         """
-        x, h, c, tanh_c = tape.x, tape.h, tape.c, tape.tanh_c
+        x, h = tape.x, tape.h
         T, _, B = x.shape
         H, dtype = weights["R"].shape[1], x.dtype
-        i, f, o, g = tape.gates.reshape(T, 4, H, B).swapaxes(0, 1)  # each [T, H, B]
-
-        S = (3 if self.candidate == "tanh" else 4) * H
-        local = workspace.empty("local", (T, 4 * H, B), dtype)
-        np.subtract(1, tape.gates[:, :S], out=local[:, :S])
-        local[:, :S] *= tape.gates[:, :S]  # s (1 - s)
-        by_i, by_f, by_o, by_g = local.reshape(T, 4, H, B).swapaxes(0, 1)
-        if self.candidate == "tanh":
-            np.multiply(g, g, out=by_g)
-            np.subtract(1, by_g, out=by_g)  # 1 - g^2
-        by_i *= g  # dc/da_i
-        by_f *= c[:-1]  # dc/da_f
-        by_o *= tanh_c  # dh/da_o
-        by_g *= i  # dc/da_g
-        by_c = workspace.empty("by_c", (T, H, B), dtype)
-        np.multiply(tanh_c, tanh_c, out=by_c)
-        np.subtract(1, by_c, out=by_c)
-        by_c *= o  # dh/dc
-
+        f = tape.gates[:, H : 2 * H]  # [T, H, B]
+        (by_i, by_f, by_o, by_g), by_c = self._factors(tape, workspace)
         dh_outside, dc_outside = outside
         da = workspace.empty("da", (T, 4 * H, B), dtype)
         da_i, da_f, da_o, da_g = da.reshape(T, 4, H, B).swapaxes(0, 1)
@@ -139,3 +120,32 @@ class LSTM:
         weight_gradients(da, x, gradients, workspace, h_before=h[:-1])
         dx = np.matmul(weights["W"].T, da) if input_gradient else None
         return dx, (dh, dc)
+
+    def _factors(self, tape: _Tape, workspace: Workspace) -> tuple[Floats, Floats]:
+        """The factors of dc and dh in the gradient, which need no later step and are made for all t at once.
+
+        Returns:
+            dc/da_i, dc/da_f, dh/da_o and dc/da_g, [4, T, H, B]; dh/dc, [T, H, B].
+        """
+        c, tanh_c, gates = tape.c, tape.tanh_c, tape.gates
+        T, H, B = tanh_c.shape
+        i, _, o, g = gates.reshape(T, 4, H, B).swapaxes(0, 1)  # each [T, H, B]
+
+        S = (3 if self.candidate == "tanh" else 4) * H
+        local = workspace.empty("local", gates.shape, gates.dtype)
+        np.subtract(1, gates[:, :S], out=local[:, :S])
+        local[:, :S] *= gates[:, :S]  # s (1 - s)
+        factors = local.reshape(T, 4, H, B).swapaxes(0, 1)
+        by_i, by_f, by_o, by_g = factors
+        if self.candidate == "tanh":
+            np.multiply(g, g, out=by_g)
+            np.subtract(1, by_g, out=by_g)  # 1 - g^2
+        by_i *= g
+        by_f *= c[:-1]
+        by_o *= tanh_c
+        by_g *= i
+        by_c = workspace.empty("by_c", (T, H, B), gates.dtype)
+        np.multiply(tanh_c, tanh_c, out=by_c)
+        np.subtract(1, by_c, out=by_c)
+        by_c *= o
+        return factors, by_c

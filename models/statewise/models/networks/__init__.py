@@ -1,7 +1,7 @@
 """Builds networks: spec, parameters, layers, head, losses, units; no recipe, no data set, no file."""
 
+from statewise.models.networks._dropout import Dropout
 from statewise.models.networks._initial import initial_values
-from statewise.models.networks._layers import Dropout
 from statewise.models.networks._losses import binary_cross_entropy, cross_entropy, squared_error
 from statewise.models.networks._network import Network, NetworkTape, encoder_part
 from statewise.models.networks._normalisation import Normalisation, Transform

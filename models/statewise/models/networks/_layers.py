@@ -13,30 +13,10 @@ import numpy as np
 
 from statewise.models.base import Floats, Workspace
 from statewise.models.cells import Cell, make_cell
+from statewise.models.networks._dropout import Dropout
 from statewise.models.networks._padding import Padding
 from statewise.models.networks._parameters import Parameters
 from statewise.models.networks._spec import NetworkSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dropout:
-    """Inverted dropout (Srivastava et al. 2014) on the outputs of every layer.
-
-    Attributes:
-        rate: Probability that a unit's output is dropped at a step.
-        rng: Where the masks come from; advanced by every forward pass.
-    """
-
-    rate: float
-    rng: np.random.Generator
-
-    def mask(self, name: str, shape: tuple[int, ...], dtype: Any, workspace: Workspace) -> Floats:
-        """0 where dropped and 1 / (1 - rate) elsewhere, so that the expectation stays."""
-        mask = workspace.empty(name, shape, dtype)
-        self.rng.random(out=mask, dtype=mask.dtype)
-        np.greater_equal(mask, self.rate, out=mask)
-        mask *= 1 / (1 - self.rate)
-        return mask
 
 
 @dataclass(frozen=True)
@@ -138,43 +118,60 @@ def backward_layers(
         The gradients by x [T, I, B] (or None) and by the initial memories [M, B].
     """
     cell = layer_cell(spec)
-    H, memories = spec.hidden_size, len(cell.memories)
-    padding = tape.padding
-    width = memories * H * len(spec.directions)
+    width = len(cell.memories) * spec.hidden_size * len(spec.directions)
     d_initial: list[Floats] = []
     dy = d_outputs
     for layer in reversed(range(spec.layers)):
         mask = tape.masks[layer]
         if dy is not None and mask is not None:
             dy = dy * mask
+        at = slice(layer * width, (layer + 1) * width)
         d_x: Floats | None = None
         d_layer: list[Floats] = []
         for index, direction in enumerate(spec.directions):
             name = f"layer{layer}.{direction}"
-            part = None if dy is None else dy[:, index * H : (index + 1) * H]
-            if part is not None and direction == "reverse":
-                part = padding.reverse(part)
-            outside: list[Floats | None] = [part, *[None] * (memories - 1)]
-            if d_final is not None:
-                start = layer * width + index * memories * H
-                for m in range(memories):
-                    by_memory = d_final[start + m * H : start + (m + 1) * H]
-                    outside[m] = _with_final(outside[m], by_memory, padding)
             by_x, by_initial = cell.backward(
                 parameters.part(name),
                 tape.cells[layer][index],
-                tuple(outside),
+                _outside(spec, index, dy, None if d_final is None else d_final[at], tape.padding),
                 gradients.part(name),
                 workspace.scope(name),
                 input_gradient=input_gradient or layer > 0,
             )
             if by_x is not None and direction == "reverse":
-                by_x = padding.reverse(by_x)
+                by_x = tape.padding.reverse(by_x)
             d_x = by_x if d_x is None or by_x is None else d_x + by_x
             d_layer += by_initial
         dy = d_x
         d_initial = d_layer + d_initial
     return dy, np.concatenate(d_initial)
+
+
+def _outside(
+    spec: NetworkSpec, direction: int, dy: Floats | None, d_final: Floats | None, padding: Padding
+) -> tuple[Floats | None, ...]:
+    """What reaches the memories of one layer and direction from outside their cell.
+
+    Args:
+        spec: Of the network.
+        direction: Index into `spec.directions`.
+        dy: By the layer's outputs, [T, D*H, B]; None for zero.
+        d_final: By the layer's final memories, [D * memories * H, B]; None for zero.
+        padding: Of the batch.
+
+    Returns:
+        The gradient by each memory, [T, H, B], in the order in which the cell reads; None for zero.
+    """
+    H, memories = spec.hidden_size, len(layer_cell(spec).memories)
+    by_h = None if dy is None else dy[:, direction * H : (direction + 1) * H]
+    if by_h is not None and spec.directions[direction] == "reverse":
+        by_h = padding.reverse(by_h)
+    outside: list[Floats | None] = [by_h, *[None] * (memories - 1)]
+    if d_final is not None:
+        for m in range(memories):
+            start = (direction * memories + m) * H
+            outside[m] = _with_final(outside[m], d_final[start : start + H], padding)
+    return tuple(outside)
 
 
 def _with_final(by_steps: Floats | None, by_final: Floats, padding: Padding) -> Floats | None:

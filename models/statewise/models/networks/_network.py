@@ -15,10 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from statewise.models.base import Array, Floats, Workspace
+from statewise.models.networks._dropout import Dropout
+from statewise.models.networks._head import (
+    activated,
+    add_final_outputs,
+    final_outputs,
+    head_gradient,
+    head_scores,
+)
 from statewise.models.networks._initial import initial_values
 from statewise.models.networks._inputs import checked_inputs, embedding_gradient, input_columns
-from statewise.models.networks._layers import Dropout, LayersTape, backward_layers, forward_layers
-from statewise.models.networks._losses import sigmoid, softmax
+from statewise.models.networks._layers import LayersTape, backward_layers, forward_layers
 from statewise.models.networks._parameters import Parameters
 from statewise.models.networks._spec import NetworkSpec
 
@@ -108,7 +115,7 @@ class Network:
         if state is not None and not self.spec.streamable:
             raise ValueError("state: expected None, a bidirectional or one-to-one network keeps no state")
         scores, final, tape = self.forward(x, lengths, state)
-        y = np.array(self._activated(scores), order="C")
+        y = np.array(activated(self.spec, scores), order="C")
         if not self.spec.final and tape.layers.padding.lengths is not None:
             beyond = np.arange(y.shape[0])[:, None] >= tape.layers.padding.lengths
             y[beyond] = 0
@@ -166,18 +173,14 @@ class Network:
         mask = None
         read = top
         if spec.final:
-            read = self._final_outputs(final)  # [D*H, B]
+            read = final_outputs(spec, final)  # [D*H, B]
             if dropout is not None and dropout.rate > 0:
                 mask = dropout.mask("dropout.final", read.shape, read.dtype, work)
                 read = read * mask
         tape = NetworkTape(inputs, read, mask, layers)
         if not spec.output_size:
             return read.swapaxes(-1, -2), final.T, tape
-        V, c = self.parameters["head.V"], self.parameters["head.c"]
-        scores = np.matmul(V, read)  # [T, O, B] or [O, B]
-        scores += c[:, None]
-        if spec.residual:
-            scores += columns[:, : spec.output_size]
+        scores = head_scores(spec, self.parameters, read, columns)  # [T, O, B] or [O, B]
         return scores.swapaxes(-1, -2), final.T, tape
 
     def backward(
@@ -207,25 +210,17 @@ class Network:
         """
         spec = self.spec
         work = workspace or Workspace()
-        padding = tape.layers.padding
-        B = tape.inputs.shape[1]
         d_memories = None if d_final is None else np.array(d_final.T, self.dtype)  # [M, B]
-        d_top: Floats | None = None
+        d_outputs: Floats | None = None
         d_columns: Floats | None = None
         if d_scores is not None:
             # A copy: what follows writes to it.
             d = np.array(d_scores.swapaxes(-1, -2), self.dtype, order="C")  # [T, O, B] or [O, B]
-            if not spec.final:
-                padding.zero(d)
-            d_read = self._head_gradient(tape.read, d, gradients)  # [T, D*H, B] or [D*H, B]
             if spec.final:
-                if tape.final_mask is not None:
-                    d_read *= tape.final_mask
-                if d_memories is None:
-                    d_memories = np.zeros((spec.memory_size, B), self.dtype)
-                self._add_final_outputs(d_memories, d_read)
+                d_memories = self._final_gradient(tape, d, d_memories, gradients)
             else:
-                d_top = d_read
+                tape.layers.padding.zero(d)
+                d_outputs = head_gradient(spec, self.parameters, tape.read, d, gradients)  # [T, D*H, B]
                 d_columns = d if spec.residual else None
         elif spec.output_size:
             gradients["head.V"].fill(0)
@@ -234,7 +229,7 @@ class Network:
             spec,
             self.parameters,
             tape.layers,
-            d_top,
+            d_outputs,
             d_memories,
             gradients,
             workspace=work,
@@ -247,46 +242,17 @@ class Network:
             d_x[:, : spec.output_size] += d_columns
         return (None if d_x is None or not input_gradient else d_x.swapaxes(1, 2)), d_initial.T
 
-    def _activated(self, scores: Floats) -> Floats:
-        match self.spec.head:
-            case "softmax":
-                return softmax(scores)
-            case "sigmoid":
-                return sigmoid(scores)
-            case _:
-                return scores
-
-    def _head_gradient(self, read: Floats, d: Floats, gradients: Parameters) -> Floats:
-        """The head backwards: dV = d read^T, dc = d 1, and by what was read V^T d, or d without a head."""
-        if not self.spec.output_size:
-            return d
-        rows, columns = _flat(d), _flat(read)
-        np.matmul(rows, columns.T, out=gradients["head.V"])
-        np.sum(rows, axis=1, out=gradients["head.c"])
-        by_read: Floats = np.matmul(self.parameters["head.V"].T, d)
-        return by_read
-
-    def _final_slices(self) -> list[slice]:
-        """Where the top layer's h of each direction lies among the memories."""
-        top = f"layer{self.spec.layers - 1}."
-        return [
-            slice(offset, offset + size)
-            for name, offset, size in self.spec.memory_parts()
-            if name.startswith(top) and name.endswith(".h")
-        ]
-
-    def _final_outputs(self, final: Floats) -> Floats:
-        return np.concatenate([final[part] for part in self._final_slices()])
-
-    def _add_final_outputs(self, d_memories: Floats, d_read: Floats) -> None:
-        H = self.spec.hidden_size
-        for index, part in enumerate(self._final_slices()):
-            d_memories[part] += d_read[index * H : (index + 1) * H]
-
-
-def _flat(x: Floats) -> Floats:
-    """[T, N, B] to [N, T*B]; [N, B] as it is."""
-    return x if x.ndim == 2 else x.transpose(1, 0, 2).reshape(x.shape[1], -1)
+    def _final_gradient(
+        self, tape: NetworkTape, d: Floats, d_memories: Floats | None, gradients: Parameters
+    ) -> Floats:
+        """The gradient by the final memories, [M, B], through a head that reads the final outputs alone."""
+        d_read = head_gradient(self.spec, self.parameters, tape.read, d, gradients)  # [D*H, B]
+        if tape.final_mask is not None:
+            d_read *= tape.final_mask
+        if d_memories is None:
+            d_memories = np.zeros((self.spec.memory_size, d.shape[-1]), self.dtype)
+        add_final_outputs(self.spec, d_memories, d_read)
+        return d_memories
 
 
 def encoder_part(spec: NetworkSpec, parameters: Parameters) -> Parameters:

@@ -13,7 +13,7 @@ import numpy as np
 
 from statewise.models.base import Floats, Integers
 from statewise.models.datasets import LabelledSequences
-from statewise.models.networks import Network, NetworkSpec, Normalisation
+from statewise.models.networks import CallShape, HeadName, Network, NetworkSpec, Normalisation
 from statewise.models.problems._problem import Batch, Part, Problem, pad
 from statewise.models.recipes import Recipe
 
@@ -88,15 +88,7 @@ def classification(
         held = round(recipe.data.validation_fraction * count)
         validation = np.random.default_rng([train.seed, 2]).permutation(count)[:held]
     kept = np.setdiff1d(np.arange(count), validation)
-    single = all(len(sequence) == 1 for sequence in data.train)
-    shape = settings.call_shape
-    if shape == "auto":
-        shape = "one_to_one" if single else "many_to_one"
-    if shape not in ("one_to_one", "many_to_one") or (shape == "one_to_one" and not single):
-        raise recipe.error("network.call_shape", "expected many_to_one, or one_to_one for single steps")
-    head = "softmax" if settings.head == "auto" else settings.head
-    if head == "linear" or (head == "sigmoid" and len(data.label_names) != 2):
-        raise recipe.error("network.head", "expected softmax, or sigmoid for two classes")
+    shape, head = _call_shape(recipe, data), _head(recipe, data)
     normalisation = Normalisation.of_inputs(np.concatenate([data.train[index] for index in kept]))
     spec = NetworkSpec(
         input_size=data.train[0].shape[1],
@@ -132,6 +124,23 @@ def classification(
         batch_size=train.batch_size,
         input_noise=train.input_noise,
     )
+
+
+def _call_shape(recipe: Recipe, data: LabelledSequences) -> CallShape:
+    single = all(len(sequence) == 1 for sequence in data.train)
+    shape = recipe.network.call_shape
+    if shape == "auto":
+        shape = "one_to_one" if single else "many_to_one"
+    if shape not in ("one_to_one", "many_to_one") or (shape == "one_to_one" and not single):
+        raise recipe.error("network.call_shape", "expected many_to_one, or one_to_one for single steps")
+    return shape
+
+
+def _head(recipe: Recipe, data: LabelledSequences) -> HeadName:
+    head = "softmax" if recipe.network.head == "auto" else recipe.network.head
+    if head == "linear" or (head == "sigmoid" and len(data.label_names) != 2):
+        raise recipe.error("network.head", "expected softmax, or sigmoid for two classes")
+    return head
 
 
 def shuffled_in_time(data: LabelledSequences, rng: np.random.Generator) -> LabelledSequences:

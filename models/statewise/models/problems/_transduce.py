@@ -154,37 +154,10 @@ def transduction(recipe: Recipe, data: Pairs) -> Transduction:
     Raises:
         RecipeError: The settings do not fit the data.
     """
-    settings, train = recipe.network, recipe.train
-    if settings.residual:
-        raise recipe.error("network.residual", "expected false for tokens")
-    if settings.call_shape not in ("auto", "encoder_decoder"):
-        raise recipe.error("network.call_shape", "expected encoder_decoder for pairs")
-    if settings.bidirectional and settings.hidden_size % 2:
-        raise recipe.error("network.hidden_size", "expected an even number for a bidirectional encoder")
-    if settings.bidirectional and settings.layers > 1:
-        raise recipe.error("network.layers", "expected 1 with a bidirectional encoder")
+    train = recipe.train
+    _check(recipe)
     letters = Vocabulary.of(data.sources)
     sounds = Vocabulary.of(data.targets, begins=("<begin>",), separator=" ")
-    decoder = NetworkSpec(
-        input_size=len(sounds.tokens),
-        output_size=sounds.output_size,
-        cell=settings.cell,
-        hidden_size=settings.hidden_size,
-        layers=settings.layers,
-        activation=settings.activation,
-        reset_after=settings.reset_after,
-        embedding_size=settings.embedding_size,
-        head="softmax",
-    )
-    # The two directions' final memories side by side are the decoder's initial ones.
-    encoder = replace(
-        decoder,
-        input_size=len(letters.tokens),
-        output_size=0,
-        head="linear",
-        bidirectional=settings.bidirectional,
-        hidden_size=settings.hidden_size // (2 if settings.bidirectional else 1),
-    )
     right: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for source, target in zip(data.sources, data.targets, strict=True):
         right.setdefault(source, []).append(target)
@@ -210,7 +183,7 @@ def transduction(recipe: Recipe, data: Pairs) -> Transduction:
         for start in range(0, len(kept), train.batch_size * _SORTED_BATCHES)
     )
     return Transduction(
-        spec=replace(decoder, call_shape="encoder_decoder", encoder=encoder),
+        spec=_spec(recipe, letters, sounds),
         vocabulary={"source": letters.to_dict(), "target": sounds.to_dict()},
         batch_count=batch_count,
         has_validation="validation" in held_out,
@@ -223,3 +196,40 @@ def transduction(recipe: Recipe, data: Pairs) -> Transduction:
         batch_size=train.batch_size,
         longest=2 * max(len(target) for target in data.targets),
     )
+
+
+def _check(recipe: Recipe) -> None:
+    settings = recipe.network
+    if settings.residual:
+        raise recipe.error("network.residual", "expected false for tokens")
+    if settings.call_shape not in ("auto", "encoder_decoder"):
+        raise recipe.error("network.call_shape", "expected encoder_decoder for pairs")
+    if settings.bidirectional and settings.hidden_size % 2:
+        raise recipe.error("network.hidden_size", "expected an even number for a bidirectional encoder")
+    if settings.bidirectional and settings.layers > 1:
+        raise recipe.error("network.layers", "expected 1 with a bidirectional encoder")
+
+
+def _spec(recipe: Recipe, letters: Vocabulary, sounds: Vocabulary) -> NetworkSpec:
+    settings = recipe.network
+    decoder = NetworkSpec(
+        input_size=len(sounds.tokens),
+        output_size=sounds.output_size,
+        cell=settings.cell,
+        hidden_size=settings.hidden_size,
+        layers=settings.layers,
+        activation=settings.activation,
+        reset_after=settings.reset_after,
+        embedding_size=settings.embedding_size,
+        head="softmax",
+    )
+    # The two directions' final memories side by side are the decoder's initial ones.
+    encoder = replace(
+        decoder,
+        input_size=len(letters.tokens),
+        output_size=0,
+        head="linear",
+        bidirectional=settings.bidirectional,
+        hidden_size=settings.hidden_size // (2 if settings.bidirectional else 1),
+    )
+    return replace(decoder, call_shape="encoder_decoder", encoder=encoder)

@@ -1,6 +1,7 @@
 """Trains networks by recipe: the loop over epochs, measuring, resuming; defines no task and no cell."""
 
-from statewise.models.training._fit import Progress, fit, start
+from statewise.models.training._fit import Progress, fit
+from statewise.models.training._state import start
 from statewise.models.training._train import TrainResult, train
 
 __all__ = ["Progress", "TrainResult", "fit", "start", "train"]

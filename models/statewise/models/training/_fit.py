@@ -1,31 +1,22 @@
-"""The training loop: batches to gradients to updates, epoch after epoch.
+"""Runs the training loop: batches to gradients to updates, epoch after epoch.
 
-No files and no clock; whoever calls it stores and reports. Everything that the next epoch depends on
-is in `FitState`, so a loop that starts from a stored state goes on bit for bit.
+It touches no file and no clock; its caller stores and reports.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from statewise.models.base import Array, Floats, TrainingDiverged, Workspace
-from statewise.models.networks import Dropout, Network, Parameters, initial_values
-from statewise.models.optimisation import (
-    SGD,
-    AdamW,
-    Optimiser,
-    OptimiserState,
-    clip_by_norm,
-    learning_rate_factor,
-)
-from statewise.models.problems import Problem
+from statewise.models.base import Floats, TrainingDiverged, Workspace
+from statewise.models.networks import Dropout, Network, Parameters
+from statewise.models.optimisation import clip_by_norm, learning_rate_factor
+from statewise.models.problems import Batch, Problem
 from statewise.models.recipes import TrainSettings
+from statewise.models.training._state import FitState, finished, make_optimiser
 
 # A loss this many times that of the first batch has diverged, even while it is finite.
 _DIVERGED = 1e4
@@ -54,107 +45,6 @@ class Progress:
     metrics: dict[str, float]
 
 
-@dataclass(kw_only=True)
-class FitState:
-    """Everything the rest of training depends on.
-
-    Attributes:
-        parameters: Being trained, in place.
-        optimiser: What the optimiser remembers.
-        rng: Order, dropout, noise.
-        epoch: Epochs finished.
-        first_loss: Of the first batch; NaN before it.
-        best: Parameters [P] with the lowest validation loss, while that is watched.
-        best_loss: Theirs.
-        best_epoch: When they were seen.
-        metrics: On held-out data, after the last epoch.
-    """
-
-    parameters: Parameters
-    optimiser: OptimiserState
-    rng: np.random.Generator
-    epoch: int = 0
-    first_loss: float = math.nan
-    best: Floats | None = None
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    metrics: dict[str, float]
-
-    def progress(self) -> dict[str, Any]:
-        """The part that is plain values."""
-        return {
-            "epoch": self.epoch,
-            "first_loss": self.first_loss,
-            "best_loss": self.best_loss,
-            "best_epoch": self.best_epoch,
-            "metrics": self.metrics,
-            "rng": json.dumps(self.rng.bit_generator.state),
-        }
-
-    def arrays(self) -> dict[str, Array]:
-        """The part that is arrays, besides the parameters."""
-        arrays = {f"optimiser/{name}": value for name, value in self.optimiser.items()}
-        arrays["current"] = self.parameters.flat
-        if self.best is not None:
-            arrays["best"] = self.best
-        return arrays
-
-    @classmethod
-    def restored(cls, problem: Problem, progress: dict[str, Any], arrays: dict[str, Array]) -> FitState:
-        """The state that `progress` and `arrays` described."""
-        rng = np.random.default_rng()
-        rng.bit_generator.state = json.loads(progress["rng"])
-        return cls(
-            parameters=Parameters(problem.spec.parameter_shapes(), arrays["current"]),
-            optimiser={
-                name.removeprefix("optimiser/"): value
-                for name, value in arrays.items()
-                if name.startswith("optimiser/")
-            },
-            rng=rng,
-            epoch=progress["epoch"],
-            first_loss=progress["first_loss"],
-            best=arrays.get("best"),
-            best_loss=progress["best_loss"],
-            best_epoch=progress["best_epoch"],
-            metrics=progress["metrics"],
-        )
-
-    def network(self, problem: Problem) -> Network:
-        """A copy of the best network seen, or of the current one where none is watched."""
-        flat = self.parameters.flat if self.best is None else self.best
-        return Network(problem.spec, Parameters(problem.spec.parameter_shapes(), flat.copy()))
-
-
-def make_optimiser(settings: TrainSettings) -> Optimiser:
-    """The optimiser that a recipe names."""
-    match settings.optimiser:
-        case "sgd":
-            return SGD(momentum=settings.momentum)
-        case "adam":
-            return AdamW()
-        case _:
-            return AdamW(decay=settings.weight_decay)
-
-
-def start(problem: Problem, settings: TrainSettings) -> FitState:
-    """The state before the first update; parameters and order have generators of their own."""
-    values = initial_values(problem.spec, np.random.default_rng([settings.seed, 0]))
-    parameters = Parameters.of(problem.spec.parameter_shapes(), values, settings.dtype)
-    return FitState(
-        parameters=parameters,
-        optimiser=make_optimiser(settings).initial(parameters.flat),
-        rng=np.random.default_rng([settings.seed, 1]),
-        metrics={},
-    )
-
-
-def finished(state: FitState, settings: TrainSettings) -> bool:
-    """Whether all epochs are done, or validation has not become better for long enough."""
-    waited = settings.patience and state.epoch - state.best_epoch >= settings.patience
-    return state.epoch >= settings.epochs or bool(waited)
-
-
 def fit(
     problem: Problem,
     settings: TrainSettings,
@@ -175,41 +65,16 @@ def fit(
     Raises:
         TrainingDiverged: The loss or its gradient left the finite numbers; `state` is then unusable.
     """
-    optimiser = make_optimiser(settings)
     parameters = state.parameters
     network = Network(problem.spec, parameters)
-    gradients = Parameters.empty(problem.spec.parameter_shapes(), parameters.flat.dtype)
-    decayed = _decayed(parameters)
-    workspace = Workspace()
-    dropout = Dropout(rate=settings.dropout, rng=state.rng) if settings.dropout else None
+    updates = _Updates(problem, settings, network, state)
     steps = settings.epochs * problem.batch_count
     while not finished(state, settings):
         losses = []
         memories: Floats | None = None
         for index, batch in enumerate(problem.batches(state.rng)):
             step = state.epoch * problem.batch_count + index
-            with np.errstate(over="ignore", invalid="ignore"):
-                loss, memories = problem.learn(
-                    network,
-                    batch,
-                    memories if batch.continues else None,
-                    gradients,
-                    workspace,
-                    dropout,
-                )
-                norm = clip_by_norm(gradients.flat, settings.clip_norm)
-            if math.isnan(state.first_loss):
-                state.first_loss = loss
-            if not (math.isfinite(norm) and loss < _DIVERGED * max(state.first_loss, 1e-3)):
-                raise TrainingDiverged(step + 1, loss, norm, None)
-            factor = learning_rate_factor(settings.schedule, step, steps, warmup=settings.warmup_steps)
-            optimiser.update(
-                parameters.flat,
-                gradients.flat,
-                state.optimiser,
-                learning_rate=settings.learning_rate * factor,
-                decayed=decayed,
-            )
+            loss, norm, memories = updates.make(batch, memories if batch.continues else None, step, steps)
             losses.append(loss)
             if on_step is not None:
                 on_step(
@@ -231,6 +96,56 @@ def fit(
                 state.best_epoch = state.epoch
         if on_epoch is not None:
             on_epoch(state, float(np.mean(losses)))
+
+
+class _Updates:
+    """Makes updates, with buffers that are kept from batch to batch."""
+
+    def __init__(self, problem: Problem, settings: TrainSettings, network: Network, state: FitState) -> None:
+        self._problem, self._settings, self._network, self._state = problem, settings, network, state
+        self._optimiser = make_optimiser(settings)
+        flat = state.parameters.flat
+        self._gradients = Parameters.empty(problem.spec.parameter_shapes(), flat.dtype)
+        self._decayed = _decayed(state.parameters)
+        self._workspace = Workspace()
+        self._dropout = Dropout(rate=settings.dropout, rng=state.rng) if settings.dropout else None
+
+    def make(
+        self, batch: Batch, memories: Floats | None, step: int, steps: int
+    ) -> tuple[float, float, Floats]:
+        """Update the parameters in place by one batch.
+
+        Args:
+            batch: From the problem.
+            memories: Final memories [B, M] of the batch before; None for zeros.
+            step: Number of the update, from 0.
+            steps: Updates in all.
+
+        Returns:
+            The loss, the gradient's norm before clipping, and the final memories [B, M].
+
+        Raises:
+            TrainingDiverged: The loss or its gradient left the finite numbers.
+        """
+        settings, state, gradients = self._settings, self._state, self._gradients
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, memories = self._problem.learn(
+                self._network, batch, memories, gradients, self._workspace, self._dropout
+            )
+            norm = clip_by_norm(gradients.flat, settings.clip_norm)
+        if math.isnan(state.first_loss):
+            state.first_loss = loss
+        if not (math.isfinite(norm) and loss < _DIVERGED * max(state.first_loss, 1e-3)):
+            raise TrainingDiverged(step + 1, loss, norm, None)
+        factor = learning_rate_factor(settings.schedule, step, steps, warmup=settings.warmup_steps)
+        self._optimiser.update(
+            state.parameters.flat,
+            gradients.flat,
+            state.optimiser,
+            learning_rate=settings.learning_rate * factor,
+            decayed=self._decayed,
+        )
+        return loss, norm, memories
 
 
 def _decayed(parameters: Parameters) -> Floats:

@@ -26,7 +26,8 @@ from statewise.models.checkpoints import (
 from statewise.models.datasets import LabelledSequences
 from statewise.models.problems import Problem, classification, make_problem, recipe_data
 from statewise.models.recipes import Recipe
-from statewise.models.training._fit import FitState, Progress, finished, fit, start
+from statewise.models.training._fit import Progress, fit
+from statewise.models.training._state import FitState, finished, start
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -87,20 +88,7 @@ def train(
     _keep_lines(folder / METRICS, state.epoch)
 
     def store(metrics: dict[str, float]) -> None:
-        save_checkpoint(
-            Checkpoint(
-                network=state.network(problem),
-                normalisation=problem.normalisation,
-                labels=problem.labels,
-                vocabulary=problem.vocabulary,
-                recipe=recipe.name,
-                seed=settings.seed,
-                metrics=metrics,
-                progress={**state.progress(), "recipe": recipe.to_dict()},
-                arrays=state.arrays(),
-            ),
-            folder,
-        )
+        save_checkpoint(_checkpoint(recipe, problem, state, metrics), folder)
 
     def on_epoch(reached: FitState, loss: float) -> None:
         line = {"epoch": reached.epoch, "step": reached.epoch * problem.batch_count, "loss": loss}
@@ -117,6 +105,20 @@ def train(
         metrics = _measured(recipe, data, problem, state)
     store(metrics)
     return TrainResult(recipe=recipe.name, seconds=clock() - began, metrics=metrics, checkpoint_dir=folder)
+
+
+def _checkpoint(recipe: Recipe, problem: Problem, state: FitState, metrics: dict[str, float]) -> Checkpoint:
+    return Checkpoint(
+        network=state.network(problem),
+        normalisation=problem.normalisation,
+        labels=problem.labels,
+        vocabulary=problem.vocabulary,
+        recipe=recipe.name,
+        seed=recipe.train.seed,
+        metrics=metrics,
+        progress={**state.progress(), "recipe": recipe.to_dict()},
+        arrays=state.arrays(),
+    )
 
 
 def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:

@@ -1,0 +1,87 @@
+"""Generates tokens: draws a token from a network's output, feeds it back and draws the next.
+
+Exported graphs and servers are compared with it. Tokens go in and come out, never text. The result depends
+only on state, last output and the uniform numbers given, so generating a and then b steps equals
+generating a + b, and a row does not depend on the rows beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from statewise.models.base import Array, Floats, Integers
+from statewise.models.generation._sampling import draw_tokens
+from statewise.models.networks import Network
+
+NOTHING = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What a generation gave and left behind.
+
+    Attributes:
+        tokens: [N, B], NOTHING where a row had already ended; N may be less than asked for when all end.
+        state: [B, S], after everything emitted was consumed; a stop token is emitted but not consumed.
+        last: [B, O], the output that the next token would be drawn from.
+        alive: [B], rows that neither stopped nor used up what remained.
+    """
+
+    tokens: Integers
+    state: Floats
+    last: Floats
+    alive: Array
+
+
+def generate_tokens(
+    network: Network,
+    state: Floats,
+    last: Floats,
+    uniforms: Floats,
+    *,
+    temperature: npt.ArrayLike = 1.0,
+    top_k: npt.ArrayLike = 0,
+    stop: int | None = None,
+    remaining: npt.ArrayLike | None = None,
+) -> Generated:
+    """Draw a token from the last output, step on it, and so on.
+
+    Args:
+        network: One-way, with an embedding and a softmax head.
+        state: [B, S], from `Network.run` over the prompt.
+        last: [B, O], the prompt's last output.
+        uniforms: [N, B] in [0, 1), one number a token.
+        temperature: A number, or one a row; 0 always takes the likeliest token.
+        top_k: A number, or one a row: draw from the k likeliest only; 0 for all.
+        stop: The token that ends a row.
+        remaining: [B], tokens that each row may still emit; None for N.
+
+    Raises:
+        ValueError: The network does not read and write tokens.
+    """
+    if not network.spec.embedding_size or network.spec.head != "softmax" or not network.spec.streamable:
+        raise ValueError("network: expected a one-way network with an embedding and a softmax head")
+    N, B = uniforms.shape
+    left = np.full(B, N) if remaining is None else np.array(remaining)
+    state, last = state.copy(), last.copy()
+    alive = left > 0
+    tokens: list[Integers] = []
+    for numbers in uniforms:
+        if not alive.any():
+            break
+        emitted = draw_tokens(last, numbers, temperature=temperature, top_k=top_k)
+        tokens.append(np.where(alive, emitted, NOTHING))
+        left = left - alive
+        goes_on = alive if stop is None else alive & (emitted != stop)
+        if goes_on.any():
+            y, after = network.run(np.where(goes_on, emitted, 0)[None].astype(np.int32), None, state)
+            assert after is not None
+            state = np.where(goes_on[:, None], after, state)
+            last = np.where(goes_on[:, None], y[0], last)
+        alive = goes_on & (left > 0)
+    return Generated(
+        tokens=np.array(tokens, np.int64).reshape(len(tokens), B), state=state, last=last, alive=alive
+    )

@@ -1,0 +1,120 @@
+"""Holds everything the rest of training depends on, and carries it through plain values and arrays.
+
+A loop that starts from a stored state continues with the same bits as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from statewise.models.base import Array, Floats
+from statewise.models.networks import Network, Parameters, initial_values
+from statewise.models.optimisation import SGD, AdamW, Optimiser, OptimiserState
+from statewise.models.problems import Problem
+from statewise.models.recipes import TrainSettings
+
+
+@dataclass(kw_only=True)
+class FitState:
+    """Everything the rest of training depends on.
+
+    Attributes:
+        parameters: Being trained, in place.
+        optimiser: What the optimiser remembers.
+        rng: Order, dropout, noise.
+        epoch: Epochs finished.
+        first_loss: Of the first batch; NaN before it.
+        best: Parameters [P] with the lowest validation loss, while that is watched.
+        best_loss: Theirs.
+        best_epoch: When they were seen.
+        metrics: On held-out data, after the last epoch.
+    """
+
+    parameters: Parameters
+    optimiser: OptimiserState
+    rng: np.random.Generator
+    epoch: int = 0
+    first_loss: float = math.nan
+    best: Floats | None = None
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    metrics: dict[str, float]
+
+    def progress(self) -> dict[str, Any]:
+        """The part that is plain values."""
+        return {
+            "epoch": self.epoch,
+            "first_loss": self.first_loss,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "metrics": self.metrics,
+            "rng": json.dumps(self.rng.bit_generator.state),
+        }
+
+    def arrays(self) -> dict[str, Array]:
+        """The part that is arrays, besides the parameters."""
+        arrays = {f"optimiser/{name}": value for name, value in self.optimiser.items()}
+        arrays["current"] = self.parameters.flat
+        if self.best is not None:
+            arrays["best"] = self.best
+        return arrays
+
+    @classmethod
+    def restored(cls, problem: Problem, progress: dict[str, Any], arrays: dict[str, Array]) -> FitState:
+        """The state that `progress` and `arrays` described."""
+        rng = np.random.default_rng()
+        rng.bit_generator.state = json.loads(progress["rng"])
+        return cls(
+            parameters=Parameters(problem.spec.parameter_shapes(), arrays["current"]),
+            optimiser={
+                name.removeprefix("optimiser/"): value
+                for name, value in arrays.items()
+                if name.startswith("optimiser/")
+            },
+            rng=rng,
+            epoch=progress["epoch"],
+            first_loss=progress["first_loss"],
+            best=arrays.get("best"),
+            best_loss=progress["best_loss"],
+            best_epoch=progress["best_epoch"],
+            metrics=progress["metrics"],
+        )
+
+    def network(self, problem: Problem) -> Network:
+        """A copy of the best network seen, or of the current one where none is watched."""
+        flat = self.parameters.flat if self.best is None else self.best
+        return Network(problem.spec, Parameters(problem.spec.parameter_shapes(), flat.copy()))
+
+
+def make_optimiser(settings: TrainSettings) -> Optimiser:
+    """The optimiser that a recipe names."""
+    match settings.optimiser:
+        case "sgd":
+            return SGD(momentum=settings.momentum)
+        case "adam":
+            return AdamW()
+        case _:
+            return AdamW(decay=settings.weight_decay)
+
+
+def start(problem: Problem, settings: TrainSettings) -> FitState:
+    """The state before the first update; parameters and order have generators of their own."""
+    values = initial_values(problem.spec, np.random.default_rng([settings.seed, 0]))
+    parameters = Parameters.of(problem.spec.parameter_shapes(), values, settings.dtype)
+    return FitState(
+        parameters=parameters,
+        optimiser=make_optimiser(settings).initial(parameters.flat),
+        rng=np.random.default_rng([settings.seed, 1]),
+        metrics={},
+    )
+
+
+def finished(state: FitState, settings: TrainSettings) -> bool:
+    """Whether all epochs are done, or validation has not become better for long enough."""
+    waited = settings.patience and state.epoch - state.best_epoch >= settings.patience
+    return state.epoch >= settings.epochs or bool(waited)
