@@ -31,7 +31,7 @@ class Shop:
 @pytest.fixture
 def shop(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     reached, go_on = threading.Event(), threading.Event()
-    read_package, refuse = models.read_package, models.Models._refuse_while_loading
+    read_package, refuse = models.read_package, models.ModelRegistry._refuse_while_loading
     shutil.copytree(repository / "last", tmp_path / "last")
 
     def read(name: str, version: int, folder: Path) -> Any:
@@ -44,14 +44,14 @@ def shop(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     with server_in_thread(tmp_path, repository_poll_s=0.01, snapshot_key="k") as address:
         shop = Shop(address, go_on)
 
-        def counted(self: models.Models, *args: Any) -> None:
+        def counted(self: models.ModelRegistry, *args: Any) -> None:
             try:
                 refuse(self, *args)
             except Exception:
                 shop.asked.release()
                 raise
 
-        monkeypatch.setattr(models.Models, "_refuse_while_loading", counted)
+        monkeypatch.setattr(models.ModelRegistry, "_refuse_while_loading", counted)
         shutil.copytree(repository / "steps", tmp_path / ".new")
         (tmp_path / ".new").rename(tmp_path / "steps")
         assert reached.wait(60)

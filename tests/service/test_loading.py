@@ -13,7 +13,7 @@ import pytest
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
-from statewise.service.registry import Models, Status
+from statewise.service.registry import ModelRegistry, VersionState
 from statewise.service.registry import _models as models
 from statewise.wire import Reason
 
@@ -42,11 +42,11 @@ def dataplane(repository: Path, tmp_path: Path) -> Iterator[Dataplane]:
 
 
 @pytest.fixture
-def served(dataplane: Dataplane) -> Models:
+def served(dataplane: Dataplane) -> ModelRegistry:
     return dataplane.models
 
 
-def reason(served: Models, name: str, version: int = 0) -> Reason | None:
+def reason(served: ModelRegistry, name: str, version: int = 0) -> Reason | None:
     """Why a version cannot be had; None: it can."""
     try:
         served.find(name, version)
@@ -55,11 +55,11 @@ def reason(served: Models, name: str, version: int = 0) -> Reason | None:
     return None
 
 
-def statuses(served: Models) -> dict[tuple[str, int], Status]:
+def statuses(served: ModelRegistry) -> dict[tuple[str, int], VersionState]:
     return {(entry.name, entry.version): entry.status for entry in served.entries()}
 
 
-async def loading(served: Models, monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Held, Any]:
+async def loading(served: ModelRegistry, monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Held, Any]:
     """Begins `work`; returns when it reads a package."""
     held = Held(models.read_package)
     monkeypatch.setattr(models, "read_package", held)
@@ -69,7 +69,7 @@ async def loading(served: Models, monkeypatch: pytest.MonkeyPatch, work: Any) ->
 
 
 async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serves(
-    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
@@ -83,10 +83,10 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
             assert reason(served, *asked) is Reason.MODEL_NOT_FOUND, asked
         assert served.find("steps").package.version == served.find("steps", 1).package.version == 1
         assert statuses(served) == {
-            ("broken", 1): Status.LOADING,
-            ("last", 1): Status.LOADING,
-            ("steps", 1): Status.READY,
-            ("steps", 2): Status.LOADING,
+            ("broken", 1): VersionState.LOADING,
+            ("last", 1): VersionState.LOADING,
+            ("steps", 1): VersionState.READY,
+            ("steps", 2): VersionState.LOADING,
         }
         with pytest.raises(
             ServiceError, match="'steps' version 2 is being loaded and tested: ask again in a moment"
@@ -98,11 +98,11 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
     for asked in [("last", 0), ("last", 1), ("steps", 0), ("steps", 2)]:
         assert reason(served, *asked) is None, asked
     assert reason(served, "broken") is Reason.MODEL_NOT_FOUND
-    assert statuses(served)["broken", 1] is Status.FAILED
+    assert statuses(served)["broken", 1] is VersionState.FAILED
 
 
 async def test_what_is_loaded_by_request_is_being_loaded_too(
-    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
     held, loaded = await loading(served, monkeypatch, served.load("last"))
@@ -116,11 +116,11 @@ async def test_what_is_loaded_by_request_is_being_loaded_too(
     await asyncio.gather(loaded, return_exceptions=True)
     held.go_on.set()
     assert reason(served, "last") is Reason.MODEL_NOT_FOUND
-    assert statuses(served)["last", 1] is Status.UNLOADED
+    assert statuses(served)["last", 1] is VersionState.UNLOADED
 
 
 async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_again(
-    dataplane: Dataplane, served: Models, monkeypatch: pytest.MonkeyPatch
+    dataplane: Dataplane, served: ModelRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = served.find("steps", 1)
     await dataplane.sessions.open("steps", 0, ["a"], owner="")
@@ -129,7 +129,7 @@ async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_
     assert served.look_up("steps", 1) is kept
     held, loaded = await loading(served, monkeypatch, served.load("steps"))
     (entry,) = served.entries()
-    assert (entry.status, entry.loaded) == (Status.LOADING, kept)
+    assert (entry.status, entry.loaded) == (VersionState.LOADING, kept)
     assert reason(served, "steps", 1) is Reason.MODEL_LOADING
     assert served.look_up("steps", 1) is kept
     held.go_on.set()
@@ -139,22 +139,22 @@ async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_
 
 
 async def test_one_that_failed_and_was_mended_is_being_loaded_again(
-    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "last" / "1").mkdir(parents=True)
     await served.follow()
-    assert statuses(served)["last", 1] is Status.FAILED
+    assert statuses(served)["last", 1] is VersionState.FAILED
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1", dirs_exist_ok=True)
     held, following = await loading(served, monkeypatch, served.follow())
-    assert statuses(served)["last", 1] is Status.LOADING
+    assert statuses(served)["last", 1] is VersionState.LOADING
     assert reason(served, "last", 1) is Reason.MODEL_LOADING
     held.go_on.set()
     await following
-    assert statuses(served)["last", 1] is Status.READY
+    assert statuses(served)["last", 1] is VersionState.READY
 
 
 async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
-    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     with pytest.raises(ServiceError) as unknown:
@@ -173,7 +173,7 @@ async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
 
 
 async def test_while_the_default_version_is_unloaded_there_is_always_one(
-    served: Models, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     await served.follow()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from statewise.service.process import ServerEventLoop
-from statewise.service.transport._message_sender import Writer
+from statewise.service.transport._message_sender import MessageSender
 from statewise.service.transport._step_encoding import encode_step
 from statewise.v1 import sequence_pb2
 from statewise.wire import fill_tensor, from_tensor
@@ -40,7 +40,7 @@ async def test_a_writer_sends_in_order_one_at_a_time_and_stops_at_a_failure() ->
         await under_way[-1][1]
 
     failures: list[Exception] = []
-    writer = Writer(write, sent=lambda: waited.append(under_way[-1][0]), failed=failures.append)
+    writer = MessageSender(write, sent=lambda: waited.append(under_way[-1][0]), failed=failures.append)
     for message in "abc":
         writer.post(message)
     assert [message for message, _ in under_way] == ["a"], "begun in the turn in which it is posted"

@@ -10,10 +10,10 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from statewise.service.base import ModelKey, Rules, Settings
+from statewise.service.base import ModelKey, ServiceLimits, Settings
 from statewise.service.dataplane import Dataplane, Sessions
-from statewise.service.engine import Engine, SelfTest, load_engine
-from statewise.service.registry import Models
+from statewise.service.engine import Engine, EngineProfile, load_engine
+from statewise.service.registry import ModelRegistry
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import SessionTable, Snapshots, StateArena
 from statewise.service.telemetry import SlowRequests, Statistics
@@ -46,7 +46,7 @@ def build_dataplane(
 
         tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
 
-    def make_scheduler(engine: Engine, arena: StateArena, test: SelfTest) -> Scheduler:
+    def make_scheduler(engine: Engine, arena: StateArena, test: EngineProfile) -> Scheduler:
         return Scheduler(
             engine,
             arena,
@@ -62,7 +62,7 @@ def build_dataplane(
             tracing=tracing,
         )
 
-    models = Models(
+    models = ModelRegistry(
         settings.repository,
         make_engine=partial(
             load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
@@ -70,7 +70,7 @@ def build_dataplane(
         sessions=settings.sessions,
         make_scheduler=make_scheduler,
     )
-    rules = Rules(settings)
+    rules = ServiceLimits(settings)
     snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
     statistics = Statistics()
     sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)

@@ -25,7 +25,7 @@ from statewise.service.monitoring import HttpProbe, Readiness, make_registry
 from statewise.service.process import ServerEventLoop, keep_freed_pages
 from statewise.service.telemetry import _logs as logs
 from statewise.service.transport import (
-    Gate,
+    AuthInterceptor,
     TlsError,
     TransportError,
     add_reflection,
@@ -154,7 +154,7 @@ class Server:
             await asyncio.to_thread(self._exporting.shutdown)
 
     def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        gate = Gate(self._callers, self._dataplane.statistics)
+        gate = AuthInterceptor(self._callers, self._dataplane.statistics)
         if self._dataplane.tracing is None:
             return [gate]
         from statewise.service.transport.tracing import TracingInterceptor

@@ -10,7 +10,7 @@ import numpy as np
 
 from statewise.service import Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane import SessionGenerator, Ticket
+from statewise.service.dataplane import CancellationToken, SessionGenerator
 from statewise.service.engine import Sampling
 
 
@@ -34,7 +34,9 @@ async def test_given_up_in_the_turn_that_would_begin_it_it_takes_nothing(generat
             one = slice(0, 1)
             steps, start = np.array([5], np.uint32), np.ones(1, np.uint64)
             generator = SessionGenerator(dataplane)
-            parts = generator.generate(handles[one], start, steps, Sampling.greedy, Ticket(), owner="")
+            parts = generator.generate(
+                handles[one], start, steps, Sampling.greedy, CancellationToken(), owner=""
+            )
             async with aclosing(parts) as given:
                 await anext(given)
 

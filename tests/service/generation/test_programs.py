@@ -22,7 +22,7 @@ from statewise.models import draw_tokens, uniform_numbers
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.base import StepResult
-from statewise.service.dataplane import Dataplane, SessionGenerator, Ticket
+from statewise.service.dataplane import CancellationToken, Dataplane, SessionGenerator
 from statewise.service.engine import Sampling
 from statewise.wire import Reason
 
@@ -149,7 +149,7 @@ class Driver:
         session, seed = self._sessions[name], int(self._random.integers(3))
         start = session.position
         _, position, after = self._said(start, session.now, wish, seed)
-        asked = asyncio.create_task(self._asked(session.handle, start, wish, seed, Ticket()))
+        asked = asyncio.create_task(self._asked(session.handle, start, wish, seed, CancellationToken()))
         await asyncio.sleep(0)
         behind = self._step(self._sessions[other], "now", 1) if other != name else None
         for _ in range(turns):
@@ -260,10 +260,10 @@ class Driver:
             expected = (tokens, position)
             if position > start:
                 self._moved(session, ("generate", wish, seed), position - start, after)
-        ticket = Ticket(cancelled=kind == "given up")
+        ticket = CancellationToken(cancelled=kind == "given up")
         return expected, asyncio.create_task(self._asked(session.handle, start, wish, seed, ticket))
 
-    async def _asked(self, handle: int, start: int, wish: Any, seed: int, ticket: Ticket) -> Any:
+    async def _asked(self, handle: int, start: int, wish: Any, seed: int, ticket: CancellationToken) -> Any:
         steps, temperature, top_k = wish
         parts = self._generator.generate(
             np.array([handle], np.uint64),

@@ -11,9 +11,9 @@ import pytest
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane import Dataplane, Generator, SessionGenerator, Start, Ticket
+from statewise.service.dataplane import CancellationToken, Dataplane, Generator, SessionGenerator, Start
 from statewise.service.engine import Sampling
-from statewise.service.inputs import Given
+from statewise.service.inputs import RawSequences
 
 STEPS = 300
 
@@ -39,9 +39,11 @@ async def _let_everything_run(dataplane: Dataplane, model: str) -> None:
 
 async def test_what_has_run_is_off_the_queue_though_nobody_took_it(dataplane: Dataplane) -> None:
     model = dataplane.models.find("chatter")
-    start = Start(2, Given(), Given())
+    start = Start(2, RawSequences(), RawSequences())
     steps = np.full(2, STEPS, np.uint32)
-    parts = Generator(dataplane).generate(model, start, steps, Sampling.greedy(2), Ticket(), owner="")
+    parts = Generator(dataplane).generate(
+        model, start, steps, Sampling.greedy(2), CancellationToken(), owner=""
+    )
     async with aclosing(parts) as slowly:
         first = await anext(slowly)
         assert model.scheduler.queued_steps > STEPS
@@ -56,7 +58,7 @@ async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dat
     handles, start = np.array([opened.view.handle], np.uint64), np.zeros(1, np.uint64)
     steps = np.array([STEPS], np.uint32)
     generator = SessionGenerator(dataplane)
-    parts = generator.generate(handles, start, steps, Sampling.greedy, Ticket(), owner="")
+    parts = generator.generate(handles, start, steps, Sampling.greedy, CancellationToken(), owner="")
     async with aclosing(parts) as slowly:
         await anext(slowly)
         await _let_everything_run(dataplane, "chatter")
@@ -68,13 +70,17 @@ async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dat
 async def test_what_nobody_takes_is_bounded(dataplane: Dataplane) -> None:
     model = dataplane.models.find("wave")
     generator = Generator(dataplane)
-    start = Start(1, Given({"x": np.zeros((1, 3), np.float32)}), Given())
+    start = Start(1, RawSequences({"x": np.zeros((1, 3), np.float32)}), RawSequences())
     steps = np.array([200_000], np.uint32)  # 2.4 MB of values
-    first = generator.generate(model, start, steps, Sampling.greedy(1), Ticket(), owner="")
+    first = generator.generate(model, start, steps, Sampling.greedy(1), CancellationToken(), owner="")
     async with aclosing(first) as slowly:
         await anext(slowly)
         with pytest.raises(ServiceError, match="leave no room for 2400012 bytes"):
-            await anext(generator.generate(model, start, steps, Sampling.greedy(1), Ticket(), owner=""))
-    fewer = generator.generate(model, start, np.array([2], np.uint32), Sampling.greedy(1), Ticket(), owner="")
+            await anext(
+                generator.generate(model, start, steps, Sampling.greedy(1), CancellationToken(), owner="")
+            )
+    fewer = generator.generate(
+        model, start, np.array([2], np.uint32), Sampling.greedy(1), CancellationToken(), owner=""
+    )
     assert sum([part.emitted async for part in fewer]) == 2
     assert model.scheduler.queued_steps == 0

@@ -8,26 +8,26 @@ from statewise.service.base._errors import (
     server_fault,
     shortened,
 )
-from statewise.service.base._limits import Rules
+from statewise.service.base._limits import ServiceLimits
 from statewise.service.base._ragged import elements_of, places_in_row, starts_of
 from statewise.service.base._settings import Settings, SettingsError, is_loopback
-from statewise.service.base._step_batch import Control, StepFrame, StepResult
+from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
 from statewise.service.base._types import SLOT_BITS, Array, Cells, Handles, ModelKey, Slots
 
 __all__ = [
     "SLOT_BITS",
     "Array",
+    "Barrier",
     "Cells",
-    "Control",
     "Handles",
     "ModelKey",
     "RowFailure",
-    "Rules",
     "ServiceError",
+    "ServiceLimits",
     "Settings",
     "SettingsError",
     "Slots",
-    "StepFrame",
+    "StepBatch",
     "StepResult",
     "elements_of",
     "given_up",

@@ -12,7 +12,7 @@ from statewise.wire import Reason
 _LONGEST_ID_BYTES = 128
 
 
-class Rules:
+class ServiceLimits:
     """Refuses requests that break a limit, and all that is new once the server drains.
 
     Args:

@@ -29,7 +29,7 @@ class StepResult:
 
 
 @dataclass(slots=True, eq=False)
-class StepFrame:
+class StepBatch:
     """One step request: rows of sessions of one model version, no session twice.
 
     Attributes:
@@ -69,7 +69,7 @@ class StepFrame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Control:
+class Barrier:
     """An operation on sessions that runs when everything asked of them before has run, and nothing is
     running.
 

@@ -3,12 +3,13 @@
 from statewise.service.dataplane._dataplane import Dataplane, PredictPart
 from statewise.service.dataplane._emitted import GeneratedPart, parts_within
 from statewise.service.dataplane._generator import Generator, Start
-from statewise.service.dataplane._job_calls import Ticket
+from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._session_generator import SessionGenerator
 from statewise.service.dataplane._sessions import OpenedSession, Sessions
 
 __all__ = [
+    "CancellationToken",
     "Dataplane",
     "GeneratedPart",
     "Generator",
@@ -17,7 +18,6 @@ __all__ = [
     "SessionGenerator",
     "Sessions",
     "Start",
-    "Ticket",
     "parts_within",
     "predict_texts",
 ]

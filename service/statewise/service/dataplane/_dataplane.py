@@ -18,17 +18,17 @@ from statewise.service.base import (
     Array,
     Handles,
     RowFailure,
-    Rules,
     ServiceError,
-    StepFrame,
+    ServiceLimits,
+    StepBatch,
     StepResult,
     model_fault,
     starts_of,
 )
 from statewise.service.dataplane._sessions import Sessions
 from statewise.service.inputs import arrange_inputs, invalid_rows
-from statewise.service.registry import LoadedModel, Models
-from statewise.service.scheduling import Job, buckets_of_like_length
+from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.scheduling import SequenceJob, buckets_of_like_length
 from statewise.service.session_state import SessionTable, UndeliveredBytes
 from statewise.service.telemetry import SlowRequests, Statistics
 from statewise.wire import DTYPES, ModelSpec, Reason
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Lengths = NDArray[np.uint32]
 Reply = Callable[[StepResult | ServiceError], None]
-_Finished = tuple[NDArray[np.intp], Job, ServiceError | None]
+_Finished = tuple[NDArray[np.intp], SequenceJob, ServiceError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ class Dataplane:
 
     def __init__(
         self,
-        models: Models,
+        models: ModelRegistry,
         table: SessionTable,
         *,
         sessions: Sessions,
-        rules: Rules,
+        rules: ServiceLimits,
         statistics: Statistics,
         slow: SlowRequests,
         tracing: "Tracing | None",
@@ -145,7 +145,7 @@ class Dataplane:
         try:
             starts = starts_of(lengths)
             for rows in buckets:
-                job = Job(
+                job = SequenceJob(
                     spec,
                     inputs=[
                         array if entry.per_step else array[rows]
@@ -205,7 +205,7 @@ class Dataplane:
         owner: str,
         deadline_s: float | None,
         reply: Reply,
-    ) -> StepFrame | None:
+    ) -> StepBatch | None:
         """Asks for sessions of one model version to be advanced; `reply` gets the result, exactly once.
 
         Args:
@@ -240,7 +240,7 @@ class Dataplane:
             reply(StepResult({}, failures))
             return None
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
-        frame = StepFrame(handles, positions, steps, arranged, number, deadline_s, reply)
+        frame = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
         model.scheduler.submit(frame)
         return frame
 
@@ -280,7 +280,7 @@ def _failures_alone(failures: Sequence[RowFailure]) -> PredictPart:
 
 
 def _part(
-    rows: NDArray[np.intp], job: Job, failure: ServiceError | None, lengths: Lengths, spec: ModelSpec
+    rows: NDArray[np.intp], job: SequenceJob, failure: ServiceError | None, lengths: Lengths, spec: ModelSpec
 ) -> PredictPart:
     if failure is not None:
         return _failures_alone([RowFailure(row, failure.reason, failure.message) for row in rows.tolist()])
@@ -296,6 +296,6 @@ def _part(
 
 
 def _put(
-    finished: asyncio.Queue[_Finished], rows: NDArray[np.intp], job: Job, failure: ServiceError | None
+    finished: asyncio.Queue[_Finished], rows: NDArray[np.intp], job: SequenceJob, failure: ServiceError | None
 ) -> None:
     finished.put_nowait((rows, job, failure))

@@ -7,7 +7,7 @@ import numpy as np
 
 from statewise.service.base import Array, RowFailure
 from statewise.service.inputs import TextWriter
-from statewise.service.scheduling import Grown
+from statewise.service.scheduling import EmittedChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class GeneratedPart:
         failures: Rows that failed; what they emitted before is void.
     """
 
-    grown: Grown | None
+    grown: EmittedChunk | None
     name: str = ""
     text: list[str] | None = None
     failures: Sequence[RowFailure] = ()
@@ -66,7 +66,7 @@ class WholeRows:
         rows = grown.rows[grown.ended]
         pieces = [self._held.pop(row) for row in rows.tolist()]
         values = [np.concatenate([array for array, _ in held]) for held in pieces]
-        whole = Grown(
+        whole = EmittedChunk(
             rows,
             np.array([len(array) for array in values], np.uint32),
             np.concatenate(values),
@@ -89,7 +89,7 @@ def parts_within(part: GeneratedPart, limit_bytes: int) -> list[GeneratedPart]:
         (slice(None, half), slice(None, middle)),
         (slice(half, None), slice(middle, None)),
     ):
-        cut = Grown(
+        cut = EmittedChunk(
             grown.rows[rows],
             grown.lengths[rows],
             grown.values[values],
@@ -105,5 +105,5 @@ def parts_within(part: GeneratedPart, limit_bytes: int) -> list[GeneratedPart]:
     ]
 
 
-def _by_row(grown: Grown) -> list[Array]:
+def _by_row(grown: EmittedChunk) -> list[Array]:
     return np.split(grown.values, np.cumsum(grown.lengths)[:-1])

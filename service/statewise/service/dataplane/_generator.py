@@ -16,10 +16,10 @@ from statewise.service.base import Array, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, WholeRows, with_text
 from statewise.service.dataplane._initial_states import encoded_states, encoder_source, prompted_states
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._part_channel import Flow, holding, write_rows
+from statewise.service.dataplane._job_calls import CancellationToken
+from statewise.service.dataplane._part_channel import PartChannel, reserve_capacity, write_rows
 from statewise.service.engine import Sampling
-from statewise.service.inputs import Given, Sequences, TextWriter, read_prompts
+from statewise.service.inputs import RawSequences, TextWriter, TokenizedSequences, read_prompts
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
@@ -40,8 +40,8 @@ class Start:
     """
 
     rows: int
-    condition: Given
-    prompt: Given
+    condition: RawSequences
+    prompt: RawSequences
 
 
 class Generator:
@@ -62,7 +62,7 @@ class Generator:
         start: Start,
         steps: NDArray[np.uint32],
         sampling: Sampling,
-        ticket: Ticket,
+        ticket: CancellationToken,
         *,
         owner: str,
     ) -> AsyncGenerator[GeneratedPart]:
@@ -84,13 +84,13 @@ class Generator:
         received_s = self._clock()
         rows = start.rows
         self._rules.check_size(rows, None)
-        writing = model.to_write()
-        codec = model.companions.codec
+        writing = model.require_generator()
+        codec = model.auxiliary.codec
         source = None
         condition = start.condition
-        if model.companions.encoding is not None:
+        if model.auxiliary.encoding is not None:
             source = self._source(model, condition, rows)
-            condition = Given()
+            condition = RawSequences()
         prompts = read_prompts(model.package.spec, codec, condition, start.prompt, rows=rows)
         time_steps = self._rules.check_size(rows, prompts.lengths + steps.astype(np.int64))
         failures = {**prompts.failures, **({} if source is None else source.failures)}
@@ -100,7 +100,7 @@ class Generator:
         good = np.setdiff1d(np.arange(rows), list(failures))
         good = good[np.argsort(prompts.lengths[good], kind="stable")]
         writer = TextWriter.of(codec, rows)
-        flow = Flow()
+        flow = PartChannel()
 
         async def write(chosen: NDArray[np.intp]) -> None:
             state, well = await prompted_states(model, source, prompts, chosen, ticket)
@@ -120,7 +120,7 @@ class Generator:
 
         work = model.scheduler.statistics.generate
         number = self._dataplane.table.owner_number(owner)
-        with holding(model, self._dataplane.undelivered, number, time_steps) as done:
+        with reserve_capacity(model, self._dataplane.undelivered, number, time_steps) as done:
             if failures:
                 refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in sorted(failures.items())]
                 flow.put(GeneratedPart(None, failures=refused))
@@ -140,7 +140,7 @@ class Generator:
         self._dataplane.answered("generate", model, latency_s, rows=rows, steps=time_steps)
 
     async def transduce(
-        self, model: LoadedModel, given: Given, ticket: Ticket, *, owner: str
+        self, model: LoadedModel, given: RawSequences, ticket: CancellationToken, *, owner: str
     ) -> AsyncGenerator[GeneratedPart]:
         """Encodes sequences and lets the decoder say what follows, greedily, to its end; whole rows.
 
@@ -154,17 +154,17 @@ class Generator:
             ServiceError: as `generate`.
         """
         rows = len(given.lengths if given.lengths is not None else given.text or ())
-        limit = model.to_write().spec.step_limit or _STEPS_WITHOUT_LIMIT
+        limit = model.require_generator().spec.step_limit or _STEPS_WITHOUT_LIMIT
         steps = np.full(rows, limit, np.uint32)
         whole = WholeRows()
-        start = Start(rows, given, Given())
+        start = Start(rows, given, RawSequences())
         said = self.generate(model, start, steps, Sampling.greedy(rows), ticket, owner=owner)
         async with aclosing(said) as parts:
             async for part in parts:
                 yield whole.add(part)
 
     async def encode(
-        self, model: LoadedModel, given: Given, rows: int, ticket: Ticket
+        self, model: LoadedModel, given: RawSequences, rows: int, ticket: CancellationToken
     ) -> tuple[list[Array], dict[int, RowFailure]]:
         """The states that sessions of an encoder-decoder begin in, [rows, ...], and the rows that have none.
 
@@ -184,7 +184,7 @@ class Generator:
             failures.update((row, model_fault(row)) for row in good[~well].tolist())
         return state, failures
 
-    def _source(self, model: LoadedModel, given: Given, rows: int) -> Sequences:
+    def _source(self, model: LoadedModel, given: RawSequences, rows: int) -> TokenizedSequences:
         """What the encoder reads. Of rows that all fail there is nothing to check: each is told why."""
         source = encoder_source(model, given, rows)
         if source.lengths.any():

@@ -7,28 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, ServiceError, server_fault
-from statewise.service.dataplane._job_calls import Ticket, read
-from statewise.service.dataplane._session_lease import Claim
-from statewise.service.inputs import Given, Sequences, begin_inputs, read_sequences
+from statewise.service.dataplane._job_calls import CancellationToken, read
+from statewise.service.dataplane._session_lease import SessionLease
+from statewise.service.inputs import RawSequences, TokenizedSequences, begin_inputs, read_sequences
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 
 def begins(model: LoadedModel) -> bool:
     """Whether a session that has consumed nothing can generate: by a begin token, or the encoder's state."""
-    codec, writing = model.companions.codec, model.companions.writing
+    codec, writing = model.auxiliary.codec, model.auxiliary.writing
     if codec is not None and codec.begin is not None:
         return True
-    return model.companions.encoding is not None and writing is not None and writing.spec.graph
+    return model.auxiliary.encoding is not None and writing is not None and writing.spec.graph
 
 
-def encoder_source(model: LoadedModel, given: Given, rows: int) -> Sequences:
+def encoder_source(model: LoadedModel, given: RawSequences, rows: int) -> TokenizedSequences:
     """What the encoder reads, each row at least one time step long or a failure.
 
     Raises:
         ServiceError: WRONG_CALL where there is no encoder; BAD_TENSOR, BAD_REQUEST.
     """
-    encoding = model.companions.encoding
+    encoding = model.auxiliary.encoding
     if encoding is None:
         raise ServiceError(
             Reason.WRONG_CALL, f"model {model.package.name!r} has no encoder: leave its inputs out"
@@ -48,27 +48,27 @@ def encoder_source(model: LoadedModel, given: Given, rows: int) -> Sequences:
 
 
 async def encoded_states(
-    model: LoadedModel, source: Sequences, rows: NDArray[np.intp], ticket: Ticket
+    model: LoadedModel, source: TokenizedSequences, rows: NDArray[np.intp], ticket: CancellationToken
 ) -> tuple[list[Array], NDArray[np.bool_]]:
     """The states that the encoder leaves, as sessions keep them; and which rows did not fail.
 
     Raises:
         ServiceError: QUEUE_FULL, DEADLINE, CANCELLED.
     """
-    encoding, scheduler = model.companions.encoding, model.encoder
+    encoding, scheduler = model.auxiliary.encoding, model.encoder
     assert encoding is not None, "there are sources of encoders only"
     assert scheduler is not None, "an encoder has a scheduler"
-    with scheduler.holding(int(source.lengths[rows].sum(dtype=np.int64))):
+    with scheduler.reserve_capacity(int(source.lengths[rows].sum(dtype=np.int64))):
         encoded, _, good = await read(scheduler, encoding.engine.spec, source, rows, [], ticket)
     return [*encoded, *model.arena.initial(len(rows))[len(encoded) :]], good
 
 
 async def prompted_states(
     model: LoadedModel,
-    source: Sequences | None,
-    prompts: Sequences,
+    source: TokenizedSequences | None,
+    prompts: TokenizedSequences,
     rows: NDArray[np.intp],
-    ticket: Ticket,
+    ticket: CancellationToken,
 ) -> tuple[list[Array], NDArray[np.bool_]]:
     """The states of rows that have read what their encoder says and their prompt; and which did not fail.
 
@@ -90,7 +90,7 @@ async def prompted_states(
 
 
 async def claimed_states(
-    model: LoadedModel, claim: Claim, ticket: Ticket
+    model: LoadedModel, claim: SessionLease, ticket: CancellationToken
 ) -> tuple[list[Array], NDArray[np.uint64]]:
     """States and positions that a claim's rows generate from: begun where they had consumed nothing.
 
@@ -98,12 +98,12 @@ async def claimed_states(
         ServiceError: DEADLINE, CANCELLED, INTERNAL.
     """
     start = claim.positions[claim.rows]
-    token = None if model.companions.codec is None else model.companions.codec.begin
+    token = None if model.auxiliary.codec is None else model.auxiliary.codec.begin
     begun = np.flatnonzero(start == 0)
     if token is None or not len(begun):
         return claim.state, start
     spec = model.package.spec
-    tokens = Sequences(np.ones(len(begun), np.uint32), begin_inputs(spec, token, len(begun)), {})
+    tokens = TokenizedSequences(np.ones(len(begun), np.uint32), begin_inputs(spec, token, len(begun)), {})
     before = [array[begun] for array in claim.state]
     _, after, good = await read(model.scheduler, spec, tokens, np.arange(len(begun)), before, ticket)
     if not good.all():
@@ -113,7 +113,7 @@ async def claimed_states(
     return claim.state, start + (start == 0)
 
 
-def _flattened(given: Given, rows: int) -> Given:
+def _flattened(given: RawSequences, rows: int) -> RawSequences:
     """Tensors [rows, T, ...] as rows of T steps each, one after another."""
     flat: dict[str, Array] = {}
     lengths = set()
@@ -127,4 +127,4 @@ def _flattened(given: Given, rows: int) -> Given:
         flat[name] = array.reshape(-1, *array.shape[2:])
     if len(lengths) > 1:
         raise ServiceError(Reason.BAD_TENSOR, f"expected inputs of equal length; got {sorted(lengths)}")
-    return Given(flat, np.full(rows, lengths.pop(), np.uint32))
+    return RawSequences(flat, np.full(rows, lengths.pop(), np.uint32))

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, ServiceError, elements_of
-from statewise.service.inputs import Sequences
-from statewise.service.scheduling import Job, LongWork, Scheduler, buckets_of_like_length
+from statewise.service.inputs import TokenizedSequences
+from statewise.service.scheduling import Job, Scheduler, SequenceJob, buckets_of_like_length
 from statewise.wire import ModelSpec
 
-_W = TypeVar("_W", bound=LongWork)
+_W = TypeVar("_W", bound=Job)
 
 
 @dataclass(slots=True)
-class Ticket:
+class CancellationToken:
     """Stands for a request that is under way.
 
     Attributes:
@@ -37,7 +37,7 @@ class Ticket:
         return self.cancelled
 
 
-async def run(scheduler: Scheduler, make: Callable[..., _W], ticket: Ticket) -> _W:
+async def run(scheduler: Scheduler, make: Callable[..., _W], ticket: CancellationToken) -> _W:
     """Runs a job to its end.
 
     Args:
@@ -66,10 +66,10 @@ async def run(scheduler: Scheduler, make: Callable[..., _W], ticket: Ticket) -> 
 async def read(
     scheduler: Scheduler,
     spec: ModelSpec,
-    sequences: Sequences,
+    sequences: TokenizedSequences,
     rows: NDArray[np.intp],
     state: Sequence[Array],
-    ticket: Ticket,
+    ticket: CancellationToken,
 ) -> tuple[list[Array], list[Array], NDArray[np.bool_]]:
     """Reads sequences from given states.
 
@@ -98,7 +98,7 @@ async def read(
         chosen = rows[places]
         elements = elements_of(chosen, sequences.lengths)
         make: Any = partial(
-            Job,
+            SequenceJob,
             spec,
             inputs=[
                 array[elements if entry.per_step else chosen]
@@ -107,7 +107,7 @@ async def read(
             lengths=lengths[places],
             state=[array[places] for array in state],
         )
-        job: Job = await run(scheduler, make, ticket)
+        job: SequenceJob = await run(scheduler, make, ticket)
         outputs, successors, well = job.results()
         kept = [array for array, entry in zip(outputs, spec.outputs, strict=True) if not entry.per_step]
         for whole, part in zip([*last, *after], [*kept, *successors], strict=True):

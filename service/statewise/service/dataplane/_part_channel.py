@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array, model_fault
 from statewise.service.dataplane._emitted import GeneratedPart
-from statewise.service.dataplane._job_calls import Ticket, run
+from statewise.service.dataplane._job_calls import CancellationToken, run
 from statewise.service.engine import Sampling
 from statewise.service.registry import LoadedModel
-from statewise.service.scheduling import Generation, Grown
+from statewise.service.scheduling import EmittedChunk, GenerationJob
 from statewise.service.session_state import UndeliveredBytes
 from statewise.wire import DTYPES
 
 
-class Flow:
+class PartChannel:
     """Parts in a queue, and the tasks that put them there."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Flow:
 
 
 @contextmanager
-def holding(
+def reserve_capacity(
     model: LoadedModel, undelivered: UndeliveredBytes, owner: int, time_steps: int
 ) -> Iterator[Callable[[int], None]]:
     """Counts a request's time steps as waiting, and the values it may emit as not delivered.
@@ -82,12 +82,12 @@ def holding(
     Raises:
         ServiceError: QUEUE_FULL, BYTES_LIMIT; WRONG_CALL where the model does not generate.
     """
-    emitted = model.to_write().spec.emitted
+    emitted = model.require_generator().spec.emitted
     size = time_steps * DTYPES[emitted.dtype].itemsize * math.prod(emitted.shape)
-    with model.scheduler.holding(time_steps) as let_go:
+    with model.scheduler.reserve_capacity(time_steps) as release_steps:
         undelivered.take(owner, size)
         try:
-            yield let_go
+            yield release_steps
         finally:
             undelivered.give_back(owner, size)
 
@@ -95,27 +95,27 @@ def holding(
 async def write_rows(
     model: LoadedModel,
     rows: NDArray[np.intp],
-    flow: Flow,
-    ticket: Ticket,
+    flow: PartChannel,
+    ticket: CancellationToken,
     *,
     state: Sequence[Array],
     positions: NDArray[np.uint64],
     steps: NDArray[np.uint32],
     sampling: Sampling,
-) -> Generation:
+) -> GenerationJob:
     """Lets rows of a request emit into a flow, from given states.
 
     Raises:
         ServiceError: the rows as a whole failed, or were given up.
     """
-    writing = model.to_write()
+    writing = model.require_generator()
 
-    def grew(grown: Grown) -> None:
+    def grew(grown: EmittedChunk) -> None:
         own = replace(grown, rows=rows[grown.rows])
         flow.put(GeneratedPart(own, writing.spec.emitted.name))
 
     make: Any = partial(
-        Generation,
+        GenerationJob,
         writing.feedback,
         writing.test,
         state=state,
@@ -125,6 +125,6 @@ async def write_rows(
         stop=writing.stop,
         grew=grew,
     )
-    job: Generation = await run(model.scheduler, make, ticket)
+    job: GenerationJob = await run(model.scheduler, make, ticket)
     flow.put_faults(rows[sorted(job.failed)])
     return job

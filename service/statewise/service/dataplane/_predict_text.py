@@ -8,7 +8,7 @@ import numpy as np
 
 from statewise.service.base import RowFailure, elements_of
 from statewise.service.dataplane._dataplane import Dataplane, PredictPart
-from statewise.service.inputs import Given, read_sequences
+from statewise.service.inputs import RawSequences, read_sequences
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
@@ -23,7 +23,9 @@ async def predict_texts(
     """
     dataplane.rules.check_size(len(texts), None)
     spec = model.package.spec
-    sequences = read_sequences(spec, model.companions.codec, Given(text=texts), rows=len(texts), begin=True)
+    sequences = read_sequences(
+        spec, model.auxiliary.codec, RawSequences(text=texts), rows=len(texts), begin=True
+    )
     lengths, failures = sequences.lengths, dict(sequences.failures)
     for row in np.flatnonzero(lengths == 0).tolist():
         failures.setdefault(row, "the text is empty; expected at least one symbol")

@@ -15,9 +15,9 @@ from statewise.service.base import Handles
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, with_text
 from statewise.service.dataplane._initial_states import begins, claimed_states
-from statewise.service.dataplane._job_calls import Ticket
-from statewise.service.dataplane._part_channel import Flow, holding, write_rows
-from statewise.service.dataplane._session_lease import Claim, claim_sessions, settle_sessions
+from statewise.service.dataplane._job_calls import CancellationToken
+from statewise.service.dataplane._part_channel import PartChannel, reserve_capacity, write_rows
+from statewise.service.dataplane._session_lease import SessionLease, claim_sessions, settle_sessions
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
 from statewise.service.registry import LoadedModel
@@ -42,7 +42,7 @@ class SessionGenerator:
         positions: NDArray[np.uint64],
         steps: NDArray[np.uint32],
         sampling: Callable[[int], Sampling],
-        ticket: Ticket,
+        ticket: CancellationToken,
         *,
         owner: str,
     ) -> AsyncGenerator[GeneratedPart]:
@@ -51,7 +51,7 @@ class SessionGenerator:
         Args:
             handles: uint64 [rows].
             positions: Start positions, uint64 [rows].
-            steps: As for `Writing.steps`.
+            steps: As for `GeneratorGraph.steps`.
             sampling: Gives the settings of so many rows.
             ticket: Of the request; set as cancelled when nobody iterates any more.
             owner: Who asks.
@@ -71,20 +71,22 @@ class SessionGenerator:
             failures = [self._table.explain(row, *pair, owner=number) for row, pair in enumerate(pairs)]
             yield GeneratedPart(None, failures=failures)
             return
-        claim = Claim(handles, positions, number, model.to_write().steps(steps, rows), sampling(rows))
+        claim = SessionLease(
+            handles, positions, number, model.require_generator().steps(steps, rows), sampling(rows)
+        )
         async with aclosing(self._claimed(claim, model, ticket)) as parts:
             async for part in parts:
                 yield part
 
     async def _claimed(
-        self, claim: Claim, model: LoadedModel, ticket: Ticket
+        self, claim: SessionLease, model: LoadedModel, ticket: CancellationToken
     ) -> AsyncGenerator[GeneratedPart]:
         received_s, rows = self._clock(), len(claim.handles)
         time_steps = self._rules.check_size(rows, claim.steps)
-        writer = TextWriter.of(model.companions.codec, rows)
+        writer = TextWriter.of(model.auxiliary.codec, rows)
         work = model.scheduler.statistics.generate
-        flow = Flow()
-        with holding(model, self._dataplane.undelivered, claim.owner, time_steps) as done:
+        flow = PartChannel()
+        with reserve_capacity(model, self._dataplane.undelivered, claim.owner, time_steps) as done:
             try:
                 await claim_sessions(claim, model, self._table, beginning=begins(model))
                 if claim.failures:

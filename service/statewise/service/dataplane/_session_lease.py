@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, Control, Handles, RowFailure, Slots
+from statewise.service.base import Array, Barrier, Handles, RowFailure, Slots
 from statewise.service.engine import Sampling
 from statewise.service.registry import LoadedModel
-from statewise.service.scheduling import Generation
+from statewise.service.scheduling import GenerationJob
 from statewise.service.session_state import SessionTable, digest_rows
 from statewise.wire import Reason
 
@@ -22,7 +22,7 @@ _GENERATE = 0x47454E4552415445
 
 
 @dataclass(slots=True)
-class Claim:
+class SessionLease:
     """Rows of a request, and once their turn has come what they start from.
 
     Attributes:
@@ -54,7 +54,9 @@ class Claim:
     withdrawn: bool = False
 
 
-async def claim_sessions(claim: Claim, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
+async def claim_sessions(
+    claim: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool
+) -> None:
     """Takes the sessions once nothing asked of them before is waiting or running.
 
     Args:
@@ -79,12 +81,16 @@ async def claim_sessions(claim: Claim, model: LoadedModel, table: SessionTable, 
 
     slots = table.slots_of(claim.handles)
     held = slots[table.in_force(claim.handles, slots, owner=claim.owner)]
-    model.scheduler.submit_control(Control(held, take))
+    model.scheduler.submit_barrier(Barrier(held, take))
     await turn
 
 
 def settle_sessions(
-    claim: Claim, model: LoadedModel, table: SessionTable, job: Generation, start: NDArray[np.uint64]
+    claim: SessionLease,
+    model: LoadedModel,
+    table: SessionTable,
+    job: GenerationJob,
+    start: NDArray[np.uint64],
 ) -> None:
     """Moves the sessions on to where their rows have come. Retries, failures and rows that stand stay.
 
@@ -105,7 +111,7 @@ def settle_sessions(
     table.advance(slots, cells, steps[moved], claim.digests[moved])
 
 
-def _judge(claim: Claim, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
+def _judge(claim: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
     handles, positions = claim.handles, claim.positions
     slots = table.slots_of(handles)
     asked = [

@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, Control, Handles, RowFailure, Rules, ServiceError
-from statewise.service.registry import LoadedModel, Models
+from statewise.service.base import Array, Barrier, Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import (
     Quotas,
     SessionTable,
@@ -52,10 +52,10 @@ class Sessions:
 
     def __init__(
         self,
-        models: Models,
+        models: ModelRegistry,
         table: SessionTable,
         *,
-        rules: Rules,
+        rules: ServiceLimits,
         snapshots: Snapshots,
         statistics: Statistics,
         clock: Callable[[], float],
@@ -165,7 +165,7 @@ class Sessions:
             model = self._models[self._table.model_of(slot)]
             twin = self._create(model, number, session_ids[row], origin="fork")
             model.arena.write(self._table.place(twin), model.arena.read(self._table.place(slot)))
-            self._table.place_at(twin, self._table.view(slot).position)
+            self._table.set_position(twin, self._table.view(slot).position)
             forked[row] = self._opened(twin, created=True)
 
         failures = await self._each_held(handles, copy, owner=number)
@@ -240,7 +240,7 @@ class Sessions:
                 failures[row] = RowFailure(row, error.reason, error.message)
                 continue
             model.arena.write(self._table.place(slot), state)
-            self._table.place_at(slot, snapshot.position)
+            self._table.set_position(slot, snapshot.position)
             restored[row] = self._opened(slot, created=True)
         return _in_order(restored), _in_order(failures)
 
@@ -413,7 +413,7 @@ class Sessions:
                 if not turn.done():
                     turn.set_result(None)
 
-        model.scheduler.submit_control(Control(np.array([slot for _, slot in pairs], np.intp), act))
+        model.scheduler.submit_barrier(Barrier(np.array([slot for _, slot in pairs], np.intp), act))
         return turn
 
 

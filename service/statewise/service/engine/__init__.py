@@ -2,42 +2,42 @@
 
 from statewise.service.engine._decode_loop import (
     NOTHING,
+    DecodeLoop,
     Draw,
-    Feedback,
-    GraphFeedback,
-    HostFeedback,
+    GraphDecodeLoop,
+    HostDecodeLoop,
     RecallingEngine,
     load_engine,
     write_spec,
 )
-from statewise.service.engine._decode_profile import FeedbackTest, feedback_test
+from statewise.service.engine._decode_profile import DecodeProfile, profile_decode_loop
 from statewise.service.engine._engine import Engine, EngineError, check_provider
-from statewise.service.engine._engine_profile import Exactness, SelfTest, self_test
-from statewise.service.engine._layout import Layout, Place
+from statewise.service.engine._engine_profile import EngineProfile, Exactness, profile_engine
+from statewise.service.engine._layout import AxisLayout, GraphLayout
 from statewise.service.engine._runner import RunResult, run_batch
 from statewise.service.engine._sampling import Sampling, uniform_numbers
 
 __all__ = [
     "NOTHING",
+    "AxisLayout",
+    "DecodeLoop",
+    "DecodeProfile",
     "Draw",
     "Engine",
     "EngineError",
+    "EngineProfile",
     "Exactness",
-    "Feedback",
-    "FeedbackTest",
-    "GraphFeedback",
-    "HostFeedback",
-    "Layout",
-    "Place",
+    "GraphDecodeLoop",
+    "GraphLayout",
+    "HostDecodeLoop",
     "RecallingEngine",
     "RunResult",
     "Sampling",
-    "SelfTest",
     "check_provider",
-    "feedback_test",
     "load_engine",
+    "profile_decode_loop",
+    "profile_engine",
     "run_batch",
-    "self_test",
     "uniform_numbers",
     "write_spec",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array
-from statewise.service.engine._layout import Layout, Place
+from statewise.service.engine._layout import AxisLayout, GraphLayout
 from statewise.wire import BATCH, DTYPES, TIME, ModelSpec
 
 Arrays = Sequence[Array]
@@ -34,7 +34,7 @@ class ForeignSession:
         layout: What it is to onnxruntime.
     """
 
-    def __init__(self, session: Any, spec: ModelSpec, layout: Layout) -> None:
+    def __init__(self, session: Any, spec: ModelSpec, layout: GraphLayout) -> None:
         self._spec = spec
         run: Layer = _Exchange(session, layout)
         if any(place.context for place in layout.inputs):
@@ -67,12 +67,12 @@ class ForeignSession:
 class _Exchange:
     """Axes of packages to those of the graph and back, around onnxruntime."""
 
-    def __init__(self, session: Any, layout: Layout) -> None:
+    def __init__(self, session: Any, layout: GraphLayout) -> None:
         self._session = session
         self._lengths = layout.lengths
         self._inputs = [_Port(place) for place in (*layout.inputs, *layout.state)]
         self._outputs = [_Port(place) for place in layout.outputs] + [
-            _Port(Place(name, place.axes))
+            _Port(AxisLayout(name, place.axes))
             for name, place in zip(layout.successors, layout.state, strict=True)
         ]
         self._names = [port.name for port in self._outputs]
@@ -98,7 +98,7 @@ class _Exchange:
 class _Port:
     """One tensor on its way in or out."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: AxisLayout) -> None:
         self.name = place.name
         self._axes = place.axes
         leading = (TIME, BATCH) if place.per_step else (BATCH,)
@@ -126,7 +126,7 @@ class _Port:
 class _Context:
     """Keeps the end of what an input has been, as a state, and puts it in front of what comes."""
 
-    def __init__(self, inner: Layer, layout: Layout) -> None:
+    def __init__(self, inner: Layer, layout: GraphLayout) -> None:
         self._inner = inner
         # (input, axis of the [T, B, ...] that grows): time, or the last one.
         self._held = [

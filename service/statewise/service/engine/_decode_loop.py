@@ -61,7 +61,7 @@ class Draw:
         )
 
 
-class Feedback(Protocol):
+class DecodeLoop(Protocol):
     """What generates."""
 
     @property
@@ -88,7 +88,7 @@ class Feedback(Protocol):
         """
 
 
-class GraphFeedback:
+class GraphDecodeLoop:
     """The loop within generate.onnx.
 
     Args:
@@ -109,7 +109,7 @@ class GraphFeedback:
         return outputs[0], after
 
 
-class HostFeedback:
+class HostDecodeLoop:
     """The loop around model.onnx.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from statewise.service.base import Array
-from statewise.service.engine._decode_loop import NOTHING, Draw, Feedback
+from statewise.service.engine._decode_loop import NOTHING, DecodeLoop, Draw
 from statewise.service.engine._engine import Engine
 from statewise.wire import DTYPES
 
@@ -23,7 +23,7 @@ _TIMED_ROWS = 64
 
 
 @dataclass(frozen=True)
-class FeedbackTest:
+class DecodeProfile:
     """What the test found; a Pace.
 
     Attributes:
@@ -49,9 +49,9 @@ class FeedbackTest:
         return max(1, int(seconds / self.cost_s(rows, 1))) if self.chunkable else None
 
 
-def feedback_test(
-    feedback: Feedback, engine: Engine, *, clock: Callable[[], float] = time.perf_counter
-) -> FeedbackTest:
+def profile_decode_loop(
+    feedback: DecodeLoop, engine: Engine, *, clock: Callable[[], float] = time.perf_counter
+) -> DecodeProfile:
     """Tests a feedback, and sets its engine's `minimum_rows` where that makes a lone row exact.
 
     Args:
@@ -77,7 +77,7 @@ def feedback_test(
     lone_s = _time(feedback, [array[one] for array in state], draw.rows(one), clock)
     many_s = _time(feedback, state, draw, clock)
     row_step_s = max(0.0, many_s - lone_s) / (_TIMED_ROWS - 1)
-    return FeedbackTest(
+    return DecodeProfile(
         together=together,
         chunkable=_cut_is_whole(feedback, some, own),
         step_s=max(lone_s - row_step_s, 1e-7),
@@ -85,7 +85,7 @@ def feedback_test(
     )
 
 
-def _state(feedback: Feedback, engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
+def _state(feedback: DecodeLoop, engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
     """States that sessions might be in: a few steps of made-up input after the beginning."""
     steps = 3
     inputs = []
@@ -102,7 +102,7 @@ def _state(feedback: Feedback, engine: Engine, rows: int, random: np.random.Gene
     return engine.run(inputs, np.full(rows, steps, np.int32), start)[1]
 
 
-def _draw(feedback: Feedback, steps: int, rows: int, random: np.random.Generator) -> Draw:
+def _draw(feedback: DecodeLoop, steps: int, rows: int, random: np.random.Generator) -> Draw:
     """Rows that differ in how they draw; none stops early."""
     return Draw(
         steps,
@@ -114,7 +114,7 @@ def _draw(feedback: Feedback, steps: int, rows: int, random: np.random.Generator
     )
 
 
-def _alone_is_batched(feedback: Feedback, state: Sequence[Array], draw: Draw) -> bool:
+def _alone_is_batched(feedback: DecodeLoop, state: Sequence[Array], draw: Draw) -> bool:
     emitted, after = feedback.run(state, draw)
     for row in _ROWS_COMPARED:
         one = slice(row, row + 1)
@@ -124,7 +124,7 @@ def _alone_is_batched(feedback: Feedback, state: Sequence[Array], draw: Draw) ->
     return True
 
 
-def _cut_is_whole(feedback: Feedback, state: Sequence[Array], draw: Draw) -> bool:
+def _cut_is_whole(feedback: DecodeLoop, state: Sequence[Array], draw: Draw) -> bool:
     emitted, after = feedback.run(state, draw)
     left = draw.remaining - _CUT
     first, middle = feedback.run(
@@ -139,7 +139,7 @@ def _same(left: Sequence[Array], right: Sequence[Array]) -> bool:
     return all(a.tobytes() == b.tobytes() for a, b in zip(left, right, strict=True))
 
 
-def _time(feedback: Feedback, state: Sequence[Array], draw: Draw, clock: Callable[[], float]) -> float:
+def _time(feedback: DecodeLoop, state: Sequence[Array], draw: Draw, clock: Callable[[], float]) -> float:
     """Seconds a step takes; the best of some runs: the cost without the machine's other work."""
     best = float("inf")
     for _ in range(3):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array
 from statewise.service.engine._adapters import ForeignSession
-from statewise.service.engine._layout import Layout
+from statewise.service.engine._layout import GraphLayout
 from statewise.wire import ModelSpec
 
 
@@ -53,7 +53,7 @@ class Engine:
         self,
         path: Path,
         spec: ModelSpec,
-        layout: Layout | None = None,
+        layout: GraphLayout | None = None,
         *,
         intra_op_threads: int = 1,
         provider: str = "cpu",

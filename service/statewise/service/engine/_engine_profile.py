@@ -34,7 +34,7 @@ class Exactness(Enum):
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class EngineProfile:
     """What the test found.
 
     Attributes:
@@ -56,9 +56,9 @@ class SelfTest:
         return self.run_s + rows * steps * self.row_step_s
 
 
-def self_test(
+def profile_engine(
     engine: Engine, *, sharing: Sharing = Sharing.EXACT, clock: Callable[[], float] = time.perf_counter
-) -> SelfTest:
+) -> EngineProfile:
     """Tests an engine and sets its `minimum_rows`.
 
     Args:
@@ -85,7 +85,7 @@ def self_test(
         exactness = Exactness.EXACT
     else:
         exactness = Exactness.TOLERANCE if worst < _TOLERANCE else Exactness.UNSAFE
-    return SelfTest(
+    return EngineProfile(
         exactness=exactness,
         chunkable=engine.spec.streamable and step_difference == 0,
         run_s=_time(engine, rows=1, steps=1, clock=clock),

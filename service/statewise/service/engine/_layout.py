@@ -10,7 +10,7 @@ from statewise.wire import AxisWords
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AxisLayout:
     """One input, output or state of the graph.
 
     Attributes:
@@ -28,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class GraphLayout:
     """A graph as it is.
 
     Attributes:
@@ -41,9 +41,9 @@ class Layout:
         one_step: A run takes a single time step.
     """
 
-    inputs: tuple[Place, ...]
-    outputs: tuple[Place, ...]
-    state: tuple[Place, ...]
+    inputs: tuple[AxisLayout, ...]
+    outputs: tuple[AxisLayout, ...]
+    state: tuple[AxisLayout, ...]
     successors: tuple[str, ...]
     lengths: tuple[str, str] | None
     one_row: bool

@@ -19,7 +19,7 @@ Lengths = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class RawSequences:
     """Sequences as they were sent: tensors or texts, or neither.
 
     Attributes:
@@ -37,7 +37,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequences:
+class TokenizedSequences:
     """Rows that a model can read.
 
     Attributes:
@@ -57,8 +57,8 @@ class Sequences:
 
 
 def read_sequences(
-    spec: ModelSpec, codec: Codec | None, given: Given, *, rows: int, begin: bool = False
-) -> Sequences:
+    spec: ModelSpec, codec: Codec | None, given: RawSequences, *, rows: int, begin: bool = False
+) -> TokenizedSequences:
     """Sequences, each of them as long as was sent.
 
     Args:
@@ -78,7 +78,9 @@ def read_sequences(
         time_steps = int(lengths.sum(dtype=np.int64))
         arranged = arrange_inputs(spec, given.inputs, rows=rows, time_steps=time_steps)
         invalid = invalid_rows(spec, arranged, lengths)
-        return Sequences(lengths, arranged, {row: why for row, why in invalid.items() if lengths[row]})
+        return TokenizedSequences(
+            lengths, arranged, {row: why for row, why in invalid.items() if lengths[row]}
+        )
     if given.inputs or given.lengths is not None:
         raise ServiceError(Reason.BAD_REQUEST, "expected a text or tensors of a sequence; got both")
     if codec is None:
@@ -95,12 +97,12 @@ def read_sequences(
             failures[row] = str(error)
             tokens.append(np.empty(0, np.int64))
     lengths = np.array([len(row) for row in tokens], np.uint32)
-    return Sequences(lengths, _tokens_alone(spec, np.concatenate(tokens), lengths), failures)
+    return TokenizedSequences(lengths, _tokens_alone(spec, np.concatenate(tokens), lengths), failures)
 
 
 def read_prompts(
-    spec: ModelSpec, codec: Codec | None, condition: Given, prompt: Given, *, rows: int
-) -> Sequences:
+    spec: ModelSpec, codec: Codec | None, condition: RawSequences, prompt: RawSequences, *, rows: int
+) -> TokenizedSequences:
     """What rows consume before they generate: one time step of a condition or begin token, then a prompt.
 
     The begin token goes before texts, and where there is neither condition nor prompt; tensors are taken as
@@ -125,7 +127,9 @@ def read_prompts(
         failures = {**first.failures, **sequences.failures}
         begun = np.ones(rows, np.bool_)
     elif codec is not None and codec.begin is not None:
-        first = Sequences(np.ones(rows, np.uint32), _tokens_alone(spec, np.full(rows, codec.begin)), {})
+        first = TokenizedSequences(
+            np.ones(rows, np.uint32), _tokens_alone(spec, np.full(rows, codec.begin)), {}
+        )
         failures = sequences.failures
         begun = np.ones(rows, np.bool_) if prompt.text is not None else sequences.lengths == 0
     else:
@@ -135,7 +139,7 @@ def read_prompts(
         _joined(one, many, begun, lengths) if entry.per_step else (many if prompt.inputs else one)
         for one, many, entry in zip(first.inputs, sequences.inputs, spec.inputs, strict=True)
     ]
-    return Sequences(lengths, inputs, failures)
+    return TokenizedSequences(lengths, inputs, failures)
 
 
 def begin_inputs(spec: ModelSpec, token: int, rows: int) -> list[Array]:
@@ -143,14 +147,16 @@ def begin_inputs(spec: ModelSpec, token: int, rows: int) -> list[Array]:
     return _tokens_alone(spec, np.full(rows, token))
 
 
-def _conditions(spec: ModelSpec, codec: Codec | None, condition: Given, rows: int) -> Sequences:
+def _conditions(
+    spec: ModelSpec, codec: Codec | None, condition: RawSequences, rows: int
+) -> TokenizedSequences:
     one_each = np.ones(rows, np.uint32)
     if condition.text is None:
         if condition.lengths is not None:
             raise ServiceError(
                 Reason.BAD_REQUEST, "condition_lengths are for an encoder's input; there is none"
             )
-        return read_sequences(spec, codec, Given(condition.inputs, one_each), rows=rows)
+        return read_sequences(spec, codec, RawSequences(condition.inputs, one_each), rows=rows)
     if codec is None:
         raise ServiceError(Reason.WRONG_CALL, "the model has no vocabulary: send the condition as tensors")
     if condition.inputs:
@@ -164,15 +170,15 @@ def _conditions(spec: ModelSpec, codec: Codec | None, condition: Given, rows: in
             tokens[row] = codec.condition(name)
         except TextError as error:
             failures[row] = str(error)
-    return Sequences(one_each, _tokens_alone(spec, tokens), failures)
+    return TokenizedSequences(one_each, _tokens_alone(spec, tokens), failures)
 
 
-def _nothing(spec: ModelSpec, rows: int) -> Sequences:
+def _nothing(spec: ModelSpec, rows: int) -> TokenizedSequences:
     empty = [
         np.empty((0, *entry.shape), DTYPES[entry.dtype]) if entry.per_step else _default(entry, rows)
         for entry in spec.inputs
     ]
-    return Sequences(np.zeros(rows, np.uint32), empty, {})
+    return TokenizedSequences(np.zeros(rows, np.uint32), empty, {})
 
 
 def _tokens_alone(spec: ModelSpec, tokens: Array, lengths: Lengths | None = None) -> list[Array]:

@@ -2,7 +2,13 @@
 
 from statewise.service.monitoring._http_probe import HttpProbe
 from statewise.service.monitoring._metrics import make_registry
-from statewise.service.monitoring._model_gauges import Reading, read
+from statewise.service.monitoring._model_gauges import ModelGauges, read
 from statewise.service.monitoring._readiness import Readiness
 
-__all__ = ["HttpProbe", "Readiness", "Reading", "make_registry", "read"]
+__all__ = [
+    "HttpProbe",
+    "ModelGauges",
+    "Readiness",
+    "make_registry",
+    "read",
+]

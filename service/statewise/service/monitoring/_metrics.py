@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
-from statewise.service.monitoring._model_gauges import Reading, idle_sessions, read
+from statewise.service.monitoring._model_gauges import ModelGauges, idle_sessions, read
 from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
 _E3 = 4
@@ -119,8 +119,8 @@ class ServerCollector(Collector):
         )
 
 
-def _of_sessions(readings: dict[ModelKey, Reading], idle: dict[ModelKey, int]) -> Iterator[Metric]:
-    def each(value: Callable[[Reading], int]) -> _Series:
+def _of_sessions(readings: dict[ModelKey, ModelGauges], idle: dict[ModelKey, int]) -> Iterator[Metric]:
+    def each(value: Callable[[ModelGauges], int]) -> _Series:
         return [((name, str(version)), value(one)) for (name, version), one in readings.items()]
 
     yield _gauge("sessions", "Sessions open.", _MODEL, each(lambda one: one.sessions))
@@ -143,7 +143,7 @@ def _of_sessions(readings: dict[ModelKey, Reading], idle: dict[ModelKey, int]) -
 
 
 def _of_requests(
-    readings: dict[ModelKey, Reading], row_errors: dict[tuple[str, str], int]
+    readings: dict[ModelKey, ModelGauges], row_errors: dict[tuple[str, str], int]
 ) -> Iterator[Metric]:
     works = [
         ((name, str(version), operation), work)
@@ -171,7 +171,7 @@ def _of_requests(
     )
 
 
-def _of_runs(readings: dict[ModelKey, Reading]) -> Iterator[Metric]:
+def _of_runs(readings: dict[ModelKey, ModelGauges]) -> Iterator[Metric]:
     lanes = [
         ((name, str(version), name_of_lane), lane)
         for (name, version), one in readings.items()

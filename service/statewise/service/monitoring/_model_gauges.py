@@ -14,7 +14,7 @@ IDLE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ModelGauges:
     """One model version.
 
     Attributes:
@@ -29,8 +29,8 @@ class Reading:
     queued_steps: int
     statistics: ModelStatistics
 
-    def __add__(self, other: "Reading") -> "Reading":
-        return Reading(
+    def __add__(self, other: "ModelGauges") -> "ModelGauges":
+        return ModelGauges(
             self.sessions + other.sessions,
             self.state_bytes + other.state_bytes,
             self.queued_steps + other.queued_steps,
@@ -38,12 +38,12 @@ class Reading:
         )
 
 
-def read(dataplane: Dataplane) -> dict[ModelKey, Reading]:
+def read(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
     """By name and version; a version that was unloaded and loaded again before its sessions ended is one."""
-    readings: dict[ModelKey, Reading] = {}
+    readings: dict[ModelKey, ModelGauges] = {}
     for model in list(dataplane.models):
         sessions = model.arena.used_rows
-        reading = Reading(
+        reading = ModelGauges(
             sessions,
             sessions * model.arena.bytes_per_session,
             model.scheduler.queued_steps,

@@ -3,4 +3,7 @@
 from statewise.service.process._allocator import keep_freed_pages
 from statewise.service.process._event_loop import ServerEventLoop
 
-__all__ = ["ServerEventLoop", "keep_freed_pages"]
+__all__ = [
+    "ServerEventLoop",
+    "keep_freed_pages",
+]

@@ -1,5 +1,10 @@
 """Finds, reads, tests and holds model versions. Never requests of callers."""
 
-from statewise.service.registry._models import Entry, LoadedModel, Models, Status
+from statewise.service.registry._models import LoadedModel, ModelRegistry, VersionState, VersionStatus
 
-__all__ = ["Entry", "LoadedModel", "Models", "Status"]
+__all__ = [
+    "LoadedModel",
+    "ModelRegistry",
+    "VersionState",
+    "VersionStatus",
+]

@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 
 from statewise.service.base import ServiceError
 from statewise.service.engine import (
+    DecodeLoop,
+    DecodeProfile,
     Engine,
-    Feedback,
-    FeedbackTest,
-    GraphFeedback,
-    HostFeedback,
-    Layout,
+    EngineProfile,
+    GraphDecodeLoop,
+    GraphLayout,
+    HostDecodeLoop,
     RecallingEngine,
-    SelfTest,
-    feedback_test,
-    self_test,
+    profile_decode_loop,
+    profile_engine,
     write_spec,
 )
 from statewise.service.inputs import Codec
-from statewise.service.registry._package import Package, check_graph
+from statewise.service.registry._package import ServablePackage, check_graph
 from statewise.wire import CallShape, EncodeSpec, GenerateSpec, ModelSpec, Reason, TensorSpec
 
-_MakeEngine = Callable[[Path, ModelSpec, Layout | None], Engine]
+_MakeEngine = Callable[[Path, ModelSpec, GraphLayout | None], Engine]
 
 
 @dataclass(frozen=True)
-class Writing:
+class GeneratorGraph:
     """How a model generates.
 
     Attributes:
@@ -41,8 +41,8 @@ class Writing:
         stop: The token that ends a row; None: none does.
     """
 
-    feedback: Feedback
-    test: FeedbackTest
+    feedback: DecodeLoop
+    test: DecodeProfile
     stop: int | None
 
     @property
@@ -71,7 +71,7 @@ class Writing:
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncoderGraph:
     """An encoder: sequences in, one state each out, in the order of the model's states.
 
     Attributes:
@@ -81,12 +81,12 @@ class Encoding:
     """
 
     engine: Engine
-    test: SelfTest
+    test: EngineProfile
     codec: Codec | None
 
 
 @dataclass(frozen=True)
-class Companions:
+class AuxiliaryGraphs:
     """Beside the read graph.
 
     Attributes:
@@ -95,12 +95,14 @@ class Companions:
         codec: The text of what is read and written step by step; None: no text.
     """
 
-    writing: Writing | None
-    encoding: Encoding | None
+    writing: GeneratorGraph | None
+    encoding: EncoderGraph | None
     codec: Codec | None
 
 
-def load_companions(package: Package, engine: Engine, make_engine: _MakeEngine) -> Companions:
+def load_auxiliary_graphs(
+    package: ServablePackage, engine: Engine, make_engine: _MakeEngine
+) -> AuxiliaryGraphs:
     """Loads and tests what a package has beside its read graph.
 
     Args:
@@ -123,12 +125,12 @@ def load_companions(package: Package, engine: Engine, make_engine: _MakeEngine) 
             raise _invalid(package, "model.onnx", f"generate: {problem}")
         feedback = _feedback(package, spec.generate, engine, make_engine)
         stop = spec.vocabulary.end if spec.vocabulary is not None and spec.generate.sampled else None
-        writing = Writing(feedback, feedback_test(feedback, engine), stop)
+        writing = GeneratorGraph(feedback, profile_decode_loop(feedback, engine), stop)
     if spec.encode is not None:
         encoder = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
         words = spec.encode.vocabulary
-        encoding = Encoding(encoder, self_test(encoder), None if words is None else Codec(words))
-    return Companions(writing, encoding, codec)
+        encoding = EncoderGraph(encoder, profile_engine(encoder), None if words is None else Codec(words))
+    return AuxiliaryGraphs(writing, encoding, codec)
 
 
 def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
@@ -145,15 +147,17 @@ def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
     )
 
 
-def _feedback(package: Package, generate: GenerateSpec, engine: Engine, make_engine: _MakeEngine) -> Feedback:
+def _feedback(
+    package: ServablePackage, generate: GenerateSpec, engine: Engine, make_engine: _MakeEngine
+) -> DecodeLoop:
     if not generate.graph:
         assert isinstance(engine, RecallingEngine), "load_engine chooses so"
-        return HostFeedback(engine, generate)
+        return HostDecodeLoop(engine, generate)
     graph = _graph(package, "generate.onnx", write_spec(package.spec, generate))
-    return GraphFeedback(make_engine(*graph, None), generate)
+    return GraphDecodeLoop(make_engine(*graph, None), generate)
 
 
-def _graph(package: Package, file: str, spec: ModelSpec) -> tuple[Path, ModelSpec]:
+def _graph(package: ServablePackage, file: str, spec: ModelSpec) -> tuple[Path, ModelSpec]:
     path = package.folder / file
     check_graph(f"{package.name}/{package.version}/{file}", path, spec)
     return path, spec
@@ -182,5 +186,5 @@ def _problem(spec: ModelSpec, generate: GenerateSpec) -> str:
     return ""
 
 
-def _invalid(package: Package, file: str, message: str) -> ServiceError:
+def _invalid(package: ServablePackage, file: str, message: str) -> ServiceError:
     return ServiceError(Reason.PACKAGE_INVALID, f"{package.name}/{package.version}/{file}: {message}")

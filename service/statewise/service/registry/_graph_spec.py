@@ -7,7 +7,7 @@ there.
 
 from dataclasses import replace
 
-from statewise.service.engine import Layout, Place
+from statewise.service.engine import AxisLayout, GraphLayout
 from statewise.service.registry._axes import (
     GraphValue,
     Values,
@@ -35,7 +35,7 @@ _LENGTHS = "statewise.lengths"
 
 def complete(
     declaration: ModelDeclaration, graph_inputs: Values, graph_outputs: Values
-) -> tuple[ModelSpec, Layout | None]:
+) -> tuple[ModelSpec, GraphLayout | None]:
     """The specification of a graph, and its layout unless it is in the form of packages.
 
     Args:
@@ -82,7 +82,7 @@ class _Completion:
             tensor_axes("output", entry, outputs[entry.name], fixed_time=None) for entry in self._outputs
         ]
 
-    def result(self) -> tuple[ModelSpec, Layout | None]:
+    def result(self) -> tuple[ModelSpec, GraphLayout | None]:
         one_row, one_step = self._one_row(), self._one_step()
         inputs = [
             self._place("input", entry, axes, one_step=one_step, one_row=one_row)
@@ -92,11 +92,12 @@ class _Completion:
             self._place("output", entry, axes, one_step=one_step, one_row=one_row)
             for entry, axes in zip(self._outputs, self._output_axes, strict=True)
         ]
-        layout = Layout(
+        layout = GraphLayout(
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             state=tuple(
-                Place(pair.input, axes) for pair, axes in zip(self._said.state, self._state_axes, strict=True)
+                AxisLayout(pair.input, axes)
+                for pair, axes in zip(self._said.state, self._state_axes, strict=True)
             ),
             successors=tuple(pair.output for pair in self._said.state),
             lengths=self._lengths,
@@ -147,7 +148,7 @@ class _Completion:
 
     def _place(
         self, kind: str, entry: TensorDeclaration, axes: AxisWords, *, one_step: bool, one_row: bool
-    ) -> Place:
+    ) -> AxisLayout:
         per_step = entry.per_step
         if per_step is None:
             shared = kind == "input" and BATCH not in axes and any(BATCH in one for one in self._input_axes)
@@ -160,12 +161,12 @@ class _Completion:
             raise MetadataError(
                 f"{kind} {entry.name!r}: per_step: expected true, for it has a time axis; got false"
             )
-        place = Place(entry.name, axes, per_step, entry.context)
+        place = AxisLayout(entry.name, axes, per_step, entry.context)
         if entry.context:
             _check_context(place, shared=BATCH not in axes and not one_row)
         return place
 
-    def _spec(self, layout: Layout) -> ModelSpec:
+    def _spec(self, layout: GraphLayout) -> ModelSpec:
         said = self._said
         inputs = tuple(
             _tensor_spec(entry, place, self._graph_inputs)
@@ -209,7 +210,7 @@ class _Completion:
         )
 
 
-def _check_context(place: Place, *, shared: bool) -> None:
+def _check_context(place: AxisLayout, *, shared: bool) -> None:
     where, sizes = f"input {place.name!r}: context", _sizes(place.axes)
     if shared or not place.per_step:
         raise MetadataError(
@@ -244,7 +245,7 @@ def _listed(
     return listed
 
 
-def _tensor_spec(entry: TensorDeclaration, place: Place, graph: Values) -> TensorSpec:
+def _tensor_spec(entry: TensorDeclaration, place: AxisLayout, graph: Values) -> TensorSpec:
     value, where = graph[entry.name], f"input {entry.name!r}"
     shape = _sizes(place.axes)
     if place.context and TIME not in place.axes:
@@ -262,7 +263,7 @@ def _whole(where: str, number: float, value: GraphValue) -> float:
     return number
 
 
-def _context_pair(place: Place, entry: TensorSpec) -> StatePair:
+def _context_pair(place: AxisLayout, entry: TensorSpec) -> StatePair:
     shape = entry.shape
     shape = (place.context, *shape) if TIME in place.axes else (*shape[:-1], place.context)
     name = f"{place.name}.context"

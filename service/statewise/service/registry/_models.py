@@ -14,10 +14,14 @@ from enum import Enum
 from pathlib import Path
 
 from statewise.service.base import ModelKey, ServiceError, shortened
-from statewise.service.engine import Engine, Layout, SelfTest, self_test
-from statewise.service.registry._auxiliary_graphs import Companions, Writing, load_companions
-from statewise.service.registry._package import Package, read_package
-from statewise.service.registry._repository import Found, Scan, scan
+from statewise.service.engine import Engine, EngineProfile, GraphLayout, profile_engine
+from statewise.service.registry._auxiliary_graphs import (
+    AuxiliaryGraphs,
+    GeneratorGraph,
+    load_auxiliary_graphs,
+)
+from statewise.service.registry._package import ServablePackage, read_package
+from statewise.service.registry._repository import Scan, VersionFolder, scan
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
 from statewise.wire import ModelSpec, Reason
@@ -40,11 +44,11 @@ class LoadedModel:
     """
 
     number: int
-    package: Package
-    test: SelfTest
+    package: ServablePackage
+    test: EngineProfile
     arena: StateArena
     scheduler: Scheduler
-    companions: Companions
+    auxiliary: AuxiliaryGraphs
     encoder: Scheduler | None
 
     @property
@@ -52,17 +56,17 @@ class LoadedModel:
         """Name and version."""
         return self.package.name, self.package.version
 
-    def to_write(self) -> Writing:
+    def require_generator(self) -> GeneratorGraph:
         """How it generates. Raises ServiceError (WRONG_CALL), naming the right call, where it does not."""
-        if self.companions.writing is None:
-            right = "step a session" if self.companions.encoding is not None else "use Predict"
+        if self.auxiliary.writing is None:
+            right = "step a session" if self.auxiliary.encoding is not None else "use Predict"
             raise ServiceError(
                 Reason.WRONG_CALL, f"model {self.package.name!r} does not generate: {right} instead"
             )
-        return self.companions.writing
+        return self.auxiliary.writing
 
 
-class Status(Enum):
+class VersionState(Enum):
     """Where a version stands."""
 
     LOADING = "loading"
@@ -75,7 +79,7 @@ class Status(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class VersionStatus:
     """A version, for listings.
 
     Attributes:
@@ -88,7 +92,7 @@ class Entry:
 
     name: str
     version: int
-    status: Status
+    status: VersionState
     loaded: LoadedModel | None
     trouble: str = ""
 
@@ -97,14 +101,14 @@ class Entry:
 class _Prepared:
     """A version that was read and tested, and serves when it is admitted."""
 
-    found: Found
-    package: Package
+    found: VersionFolder
+    package: ServablePackage
     engine: Engine
-    test: SelfTest
-    companions: Companions
+    test: EngineProfile
+    auxiliary: AuxiliaryGraphs
 
 
-class Models:
+class ModelRegistry:
     """Versions by name and number.
 
     Args:
@@ -118,9 +122,9 @@ class Models:
         self,
         root: Path,
         *,
-        make_engine: Callable[[Path, ModelSpec, Layout | None], Engine],
+        make_engine: Callable[[Path, ModelSpec, GraphLayout | None], Engine],
         sessions: int,
-        make_scheduler: Callable[[Engine, StateArena, SelfTest], Scheduler],
+        make_scheduler: Callable[[Engine, StateArena, EngineProfile], Scheduler],
     ) -> None:
         self._root = root
         self._make_engine = make_engine
@@ -194,21 +198,21 @@ class Models:
             Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
         )
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[VersionStatus]:
         """Every version known, by name and version; from any thread, hence the copies."""
         known = {
-            key: Entry(*key, Status.READY, loaded, self._trouble(key))
+            key: VersionStatus(*key, VersionState.READY, loaded, self._trouble(key))
             for key, loaded in list(self._served.items())
         }
         kept = self._kept()
         for key in list(self._loading):
-            known.setdefault(key, Entry(*key, Status.LOADING, kept.get(key)))
+            known.setdefault(key, VersionStatus(*key, VersionState.LOADING, kept.get(key)))
         for key, trouble in list(self._failures.items()):
-            known.setdefault(key, Entry(*key, Status.FAILED, None, trouble))
+            known.setdefault(key, VersionStatus(*key, VersionState.FAILED, None, trouble))
         for key, loaded in kept.items():
-            known.setdefault(key, Entry(*key, Status.UNLOADING, loaded))
+            known.setdefault(key, VersionStatus(*key, VersionState.UNLOADING, loaded))
         for key in list(self._unwanted):
-            known.setdefault(key, Entry(*key, Status.UNLOADED, None))
+            known.setdefault(key, VersionStatus(*key, VersionState.UNLOADED, None))
         return [known[key] for key in sorted(known)]
 
     # --- loading and letting go ---
@@ -235,7 +239,7 @@ class Models:
         """
         async with self._changing:
             seen = await asyncio.to_thread(scan, self._root)
-            new: list[Found] = []
+            new: list[VersionFolder] = []
             for key, found in seen.versions.items():
                 changed = self._signatures.get(key) != found.signature
                 if key in self._served:
@@ -280,7 +284,7 @@ class Models:
                 raise ServiceError(Reason.PACKAGE_INVALID, self._failures[name, version])
             return self._served[name, version]
 
-    async def unload(self, name: str, version: int = 0) -> Entry:
+    async def unload(self, name: str, version: int = 0) -> VersionStatus:
         """Offers a version to new work no longer; its sessions go on until they end. 0: the default one.
 
         Raises:
@@ -302,7 +306,7 @@ class Models:
             self._in_memory.pop(loaded.number, None)
 
     @contextmanager
-    def _told_as_loading(self, versions: Sequence[Found]) -> Iterator[None]:
+    def _told_as_loading(self, versions: Sequence[VersionFolder]) -> Iterator[None]:
         """Until it is settled what serves, and by default, whoever asks for these is told to come back."""
         self._loading.update((found.name, found.version) for found in versions)
         try:
@@ -318,20 +322,20 @@ class Models:
                 Reason.MODEL_LOADING, f"{which} is being loaded and tested: ask again in a moment"
             )
 
-    def _prepare(self, found: Found) -> "_Prepared | str":
+    def _prepare(self, found: VersionFolder) -> "_Prepared | str":
         """Reads, loads and tests a version, in any thread; or says why it cannot be served."""
         try:
             package = read_package(found.name, found.version, found.folder)
             engine = self._make_engine(package.graph, package.spec, package.layout)
-            test = self_test(engine, sharing=package.sharing)
-            companions = load_companions(package, engine, self._make_engine)
-            return _Prepared(found, package, engine, test, companions)
+            test = profile_engine(engine, sharing=package.sharing)
+            auxiliary = load_auxiliary_graphs(package, engine, self._make_engine)
+            return _Prepared(found, package, engine, test, auxiliary)
         except ServiceError as error:
             return shortened(error.message)
         except Exception as error:  # whatever a foreign graph does to numpy or onnxruntime
             return shortened(f"{found.name}/{found.version}: {str(error) or type(error).__name__}")
 
-    def _settle(self, found: Found, prepared: "_Prepared | str") -> None:
+    def _settle(self, found: VersionFolder, prepared: "_Prepared | str") -> None:
         """Serves a prepared version, or notes why it is not served."""
         key = (found.name, found.version)
         self._signatures[key] = found.signature
@@ -347,12 +351,12 @@ class Models:
             return
         self._failures.pop(key, None)
         scheduler = self._make_scheduler(prepared.engine, arena, prepared.test)
-        encoding = prepared.companions.encoding
+        encoding = prepared.auxiliary.encoding
         encoder = None
         if encoding is not None:
             encoder = self._make_scheduler(encoding.engine, StateArena((), 0), encoding.test)
         loaded = LoadedModel(
-            self._numbers, prepared.package, prepared.test, arena, scheduler, prepared.companions, encoder
+            self._numbers, prepared.package, prepared.test, arena, scheduler, prepared.auxiliary, encoder
         )
         self._numbers += 1
         self._in_memory[loaded.number] = self._served[key] = loaded

@@ -14,7 +14,7 @@ from typing import Any
 import onnxruntime as ort
 
 from statewise.service.base import ServiceError
-from statewise.service.engine import Layout
+from statewise.service.engine import GraphLayout
 from statewise.service.registry._axes import GraphValue
 from statewise.service.registry._declarations import declare, override
 from statewise.service.registry._graph_spec import complete
@@ -32,7 +32,7 @@ _ORT_DTYPES = {
 
 
 @dataclass(frozen=True)
-class Package:
+class ServablePackage:
     """A model version on disk.
 
     Attributes:
@@ -50,7 +50,7 @@ class Package:
     folder: Path
     digest: str
     spec: ModelSpec
-    layout: Layout | None = None
+    layout: GraphLayout | None = None
     sharing: Sharing = Sharing.EXACT
 
     @property
@@ -59,7 +59,7 @@ class Package:
         return self.folder / "model.onnx"
 
 
-def read_package(name: str, version: int, folder: Path) -> Package:
+def read_package(name: str, version: int, folder: Path) -> ServablePackage:
     """Reads a version folder.
 
     Raises:
@@ -84,14 +84,14 @@ def read_package(name: str, version: int, folder: Path) -> Package:
         spec = None if metadata is None else ModelSpec.from_json(metadata)
         if spec is not None and declared is None and all(pair.batch_axis == 0 for pair in spec.state):
             _check_against_graph(where, spec, inputs, outputs)
-            return Package(name, version, folder, digest, spec)
+            return ServablePackage(name, version, folder, digest, spec)
         declaration = declared or ModelDeclaration()
         if spec is not None:
             declaration = override(declare(spec), declaration)
         spec, layout = complete(declaration, _values(inputs), _values(outputs))
     except MetadataError as error:
         raise _invalid(f"{where}: {error}") from error
-    return Package(name, version, folder, digest, spec, layout, declaration.batch)
+    return ServablePackage(name, version, folder, digest, spec, layout, declaration.batch)
 
 
 def _listed(entries: Sequence[Any]) -> str:

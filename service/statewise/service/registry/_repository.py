@@ -12,7 +12,7 @@ from statewise.service.base import ModelKey
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class VersionFolder:
     """A version folder.
 
     Attributes:
@@ -38,21 +38,21 @@ class Scan:
         mistakes: What is wrong with a model's model.toml.
     """
 
-    versions: dict[ModelKey, Found]
+    versions: dict[ModelKey, VersionFolder]
     declared: dict[str, int]
     mistakes: dict[str, str]
 
 
 def scan(root: Path) -> Scan:
     """Looks through a repository. What vanishes meanwhile is not there. A missing root holds nothing."""
-    versions: dict[ModelKey, Found] = {}
+    versions: dict[ModelKey, VersionFolder] = {}
     declared: dict[str, int] = {}
     mistakes: dict[str, str] = {}
     for model_folder in _visible_folders(root):
         for folder in _visible_folders(model_folder):
             version = _version_of(folder)
             if version:
-                found = Found(model_folder.name, version, folder, _signature(folder))
+                found = VersionFolder(model_folder.name, version, folder, _signature(folder))
                 versions[found.name, version] = found
         default = _declared_default(model_folder / "model.toml")
         if isinstance(default, str):

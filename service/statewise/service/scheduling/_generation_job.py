@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, ServiceError
 from statewise.service.engine import (
     NOTHING,
+    DecodeLoop,
     Draw,
     Engine,
     EngineError,
-    Feedback,
     RunResult,
     Sampling,
     uniform_numbers,
 )
-from statewise.service.scheduling._job import LongWork, Pace, Part, Piece
+from statewise.service.scheduling._job import CostModel, Job, JobSlice, SliceMember
 from statewise.wire import DTYPES
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class EmittedChunk:
     """What some rows emitted.
 
     Attributes:
@@ -48,7 +48,7 @@ class Grown:
     ended: NDArray[np.bool_]
 
 
-class Generation(LongWork):
+class GenerationJob(Job):
     """Rows and what they still emit.
 
     Args:
@@ -60,21 +60,21 @@ class Generation(LongWork):
         sampling: How they are drawn.
         stop: The value that ends a row; None: none does.
         grew: Takes what rows emit; must not raise.
-        done: As of LongWork. The others, too.
+        done: As of Job. The others, too.
     """
 
     def __init__(
         self,
-        feedback: Feedback,
-        pace: Pace,
+        feedback: DecodeLoop,
+        pace: CostModel,
         *,
         state: Sequence[Array],
         positions: NDArray[np.uint64],
         steps: NDArray[np.uint32],
         sampling: Sampling,
         stop: int | None,
-        grew: Callable[[Grown], None],
-        done: "Callable[[Generation, ServiceError | None], None]",
+        grew: Callable[[EmittedChunk], None],
+        done: "Callable[[GenerationJob, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
     ) -> None:
@@ -105,9 +105,9 @@ class Generation(LongWork):
         """Rows that still emit."""
         return int(np.count_nonzero(self.left))
 
-    def piece(self, parts: list[Part[Any]], steps: int) -> Piece:
-        """See LongWork."""
-        return WrittenPiece(parts, steps)
+    def piece(self, parts: list[SliceMember[Any]], steps: int) -> JobSlice:
+        """See Job."""
+        return GenerationSlice(parts, steps)
 
     def draw(self, rows: NDArray[np.intp], steps: int) -> Draw:
         """How rows emit their next values."""
@@ -153,14 +153,14 @@ class Generation(LongWork):
         by_row = np.swapaxes(emitted, 0, 1)[good]
         values = by_row[np.arange(by_row.shape[1]) < lengths[:, None]]
         positions = self.start[rows] + self.consumed[rows]
-        self.grew(Grown(rows, lengths.astype(np.uint32), values, positions, self.left[rows] == 0))
+        self.grew(EmittedChunk(rows, lengths.astype(np.uint32), values, positions, self.left[rows] == 0))
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenPiece:
+class GenerationSlice:
     """What one run takes of the generations; see Piece."""
 
-    parts: list[Part[Generation]]
+    parts: list[SliceMember[GenerationJob]]
     steps: int
 
     @property
@@ -221,7 +221,7 @@ def _side_by_side(steps: int, draws: Sequence[Draw]) -> Draw:
     )
 
 
-def _run_alone(feedback: Feedback, state: Sequence[Array], draw: Draw) -> RunResult:
+def _run_alone(feedback: DecodeLoop, state: Sequence[Array], draw: Draw) -> RunResult:
     """Each row in a run of its own; rows that fail keep their state and emit nothing."""
     spec, rows = feedback.spec, len(draw.remaining)
     nothing = NOTHING if spec.sampled else 0

@@ -12,11 +12,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from statewise.service.base import ServiceError
 from statewise.service.engine import Engine, RunResult
 
-_W = TypeVar("_W", bound="LongWork", covariant=True)
+_W = TypeVar("_W", bound="Job", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Part(Generic[_W]):
+class SliceMember(Generic[_W]):
     """Work's share of a piece: its first `rows` active rows, from row `begin` of the run on."""
 
     job: _W
@@ -24,11 +24,11 @@ class Part(Generic[_W]):
     begin: int
 
 
-class Piece(Protocol):
+class JobSlice(Protocol):
     """Some rows of some work, side by side in one run. While it runs, its work is in nobody else's hands."""
 
     @property
-    def parts(self) -> "Sequence[Part[LongWork]]":
+    def parts(self) -> "Sequence[SliceMember[Job]]":
         """At least one; all of the kind of the first."""
 
     @property
@@ -46,7 +46,7 @@ class Piece(Protocol):
         """Gives all work its results."""
 
 
-class Pace(Protocol):
+class CostModel(Protocol):
     """What pieces of a kind of work cost. Work of one pace may share pieces."""
 
     @property
@@ -60,7 +60,7 @@ class Pace(Protocol):
         """Time steps, at least 1, that a piece of so many rows may have; None: it cannot be cut."""
 
 
-class LongWork(ABC):
+class Job(ABC):
     """Rows, and how far they have come.
 
     Args:
@@ -71,7 +71,7 @@ class LongWork(ABC):
 
     time_steps: int
     """Of all rows together, at most."""
-    pace: Pace | None = None
+    pace: CostModel | None = None
     """None: that of the read graph."""
 
     def __init__(
@@ -108,5 +108,5 @@ class LongWork(ABC):
         """Rows that still run."""
 
     @abstractmethod
-    def piece(self, parts: list[Part[Any]], steps: int) -> Piece:
+    def piece(self, parts: list[SliceMember[Any]], steps: int) -> JobSlice:
         """A piece of this work and others of its pace, of so many time steps at most."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from statewise.service.base import ServiceError, given_up
-from statewise.service.engine import SelfTest
-from statewise.service.scheduling._job import LongWork, Part, Piece
+from statewise.service.engine import EngineProfile
+from statewise.service.scheduling._job import Job, JobSlice, SliceMember
 
 _PIECE_ROWS = 256
 """Rows that jobs share a piece for. Beyond it a row costs the same, and fewer of its steps fit in."""
@@ -28,16 +28,16 @@ _MEMORY = 0.05
 _MOST_GROWTH = 4.0
 """How many times dearer than thought a piece counts at most: one that was held up says little of the next."""
 
-GivenUp = tuple[LongWork, ServiceError]
+GivenUp = tuple[Job, ServiceError]
 
 
 class _Place(NamedTuple):
     due_s: float
     number: int
-    job: LongWork
+    job: Job
 
 
-class Lane:
+class JobQueue:
     """Jobs of one model version that wait or are under way, and the piece to run next.
 
     Args:
@@ -47,13 +47,15 @@ class Lane:
         piece_s: How long a piece may take.
     """
 
-    def __init__(self, test: SelfTest, *, mixes: bool, clock: Callable[[], float], piece_s: float) -> None:
+    def __init__(
+        self, test: EngineProfile, *, mixes: bool, clock: Callable[[], float], piece_s: float
+    ) -> None:
         self._test = test
         self._mixes = mixes
         self._clock = clock
         self._piece_s = piece_s
         self._places: list[_Place] = []
-        self._taken: dict[LongWork, _Place] = {}
+        self._taken: dict[Job, _Place] = {}
         self._number = 0
         self._time_steps = 0
         self._idle = True
@@ -70,7 +72,7 @@ class Lane:
         """Seconds until all that is here will have run, roughly."""
         return self._time_steps * self.step_s
 
-    def add(self, job: LongWork) -> None:
+    def add(self, job: Job) -> None:
         """Takes a job."""
         if not (self._places or self._taken):
             self._idle = True
@@ -96,12 +98,12 @@ class Lane:
             self._places = kept
         return dropped
 
-    def next_piece(self) -> tuple[Piece | None, list[GivenUp]]:
+    def next_slice(self) -> tuple[JobSlice | None, list[GivenUp]]:
         """What to run now, and the jobs met on the way that nobody waits for any more.
 
         The jobs of the piece have left the lane until `end_piece`.
         """
-        parts: list[Part[LongWork]] = []
+        parts: list[SliceMember[Job]] = []
         dropped: list[GivenUp] = []
         passed: list[_Place] = []
         rows = 0
@@ -119,7 +121,7 @@ class Lane:
                 passed.append(place)
                 continue
             self._taken[job] = place
-            parts.append(Part(job, active, rows))
+            parts.append(SliceMember(job, active, rows))
             rows += active
         for place in passed:
             heapq.heappush(self._places, place)
@@ -130,7 +132,7 @@ class Lane:
         limit = self._steps_within(first, rows)
         return first.piece(parts, steps if limit is None else min(steps, limit)), dropped
 
-    def end_piece(self, piece: Piece, *, begun_s: float) -> list[LongWork]:
+    def end_piece(self, piece: JobSlice, *, begun_s: float) -> list[Job]:
         """Takes back the jobs of a piece that has run; gives those that have come to their end."""
         now_s = self._clock()
         took_s = now_s - (begun_s if self._idle else self._last_end_s)
@@ -139,7 +141,7 @@ class Lane:
         # Small pieces cost what a run costs, however few steps they have: they tell nothing about long work.
         if piece.parts[0].job.pace is None and steps * self._test.row_step_s > self._piece_s / 2:
             self.step_s += _MEMORY * (min(took_s / steps, _MOST_GROWTH * self.step_s) - self.step_s)
-        ended: list[LongWork] = []
+        ended: list[Job] = []
         for part in piece.parts:
             place = self._taken.pop(part.job)
             if part.job.remaining:
@@ -150,21 +152,21 @@ class Lane:
         self._idle = False
         return ended
 
-    def fail_piece(self, piece: Piece) -> None:
+    def fail_piece(self, piece: JobSlice) -> None:
         """Forgets the jobs of a piece that could not be run."""
         for part in piece.parts:
             del self._taken[part.job]
             self._time_steps -= part.job.time_steps
         self._idle = True
 
-    def _is_full(self, parts: list[Part[LongWork]], rows: int) -> bool:
+    def _is_full(self, parts: list[SliceMember[Job]], rows: int) -> bool:
         """Whether further sequences would make the piece shorter and no cheaper."""
         if rows < _ENOUGH_ROWS or parts[0].job.pace is not None:
             return False
         limit = self._steps_within(parts[0].job, rows)
         return limit is not None and limit <= min(part.job.remaining for part in parts)
 
-    def _joins(self, first: LongWork, other: LongWork, rows: int) -> bool:
+    def _joins(self, first: Job, other: Job, rows: int) -> bool:
         """Whether work may share the piece of the first, which then has so many rows."""
         mixes = self._mixes if first.pace is None else first.pace.together
         if first.pace is not other.pace or not mixes or rows > _PIECE_ROWS:
@@ -172,7 +174,7 @@ class Lane:
         limit = self._steps_within(first, rows)
         return limit is None or limit >= min(first.remaining, _ENOUGH_STEPS)
 
-    def _steps_within(self, first: LongWork, rows: int) -> int | None:
+    def _steps_within(self, first: Job, rows: int) -> int | None:
         """Time steps of so many rows that a piece may have; None: the work cannot be cut."""
         if first.pace is not None:
             return first.pace.steps_within(self._piece_s, rows)

@@ -11,14 +11,14 @@ import numpy as np
 
 from statewise.service.base import Array
 from statewise.service.engine import Engine, RunResult, run_batch
-from statewise.service.scheduling._job import Part
+from statewise.service.scheduling._job import SliceMember
 
 if TYPE_CHECKING:
-    from statewise.service.scheduling._sequence_job import Job
+    from statewise.service.scheduling._sequence_job import SequenceJob
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPiece:
+class SequenceSlice:
     """What one run takes of the jobs.
 
     Attributes:
@@ -26,7 +26,7 @@ class ReadPiece:
         steps: Time steps at most.
     """
 
-    parts: "list[Part[Job]]"
+    parts: "list[SliceMember[SequenceJob]]"
     steps: int
 
     @property

@@ -17,14 +17,14 @@ from weakref import WeakMethod
 
 import numpy as np
 
-from statewise.service.base import Control, ServiceError, Slots, StepFrame, StepResult, server_fault
-from statewise.service.engine import Engine, RunResult, SelfTest, run_batch
-from statewise.service.scheduling._job import LongWork, Piece
-from statewise.service.scheduling._job_queue import GivenUp, Lane
-from statewise.service.scheduling._sequence_job import Job
-from statewise.service.scheduling._single_step import LoneStep
-from statewise.service.scheduling._step_execution import Admission, Admitted, Selected
-from statewise.service.scheduling._step_queue import Inbox
+from statewise.service.base import Barrier, ServiceError, Slots, StepBatch, StepResult, server_fault
+from statewise.service.engine import Engine, EngineProfile, RunResult, run_batch
+from statewise.service.scheduling._job import Job, JobSlice
+from statewise.service.scheduling._job_queue import GivenUp, JobQueue
+from statewise.service.scheduling._sequence_job import SequenceJob
+from statewise.service.scheduling._single_step import SingleStep
+from statewise.service.scheduling._step_execution import GatheredBatch, PreparedBatch, StepExecution
+from statewise.service.scheduling._step_queue import StepQueue
 from statewise.service.session_state import SessionTable, StateArena
 from statewise.service.telemetry import ModelStatistics, SlowRequests
 from statewise.wire import Reason
@@ -61,7 +61,7 @@ class Scheduler:
         engine: Engine,
         arena: StateArena,
         table: SessionTable,
-        test: SelfTest,
+        test: EngineProfile,
         *,
         executor: Executor,
         clock: Callable[[], float],
@@ -85,20 +85,20 @@ class Scheduler:
         self._tracing = tracing
         self._queued_steps = 0
         mixes = test.together and engine.spec.lengths is not None
-        self._lane = Lane(test, mixes=mixes, clock=clock, piece_s=piece_s)
+        self._lane = JobQueue(test, mixes=mixes, clock=clock, piece_s=piece_s)
         self._turn_planned = False
         self._frames_running = False
         self._piece_running = False
         self._per_step = [entry.per_step for entry in engine.spec.inputs]
-        self._admission = Admission(engine.spec, arena, table, answer=_weakly(WeakMethod(self._answer)))
-        self._inbox = Inbox(
+        self._admission = StepExecution(engine.spec, arena, table, answer=_weakly(WeakMethod(self._answer)))
+        self._inbox = StepQueue(
             table,
             self._admission,
             clock=clock,
             start=_weakly(WeakMethod(self._start_sequences)),
             refuse=_weakly(WeakMethod(self._answer)),
         )
-        self._lone = LoneStep(engine, arena, table)
+        self._lone = SingleStep(engine, arena, table)
         self.statistics = ModelStatistics()
 
     @property
@@ -129,7 +129,7 @@ class Scheduler:
                 self._queued_steps * self._lane.step_s,
             )
 
-    def submit(self, frame: StepFrame) -> None:
+    def submit(self, frame: StepBatch) -> None:
         """Takes a frame, or raises ServiceError (QUEUE_FULL)."""
         self._check_queue(frame.time_steps)
         frame.received_s = self._clock()
@@ -140,7 +140,7 @@ class Scheduler:
         self._plan_turn()
 
     @contextmanager
-    def holding(self, time_steps: int) -> Iterator[Callable[[int], None]]:
+    def reserve_capacity(self, time_steps: int) -> Iterator[Callable[[int], None]]:
         """Counts time steps as waiting, for work that comes in stages. Raises ServiceError (QUEUE_FULL).
 
         Gives a function that lets go of so many of them; the rest goes at the end.
@@ -149,16 +149,16 @@ class Scheduler:
         self._queued_steps += time_steps
         held = time_steps
 
-        def let_go(steps: int) -> None:
+        def release_steps(steps: int) -> None:
             nonlocal held
             steps = min(steps, held)
             held -= steps
             self._queued_steps -= steps
 
         try:
-            yield let_go
+            yield release_steps
         finally:
-            let_go(held)
+            release_steps(held)
 
     def release(self, slots: Slots) -> None:
         """Lets go of sessions that a control made busy."""
@@ -166,17 +166,17 @@ class Scheduler:
         self._inbox.sessions_freed()
         self._plan_turn()
 
-    def submit_control(self, control: Control) -> None:
+    def submit_barrier(self, control: Barrier) -> None:
         """Takes an operation that keeps its place among the frames."""
         self._inbox.add(control)
         self._plan_turn()
 
-    def submit_job(self, job: LongWork, *, held: bool = False) -> None:
+    def submit_job(self, job: Job, *, held: bool = False) -> None:
         """Takes a job, whatever the queue holds: who has many checks for room once for all of them.
 
         Args:
             job: The job.
-            held: Its time steps are counted already (see `holding`).
+            held: Its time steps are counted already (see `reserve_capacity`).
         """
         job.queued_steps = 0 if held else job.time_steps
         job.received_s = self._clock()
@@ -227,13 +227,13 @@ class Scheduler:
         self._answer(frame, result)
         return True
 
-    def _admit(self, selected: Selected) -> Admitted:
+    def _admit(self, selected: GatheredBatch) -> PreparedBatch:
         admitted = self._admission.admit(selected)
         if admitted.retry is not None:
             self.statistics.retried_rows += int(np.count_nonzero(admitted.retry))
         return admitted
 
-    def _answer(self, frame: StepFrame, result: StepResult | ServiceError) -> None:
+    def _answer(self, frame: StepBatch, result: StepResult | ServiceError) -> None:
         if frame.answered:
             return
         frame.answered = True
@@ -247,7 +247,7 @@ class Scheduler:
         except Exception as error:
             _log.error("a reply could not be given", exc_info=error)
 
-    def _fail(self, frames: Sequence[StepFrame], error: BaseException) -> None:
+    def _fail(self, frames: Sequence[StepBatch], error: BaseException) -> None:
         """A fault of ours: the detail goes to the log, the callers get INTERNAL."""
         _log.error("a batch failed", exc_info=error)
         failure = server_fault()
@@ -256,7 +256,7 @@ class Scheduler:
 
     # --- the lane of single steps ---
 
-    def _run_frames(self, selected: Selected) -> None:
+    def _run_frames(self, selected: GatheredBatch) -> None:
         """Runs single steps: on the event loop where that is short, else in a thread."""
         try:
             admitted = self._admit(selected)
@@ -294,7 +294,7 @@ class Scheduler:
 
         self._in_thread(run).add_done_callback(finish)
 
-    def _finish_frames(self, admitted: Admitted, run: Callable[[], RunResult], begun_s: float) -> None:
+    def _finish_frames(self, admitted: PreparedBatch, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
             result = run()
             self.statistics.single.run_s.observe(self._clock() - begun_s)
@@ -315,7 +315,7 @@ class Scheduler:
 
     # --- the lane of long work ---
 
-    def _start_sequences(self, frame: StepFrame) -> None:
+    def _start_sequences(self, frame: StepBatch) -> None:
         """Turns a frame of chunks into a job; its sessions are busy until the job is done."""
         try:
             admitted = self._admit(self._admission.select([frame]))
@@ -323,7 +323,7 @@ class Scheduler:
                 self._admission.refuse(admitted)
                 return
             assert admitted.steps is not None
-            job = Job(
+            job = SequenceJob(
                 self._engine.spec,
                 inputs=admitted.inputs,
                 lengths=admitted.steps,
@@ -339,7 +339,9 @@ class Scheduler:
         self._table.busy[admitted.slots] = True
         self._lane.add(job)
 
-    def _finish_sequences(self, admitted: Admitted, job: Job, failure: ServiceError | None) -> None:
+    def _finish_sequences(
+        self, admitted: PreparedBatch, job: SequenceJob, failure: ServiceError | None
+    ) -> None:
         self._table.busy[admitted.slots] = False
         self._inbox.sessions_freed()
         admitted.frames[0].begun_s = job.begun_s
@@ -360,7 +362,7 @@ class Scheduler:
 
     def _run_piece(self) -> None:
         """Runs the next piece of the jobs in the lane."""
-        piece, dropped = self._lane.next_piece()
+        piece, dropped = self._lane.next_slice()
         self._end_all(dropped)
         if piece is None:
             return
@@ -383,7 +385,7 @@ class Scheduler:
 
         self._in_thread(run).add_done_callback(finish)
 
-    def _finish_piece(self, piece: Piece, run: Callable[[], RunResult], begun_s: float) -> None:
+    def _finish_piece(self, piece: JobSlice, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
             result = run()
             self.statistics.long.run_s.observe(self._clock() - begun_s)
@@ -406,7 +408,7 @@ class Scheduler:
         for job, failure in dropped:
             self._end(job, failure)
 
-    def _end(self, job: LongWork, failure: ServiceError | None) -> None:
+    def _end(self, job: Job, failure: ServiceError | None) -> None:
         self._queued_steps -= job.queued_steps
         job.ended_s = self._clock()
         job.done(job, failure)

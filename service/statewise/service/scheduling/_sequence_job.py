@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, ServiceError, places_in_row, starts_of
-from statewise.service.scheduling._job import LongWork, Part
-from statewise.service.scheduling._piece import ReadPiece
+from statewise.service.scheduling._job import Job, SliceMember
+from statewise.service.scheduling._piece import SequenceSlice
 from statewise.wire import DTYPES, ModelSpec
 
 
-class Job(LongWork):
+class SequenceJob(Job):
     """Rows, their inputs and states, and how far they have come.
 
     Args:
@@ -26,7 +26,7 @@ class Job(LongWork):
         lengths: Time steps of each row, [rows], each at least 1.
         starts: Where each row begins in the per-step inputs, [rows]; None: one row after another.
         state: In the spec's order, [rows, ...], in request order.
-        done: As of LongWork. The others, too.
+        done: As of Job. The others, too.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Job(LongWork):
         lengths: NDArray[np.integer],
         starts: NDArray[np.intp] | None = None,
         state: Sequence[Array],
-        done: "Callable[[Job, ServiceError | None], None]",
+        done: "Callable[[SequenceJob, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
     ) -> None:
@@ -74,9 +74,9 @@ class Job(LongWork):
         """Rows that still run: the first ones."""
         return int(np.count_nonzero(self.lengths > self.time))
 
-    def piece(self, parts: list[Part[Any]], steps: int) -> ReadPiece:
-        """See LongWork."""
-        return ReadPiece(parts, steps)
+    def piece(self, parts: list[SliceMember[Any]], steps: int) -> SequenceSlice:
+        """See Job."""
+        return SequenceSlice(parts, steps)
 
     def absorb(
         self,

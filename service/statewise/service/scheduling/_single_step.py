@@ -8,7 +8,7 @@ has changed by then.
 
 import numpy as np
 
-from statewise.service.base import StepFrame, StepResult
+from statewise.service.base import StepBatch, StepResult
 from statewise.service.engine import Engine, EngineError
 from statewise.service.inputs import all_valid
 from statewise.service.session_state import SessionTable, StateArena, digest_rows
@@ -16,7 +16,7 @@ from statewise.service.session_state import SessionTable, StateArena, digest_row
 _ONE_STEP = np.ones(1, np.int32)
 
 
-class LoneStep:
+class SingleStep:
     """Runs lone steps of one model version.
 
     Args:
@@ -32,7 +32,7 @@ class LoneStep:
         self._inputs_by_step = [entry.per_step for entry in engine.spec.inputs]
         self._outputs = [(entry.name, entry.per_step) for entry in engine.spec.outputs]
 
-    def run(self, frame: StepFrame) -> StepResult | None:
+    def run(self, frame: StepBatch) -> StepResult | None:
         """Applies a frame of one row and one step; None: it has to take the batch path."""
         inputs = frame.inputs
         slot = self._table.admit_one(int(frame.handles[0]), frame.owner, int(frame.positions[0]))

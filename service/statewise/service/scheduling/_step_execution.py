@@ -18,7 +18,7 @@ from statewise.service.base import (
     Handles,
     RowFailure,
     Slots,
-    StepFrame,
+    StepBatch,
     StepResult,
     model_fault,
 )
@@ -33,17 +33,17 @@ _SESSIONS_NAMED = 10  # in one line of the log
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
+class GatheredBatch:
     """Frames that are run as one request, and the sessions that their rows name."""
 
-    frames: list[StepFrame]
+    frames: list[StepBatch]
     handles: Handles
     slots: Slots
     cells: Cells
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class PreparedBatch:
     """The rows of one or more frames that may run, as columns.
 
     Attributes:
@@ -59,7 +59,7 @@ class Admitted:
         failures: Every other row, and rows that fail later.
     """
 
-    frames: list[StepFrame]
+    frames: list[StepBatch]
     total: int
     rows: NDArray[np.intp] | None
     slots: Slots
@@ -71,7 +71,7 @@ class Admitted:
     failures: dict[int, RowFailure]
 
 
-class Admission:
+class StepExecution:
     """Admits and settles the rows of one model version.
 
     Args:
@@ -87,7 +87,7 @@ class Admission:
         arena: StateArena,
         table: SessionTable,
         *,
-        answer: Callable[[StepFrame, StepResult], None],
+        answer: Callable[[StepBatch, StepResult], None],
     ) -> None:
         self._spec = spec
         self._arena = arena
@@ -96,13 +96,13 @@ class Admission:
         self._per_step = [entry.per_step for entry in spec.inputs]
         self._output_names = [entry.name for entry in spec.outputs]
 
-    def select(self, frames: list[StepFrame]) -> Selected:
+    def select(self, frames: list[StepBatch]) -> GatheredBatch:
         """Frames as one request."""
         handles = frames[0].handles if len(frames) == 1 else np.concatenate([f.handles for f in frames])
         slots = self._table.slots_of(handles)
-        return Selected(frames, handles, slots, self._table.read(slots))
+        return GatheredBatch(frames, handles, slots, self._table.read(slots))
 
-    def admit(self, selected: Selected) -> Admitted:
+    def admit(self, selected: GatheredBatch) -> PreparedBatch:
         """Judges every row: its handle, its position, its values. Frames of chunks come one at a time."""
         frames, handles, slots, cells = selected.frames, selected.handles, selected.slots, selected.cells
         first = frames[0]
@@ -123,7 +123,7 @@ class Admission:
         )
         invalid = invalid_rows(self._spec, inputs, steps)
         if admission.good is None and not invalid:
-            return Admitted(
+            return PreparedBatch(
                 frames, len(handles), None, slots, cells, steps, inputs, digests, admission.retry, {}
             )
         good = np.ones(len(handles), np.bool_) if admission.good is None else admission.good.copy()
@@ -136,7 +136,7 @@ class Admission:
         good[list(invalid)] = False
         rows = np.flatnonzero(good)
         by_step = rows if steps is None else np.flatnonzero(np.repeat(good, steps))
-        return Admitted(
+        return PreparedBatch(
             frames,
             len(handles),
             rows,
@@ -152,12 +152,12 @@ class Admission:
             failures,
         )
 
-    def state_of(self, admitted: Admitted) -> list[Array]:
+    def state_of(self, admitted: PreparedBatch) -> list[Array]:
         """The states that the rows run from, [rows, ...] for each state pair."""
         return self._arena.gather(self._table.places(admitted.cells, admitted.retry))
 
     def settle(
-        self, admitted: Admitted, outputs: list[Array], state: Sequence[Array], failed: Sequence[int]
+        self, admitted: PreparedBatch, outputs: list[Array], state: Sequence[Array], failed: Sequence[int]
     ) -> None:
         """Makes the new states current and answers the frames.
 
@@ -188,12 +188,12 @@ class Admission:
         self._table.advance(slots, cells, 1 if steps is None else steps, digests)
         self._reply(admitted, outputs)
 
-    def refuse(self, admitted: Admitted) -> None:
+    def refuse(self, admitted: PreparedBatch) -> None:
         """Answers frames of which no row may run."""
         nothing = [np.empty((0, *entry.shape), DTYPES[entry.dtype]) for entry in self._spec.outputs]
         self._reply(admitted, nothing)
 
-    def _reply(self, admitted: Admitted, outputs: list[Array]) -> None:
+    def _reply(self, admitted: PreparedBatch, outputs: list[Array]) -> None:
         """Deals outputs and failures back to the frames."""
         frames, failures, names = admitted.frames, admitted.failures, self._output_names
         if len(frames) == 1:

@@ -7,8 +7,8 @@ waits for has ended; what concerns different sessions may overtake.
 from collections import deque
 from collections.abc import Callable
 
-from statewise.service.base import Control, ServiceError, StepFrame, given_up
-from statewise.service.scheduling._step_execution import Admission, Selected
+from statewise.service.base import Barrier, ServiceError, StepBatch, given_up
+from statewise.service.scheduling._step_execution import GatheredBatch, StepExecution
 from statewise.service.session_state import SessionTable
 
 MAXIMUM_BATCH_ROWS = 1024
@@ -17,7 +17,7 @@ _LOOK_AGAIN_S = 0.05
 """Pause between two looks at requests that wait for sessions which are running, where none has ended."""
 
 
-class Inbox:
+class StepQueue:
     """Frames and controls of one model version, in the order they came.
 
     Args:
@@ -31,27 +31,27 @@ class Inbox:
     def __init__(
         self,
         table: SessionTable,
-        admission: Admission,
+        admission: StepExecution,
         *,
         clock: Callable[[], float],
-        start: Callable[[StepFrame], None],
-        refuse: Callable[[StepFrame, ServiceError], None],
+        start: Callable[[StepBatch], None],
+        refuse: Callable[[StepBatch, ServiceError], None],
     ) -> None:
         self._table = table
         self._admission = admission
         self._clock = clock
         self._start = start
         self._refuse = refuse
-        self._waiting: deque[StepFrame | Control] = deque()
+        self._waiting: deque[StepBatch | Barrier] = deque()
         self._only_single_steps = True
         self._look_again_s = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, item: StepFrame | Control) -> None:
+    def add(self, item: StepBatch | Barrier) -> None:
         """Takes what is to begin."""
-        self._only_single_steps &= isinstance(item, StepFrame) and item.steps is None
+        self._only_single_steps &= isinstance(item, StepBatch) and item.steps is None
         self._waiting.append(item)
         self._look_again_s = 0.0
 
@@ -59,12 +59,12 @@ class Inbox:
         """Notes that sessions are no longer busy: what waits for them may begin."""
         self._look_again_s = 0.0
 
-    def lone_step(self, now_s: float) -> StepFrame | None:
+    def lone_step(self, now_s: float) -> StepBatch | None:
         """The frame that waits, where it is the only one, of one session and one step, and still wanted."""
         if len(self._waiting) != 1 or not self._only_single_steps:
             return None
         frame = self._waiting[0]
-        assert isinstance(frame, StepFrame)
+        assert isinstance(frame, StepBatch)
         if len(frame.handles) > 1 or given_up(frame.cancelled, frame.deadline_s, now_s):
             return None
         return frame
@@ -73,7 +73,7 @@ class Inbox:
         """Takes out what `lone_step` gave."""
         self._waiting.clear()
 
-    def take(self) -> tuple[Selected | None, bool]:
+    def take(self) -> tuple[GatheredBatch | None, bool]:
         """Frames of single steps for one run, or None; on the way starts what else may begin.
 
         Also says whether to look again at the next turn: what still waits may have waited for what has gone.
@@ -90,13 +90,13 @@ class Inbox:
             self._look_again_s = self._clock() + _LOOK_AGAIN_S
         return selected, again
 
-    def _take_in_order(self) -> Selected | None:
+    def _take_in_order(self) -> GatheredBatch | None:
         """The usual case: single steps, each session once, none running. None: it is not that case."""
         rows = 0
-        frames: list[StepFrame] = []
+        frames: list[StepBatch] = []
         now_s = self._clock()
         for item in self._waiting:
-            assert isinstance(item, StepFrame)
+            assert isinstance(item, StepBatch)
             if item.cancelled or (item.deadline_s is not None and item.deadline_s < now_s):
                 return None
             if rows + len(item.handles) > MAXIMUM_BATCH_ROWS and rows > 0:
@@ -112,27 +112,27 @@ class Inbox:
             self._waiting.popleft()
         return selected
 
-    def _take_what_may_begin(self) -> Selected | None:
+    def _take_what_may_begin(self) -> GatheredBatch | None:
         waiting, self._waiting = self._waiting, deque()
         taken: set[int] = set()
-        selected: list[StepFrame] = []
+        selected: list[StepBatch] = []
         rows = 0
         self._only_single_steps = True
         for item in waiting:
-            if isinstance(item, StepFrame):
+            if isinstance(item, StepBatch):
                 failure = given_up(item.cancelled, item.deadline_s, self._clock())
                 if failure is not None:
                     self._refuse(item, failure)
                     continue
-            places = item.slots if isinstance(item, Control) else self._table.slots_of(item.handles)
+            places = item.slots if isinstance(item, Barrier) else self._table.slots_of(item.handles)
             slots = places.tolist()
             blocked = not taken.isdisjoint(slots) or bool(self._table.busy[places].any())
             taken.update(slots)
-            full = isinstance(item, StepFrame) and rows + len(slots) > MAXIMUM_BATCH_ROWS and rows > 0
+            full = isinstance(item, StepBatch) and rows + len(slots) > MAXIMUM_BATCH_ROWS and rows > 0
             if blocked or full:
                 self._waiting.append(item)
-                self._only_single_steps &= isinstance(item, StepFrame) and item.steps is None
-            elif isinstance(item, Control):
+                self._only_single_steps &= isinstance(item, StepBatch) and item.steps is None
+            elif isinstance(item, Barrier):
                 taken.difference_update(slots)
                 item.action()
             elif item.steps is not None:

@@ -53,7 +53,7 @@ class SessionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class RowVerdicts:
     """Which rows of a request may run, and from which copy of their state.
 
     Attributes:
@@ -176,7 +176,7 @@ class SessionTable:
         self._last_use_s[slot] = self._clock()
         return True
 
-    def place_at(self, slot: int, position: int) -> None:
+    def set_position(self, slot: int, position: int) -> None:
         """Says what position the state of a new session stands at."""
         self._position[slot] = position
 
@@ -318,7 +318,7 @@ class SessionTable:
         positions: NDArray[np.uint64],
         steps: NDArray[np.unsignedinteger] | int,
         digests: NDArray[np.uint64],
-    ) -> Judgement:
+    ) -> RowVerdicts:
         """Judges rows by handle, owner and start position. Changes nothing.
 
         A row is good when its handle is in force and it starts at the session's position, or repeats the last
@@ -328,14 +328,14 @@ class SessionTable:
         held = _held(cells, handles, owner)
         good = held & (positions == current)
         if good.all():
-            return Judgement(None, None)
+            return RowVerdicts(None, None)
         retry = (
             held
             & (positions == cells[:, _PREVIOUS])
             & (positions + np.asarray(steps, np.uint64) == current)
             & (digests == cells[:, _DIGEST])
         )
-        return Judgement(good | retry, retry if retry.any() else None)
+        return RowVerdicts(good | retry, retry if retry.any() else None)
 
     def explain(self, row: int, handle: int, position: int, *, owner: int) -> RowFailure:
         """Why `admit` refused a row."""

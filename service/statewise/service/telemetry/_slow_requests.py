@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from statewise.service.base import ModelKey, StepFrame
+from statewise.service.base import ModelKey, StepBatch
 from statewise.service.session_state import SessionTable
 from statewise.service.telemetry._logs import fields
 
@@ -44,7 +44,7 @@ class SlowRequests:
         self._told = 0
         self._untold = 0
 
-    def tell_step(self, frame: StepFrame, latency_s: float) -> None:
+    def tell_step(self, frame: StepBatch, latency_s: float) -> None:
         """Of a frame of sessions, the first ones by name where they are still open."""
         number = self._table.model_of_handle(int(frame.handles[0]), owner=frame.owner)
         self.tell(

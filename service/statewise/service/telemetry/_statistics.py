@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from statewise.service.base import RowFailure, ServiceError, StepFrame, StepResult
+from statewise.service.base import RowFailure, ServiceError, StepBatch, StepResult
 from statewise.wire import Reason
 
 # Preferred numbers (IEC 60063): E12 keeps a percentile within a tenth of its value.
@@ -175,7 +175,7 @@ class ModelStatistics:
             self.retried_rows + other.retried_rows,
         )
 
-    def answered_step(self, frame: StepFrame, result: StepResult | ServiceError, latency_s: float) -> None:
+    def answered_step(self, frame: StepBatch, result: StepResult | ServiceError, latency_s: float) -> None:
         """Counts a frame that has its answer."""
         work = self.step
         work.latency_s.observe(latency_s)

@@ -2,4 +2,7 @@
 
 from statewise.service.tracing._tracing import Tracing, export_to
 
-__all__ = ["Tracing", "export_to"]
+__all__ = [
+    "Tracing",
+    "export_to",
+]

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, Span, SpanKind, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from statewise.service.base import ModelKey, StepFrame
+from statewise.service.base import ModelKey, StepBatch
 from statewise.service.session_state import SessionTable
 
 _W3C = TraceContextTextMapPropagator()
@@ -77,7 +77,7 @@ class Tracing:
                 span.set_attribute("statewise.session_ids", names)
         return span
 
-    def describe(self, frame: StepFrame) -> Span:
+    def describe(self, frame: StepBatch) -> Span:
         """The span of the request that a frame is, told what the frame holds."""
         span = get_current_span()
         if span.is_recording():

@@ -1,6 +1,6 @@
 """Speaks gRPC: the only folder that imports grpc. Never decides about models or sessions."""
 
-from statewise.service.transport._auth_interceptor import Gate
+from statewise.service.transport._auth_interceptor import AuthInterceptor
 from statewise.service.transport._tls import TlsError
 from statewise.service.transport._transport import (
     TransportError,
@@ -12,7 +12,7 @@ from statewise.service.transport._transport import (
 )
 
 __all__ = [
-    "Gate",
+    "AuthInterceptor",
     "TlsError",
     "TransportError",
     "add_reflection",

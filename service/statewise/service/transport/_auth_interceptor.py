@@ -67,7 +67,7 @@ _OPEN_TO_ALL = "/grpc.health.v1.Health/"
 _Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
-class Gate(grpc.aio.ServerInterceptor):
+class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets callers in.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from statewise.service.base import Array, ServiceError, StepResult
 from statewise.service.dataplane import OpenedSession, PredictPart
 from statewise.service.engine import Exactness
-from statewise.service.registry import Entry, LoadedModel, Status
+from statewise.service.registry import LoadedModel, VersionState, VersionStatus
 from statewise.service.transport._status import row_error
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (
@@ -35,11 +35,11 @@ _EXACTNESS = {
     Exactness.UNSAFE: model_pb2.EXACTNESS_UNSAFE,
 }
 _STATUS = {
-    Status.LOADING: model_pb2.MODEL_STATUS_LOADING,
-    Status.READY: model_pb2.MODEL_STATUS_READY,
-    Status.FAILED: model_pb2.MODEL_STATUS_FAILED,
-    Status.UNLOADING: model_pb2.MODEL_STATUS_UNLOADING,
-    Status.UNLOADED: model_pb2.MODEL_STATUS_UNLOADED,
+    VersionState.LOADING: model_pb2.MODEL_STATUS_LOADING,
+    VersionState.READY: model_pb2.MODEL_STATUS_READY,
+    VersionState.FAILED: model_pb2.MODEL_STATUS_FAILED,
+    VersionState.UNLOADING: model_pb2.MODEL_STATUS_UNLOADING,
+    VersionState.UNLOADED: model_pb2.MODEL_STATUS_UNLOADED,
 }
 _CALL_SHAPES = {
     CallShape.ONE_TO_ONE: model_pb2.CALL_SHAPE_ONE_TO_ONE,
@@ -155,7 +155,7 @@ def session_info(opened: OpenedSession) -> admin_pb2.SessionInfo:
     return info
 
 
-def model(entry: Entry, *, is_default: bool) -> model_pb2.Model:
+def model(entry: VersionStatus, *, is_default: bool) -> model_pb2.Model:
     """A version, as it stands."""
     if entry.loaded is None:
         return model_pb2.Model(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 
-class Writer:
+class MessageSender:
     """Messages on their way out.
 
     Args:

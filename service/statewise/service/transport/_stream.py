@@ -17,11 +17,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from statewise.service.auth import Identity
-from statewise.service.base import ServiceError, StepFrame, StepResult, server_fault
-from statewise.service.dataplane import Ticket
+from statewise.service.base import ServiceError, StepBatch, StepResult, server_fault
+from statewise.service.dataplane import CancellationToken
 from statewise.service.telemetry import fields
 from statewise.service.transport._convert import fill_step_response
-from statewise.service.transport._message_sender import Writer
+from statewise.service.transport._message_sender import MessageSender
 from statewise.service.transport._status import status_of
 from statewise.service.transport._step_encoding import encode_step
 from statewise.v1 import sequence_pb2
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 
 Request = sequence_pb2.SessionStreamRequest
 Response = sequence_pb2.SessionStreamResponse
-Control = Callable[[Any], Awaitable[Any]]
+Barrier = Callable[[Any], Awaitable[Any]]
 StepReply = Callable[[StepResult | ServiceError], None]
-Step = Callable[[sequence_pb2.StepRequest, StepReply], StepFrame | None]
-Generate = Callable[[Any, Ticket], AsyncGenerator[sequence_pb2.GenerateSessionsResponse]]
+Step = Callable[[sequence_pb2.StepRequest, StepReply], StepBatch | None]
+Generate = Callable[[Any, CancellationToken], AsyncGenerator[sequence_pb2.GenerateSessionsResponse]]
 
 
 def serialize_response(response: Response | bytes) -> bytes:
@@ -61,7 +61,7 @@ class SessionStream:
         caller: Identity,
         step: Step,
         generate: Generate,
-        controls: dict[str, Control],
+        controls: dict[str, Barrier],
         requests: int,
     ) -> None:
         self.caller = caller
@@ -70,10 +70,10 @@ class SessionStream:
         self._generate = generate
         self._controls = controls
         self._requests = requests
-        self._writer = Writer(context.write, sent=self._make_room, failed=self._cannot_write)
-        self._frames: dict[int, StepFrame | None] = {}
+        self._writer = MessageSender(context.write, sent=self._make_room, failed=self._cannot_write)
+        self._frames: dict[int, StepBatch | None] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets: dict[int, CancellationToken] = {}
         self._room: asyncio.Future[None] | None = None
         self._over = asyncio.Event()
         self._reader_done = False
@@ -179,7 +179,7 @@ class SessionStream:
                 self._cancel(request.cancel.target_request_id)
                 self._answered(Response(request_id=number, cancel=sequence_pb2.CancelResponse()))
             elif operation == "generate":
-                ticket = self._tickets[number] = Ticket()
+                ticket = self._tickets[number] = CancellationToken()
                 self._tasks[number] = asyncio.create_task(self._generated(number, request.generate, ticket))
             elif operation is None:
                 raise ServiceError(Reason.BAD_REQUEST, "the request names no operation")
@@ -232,7 +232,7 @@ class SessionStream:
         return fields(request_id=number, peer=self._context.peer())
 
     async def _generated(
-        self, number: int, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket
+        self, number: int, request: sequence_pb2.GenerateSessionsRequest, ticket: CancellationToken
     ) -> None:
         response = Response()
         try:

@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 from statewise.service.base import ServiceError
 from statewise.service.dataplane import GeneratedPart, Start
 from statewise.service.engine import Sampling
-from statewise.service.inputs import Given
+from statewise.service.inputs import RawSequences
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._status import row_error
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import Reason, pack_uint32, pack_uint64, to_tensor
 
 
-def given(inputs: Mapping[str, tensor_pb2.Tensor], lengths: bytes, text: Sequence[str] | None) -> Given:
+def given(
+    inputs: Mapping[str, tensor_pb2.Tensor], lengths: bytes, text: Sequence[str] | None
+) -> RawSequences:
     """Sequences as they were sent. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
-    return Given(convert.arrays(inputs), convert.column_uint32(lengths, "lengths") if lengths else None, text)
+    return RawSequences(
+        convert.arrays(inputs), convert.column_uint32(lengths, "lengths") if lengths else None, text
+    )
 
 
 def text_rows(message: tensor_pb2.TextRows, *, present: bool) -> Sequence[str] | None:

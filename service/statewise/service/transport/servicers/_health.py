@@ -12,7 +12,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from statewise.service.registry import Models, Status
+from statewise.service.registry import ModelRegistry, VersionState
 from statewise.service.transport._reporting import Context
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -28,14 +28,14 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._draining = False
         self._changed = asyncio.Event()
 
-    def tell(self, models: Models) -> None:
+    def tell(self, models: ModelRegistry) -> None:
         """Says whether the server takes work, and for which models. Once it drains: nothing any more."""
         if self._draining:
             return
         told = dict.fromkeys(self._serving, False)
         for entry in models.entries():
             name = f"models/{entry.name}"
-            told[name] = told.get(name, False) or entry.status is Status.READY
+            told[name] = told.get(name, False) or entry.status is VersionState.READY
         told[""] = models.serves_any
         self._say(told)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from statewise.service.dataplane import Dataplane
-from statewise.service.registry import Entry, LoadedModel
+from statewise.service.registry import LoadedModel, VersionStatus
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._reporting import Context, reports
 from statewise.v1 import model_pb2, model_pb2_grpc
@@ -52,5 +52,5 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def _message_of(self, loaded: LoadedModel) -> model_pb2.Model:
         return self._message(next(entry for entry in self._models.entries() if entry.loaded is loaded))
 
-    def _message(self, entry: Entry) -> model_pb2.Model:
+    def _message(self, entry: VersionStatus) -> model_pb2.Model:
         return convert.model(entry, is_default=self._models.default_version(entry.name) == entry.version)

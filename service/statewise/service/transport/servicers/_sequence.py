@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 import grpc
 
 from statewise.service.auth import Callers, caller
-from statewise.service.base import RowFailure, ServiceError, StepFrame, StepResult
-from statewise.service.dataplane import Dataplane, OpenedSession, Ticket
+from statewise.service.base import RowFailure, ServiceError, StepBatch, StepResult
+from statewise.service.dataplane import CancellationToken, Dataplane, OpenedSession
 from statewise.service.telemetry import OK
 from statewise.service.transport import _convert as convert
 from statewise.service.transport._reporting import Context, deliver, reports
 from statewise.service.transport._status import row_error
 from statewise.service.transport._stream import SessionStream, StepReply, serialize_response
 from statewise.service.transport.servicers._counting import counted
-from statewise.service.transport.servicers._writing import Writing
+from statewise.service.transport.servicers._writing import GeneratorGraph
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import Reason
 
@@ -37,7 +37,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self._dataplane = dataplane
         self._sessions = dataplane.sessions
         self.statistics = dataplane.statistics
-        self._writing = Writing(dataplane)
+        self._writing = GeneratorGraph(dataplane)
         self._streams: set[SessionStream] = set()
         self._controls: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "open": self._open,
@@ -149,7 +149,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self, request: sequence_pb2.GenerateRequest, context: Context
     ) -> None:
         """Pieces go out as they come."""
-        ticket = Ticket(self._deadline(request, context.time_remaining()))
+        ticket = CancellationToken(self._deadline(request, context.time_remaining()))
         generated = self._writing.generate(request, ticket, owner=caller().owner)
         async with aclosing(generated) as responses:
             await self._deliver(context, responses)
@@ -160,7 +160,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self, request: sequence_pb2.GenerateSessionsRequest, context: Context
     ) -> None:
         """As on a stream."""
-        ticket = Ticket(self._deadline(request, context.time_remaining()))
+        ticket = CancellationToken(self._deadline(request, context.time_remaining()))
         generated = self._writing.generate_sessions(request, ticket, owner=caller().owner)
         async with aclosing(generated) as responses:
             await self._deliver(context, responses)
@@ -204,7 +204,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
 
     def _step(
         self, request: sequence_pb2.StepRequest, reply: StepReply, *, deadline_s: float | None = None
-    ) -> StepFrame | None:
+    ) -> StepBatch | None:
         if deadline_s is None:
             deadline_s = self._deadline(request, None)
 
@@ -229,7 +229,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             raise
 
     async def _generate_on_stream(
-        self, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket
+        self, request: sequence_pb2.GenerateSessionsRequest, ticket: CancellationToken
     ) -> AsyncGenerator[sequence_pb2.GenerateSessionsResponse]:
         ticket.deadline_s = self._deadline(request, None)
         outcome: str = OK

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
-from statewise.service.monitoring import Reading, read
+from statewise.service.monitoring import ModelGauges, read
 from statewise.service.telemetry import SECONDS, Histogram
 from statewise.v1 import admin_pb2
 
@@ -47,11 +47,13 @@ class Reporter:
         return latency - earlier
 
 
-def _latency(reading: Reading) -> Histogram:
+def _latency(reading: ModelGauges) -> Histogram:
     return sum((work.latency_s for work in reading.statistics.operations.values()), Histogram(SECONDS))
 
 
-def _model(key: ModelKey, reading: Reading, latency: Histogram, recent: Histogram) -> admin_pb2.ModelStats:
+def _model(
+    key: ModelKey, reading: ModelGauges, latency: Histogram, recent: Histogram
+) -> admin_pb2.ModelStats:
     works = reading.statistics.operations.values()
     lanes = reading.statistics.lanes.values()
     name, version = key

@@ -6,10 +6,10 @@ from typing import Any
 
 from statewise.service.base import Array, ServiceError
 from statewise.service.dataplane import (
+    CancellationToken,
     Dataplane,
     Generator,
     SessionGenerator,
-    Ticket,
     parts_within,
     predict_texts,
 )
@@ -19,7 +19,7 @@ from statewise.service.transport.servicers import _generation
 from statewise.v1 import sequence_pb2
 
 
-class Writing:
+class GeneratorGraph:
     """Predicting of texts and by encoder-decoders, generating, and encoding to begin sessions with.
 
     Args:
@@ -42,9 +42,9 @@ class Writing:
     ) -> AsyncGenerator[sequence_pb2.PredictResponse]:
         """Rows as they end: outputs, or what an encoder-decoder says."""
         texts = _generation.text_rows(request.text, present=request.HasField("text"))
-        if model.companions.encoding is not None:
+        if model.auxiliary.encoding is not None:
             given = _generation.given(request.inputs, request.lengths, texts)
-            ticket = Ticket(deadline_s)
+            ticket = CancellationToken(deadline_s)
             async with aclosing(self._generator.transduce(model, given, ticket, owner=owner)) as said:
                 async for whole in said:
                     for part in parts_within(whole, self._limit_bytes):
@@ -67,14 +67,14 @@ class Writing:
                     yield response
 
     async def generate(
-        self, request: sequence_pb2.GenerateRequest, ticket: Ticket, *, owner: str
+        self, request: sequence_pb2.GenerateRequest, ticket: CancellationToken, *, owner: str
     ) -> AsyncGenerator[sequence_pb2.GenerateResponse]:
         """Pieces of rows as they grow; the last is `done`."""
         model = self._dataplane.models.find(request.model, request.version)
         start = _generation.start(request)
         self._dataplane.rules.check_size(start.rows, None)
         steps = convert.column_uint32(request.steps, "steps")
-        steps = model.to_write().steps(steps, start.rows)
+        steps = model.require_generator().steps(steps, start.rows)
         sampling = _generation.sampling(request.sampling, start.rows)
         parts = self._generator.generate(model, start, steps, sampling, ticket, owner=owner)
         left = start.rows
@@ -87,7 +87,7 @@ class Writing:
                     yield response
 
     async def generate_sessions(
-        self, request: sequence_pb2.GenerateSessionsRequest, ticket: Ticket, *, owner: str
+        self, request: sequence_pb2.GenerateSessionsRequest, ticket: CancellationToken, *, owner: str
     ) -> AsyncGenerator[sequence_pb2.GenerateSessionsResponse]:
         """Pieces of rows as they grow; with the last, `done`, they have been applied."""
         parts = self._sessions.generate(
@@ -113,10 +113,10 @@ class Writing:
         model = self._dataplane.models.find(request.model, request.version)
         texts = _generation.text_rows(request.encoder_text, present=request.HasField("encoder_text"))
         given = _generation.given(request.encoder_inputs, request.encoder_lengths, texts)
-        if not given and model.companions.encoding is None:
+        if not given and model.auxiliary.encoding is None:
             return None
         rows = len(request.session_ids)
-        state, failures = await self._generator.encode(model, given, rows, Ticket())
+        state, failures = await self._generator.encode(model, given, rows, CancellationToken())
         return Beginnings(state, failures)
 
 

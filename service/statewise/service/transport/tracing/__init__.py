@@ -2,4 +2,6 @@
 
 from statewise.service.transport.tracing._interceptor import TracingInterceptor
 
-__all__ = ["TracingInterceptor"]
+__all__ = [
+    "TracingInterceptor",
+]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.service.engine import Exactness, SelfTest
-from statewise.service.scheduling import Job
-from statewise.service.scheduling._job_queue import Lane
+from statewise.service.engine import EngineProfile, Exactness
+from statewise.service.scheduling import SequenceJob
+from statewise.service.scheduling._job_queue import JobQueue
 from statewise.wire import CallShape, ModelSpec, StatePair, TensorSpec
 
 SPEC = ModelSpec(
@@ -34,15 +34,15 @@ class Machine:
     pieces: list[tuple[list[int], int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        test = SelfTest(Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, together=True)
-        self.lane = Lane(test, mixes=True, clock=lambda: self.now_s, piece_s=PIECE_S)
+        test = EngineProfile(Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, together=True)
+        self.queue = JobQueue(test, mixes=True, clock=lambda: self.now_s, piece_s=PIECE_S)
         self._numbers: dict[Any, int] = {}
         self.cancelled: set[int] = set()
 
     def add(self, number: int, *lengths: int, deadline_s: float | None = None) -> None:
         """A job of rows of these lengths."""
         steps = np.array(lengths, np.uint32)
-        job = Job(
+        job = SequenceJob(
             SPEC,
             inputs=[np.zeros((sum(lengths), 1), np.float32)],
             lengths=steps,
@@ -53,11 +53,11 @@ class Machine:
         )
         job.received_s = self.now_s
         self._numbers[job] = number
-        self.lane.add(job)
+        self.queue.add(job)
 
     def run_piece(self) -> bool:
         """Runs one; False: there was none."""
-        piece, dropped = self.lane.next_piece()
+        piece, dropped = self.queue.next_slice()
         self.dropped += [(self._numbers[job], failure.reason.value) for job, failure in dropped]
         if piece is None:
             return False
@@ -67,7 +67,7 @@ class Machine:
         for part in piece.parts:
             zeros = np.zeros((piece.steps, part.rows, 1), np.float32)
             part.job.absorb(piece.steps, part.rows, [zeros], [zeros[0]], [])
-        self.ended += [self._numbers[job] for job in self.lane.end_piece(piece, begun_s=begun_s)]
+        self.ended += [self._numbers[job] for job in self.queue.end_piece(piece, begun_s=begun_s)]
         return True
 
     def run(self) -> None:
@@ -128,26 +128,26 @@ def test_what_nobody_waits_for_is_not_run(sweep: bool) -> None:
     machine.now_s += 2
     machine.cancelled.add(0)
     if sweep:
-        assert [failure.reason.value for _, failure in machine.lane.drop_given_up()] == [
+        assert [failure.reason.value for _, failure in machine.queue.drop_given_up()] == [
             "CANCELLED",
             "DEADLINE",
         ]
-        assert machine.lane.wait_s == pytest.approx(500 * STEP_S)
+        assert machine.queue.wait_s == pytest.approx(500 * STEP_S)
     machine.run()
     assert machine.ended == [2]
     assert machine.dropped == ([] if sweep else [(0, "CANCELLED"), (1, "DEADLINE")])
     assert {number for numbers, _ in machine.pieces for number in numbers} == {2}
-    assert machine.lane.wait_s == 0
+    assert machine.queue.wait_s == 0
 
 
 def test_waiting_is_judged_by_what_pieces_took() -> None:
     machine = Machine()
     machine.add(0, 100_000)
-    assert machine.lane.wait_s == pytest.approx(100_000 * STEP_S)
+    assert machine.queue.wait_s == pytest.approx(100_000 * STEP_S)
     for _ in range(200):
         machine.now_s += 3 * PIECE_S  # something else has the machine
         machine.run_piece()
-    assert machine.lane.wait_s == pytest.approx(4 * 100_000 * STEP_S, rel=0.1)
+    assert machine.queue.wait_s == pytest.approx(4 * 100_000 * STEP_S, rel=0.1)
 
 
 def test_time_without_work_is_nobodys_cost() -> None:
@@ -156,7 +156,7 @@ def test_time_without_work_is_nobodys_cost() -> None:
         machine.add(number, 1_000)
         machine.run()
         machine.now_s += 60
-    assert machine.lane.step_s == pytest.approx(STEP_S)
+    assert machine.queue.step_s == pytest.approx(STEP_S)
 
 
 @pytest.mark.parametrize("sweep", [False, True], ids=["met on the way", "swept out"])
@@ -166,14 +166,14 @@ def test_time_after_the_last_was_given_up_is_nobodys_cost(sweep: bool) -> None:
     machine.run_piece()
     machine.cancelled.add(0)
     if sweep:
-        machine.lane.drop_given_up()
+        machine.queue.drop_given_up()
     else:
         machine.run()
     machine.now_s += 60
     machine.add(1, 1_000)
     machine.run()
     assert machine.ended == [1]
-    assert machine.lane.step_s == pytest.approx(STEP_S)
+    assert machine.queue.step_s == pytest.approx(STEP_S)
 
 
 def test_one_piece_that_was_held_up_says_little() -> None:
@@ -182,7 +182,7 @@ def test_one_piece_that_was_held_up_says_little() -> None:
     machine.run_piece()
     machine.now_s += 60
     machine.run_piece()
-    assert STEP_S < machine.lane.step_s < 1.2 * STEP_S
+    assert STEP_S < machine.queue.step_s < 1.2 * STEP_S
 
 
 def test_short_work_says_nothing_about_what_long_work_costs() -> None:
@@ -191,7 +191,7 @@ def test_short_work_says_nothing_about_what_long_work_costs() -> None:
         machine.add(number, 1)
         machine.now_s += 1e-3  # a run has a cost of its own
         machine.run()
-    assert machine.lane.step_s == pytest.approx(STEP_S)
+    assert machine.queue.step_s == pytest.approx(STEP_S)
 
 
 @given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=300), min_size=1, max_size=12))
@@ -202,6 +202,6 @@ def test_every_job_ends_once(jobs: list[list[int]]) -> None:
         machine.run_piece()
     machine.run()
     assert sorted(machine.ended) == list(range(len(jobs)))
-    assert len(machine.lane) == 0
-    assert machine.lane.wait_s == 0
+    assert len(machine.queue) == 0
+    assert machine.queue.wait_s == 0
     assert all(steps >= 1 for _, steps in machine.pieces)
