@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from statewise.client import AsyncClient, SessionNotFound, Timeout, Unavailable
-from statewise.client.stream import Lane
+from statewise.client.stream import StepBatcher
 
 Oracle = Callable[..., Any]
 
@@ -136,9 +136,11 @@ async def test_a_timeout_of_its_own_for_every_step_does_not_add_up(client: Async
     async with client.session("steps") as session:
         await asyncio.gather(*(session.step(sample, timeout=60 + number) for number in range(100)))
         gc.collect()
-        lanes = [kept for kept in gc.get_objects() if type(kept) is Lane and kept.model == session.model]
+        batchers = [
+            kept for kept in gc.get_objects() if type(kept) is StepBatcher and kept.model == session.model
+        ]
     assert session.position == 100
-    assert len(lanes) <= 65  # what may be kept, and the session's own
+    assert len(batchers) <= 65  # what may be kept, and the session's own
 
 
 async def test_no_answer_is_a_timeout(relay: Any) -> None:

@@ -16,11 +16,11 @@ GONE = Status("NOT_FOUND", Reason.MODEL_NOT_FOUND, "no such model")
 class Caller:
     """Makes a call that fails, again and again."""
 
-    def __init__(self, *, patience_s: float = 30.0, timeout_s: float | None = None) -> None:
+    def __init__(self, *, retry_for_s: float = 30.0, timeout_s: float | None = None) -> None:
         self.now_s = 100.0
         options = Options(
             timeout_s=None,
-            patience_s=patience_s,
+            retry_for_s=retry_for_s,
             replay_bytes=0,
             clock=lambda: self.now_s,
             random=lambda: 0.999,
@@ -46,15 +46,15 @@ def test_a_server_that_is_not_there_is_soon_told() -> None:
     assert caller.now_s < 101
 
 
-@pytest.mark.parametrize("patience_s", [0, 5, 30])
+@pytest.mark.parametrize("retry_for_s", [0, 5, 30])
 def test_a_model_that_is_being_loaded_is_waited_for_as_long_as_the_client_has_patience(
-    patience_s: float,
+    retry_for_s: float,
 ) -> None:
-    caller = Caller(patience_s=patience_s)
+    caller = Caller(retry_for_s=retry_for_s)
     tries, error = caller.fails(LOADING)
     assert type(error) is Unavailable
-    assert patience_s <= caller.now_s - 100 <= patience_s + 2
-    assert tries <= 7 + patience_s / 1.9
+    assert retry_for_s <= caller.now_s - 100 <= retry_for_s + 2
+    assert tries <= 7 + retry_for_s / 1.9
 
 
 def test_what_does_not_pass_is_told_at_once() -> None:

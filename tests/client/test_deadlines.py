@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise.client._async._deadlines import Deadlines
-from statewise.client.requests import patience_s
-from statewise.client.stream import UnderWay
+from statewise.client.requests import answer_wait_s
+from statewise.client.stream import PendingCall
 
 
 class Clock:
@@ -60,8 +60,8 @@ def clock() -> Clock:
 def deadlines_on(clock: Clock) -> tuple[Deadlines, list[tuple[Any, float, float]]]:
     expired: list[tuple[Any, float, float]] = []
 
-    def expire(under_way: UnderWay[Any], timeout_s: float) -> None:
-        expired.append((under_way, timeout_s, clock.now_s))
+    def expire(pending_call: PendingCall[Any], timeout_s: float) -> None:
+        expired.append((pending_call, timeout_s, clock.now_s))
 
     return Deadlines(clock, expire), expired  # type: ignore[arg-type]
 
@@ -86,10 +86,10 @@ def test_what_takes_too_long_expires_when_it_is_due_and_nothing_else(
     events: list[tuple[float, int, int]] = []
     for number, (begin, (timeout_s, _, takes)) in enumerate(zip(begins, waits, strict=True)):
         events.append((begin, 0, number))
-        if takes is not None and takes < patience_s(timeout_s):
+        if takes is not None and takes < answer_wait_s(timeout_s):
             events.append((begin + takes, 1, number))
         else:
-            expected.append((number, timeout_s, begin + patience_s(timeout_s)))
+            expected.append((number, timeout_s, begin + answer_wait_s(timeout_s)))
     tasks: list[Any] = [object() for _ in waits]
     for at_s, ends, number in sorted(events):
         clock.advance(at_s)

@@ -22,7 +22,7 @@ from statewise.client.bulk import sample_of
 from statewise.client.core import ClientCore
 from statewise.client.requests import Options, Wait, Wish
 from statewise.client.sessions import GroupCore, Run, SessionCore
-from statewise.client.stream import Drive, Stream
+from statewise.client.stream import OperationRunner, StreamConnection
 from statewise.client.values import Failed, Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (
@@ -234,11 +234,11 @@ class World:
     """A client core, a server, and everything between them, moved one event at a time."""
 
     replay_bytes: int = 1 << 20
-    patience_s: float = 1e9
+    retry_for_s: float = 1e9
     server: Server = field(default_factory=Server)
-    replies: deque[tuple[Stream, Any]] = field(default_factory=deque)
+    replies: deque[tuple[StreamConnection, Any]] = field(default_factory=deque)
     timers: deque[Callable[[], None]] = field(default_factory=deque)
-    stream: Stream | None = None
+    stream: StreamConnection | None = None
     now_s: float = 0.0
     connections: int = 0
 
@@ -248,7 +248,7 @@ class World:
             self,
             Options(
                 timeout_s=None,
-                patience_s=self.patience_s,
+                retry_for_s=self.retry_for_s,
                 replay_bytes=self.replay_bytes,
                 clock=lambda: self.now_s,
                 random=lambda: 0.5,
@@ -258,11 +258,11 @@ class World:
 
     # The port.
 
-    def connect(self, stream: Stream) -> None:
+    def connect(self, stream: StreamConnection) -> None:
         self.connections += 1
         self.stream = stream
 
-    def wake(self, stream: Stream) -> None:
+    def wake(self, stream: StreamConnection) -> None:
         pass
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
@@ -290,7 +290,7 @@ class World:
         """One reply reaches the client."""
         if not self.replies:
             return False
-        self.core.hub.receive(*self.replies.popleft())
+        self.core.multiplexer.receive(*self.replies.popleft())
         return True
 
     def cut(self, status: Status = RESET) -> bool:
@@ -298,7 +298,7 @@ class World:
         stream, self.stream = self.stream, None
         self.replies.clear()
         if stream is not None:
-            self.core.hub.broken(stream, status)
+            self.core.multiplexer.broken(stream, status)
         return stream is not None
 
     def kill(self) -> bool:
@@ -338,8 +338,8 @@ class World:
                 return stop.value
             outcome = self._performed(effect)
 
-    def submit(self, operation: Any) -> Drive[Any]:
-        return self.core.hub.submit(operation)
+    def submit(self, operation: Any) -> OperationRunner[Any]:
+        return self.core.multiplexer.submit(operation)
 
     def session(self) -> SessionCore:
         core: SessionCore = self.run(self.core.open("sum", None, None, None))
@@ -355,9 +355,9 @@ class World:
 
     def _performed(self, effect: Any) -> Any:
         if hasattr(effect, "operation"):
-            drive = self.submit(effect.operation)
+            pending_call = self.submit(effect.operation)
             self.settle()
-            return drive.future.result(0)
+            return pending_call.future.result(0)
         if effect.method == "GetServer":
             return admin_pb2.GetServerResponse(store="sqlite")
         assert effect.method == "GetModel"
@@ -371,15 +371,15 @@ EVENTS = st.sampled_from(
 
 @given(
     events=st.lists(st.tuples(EVENTS, st.integers(0, 2)), max_size=60),
-    patience_s=st.sampled_from([0.0, 0.05, 1e9]),
+    retry_for_s=st.sampled_from([0.0, 0.05, 1e9]),
 )
 @settings(deadline=None, max_examples=400)
 def test_sessions_lose_nothing_and_apply_nothing_twice(
-    events: list[tuple[str, int]], patience_s: float
+    events: list[tuple[str, int]], retry_for_s: float
 ) -> None:
-    world = World(patience_s=patience_s)
+    world = World(retry_for_s=retry_for_s)
     sessions = [world.session() for _ in range(3)]
-    asked: list[list[tuple[Drive[Any], int]]] = [[], [], []]
+    asked: list[list[tuple[OperationRunner[Any], int]]] = [[], [], []]
     bits = [0, 0, 0]
     abandoned: set[int] = set()
     for event, chosen in events:
@@ -391,50 +391,52 @@ def test_sessions_lose_nothing_and_apply_nothing_twice(
             asked[chosen].append((world.submit(sessions[chosen].step(value)), sum(values)))
         elif event == "abandon":
             waiting = [
-                drive for drive, _ in asked[chosen] if not drive.future.done() and id(drive) not in abandoned
+                pending_call
+                for pending_call, _ in asked[chosen]
+                if not pending_call.future.done() and id(pending_call) not in abandoned
             ]
             if waiting:
                 abandoned.add(id(waiting[-1]))
-                world.core.hub.abandon(waiting[-1])
+                world.core.multiplexer.abandon(waiting[-1])
         else:
             getattr(world, event)()
     world.settle()
-    world.core.hub.patience_s = 1e9
+    world.core.multiplexer.retry_for_s = 1e9
     # Whose caller left or gave up: applied or not, but never in part, and counted.
     open_ended = abandoned | {
-        id(drive)
-        for drive, _ in itertools.chain(*asked)
-        if drive.future.done() and isinstance(drive.future.exception(0), Unavailable)
+        id(pending_call)
+        for pending_call, _ in itertools.chain(*asked)
+        if pending_call.future.done() and isinstance(pending_call.future.exception(0), Unavailable)
     }
-    for session, drives in zip(sessions, asked, strict=True):
+    for session, pending_calls in zip(sessions, asked, strict=True):
         last = world.submit(session.step(np.int64(1 << 62)))
         world.settle()
         final = int(last.future.result(0)) - (1 << 62)
         position = 0
-        for drive, value in drives:
+        for pending_call, value in pending_calls:
             count = value.bit_count()
-            if id(drive) not in open_ended:
+            if id(pending_call) not in open_ended:
                 asked_before = final & ((value & -value) - 1)
-                assert np.atleast_1d(drive.future.result(0))[-1] == asked_before + value
+                assert np.atleast_1d(pending_call.future.result(0))[-1] == asked_before + value
             applied = final & value
-            assert applied in ((0, value) if id(drive) in open_ended else (value,))
+            assert applied in ((0, value) if id(pending_call) in open_ended else (value,))
             position += count if applied else 0
-        assert final.bit_length() <= sum(value.bit_count() for _, value in drives)
+        assert final.bit_length() <= sum(value.bit_count() for _, value in pending_calls)
         assert session.incarnation.position == position + 1
 
 
 @given(
     events=st.lists(st.tuples(EVENTS, st.integers(1, 7)), max_size=50),
-    patience_s=st.sampled_from([0.0, 0.05, 1e9]),
+    retry_for_s=st.sampled_from([0.0, 0.05, 1e9]),
 )
 @settings(deadline=None, max_examples=300)
 def test_groups_lose_nothing_and_apply_nothing_twice(
-    events: list[tuple[str, int]], patience_s: float
+    events: list[tuple[str, int]], retry_for_s: float
 ) -> None:
-    world = World(patience_s=patience_s)
+    world = World(retry_for_s=retry_for_s)
     group = world.group(3)
     bit = 0
-    asked: list[tuple[Drive[Any], Any, int]] = []
+    asked: list[tuple[OperationRunner[Any], Any, int]] = []
     abandoned: set[int] = set()
     for event, mask in events:
         if event in ("step", "chunk"):
@@ -443,27 +445,29 @@ def test_groups_lose_nothing_and_apply_nothing_twice(
             values = np.int64(1) << np.arange(bit, bit + count)
             bit += count
             batch = np.tile(values, (len(rows), 1))
-            drive = world.submit(group.step(batch[:, 0] if count == 1 else batch, rows))
-            asked.append((drive, rows, int(values.sum())))
+            pending_call = world.submit(group.step(batch[:, 0] if count == 1 else batch, rows))
+            asked.append((pending_call, rows, int(values.sum())))
         elif event == "abandon":
-            waiting = [id(drive) for drive, *_ in asked if not drive.future.done()]
-            for drive, *_ in asked:
-                if id(drive) == next(iter(set(waiting[-1:]) - abandoned), None):
-                    abandoned.add(id(drive))
-                    world.core.hub.abandon(drive)
+            waiting = [id(pending_call) for pending_call, *_ in asked if not pending_call.future.done()]
+            for pending_call, *_ in asked:
+                if id(pending_call) == next(iter(set(waiting[-1:]) - abandoned), None):
+                    abandoned.add(id(pending_call))
+                    world.core.multiplexer.abandon(pending_call)
         else:
             getattr(world, event)()
     world.settle()
-    world.core.hub.patience_s = 1e9
+    world.core.multiplexer.retry_for_s = 1e9
     last = world.submit(group.step(np.full(3, 1 << 62), None))
     world.settle()
     final = last.future.result(0) - (1 << 62)
-    for drive, rows, value in asked:
-        if id(drive) in abandoned or isinstance(drive.future.exception(0), PartialFailure | Unavailable):
+    for pending_call, rows, value in asked:
+        if id(pending_call) in abandoned or isinstance(
+            pending_call.future.exception(0), PartialFailure | Unavailable
+        ):
             assert set((final[rows] & value).tolist()) <= {0, value}
         else:
             lowest = value & -value
-            outputs = drive.future.result(0).reshape(len(rows), -1)
+            outputs = pending_call.future.result(0).reshape(len(rows), -1)
             np.testing.assert_array_equal(outputs[:, -1], (final[rows] & (lowest - 1)) + value)
             assert set((final[rows] & value).tolist()) == {value}
     np.testing.assert_array_equal(group.positions, [int(total).bit_count() + 1 for total in final])
@@ -484,7 +488,7 @@ def test_generations_give_each_value_once_and_are_applied_once(
 ) -> None:
     world = World(replay_bytes=replay_bytes)
     session = world.session()
-    asked: list[tuple[Drive[Any], int, list[int] | None]] = []
+    asked: list[tuple[OperationRunner[Any], int, list[int] | None]] = []
     for event, number in events:
         if event == "step":
             asked.append((world.submit(session.step(np.int64(number))), number, None))
@@ -497,15 +501,15 @@ def test_generations_give_each_value_once_and_are_applied_once(
             getattr(world, event)()
     world.settle()
     position = total = 0
-    for drive, number, given_values in asked:
-        if isinstance(drive.future.exception(0), SessionLost):
+    for pending_call, number, given_values in asked:
+        if isinstance(pending_call.future.exception(0), SessionLost):
             return  # what it had consumed is not all held any more, and the caller was told
         if given_values is None:
             total += number
             position += 1
-            assert drive.future.result(0) == total
+            assert pending_call.future.result(0) == total
         else:
-            drive.future.result(0)
+            pending_call.future.result(0)
             expected = emitted(position, total, number, seed=number)
             assert given_values == expected
             consumed = [value for value in expected if value != END]
@@ -537,10 +541,10 @@ def test_a_generation_left_early_is_one_of_what_was_taken(
     world.settle()
     values: list[int] = []
     run = a_run(session, 9)
-    drive = world.submit(session.generate(run, taking(values)))
+    pending_call = world.submit(session.generate(run, taking(values)))
     for event in before:
         getattr(world, event)()
-    world.core.hub.abandon(drive)
+    world.core.multiplexer.abandon(pending_call)
     taken = min(taken, len(values))
     cut = world.submit(session.cut_short(run, taken))
     for event in after:
@@ -566,25 +570,27 @@ def test_steps_of_the_same_moment_leave_in_one_message() -> None:
     world = World()
     sessions = [world.session() for _ in range(100)]
     del world.server.messages[:]
-    drives = [world.submit(session.step(np.int64(number))) for number, session in enumerate(sessions)]
+    pending_calls = [world.submit(session.step(np.int64(number))) for number, session in enumerate(sessions)]
     world.settle()
     assert len(world.server.messages) == 1
-    assert [int(drive.future.result(0)) for drive in drives] == list(range(100))
+    assert [int(pending_call.future.result(0)) for pending_call in pending_calls] == list(range(100))
 
 
 def test_a_session_steps_in_the_order_it_was_asked() -> None:
     world = World()
     session = world.session()
-    drives = [world.submit(session.step(np.int64(1 << number))) for number in range(10)]
+    pending_calls = [world.submit(session.step(np.int64(1 << number))) for number in range(10)]
     world.settle()
-    assert [int(drive.future.result(0)) for drive in drives] == [(2 << number) - 1 for number in range(10)]
+    assert [int(pending_call.future.result(0)) for pending_call in pending_calls] == [
+        (2 << number) - 1 for number in range(10)
+    ]
 
 
 def test_a_step_given_up_before_it_was_sent_is_not_applied() -> None:
     world = World()
     session = world.session()
     first, second = (world.submit(session.step(np.int64(1 << bit))) for bit in (0, 1))
-    world.core.hub.abandon(second)
+    world.core.multiplexer.abandon(second)
     world.settle()
     last = world.submit(session.step(np.int64(4)))
     world.settle()
@@ -594,9 +600,9 @@ def test_a_step_given_up_before_it_was_sent_is_not_applied() -> None:
 def test_a_lone_step_given_up_after_it_was_sent_is_cancelled() -> None:
     world = World()
     session = world.session()
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     world.send()
-    world.core.hub.abandon(drive)
+    world.core.multiplexer.abandon(pending_call)
     world.settle()
     sent = world.server.messages[-1]
     assert sent.WhichOneof("operation") == "cancel"
@@ -607,32 +613,32 @@ def test_a_replay_is_few_messages() -> None:
     world = World()
     session = world.session()
     for _ in range(500):
-        drive = world.submit(session.step(np.int64(1)))
+        pending_call = world.submit(session.step(np.int64(1)))
         world.settle()
     world.kill()
     del world.server.messages[:]
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     world.settle()
-    assert int(drive.future.result(0)) == 501
+    assert int(pending_call.future.result(0)) == 501
     assert [message.WhichOneof("operation") for message in world.server.messages] == (
         ["step", "resume", "open", "step", "step", "step"]
     )
 
 
 def test_connections_are_spaced() -> None:
-    world = World(patience_s=10)
+    world = World(retry_for_s=10)
     session = world.session()
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     world.connections = 0
-    while not drive.future.done():
+    while not pending_call.future.done():
         assert world.cut() or world.wait()
-    assert isinstance(drive.future.exception(), Unavailable)
+    assert isinstance(pending_call.future.exception(), Unavailable)
     assert 10 <= world.now_s < 13
     assert world.connections < 15
 
 
 def test_questions_after_a_model_that_is_being_loaded_are_spaced() -> None:
-    world = World(patience_s=10)
+    world = World(retry_for_s=10)
     tries = 0
 
     def refuse(request: Any) -> Any:
@@ -651,7 +657,7 @@ def test_questions_after_a_model_that_is_being_loaded_are_spaced() -> None:
 
 
 def test_bulk_work_waits_for_no_longer_than_the_client_has_patience() -> None:
-    world = World(patience_s=10)
+    world = World(retry_for_s=10)
     scoring, answer = world.run(
         world.core.scoring("sum", start=0, version=None, labels=False, timeout_s=None)
     )
@@ -679,16 +685,16 @@ def test_a_server_that_drains_gets_no_more_requests() -> None:
     session = world.session()
     old = world.stream
     assert old is not None
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     world.send()
     news = sequence_pb2.SessionStreamResponse()
     news.draining.SetInParent()
-    world.core.hub.receive(old, news)
+    world.core.multiplexer.receive(old, news)
     second = world.submit(session.step(np.int64(2)))
     assert old.take() is None
     assert old.retired
     world.settle()
-    assert (int(drive.future.result(0)), int(second.future.result(0))) == (1, 3)
+    assert (int(pending_call.future.result(0)), int(second.future.result(0))) == (1, 3)
     assert world.stream is not old
 
 
@@ -705,24 +711,24 @@ def test_a_refused_frame_is_sent_again_row_by_row() -> None:
         return answer(request)
 
     world.server.answer = refuse_together  # type: ignore[method-assign]
-    drives = [world.submit(session.step(np.int64(7))) for session in sessions]
+    pending_calls = [world.submit(session.step(np.int64(7))) for session in sessions]
     world.settle()
-    assert [int(drive.future.result(0)) for drive in drives] == [7, 7, 7]
+    assert [int(pending_call.future.result(0)) for pending_call in pending_calls] == [7, 7, 7]
 
 
 def test_a_reply_that_makes_no_sense_fails_its_rows_alone() -> None:
     world = World()
     session = world.session()
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     assert world.stream is not None
     message = world.stream.take()
     assert message is not None
     request_id = sequence_pb2.SessionStreamRequest.FromString(message).request_id
     nonsense = sequence_pb2.SessionStreamResponse(request_id=request_id)
     nonsense.step.outputs["y"].CopyFrom(to_tensor(np.zeros(7)))
-    world.core.hub.receive(world.stream, nonsense)
+    world.core.multiplexer.receive(world.stream, nonsense)
     with pytest.raises(Exception, match="makes no sense"):
-        drive.future.result(0)
+        pending_call.future.result(0)
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -735,10 +741,10 @@ def test_closing_settles_everything(connected: bool) -> None:
     waiting = [world.submit(session.step(np.int64(1))) for _ in range(3)]
     world.send()
     waiting.append(world.submit(group.step(np.ones(2, np.int64), None)))
-    world.core.hub.close()
-    for drive in [*waiting, world.submit(session.step(np.int64(1)))]:
+    world.core.multiplexer.close()
+    for pending_call in [*waiting, world.submit(session.step(np.int64(1)))]:
         with pytest.raises(Unavailable, match="client is closed"):
-            drive.future.result(0)
+            pending_call.future.result(0)
 
 
 def test_what_cannot_be_replayed_is_lost_and_never_wrong() -> None:
@@ -767,9 +773,9 @@ def test_a_session_somebody_else_took_is_not_taken_back() -> None:
 
     world.server._step = moved  # type: ignore[method-assign]
     world.cut()
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     world.settle()
-    assert isinstance(drive.future.exception(0), SessionMoved)
+    assert isinstance(pending_call.future.exception(0), SessionMoved)
     world.server._step = step  # type: ignore[method-assign]
     assert not any(message.HasField("resume") for message in world.server.messages)
 
@@ -777,7 +783,7 @@ def test_a_session_somebody_else_took_is_not_taken_back() -> None:
 def test_a_message_that_ends_the_stream_twice_is_over_the_limit() -> None:
     world = World()
     session, other = world.session(), world.session()
-    drive = world.submit(session.step(np.int64(1)))
+    pending_call = world.submit(session.step(np.int64(1)))
     world.send()
     world.cut(OVERSIZED)
     innocent = world.submit(other.step(np.int64(1)))
@@ -788,7 +794,7 @@ def test_a_message_that_ends_the_stream_twice_is_over_the_limit() -> None:
     world.cut(OVERSIZED)
     world.settle()
     with pytest.raises(Exception, match="larger than max"):
-        drive.future.result(0)
+        pending_call.future.result(0)
     assert int(innocent.future.result(0)) == 1
 
 
@@ -809,7 +815,7 @@ def test_a_refusal_of_the_second_try_says_nothing_about_the_first(many: bool) ->
     world = World()
     session: Any = world.group(1) if many else world.session()
 
-    def step(value: int) -> Drive[Any]:
+    def step(value: int) -> OperationRunner[Any]:
         x = np.int64(value)
         return world.submit(session.step(x[None], None) if many else session.step(x))
 

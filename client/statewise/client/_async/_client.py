@@ -87,7 +87,7 @@ class AsyncClient:
         )
         self._options = Options(
             timeout_s=timeout,
-            patience_s=reconnect_s,
+            retry_for_s=reconnect_s,
             replay_bytes=replay_bytes,
             clock=time.monotonic,
             random=random.random,

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from statewise.client.requests import patience_s
-from statewise.client.stream import UnderWay
+from statewise.client.requests import answer_wait_s
+from statewise.client.stream import PendingCall
 
 # Callers that compute what is left of their time have another timeout for every wait.
 _KEPT_WITHOUT_WAITS = 64
@@ -23,27 +23,27 @@ class Deadlines:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, expire: Callable[[UnderWay[Any], float], None]
+        self, loop: asyncio.AbstractEventLoop, expire: Callable[[PendingCall[Any], float], None]
     ) -> None:
         self._loop = loop
         self._expire = expire
         self._queues: dict[float, _Queue] = {}
 
-    def add(self, under_way: UnderWay[Any], timeout_s: float) -> None:
+    def add(self, pending_call: PendingCall[Any], timeout_s: float) -> None:
         """Watches something that begins now."""
         queue = self._queues.get(timeout_s)
         if queue is None:
-            wait_s = patience_s(timeout_s)
+            wait_s = answer_wait_s(timeout_s)
             timer = self._loop.call_later(wait_s, self._look, timeout_s)
             queue = self._queues[timeout_s] = _Queue(wait_s, timer)
-        queue.due_s[under_way] = self._loop.time() + queue.wait_s
+        queue.due_s[pending_call] = self._loop.time() + queue.wait_s
 
-    def discard(self, under_way: UnderWay[Any], timeout_s: float) -> None:
+    def discard(self, pending_call: PendingCall[Any], timeout_s: float) -> None:
         """Watches it no longer."""
         queue = self._queues.get(timeout_s)
         if queue is None:
             return
-        queue.due_s.pop(under_way, None)
+        queue.due_s.pop(pending_call, None)
         if not queue.due_s and len(self._queues) > _KEPT_WITHOUT_WAITS:
             self._drop(timeout_s)
 
@@ -57,19 +57,19 @@ class Deadlines:
         now_s = self._loop.time()
         late = []
         next_s = None
-        for under_way, due_s in queue.due_s.items():
+        for pending_call, due_s in queue.due_s.items():
             if due_s > now_s:
                 next_s = due_s
                 break
-            late.append(under_way)
-        for under_way in late:
-            del queue.due_s[under_way]
+            late.append(pending_call)
+        for pending_call in late:
+            del queue.due_s[pending_call]
         if next_s is None:
             del self._queues[timeout_s]
         else:
             queue.timer = self._loop.call_at(next_s, self._look, timeout_s)
-        for under_way in late:
-            self._expire(under_way, timeout_s)
+        for pending_call in late:
+            self._expire(pending_call, timeout_s)
 
     def _drop(self, timeout_s: float) -> None:
         self._queues.pop(timeout_s).timer.cancel()
@@ -81,5 +81,5 @@ class _Queue:
     def __init__(self, wait_s: float, timer: asyncio.TimerHandle) -> None:
         self.wait_s = wait_s
         self.timer = timer
-        self.due_s: dict[UnderWay[Any], float] = {}
+        self.due_s: dict[PendingCall[Any], float] = {}
         """In the order in which they are due."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from statewise.client._async._shell import AwaitingShell
-from statewise.client.requests import LEAVING_S, Emission, Retries, patience_s, read_piece
+from statewise.client.requests import LEAVING_S, Emission, Retries, answer_wait_s, read_piece
 from statewise.client.sessions import Run, SessionCore
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
 from statewise.v1 import sequence_pb2
@@ -34,10 +34,10 @@ async def generate_in_session(
 ) -> AsyncGenerator[Value, None]:
     """What a session emits. Left early, the session stands behind the last value that was taken."""
     coming: asyncio.Queue[list[tuple[Value, int]] | None] = asyncio.Queue()
-    drive = shell.core.hub.submit(core.generate(run, coming.put_nowait))
-    future: asyncio.Future[None] = drive.future
+    pending_call = shell.core.multiplexer.submit(core.generate(run, coming.put_nowait))
+    future: asyncio.Future[None] = pending_call.future
     future.add_done_callback(lambda _: coming.put_nowait(None))
-    wait_s = None if run.timeout_s is None else patience_s(run.timeout_s)
+    wait_s = None if run.timeout_s is None else answer_wait_s(run.timeout_s)
     until_s = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
     taken = 0
     try:
@@ -58,8 +58,8 @@ async def generate_in_session(
         raise  # what became of it is for the session's next operation to find out
     except BaseException:
         future.cancel()
-        shell.core.hub.abandon(drive)
-        if not shell.core.hub.closed:
+        shell.core.multiplexer.abandon(pending_call)
+        if not shell.core.multiplexer.closed:
             with suppress(StatewiseError):  # the next operation of the session is told
                 await shell.operate(core.cut_short(run, taken), LEAVING_S)
         raise

@@ -82,8 +82,8 @@ class AsyncSession:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = None if timeout is None else client.lane(self.model, timeout_s)
-        return await self._shell.operate(self._core.step(inputs, lane), timeout_s)
+        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        return await self._shell.operate(self._core.step(inputs, batcher), timeout_s)
 
     async def stream(
         self, inputs: Iterable[object] | AsyncIterable[object], *, timeout: float | None = None

@@ -12,7 +12,7 @@ from statewise.client._async._deadlines import Deadlines
 from statewise.client.core import ClientCore
 from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run
 from statewise.client.sessions import GroupCore, SessionCore
-from statewise.client.stream import Operation, Stream, UnderWay, closed_error
+from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
 from statewise.client.transport import ENDED, STREAMING, AsyncConnection, Endpoint
 from statewise.client.values import (
     Failed,
@@ -32,7 +32,7 @@ class AwaitingShell:
 
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connection = AsyncConnection(endpoint, options.tracing, lambda: self.core.hub.closed)
+        self._connection = AsyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
         self._work: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -56,28 +56,28 @@ class AwaitingShell:
             value: T = stop.value
             return value
 
-    async def operate(self, operation: Operation[T] | UnderWay[T], timeout_s: float | None) -> T:
+    async def operate(self, operation: Operation[T] | PendingCall[T], timeout_s: float | None) -> T:
         """Carries an operation out.
 
         Raises:
             Timeout: the operation goes on without the caller, and what comes next waits for it.
         """
-        under_way = self.core.hub.submit(operation)
-        future: asyncio.Future[T] = under_way.future
+        pending_call = self.core.multiplexer.submit(operation)
+        future: asyncio.Future[T] = pending_call.future
         if timeout_s is not None:
-            self._deadlines.add(under_way, timeout_s)
+            self._deadlines.add(pending_call, timeout_s)
         try:
             return await future
         except asyncio.CancelledError:
-            self.core.hub.abandon(under_way)
+            self.core.multiplexer.abandon(pending_call)
             raise
         finally:
             if timeout_s is not None:
-                self._deadlines.discard(under_way, timeout_s)
+                self._deadlines.discard(pending_call, timeout_s)
 
     async def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
         """The end of a `with`: what cannot be closed any more is nobody's concern."""
-        if not (keep or self.core.hub.closed):
+        if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 await self.operate(core.close(), LEAVING_S)
 
@@ -107,13 +107,13 @@ class AwaitingShell:
 
     async def close(self) -> None:
         """Ends everything: sessions nobody could find again, the connection, the tasks."""
-        if self.core.hub.closed:
+        if self.core.multiplexer.closed:
             return
         try:
             with suppress(StatewiseError):  # what stays open expires
                 await self.run(self.core.farewell())
         finally:  # also for who does not wait for the farewell
-            self.core.hub.close()
+            self.core.multiplexer.close()
             for timer in self._timers:
                 timer.cancel()
             self._deadlines.close()
@@ -122,23 +122,23 @@ class AwaitingShell:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._connection.close()
 
-    # For the hub.
+    # For the multiplexer.
 
-    def connect(self, stream: Stream) -> None:
-        """See `Port`."""
-        self._work[stream.generation] = asyncio.Event()
+    def connect(self, stream: StreamConnection) -> None:
+        """See `Transport`."""
+        self._work[stream.number] = asyncio.Event()
         task = self._loop.create_task(self._serve(stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def wake(self, stream: Stream) -> None:
-        """See `Port`."""
-        work = self._work.get(stream.generation)
+    def wake(self, stream: StreamConnection) -> None:
+        """See `Transport`."""
+        work = self._work.get(stream.number)
         if work is not None:
             work.set()
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """See `Port`."""
+        """See `Transport`."""
 
         def fire() -> None:
             self._timers.discard(timer)
@@ -148,22 +148,22 @@ class AwaitingShell:
         self._timers.add(timer)
 
     def future(self) -> Any:
-        """See `Port`."""
+        """See `Transport`."""
         return self._loop.create_future()
 
     # What the above share.
 
-    def _give_up(self, under_way: UnderWay[Any], timeout_s: float) -> None:
-        if not under_way.future.done():
-            under_way.future.set_exception(Timeout(f"no answer within {timeout_s:g} s"))
-            self.core.hub.abandon(under_way)
+    def _give_up(self, pending_call: PendingCall[Any], timeout_s: float) -> None:
+        if not pending_call.future.done():
+            pending_call.future.set_exception(Timeout(f"no answer within {timeout_s:g} s"))
+            self.core.multiplexer.abandon(pending_call)
 
     async def _perform(self, effect: Any) -> Any:
         if isinstance(effect, Run):
             return await self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
             await asyncio.sleep(effect.delay_s)
-        if self.core.hub.closed:
+        if self.core.multiplexer.closed:
             raise closed_error()
         if not isinstance(effect, Call):
             return None
@@ -173,11 +173,11 @@ class AwaitingShell:
                 return [response async for response in call]
             return await self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
 
-    async def _serve(self, stream: Stream) -> None:
+    async def _serve(self, stream: StreamConnection) -> None:
         status = ENDED
         try:
-            work = self._work[stream.generation]
-            status = await self._connection.run_stream(stream, self.core.hub.receive, work)
+            work = self._work[stream.number]
+            status = await self._connection.run_stream(stream, self.core.multiplexer.receive, work)
         finally:
-            self._work.pop(stream.generation).set()
-            self.core.hub.broken(stream, status)
+            self._work.pop(stream.number).set()
+            self.core.multiplexer.broken(stream, status)

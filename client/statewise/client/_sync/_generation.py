@@ -5,7 +5,7 @@ from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 
 from statewise.client._sync._shell import BlockingShell
-from statewise.client.requests import LEAVING_S, Emission, Retries, patience_s, read_piece
+from statewise.client.requests import LEAVING_S, Emission, Retries, answer_wait_s, read_piece
 from statewise.client.sessions import Run, SessionCore
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
 from statewise.v1 import sequence_pb2
@@ -34,9 +34,9 @@ def generate(
 def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> Iterator[Value]:
     """What a session emits. Left early, the session stands behind the last value that was taken."""
     coming: _Coming = SimpleQueue()
-    drive = shell.submit(core.generate(run, coming.put))
-    drive.future.add_done_callback(lambda _: coming.put(None))
-    wait_s = None if run.timeout_s is None else patience_s(run.timeout_s)
+    pending_call = shell.submit(core.generate(run, coming.put))
+    pending_call.future.add_done_callback(lambda _: coming.put(None))
+    wait_s = None if run.timeout_s is None else answer_wait_s(run.timeout_s)
     until_s = None if wait_s is None else shell.core.clock() + wait_s
     taken = 0
     try:
@@ -52,12 +52,12 @@ def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> It
                 taken += count
                 if not isinstance(value, str) or value:
                     yield value
-        drive.future.result()
+        pending_call.future.result()
     except Unavailable:
         raise  # what became of it is for the session's next operation to find out
     except BaseException:
-        shell.abandon(drive)
-        if not shell.core.hub.closed:
+        shell.abandon(pending_call)
+        if not shell.core.multiplexer.closed:
             with suppress(StatewiseError):  # the next operation of the session is told
                 shell.operate(core.cut_short(run, taken), LEAVING_S)
         raise

@@ -79,8 +79,8 @@ class Session:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = None if timeout is None else client.lane(self.model, timeout_s)
-        return self._shell.operate(self._core.step(inputs, lane), timeout_s)
+        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        return self._shell.operate(self._core.step(inputs, batcher), timeout_s)
 
     def stream(self, inputs: Iterable[object], *, timeout: float | None = None) -> Iterator[Value]:
         """Steps through `inputs` as they come, giving each output at once. Arguments and errors as for

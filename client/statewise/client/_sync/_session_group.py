@@ -74,8 +74,8 @@ class SessionGroup:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        lane = None if timeout is None else client.lane(self.model, timeout_s)
-        return self._shell.operate(self._core.step(inputs, index, lane), timeout_s)
+        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        return self._shell.operate(self._core.step(inputs, index, batcher), timeout_s)
 
     def close(self, *, timeout: float | None = None) -> None:
         """Ends the sessions on the server. Closing twice is no failure.

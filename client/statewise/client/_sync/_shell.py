@@ -1,6 +1,7 @@
 """The shell of `Client`: plans and operations by blocking, any number of threads at once.
 
-One lock around the hub; one reader thread a connection, which also finishes what callers have given up on.
+One lock around the multiplexer; one reader thread a connection, which also finishes what callers have given
+up on.
 """
 
 import threading
@@ -10,9 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from statewise.client.core import ClientCore
-from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run, patience_s
+from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run, answer_wait_s
 from statewise.client.sessions import GroupCore, SessionCore
-from statewise.client.stream import Operation, Stream, UnderWay, closed_error
+from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
 from statewise.client.transport import ENDED, STREAMING, Endpoint, SyncConnection
 from statewise.client.values import (
     Failed,
@@ -70,8 +71,8 @@ class BlockingShell:
     """
 
     def __init__(self, endpoint: Endpoint, options: Options) -> None:
-        self._connection = SyncConnection(endpoint, options.tracing, lambda: self.core.hub.closed)
-        # Re-entrant: the hub calls back into its port.
+        self._connection = SyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
+        # Re-entrant: the multiplexer calls back into its port.
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._scope = Scope()
@@ -109,40 +110,40 @@ class BlockingShell:
         sent.wait()
         return future
 
-    def operate(self, operation: Operation[T] | UnderWay[T], timeout_s: float | None) -> T:
+    def operate(self, operation: Operation[T] | PendingCall[T], timeout_s: float | None) -> T:
         """Carries an operation out.
 
         Raises:
             Timeout: the operation goes on without the caller, and what comes next waits for it.
         """
-        drive = self.submit(operation)
-        future: Future[T] = drive.future
+        pending_call = self.submit(operation)
+        future: Future[T] = pending_call.future
         try:
-            return future.result(None if timeout_s is None else patience_s(timeout_s))
+            return future.result(None if timeout_s is None else answer_wait_s(timeout_s))
         except StatewiseError:
             raise
         except TimeoutError:
-            self.abandon(drive)
+            self.abandon(pending_call)
             raise Timeout(f"no answer within {timeout_s:g} s") from None
         except BaseException:
-            self.abandon(drive)
+            self.abandon(pending_call)
             raise
 
     def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
         """The end of a `with`: what cannot be closed any more is nobody's concern."""
-        if not (keep or self.core.hub.closed):
+        if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 self.operate(core.close(), LEAVING_S)
 
-    def submit(self, operation: Operation[T] | UnderWay[T]) -> UnderWay[T]:
+    def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Begins an operation that nobody waits for here."""
         with self._lock:
-            return self.core.hub.submit(operation)
+            return self.core.multiplexer.submit(operation)
 
-    def abandon(self, drive: UnderWay[Any]) -> None:
+    def abandon(self, pending_call: PendingCall[Any]) -> None:
         """The caller left."""
         with self._lock:
-            self.core.hub.abandon(drive)
+            self.core.multiplexer.abandon(pending_call)
 
     def responses(self, method: str, request: Any, timeout_s: float | None) -> Generator[Any, None, None]:
         """The responses of a streaming call, as they come; left early, the server is told.
@@ -164,12 +165,12 @@ class BlockingShell:
 
     def close(self) -> None:
         """Ends everything: sessions nobody could find again, the connection, the threads."""
-        if self.core.hub.closed:
+        if self.core.multiplexer.closed:
             return
         with suppress(StatewiseError):  # what stays open expires
             self.run(self.core.farewell())
         with self._lock:
-            self.core.hub.close()
+            self.core.multiplexer.close()
             calls = list(self._calls.values())
             timers = list(self._timers)
         self._scope.end()
@@ -181,11 +182,11 @@ class BlockingShell:
             reader.join()
         self._connection.close()
 
-    # For the hub, which calls with the lock held.
+    # For the multiplexer, which calls with the lock held.
 
-    def connect(self, stream: Stream) -> None:
-        """See `Port`."""
-        self._calls[stream.generation] = call = self._connection.open_stream(self._requests(stream))
+    def connect(self, stream: StreamConnection) -> None:
+        """See `Transport`."""
+        self._calls[stream.number] = call = self._connection.open_stream(self._requests(stream))
         self._readers = [reader for reader in self._readers if reader.is_alive()]
         reader = threading.Thread(
             target=self._read, args=(stream, call), name="statewise-client", daemon=True
@@ -193,17 +194,17 @@ class BlockingShell:
         self._readers.append(reader)
         reader.start()
 
-    def wake(self, stream: Stream) -> None:
-        """See `Port`."""
+    def wake(self, stream: StreamConnection) -> None:
+        """See `Transport`."""
         self._work.notify_all()
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """See `Port`."""
+        """See `Transport`."""
 
         def fire() -> None:
             with self._lock:
                 self._timers.discard(timer)
-                if not self.core.hub.closed:
+                if not self.core.multiplexer.closed:
                     callback()
 
         timer = threading.Timer(delay_s, fire)
@@ -212,7 +213,7 @@ class BlockingShell:
         timer.start()
 
     def future(self) -> Any:
-        """See `Port`."""
+        """See `Transport`."""
         return Future()
 
     # What the above share.
@@ -223,7 +224,7 @@ class BlockingShell:
         if not isinstance(effect, Call):
             scope.ended.wait(effect.delay_s)
             effect = None
-        if self.core.hub.closed or scope.ended.is_set():
+        if self.core.multiplexer.closed or scope.ended.is_set():
             raise closed_error()
         if effect is None:
             return None
@@ -235,7 +236,7 @@ class BlockingShell:
                     return list(responses)
             return self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
 
-    def _requests(self, stream: Stream) -> Iterator[bytes]:
+    def _requests(self, stream: StreamConnection) -> Iterator[bytes]:
         while True:
             with self._lock:
                 while (message := stream.take()) is None:
@@ -244,11 +245,11 @@ class BlockingShell:
                     self._work.wait()
             yield message
 
-    def _read(self, stream: Stream, call: Any) -> None:
+    def _read(self, stream: StreamConnection, call: Any) -> None:
         status = ENDED
         try:
-            status = self._connection.read_stream(call, stream, self.core.hub.receive, self._lock)
+            status = self._connection.read_stream(call, stream, self.core.multiplexer.receive, self._lock)
         finally:
             with self._lock:
-                self._calls.pop(stream.generation, None)
-                self.core.hub.broken(stream, status)
+                self._calls.pop(stream.number, None)
+                self.core.multiplexer.broken(stream, status)

@@ -35,7 +35,7 @@ def score_plan(
     """The outcome of every row: its outputs, or why there are none.
 
     Raises:
-        StatewiseError: nothing can be scored: no server within `options.patience_s`, no such model, no
+        StatewiseError: nothing can be scored: no server within `options.retry_for_s`, no such model, no
             permission.
     """
     backoff = Backoff(options.random)
@@ -65,7 +65,7 @@ def score_plan(
         if len(passing) < len(places):
             attempt, until_s = 0, None
         now_s = options.clock()
-        until_s = now_s + options.patience_s if until_s is None else until_s
+        until_s = now_s + options.retry_for_s if until_s is None else until_s
         reason = found[passing[0]]
         assert isinstance(reason, StatewiseError)
         if now_s >= until_s:

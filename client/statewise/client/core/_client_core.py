@@ -32,7 +32,15 @@ from statewise.client.requests import (
     gives_text,
 )
 from statewise.client.sessions import GroupCore, GroupJournal, Journal, Ledger, SessionCore
-from statewise.client.stream import Backoff, Hub, Lane, Operation, Port, Together, exchange
+from statewise.client.stream import (
+    Backoff,
+    Gather,
+    Operation,
+    StepBatcher,
+    StreamMultiplexer,
+    Transport,
+    exchange,
+)
 from statewise.client.values import (
     Failed,
     InputReader,
@@ -59,7 +67,7 @@ from statewise.wire import pack_uint64
 
 _LEDGER_BYTES = 256 * 1024 * 1024
 # Callers that compute what is left of their time have another timeout for every step.
-_MOST_LANES = 64
+_MOST_BATCHERS = 64
 _PAGE_SESSIONS = 1000
 # For how long a version looked up as the default one counts as that: a server looks for new ones less often.
 _DEFAULT_S = 1.0
@@ -78,25 +86,25 @@ class ClientCore:
     """The state of a client and its plans.
 
     Args:
-        port: the shell.
+        transport: the shell.
         options: how it behaves.
     """
 
-    def __init__(self, port: Port, options: Options) -> None:
+    def __init__(self, transport: Transport, options: Options) -> None:
         keep_freed_memory()
         self._options = options
         self._backoff = Backoff(options.random)
-        self.hub = Hub(
-            port,
+        self.multiplexer = StreamMultiplexer(
+            transport,
             clock=options.clock,
             backoff=self._backoff,
-            patience_s=options.patience_s,
+            retry_for_s=options.retry_for_s,
             tracing=options.tracing,
         )
         self._server: ServerInfo | None = None
         self._models: dict[tuple[str, int], ModelInfo] = {}
         self._defaults_until_s: dict[str, float] = {}
-        self._lanes: dict[tuple[str, int, str, float | None], Lane] = {}
+        self._batchers: dict[tuple[str, int, str, float | None], StepBatcher] = {}
         self._ledger = Ledger(_LEDGER_BYTES)
         self._anonymous: WeakSet[SessionCore | GroupCore] = WeakSet()
 
@@ -361,7 +369,7 @@ class ClientCore:
         if errors:
             raise PartialFailure([None if row in errors else ids[row] for row in range(len(ids))], errors)
         model = yield from self._model_of(opened[0], timeout_s)
-        lane = yield from self._lane(model, timeout_s)
+        batcher = yield from self._batcher(model, timeout_s)
         journal = GroupJournal(
             model,
             np.array([session.position for session in opened], np.uint64),
@@ -369,7 +377,7 @@ class ClientCore:
             ledger=self._ledger,
             keep_tail=self._has_store(),
         )
-        return GroupCore(self.hub, lane, InputReader(model), journal, opened, conditions)
+        return GroupCore(self.multiplexer, batcher, InputReader(model), journal, opened, conditions)
 
     def _abandon(self, opened: Sequence[sequence_pb2.Session]) -> Plan[None]:
         """Ends sessions, where that takes no trouble: idle ones end by themselves."""
@@ -381,22 +389,24 @@ class ClientCore:
                 request = _close_request(opened[begin : begin + most])
                 yield from self._run("close", request, _NO_SUBJECT, _FAREWELL_S)
 
-    def lane(self, model: ModelInfo, timeout_s: float | None) -> Lane:
+    def batcher(self, model: ModelInfo, timeout_s: float | None) -> StepBatcher:
         """Where steps of a version with a timeout gather. The server is known by the time anything steps."""
         key = (model.name, model.version, model.digest, timeout_s)
-        lane = self._lanes.pop(key, None)
-        if lane is None:
+        batcher = self._batchers.pop(key, None)
+        if batcher is None:
             assert self._server is not None
-            lane = Lane(self.hub, model, Room.for_steps(self._server.limits, model), timeout_s)
-            if len(self._lanes) == _MOST_LANES:
+            batcher = StepBatcher(
+                self.multiplexer, model, Room.for_steps(self._server.limits, model), timeout_s
+            )
+            if len(self._batchers) == _MOST_BATCHERS:
                 # The one not asked for longest. Rows that wait in it are sent all the same.
-                del self._lanes[next(iter(self._lanes))]
-        self._lanes[key] = lane
-        return lane
+                del self._batchers[next(iter(self._batchers))]
+        self._batchers[key] = batcher
+        return batcher
 
     def farewell(self) -> Plan[None]:
         """Ends the anonymous sessions that are still open: nobody could find them again."""
-        if self.hub.connected:
+        if self.multiplexer.connected:
             cores = [core for core in self._anonymous if not core.closed]
             yield Run(_close_all(cores), _FAREWELL_S)
 
@@ -428,14 +438,14 @@ class ClientCore:
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> Plan[SessionCore]:
         model = yield from self._model_of(opened, timeout_s)
-        lane = yield from self._lane(model, timeout_s)
+        batcher = yield from self._batcher(model, timeout_s)
         journal = Journal(
             opened.position,
             limit_bytes=self._options.replay_bytes,
             ledger=self._ledger,
             keep_tail=self._has_store(),
         )
-        return SessionCore(self.hub, lane, InputReader(model), journal, opened, opening)
+        return SessionCore(self.multiplexer, batcher, InputReader(model), journal, opened, opening)
 
     def _model_of(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[ModelInfo]:
         model = yield from self.model(opened.model, opened.version, timeout_s)
@@ -447,10 +457,10 @@ class ClientCore:
                 )
         return model
 
-    def _lane(self, model: ModelInfo, timeout_s: float | None) -> Plan[Lane]:
+    def _batcher(self, model: ModelInfo, timeout_s: float | None) -> Plan[StepBatcher]:
         """Where steps gather whose callers name no timeout."""
         yield from self._limits(timeout_s)
-        return self.lane(model, self._options.timeout_s)
+        return self.batcher(model, self._options.timeout_s)
 
     def _limits(self, timeout_s: float | None) -> Plan[Limits]:
         server = self._server or (yield from self.server(timeout_s))
@@ -462,7 +472,7 @@ class ClientCore:
     def _run(
         self, name: str, request: Any, subject: Subject, timeout_s: float | None, *, alone: bool = False
     ) -> Plan[Any]:
-        return (yield Run(exchange(self.hub, name, request, subject, alone=alone), timeout_s))
+        return (yield Run(exchange(self.multiplexer, name, request, subject, alone=alone), timeout_s))
 
     def _call(
         self, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT
@@ -495,7 +505,7 @@ def _most_sessions(limits: Limits) -> int:
 
 def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:
     if cores:
-        yield Together([core.close() for core in cores])
+        yield Gather([core.close() for core in cores])
 
 
 def _close_request(opened: Sequence[sequence_pb2.Session]) -> sequence_pb2.CloseSessionsRequest:

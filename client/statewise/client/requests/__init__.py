@@ -18,7 +18,7 @@ from statewise.client.requests._plans import (
     Plan,
     Run,
     Wait,
-    patience_s,
+    answer_wait_s,
 )
 from statewise.client.requests._predict import Answers, Query
 
@@ -37,8 +37,8 @@ __all__ = [
     "Run",
     "Wait",
     "Wish",
+    "answer_wait_s",
     "generate_request",
     "gives_text",
-    "patience_s",
     "read_piece",
 ]

@@ -20,7 +20,7 @@ class Attempts:
 
     def __init__(self, options: Options, backoff: Backoff, timeout_s: float | None) -> None:
         self._clock = options.clock
-        self._patience_s = options.patience_s
+        self._retry_for_s = options.retry_for_s
         self._backoff = backoff
         self._until_s = None if timeout_s is None else self._clock() + timeout_s
         self._failed = 0
@@ -55,4 +55,4 @@ class Attempts:
         now_s = self._clock()
         if self._loading_since_s is None:
             self._loading_since_s = now_s
-        return now_s - self._loading_since_s < self._patience_s
+        return now_s - self._loading_since_s < self._retry_for_s

@@ -53,7 +53,7 @@ class Options:
 
     Attributes:
         timeout_s: for calls that name none; None: no limit.
-        patience_s: for how long a session tries to reach its server again, and anything waits for a model
+        retry_for_s: for how long a session tries to reach its server again, and anything waits for a model
             that is being loaded, before it raises Unavailable.
         replay_bytes: inputs kept for each session, to build its state again where a server lost it.
         clock: monotonic seconds.
@@ -63,7 +63,7 @@ class Options:
     """
 
     timeout_s: float | None
-    patience_s: float
+    retry_for_s: float
     replay_bytes: int
     clock: Callable[[], float]
     random: Callable[[], float]
@@ -71,6 +71,6 @@ class Options:
     tracing: Tracing | None = None
 
 
-def patience_s(timeout_s: float) -> float:
+def answer_wait_s(timeout_s: float) -> float:
     """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
     return timeout_s * 1.05 + 0.05

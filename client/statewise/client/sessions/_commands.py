@@ -10,7 +10,15 @@ from typing import Any, ClassVar, Protocol
 
 from statewise.client.requests import Emission
 from statewise.client.sessions._journal import Generation, Payload
-from statewise.client.stream import Effect, Lane, RequestQueue, Sink, StepRow, set_timeout, stream_request
+from statewise.client.stream import (
+    Effect,
+    RequestQueue,
+    StepBatcher,
+    StepRow,
+    Waiter,
+    set_timeout,
+    stream_request,
+)
 from statewise.client.values import Failed, Inputs, Status, Value, status_of_row, status_of_rpc
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
@@ -40,13 +48,13 @@ class Asked(Protocol):
 class Stepping:
     """Time steps of input."""
 
-    lane: Lane
+    batcher: StepBatcher
     steps: int
     payload: Inputs
 
     def effect(self, handle: int, position: int) -> Effect:
-        """The outcome is a `Reply`."""
-        return StepRow(self.lane, handle, position, self.steps, self.payload)
+        """The outcome is a `StepResult`."""
+        return StepRow(self.batcher, handle, position, self.steps, self.payload)
 
     def may_reach(self, steps: int) -> bool:
         """A step moves by what it holds."""
@@ -91,8 +99,8 @@ class Generating:
 class _Pieces:
     """The request of a generation, and its replies."""
 
-    __slots__ = ("_asked", "_durable", "_failed", "_handle", "_position", "_sink", "_start")
-    is_frame: ClassVar[bool] = False
+    __slots__ = ("_asked", "_durable", "_failed", "_handle", "_position", "_start", "_waiter")
+    is_step_batch: ClassVar[bool] = False
 
     def __init__(self, asked: Generating, handle: int, position: int) -> None:
         self._asked = asked
@@ -100,14 +108,14 @@ class _Pieces:
         self._start = self._position = position
         self._durable = 0
         self._failed: Status | None = None
-        self._sink: Sink | None = None
+        self._waiter: Waiter | None = None
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
         """Queues the request."""
-        self._sink = sink
+        self._waiter = waiter
         queue.enqueue(self)
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
         return queue.dequeue(self)
 
@@ -142,17 +150,17 @@ class _Pieces:
 
     def fail(self, failed: Failed) -> None:
         """Hands the failure on."""
-        assert self._sink is not None
-        self._sink.throw(failed)
+        assert self._waiter is not None
+        self._waiter.throw(failed)
 
     def traced(self) -> tuple[str, list[Any]]:
-        """See `Pending`."""
-        assert self._sink is not None
-        return "generate", [self._sink.origin]
+        """See `InFlightRequest`."""
+        assert self._waiter is not None
+        return "generate", [self._waiter.origin]
 
     def _end(self) -> None:
-        assert self._sink is not None
+        assert self._waiter is not None
         if self._failed is not None:
-            self._sink.throw(Failed(self._failed))
+            self._waiter.throw(Failed(self._failed))
         else:
-            self._sink.resume(Moved(self._position, self._durable))
+            self._waiter.resume(Moved(self._position, self._durable))

@@ -1,7 +1,7 @@
 """Many sessions of one model stepped together, without a Python object for each.
 
-Operations for the hub over arrays of handles and positions. Rows of one group may be stepped by several
-requests at a time as long as these touch different rows; what overlaps waits its turn, in order.
+Operations for the multiplexer over arrays of handles and positions. Rows of one group may be stepped by
+several requests at a time as long as these touch different rows; what overlaps waits its turn, in order.
 """
 
 from collections import deque
@@ -18,14 +18,14 @@ from statewise.client.sessions._group_journal import GroupJournal
 from statewise.client.sessions._remote_session import Incarnation
 from statewise.client.stream import (
     Exchange,
-    Hub,
-    Lane,
+    Gather,
     Operation,
-    Patience,
-    Reply,
     RequestQueue,
-    Sink,
-    Together,
+    RetryPolicy,
+    StepBatcher,
+    StepResult,
+    StreamMultiplexer,
+    Waiter,
     exchange,
 )
 from statewise.client.values import (
@@ -78,22 +78,22 @@ class _Gathered:
     """By index in the part."""
 
 
-class _GroupTurn:
+class _AcquireRows:
     """Waits until no request before this one touches the same rows."""
 
     __slots__ = ("_rows", "_waiting")
 
-    def __init__(self, waiting: deque[tuple[Sink, Index]], rows: Index) -> None:
+    def __init__(self, waiting: deque[tuple[Waiter, Index]], rows: Index) -> None:
         self._waiting = waiting
         self._rows = rows
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
         """Queues."""
-        self._waiting.append((sink, self._rows))
+        self._waiting.append((waiter, self._rows))
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Always: nothing was sent."""
-        kept = [entry for entry in self._waiting if entry[0] is not sink]
+        kept = [entry for entry in self._waiting if entry[0] is not waiter]
         self._waiting.clear()
         self._waiting.extend(kept)
         return True
@@ -103,8 +103,8 @@ class GroupCore:
     """Sessions of one model version, in a fixed order, and the operations on them.
 
     Args:
-        hub: the connection.
-        lane: names the model version and its room.
+        multiplexer: the connection.
+        batcher: names the model version and its room.
         reader: reads inputs for that version.
         journal: keeps what the sessions consume.
         opened: as the server gave them.
@@ -113,15 +113,15 @@ class GroupCore:
 
     def __init__(
         self,
-        hub: Hub,
-        lane: Lane,
+        multiplexer: StreamMultiplexer,
+        batcher: StepBatcher,
         reader: InputReader,
         journal: GroupJournal,
         opened: Sequence[sequence_pb2.Session],
         conditions: Conditions | None = None,
     ) -> None:
-        self._hub = hub
-        self._lane = lane
+        self._multiplexer = multiplexer
+        self._batcher = batcher
         self._reader = reader
         self._journal = journal
         self._conditions = conditions
@@ -130,23 +130,23 @@ class GroupCore:
         self._handles = np.array([session.handle for session in opened], np.uint64)
         self.positions = np.array([session.position for session in opened], np.uint64)
         self.durable_positions = np.array([session.durable_position for session in opened], np.uint64)
-        self._generations = np.full(len(opened), hub.generation)
+        self._connection_numbers = np.full(len(opened), multiplexer.connection_number)
         self._doubts: dict[int, Asked] = {}
         self._behind: set[int] = set()
         self._busy = np.zeros(len(opened), np.bool_)
-        self._waiting: deque[tuple[Sink, Index]] = deque()
+        self._waiting: deque[tuple[Waiter, Index]] = deque()
         self.closed = False
 
     @property
     def model(self) -> ModelInfo:
         """The version they are pinned to."""
-        return self._lane.model
+        return self._batcher.model
 
     def __len__(self) -> int:
         """Number of sessions."""
         return len(self.ids)
 
-    def step(self, value: object, index: object, lane: Lane | None = None) -> Operation[Value]:
+    def step(self, value: object, index: object, batcher: StepBatcher | None = None) -> Operation[Value]:
         """Advances the sessions chosen by `index` (None: all) by one time step each, or by several.
 
         Raises:
@@ -156,7 +156,7 @@ class GroupCore:
         rows = self._reader.rows_of_steps(value, len(chosen))
         if rows is None:
             rows = self._reader.read(value, Use.GROUP, count=len(chosen))
-        return self._in_turn(chosen, self._step(chosen, rows, lane or self._lane))
+        return self._in_turn(chosen, self._step(chosen, rows, batcher or self._batcher))
 
     def close(self) -> Operation[None]:
         """Ends the sessions. Ending them twice, or ones that the server no longer has, is no failure."""
@@ -164,9 +164,9 @@ class GroupCore:
         if not self.closed:
             yield from self._hold(self._everything, self._close())
 
-    def _step(self, chosen: Index, rows: Rows, lane: Lane) -> Operation[Value]:
+    def _step(self, chosen: Index, rows: Rows, batcher: StepBatcher) -> Operation[Value]:
         model = self.model
-        bounds = lane.room.bounds(rows.steps)
+        bounds = batcher.room.bounds(rows.steps)
         ends = np.cumsum(rows.steps, dtype=np.int64)
         parts = []
         for begin, end in bounds:
@@ -177,9 +177,9 @@ class GroupCore:
             )
             parts.append(_Part(chosen[begin:end], rows.steps[begin:end], columns))
         if len(parts) == 1:
-            gathered = [(yield from self._send(parts[0], lane))]
+            gathered = [(yield from self._send(parts[0], batcher))]
         else:
-            outcomes = yield Together([self._send(part, lane) for part in parts])
+            outcomes = yield Gather([self._send(part, batcher) for part in parts])
             if all(isinstance(outcome, StatewiseError) for outcome in outcomes):
                 raise outcomes[0]
             gathered = [
@@ -198,17 +198,17 @@ class GroupCore:
             )
         return of_batch(model, outputs, rows.steps, form=rows.form, stepwise=rows.stepwise)
 
-    def _send(self, part: _Part, lane: Lane) -> Operation[_Gathered]:
+    def _send(self, part: _Part, batcher: StepBatcher) -> Operation[_Gathered]:
         """One request, tried again while that can help; rows that failed alone are mended alone."""
         doubtful: list[int] = []
         if self._doubts or self._behind:
             doubtful = [row for row in part.rows.tolist() if row in self._doubts or row in self._behind]
         if doubtful:
             yield from self._settle(doubtful)
-        patience = Patience(self._hub)
+        policy = RetryPolicy(self._multiplexer)
         in_doubt = False
         while True:
-            request = lane.request(
+            request = batcher.request(
                 self._handles[part.rows], self.positions[part.rows], part.steps, part.columns
             )
             try:
@@ -216,7 +216,7 @@ class GroupCore:
                 break
             except Failed as failed:
                 in_doubt |= failed.status.in_doubt
-                if not (yield from patience.again(failed.status)):
+                if not (yield from policy.again(failed.status)):
                     if in_doubt:
                         self._note_doubt(part)
                     raise error_of(failed.status, self._subject()) from None
@@ -225,10 +225,10 @@ class GroupCore:
                 if in_doubt:
                     self._note_doubt(part)
                 raise
-        return (yield from self._gather(part, reply, lane, in_doubt))
+        return (yield from self._gather(part, reply, batcher, in_doubt))
 
     def _gather(
-        self, part: _Part, reply: sequence_pb2.StepResponse, lane: Lane, in_doubt: bool
+        self, part: _Part, reply: sequence_pb2.StepResponse, batcher: StepBatcher, in_doubt: bool
     ) -> Operation[_Gathered]:
         durable = unpack_uint64(reply.durable_positions)
         if not reply.errors:
@@ -260,10 +260,10 @@ class GroupCore:
                     self._note_doubt(self._subset(part, np.array([row])))
         if mended:
             cuts = _cut(self.model, part.columns, part.steps)
-            outcomes = yield Together(
+            outcomes = yield Gather(
                 [
                     incarnation.insist(
-                        statuses[row], Stepping(lane, int(part.steps[row]), cuts[row]), in_doubt=in_doubt
+                        statuses[row], Stepping(batcher, int(part.steps[row]), cuts[row]), in_doubt=in_doubt
                     )
                     for row, incarnation in mended.items()
                 ]
@@ -271,7 +271,7 @@ class GroupCore:
             ends = np.cumsum(part.steps, dtype=np.int64)
             for (row, incarnation), outcome in zip(mended.items(), outcomes, strict=True):
                 self._take_back(int(part.rows[row]), incarnation)
-                if not isinstance(outcome, Reply):
+                if not isinstance(outcome, StepResult):
                     errors[row] = outcome
                     continue
                 for spec, whole, array in zip(self.model.outputs, outputs, outcome.outputs, strict=True):
@@ -283,11 +283,11 @@ class GroupCore:
     def _note_doubt(self, part: _Part) -> None:
         cuts = _cut(self.model, part.columns, part.steps)
         for row, steps, payload in zip(part.rows.tolist(), part.steps.tolist(), cuts, strict=True):
-            self._doubts[row] = Stepping(self._lane, steps, payload)
+            self._doubts[row] = Stepping(self._batcher, steps, payload)
 
     def _settle(self, rows: Sequence[int]) -> Operation[None]:
         incarnations = [self._incarnation(row) for row in rows]
-        outcomes = yield Together([incarnation.settle() for incarnation in incarnations])
+        outcomes = yield Gather([incarnation.settle() for incarnation in incarnations])
         for row, incarnation, outcome in zip(rows, incarnations, outcomes, strict=True):
             if isinstance(outcome, StatewiseError):
                 raise outcome
@@ -296,11 +296,11 @@ class GroupCore:
             self.positions[row] = incarnation.position
 
     def _close(self) -> Operation[None]:
-        room = self._lane.room
+        room = self._batcher.room
         for begin in range(0, len(self), room.rows):
             handles = self._handles[begin : begin + room.rows]
             request = sequence_pb2.CloseSessionsRequest(handles=pack_uint64(handles))
-            reply = yield from exchange(self._hub, "close", request, self._subject())
+            reply = yield from exchange(self._multiplexer, "close", request, self._subject())
             self.closed = True
             self._journal.clear()
             for error in reply.errors:
@@ -331,7 +331,7 @@ class GroupCore:
 
     def _turn(self, rows: Index) -> Operation[None]:
         if self._waiting or self._busy[rows].any():
-            yield _GroupTurn(self._waiting, rows)
+            yield _AcquireRows(self._waiting, rows)
 
     def _hold(self, rows: Index, body: Operation[T]) -> Operation[T]:
         self._busy[rows] = True
@@ -347,7 +347,7 @@ class GroupCore:
 
     def _applied(self, part: _Part, durable: NDArray[np.uint64]) -> None:
         self.positions[part.rows] += part.steps
-        self._generations[part.rows] = self._hub.generation
+        self._connection_numbers[part.rows] = self._multiplexer.connection_number
         self._journal.append(part.rows, part.steps, part.columns)
         if len(durable):
             self.durable_positions[part.rows] = durable
@@ -361,15 +361,15 @@ class GroupCore:
             durable_position=int(self.durable_positions[row]),
         )
         opening = None if self._conditions is None else self._conditions.request([self.ids[row]], row)
-        incarnation = Incarnation(self._hub, self._lane, self._journal.of(row), session, opening)
-        incarnation.generation = int(self._generations[row])
+        incarnation = Incarnation(self._multiplexer, self._batcher, self._journal.of(row), session, opening)
+        incarnation.connection_number = int(self._connection_numbers[row])
         incarnation.doubt = self._doubts.get(row)
         incarnation.behind = row in self._behind
         return incarnation
 
     def _take_back(self, row: int, incarnation: Incarnation) -> None:
         self._handles[row] = incarnation.handle
-        self._generations[row] = incarnation.generation
+        self._connection_numbers[row] = incarnation.connection_number
         if incarnation.doubt is not None:
             self._doubts[row] = incarnation.doubt
         if incarnation.behind:

@@ -10,7 +10,7 @@ from typing import Any
 
 from statewise.client.sessions._commands import Asked, Generating, Moved
 from statewise.client.sessions._journal import Entry, Generation, Keeps, Payload
-from statewise.client.stream import Hub, Lane, Operation, Patience, StepRow, exchange
+from statewise.client.stream import Operation, RetryPolicy, StepBatcher, StepRow, StreamMultiplexer, exchange
 from statewise.client.values import (
     Failed,
     Inputs,
@@ -31,24 +31,24 @@ class Incarnation:
     """A session as this client knows it.
 
     Args:
-        hub: the connection.
-        lane: where its steps gather; names the model version it is pinned to.
+        multiplexer: the connection.
+        batcher: where its steps gather; names the model version it is pinned to.
         journal: keeps what it consumes.
         opened: as the server gave it.
         opening: how it was opened, where its state did not begin at the model's initial one.
     """
 
     __slots__ = (
+        "batcher",
         "behind",
+        "connection_number",
         "doubt",
         "durable_position",
-        "generation",
         "handle",
-        "hub",
         "id",
         "journal",
-        "lane",
         "last",
+        "multiplexer",
         "opening",
         "position",
         "previous",
@@ -56,15 +56,15 @@ class Incarnation:
 
     def __init__(
         self,
-        hub: Hub,
-        lane: Lane,
+        multiplexer: StreamMultiplexer,
+        batcher: StepBatcher,
         journal: Keeps,
         opened: sequence_pb2.Session,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
         self.opening = opening
-        self.hub = hub
-        self.lane = lane
+        self.multiplexer = multiplexer
+        self.batcher = batcher
         self.journal = journal
         self.id = opened.session_id
         self.position: int = opened.position
@@ -78,14 +78,14 @@ class Incarnation:
         """A request whose outcome is open."""
         self.durable_position: int
         self.handle: int
-        self.generation: int
+        self.connection_number: int
         """The connection over which a server last knew the handle; over a later one it may be unknown."""
         self._adopt(opened)
 
     @property
     def model(self) -> ModelInfo:
         """The version it is pinned to."""
-        return self.lane.model
+        return self.batcher.model
 
     @property
     def subject(self) -> Subject:
@@ -96,7 +96,7 @@ class Incarnation:
         """Notes that a request went through."""
         self.previous, self.last = self.position, payload
         self.position += steps
-        self.generation = self.hub.generation
+        self.connection_number = self.multiplexer.connection_number
         self.journal.append(steps, payload)
         if durable_position > self.durable_position:
             self.durable_position = durable_position
@@ -104,7 +104,7 @@ class Incarnation:
 
     def exchange(self, name: str, request: Any) -> Operation[Any]:
         """A request about this session that may be repeated, and its reply."""
-        return exchange(self.hub, name, request, self.subject)
+        return exchange(self.multiplexer, name, request, self.subject)
 
     def raise_row(self, errors: Sequence[tensor_pb2.RowError]) -> None:
         """Raises the failure of the only row, where it failed."""
@@ -113,7 +113,7 @@ class Incarnation:
 
     def mendable(self, status: Status) -> bool:
         """Whether `insist` may yet bring a failed step through."""
-        stale = self.generation != self.hub.generation
+        stale = self.connection_number != self.multiplexer.connection_number
         return status.lost or (stale and status.reason in _NOT_HERE)
 
     def recover(self, ahead: Asked | None = None) -> Operation[int]:
@@ -178,7 +178,7 @@ class Incarnation:
         entries = self.journal.after(held)
         if entries is None:
             raise self._lost(f"the server has it at position {held} of {self.position}")
-        for entry in merged(entries, self.lane):
+        for entry in merged(entries, self.batcher):
             yield from self._replay(entry, held)
             held += entry.steps
         return held
@@ -186,7 +186,7 @@ class Incarnation:
     def _replay(self, entry: Entry, position: int) -> Operation[None]:
         """Applies an entry of the journal again; what it gives was given already."""
         if not isinstance(entry.payload, Generation):
-            yield StepRow(self.lane, self.handle, position, entry.steps, entry.payload)
+            yield StepRow(self.batcher, self.handle, position, entry.steps, entry.payload)
             return
         moved: Moved = yield Generating(entry.payload).effect(self.handle, position)
         if moved.position != position + entry.steps:
@@ -206,19 +206,22 @@ class Incarnation:
         Returns:
             The outcome of its effect.
         """
-        patience = Patience(self.hub)
+        policy = RetryPolicy(self.multiplexer)
         recovered = False
         while True:
             in_doubt |= status.in_doubt
             try:
-                if status.reason in _NOT_HERE and self.generation != self.hub.generation:
+                if (
+                    status.reason in _NOT_HERE
+                    and self.connection_number != self.multiplexer.connection_number
+                ):
                     yield from self.recover(ahead=asked if in_doubt else None)
                     recovered = True
                 elif status.reason == Reason.POSITION_MISMATCH and recovered and in_doubt:
                     # It was applied, and the server kept no state from before it: build that again.
                     yield from self._start_over()
                     in_doubt = False
-                elif not (yield from patience.again(status)):
+                elif not (yield from policy.again(status)):
                     # Whoever took the session over knows where it stands; otherwise we have to ask.
                     if in_doubt and status.reason != Reason.SESSION_MOVED:
                         self.doubt = asked
@@ -253,13 +256,13 @@ class Incarnation:
     def settle(self) -> Operation[None]:
         """Finds out whether the request in doubt was applied, and brings the server to where it should be."""
         asked = self.doubt
-        patience = Patience(self.hub)
+        policy = RetryPolicy(self.multiplexer)
         while True:
             try:
                 held = yield from self.recover(ahead=asked)
                 break
             except Failed as failed:
-                if not (yield from patience.again(failed.status)):
+                if not (yield from policy.again(failed.status)):
                     raise error_of(failed.status, self.subject) from None
         self.doubt = None
         if asked is not None and held != self.position:
@@ -268,18 +271,18 @@ class Incarnation:
     def _adopt(self, session: sequence_pb2.Session) -> None:
         self.handle = session.handle
         self.durable_position = session.durable_position
-        self.generation = self.hub.generation
+        self.connection_number = self.multiplexer.connection_number
 
     def _lost(self, detail: str) -> SessionLost:
         return SessionLost(f"{detail}; its inputs are not all held here any more", session_id=self.id)
 
 
-def merged(entries: Sequence[Entry], lane: Lane) -> Iterator[Entry]:
+def merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
     """What to send again: as few requests as fit, for models whose steps and sequences give the same bits.
 
     The last entry stays by itself: the server keeps the state from before it, as it did at first.
     """
-    model = lane.model
+    model = batcher.model
     if model.exactness != "exact" or not all(spec.per_step for spec in model.inputs):
         yield from entries
         return
@@ -287,7 +290,7 @@ def merged(entries: Sequence[Entry], lane: Lane) -> Iterator[Entry]:
     steps = 0
     for entry in entries[:-1]:
         generated = isinstance(entry.payload, Generation)
-        if gathered and (generated or steps + entry.steps > lane.room.row_steps):
+        if gathered and (generated or steps + entry.steps > batcher.room.row_steps):
             yield _joined(gathered)
             gathered, steps = [], 0
         if isinstance(entry.payload, Generation):

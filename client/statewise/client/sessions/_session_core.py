@@ -1,4 +1,4 @@
-"""What callers do with one session, as operations for the hub.
+"""What callers do with one session, as operations for the multiplexer.
 
 A session does one thing at a time; what is asked meanwhile waits its turn, in order. A step that raises was
 not applied, except where the exception left that open (a timeout, a cancellation, a server that stayed away);
@@ -13,7 +13,18 @@ from statewise.client.requests import Emission, Wish
 from statewise.client.sessions._commands import Generating, Give, Moved, Stepping
 from statewise.client.sessions._journal import Generation, Keeps
 from statewise.client.sessions._remote_session import Incarnation
-from statewise.client.stream import Drive, Hub, Lane, Operation, Outputs, Patience, Reply, Sink, StepRow, Turn
+from statewise.client.stream import (
+    AcquireTurn,
+    Operation,
+    OperationRunner,
+    Outputs,
+    RetryPolicy,
+    StepBatcher,
+    StepResult,
+    StepRow,
+    StreamMultiplexer,
+    Waiter,
+)
 from statewise.client.values import (
     Array,
     Failed,
@@ -63,8 +74,8 @@ class SessionCore:
     """A session and the operations on it.
 
     Args:
-        hub: the connection.
-        lane: where its steps gather; names the model version it is pinned to.
+        multiplexer: the connection.
+        batcher: where its steps gather; names the model version it is pinned to.
         reader: reads inputs for that version.
         journal: keeps what it consumes.
         opened: as the server gave it.
@@ -75,47 +86,47 @@ class SessionCore:
 
     def __init__(
         self,
-        hub: Hub,
-        lane: Lane,
+        multiplexer: StreamMultiplexer,
+        batcher: StepBatcher,
         reader: InputReader,
         journal: Keeps,
         opened: sequence_pb2.Session,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
-        self.incarnation = Incarnation(hub, lane, journal, opened, opening)
+        self.incarnation = Incarnation(multiplexer, batcher, journal, opened, opening)
         self.closed = False
         self._reader = reader
         self._busy = False
-        self._waiting: deque[Sink] = deque()
+        self._waiting: deque[Waiter] = deque()
 
     @property
     def model(self) -> ModelInfo:
         """The version it is pinned to."""
         return self.incarnation.model
 
-    def step(self, value: object, lane: Lane | None = None) -> "Operation[Value] | OneStep":
+    def step(self, value: object, batcher: StepBatcher | None = None) -> "Operation[Value] | OneStep":
         """Advances by one time step, or by several.
 
         Args:
             value: see `InputReader`.
-            lane: another than the session's own, for another timeout.
+            batcher: another than the session's own, for another timeout.
 
         Raises:
             InvalidInput: at once; of the operation: any StatewiseError.
         """
-        lane = lane or self.incarnation.lane
+        batcher = batcher or self.incarnation.batcher
         payload = self._reader.payload_of_step(value)
         if payload is not None:
-            return OneStep(self, lane, payload)
+            return OneStep(self, batcher, payload)
         rows = self._reader.read(value, Use.SESSION)
         if rows.stepwise:
-            return OneStep(self, lane, tuple(column.tobytes() for column in rows.columns))
-        return self._sequence(int(rows.steps[0]), rows.columns, lane)
+            return OneStep(self, batcher, tuple(column.tobytes() for column in rows.columns))
+        return self._sequence(int(rows.steps[0]), rows.columns, batcher)
 
     def close(self) -> Operation[None]:
         """Ends the session. Ending it twice, or one that the server no longer has, is no failure."""
         while self._busy:
-            yield Turn(self._waiting)
+            yield AcquireTurn(self._waiting)
         if not self.closed:
             yield from self._in_turn(self._close())
 
@@ -144,43 +155,45 @@ class SessionCore:
 
     # What the above come down to, each once its turn has come.
 
-    def one_step(self, payload: Inputs, lane: Lane) -> Operation[Value]:
+    def one_step(self, payload: Inputs, batcher: StepBatcher) -> Operation[Value]:
         """A time step that has to wait, or to find out first where the session stands."""
-        reply = yield from self._in_turn(self._advance(1, payload, lane))
+        reply = yield from self._in_turn(self._advance(1, payload, batcher))
         return of_step(self.model, reply.outputs)
 
-    def mend(self, failed: Failed, payload: Inputs, lane: Lane) -> Operation[Value]:
+    def mend(self, failed: Failed, payload: Inputs, batcher: StepBatcher) -> Operation[Value]:
         """Goes on with a time step that has the turn and failed."""
         try:
-            reply = yield from self._insist(failed, Stepping(lane, 1, payload))
+            reply = yield from self._insist(failed, Stepping(batcher, 1, payload))
             return of_step(self.model, reply.outputs)
         finally:
             self.end_turn()
 
-    def _sequence(self, steps: int, columns: tuple[Array, ...], lane: Lane) -> Operation[Value]:
+    def _sequence(self, steps: int, columns: tuple[Array, ...], batcher: StepBatcher) -> Operation[Value]:
         # What is longer than a request may be goes in several, each applied whole or not at all.
         replies = []
-        for begin in range(0, steps, lane.room.row_steps):
-            end = min(begin + lane.room.row_steps, steps)
+        for begin in range(0, steps, batcher.room.row_steps):
+            end = min(begin + batcher.room.row_steps, steps)
             payload = tuple(
                 (column[begin:end] if spec.per_step else column).tobytes()
                 for spec, column in zip(self.model.inputs, columns, strict=True)
             )
-            reply = yield from self._in_turn(self._advance(end - begin, payload, lane))
+            reply = yield from self._in_turn(self._advance(end - begin, payload, batcher))
             replies.append(reply.outputs)
         return of_sequence(self.model, replies)
 
-    def _advance(self, steps: int, payload: Inputs, lane: Lane) -> Operation[Reply]:
+    def _advance(self, steps: int, payload: Inputs, batcher: StepBatcher) -> Operation[StepResult]:
         incarnation = self.incarnation
         try:
-            reply: Reply = yield StepRow(lane, incarnation.handle, incarnation.position, steps, payload)
+            reply: StepResult = yield StepRow(
+                batcher, incarnation.handle, incarnation.position, steps, payload
+            )
         except Failed as failed:
-            return (yield from self._insist(failed, Stepping(lane, steps, payload)))
+            return (yield from self._insist(failed, Stepping(batcher, steps, payload)))
         incarnation.applied(steps, payload, reply.durable_position)
         return reply
 
-    def _insist(self, failed: Failed, asked: Stepping) -> Operation[Reply]:
-        reply: Reply = yield from self.incarnation.insist(failed.status, asked)
+    def _insist(self, failed: Failed, asked: Stepping) -> Operation[StepResult]:
+        reply: StepResult = yield from self.incarnation.insist(failed.status, asked)
         self.incarnation.applied(asked.steps, asked.payload, reply.durable_position)
         return reply
 
@@ -236,7 +249,7 @@ class SessionCore:
     def _ask(self, name: str, request: Any) -> Operation[Any]:
         """A request about the session's handle; a session that its server lost is built again first."""
         incarnation = self.incarnation
-        patience = Patience(incarnation.hub)
+        policy = RetryPolicy(incarnation.multiplexer)
         while True:
             try:
                 request.handles = pack_uint64([incarnation.handle])
@@ -246,13 +259,13 @@ class SessionCore:
                     return reply
                 yield from incarnation.recover()
             except Failed as failed:
-                if not (yield from patience.again(failed.status)):
+                if not (yield from policy.again(failed.status)):
                     raise error_of(failed.status, incarnation.subject) from None
 
     def _in_turn(self, body: Operation[T], *, first: bool = False) -> Operation[T]:
         """Does something once what was asked before is done."""
         while self._busy:
-            yield Turn(self._waiting, first=first)
+            yield AcquireTurn(self._waiting, first=first)
         if self.closed:
             raise SessionNotFound("it is closed", session_id=self.incarnation.id)
         self._busy = True
@@ -284,22 +297,22 @@ class OneStep:
     A gateway makes so many of these that generators, and Python's garbage collector looking at them, would be
     most of their cost.
 
-    Usually it joins the lane at once, and the reply settles its future. An operation goes on for it where it
-    has to wait for its turn, and where it failed.
+    Usually it joins the batcher at once, and the reply settles its future. An operation goes on for it where
+    it has to wait for its turn, and where it failed.
 
     Args:
         session: which is to advance.
-        lane: where it gathers.
+        batcher: where it gathers.
         payload: the inputs.
     """
 
-    __slots__ = ("_drive", "_lane", "_session", "future", "handle", "origin", "payload", "position")
+    __slots__ = ("_batcher", "_runner", "_session", "future", "handle", "origin", "payload", "position")
     steps: ClassVar[int] = 1
 
-    def __init__(self, session: SessionCore, lane: Lane, payload: Inputs) -> None:
+    def __init__(self, session: SessionCore, batcher: StepBatcher, payload: Inputs) -> None:
         self._session = session
-        self._lane = lane
-        self._drive: Drive[Value] | None = None
+        self._batcher = batcher
+        self._runner: OperationRunner[Value] | None = None
         self.payload = payload
         self.future: Any = None
         self.origin: Any = None
@@ -307,40 +320,42 @@ class OneStep:
     # As something under way.
 
     def begin(self) -> None:
-        """See `UnderWay`."""
+        """See `PendingCall`."""
         session = self._session
         if session.take_turn():
             incarnation = session.incarnation
             self.handle = incarnation.handle
             self.position = incarnation.position
-            self._lane.add(self)
+            self._batcher.add(self)
         else:
-            self._go_on_as(session.one_step(self.payload, self._lane))
+            self._go_on_as(session.one_step(self.payload, self._batcher))
 
     def close(self) -> None:
-        """See `UnderWay`."""
+        """See `PendingCall`."""
 
     def withdraw(self) -> None:
-        """See `UnderWay`."""
-        if self._drive is not None:
-            self._drive.withdraw()
-        elif self._lane.remove(self):
+        """See `PendingCall`."""
+        if self._runner is not None:
+            self._runner.withdraw()
+        elif self._batcher.remove(self):
             self._session.end_turn()
 
     # As a row.
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
-        """See `Row`."""
+        """See `BatchRow`."""
         session = self._session
         session.incarnation.applied(1, self.payload, durable_position)
         session.end_turn()
         if not self.future.done():
-            self.future.set_result(of_step(self._lane.model, outputs))
+            self.future.set_result(of_step(self._batcher.model, outputs))
 
     def failed(self, failed: Failed) -> None:
-        """See `Row`."""
-        self._go_on_as(self._session.mend(failed, self.payload, self._lane))
+        """See `BatchRow`."""
+        self._go_on_as(self._session.mend(failed, self.payload, self._batcher))
 
     def _go_on_as(self, operation: Operation[Value]) -> None:
-        self._drive = Drive(self._session.incarnation.hub, operation, self.future, self.origin)
-        self._drive.begin()
+        self._runner = OperationRunner(
+            self._session.incarnation.multiplexer, operation, self.future, self.origin
+        )
+        self._runner.begin()

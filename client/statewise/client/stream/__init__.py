@@ -1,44 +1,44 @@
 """Multiplexes operations and steps over one session stream; never opens a connection and never waits."""
 
 from statewise.client.stream._backoff import Backoff
-from statewise.client.stream._effects import Exchange, Together
+from statewise.client.stream._effects import Exchange, Gather
 from statewise.client.stream._messages import set_timeout, stream_request
-from statewise.client.stream._multiplexer import Hub, Port, Stream, closed_error
-from statewise.client.stream._operation_runner import Drive
+from statewise.client.stream._multiplexer import StreamConnection, StreamMultiplexer, Transport, closed_error
+from statewise.client.stream._operation_runner import OperationRunner
 from statewise.client.stream._protocols import (
     Effect,
     Metadata,
     Operation,
+    PendingCall,
     RequestQueue,
-    Sink,
     Tracing,
-    UnderWay,
+    Waiter,
 )
-from statewise.client.stream._retries import Patience, Turn, exchange
-from statewise.client.stream._step_batcher import Lane, Outputs, Reply, StepRow
+from statewise.client.stream._retries import AcquireTurn, RetryPolicy, exchange
+from statewise.client.stream._step_batcher import Outputs, StepBatcher, StepResult, StepRow
 from statewise.client.stream._tracing import tracing_of
 
 __all__ = [
+    "AcquireTurn",
     "Backoff",
-    "Drive",
     "Effect",
     "Exchange",
-    "Hub",
-    "Lane",
+    "Gather",
     "Metadata",
     "Operation",
+    "OperationRunner",
     "Outputs",
-    "Patience",
-    "Port",
-    "Reply",
+    "PendingCall",
     "RequestQueue",
-    "Sink",
+    "RetryPolicy",
+    "StepBatcher",
+    "StepResult",
     "StepRow",
-    "Stream",
-    "Together",
+    "StreamConnection",
+    "StreamMultiplexer",
     "Tracing",
-    "Turn",
-    "UnderWay",
+    "Transport",
+    "Waiter",
     "closed_error",
     "exchange",
     "set_timeout",

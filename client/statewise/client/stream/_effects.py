@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from statewise.client.stream._messages import stream_request
-from statewise.client.stream._operation_runner import Drive
-from statewise.client.stream._protocols import Operation, RequestQueue, Sink
+from statewise.client.stream._operation_runner import OperationRunner
+from statewise.client.stream._protocols import Operation, RequestQueue, Waiter
 from statewise.client.values import Failed, status_of_rpc
 from statewise.v1 import sequence_pb2
 from statewise.wire import Chunk
@@ -20,20 +20,20 @@ class Exchange:
         content: its message, encoded.
     """
 
-    __slots__ = ("_content", "_field", "_sink")
-    is_frame: ClassVar[bool] = False
+    __slots__ = ("_content", "_field", "_waiter")
+    is_step_batch: ClassVar[bool] = False
 
     def __init__(self, field: str, content: Sequence[Chunk]) -> None:
         self._field = field
         self._content = content
-        self._sink: Sink | None = None
+        self._waiter: Waiter | None = None
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
         """Queues the message."""
-        self._sink = sink
+        self._waiter = waiter
         queue.enqueue(self)
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
         return queue.dequeue(self)
 
@@ -43,70 +43,70 @@ class Exchange:
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
         """Hands the reply on."""
-        assert self._sink is not None
+        assert self._waiter is not None
         if response.HasField("error"):
-            self._sink.throw(Failed(status_of_rpc(response.error)))
+            self._waiter.throw(Failed(status_of_rpc(response.error)))
         else:
-            self._sink.resume(getattr(response, self._field))
+            self._waiter.resume(getattr(response, self._field))
         return True
 
     def fail(self, failed: Failed) -> None:
         """Hands the failure on."""
-        assert self._sink is not None
-        self._sink.throw(failed)
+        assert self._waiter is not None
+        self._waiter.throw(failed)
 
     def traced(self) -> tuple[str, list[Any]]:
-        """See `Pending`."""
-        assert self._sink is not None
-        return self._field, [self._sink.origin]
+        """See `InFlightRequest`."""
+        assert self._waiter is not None
+        return self._field, [self._waiter.origin]
 
 
-class Together:
+class Gather:
     """Several operations at once; the outcome is the list of their results, or of the exceptions they ended
     with.
     """
 
-    __slots__ = ("_left", "_operations", "_outcomes", "_sink")
+    __slots__ = ("_left", "_operations", "_outcomes", "_waiter")
 
     def __init__(self, operations: Sequence[Operation[Any]]) -> None:
         self._operations = operations
         self._outcomes: list[Any] = [None] * len(operations)
         self._left = len(operations)
-        self._sink: Sink | None = None
+        self._waiter: Waiter | None = None
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
         """Begins all of them, in order."""
-        self._sink = sink
-        for place, operation in enumerate(self._operations):
-            Drive(queue, operation, _Place(self, place), sink.origin).begin()
+        self._waiter = waiter
+        for index, operation in enumerate(self._operations):
+            OperationRunner(queue, operation, _GatherFuture(self, index), waiter.origin).begin()
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Never: some may have gone."""
         return False
 
-    def settle(self, place: int, outcome: Any) -> None:
+    def collect(self, index: int, outcome: Any) -> None:
         """One of them is done."""
-        self._outcomes[place] = outcome
+        self._outcomes[index] = outcome
         self._left -= 1
-        if self._left == 0 and self._sink is not None:
-            self._sink.resume(self._outcomes)
+        if self._left == 0 and self._waiter is not None:
+            self._waiter.resume(self._outcomes)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _GatherFuture:
     """The future of one of several operations."""
 
-    together: Together
-    place: int
+    gather: Gather
+    index: int
 
     def done(self) -> bool:
         return False
 
     def set_result(self, result: Any, /) -> None:
-        self.together.settle(self.place, result)
+        self.gather.collect(self.index, result)
 
     def set_exception(self, exception: Any, /) -> None:
-        self.together.settle(self.place, exception)
+        self.gather.collect(self.index, exception)
 
 
 class Pause:
@@ -114,11 +114,11 @@ class Pause:
 
     __slots__ = ()
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
         """Joins those waiting."""
-        queue.pause(sink)
+        queue.pause(waiter)
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Never: the try before may have been applied."""
         return False
 
@@ -128,7 +128,7 @@ class Cancel:
     """Asks the server to give up a request. Nobody waits for the acknowledgement."""
 
     target: int
-    is_frame: ClassVar[bool] = False
+    is_step_batch: ClassVar[bool] = False
 
     def encode(self, request_id: int) -> bytes:
         cancel = sequence_pb2.CancelRequest(target_request_id=self.target)

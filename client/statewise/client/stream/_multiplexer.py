@@ -1,7 +1,8 @@
 """The session stream without its transport: what is sent next, who gets a reply, when to connect again.
 
-The hub drives operations. A shell lends it a `Port` and calls `receive`, `broken` and `Stream.take`; a shell
-with threads holds one lock around every call. Nothing here knows gRPC, threads or an event loop.
+The multiplexer drives operations. A shell lends it a `Transport` and calls `receive`, `broken` and
+`StreamConnection.take`; a shell with threads holds one lock around every call. Nothing here knows gRPC,
+threads or an event loop.
 
 Invariant: every future handed out resolves: by its operation's end, by `close`, or is given up by `abandon`.
 """
@@ -14,8 +15,15 @@ from typing import Any, Protocol, TypeVar, cast
 
 from statewise.client.stream._backoff import Backoff
 from statewise.client.stream._effects import Cancel
-from statewise.client.stream._operation_runner import Drive
-from statewise.client.stream._protocols import Operation, Pending, Sink, Source, Tracing, UnderWay
+from statewise.client.stream._operation_runner import OperationRunner
+from statewise.client.stream._protocols import (
+    InFlightRequest,
+    Operation,
+    PendingCall,
+    RequestSource,
+    Tracing,
+    Waiter,
+)
 from statewise.client.values import Failed, Status, Unavailable
 from statewise.v1 import sequence_pb2
 
@@ -23,17 +31,17 @@ T = TypeVar("T")
 
 # More in flight add no throughput; steps that wait leave in fuller frames instead. Enough that some slow ones
 # do not hold up the rest, and below what servers answer at once on a stream.
-_FRAMES_IN_FLIGHT = 16
+_STEP_BATCHES_IN_FLIGHT = 16
 
 
-class Port(Protocol):
-    """What a shell lends the hub. Every method returns at once."""
+class Transport(Protocol):
+    """What a shell lends the multiplexer. Every method returns at once."""
 
-    def connect(self, stream: "Stream") -> None:
-        """Opens a session stream and reports on it through the hub, as this `stream`."""
+    def connect(self, stream: "StreamConnection") -> None:
+        """Opens a session stream and reports on it through the multiplexer, as this `stream`."""
         ...
 
-    def wake(self, stream: "Stream") -> None:
+    def wake(self, stream: "StreamConnection") -> None:
         """`stream.take()` has something now, or the stream has ended."""
         ...
 
@@ -46,61 +54,61 @@ class Port(Protocol):
         ...
 
 
-class Stream:
+class StreamConnection:
     """One connection of the session stream."""
 
-    __slots__ = ("_hub", "ended", "frames", "generation", "pending", "retired")
+    __slots__ = ("_multiplexer", "ended", "in_flight", "number", "retired", "step_batches")
 
-    def __init__(self, hub: "Hub", generation: int) -> None:
-        self._hub = hub
-        self.generation = generation
-        self.pending: dict[int, Pending] = {}
-        self.frames = 0
+    def __init__(self, multiplexer: "StreamMultiplexer", number: int) -> None:
+        self._multiplexer = multiplexer
+        self.number = number
+        self.in_flight: dict[int, InFlightRequest] = {}
+        self.step_batches = 0
         self.retired = False
         """No more requests go this way; those unanswered still get their replies."""
         self.ended = False
 
     def take(self) -> bytes | None:
         """The next message to write, or None: wait to be woken, and finish writing once `retired`."""
-        return self._hub.take(self)
+        return self._multiplexer.take(self)
 
 
-class Hub:
+class StreamMultiplexer:
     """The one session stream of a client, through all its connections.
 
     Args:
-        port: the shell.
+        transport: the shell.
         clock: monotonic seconds.
         backoff: waits between tries.
-        patience_s: for how long an operation tries to reach a server before it gives up.
+        retry_for_s: for how long an operation tries to reach a server before it gives up.
         tracing: makes spans of messages; None: there are none.
     """
 
     def __init__(
         self,
-        port: Port,
+        transport: Transport,
         *,
         clock: Callable[[], float],
         backoff: Backoff,
-        patience_s: float,
+        retry_for_s: float,
         tracing: Tracing | None = None,
     ) -> None:
-        self._port = port
+        self._transport = transport
         self._tracing = tracing
         self._backoff = backoff
-        self._exchanges: deque[Pending] = deque()
-        self._sources: deque[Source] = deque()
-        self._paused: list[Sink] = []
-        self._streams: dict[int, Stream] = {}
-        self._current: Stream | None = None
+        self._exchanges: deque[InFlightRequest] = deque()
+        self._sources: deque[RequestSource] = deque()
+        self._paused: list[Waiter] = []
+        self._streams: dict[int, StreamConnection] = {}
+        self._current: StreamConnection | None = None
         self._request_id = 0
         self._attempt = 0
         self._timer_runs = False
         self._woken = False
         self.closed = False
         self.clock = clock
-        self.patience_s = patience_s
-        self.generation = 0
+        self.retry_for_s = retry_for_s
+        self.connection_number = 0
         """Number of connections begun so far. What a server said over an earlier one may be gone."""
 
     @property
@@ -108,30 +116,30 @@ class Hub:
         """Whether a stream is open, as far as is known."""
         return self._current is not None
 
-    def submit(self, asked: Operation[T] | UnderWay[T]) -> UnderWay[T]:
+    def submit(self, asked: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Starts what a caller asks for."""
-        future = self._port.future()
+        future = self._transport.future()
         if isinstance(asked, GeneratorType):
-            under_way: UnderWay[T] = Drive(self, asked, future)
+            pending_call: PendingCall[T] = OperationRunner(self, asked, future)
         else:
-            under_way = cast(UnderWay[T], asked)
-            under_way.future = future
+            pending_call = cast(PendingCall[T], asked)
+            pending_call.future = future
         if self._tracing is not None:
-            under_way.origin = self._tracing.origin()
+            pending_call.origin = self._tracing.origin()
         if self.closed:
-            under_way.close()
+            pending_call.close()
             future.set_exception(closed_error())
         else:
-            under_way.begin()
-        return under_way
+            pending_call.begin()
+        return pending_call
 
-    def abandon(self, under_way: UnderWay[Any]) -> None:
+    def abandon(self, pending_call: PendingCall[Any]) -> None:
         """The caller left: what is unsent is dropped, what was sent is cancelled where it can be."""
-        under_way.withdraw()
+        pending_call.withdraw()
 
     # What effects do.
 
-    def enqueue(self, request: Pending) -> None:
+    def enqueue(self, request: InFlightRequest) -> None:
         """Sends a request as soon as possible."""
         if self.closed:
             request.fail(Failed(_CLOSED))
@@ -139,21 +147,21 @@ class Hub:
         self._exchanges.append(request)
         self.kick()
 
-    def dequeue(self, request: Pending) -> bool:
+    def dequeue(self, request: InFlightRequest) -> bool:
         """Takes a request back. Where it was sent already the server is told, and the answer is False."""
         if request in self._exchanges:
             self._exchanges.remove(request)
             return True
-        self.cancel(lambda pending: pending is request)
+        self.cancel(lambda in_flight: in_flight is request)
         return False
 
-    def cancel(self, matches: Callable[[Pending], bool]) -> None:
+    def cancel(self, matches: Callable[[InFlightRequest], bool]) -> None:
         """Asks the server to give a request up, where it is on its way; its reply still comes."""
-        pending = self._current.pending if self._current else {}
-        for request_id in [number for number, request in pending.items() if matches(request)]:
+        in_flight = self._current.in_flight if self._current else {}
+        for request_id in [number for number, request in in_flight.items() if matches(request)]:
             self.enqueue(Cancel(request_id))
 
-    def offer(self, source: Source) -> None:
+    def offer(self, source: RequestSource) -> None:
         """Asks `source` for requests as there is room for them, until it has none."""
         if self.closed:
             source.fail(Failed(_CLOSED))
@@ -161,15 +169,15 @@ class Hub:
         self._sources.append(source)
         self.kick()
 
-    def pause(self, sink: Sink) -> None:
-        """Resumes `sink` after the current wait."""
+    def pause(self, waiter: Waiter) -> None:
+        """Resumes `waiter` after the current wait."""
         if self.closed:
-            sink.throw(Failed(_CLOSED))
+            waiter.throw(Failed(_CLOSED))
             return
-        self._paused.append(sink)
+        self._paused.append(waiter)
         if not self._timer_runs:
             self._timer_runs = True
-            self._port.after(self._backoff.delay_s(self._attempt), self._resume_paused)
+            self._transport.after(self._backoff.delay_s(self._attempt), self._resume_paused)
             self._attempt += 1
 
     def kick(self) -> None:
@@ -179,18 +187,18 @@ class Hub:
         if self._current is None:
             if self._timer_runs:
                 return
-            self.generation += 1
-            stream = Stream(self, self.generation)
-            self._current = self._streams[stream.generation] = stream
+            self.connection_number += 1
+            stream = StreamConnection(self, self.connection_number)
+            self._current = self._streams[stream.number] = stream
             self._woken = True
-            self._port.connect(stream)
+            self._transport.connect(stream)
         elif not self._woken:
             self._woken = True
-            self._port.wake(self._current)
+            self._transport.wake(self._current)
 
     # What shells report.
 
-    def take(self, stream: Stream) -> bytes | None:
+    def take(self, stream: StreamConnection) -> bytes | None:
         """The next message of a stream."""
         if stream is not self._current:
             return None
@@ -201,15 +209,15 @@ class Hub:
             except (ValueError, TypeError) as error:
                 request.fail(Failed(Status("INVALID_ARGUMENT", message=f"no valid message: {error}")))
                 continue
-            stream.frames += request.is_frame
-            stream.pending[self._request_id] = request
+            stream.step_batches += request.is_step_batch
+            stream.in_flight[self._request_id] = request
             if self._tracing is not None:
                 message += self._tracing.sent(self._request_id, request)
             return message
         self._woken = False
         return None
 
-    def receive(self, stream: Stream, response: sequence_pb2.SessionStreamResponse) -> None:
+    def receive(self, stream: StreamConnection, response: sequence_pb2.SessionStreamResponse) -> None:
         """A message came."""
         if not response.HasField("error"):  # who is told to come back later waits longer each time
             self._attempt = 0
@@ -217,11 +225,11 @@ class Hub:
             if response.HasField("draining"):
                 self._retire(stream)
             return
-        request = stream.pending.pop(response.request_id, None)
+        request = stream.in_flight.pop(response.request_id, None)
         if request is None:
             return
-        if request.is_frame:
-            stream.frames -= 1
+        if request.is_step_batch:
+            stream.step_batches -= 1
         try:
             answered = request.deliver(response)
         except (ValueError, KeyError, IndexError) as error:
@@ -229,27 +237,27 @@ class Hub:
             request.fail(Failed(Status("INTERNAL", message=message, in_doubt=True)))
             answered = True
         if not answered:
-            stream.pending[response.request_id] = request
+            stream.in_flight[response.request_id] = request
         if self._tracing is not None:
             self._tracing.answered(response, last=answered)
         self.kick()
 
-    def broken(self, stream: Stream, status: Status) -> None:
+    def broken(self, stream: StreamConnection, status: Status) -> None:
         """A connection ended. What it left unanswered fails with `status`, marked as lost and in doubt."""
         if stream.ended:
             return
         stream.ended = True
-        self._streams.pop(stream.generation, None)
-        self._port.wake(stream)
-        unsent: list[Pending | Source] = []
+        self._streams.pop(stream.number, None)
+        self._transport.wake(stream)
+        unsent: list[InFlightRequest | RequestSource] = []
         if stream is self._current:
             self._current = None
             self._woken = False
             unsent = self._withdraw_unsent()
-        unanswered = list(stream.pending.values())
+        unanswered = list(stream.in_flight.values())
         if self._tracing is not None:
-            self._tracing.lost(stream.pending, Failed(status))
-        stream.pending.clear()
+            self._tracing.lost(stream.in_flight, Failed(status))
+        stream.in_flight.clear()
         for request in unanswered:
             request.fail(Failed(replace(status, lost=True, in_doubt=True)))
         for item in unsent:
@@ -266,19 +274,19 @@ class Hub:
         for item in self._withdraw_unsent():
             item.fail(Failed(_CLOSED))
         paused, self._paused = self._paused, []
-        for sink in paused:
-            sink.throw(Failed(_CLOSED))
+        for waiter in paused:
+            waiter.throw(Failed(_CLOSED))
 
-    def _withdraw_unsent(self) -> list[Pending | Source]:
-        unsent: list[Pending | Source] = [*self._exchanges, *self._sources]
+    def _withdraw_unsent(self) -> list[InFlightRequest | RequestSource]:
+        unsent: list[InFlightRequest | RequestSource] = [*self._exchanges, *self._sources]
         self._exchanges.clear()
         self._sources.clear()
         return unsent
 
-    def _next(self, stream: Stream) -> Pending | None:
+    def _next(self, stream: StreamConnection) -> InFlightRequest | None:
         if self._exchanges:
             return self._exchanges.popleft()
-        while self._sources and stream.frames < _FRAMES_IN_FLIGHT:
+        while self._sources and stream.step_batches < _STEP_BATCHES_IN_FLIGHT:
             source = self._sources[0]
             request = source.take()
             if request is not None:
@@ -287,19 +295,19 @@ class Hub:
             self._sources.popleft()
         return None
 
-    def _retire(self, stream: Stream) -> None:
+    def _retire(self, stream: StreamConnection) -> None:
         stream.retired = True
         if stream is self._current:
             self._current = None
             self._woken = False
-            self._port.wake(stream)
+            self._transport.wake(stream)
             self.kick()
 
     def _resume_paused(self) -> None:
         self._timer_runs = False
         paused, self._paused = self._paused, []
-        for sink in paused:
-            sink.resume(None)
+        for waiter in paused:
+            waiter.resume(None)
         self.kick()
 
 

@@ -20,7 +20,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from statewise.client.stream._protocols import Metadata, Pending
+from statewise.client.stream._protocols import InFlightRequest, Metadata
 from statewise.client.values import Failed
 from statewise.v1 import sequence_pb2
 
@@ -58,7 +58,7 @@ class OpenTelemetryTracing:
 
     # --- messages of the session stream, by their request_id ---
 
-    def sent(self, request_id: int, request: Pending) -> bytes:
+    def sent(self, request_id: int, request: InFlightRequest) -> bytes:
         """Begins the span of a message; gives what is appended to it, encoded."""
         operation, origins = request.traced()
         asking = list(dict.fromkeys(span for span in origins if span is not None))

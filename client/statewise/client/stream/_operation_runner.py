@@ -9,7 +9,7 @@ from statewise.client.values import Failed, InternalError, StatewiseError, Subje
 T = TypeVar("T")
 
 
-class Drive(Generic[T]):
+class OperationRunner(Generic[T]):
     """An operation under way.
 
     Args:
@@ -29,11 +29,11 @@ class Drive(Generic[T]):
         self.origin = origin
 
     def begin(self) -> None:
-        """See `UnderWay`."""
+        """See `PendingCall`."""
         self._advance(self._operation.send, None)
 
     def close(self) -> None:
-        """See `UnderWay`."""
+        """See `PendingCall`."""
         self._operation.close()
 
     def resume(self, value: Any) -> None:
@@ -45,7 +45,7 @@ class Drive(Generic[T]):
         self._advance(self._operation.throw, failed)
 
     def withdraw(self) -> None:
-        """See `UnderWay`."""
+        """See `PendingCall`."""
         if self.effect is not None and self.effect.withdraw(self._queue, self):
             self.effect = None
             self._operation.close()
@@ -58,12 +58,12 @@ class Drive(Generic[T]):
             if not self.future.done():
                 self.future.set_result(stop.value)
         except Exception as error:
-            self._settle(error)
+            self._fail(error)
         else:
             self.effect = effect
             effect.begin(self._queue, self)
 
-    def _settle(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         if self.future.done():
             return
         if isinstance(error, Failed):

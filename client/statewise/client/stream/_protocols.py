@@ -39,7 +39,7 @@ class Future(Protocol[_T_contra]):
         ...
 
 
-class Sink(Protocol):
+class Waiter(Protocol):
     """Who waits for the outcome of an effect."""
 
     origin: Any
@@ -57,19 +57,19 @@ class Sink(Protocol):
 class Effect(Protocol):
     """What an operation waits for."""
 
-    def begin(self, queue: "RequestQueue", sink: Sink) -> None:
-        """Starts it; the outcome goes to `sink`."""
+    def begin(self, queue: "RequestQueue", waiter: Waiter) -> None:
+        """Starts it; the outcome goes to `waiter`."""
         ...
 
-    def withdraw(self, queue: "RequestQueue", sink: Sink) -> bool:
+    def withdraw(self, queue: "RequestQueue", waiter: Waiter) -> bool:
         """Takes it back while the server knows nothing of it. False where that is too late."""
         ...
 
 
-class Pending(Protocol):
+class InFlightRequest(Protocol):
     """A request on its way."""
 
-    is_frame: ClassVar[bool]
+    is_step_batch: ClassVar[bool]
     """Made by a source, and so counted among the frames in flight."""
 
     def encode(self, request_id: int) -> bytes:
@@ -89,10 +89,10 @@ class Pending(Protocol):
         ...
 
 
-class Source(Protocol):
-    """Something that makes requests when there is room to send them: see `_lanes`."""
+class RequestSource(Protocol):
+    """Something that makes requests when there is room to send them: see `StepBatcher`."""
 
-    def take(self) -> Pending | None:
+    def take(self) -> InFlightRequest | None:
         """The next request, or None."""
         ...
 
@@ -101,7 +101,7 @@ class Source(Protocol):
         ...
 
 
-class UnderWay(Protocol[_T_co]):
+class PendingCall(Protocol[_T_co]):
     """Something that a caller asked for, between the asking and the result."""
 
     future: Any
@@ -125,16 +125,16 @@ class UnderWay(Protocol[_T_co]):
 class RequestQueue(Protocol):
     """What effects ask of the multiplexer."""
 
-    def enqueue(self, request: Pending) -> None:
+    def enqueue(self, request: InFlightRequest) -> None:
         """Sends a request as soon as possible."""
         ...
 
-    def dequeue(self, request: Pending) -> bool:
+    def dequeue(self, request: InFlightRequest) -> bool:
         """Takes a request back. Where it was sent already the server is told, and the answer is False."""
         ...
 
-    def pause(self, sink: Sink) -> None:
-        """Resumes `sink` after the current wait."""
+    def pause(self, waiter: Waiter) -> None:
+        """Resumes `waiter` after the current wait."""
         ...
 
 
@@ -149,7 +149,7 @@ class Tracing(Protocol):
         """A call of its own, as long as the context is open; gives the metadata it carries."""
         ...
 
-    def sent(self, request_id: int, request: Pending) -> bytes:
+    def sent(self, request_id: int, request: InFlightRequest) -> bytes:
         """Begins the span of a message; gives what is appended to it, encoded."""
         ...
 

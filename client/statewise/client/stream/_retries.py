@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from statewise.client.stream._effects import Exchange, Pause
-from statewise.client.stream._multiplexer import Hub
-from statewise.client.stream._protocols import Operation, RequestQueue, Sink
+from statewise.client.stream._multiplexer import StreamMultiplexer
+from statewise.client.stream._protocols import Operation, RequestQueue, Waiter
 from statewise.client.values import Failed, Status, Subject, error_of, status_of_row
 from statewise.wire import Reason
 
@@ -18,35 +18,37 @@ _TRIES_OVERSIZED = 2
 
 
 @dataclass(slots=True)
-class Patience:
+class RetryPolicy:
     """How long one operation keeps trying."""
 
-    hub: Hub
+    multiplexer: StreamMultiplexer
     since: float | None = None
     oversized: int = 0
 
     def again(self, status: Status) -> Operation[bool]:
         """Waits before another try, or says that it is of no use or the time is over (False)."""
         passing = status.lost or status.reason in _PASSING
-        if not passing or status.code in _FINAL_CODES or self.hub.closed:
+        if not passing or status.code in _FINAL_CODES or self.multiplexer.closed:
             return False
         if status.code == "RESOURCE_EXHAUSTED":
             self.oversized += 1
             if self.oversized == _TRIES_OVERSIZED:
                 return False
-        now = self.hub.clock()
+        now = self.multiplexer.clock()
         self.since = now if self.since is None else self.since
-        if now - self.since >= self.hub.patience_s:
+        if now - self.since >= self.multiplexer.retry_for_s:
             return False
         yield Pause()
         return True
 
 
-def exchange(hub: Hub, name: str, message: Any, subject: Subject, *, alone: bool = False) -> Operation[Any]:
+def exchange(
+    multiplexer: StreamMultiplexer, name: str, message: Any, subject: Subject, *, alone: bool = False
+) -> Operation[Any]:
     """A request that may be repeated, and its reply.
 
     Args:
-        hub: where to.
+        multiplexer: where to.
         name: of the operation.
         message: the request.
         subject: what it is about.
@@ -55,7 +57,7 @@ def exchange(hub: Hub, name: str, message: Any, subject: Subject, *, alone: bool
     Raises:
         StatewiseError: it failed as a whole.
     """
-    patience = Patience(hub)
+    policy = RetryPolicy(multiplexer)
     while True:
         try:
             reply = yield Exchange(name, [message.SerializeToString()])
@@ -65,11 +67,11 @@ def exchange(hub: Hub, name: str, message: Any, subject: Subject, *, alone: bool
             if not (alone and reply.errors):
                 return reply
             status = status_of_row(reply.errors[0])
-        if not (yield from patience.again(status)):
+        if not (yield from policy.again(status)):
             raise error_of(status, subject)
 
 
-class Turn:
+class AcquireTurn:
     """Waits until the requests before this one are done.
 
     Args:
@@ -79,18 +81,18 @@ class Turn:
 
     __slots__ = ("_first", "_waiting")
 
-    def __init__(self, waiting: deque[Sink], *, first: bool = False) -> None:
+    def __init__(self, waiting: deque[Waiter], *, first: bool = False) -> None:
         self._waiting = waiting
         self._first = first
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
         """Queues."""
         if self._first:
-            self._waiting.appendleft(sink)
+            self._waiting.appendleft(waiter)
         else:
-            self._waiting.append(sink)
+            self._waiting.append(waiter)
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Always: nothing was sent."""
-        self._waiting.remove(sink)
+        self._waiting.remove(waiter)
         return True

@@ -1,6 +1,6 @@
 """Steps of single sessions that leave in one message, and its reply dealt back.
 
-A lane holds the steps of one model version that wait to be sent. Whatever has gathered there when the
+A batcher holds the steps of one model version that wait to be sent. Whatever has gathered there when the
 connection has room leaves as one frame: the busier the client, the fuller its frames. Rows of many steps
 leave apart from short ones, which would wait for them. A row's failure is that row's alone; where the server
 refuses a whole frame for its content, its rows are sent again each on its own.
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client.stream._messages import set_timeout, stream_request
-from statewise.client.stream._multiplexer import Hub
-from statewise.client.stream._protocols import RequestQueue, Sink
+from statewise.client.stream._multiplexer import StreamMultiplexer
+from statewise.client.stream._protocols import RequestQueue, Waiter
 from statewise.client.values import (
     Failed,
     Inputs,
@@ -37,7 +37,7 @@ Outputs = tuple[NDArray[Any], ...]
 
 
 @dataclass(slots=True)
-class Reply:
+class StepResult:
     """What one session's step gave."""
 
     outputs: Outputs
@@ -45,7 +45,7 @@ class Reply:
     durable_position: int
 
 
-class Row(Protocol):
+class BatchRow(Protocol):
     """One session's part of a frame."""
 
     handle: int
@@ -64,7 +64,7 @@ class Row(Protocol):
         ...
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
-        """It was applied. `outputs` as in `Reply`."""
+        """It was applied. `outputs` as in `StepResult`."""
         ...
 
     def failed(self, failed: Failed) -> None:
@@ -73,13 +73,15 @@ class Row(Protocol):
 
 
 class StepRow:
-    """Advances one session by the steps in `payload`; the outcome is a `Reply`."""
+    """Advances one session by the steps in `payload`; the outcome is a `StepResult`."""
 
-    __slots__ = ("_lane", "_sink", "handle", "payload", "position", "steps")
+    __slots__ = ("_batcher", "_waiter", "handle", "payload", "position", "steps")
 
-    def __init__(self, lane: "Lane", handle: int, position: int, steps: int, payload: Inputs) -> None:
-        self._lane = lane
-        self._sink: Sink | None = None
+    def __init__(
+        self, batcher: "StepBatcher", handle: int, position: int, steps: int, payload: Inputs
+    ) -> None:
+        self._batcher = batcher
+        self._waiter: Waiter | None = None
         self.handle = handle
         self.position = position
         self.steps = steps
@@ -87,68 +89,70 @@ class StepRow:
 
     @property
     def origin(self) -> Any:
-        """See `Row`."""
-        assert self._sink is not None
-        return self._sink.origin
+        """See `BatchRow`."""
+        assert self._waiter is not None
+        return self._waiter.origin
 
-    def begin(self, queue: RequestQueue, sink: Sink) -> None:
-        """Joins the lane."""
-        self._sink = sink
-        self._lane.add(self)
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
+        """Joins the batcher."""
+        self._waiter = waiter
+        self._batcher.add(self)
 
-    def withdraw(self, queue: RequestQueue, sink: Sink) -> bool:
-        """Only while it waits in the lane. A frame of this row alone is cancelled, a shared one is not."""
-        return self._lane.remove(self)
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
+        """Only while it waits in the batcher. A frame of this row alone is cancelled, a shared one is not."""
+        return self._batcher.remove(self)
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
-        """See `Row`."""
-        assert self._sink is not None
-        self._sink.resume(Reply(outputs, durable_position))
+        """See `BatchRow`."""
+        assert self._waiter is not None
+        self._waiter.resume(StepResult(outputs, durable_position))
 
     def failed(self, failed: Failed) -> None:
-        """See `Row`."""
-        assert self._sink is not None
-        self._sink.throw(failed)
+        """See `BatchRow`."""
+        assert self._waiter is not None
+        self._waiter.throw(failed)
 
 
-class Lane:
+class StepBatcher:
     """Waiting steps of one model version and one timeout."""
 
-    def __init__(self, hub: Hub, model: ModelInfo, room: Room, timeout_s: float | None) -> None:
-        self._hub = hub
+    def __init__(
+        self, multiplexer: StreamMultiplexer, model: ModelInfo, room: Room, timeout_s: float | None
+    ) -> None:
+        self._multiplexer = multiplexer
         self.model = model
         self.room = room
         self._timeout_s = timeout_s
-        self._waiting: deque[Row] = deque()
+        self._waiting: deque[BatchRow] = deque()
         self._offered = False
 
-    def add(self, row: Row) -> None:
+    def add(self, row: BatchRow) -> None:
         """Queues a row."""
         self._waiting.append(row)
         if not self._offered:
             self._offered = True
-            self._hub.offer(self)
+            self._multiplexer.offer(self)
 
-    def remove(self, row: Row) -> bool:
+    def remove(self, row: BatchRow) -> bool:
         """Takes a row back; False where it was sent."""
         if row in self._waiting:
             self._waiting.remove(row)
             return True
-        self._hub.cancel(lambda request: isinstance(request, Frame) and request.rows == [row])
+        self._multiplexer.cancel(lambda request: isinstance(request, StepBatch) and request.rows == [row])
         return False
 
-    def send_alone(self, row: Row) -> None:
+    def send_alone(self, row: BatchRow) -> None:
         """Sends a row in a frame of its own."""
-        self._hub.enqueue(Frame(self, [row]))
+        self._multiplexer.enqueue(StepBatch(self, [row]))
 
-    def take(self) -> "Frame | None":
+    def take(self) -> "StepBatch | None":
         """The next frame, or None when nothing waits."""
         waiting = self._waiting
         if not waiting:
             self._offered = False
             return None
-        rows: list[Row] = []
-        others: list[Row] = []
+        rows: list[BatchRow] = []
+        others: list[BatchRow] = []
         room, count = self.room, waiting[0].steps
         length, row_bytes = _length(count), room.cost_bytes(count)
         steps = cost_bytes = 0
@@ -165,7 +169,7 @@ class Lane:
                 break
             rows.append(waiting.popleft())
         waiting.extendleft(reversed(others))
-        return Frame(self, rows)
+        return StepBatch(self, rows)
 
     def fail(self, failed: Failed) -> None:
         """The connection went before anything waiting here was sent."""
@@ -203,20 +207,20 @@ class Lane:
         return content
 
 
-class Frame:
+class StepBatch:
     """Rows on their way together."""
 
-    __slots__ = ("_lane", "rows")
-    is_frame: ClassVar[bool] = True
+    __slots__ = ("_batcher", "rows")
+    is_step_batch: ClassVar[bool] = True
 
-    def __init__(self, lane: Lane, rows: list[Row]) -> None:
-        self._lane = lane
+    def __init__(self, batcher: StepBatcher, rows: list[BatchRow]) -> None:
+        self._batcher = batcher
         self.rows = rows
 
     def encode(self, request_id: int) -> bytes:
         """The message, numbered."""
         rows = self.rows
-        request = self._lane.request(
+        request = self._batcher.request(
             [row.handle for row in rows],
             [row.position for row in rows],
             np.array([row.steps for row in rows], np.uint32),
@@ -229,7 +233,7 @@ class Frame:
         if response.HasField("error"):
             self._refused(Failed(status_of_rpc(response.error)))
             return True
-        deal(self._lane.model, response.step, self.rows)
+        deal(self._batcher.model, response.step, self.rows)
         return True
 
     def fail(self, failed: Failed) -> None:
@@ -238,13 +242,13 @@ class Frame:
             row.failed(failed)
 
     def traced(self) -> tuple[str, list[Any]]:
-        """See `Pending`."""
+        """See `InFlightRequest`."""
         return "step", [row.origin for row in self.rows]
 
     def _refused(self, failed: Failed) -> None:
         if len(self.rows) > 1 and failed.status.code == "INVALID_ARGUMENT":
             for row in self.rows:
-                self._lane.send_alone(row)
+                self._batcher.send_alone(row)
         else:
             self.fail(failed)
 
@@ -254,7 +258,7 @@ def _length(steps: int) -> int:
     return max(steps, _SHORT_STEPS).bit_length()
 
 
-def deal(model: ModelInfo, response: sequence_pb2.StepResponse, rows: Sequence[Row]) -> None:
+def deal(model: ModelInfo, response: sequence_pb2.StepResponse, rows: Sequence[BatchRow]) -> None:
     """Gives each row its part of a step's reply.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from statewise.client.stream import Metadata, Stream, Tracing, closed_error
+from statewise.client.stream import Metadata, StreamConnection, Tracing, closed_error
 from statewise.client.transport._channel import (
     ENDED,
     Endpoint,
@@ -61,8 +61,8 @@ class AsyncConnection:
 
     async def run_stream(
         self,
-        stream: Stream,
-        receive: Callable[[Stream, sequence_pb2.SessionStreamResponse], None],
+        stream: StreamConnection,
+        receive: Callable[[StreamConnection, sequence_pb2.SessionStreamResponse], None],
         work: asyncio.Event,
     ) -> Status:
         """Carries a session stream until it ends, and returns why.
@@ -84,8 +84,8 @@ class AsyncConnection:
 
     async def _converse(
         self,
-        stream: Stream,
-        receive: Callable[[Stream, sequence_pb2.SessionStreamResponse], None],
+        stream: StreamConnection,
+        receive: Callable[[StreamConnection, sequence_pb2.SessionStreamResponse], None],
         work: asyncio.Event,
     ) -> None:
         call = self._session_stream(metadata=self._metadata)
@@ -98,7 +98,7 @@ class AsyncConnection:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
-    async def _write(self, stream: Stream, call: Any, work: asyncio.Event) -> None:
+    async def _write(self, stream: StreamConnection, call: Any, work: asyncio.Event) -> None:
         try:
             while not stream.ended:
                 message = stream.take()

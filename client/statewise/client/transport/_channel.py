@@ -31,7 +31,7 @@ _OPTIONS: Mapping[str, str | int] = {
     # Calls go to all addresses of the target in turn, and the stream to one that answers.
     "grpc.service_config": json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
     "grpc.http2.max_pings_without_data": 0,
-    # The hub spaces its own tries, so the channel's need not be further apart.
+    # The multiplexer spaces its own tries, so the channel's need not be further apart.
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.max_reconnect_backoff_ms": 1_000,
     # In spite of its name: how long one attempt may take, handshakes included.

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from statewise.client.stream import Metadata, Stream, Tracing, closed_error
+from statewise.client.stream import Metadata, StreamConnection, Tracing, closed_error
 from statewise.client.transport._channel import (
     ENDED,
     Endpoint,
@@ -70,8 +70,8 @@ class SyncConnection:
     def read_stream(
         self,
         call: Any,
-        stream: Stream,
-        receive: Callable[[Stream, sequence_pb2.SessionStreamResponse], None],
+        stream: StreamConnection,
+        receive: Callable[[StreamConnection, sequence_pb2.SessionStreamResponse], None],
         lock: AbstractContextManager[Any],
     ) -> Status:
         """Hands on every response of a session stream, with the lock held; returns why the stream ended."""
