@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from statewise.cli import _pictures
+from statewise.cli._plot import draw_curves, draw_gates, draw_gradients
 
 HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
@@ -53,19 +53,19 @@ def test_what_cannot_be_drawn_is_told(statewise, trained, tmp_path):
 
 def test_a_picture_holds_the_numbers_it_was_given():
     values = {"f": np.linspace(0, 1, 12).reshape(4, 3), "c": np.linspace(-2, 1, 12).reshape(4, 3)}
-    figure = _pictures.gates(values, ["a", "b", "c", "d"])
+    figure = draw_gates(values, ["a", "b", "c", "d"])
     forget, memory = (axes.images[0] for axes in figure.axes[:2])
     np.testing.assert_array_equal(forget.get_array(), values["f"].T)
     assert forget.get_clim() == (0, 1)
     assert memory.get_clim() == (-2, 2)
 
     norms = {"lstm": np.array([0.1, 0.5, 1.0])}
-    (line,) = _pictures.gradients(norms).axes[0].lines
+    (line,) = draw_gradients(norms).axes[0].lines
     assert line.get_xydata().tolist() == [[2, 0.1], [1, 0.5], [0, 1.0]]
 
 
 def test_curves_are_what_training_wrote(trained):
     lines = [json.loads(line) for line in (trained["vowels"] / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines]
-    figure = _pictures.curves({"loss": {"vowels": ([1, 2], losses)}})
+    figure = draw_curves({"loss": {"vowels": ([1, 2], losses)}})
     assert figure.axes[0].lines[0].get_ydata().tolist() == losses

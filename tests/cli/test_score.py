@@ -247,7 +247,7 @@ def test_results_of_another_run_are_not_mixed_in(statewise, target, source, few,
 
 def test_two_runs_do_not_write_the_same_file(statewise, target, few, tmp_path):
     output = tmp_path / "output.npz"
-    from statewise.cli._score_log import ResultLog
+    from statewise.cli._score import ResultLog
 
     with ResultLog(tmp_path / "output.npz.part"):
         run = ("score", "--target", target, "--model", "last", "--input", few, "--output", output)

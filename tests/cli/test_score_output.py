@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from statewise.cli._score_log import ResultLog
-from statewise.cli._score_output import format_of
+from statewise.cli._score import ResultLog, format_of
 from statewise.client import InvalidInput, ModelInfo, Scored, TensorInfo
 
 KINDS = (".jsonl", ".npz", ".parquet")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from statewise.cli._activity import activity, screen
+from statewise.cli._top import activity, screen
 from statewise.client import Client, ModelStats, ServerStats
 from statewise.service.testing import server_in_thread
 

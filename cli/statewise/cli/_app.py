@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from statewise.cli._failure import fail
+from statewise.cli._terminal import fail
 
 
 @dataclass(frozen=True)

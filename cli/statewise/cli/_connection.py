@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from statewise.cli._failure import fail
+from statewise.cli._terminal import fail
 from statewise.client import Client, StatewiseError, Tls
 
 _T = TypeVar("_T")

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
-from statewise.cli._console import JsonFlag, print_json
-from statewise.cli._failure import expects
+from statewise.cli._terminal import JsonFlag, expects, print_json
 from statewise.client import ModelInfo, StatewiseError
 from statewise.wire import Vocabulary
 

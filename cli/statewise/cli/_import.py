@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from statewise.cli._console import JsonFlag, print_json, remarks
-from statewise.cli._failure import expects
+from statewise.cli._terminal import JsonFlag, expects, print_json, remarks
 from statewise.export import ExportError, import_onnx, import_torch
 
 

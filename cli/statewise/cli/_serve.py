@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from statewise import service
-from statewise.cli._failure import expects
+from statewise.cli._terminal import expects
 
 
 @expects(service.SettingsError, service.ServerError, service.ServiceError)

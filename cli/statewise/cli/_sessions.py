@@ -8,8 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from statewise.cli._connection import Connection, complete_models, connects
-from statewise.cli._console import JsonFlag, print_json, results
-from statewise.cli._failure import expects
+from statewise.cli._terminal import JsonFlag, expects, print_json, results
 from statewise.client import SessionInfo, StatewiseError
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
-from statewise.cli._failure import expects, fail
+from statewise.cli._terminal import expects, fail
 from statewise.client import Session, StatewiseError
 
 

@@ -9,8 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from statewise import models
-from statewise.cli._console import JsonFlag, print_json, remarks
-from statewise.cli._failure import expects
+from statewise.cli._terminal import JsonFlag, expects, print_json, remarks
 
 
 def _complete_recipes(incomplete: str) -> list[str]:

@@ -7,8 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.cli._console import JsonFlag, print_json, results
-from statewise.cli._failure import expects
+from statewise.cli._terminal import JsonFlag, expects, print_json, results
 from statewise.export import ExportError, VerifyReport, verify_package
 from statewise.models import ModelsError
 

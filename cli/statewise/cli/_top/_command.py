@@ -11,10 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from statewise.cli._activity import Activity, activity, screen
 from statewise.cli._connection import Connection, connects
-from statewise.cli._console import print_json, results
-from statewise.cli._failure import expects
+from statewise.cli._terminal import expects, print_json, results
+from statewise.cli._top._activity import Activity, activity, screen
 from statewise.client import ServerStats, StatewiseError
 
 

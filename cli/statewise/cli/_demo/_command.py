@@ -19,9 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from statewise.cli._children import ChildFailed, run_side_by_side, running_server
-from statewise.cli._console import JsonFlag, print_json, remarks, results
-from statewise.cli._failure import expects, fail
+from statewise.cli._demo._children import ChildFailed, run_side_by_side, running_server
+from statewise.cli._terminal import JsonFlag, expects, fail, print_json, remarks, results
 from statewise.client import Client, StatewiseError
 from statewise.export import ExportError, export_checkpoint, verify_package
 from statewise.models import ModelsError, load_dataset

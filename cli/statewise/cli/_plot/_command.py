@@ -11,9 +11,8 @@ import numpy as np
 import typer
 
 from statewise import models
-from statewise.cli import _pictures
-from statewise.cli._console import JsonFlag, print_json
-from statewise.cli._failure import expects, fail
+from statewise.cli._plot._pictures import draw_curves, draw_gates, draw_gradients, save
+from statewise.cli._terminal import JsonFlag, expects, fail, print_json
 from statewise.models import Checkpoint, effects
 from statewise.models.datasets import BUNDLED, LabelledSequences, Series, Words
 
@@ -88,7 +87,7 @@ def gates(
     values = effects.gate_values(trained.network, x)
     prefix = f"layer{layer}."
     drawn = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-    _show(_pictures.gates(drawn, ticks), output, "gates", as_json)
+    _show(draw_gates(drawn, ticks), output, "gates", as_json)
 
 
 @app.command()
@@ -131,7 +130,7 @@ def gradients(
         toward = np.zeros((1, network.spec.memory_size), network.dtype)
         toward[0, : network.spec.hidden_size] = 1 / np.sqrt(network.spec.hidden_size)
         lines = {checkpoint.name: effects.gradient_norms(network, x[:, None], toward)}
-    _show(_pictures.gradients(lines), output, "gradients", as_json)
+    _show(draw_gradients(lines), output, "gradients", as_json)
 
 
 @app.command()
@@ -159,7 +158,7 @@ def curves(
                     epochs, values = measured.setdefault(name, {}).setdefault(folder.name, ([], []))
                     epochs.append(line["epoch"])
                     values.append(value)
-    _show(_pictures.curves(measured), output, "curves", as_json)
+    _show(draw_curves(measured), output, "curves", as_json)
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
@@ -243,7 +242,7 @@ def _read_numbers(file: Path, features: int) -> Any:
 
 def _show(figure: Any, output: Path | None, kind: str, as_json: bool) -> None:
     path = output or Path(f"{kind}.png")
-    _pictures.save(figure, path)
+    save(figure, path)
     if as_json:
         print_json({"picture": str(path), "kind": kind})
     else:

@@ -25,7 +25,7 @@ _NAMES = {
 }
 
 
-def gates(values: Mapping[str, NDArray[Any]], ticks: Sequence[str] | None) -> Figure:
+def draw_gates(values: Mapping[str, NDArray[Any]], ticks: Sequence[str] | None) -> Figure:
     """Gates and memories over time.
 
     Args:
@@ -56,7 +56,7 @@ def gates(values: Mapping[str, NDArray[Any]], ticks: Sequence[str] | None) -> Fi
     return figure
 
 
-def gradients(norms: Mapping[str, NDArray[Any]]) -> Figure:
+def draw_gradients(norms: Mapping[str, NDArray[Any]]) -> Figure:
     """Norms of a gradient by the states s_0 to s_T.
 
     Args:
@@ -74,7 +74,7 @@ def gradients(norms: Mapping[str, NDArray[Any]]) -> Figure:
     return figure
 
 
-def curves(measured: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]]) -> Figure:
+def draw_curves(measured: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]]) -> Figure:
     """What was measured epoch by epoch, a panel for each kind.
 
     Args:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.cli._score_parquet import Row, write_parquet
+from statewise.cli._score._parquet import Row, write_parquet
 from statewise.client import ModelInfo, Scored
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # archives hold a time; the earliest they can

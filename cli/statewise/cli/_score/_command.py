@@ -14,10 +14,9 @@ from typing import Annotated
 import typer
 
 from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
-from statewise.cli._console import JsonFlag, print_json, remarks
-from statewise.cli._failure import expects, fail
-from statewise.cli._score_log import LogError, ResultLog
-from statewise.cli._score_output import Format, format_of
+from statewise.cli._score._log import LogError, ResultLog
+from statewise.cli._score._output import Format, format_of
+from statewise.cli._terminal import JsonFlag, expects, fail, print_json, remarks
 from statewise.client import Client, ModelInfo, Scored, StatewiseError
 
 _KINDS = (".npz", ".jsonl", ".parquet")
