@@ -1,4 +1,4 @@
-"""What docs/training.md shows is run, and what it names exists."""
+"""Runs what docs/training.md shows and looks up every line and key that the page names."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 
 from statewise.models import load_recipe, recipe_names, train
 
-PAGE = (Path(__file__).parents[2] / "docs/training.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "training.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -41,3 +42,29 @@ def test_commands_set_keys_that_exist() -> None:
     settings = re.findall(r"--set (\S+?)=(\S+?)[`\s]", PAGE)
     assert settings
     load_recipe("vowels", dict(settings))
+
+
+def holds(line: str, code: str) -> bool:
+    """Whether a line defines a name, or contains what is no name."""
+    if code.isidentifier():
+        return bool(re.match(rf"\s*(def|class) {code}\b|\s*{code}\b[^=()]*=(?!=)", line))
+    return code in line
+
+
+def test_every_line_named_holds_what_the_page_says() -> None:
+    links = re.findall(r"\[([\w/.]+\.py):(\d+)\]\((\.\./[\w/.]+)#L(\d+)\) `([^`]+)`", PAGE)
+    assert len(links) == PAGE.count("#L") > 50
+    for label, number, target, anchor, code in links:
+        path = DOCS / target
+        lines = path.read_text().splitlines()
+        assert path.as_posix().endswith(label)
+        assert number == anchor
+        found = [at for at, line in enumerate(lines, 1) if holds(line, code)]
+        assert int(number) in found, f"{label}:{number}: expected `{code}`, which is in lines {found}"
+
+
+def test_every_slip_has_a_test_and_every_test_a_slip() -> None:
+    other = Path(__file__).with_name("test_other_texts.py").read_text()
+    named = set(re.findall(r"test_other_texts.py#L\d+\) `(\w+)`", PAGE))
+    library = {"test_the_terms_of_a_network_are_jacobian_times_explicit_derivative"}
+    assert named == set(re.findall(r"^def (test_\w+)", other, re.MULTILINE)) - library
