@@ -36,7 +36,7 @@ from statewise.client import (
     Unavailable,
 )
 from statewise.service import Scope, add_token
-from statewise.service.registry import Models
+from statewise.service.registry import ModelRegistry
 from statewise.service.testing import server_in_thread
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, TensorSpec
 
@@ -262,7 +262,7 @@ class TestGoingAway:
     ) -> None:
         following, draining, go_on = threading.Event(), threading.Event(), threading.Event()
 
-        async def follow(_: Models) -> None:
+        async def follow(_: ModelRegistry) -> None:
             """Keeps the server from going on with its end."""
             following.set()
             try:
@@ -271,7 +271,7 @@ class TestGoingAway:
                 draining.set()
                 await asyncio.to_thread(go_on.wait, 60)
 
-        monkeypatch.setattr(Models, "follow", follow)
+        monkeypatch.setattr(ModelRegistry, "follow", follow)
         with ExitStack() as server, ThreadPoolExecutor(1) as pool:
             address = server.enter_context(server_in_thread(repository, repository_poll_s=0.01))
             client = connect(address, reconnect_s=0)
