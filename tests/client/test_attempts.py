@@ -3,7 +3,7 @@
 import pytest
 
 from statewise.client import ModelNotFound, StatewiseError, Unavailable
-from statewise.client.requests import Attempts, Options, Wait
+from statewise.client.requests import Attempts, ClientOptions, Wait
 from statewise.client.stream import Backoff
 from statewise.client.values import Status, Subject
 from statewise.wire import Reason
@@ -18,7 +18,7 @@ class Caller:
 
     def __init__(self, *, retry_for_s: float = 30.0, timeout_s: float | None = None) -> None:
         self.now_s = 100.0
-        options = Options(
+        options = ClientOptions(
             timeout_s=None,
             retry_for_s=retry_for_s,
             replay_bytes=0,

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from statewise.client import Overloaded, PartialFailure, SessionLost, SessionMoved, Unavailable
 from statewise.client.bulk import sample_of
 from statewise.client.core import ClientCore
-from statewise.client.requests import Options, Wait, Wish
-from statewise.client.sessions import GroupCore, Run, SessionCore
+from statewise.client.requests import ClientOptions, GenerateOptions, Wait
+from statewise.client.sessions import GroupCore, SessionCore, SessionGeneration
 from statewise.client.stream import OperationRunner, StreamConnection
 from statewise.client.values import Failed, Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
@@ -246,7 +246,7 @@ class World:
         ids = iter(f"session {number}" for number in range(1000))
         self.core = ClientCore(
             self,
-            Options(
+            ClientOptions(
                 timeout_s=None,
                 retry_for_s=self.retry_for_s,
                 replay_bytes=self.replay_bytes,
@@ -422,7 +422,7 @@ def test_sessions_lose_nothing_and_apply_nothing_twice(
             assert applied in ((0, value) if id(pending_call) in open_ended else (value,))
             position += count if applied else 0
         assert final.bit_length() <= sum(value.bit_count() for _, value in pending_calls)
-        assert session.incarnation.position == position + 1
+        assert session.remote.position == position + 1
 
 
 @given(
@@ -515,7 +515,7 @@ def test_generations_give_each_value_once_and_are_applied_once(
             consumed = [value for value in expected if value != END]
             position += len(consumed)
             total += sum(consumed)
-    assert session.incarnation.position == position
+    assert session.remote.position == position
     last = world.submit(session.step(np.int64(1)))
     world.settle()
     if not isinstance(last.future.exception(0), SessionLost):
@@ -552,14 +552,16 @@ def test_a_generation_left_early_is_one_of_what_was_taken(
     world.settle()
     cut.future.result(0)
     consumed = [value for value in values[:taken] if value != END]
-    assert session.incarnation.position == 1 + len(consumed)
+    assert session.remote.position == 1 + len(consumed)
     last = world.submit(session.step(np.int64(1)))
     world.settle()
     assert last.future.result(0) == 5 + sum(consumed) + 1
 
 
-def a_run(session: SessionCore, number: int) -> Run:
-    return Run.of(session.model, Wish(number, 1.0, None, number), text=False, timeout_s=None)
+def a_run(session: SessionCore, number: int) -> SessionGeneration:
+    return SessionGeneration.of(
+        session.model, GenerateOptions(number, 1.0, None, number), text=False, timeout_s=None
+    )
 
 
 def taking(values: list[int]) -> Callable[[list[tuple[Any, int]]], None]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from statewise.client import ModelInfo, TensorInfo
 from statewise.client.sessions import GroupJournal
-from statewise.client.sessions._journal import Entry, Journal, Ledger
+from statewise.client.sessions._journal import ByteBudget, Entry, Journal
 
 MODEL = ModelInfo(
     name="m",
@@ -33,7 +33,7 @@ MODEL = ModelInfo(
 
 
 def journal(*steps: int, start: int = 0, limit: int = 1 << 20, keep_tail: bool = True) -> Journal:
-    made = Journal(start, limit_bytes=limit, ledger=Ledger(1 << 30), keep_tail=keep_tail)
+    made = Journal(start, limit_bytes=limit, budget=ByteBudget(1 << 30), keep_tail=keep_tail)
     for count in steps:
         made.append(count, (bytes(count),))
     return made
@@ -73,15 +73,15 @@ def test_over_its_limit_it_keeps_the_tail_only_where_that_is_of_use() -> None:
 
 
 def test_the_ledger_bounds_all_journals_together() -> None:
-    ledger = Ledger(10_000)
-    held = [Journal(0, limit_bytes=1 << 20, ledger=ledger, keep_tail=True) for _ in range(5)]
+    budget = ByteBudget(10_000)
+    held = [Journal(0, limit_bytes=1 << 20, budget=budget, keep_tail=True) for _ in range(5)]
     for _ in range(100):
         for each in held:
             each.append(1, (bytes(200),))
-            assert ledger.used_bytes <= ledger.limit_bytes
+            assert budget.used_bytes <= budget.limit_bytes
     for each in held:
         each.clear()
-    assert ledger.used_bytes == 0
+    assert budget.used_bytes == 0
 
 
 frames = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1), max_size=12)
@@ -91,9 +91,9 @@ frames = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size
 def test_a_group_gives_each_session_what_its_own_journal_would(
     frames: list[dict[int, int]], position: int, durable: int
 ) -> None:
-    ledger = Ledger(1 << 30)
-    group = GroupJournal(MODEL, np.zeros(4, np.uint64), limit_bytes=1 << 30, ledger=ledger, keep_tail=True)
-    alone = [Journal(0, limit_bytes=1 << 30, ledger=Ledger(1 << 30), keep_tail=True) for _ in range(4)]
+    budget = ByteBudget(1 << 30)
+    group = GroupJournal(MODEL, np.zeros(4, np.uint64), limit_bytes=1 << 30, budget=budget, keep_tail=True)
+    alone = [Journal(0, limit_bytes=1 << 30, budget=ByteBudget(1 << 30), keep_tail=True) for _ in range(4)]
     ticks = iter(range(1 << 20))
     for frame in frames:
         payloads = [
@@ -111,4 +111,4 @@ def test_a_group_gives_each_session_what_its_own_journal_would(
         assert kept is None or kept == alone[row].after(durable)
         assert kept is not None or alone[row].after(durable) is None
     group.clear()
-    assert ledger.used_bytes == 0
+    assert budget.used_bytes == 0

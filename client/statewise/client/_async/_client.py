@@ -17,10 +17,10 @@ from statewise.client._async._opening import Opening
 from statewise.client._async._score import score
 from statewise.client._async._session import AsyncSession
 from statewise.client._async._session_group import AsyncSessionGroup
-from statewise.client._async._shell import AwaitingShell
+from statewise.client._async._shell import AsyncShell
 from statewise.client.bulk import Progress, Scored, open_source, report_of
 from statewise.client.core import ClientCore
-from statewise.client.requests import REPLAY_BYTES, Options, Wish
+from statewise.client.requests import REPLAY_BYTES, ClientOptions, GenerateOptions
 from statewise.client.sessions import SessionCore
 from statewise.client.stream import closed_error, tracing_of
 from statewise.client.transport import KEEPALIVE_S, Endpoint, Tls
@@ -85,7 +85,7 @@ class AsyncClient:
         self._endpoint = Endpoint.of(
             target, token=token, tls=tls, keepalive_s=keepalive_s, channel_options=channel_options
         )
-        self._options = Options(
+        self._options = ClientOptions(
             timeout_s=timeout,
             retry_for_s=reconnect_s,
             replay_bytes=replay_bytes,
@@ -93,16 +93,16 @@ class AsyncClient:
             random=random.random,
             tracing=tracing_of(tracer_provider),
         )
-        self._opened: AwaitingShell | None = None
+        self._opened: AsyncShell | None = None
         self._closed = False
 
     @property
-    def _shell(self) -> AwaitingShell:
+    def _shell(self) -> AsyncShell:
         # Not in __init__: a client may be made before the loop runs in which it is used.
         if self._opened is None:
             if self._closed:
                 raise closed_error()
-            self._opened = AwaitingShell(self._endpoint, self._options)
+            self._opened = AsyncShell(self._endpoint, self._options)
         return self._opened
 
     @property
@@ -333,21 +333,21 @@ class AsyncClient:
             >>> async for text in client.generate("names", prompt="MA", steps=12, temperature=0.8, seed=7):
             ...     print(text, end="")
         """
-        wish = Wish(steps, temperature, top_k, seed)
+        generate_options = GenerateOptions(steps, temperature, top_k, seed)
 
         async def values() -> AsyncIterator[Value]:
             timeout_s = self._core.timeout_s(timeout)
             plan = self._core.generating(
                 model,
-                wish,
+                generate_options,
                 prompt=prompt,
                 condition=condition,
                 text=text,
                 version=version,
                 timeout_s=timeout_s,
             )
-            request, emission = await self._shell.run(plan)
-            async with aclosing(generate(self._shell, request, emission, timeout_s)) as coming:
+            request, cursor = await self._shell.run(plan)
+            async with aclosing(generate(self._shell, request, cursor, timeout_s)) as coming:
                 async for value in coming:
                     yield value
 

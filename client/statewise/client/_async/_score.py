@@ -9,16 +9,16 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing, closing, suppress
 
-from statewise.client._async._shell import AwaitingShell
-from statewise.client.bulk import Batch, Item, Meter, Report, Scored, Source, sample_of
+from statewise.client._async._shell import AsyncShell
+from statewise.client.bulk import Item, Meter, Report, SampleSource, ScoreBatch, Scored, sample_of
 
 _TURN_ITEMS = 64
 """Items of a source that never waits, between two turns of the event loop."""
 
 
 async def score(
-    opened: Callable[[], AwaitingShell],
-    source: Source | AsyncIterable[object],
+    opened: Callable[[], AsyncShell],
+    source: SampleSource | AsyncIterable[object],
     report: Report | None,
     *,
     model: str,
@@ -33,7 +33,7 @@ async def score(
     scoring, answer = await shell.run(
         shell.core.scoring(model, start=start, version=version, labels=labels, timeout_s=timeout_s)
     )
-    total = source.total() if isinstance(source, Source) else None
+    total = source.total() if isinstance(source, SampleSource) else None
     meter = report and Meter(report, clock=shell.core.clock, total=total, done=start)
     room, progress = asyncio.Event(), asyncio.Event()
     running: set[asyncio.Task[None]] = set()
@@ -48,7 +48,7 @@ async def score(
                 send()
         scoring.end()
 
-    async def ask(batch: Batch) -> None:
+    async def ask(batch: ScoreBatch) -> None:
         scoring.answered(batch, await shell.run(answer(batch)))
 
     def send() -> None:
@@ -85,8 +85,8 @@ async def score(
             meter.close()
 
 
-async def _items(source: Source | AsyncIterable[object], start: int) -> AsyncGenerator[Item, None]:
-    if isinstance(source, Source):
+async def _items(source: SampleSource | AsyncIterable[object], start: int) -> AsyncGenerator[Item, None]:
+    if isinstance(source, SampleSource):
         with closing(source.items(start)) as items:
             for number, item in enumerate(items):
                 if number % _TURN_ITEMS == 0:

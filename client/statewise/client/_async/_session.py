@@ -8,9 +8,9 @@ from typing import Self
 
 from statewise.client._async._generation import generate_in_session
 from statewise.client._async._opening import Opening
-from statewise.client._async._shell import AwaitingShell
-from statewise.client.requests import Wish, gives_text
-from statewise.client.sessions import Run, SessionCore
+from statewise.client._async._shell import AsyncShell
+from statewise.client.requests import GenerateOptions, gives_text
+from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import ModelInfo, Value
 
 
@@ -22,7 +22,7 @@ class AsyncSession:
     SessionLost is raised; it is never silently wrong.
     """
 
-    def __init__(self, shell: AwaitingShell, core: SessionCore, *, keep: bool) -> None:
+    def __init__(self, shell: AsyncShell, core: SessionCore, *, keep: bool) -> None:
         self._shell = shell
         self._core = core
         self._keep = keep
@@ -30,7 +30,7 @@ class AsyncSession:
     @property
     def id(self) -> str:
         """Its name; `AsyncClient.resume` takes it."""
-        return self._core.incarnation.id
+        return self._core.remote.id
 
     @property
     def model(self) -> ModelInfo:
@@ -40,12 +40,12 @@ class AsyncSession:
     @property
     def position(self) -> int:
         """Time steps consumed."""
-        return self._core.incarnation.position
+        return self._core.remote.position
 
     @property
     def durable_position(self) -> int:
         """Time steps that a killed server would still have; 0 without a store."""
-        return self._core.incarnation.durable_position
+        return self._core.remote.durable_position
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,10 +186,10 @@ class AsyncSession:
             >>> continuation = "".join([text async for text in session.generate(steps=64)])
         """
         timeout_s = self._shell.core.timeout_s(timeout)
-        wish = Wish(steps, temperature, top_k, seed)
+        generate_options = GenerateOptions(steps, temperature, top_k, seed)
         texts = gives_text(self.model, None, text)
-        run = Run.of(self.model, wish, text=texts, timeout_s=timeout_s)
-        return generate_in_session(self._shell, self._core, run)
+        generation = SessionGeneration.of(self.model, generate_options, text=texts, timeout_s=timeout_s)
+        return generate_in_session(self._shell, self._core, generation)
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Ends the session on the server. Closing twice is no failure.

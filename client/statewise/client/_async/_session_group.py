@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from statewise.client._async._shell import AwaitingShell
+from statewise.client._async._shell import AsyncShell
 from statewise.client.sessions import GroupCore
 from statewise.client.values import ModelInfo, Value
 
@@ -15,7 +15,7 @@ from statewise.client.values import ModelInfo, Value
 class AsyncSessionGroup:
     """Many sessions of one model, stepped together. Made by `AsyncClient.sessions`."""
 
-    def __init__(self, shell: AwaitingShell, core: GroupCore, *, keep: bool) -> None:
+    def __init__(self, shell: AsyncShell, core: GroupCore, *, keep: bool) -> None:
         self._shell = shell
         self._core = core
         self._keep = keep

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from statewise.client._async._deadlines import Deadlines
 from statewise.client.core import ClientCore
-from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run
+from statewise.client.requests import CLOSE_TIMEOUT_S, Call, ClientOptions, Operate, Plan
 from statewise.client.sessions import GroupCore, SessionCore
 from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
 from statewise.client.transport import ENDED, STREAMING, AsyncConnection, Endpoint
@@ -27,10 +27,10 @@ from statewise.client.values import (
 T = TypeVar("T")
 
 
-class AwaitingShell:
-    """A channel and the tasks around it. Arguments as for `BlockingShell`; made where the loop runs."""
+class AsyncShell:
+    """A channel and the tasks around it. Arguments as for `SyncShell`; made where the loop runs."""
 
-    def __init__(self, endpoint: Endpoint, options: Options) -> None:
+    def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = AsyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
         self._work: dict[int, asyncio.Event] = {}
@@ -79,7 +79,7 @@ class AwaitingShell:
         """The end of a `with`: what cannot be closed any more is nobody's concern."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
-                await self.operate(core.close(), LEAVING_S)
+                await self.operate(core.close(), CLOSE_TIMEOUT_S)
 
     async def responses(
         self, method: str, request: Any, timeout_s: float | None
@@ -159,7 +159,7 @@ class AwaitingShell:
             self.core.multiplexer.abandon(pending_call)
 
     async def _perform(self, effect: Any) -> Any:
-        if isinstance(effect, Run):
+        if isinstance(effect, Operate):
             return await self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
             await asyncio.sleep(effect.delay_s)

@@ -13,10 +13,10 @@ from statewise.client._sync._generation import generate
 from statewise.client._sync._score import score
 from statewise.client._sync._session import Session
 from statewise.client._sync._session_group import SessionGroup
-from statewise.client._sync._shell import BlockingShell
+from statewise.client._sync._shell import SyncShell
 from statewise.client.bulk import Progress, Scored, open_source, report_of
-from statewise.client.core import ClientCore, GeneratingPlan
-from statewise.client.requests import REPLAY_BYTES, Options, Wish
+from statewise.client.core import ClientCore, GeneratePlan
+from statewise.client.requests import REPLAY_BYTES, ClientOptions, GenerateOptions
 from statewise.client.sessions import SessionCore
 from statewise.client.stream import tracing_of
 from statewise.client.transport import KEEPALIVE_S, Endpoint, Tls
@@ -78,7 +78,7 @@ class Client:
         channel_options: Mapping[str, str | int] | None = None,
         tracer_provider: Any = None,
     ) -> None:
-        options = Options(
+        options = ClientOptions(
             timeout_s=timeout,
             retry_for_s=reconnect_s,
             replay_bytes=replay_bytes,
@@ -86,7 +86,7 @@ class Client:
             random=random.random,
             tracing=tracing_of(tracer_provider),
         )
-        self._shell = BlockingShell(
+        self._shell = SyncShell(
             Endpoint.of(
                 target, token=token, tls=tls, keepalive_s=keepalive_s, channel_options=channel_options
             ),
@@ -311,11 +311,11 @@ class Client:
             'MARGIE'
         """
         timeout_s = self._core.timeout_s(timeout)
-        wish = Wish(steps, temperature, top_k, seed)
+        generate_options = GenerateOptions(steps, temperature, top_k, seed)
         return self._generate(
             self._core.generating(
                 model,
-                wish,
+                generate_options,
                 prompt=prompt,
                 condition=condition,
                 text=text,
@@ -432,9 +432,9 @@ class Client:
         core = self._shell.run(self._core.restore(token, id, self._core.timeout_s(timeout)))
         return self._session(core, keep=keep or id is not None)
 
-    def _generate(self, plan: GeneratingPlan, timeout_s: float | None) -> Iterator[Value]:
-        request, emission = self._shell.run(plan)
-        yield from generate(self._shell, request, emission, timeout_s)
+    def _generate(self, plan: GeneratePlan, timeout_s: float | None) -> Iterator[Value]:
+        request, cursor = self._shell.run(plan)
+        yield from generate(self._shell, request, cursor, timeout_s)
 
     def _session(self, core: SessionCore, *, keep: bool) -> "Session":
         if keep:

@@ -4,9 +4,15 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 
-from statewise.client._sync._shell import BlockingShell
-from statewise.client.requests import LEAVING_S, Emission, Retries, answer_wait_s, read_piece
-from statewise.client.sessions import Run, SessionCore
+from statewise.client._sync._shell import SyncShell
+from statewise.client.requests import (
+    CLOSE_TIMEOUT_S,
+    GenerateRetries,
+    OutputCursor,
+    answer_wait_s,
+    read_piece,
+)
+from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
 from statewise.v1 import sequence_pb2
 
@@ -14,15 +20,15 @@ _Coming = SimpleQueue[list[tuple[Value, int]] | None]
 
 
 def generate(
-    shell: BlockingShell, request: sequence_pb2.GenerateRequest, emission: Emission, timeout_s: float | None
+    shell: SyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
 ) -> Iterator[Value]:
     """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
-    retries = Retries(request, emission, shell.core.attempts(timeout_s))
+    retries = GenerateRetries(request, cursor, shell.core.attempts(timeout_s))
     while True:
         try:
             with closing(shell.responses("Generate", request, retries.left_s)) as pieces:
                 for piece in pieces:
-                    for value, _ in read_piece(piece, emission, retries.subject):
+                    for value, _ in read_piece(piece, cursor, retries.subject):
                         if not isinstance(value, str) or value:
                             yield value
             return
@@ -31,12 +37,14 @@ def generate(
         shell.run(retries.again(status))
 
 
-def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> Iterator[Value]:
+def generate_in_session(
+    shell: SyncShell, core: SessionCore, generation: SessionGeneration
+) -> Iterator[Value]:
     """What a session emits. Left early, the session stands behind the last value that was taken."""
     coming: _Coming = SimpleQueue()
-    pending_call = shell.submit(core.generate(run, coming.put))
+    pending_call = shell.submit(core.generate(generation, coming.put))
     pending_call.future.add_done_callback(lambda _: coming.put(None))
-    wait_s = None if run.timeout_s is None else answer_wait_s(run.timeout_s)
+    wait_s = None if generation.timeout_s is None else answer_wait_s(generation.timeout_s)
     until_s = None if wait_s is None else shell.core.clock() + wait_s
     taken = 0
     try:
@@ -45,7 +53,7 @@ def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> It
             try:
                 values = coming.get(timeout=left_s)
             except Empty:
-                raise Timeout(f"no answer within {run.timeout_s:g} s") from None
+                raise Timeout(f"no answer within {generation.timeout_s:g} s") from None
             if values is None:
                 break
             for value, count in values:
@@ -59,5 +67,5 @@ def generate_in_session(shell: BlockingShell, core: SessionCore, run: Run) -> It
         shell.abandon(pending_call)
         if not shell.core.multiplexer.closed:
             with suppress(StatewiseError):  # the next operation of the session is told
-                shell.operate(core.cut_short(run, taken), LEAVING_S)
+                shell.operate(core.cut_short(generation, taken), CLOSE_TIMEOUT_S)
         raise

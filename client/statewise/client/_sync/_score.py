@@ -8,13 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from queue import SimpleQueue
 
-from statewise.client._sync._shell import BlockingShell, Scope
-from statewise.client.bulk import REQUESTS_IN_FLIGHT, Batch, Meter, Outcome, Report, Scored, Source
+from statewise.client._sync._shell import CallScope, SyncShell
+from statewise.client.bulk import REQUESTS_IN_FLIGHT, Meter, Outcome, Report, SampleSource, ScoreBatch, Scored
 
 
 def score(
-    shell: BlockingShell,
-    source: Source,
+    shell: SyncShell,
+    source: SampleSource,
     report: Report | None,
     *,
     model: str,
@@ -29,10 +29,10 @@ def score(
         shell.core.scoring(model, start=start, version=version, labels=labels, timeout_s=timeout_s)
     )
     meter = report and Meter(report, clock=shell.core.clock, total=source.total(), done=start)
-    answered: SimpleQueue[tuple[Batch, Future[list[Outcome]]]] = SimpleQueue()
-    scope = Scope()
+    answered: SimpleQueue[tuple[ScoreBatch, Future[list[Outcome]]]] = SimpleQueue()
+    scope = CallScope()
 
-    def ask(batch: Batch) -> None:
+    def ask(batch: ScoreBatch) -> None:
         future = shell.begin(answer(batch), scope, threads)
         future.add_done_callback(lambda done: answered.put((batch, done)))
 

@@ -5,9 +5,9 @@ from types import TracebackType
 from typing import Self
 
 from statewise.client._sync._generation import generate_in_session
-from statewise.client._sync._shell import BlockingShell
-from statewise.client.requests import Wish, gives_text
-from statewise.client.sessions import Run, SessionCore
+from statewise.client._sync._shell import SyncShell
+from statewise.client.requests import GenerateOptions, gives_text
+from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import ModelInfo, Value
 
 
@@ -19,7 +19,7 @@ class Session:
     SessionLost is raised; it is never silently wrong.
     """
 
-    def __init__(self, shell: BlockingShell, core: SessionCore, *, keep: bool) -> None:
+    def __init__(self, shell: SyncShell, core: SessionCore, *, keep: bool) -> None:
         self._shell = shell
         self._core = core
         self._keep = keep
@@ -27,7 +27,7 @@ class Session:
     @property
     def id(self) -> str:
         """Its name; `Client.resume` takes it."""
-        return self._core.incarnation.id
+        return self._core.remote.id
 
     @property
     def model(self) -> ModelInfo:
@@ -37,12 +37,12 @@ class Session:
     @property
     def position(self) -> int:
         """Time steps consumed."""
-        return self._core.incarnation.position
+        return self._core.remote.position
 
     @property
     def durable_position(self) -> int:
         """Time steps that a killed server would still have; 0 without a store."""
-        return self._core.incarnation.durable_position
+        return self._core.remote.durable_position
 
     def __enter__(self) -> Self:
         return self
@@ -170,10 +170,10 @@ class Session:
             >>> continuation = "".join(session.generate(steps=64))
         """
         timeout_s = self._shell.core.timeout_s(timeout)
-        wish = Wish(steps, temperature, top_k, seed)
+        generate_options = GenerateOptions(steps, temperature, top_k, seed)
         texts = gives_text(self.model, None, text)
-        run = Run.of(self.model, wish, text=texts, timeout_s=timeout_s)
-        return generate_in_session(self._shell, self._core, run)
+        generation = SessionGeneration.of(self.model, generate_options, text=texts, timeout_s=timeout_s)
+        return generate_in_session(self._shell, self._core, generation)
 
     def close(self, *, timeout: float | None = None) -> None:
         """Ends the session on the server. Closing twice is no failure.

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from statewise.client._sync._shell import BlockingShell
+from statewise.client._sync._shell import SyncShell
 from statewise.client.sessions import GroupCore
 from statewise.client.values import ModelInfo, Value
 
@@ -13,7 +13,7 @@ from statewise.client.values import ModelInfo, Value
 class SessionGroup:
     """Many sessions of one model, stepped together. Made by `Client.sessions`."""
 
-    def __init__(self, shell: BlockingShell, core: GroupCore, *, keep: bool) -> None:
+    def __init__(self, shell: SyncShell, core: GroupCore, *, keep: bool) -> None:
         self._shell = shell
         self._core = core
         self._keep = keep

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from statewise.client.core import ClientCore
-from statewise.client.requests import LEAVING_S, Call, Options, Plan, Run, answer_wait_s
+from statewise.client.requests import CLOSE_TIMEOUT_S, Call, ClientOptions, Operate, Plan, answer_wait_s
 from statewise.client.sessions import GroupCore, SessionCore
 from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
 from statewise.client.transport import ENDED, STREAMING, Endpoint, SyncConnection
@@ -28,7 +28,7 @@ from statewise.client.values import (
 T = TypeVar("T")
 
 
-class Scope:
+class CallScope:
     """Calls that one thread makes and another may end."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Scope:
                 self._calls.discard(call)
 
 
-class BlockingShell:
+class SyncShell:
     """A channel and the threads around it.
 
     Args:
@@ -70,12 +70,12 @@ class BlockingShell:
         options: how the client behaves.
     """
 
-    def __init__(self, endpoint: Endpoint, options: Options) -> None:
+    def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
         self._connection = SyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
         # Re-entrant: the multiplexer calls back into its port.
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
-        self._scope = Scope()
+        self._scope = CallScope()
         self._readers: list[threading.Thread] = []
         self._calls: dict[int, Any] = {}
         self._timers: set[threading.Timer] = set()
@@ -83,7 +83,9 @@ class BlockingShell:
 
     # For callers.
 
-    def run(self, plan: Plan[T], scope: Scope | None = None, sent: Callable[[], object] = lambda: None) -> T:
+    def run(
+        self, plan: Plan[T], scope: CallScope | None = None, sent: Callable[[], object] = lambda: None
+    ) -> T:
         """Carries a plan out; `scope` lets another thread end it, `sent` is called when a request is on its
         way.
         """
@@ -100,7 +102,7 @@ class BlockingShell:
             value: T = stop.value
             return value
 
-    def begin(self, plan: Plan[T], scope: Scope, threads: Executor) -> Future[T]:
+    def begin(self, plan: Plan[T], scope: CallScope, threads: Executor) -> Future[T]:
         """Carries a plan out in a thread of `threads`; returns once its first request is on its way. A caller
         who computed on at once would keep the interpreter from that thread.
         """
@@ -133,7 +135,7 @@ class BlockingShell:
         """The end of a `with`: what cannot be closed any more is nobody's concern."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
-                self.operate(core.close(), LEAVING_S)
+                self.operate(core.close(), CLOSE_TIMEOUT_S)
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Begins an operation that nobody waits for here."""
@@ -218,8 +220,8 @@ class BlockingShell:
 
     # What the above share.
 
-    def _perform(self, effect: Any, scope: Scope, sent: Callable[[], object]) -> Any:
-        if isinstance(effect, Run):
+    def _perform(self, effect: Any, scope: CallScope, sent: Callable[[], object]) -> Any:
+        if isinstance(effect, Operate):
             return self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
             scope.ended.wait(effect.delay_s)

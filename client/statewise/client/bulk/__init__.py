@@ -1,22 +1,22 @@
 """Scores whole data sets: reads samples from files and memory, batches them, reports progress."""
 
 from statewise.client.bulk._progress import Meter, Progress, Report, report_of
-from statewise.client.bulk._samples import Item, Sample, Scored, Source, open_source, sample_of
+from statewise.client.bulk._samples import Item, Sample, SampleSource, Scored, open_source, sample_of
 from statewise.client.bulk._score_plan import score_plan
-from statewise.client.bulk._scoring import REQUESTS_IN_FLIGHT, Batch, Outcome, Scoring
+from statewise.client.bulk._scoring import REQUESTS_IN_FLIGHT, Outcome, ScoreBatch, Scoring
 
 __all__ = [
     "REQUESTS_IN_FLIGHT",
-    "Batch",
     "Item",
     "Meter",
     "Outcome",
     "Progress",
     "Report",
     "Sample",
+    "SampleSource",
+    "ScoreBatch",
     "Scored",
     "Scoring",
-    "Source",
     "open_source",
     "report_of",
     "sample_of",

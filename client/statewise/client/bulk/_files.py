@@ -15,7 +15,7 @@ from statewise.client.bulk._npz import NpzFile
 from statewise.client.bulk._parquet import ParquetFile
 from statewise.client.values import InvalidInput
 
-Row = tuple[object, Any]
+FileRow = tuple[object, Any]
 
 
 class SampleFile(Protocol):
@@ -25,7 +25,7 @@ class SampleFile(Protocol):
         """How many rows there are."""
         ...
 
-    def rows(self, start: int) -> Iterator[Row]:
+    def rows(self, start: int) -> Iterator[FileRow]:
         """Id and inputs of every row from `start` on."""
         ...
 
@@ -41,14 +41,14 @@ class JsonlFile:
         with self._path.open("rb") as lines:
             return sum(1 for line in lines if not line.isspace())
 
-    def rows(self, start: int) -> Iterator[Row]:
+    def rows(self, start: int) -> Iterator[FileRow]:
         """Lines passed over are not read as JSON."""
         with self._path.open("rb") as lines:
             filled = (numbered for numbered in enumerate(lines, 1) if not numbered[1].isspace())
             for number, line in islice(filled, start, None):
                 yield self._row(number, line)
 
-    def _row(self, number: int, line: bytes) -> Row:
+    def _row(self, number: int, line: bytes) -> FileRow:
         expected = f'{self._path.name}, line {number}: expected {{"id": ..., "inputs": ...}}; got'
         try:
             value = json.loads(line)

@@ -55,7 +55,7 @@ Item = Sample | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SampleSource:
     """An opened source.
 
     Attributes:
@@ -67,7 +67,7 @@ class Source:
     total: Callable[[], int | None]
 
 
-def open_source(source: object) -> Source:
+def open_source(source: object) -> SampleSource:
     """Any iterable of sequences, a mapping of them by id, or files by path or pattern.
 
     Raises:
@@ -75,11 +75,13 @@ def open_source(source: object) -> Source:
     """
     if isinstance(source, str | Path):
         files = open_files(source)
-        return Source(lambda start: _from_files(files, start), lambda: sum(file.count() for file in files))
+        return SampleSource(
+            lambda start: _from_files(files, start), lambda: sum(file.count() for file in files)
+        )
     if isinstance(source, Mapping):
-        return Source(lambda start: _from_mapping(source, start), lambda: len(source))
+        return SampleSource(lambda start: _from_mapping(source, start), lambda: len(source))
     if isinstance(source, Iterable):
-        return Source(lambda start: _from_iterable(source, start), lambda: _length(source))
+        return SampleSource(lambda start: _from_iterable(source, start), lambda: _length(source))
     raise InvalidInput(
         f"expected an iterable of sequences, a mapping of them by id, or the path of a .npz, .jsonl or "
         f".parquet file; got {type(source).__name__}"

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from statewise.client.bulk._scoring import Batch, Outcome
-from statewise.client.requests import Answers, Call, Options, Plan, Wait
+from statewise.client.bulk._scoring import Outcome, ScoreBatch
+from statewise.client.requests import Answers, Call, ClientOptions, Plan, Wait
 from statewise.client.stream import Backoff
 from statewise.client.values import (
     Failed,
@@ -17,7 +17,7 @@ from statewise.client.values import (
     InvalidInput,
     LimitReached,
     Overloaded,
-    Room,
+    RequestLimits,
     StatewiseError,
     Subject,
     Timeout,
@@ -30,7 +30,12 @@ _OF_ROWS = (InvalidInput, LimitReached, Timeout, InternalError)
 
 
 def score_plan(
-    batch: Batch, room: Room, options: Options, *, labels: bool, timeout_s: float | None
+    batch: ScoreBatch,
+    request_limits: RequestLimits,
+    options: ClientOptions,
+    *,
+    labels: bool,
+    timeout_s: float | None,
 ) -> Plan[list[Outcome]]:
     """The outcome of every row: its outputs, or why there are none.
 
@@ -46,7 +51,7 @@ def score_plan(
     while parts:
         places = parts.popleft()
         try:
-            found = yield from _attempt(batch, places, room, labels=labels, timeout_s=timeout_s)
+            found = yield from _attempt(batch, places, request_limits, labels=labels, timeout_s=timeout_s)
         except _PASSING as error:
             found = [error] * len(places)
         except _OF_ROWS as error:
@@ -80,12 +85,19 @@ def score_plan(
 
 
 def _attempt(
-    batch: Batch, places: Sequence[int], room: Room, *, labels: bool, timeout_s: float | None
+    batch: ScoreBatch,
+    places: Sequence[int],
+    request_limits: RequestLimits,
+    *,
+    labels: bool,
+    timeout_s: float | None,
 ) -> Plan[list[Outcome]]:
     model = batch.model
     query = batch.query(places)
     answers = Answers(query, model)
-    for first_row, request in query.requests(room, version=model.version, timeout_s=timeout_s, labels=labels):
+    for first_row, request in query.requests(
+        request_limits, version=model.version, timeout_s=timeout_s, labels=labels
+    ):
         try:
             responses: list[Any] = yield Call("Predict", request, timeout_s)
         except Failed as failed:

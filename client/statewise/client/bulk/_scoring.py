@@ -25,7 +25,7 @@ from statewise.client.values import (
     InvalidInput,
     LimitReached,
     ModelInfo,
-    Room,
+    RequestLimits,
     Rows,
     StatewiseError,
     Use,
@@ -75,7 +75,7 @@ _BY_LENGTH = attrgetter("kind", "steps")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ScoreBatch:
     """Rows of one request."""
 
     model: ModelInfo
@@ -106,15 +106,17 @@ class Scoring:
 
     Args:
         model: the version that runs.
-        room: of a request.
+        request_limits: of a request.
         clock: monotonic seconds.
         start: index of the first sample.
     """
 
-    def __init__(self, model: ModelInfo, room: Room, *, clock: Callable[[], float], start: int) -> None:
+    def __init__(
+        self, model: ModelInfo, request_limits: RequestLimits, *, clock: Callable[[], float], start: int
+    ) -> None:
         self._model = model
         self._reader = InputReader(model)
-        self._room = room
+        self._request_limits = request_limits
         self._clock = clock
         self._waiting: deque[_Row] = deque()
         self._parts: deque[list[_Row]] = deque()
@@ -127,7 +129,7 @@ class Scoring:
         self._in_flight = 0
         self._ended = False
         self._target_steps = _FIRST_STEPS
-        self._longest_steps = room.row_steps
+        self._longest_steps = request_limits.row_steps
         self._step_bytes = size_bytes(spec for spec in model.outputs if spec.per_step)
         self._result_bytes = _RESULT_BYTES + size_bytes(spec for spec in model.outputs if not spec.per_step)
 
@@ -173,7 +175,7 @@ class Scoring:
         """The source has no more."""
         self._ended = True
 
-    def take(self) -> Batch | None:
+    def take(self) -> ScoreBatch | None:
         """The next request, or None: there is none yet, or enough are under way."""
         if self._in_flight >= REQUESTS_IN_FLIGHT:
             return None
@@ -182,9 +184,9 @@ class Scoring:
         if not self._parts:
             return None
         self._in_flight += 1
-        return Batch(self._model, tuple(self._parts.popleft()), self._clock(), self._in_flight)
+        return ScoreBatch(self._model, tuple(self._parts.popleft()), self._clock(), self._in_flight)
 
-    def answered(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def answered(self, batch: ScoreBatch, outcomes: Sequence[Outcome]) -> None:
         """Takes what became of a request's rows, in their order."""
         self._in_flight -= 1
         for row, outcome in zip(batch.rows, outcomes, strict=True):
@@ -206,11 +208,11 @@ class Scoring:
 
     @property
     def _steps_limit(self) -> int:
-        return min(self._target_steps, self._room.steps)
+        return min(self._target_steps, self._request_limits.steps)
 
     @property
     def _bytes_limit(self) -> int:
-        return min(_REQUEST_BYTES, self._room.bytes)
+        return min(_REQUEST_BYTES, self._request_limits.bytes)
 
     def _next_wave(self) -> list[_Row]:
         """Rows that wait, the first come, sorted by length: like lengths run together without padding."""
@@ -231,7 +233,7 @@ class Scoring:
 
     def _cut(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         """A wave as requests of about the same size."""
-        room = self._room
+        request_limits = self._request_limits
         steps = sum(row.steps for row in rows)
         size = sum(row.send_bytes for row in rows)
         share = size / max(round(steps / self._steps_limit), math.ceil(size / self._bytes_limit), 1)
@@ -240,9 +242,9 @@ class Scoring:
         for row in rows:
             if part and (
                 size >= share
-                or size + row.send_bytes > room.bytes
-                or steps + row.steps > room.steps
-                or len(part) == room.rows
+                or size + row.send_bytes > request_limits.bytes
+                or steps + row.steps > request_limits.steps
+                or len(part) == request_limits.rows
                 or row.kind != part[0].kind
             ):
                 yield part
@@ -256,7 +258,7 @@ class Scoring:
         return (
             self._waiting_steps >= (self._steps_limit if self._in_flight else _FIRST_STEPS)
             or self._waiting_bytes >= self._bytes_limit
-            or len(self._waiting) >= self._room.rows
+            or len(self._waiting) >= self._request_limits.rows
             or not self.hungry
             or self._clock() >= self._waiting[0].offered_s + _LINGER_S
         )
@@ -268,7 +270,7 @@ class Scoring:
             # A character is at most a token, and at least a byte.
             return self._sized(index, name, max(size, 1), (), value, False, size)
         columns, steps, stepwise = self._columns(value)
-        return self._sized(index, name, steps, columns, "", stepwise, self._room.cost_bytes(steps))
+        return self._sized(index, name, steps, columns, "", stepwise, self._request_limits.cost_bytes(steps))
 
     def _columns(self, value: object) -> tuple[tuple[Array, ...], int, bool]:
         column = self._reader.column_of_sequence(value)
@@ -293,7 +295,7 @@ class Scoring:
         stepwise: bool,
         send_bytes: int,
     ) -> _Row:
-        if steps > self._longest_steps or send_bytes > self._room.bytes:
+        if steps > self._longest_steps or send_bytes > self._request_limits.bytes:
             raise LimitReached(
                 f"expected at most {self._longest_steps} time steps a row, what fits into one request; "
                 f"got {steps}"

@@ -1,5 +1,5 @@
 """Plans everything that a client does, for both shells; performs no input or output."""
 
-from statewise.client.core._client_core import ClientCore, GeneratingPlan
+from statewise.client.core._client_core import ClientCore, GeneratePlan
 
-__all__ = ["ClientCore", "GeneratingPlan"]
+__all__ = ["ClientCore", "GeneratePlan"]

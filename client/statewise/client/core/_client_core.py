@@ -15,23 +15,23 @@ from weakref import WeakSet
 
 import numpy as np
 
-from statewise.client.bulk import Batch, Outcome, Scoring, score_plan
+from statewise.client.bulk import Outcome, ScoreBatch, Scoring, score_plan
 from statewise.client.core._memory import keep_freed_memory
 from statewise.client.requests import (
     Answers,
     Attempts,
     Call,
+    ClientOptions,
     Conditions,
-    Emission,
-    Options,
+    GenerateOptions,
+    Operate,
+    OutputCursor,
     Plan,
     Query,
-    Run,
-    Wish,
     generate_request,
     gives_text,
 )
-from statewise.client.sessions import GroupCore, GroupJournal, Journal, Ledger, SessionCore
+from statewise.client.sessions import ByteBudget, GroupCore, GroupJournal, Journal, SessionCore
 from statewise.client.stream import (
     Backoff,
     Gather,
@@ -50,7 +50,7 @@ from statewise.client.values import (
     ModelChanged,
     ModelInfo,
     PartialFailure,
-    Room,
+    RequestLimits,
     ServerInfo,
     SessionInfo,
     StatewiseError,
@@ -65,7 +65,7 @@ from statewise.client.values import (
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 from statewise.wire import pack_uint64
 
-_LEDGER_BYTES = 256 * 1024 * 1024
+_JOURNAL_BUDGET_BYTES = 256 * 1024 * 1024
 # Callers that compute what is left of their time have another timeout for every step.
 _MOST_BATCHERS = 64
 _PAGE_SESSIONS = 1000
@@ -78,7 +78,7 @@ _MOST_SESSIONS = 1 << 16
 _LONGEST_SESSION_BYTES = 512
 _NO_SUBJECT = Subject()
 
-GeneratingPlan = Plan[tuple[sequence_pb2.GenerateRequest, Emission]]
+GeneratePlan = Plan[tuple[sequence_pb2.GenerateRequest, OutputCursor]]
 """What to ask for one generated sequence, and what takes its values."""
 
 
@@ -90,7 +90,7 @@ class ClientCore:
         options: how it behaves.
     """
 
-    def __init__(self, transport: Transport, options: Options) -> None:
+    def __init__(self, transport: Transport, options: ClientOptions) -> None:
         keep_freed_memory()
         self._options = options
         self._backoff = Backoff(options.random)
@@ -105,7 +105,7 @@ class ClientCore:
         self._models: dict[tuple[str, int], ModelInfo] = {}
         self._defaults_until_s: dict[str, float] = {}
         self._batchers: dict[tuple[str, int, str, float | None], StepBatcher] = {}
-        self._ledger = Ledger(_LEDGER_BYTES)
+        self._budget = ByteBudget(_JOURNAL_BUDGET_BYTES)
         self._anonymous: WeakSet[SessionCore | GroupCore] = WeakSet()
 
     @property
@@ -187,11 +187,11 @@ class ClientCore:
                 raise
             query = Query.of(renewed, value)
             model = renewed
-        room = Room.for_predict((yield from self._limits(timeout_s)), model)
+        request_limits = RequestLimits.for_predict((yield from self._limits(timeout_s)), model)
         answers: Answers | None = None
         subject = Subject("", name, version)
         for first_row, request in query.requests(
-            room, version=version or 0, timeout_s=timeout_s, labels=labels
+            request_limits, version=version or 0, timeout_s=timeout_s, labels=labels
         ):
             for response in (yield from self._call("Predict", request, timeout_s, subject)):
                 if answers is None:
@@ -208,7 +208,7 @@ class ClientCore:
 
     def scoring(
         self, name: str, *, start: int, version: int | None, labels: bool, timeout_s: float | None
-    ) -> Plan[tuple[Scoring, Callable[[Batch], Plan[list[Outcome]]]]]:
+    ) -> Plan[tuple[Scoring, Callable[[ScoreBatch], Plan[list[Outcome]]]]]:
         """A bulk run of one version, whatever the default becomes; and what answers one of its requests."""
         if start < 0:
             raise InvalidInput(f"expected a start of 0 or more; got {start}")
@@ -216,30 +216,38 @@ class ClientCore:
         if labels and not model.labels:
             raise InvalidInput(f"model {name!r} has no labels: expected labels=False")
         limits = yield from self._limits(timeout_s)
-        room = Room.for_predict(limits, model)
+        request_limits = RequestLimits.for_predict(limits, model)
         if limits.queue_steps:
             # What the queue cannot hold when it is empty would be refused for ever.
-            room = replace(room, steps=min(room.steps, limits.queue_steps))
-        scoring = Scoring(model, room, clock=self._options.clock, start=start)
-        answer = partial(score_plan, room=room, options=self._options, labels=labels, timeout_s=timeout_s)
+            request_limits = replace(request_limits, steps=min(request_limits.steps, limits.queue_steps))
+        scoring = Scoring(model, request_limits, clock=self._options.clock, start=start)
+        answer = partial(
+            score_plan,
+            request_limits=request_limits,
+            options=self._options,
+            labels=labels,
+            timeout_s=timeout_s,
+        )
         return scoring, answer
 
     def generating(
         self,
         name: str,
-        wish: Wish,
+        generate_options: GenerateOptions,
         *,
         prompt: object,
         condition: object,
         text: bool | None,
         version: int | None,
         timeout_s: float | None,
-    ) -> GeneratingPlan:
+    ) -> GeneratePlan:
         """What to ask for one generated sequence, and what takes its values."""
         model = yield from self._current(name, version, timeout_s)
-        emission = Emission(model, text=gives_text(model, prompt, text))
-        request = generate_request(model, wish, prompt=prompt, condition=condition, timeout_s=timeout_s)
-        return request, emission
+        cursor = OutputCursor(model, text=gives_text(model, prompt, text))
+        request = generate_request(
+            model, generate_options, prompt=prompt, condition=condition, timeout_s=timeout_s
+        )
+        return request, cursor
 
     def attempts(self, timeout_s: float | None) -> Attempts:
         """The tries of a call that is about to be made."""
@@ -292,8 +300,8 @@ class ClientCore:
         self, session: SessionCore, session_id: str | None, timeout_s: float | None
     ) -> Plan[SessionCore]:
         """A copy of a session."""
-        copied = yield Run(session.fork(self._new_id(session_id)), timeout_s)
-        core = yield from self._adopted(copied, timeout_s, session.incarnation.opening)
+        copied = yield Operate(session.fork(self._new_id(session_id)), timeout_s)
+        core = yield from self._adopted(copied, timeout_s, session.remote.opening)
         if session_id is None:
             self._anonymous.add(core)
         return core
@@ -350,8 +358,8 @@ class ClientCore:
         if condition is not None:
             described = yield from self._current(name, version, timeout_s)
             conditions = Conditions.of(described, condition, count=len(ids))
-            room = Room.for_predict(limits, described.predicted)
-            bounds = conditions.bounds(len(ids), replace(room, rows=min(room.rows, most)))
+            request_limits = RequestLimits.for_predict(limits, described.predicted)
+            bounds = conditions.bounds(len(ids), replace(request_limits, rows=min(request_limits.rows, most)))
         for begin, end in bounds:
             request = (
                 sequence_pb2.OpenSessionsRequest(model=name, version=pinned, session_ids=ids[begin:end])
@@ -374,7 +382,7 @@ class ClientCore:
             model,
             np.array([session.position for session in opened], np.uint64),
             limit_bytes=self._options.replay_bytes * len(opened),
-            ledger=self._ledger,
+            budget=self._budget,
             keep_tail=self._has_store(),
         )
         return GroupCore(self.multiplexer, batcher, InputReader(model), journal, opened, conditions)
@@ -396,7 +404,7 @@ class ClientCore:
         if batcher is None:
             assert self._server is not None
             batcher = StepBatcher(
-                self.multiplexer, model, Room.for_steps(self._server.limits, model), timeout_s
+                self.multiplexer, model, RequestLimits.for_steps(self._server.limits, model), timeout_s
             )
             if len(self._batchers) == _MOST_BATCHERS:
                 # The one not asked for longest. Rows that wait in it are sent all the same.
@@ -408,7 +416,7 @@ class ClientCore:
         """Ends the anonymous sessions that are still open: nobody could find them again."""
         if self.multiplexer.connected:
             cores = [core for core in self._anonymous if not core.closed]
-            yield Run(_close_all(cores), _FAREWELL_S)
+            yield Operate(_close_all(cores), _FAREWELL_S)
 
     def forget(self, session: SessionCore | GroupCore) -> None:
         """Leaves an anonymous session open when the client is closed."""
@@ -442,7 +450,7 @@ class ClientCore:
         journal = Journal(
             opened.position,
             limit_bytes=self._options.replay_bytes,
-            ledger=self._ledger,
+            budget=self._budget,
             keep_tail=self._has_store(),
         )
         return SessionCore(self.multiplexer, batcher, InputReader(model), journal, opened, opening)
@@ -472,7 +480,7 @@ class ClientCore:
     def _run(
         self, name: str, request: Any, subject: Subject, timeout_s: float | None, *, alone: bool = False
     ) -> Plan[Any]:
-        return (yield Run(exchange(self.multiplexer, name, request, subject, alone=alone), timeout_s))
+        return (yield Operate(exchange(self.multiplexer, name, request, subject, alone=alone), timeout_s))
 
     def _call(
         self, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT

@@ -3,40 +3,40 @@
 from statewise.client.requests._attempts import Attempts
 from statewise.client.requests._conditions import Conditions
 from statewise.client.requests._generation import (
-    Emission,
-    Retries,
-    Wish,
+    GenerateOptions,
+    GenerateRetries,
+    OutputCursor,
     generate_request,
     gives_text,
     read_piece,
 )
 from statewise.client.requests._plans import (
-    LEAVING_S,
+    CLOSE_TIMEOUT_S,
     REPLAY_BYTES,
     Call,
-    Options,
+    ClientOptions,
+    Operate,
     Plan,
-    Run,
     Wait,
     answer_wait_s,
 )
 from statewise.client.requests._predict import Answers, Query
 
 __all__ = [
-    "LEAVING_S",
+    "CLOSE_TIMEOUT_S",
     "REPLAY_BYTES",
     "Answers",
     "Attempts",
     "Call",
+    "ClientOptions",
     "Conditions",
-    "Emission",
-    "Options",
+    "GenerateOptions",
+    "GenerateRetries",
+    "Operate",
+    "OutputCursor",
     "Plan",
     "Query",
-    "Retries",
-    "Run",
     "Wait",
-    "Wish",
     "answer_wait_s",
     "generate_request",
     "gives_text",

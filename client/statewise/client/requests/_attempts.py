@@ -1,6 +1,6 @@
 """A call outside the session stream: how often it is made, and for how long."""
 
-from statewise.client.requests._plans import Options, Plan, Wait
+from statewise.client.requests._plans import ClientOptions, Plan, Wait
 from statewise.client.stream import Backoff
 from statewise.client.values import Status, Subject, error_of
 from statewise.wire import Reason
@@ -18,7 +18,7 @@ class Attempts:
         timeout_s: for all of them together; None: no limit.
     """
 
-    def __init__(self, options: Options, backoff: Backoff, timeout_s: float | None) -> None:
+    def __init__(self, options: ClientOptions, backoff: Backoff, timeout_s: float | None) -> None:
         self._clock = options.clock
         self._retry_for_s = options.retry_for_s
         self._backoff = backoff

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from statewise.client.requests._predict import Query
-from statewise.client.values import Form, InvalidInput, ModelInfo, Room, elements_of
+from statewise.client.values import Form, InvalidInput, ModelInfo, RequestLimits, elements_of
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor
 
@@ -36,7 +36,7 @@ class Conditions:
             raise InvalidInput(f"condition: expected one sequence{several}; got a batch of {query.count}")
         return cls(model, query)
 
-    def bounds(self, count: int, room: Room) -> list[tuple[int, int]]:
+    def bounds(self, count: int, request_limits: RequestLimits) -> list[tuple[int, int]]:
         """Stretches of so many sessions, first and last (exclusive), whose conditions fit into a request.
 
         Raises:
@@ -44,8 +44,8 @@ class Conditions:
         """
         rows = self._rows(0, count)
         if self.query.rows is None:
-            return room.texts_bounds(self.query.texts[row] for row in rows)
-        return room.bounds(self.query.rows.steps[rows])
+            return request_limits.texts_bounds(self.query.texts[row] for row in rows)
+        return request_limits.bounds(self.query.rows.steps[rows])
 
     def request(self, session_ids: Sequence[str], first: int = 0) -> sequence_pb2.OpenSessionsRequest:
         """The opening of sessions, the first of which is session number `first`."""

@@ -31,7 +31,7 @@ _MOST_STEPS = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class GenerateOptions:
     """What to generate.
 
     Attributes:
@@ -72,13 +72,18 @@ class Wish:
 
 
 def generate_request(
-    model: ModelInfo, wish: Wish, *, prompt: object, condition: object, timeout_s: float | None
+    model: ModelInfo,
+    generate_options: GenerateOptions,
+    *,
+    prompt: object,
+    condition: object,
+    timeout_s: float | None,
 ) -> sequence_pb2.GenerateRequest:
     """One row to generate.
 
     Args:
         model: the version that generates.
-        wish: how much, and how it is drawn.
+        generate_options: how much, and how it is drawn.
         prompt: a text, or one sequence as the model reads it; None: nothing.
         condition: the name of a condition, one time step, or for an encoder one sequence or text; None:
             nothing.
@@ -91,8 +96,8 @@ def generate_request(
         model=model.name,
         version=model.version,
         rows=1,
-        steps=wish.packed_steps,
-        sampling=wish.sampling,
+        steps=generate_options.packed_steps,
+        sampling=generate_options.sampling,
     )
     set_timeout(request, timeout_s)
     if isinstance(prompt, str):
@@ -108,7 +113,7 @@ def generate_request(
     return request
 
 
-class Emission:
+class OutputCursor:
     """The values of one row, each given once, however often it had to be asked for them.
 
     Args:
@@ -171,18 +176,20 @@ def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
     return text
 
 
-class Retries:
+class GenerateRetries:
     """A call that may break off and be made again.
 
     Args:
         request: what is asked for.
-        emission: takes the values; whatever came resets the count.
+        cursor: takes the values; whatever came resets the count.
         attempts: how often, and for how long.
     """
 
-    def __init__(self, request: sequence_pb2.GenerateRequest, emission: Emission, attempts: Attempts) -> None:
+    def __init__(
+        self, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, attempts: Attempts
+    ) -> None:
         self.subject = Subject("", request.model, request.version or None)
-        self._emission = emission
+        self._cursor = cursor
         self._attempts = attempts
         self._given = 0
 
@@ -197,15 +204,15 @@ class Retries:
         Raises:
             StatewiseError: it would be of no use.
         """
-        if self._emission.given > self._given:
+        if self._cursor.given > self._given:
             self._attempts.begin_again()
-        self._given = self._emission.given
-        self._emission.restart()
+        self._given = self._cursor.given
+        self._cursor.restart()
         return self._attempts.again(status, self.subject)
 
 
 def read_piece(
-    piece: sequence_pb2.GenerateResponse, emission: Emission, subject: Subject
+    piece: sequence_pb2.GenerateResponse, cursor: OutputCursor, subject: Subject
 ) -> list[tuple[Value, int]]:
     """What a piece of a call adds.
 
@@ -215,7 +222,7 @@ def read_piece(
     if piece.errors:
         raise error_of(status_of_row(piece.errors[0]), subject)
     try:
-        return emission.take(piece)
+        return cursor.take(piece)
     except (ValueError, KeyError) as error:
         raise InternalError(f"a reply that makes no sense: {error}") from error
 

@@ -1,7 +1,7 @@
 """What a client does outside the session stream, step by step, and how it behaves.
 
-A plan is a generator, like an operation: it yields a `Call`, a `Run` or a `Wait`, is sent the outcome or has
-a failure thrown into it, and returns the result. Shells carry plans out by blocking or by awaiting.
+A plan is a generator, like an operation: it yields a `Call`, an `Operate` or a `Wait`, is sent the outcome or
+has a failure thrown into it, and returns the result. Shells carry plans out by blocking or by awaiting.
 """
 
 import secrets
@@ -13,7 +13,7 @@ from statewise.client.stream import Operation, Tracing
 
 T = TypeVar("T")
 
-LEAVING_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 """For closing a session at the end of a `with`."""
 
 REPLAY_BYTES = 4 * 1024 * 1024
@@ -30,7 +30,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Operate:
     """An operation on the session stream."""
 
     operation: Operation[Any]
@@ -44,11 +44,11 @@ class Wait:
     delay_s: float
 
 
-Plan = Generator[Call | Run | Wait, Any, T]
+Plan = Generator[Call | Operate | Wait, Any, T]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ClientOptions:
     """How a client behaves.
 
     Attributes:

@@ -17,7 +17,7 @@ from statewise.client.values import (
     ModelInfo,
     NotImplementedByServer,
     PartialFailure,
-    Room,
+    RequestLimits,
     Rows,
     StatewiseError,
     Subject,
@@ -59,14 +59,14 @@ class Query:
         return cls(model, rows.form, len(rows.steps), rows, ())
 
     def requests(
-        self, room: Room, *, version: int, timeout_s: float | None, labels: bool
+        self, request_limits: RequestLimits, *, version: int, timeout_s: float | None, labels: bool
     ) -> Iterator[tuple[int, bytes]]:
         """Encoded requests that fit into the server's limits, each with the index of its first row.
 
         Raises:
             LimitReached: a sequence alone is longer than they allow.
         """
-        for begin, end in self._bounds(room):
+        for begin, end in self._bounds(request_limits):
             request = sequence_pb2.PredictRequest(
                 model=self.model.name, version=version, return_labels=labels
             )
@@ -85,10 +85,10 @@ class Query:
                     )
             yield begin, b"".join([request.SerializeToString(), *inputs])
 
-    def _bounds(self, room: Room) -> list[tuple[int, int]]:
+    def _bounds(self, request_limits: RequestLimits) -> list[tuple[int, int]]:
         if self.rows is not None:
-            return room.bounds(self.rows.steps)
-        return room.texts_bounds(self.texts)
+            return request_limits.bounds(self.rows.steps)
+        return request_limits.texts_bounds(self.texts)
 
 
 class Answers:

@@ -2,7 +2,7 @@
 
 from statewise.client.sessions._group_core import GroupCore
 from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._journal import Journal, Ledger
-from statewise.client.sessions._session_core import Run, SessionCore
+from statewise.client.sessions._journal import ByteBudget, Journal
+from statewise.client.sessions._session_core import SessionCore, SessionGeneration
 
-__all__ = ["GroupCore", "GroupJournal", "Journal", "Ledger", "Run", "SessionCore"]
+__all__ = ["ByteBudget", "GroupCore", "GroupJournal", "Journal", "SessionCore", "SessionGeneration"]

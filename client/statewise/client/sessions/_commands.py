@@ -1,15 +1,15 @@
 """What moves a session on, a step or a generation, in a form that can be asked for again.
 
 Asked again from the state it began with, either gives the same. Which state that is, and whether asking again
-can help, is for `_incarnation` to know.
+can help, is for `RemoteSession` to know.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from statewise.client.requests import Emission
-from statewise.client.sessions._journal import Generation, Payload
+from statewise.client.requests import OutputCursor
+from statewise.client.sessions._journal import GeneratePayload, Payload
 from statewise.client.stream import (
     Effect,
     RequestQueue,
@@ -19,15 +19,15 @@ from statewise.client.stream import (
     set_timeout,
     stream_request,
 )
-from statewise.client.values import Failed, Inputs, Status, Value, status_of_row, status_of_rpc
+from statewise.client.values import Failed, InputBytes, Status, Value, status_of_row, status_of_rpc
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
 
-Give = Callable[[list[tuple[Value, int]]], None]
+OnValues = Callable[[list[tuple[Value, int]]], None]
 """Takes values as they come, each with how many it stands for. Must return at once."""
 
 
-class Asked(Protocol):
+class SessionCommand(Protocol):
     """A request that moves a session on."""
 
     @property
@@ -45,12 +45,12 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Stepping:
+class StepCommand:
     """Time steps of input."""
 
     batcher: StepBatcher
     steps: int
-    payload: Inputs
+    payload: InputBytes
 
     def effect(self, handle: int, position: int) -> Effect:
         """The outcome is a `StepResult`."""
@@ -62,7 +62,7 @@ class Stepping:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class GenerateResult:
     """Where a session stands after it generated."""
 
     position: int
@@ -70,20 +70,20 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Generating:
+class GenerateCommand:
     """Values that a session emits."""
 
-    payload: Generation
-    emission: Emission | None = None
+    payload: GeneratePayload
+    cursor: OutputCursor | None = None
     """None: the values are not wanted, only the state that they leave."""
-    give: Give | None = None
+    on_values: OnValues | None = None
     timeout_s: float | None = None
 
     def effect(self, handle: int, position: int) -> Effect:
-        """The outcome is a `Moved`."""
-        if self.emission is not None:
-            self.emission.restart()
-        return _Pieces(self, handle, position)
+        """The outcome is a `GenerateResult`."""
+        if self.cursor is not None:
+            self.cursor.restart()
+        return _GenerateRequest(self, handle, position)
 
     def may_reach(self, steps: int) -> bool:
         """A generation may end early, and a session that has consumed nothing begins with a begin token."""
@@ -92,18 +92,18 @@ class Generating:
 
     def receive(self, piece: sequence_pb2.GenerateSessionsResponse) -> None:
         """Some values came."""
-        if self.emission is not None and self.give is not None:
-            self.give(self.emission.take(piece))
+        if self.cursor is not None and self.on_values is not None:
+            self.on_values(self.cursor.take(piece))
 
 
-class _Pieces:
+class _GenerateRequest:
     """The request of a generation, and its replies."""
 
-    __slots__ = ("_asked", "_durable", "_failed", "_handle", "_position", "_start", "_waiter")
+    __slots__ = ("_command", "_durable", "_failed", "_handle", "_position", "_start", "_waiter")
     is_step_batch: ClassVar[bool] = False
 
-    def __init__(self, asked: Generating, handle: int, position: int) -> None:
-        self._asked = asked
+    def __init__(self, command: GenerateCommand, handle: int, position: int) -> None:
+        self._command = command
         self._handle = handle
         self._start = self._position = position
         self._durable = 0
@@ -121,14 +121,14 @@ class _Pieces:
 
     def encode(self, request_id: int) -> bytes:
         """The message, numbered."""
-        payload = self._asked.payload
+        payload = self._command.payload
         request = sequence_pb2.GenerateSessionsRequest(
             handles=pack_uint64([self._handle]),
             positions=pack_uint64([self._start]),
             steps=b"" if payload.steps is None else pack_uint32([payload.steps]),
             sampling=sequence_pb2.Sampling.FromString(payload.sampling),
         )
-        set_timeout(request, self._asked.timeout_s)
+        set_timeout(request, self._command.timeout_s)
         return stream_request(request_id, "generate", [request.SerializeToString()])
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
@@ -139,7 +139,7 @@ class _Pieces:
         piece = response.generate
         if piece.errors:
             self._failed = status_of_row(piece.errors[0])
-        self._asked.receive(piece)
+        self._command.receive(piece)
         if piece.positions:
             self._position = int(unpack_uint64(piece.positions)[-1])
         if piece.durable_positions:
@@ -163,4 +163,4 @@ class _Pieces:
         if self._failed is not None:
             self._waiter.throw(Failed(self._failed))
         else:
-            self._waiter.resume(Moved(self._position, self._durable))
+            self._waiter.resume(GenerateResult(self._position, self._durable))

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client.requests import Conditions
-from statewise.client.sessions._commands import Asked, Stepping
+from statewise.client.sessions._commands import SessionCommand, StepCommand
 from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._remote_session import Incarnation
+from statewise.client.sessions._remote_session import RemoteSession
 from statewise.client.stream import (
     Exchange,
     Gather,
@@ -31,8 +31,8 @@ from statewise.client.stream import (
 from statewise.client.values import (
     Array,
     Failed,
+    InputBytes,
     InputReader,
-    Inputs,
     InvalidInput,
     ModelInfo,
     PartialFailure,
@@ -58,7 +58,7 @@ Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _GroupRequest:
     """Rows that travel in one request."""
 
     rows: Index
@@ -69,7 +69,7 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _GroupResult:
     """What the rows of a part gave."""
 
     outputs: list[Array]
@@ -131,8 +131,8 @@ class GroupCore:
         self.positions = np.array([session.position for session in opened], np.uint64)
         self.durable_positions = np.array([session.durable_position for session in opened], np.uint64)
         self._connection_numbers = np.full(len(opened), multiplexer.connection_number)
-        self._doubts: dict[int, Asked] = {}
-        self._behind: set[int] = set()
+        self._uncertain_requests: dict[int, SessionCommand] = {}
+        self._needs_replay: set[int] = set()
         self._busy = np.zeros(len(opened), np.bool_)
         self._waiting: deque[tuple[Waiter, Index]] = deque()
         self.closed = False
@@ -160,13 +160,13 @@ class GroupCore:
 
     def close(self) -> Operation[None]:
         """Ends the sessions. Ending them twice, or ones that the server no longer has, is no failure."""
-        yield from self._turn(self._everything)
+        yield from self._acquire(self._everything)
         if not self.closed:
             yield from self._hold(self._everything, self._close())
 
     def _step(self, chosen: Index, rows: Rows, batcher: StepBatcher) -> Operation[Value]:
         model = self.model
-        bounds = batcher.room.bounds(rows.steps)
+        bounds = batcher.request_limits.bounds(rows.steps)
         ends = np.cumsum(rows.steps, dtype=np.int64)
         parts = []
         for begin, end in bounds:
@@ -175,7 +175,7 @@ class GroupCore:
                 (column[first : ends[end - 1]] if spec.per_step else column[begin:end]).tobytes()
                 for spec, column in zip(model.inputs, rows.columns, strict=True)
             )
-            parts.append(_Part(chosen[begin:end], rows.steps[begin:end], columns))
+            parts.append(_GroupRequest(chosen[begin:end], rows.steps[begin:end], columns))
         if len(parts) == 1:
             gathered = [(yield from self._send(parts[0], batcher))]
         else:
@@ -183,7 +183,7 @@ class GroupCore:
             if all(isinstance(outcome, StatewiseError) for outcome in outcomes):
                 raise outcomes[0]
             gathered = [
-                outcome if isinstance(outcome, _Gathered) else self._all_failed(part, outcome)
+                outcome if isinstance(outcome, _GroupResult) else self._all_failed(part, outcome)
                 for part, outcome in zip(parts, outcomes, strict=True)
             ]
         outputs = [_joined(arrays) for arrays in zip(*(part.outputs for part in gathered), strict=True)]
@@ -198,15 +198,19 @@ class GroupCore:
             )
         return of_batch(model, outputs, rows.steps, form=rows.form, stepwise=rows.stepwise)
 
-    def _send(self, part: _Part, batcher: StepBatcher) -> Operation[_Gathered]:
-        """One request, tried again while that can help; rows that failed alone are mended alone."""
-        doubtful: list[int] = []
-        if self._doubts or self._behind:
-            doubtful = [row for row in part.rows.tolist() if row in self._doubts or row in self._behind]
-        if doubtful:
-            yield from self._settle(doubtful)
+    def _send(self, part: _GroupRequest, batcher: StepBatcher) -> Operation[_GroupResult]:
+        """One request, tried again while that can help; rows that failed alone are retried alone."""
+        uncertain: list[int] = []
+        if self._uncertain_requests or self._needs_replay:
+            uncertain = [
+                row
+                for row in part.rows.tolist()
+                if row in self._uncertain_requests or row in self._needs_replay
+            ]
+        if uncertain:
+            yield from self._resolve_uncertainty(uncertain)
         policy = RetryPolicy(self._multiplexer)
-        in_doubt = False
+        maybe_applied = False
         while True:
             request = batcher.request(
                 self._handles[part.rows], self.positions[part.rows], part.steps, part.columns
@@ -215,28 +219,28 @@ class GroupCore:
                 reply: sequence_pb2.StepResponse = yield Exchange("step", request)
                 break
             except Failed as failed:
-                in_doubt |= failed.status.in_doubt
+                maybe_applied |= failed.status.maybe_applied
                 if not (yield from policy.again(failed.status)):
-                    if in_doubt:
-                        self._note_doubt(part)
+                    if maybe_applied:
+                        self._note_uncertain(part)
                     raise error_of(failed.status, self._subject()) from None
             except GeneratorExit:
                 # The caller left between two tries.
-                if in_doubt:
-                    self._note_doubt(part)
+                if maybe_applied:
+                    self._note_uncertain(part)
                 raise
-        return (yield from self._gather(part, reply, batcher, in_doubt))
+        return (yield from self._gather(part, reply, batcher, maybe_applied))
 
     def _gather(
-        self, part: _Part, reply: sequence_pb2.StepResponse, batcher: StepBatcher, in_doubt: bool
-    ) -> Operation[_Gathered]:
+        self, part: _GroupRequest, reply: sequence_pb2.StepResponse, batcher: StepBatcher, maybe_applied: bool
+    ) -> Operation[_GroupResult]:
         durable = unpack_uint64(reply.durable_positions)
         if not reply.errors:
             outputs = read_outputs(
                 self.model, reply.outputs, rows=len(part.rows), steps=int(part.steps.sum())
             )
             self._applied(part, durable)
-            return _Gathered(outputs, {})
+            return _GroupResult(outputs, {})
         statuses = {error.row: status_of_row(error) for error in reply.errors}
         good = np.setdiff1d(np.arange(len(part.rows)), list(statuses))
         elements = elements_of(good, part.steps)
@@ -249,28 +253,30 @@ class GroupCore:
             outputs.append(whole)
         self._applied(self._subset(part, good), durable)
         errors: dict[int, StatewiseError] = {}
-        mended: dict[int, Incarnation] = {}
+        retried: dict[int, RemoteSession] = {}
         for row, status in statuses.items():
-            incarnation = self._incarnation(int(part.rows[row]))
-            if incarnation.mendable(status):
-                mended[row] = incarnation
+            remote = self._remote(int(part.rows[row]))
+            if remote.retryable(status):
+                retried[row] = remote
             else:
-                errors[row] = error_of(status, incarnation.subject)
-                if in_doubt and status.reason != Reason.SESSION_MOVED:
-                    self._note_doubt(self._subset(part, np.array([row])))
-        if mended:
+                errors[row] = error_of(status, remote.subject)
+                if maybe_applied and status.reason != Reason.SESSION_MOVED:
+                    self._note_uncertain(self._subset(part, np.array([row])))
+        if retried:
             cuts = _cut(self.model, part.columns, part.steps)
             outcomes = yield Gather(
                 [
-                    incarnation.insist(
-                        statuses[row], Stepping(batcher, int(part.steps[row]), cuts[row]), in_doubt=in_doubt
+                    remote.retry_until_applied(
+                        statuses[row],
+                        StepCommand(batcher, int(part.steps[row]), cuts[row]),
+                        maybe_applied=maybe_applied,
                     )
-                    for row, incarnation in mended.items()
+                    for row, remote in retried.items()
                 ]
             )
             ends = np.cumsum(part.steps, dtype=np.int64)
-            for (row, incarnation), outcome in zip(mended.items(), outcomes, strict=True):
-                self._take_back(int(part.rows[row]), incarnation)
+            for (row, remote), outcome in zip(retried.items(), outcomes, strict=True):
+                self._take_back(int(part.rows[row]), remote)
                 if not isinstance(outcome, StepResult):
                     errors[row] = outcome
                     continue
@@ -278,27 +284,27 @@ class GroupCore:
                     whole[slice(ends[row] - part.steps[row], ends[row]) if spec.per_step else row] = array
                 alone = self._subset(part, np.array([row]))
                 self._applied(alone, np.array([outcome.durable_position], np.uint64))
-        return _Gathered(outputs, errors)
+        return _GroupResult(outputs, errors)
 
-    def _note_doubt(self, part: _Part) -> None:
+    def _note_uncertain(self, part: _GroupRequest) -> None:
         cuts = _cut(self.model, part.columns, part.steps)
         for row, steps, payload in zip(part.rows.tolist(), part.steps.tolist(), cuts, strict=True):
-            self._doubts[row] = Stepping(self._batcher, steps, payload)
+            self._uncertain_requests[row] = StepCommand(self._batcher, steps, payload)
 
-    def _settle(self, rows: Sequence[int]) -> Operation[None]:
-        incarnations = [self._incarnation(row) for row in rows]
-        outcomes = yield Gather([incarnation.settle() for incarnation in incarnations])
-        for row, incarnation, outcome in zip(rows, incarnations, outcomes, strict=True):
+    def _resolve_uncertainty(self, rows: Sequence[int]) -> Operation[None]:
+        remotes = [self._remote(row) for row in rows]
+        outcomes = yield Gather([remote.resolve_uncertainty() for remote in remotes])
+        for row, remote, outcome in zip(rows, remotes, outcomes, strict=True):
             if isinstance(outcome, StatewiseError):
                 raise outcome
-            self._doubts.pop(row, None)
-            self._take_back(row, incarnation)
-            self.positions[row] = incarnation.position
+            self._uncertain_requests.pop(row, None)
+            self._take_back(row, remote)
+            self.positions[row] = remote.position
 
     def _close(self) -> Operation[None]:
-        room = self._batcher.room
-        for begin in range(0, len(self), room.rows):
-            handles = self._handles[begin : begin + room.rows]
+        request_limits = self._batcher.request_limits
+        for begin in range(0, len(self), request_limits.rows):
+            handles = self._handles[begin : begin + request_limits.rows]
             request = sequence_pb2.CloseSessionsRequest(handles=pack_uint64(handles))
             reply = yield from exchange(self._multiplexer, "close", request, self._subject())
             self.closed = True
@@ -324,12 +330,12 @@ class GroupCore:
         return chosen
 
     def _in_turn(self, rows: Index, body: Operation[T]) -> Operation[T]:
-        yield from self._turn(rows)
+        yield from self._acquire(rows)
         if self.closed:
             raise SessionNotFound("the group is closed")
         return (yield from self._hold(rows, body))
 
-    def _turn(self, rows: Index) -> Operation[None]:
+    def _acquire(self, rows: Index) -> Operation[None]:
         if self._waiting or self._busy[rows].any():
             yield _AcquireRows(self._waiting, rows)
 
@@ -339,13 +345,13 @@ class GroupCore:
             return (yield from body)
         finally:
             self._busy[rows] = False
-            self._let_in()
+            self._wake_waiting()
 
-    def _let_in(self) -> None:
+    def _wake_waiting(self) -> None:
         while self._waiting and not self._busy[self._waiting[0][1]].any():
             self._waiting.popleft()[0].resume(None)
 
-    def _applied(self, part: _Part, durable: NDArray[np.uint64]) -> None:
+    def _applied(self, part: _GroupRequest, durable: NDArray[np.uint64]) -> None:
         self.positions[part.rows] += part.steps
         self._connection_numbers[part.rows] = self._multiplexer.connection_number
         self._journal.append(part.rows, part.steps, part.columns)
@@ -353,7 +359,7 @@ class GroupCore:
             self.durable_positions[part.rows] = durable
             self._journal.forget(self.durable_positions)
 
-    def _incarnation(self, row: int) -> Incarnation:
+    def _remote(self, row: int) -> RemoteSession:
         session = sequence_pb2.Session(
             session_id=self.ids[row],
             handle=int(self._handles[row]),
@@ -361,42 +367,42 @@ class GroupCore:
             durable_position=int(self.durable_positions[row]),
         )
         opening = None if self._conditions is None else self._conditions.request([self.ids[row]], row)
-        incarnation = Incarnation(self._multiplexer, self._batcher, self._journal.of(row), session, opening)
-        incarnation.connection_number = int(self._connection_numbers[row])
-        incarnation.doubt = self._doubts.get(row)
-        incarnation.behind = row in self._behind
-        return incarnation
+        remote = RemoteSession(self._multiplexer, self._batcher, self._journal.of(row), session, opening)
+        remote.connection_number = int(self._connection_numbers[row])
+        remote.uncertain_request = self._uncertain_requests.get(row)
+        remote.needs_replay = row in self._needs_replay
+        return remote
 
-    def _take_back(self, row: int, incarnation: Incarnation) -> None:
-        self._handles[row] = incarnation.handle
-        self._connection_numbers[row] = incarnation.connection_number
-        if incarnation.doubt is not None:
-            self._doubts[row] = incarnation.doubt
-        if incarnation.behind:
-            self._behind.add(row)
+    def _take_back(self, row: int, remote: RemoteSession) -> None:
+        self._handles[row] = remote.handle
+        self._connection_numbers[row] = remote.connection_number
+        if remote.uncertain_request is not None:
+            self._uncertain_requests[row] = remote.uncertain_request
+        if remote.needs_replay:
+            self._needs_replay.add(row)
         else:
-            self._behind.discard(row)
+            self._needs_replay.discard(row)
 
-    def _subset(self, part: _Part, rows: Index) -> _Part:
+    def _subset(self, part: _GroupRequest, rows: Index) -> _GroupRequest:
         cuts = _cut(self.model, part.columns, part.steps)
         columns = tuple(
             b"".join(column) for column in zip(*(cuts[row] for row in rows.tolist()), strict=True)
         )
-        return _Part(part.rows[rows], part.steps[rows], columns)
+        return _GroupRequest(part.rows[rows], part.steps[rows], columns)
 
-    def _all_failed(self, part: _Part, error: StatewiseError) -> _Gathered:
+    def _all_failed(self, part: _GroupRequest, error: StatewiseError) -> _GroupResult:
         total = int(part.steps.sum())
         outputs = [
             np.zeros((total if spec.per_step else len(part.rows), *spec.shape), spec.dtype)
             for spec in self.model.outputs
         ]
-        return _Gathered(outputs, dict.fromkeys(range(len(part.rows)), error))
+        return _GroupResult(outputs, dict.fromkeys(range(len(part.rows)), error))
 
     def _subject(self, row: int | None = None) -> Subject:
         return Subject("" if row is None else self.ids[row], self.model.name, self.model.version)
 
 
-def _cut(model: ModelInfo, columns: Sequence[bytes], steps: NDArray[np.uint32]) -> list[Inputs]:
+def _cut(model: ModelInfo, columns: Sequence[bytes], steps: NDArray[np.uint32]) -> list[InputBytes]:
     """The payload of each row."""
     by_input = [
         row_bytes(column, steps, per_step=spec.per_step)

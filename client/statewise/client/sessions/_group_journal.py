@@ -1,7 +1,7 @@
-"""The journal of a group: whole frames, from which one session's inputs are cut when they are needed.
+"""The journal of a group: whole requests, from which one session's inputs are cut when they are needed.
 
-Kept a frame at a time because a Python object a row would cost more than the row. Bounded like the journals
-of single sessions, and with the same ledger.
+Kept a request at a time because a Python object a row would cost more than the row. Bounded like the journals
+of single sessions, and with the same budget.
 """
 
 from collections import deque
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.sessions._journal import Entry, Generation, Ledger, Payload
+from statewise.client.sessions._journal import ByteBudget, Entry, GeneratePayload, Payload
 from statewise.client.values import ModelInfo
 
-# CPython's own cost of a frame: its record, two arrays' headers, a bytes object.
-_FRAME_BYTES = 500
+# CPython's own cost of a record: the object, two arrays' headers, a bytes object.
+_RECORD_BYTES = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _StepRecord:
     rows: NDArray[np.intp]
     steps: NDArray[np.uint32]
     columns: tuple[bytes, ...]
@@ -30,10 +30,10 @@ class GroupJournal:
     """What the sessions of a group have consumed since their starts.
 
     Args:
-        model: tells how a frame's columns are cut.
+        model: tells how a record's columns are cut.
         starts: position of each session's first entry to come, uint64 [sessions].
         limit_bytes: bytes this journal may hold, all sessions together.
-        ledger: shared with the other journals of the client.
+        budget: shared with the other journals of the client.
         keep_tail: as for `Journal`.
     """
 
@@ -43,15 +43,15 @@ class GroupJournal:
         starts: NDArray[np.uint64],
         *,
         limit_bytes: int,
-        ledger: Ledger,
+        budget: ByteBudget,
         keep_tail: bool,
     ) -> None:
         self._model = model
         self._starts = starts.copy()
         self._limit_bytes = limit_bytes
-        self._ledger = ledger
+        self._budget = budget
         self._keep_tail = keep_tail
-        self._frames: deque[_Frame] = deque()
+        self._records: deque[_StepRecord] = deque()
         self._bytes = 0
         self._given_up = False
 
@@ -59,19 +59,19 @@ class GroupJournal:
         """Adds a request that was applied to `rows`."""
         if self._given_up or not len(rows):
             return
-        size = sum(map(len, columns)) + steps.nbytes + _FRAME_BYTES
-        self._frames.append(_Frame(rows, steps, columns, size))
+        size = sum(map(len, columns)) + steps.nbytes + _RECORD_BYTES
+        self._records.append(_StepRecord(rows, steps, columns, size))
         self._account(size)
-        while self._frames and self._is_over():
+        while self._records and self._is_over():
             if not self._keep_tail:
                 self.clear()
                 return
             self._drop_first()
 
     def forget(self, durable_positions: NDArray[np.uint64]) -> None:
-        """Drops frames that a killed server would still have."""
-        while self._frames:
-            first = self._frames[0]
+        """Drops records that a killed server would still have."""
+        while self._records:
+            first = self._records[0]
             if (self._starts[first.rows] + first.steps > durable_positions[first.rows]).any():
                 return
             self._drop_first()
@@ -86,14 +86,14 @@ class GroupJournal:
         if self._given_up:
             return None
         found: list[Entry] = []
-        for frame in self._frames:
-            places = np.flatnonzero(frame.rows == row)
-            if not len(places):
+        for record in self._records:
+            indices = np.flatnonzero(record.rows == row)
+            if not len(indices):
                 continue
-            place = int(places[0])
-            steps = int(frame.steps[place])
+            index = int(indices[0])
+            steps = int(record.steps[index])
             if at >= position:
-                found.append(Entry(steps, self._cut(frame, place)))
+                found.append(Entry(steps, self._cut(record, index)))
             elif at + steps > position:
                 return None
             at += steps
@@ -102,34 +102,34 @@ class GroupJournal:
     def clear(self) -> None:
         """Gives up: nothing can be replayed from here on."""
         self._given_up = True
-        self._frames.clear()
+        self._records.clear()
         self._account(-self._bytes)
 
-    def _cut(self, frame: _Frame, place: int) -> Payload:
-        total, rows = int(frame.steps.sum()), len(frame.rows)
-        end = int(frame.steps[: place + 1].sum())
-        begin = end - int(frame.steps[place])
+    def _cut(self, record: _StepRecord, index: int) -> Payload:
+        total, rows = int(record.steps.sum()), len(record.rows)
+        end = int(record.steps[: index + 1].sum())
+        begin = end - int(record.steps[index])
         payload = []
-        for spec, column in zip(self._model.inputs, frame.columns, strict=True):
+        for spec, column in zip(self._model.inputs, record.columns, strict=True):
             if spec.per_step:
                 size = len(column) // total
                 payload.append(column[begin * size : end * size])
             else:
                 size = len(column) // rows
-                payload.append(column[place * size : (place + 1) * size])
+                payload.append(column[index * size : (index + 1) * size])
         return tuple(payload)
 
     def _is_over(self) -> bool:
-        return self._bytes > self._limit_bytes or self._ledger.used_bytes > self._ledger.limit_bytes
+        return self._bytes > self._limit_bytes or self._budget.used_bytes > self._budget.limit_bytes
 
     def _drop_first(self) -> None:
-        first = self._frames.popleft()
+        first = self._records.popleft()
         self._starts[first.rows] += first.steps
         self._account(-first.size_bytes)
 
     def _account(self, size: int) -> None:
         self._bytes += size
-        self._ledger.used_bytes += size
+        self._budget.used_bytes += size
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +141,14 @@ class RowJournal:
 
     def append(self, steps: int, payload: Payload) -> None:
         """Adds a request that was applied. Groups do not generate."""
-        assert not isinstance(payload, Generation)
+        assert not isinstance(payload, GeneratePayload)
         self.group.append(np.array([self.row]), np.array([steps], np.uint32), payload)
 
     def forget(self, durable_position: int) -> None:
-        """Nothing: a group forgets whole frames."""
+        """Nothing: a group forgets whole requests."""
 
     def rewind(self, position: int) -> None:
-        """Gives up: frames are not cut apart."""
+        """Gives up: requests are not cut apart."""
         self.group.clear()
 
     def after(self, position: int) -> Sequence[Entry] | None:

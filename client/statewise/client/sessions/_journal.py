@@ -1,6 +1,6 @@
 """What a session has consumed and generated, kept so that its state can be built again where it was lost.
 
-Not a log on disk: memory of this process, bounded for each session and, through a ledger, for the client. A
+Not a log on disk: memory of this process, bounded for each session and, through a budget, for the client. A
 journal that is full forgets its oldest entries; what it still has is contiguous and ends at the session's
 position.
 """
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from statewise.client.values import Inputs
+from statewise.client.values import InputBytes
 
 # CPython's own cost of an entry: a tuple of two, a tuple of inputs, a bytes object.
 _ENTRY_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class GeneratePayload:
     """What a session was asked to generate; asked again from the same state, it emits the same."""
 
     steps: int | None
@@ -26,7 +26,7 @@ class Generation:
     """How they are drawn, as a message."""
 
 
-Payload = Inputs | Generation
+Payload = InputBytes | GeneratePayload
 """What one request of a session brought."""
 
 
@@ -38,7 +38,7 @@ class Entry:
     payload: Payload
 
 
-class Keeps(Protocol):
+class JournalProtocol(Protocol):
     """What a session asks of its journal."""
 
     def append(self, steps: int, payload: Payload) -> None:
@@ -63,7 +63,7 @@ class Keeps(Protocol):
 
 
 @dataclass(slots=True)
-class Ledger:
+class ByteBudget:
     """Bytes that all journals of a client hold together, and may hold at most."""
 
     limit_bytes: int
@@ -76,17 +76,17 @@ class Journal:
     Args:
         start: position of the first entry to come, in time steps.
         limit_bytes: bytes this journal may hold.
-        ledger: shared with the other journals of the client.
+        budget: shared with the other journals of the client.
         keep_tail: whether later entries are of use once earlier ones are forgotten: only a server with a
             store can resume from where they begin.
     """
 
-    __slots__ = ("_bytes", "_entries", "_keep_tail", "_ledger", "_limit_bytes", "start")
+    __slots__ = ("_budget", "_bytes", "_entries", "_keep_tail", "_limit_bytes", "start")
 
-    def __init__(self, start: int, *, limit_bytes: int, ledger: Ledger, keep_tail: bool) -> None:
+    def __init__(self, start: int, *, limit_bytes: int, budget: ByteBudget, keep_tail: bool) -> None:
         self.start: int | None = start
         self._limit_bytes = limit_bytes
-        self._ledger = ledger
+        self._budget = budget
         self._keep_tail = keep_tail
         self._entries: deque[tuple[int, Payload]] = deque()
         self._bytes = 0
@@ -98,9 +98,9 @@ class Journal:
         size = _size(payload)
         self._entries.append((steps, payload))
         self._bytes += size
-        ledger = self._ledger
-        ledger.used_bytes += size
-        if self._bytes > self._limit_bytes or ledger.used_bytes > ledger.limit_bytes:
+        budget = self._budget
+        budget.used_bytes += size
+        if self._bytes > self._limit_bytes or budget.used_bytes > budget.limit_bytes:
             self._shrink()
 
     def forget(self, durable_position: int) -> None:
@@ -147,7 +147,7 @@ class Journal:
             self.clear()
             return
         while self._entries and (
-            self._bytes > self._limit_bytes or self._ledger.used_bytes > self._ledger.limit_bytes
+            self._bytes > self._limit_bytes or self._budget.used_bytes > self._budget.limit_bytes
         ):
             self._drop_first()
 
@@ -159,9 +159,9 @@ class Journal:
 
     def _account(self, size: int) -> None:
         self._bytes += size
-        self._ledger.used_bytes += size
+        self._budget.used_bytes += size
 
 
 def _size(payload: Payload) -> int:
-    content = len(payload.sampling) if isinstance(payload, Generation) else sum(map(len, payload))
+    content = len(payload.sampling) if isinstance(payload, GeneratePayload) else sum(map(len, payload))
     return content + _ENTRY_BYTES

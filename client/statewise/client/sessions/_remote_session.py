@@ -1,6 +1,6 @@
 """A session's life on servers: its handle, its position, and getting it back when it is lost.
 
-Not what callers do with it: see `_session_core`. Invariant: `position` counts what was applied and delivered
+Not what callers do with it: see `SessionCore`. Invariant: `position` counts what was applied and delivered
 here; after a recovery the server holds exactly that, or the inputs up to it are sent again, or SessionLost is
 raised.
 """
@@ -8,12 +8,12 @@ raised.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from statewise.client.sessions._commands import Asked, Generating, Moved
-from statewise.client.sessions._journal import Entry, Generation, Keeps, Payload
+from statewise.client.sessions._commands import GenerateCommand, GenerateResult, SessionCommand
+from statewise.client.sessions._journal import Entry, GeneratePayload, JournalProtocol, Payload
 from statewise.client.stream import Operation, RetryPolicy, StepBatcher, StepRow, StreamMultiplexer, exchange
 from statewise.client.values import (
     Failed,
-    Inputs,
+    InputBytes,
     ModelInfo,
     SessionLost,
     Status,
@@ -27,7 +27,7 @@ from statewise.wire import Reason, pack_uint64
 _NOT_HERE = (Reason.SESSION_NOT_FOUND, Reason.SESSION_EXPIRED)
 
 
-class Incarnation:
+class RemoteSession:
     """A session as this client knows it.
 
     Args:
@@ -40,25 +40,25 @@ class Incarnation:
 
     __slots__ = (
         "batcher",
-        "behind",
         "connection_number",
-        "doubt",
         "durable_position",
         "handle",
         "id",
         "journal",
         "last",
         "multiplexer",
+        "needs_replay",
         "opening",
         "position",
         "previous",
+        "uncertain_request",
     )
 
     def __init__(
         self,
         multiplexer: StreamMultiplexer,
         batcher: StepBatcher,
-        journal: Keeps,
+        journal: JournalProtocol,
         opened: sequence_pb2.Session,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
@@ -72,9 +72,9 @@ class Incarnation:
         """Position before the last request: where a rewind goes."""
         self.last: Payload | None = None
         """What the last request brought, which a rewind would undo."""
-        self.behind = False
+        self.needs_replay = False
         """A recovery was broken off: the server may not have consumed all that it should have."""
-        self.doubt: Asked | None = None
+        self.uncertain_request: SessionCommand | None = None
         """A request whose outcome is open."""
         self.durable_position: int
         self.handle: int
@@ -111,12 +111,12 @@ class Incarnation:
         if errors:
             raise error_of(status_of_row(errors[0]), self.subject)
 
-    def mendable(self, status: Status) -> bool:
-        """Whether `insist` may yet bring a failed step through."""
+    def retryable(self, status: Status) -> bool:
+        """Whether `retry_until_applied` may yet bring a failed step through."""
         stale = self.connection_number != self.multiplexer.connection_number
         return status.lost or (stale and status.reason in _NOT_HERE)
 
-    def recover(self, ahead: Asked | None = None) -> Operation[int]:
+    def recover(self, ahead: SessionCommand | None = None) -> Operation[int]:
         """Gets a handle in force again: of the server's state where there is one, else of one built again.
 
         Args:
@@ -130,12 +130,12 @@ class Incarnation:
             StatewiseError: as of resume and open.
             Failed: of a replayed step.
         """
-        self.behind = True
+        self.needs_replay = True
         held = yield from self._recover(ahead)
-        self.behind = False
+        self.needs_replay = False
         return held
 
-    def _recover(self, ahead: Asked | None) -> Operation[int]:
+    def _recover(self, ahead: SessionCommand | None) -> Operation[int]:
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[self.id])
         reply = yield from self.exchange("resume", request)
         if reply.errors and reply.errors[0].reason in _NOT_HERE:
@@ -166,7 +166,7 @@ class Incarnation:
             raise error_of(Status("FAILED_PRECONDITION", Reason.MODEL_CHANGED, changed), self.subject)
         return (yield from self._catch_up(opened, None))
 
-    def _catch_up(self, session: sequence_pb2.Session, ahead: Asked | None) -> Operation[int]:
+    def _catch_up(self, session: sequence_pb2.Session, ahead: SessionCommand | None) -> Operation[int]:
         self._adopt(session)
         held: int = session.position
         if held > self.position:
@@ -185,23 +185,25 @@ class Incarnation:
 
     def _replay(self, entry: Entry, position: int) -> Operation[None]:
         """Applies an entry of the journal again; what it gives was given already."""
-        if not isinstance(entry.payload, Generation):
+        if not isinstance(entry.payload, GeneratePayload):
             yield StepRow(self.batcher, self.handle, position, entry.steps, entry.payload)
             return
-        moved: Moved = yield Generating(entry.payload).effect(self.handle, position)
-        if moved.position != position + entry.steps:
+        result: GenerateResult = yield GenerateCommand(entry.payload).effect(self.handle, position)
+        if result.position != position + entry.steps:
             raise self._lost(
                 f"it generated {entry.steps} time steps from position {position}, and now "
-                f"{moved.position - position}"
+                f"{result.position - position}"
             )
 
-    def insist(self, status: Status, asked: Asked, *, in_doubt: bool = False) -> Operation[Any]:
+    def retry_until_applied(
+        self, status: Status, command: SessionCommand, *, maybe_applied: bool = False
+    ) -> Operation[Any]:
         """A request that failed once: tried again while that can help, with the same result as if it had not.
 
         Args:
             status: how it failed.
-            asked: the request.
-            in_doubt: an earlier try may have been applied.
+            command: the request.
+            maybe_applied: an earlier try may have been applied.
 
         Returns:
             The outcome of its effect.
@@ -209,64 +211,64 @@ class Incarnation:
         policy = RetryPolicy(self.multiplexer)
         recovered = False
         while True:
-            in_doubt |= status.in_doubt
+            maybe_applied |= status.maybe_applied
             try:
                 if (
                     status.reason in _NOT_HERE
                     and self.connection_number != self.multiplexer.connection_number
                 ):
-                    yield from self.recover(ahead=asked if in_doubt else None)
+                    yield from self.recover(ahead=command if maybe_applied else None)
                     recovered = True
-                elif status.reason == Reason.POSITION_MISMATCH and recovered and in_doubt:
+                elif status.reason == Reason.POSITION_MISMATCH and recovered and maybe_applied:
                     # It was applied, and the server kept no state from before it: build that again.
                     yield from self._start_over()
-                    in_doubt = False
+                    maybe_applied = False
                 elif not (yield from policy.again(status)):
                     # Whoever took the session over knows where it stands; otherwise we have to ask.
-                    if in_doubt and status.reason != Reason.SESSION_MOVED:
-                        self.doubt = asked
+                    if maybe_applied and status.reason != Reason.SESSION_MOVED:
+                        self.uncertain_request = command
                     raise error_of(status, self.subject)
-                if self.behind:
-                    yield from self.recover(ahead=asked if in_doubt else None)
+                if self.needs_replay:
+                    yield from self.recover(ahead=command if maybe_applied else None)
                     recovered = True
-                return (yield asked.effect(self.handle, self.position))
+                return (yield command.effect(self.handle, self.position))
             except Failed as failed:
                 status = failed.status
             except GeneratorExit:
                 # The caller left between two tries.
-                if in_doubt:
-                    self.doubt = asked
+                if maybe_applied:
+                    self.uncertain_request = command
                 raise
 
     def _start_over(self) -> Operation[None]:
         if not self._rebuildable:
             raise self._lost(f"its state from before position {self.position} is gone")
-        self.behind = True
+        self.needs_replay = True
         yield from self.exchange(
             "close", sequence_pb2.CloseSessionsRequest(handles=pack_uint64([self.handle]))
         )
         yield from self._reopen()
-        self.behind = False
+        self.needs_replay = False
 
     @property
-    def unsettled(self) -> bool:
+    def uncertain(self) -> bool:
         """Whether it is not known where the server stands."""
-        return self.behind or self.doubt is not None
+        return self.needs_replay or self.uncertain_request is not None
 
-    def settle(self) -> Operation[None]:
-        """Finds out whether the request in doubt was applied, and brings the server to where it should be."""
-        asked = self.doubt
+    def resolve_uncertainty(self) -> Operation[None]:
+        """Finds out whether the uncertain request was applied, and brings the server to that position."""
+        command = self.uncertain_request
         policy = RetryPolicy(self.multiplexer)
         while True:
             try:
-                held = yield from self.recover(ahead=asked)
+                held = yield from self.recover(ahead=command)
                 break
             except Failed as failed:
                 if not (yield from policy.again(failed.status)):
                     raise error_of(failed.status, self.subject) from None
-        self.doubt = None
-        if asked is not None and held != self.position:
-            self.applied(held - self.position, asked.payload, self.durable_position)
+        self.uncertain_request = None
+        if command is not None and held != self.position:
+            self.applied(held - self.position, command.payload, self.durable_position)
 
     def _adopt(self, session: sequence_pb2.Session) -> None:
         self.handle = session.handle
@@ -286,14 +288,14 @@ def merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
     if model.exactness != "exact" or not all(spec.per_step for spec in model.inputs):
         yield from entries
         return
-    gathered: list[tuple[int, Inputs]] = []
+    gathered: list[tuple[int, InputBytes]] = []
     steps = 0
     for entry in entries[:-1]:
-        generated = isinstance(entry.payload, Generation)
-        if gathered and (generated or steps + entry.steps > batcher.room.row_steps):
+        generated = isinstance(entry.payload, GeneratePayload)
+        if gathered and (generated or steps + entry.steps > batcher.request_limits.row_steps):
             yield _joined(gathered)
             gathered, steps = [], 0
-        if isinstance(entry.payload, Generation):
+        if isinstance(entry.payload, GeneratePayload):
             yield entry
         else:
             gathered.append((entry.steps, entry.payload))
@@ -303,6 +305,6 @@ def merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
     yield from entries[-1:]
 
 
-def _joined(entries: Sequence[tuple[int, Inputs]]) -> Entry:
+def _joined(entries: Sequence[tuple[int, InputBytes]]) -> Entry:
     columns = zip(*(payload for _, payload in entries), strict=True)
     return Entry(sum(steps for steps, _ in entries), tuple(b"".join(column) for column in columns))

@@ -9,10 +9,10 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from statewise.client.requests import Emission, Wish
-from statewise.client.sessions._commands import Generating, Give, Moved, Stepping
-from statewise.client.sessions._journal import Generation, Keeps
-from statewise.client.sessions._remote_session import Incarnation
+from statewise.client.requests import GenerateOptions, OutputCursor
+from statewise.client.sessions._commands import GenerateCommand, GenerateResult, OnValues, StepCommand
+from statewise.client.sessions._journal import GeneratePayload, JournalProtocol
+from statewise.client.sessions._remote_session import RemoteSession
 from statewise.client.stream import (
     AcquireTurn,
     Operation,
@@ -28,8 +28,8 @@ from statewise.client.stream import (
 from statewise.client.values import (
     Array,
     Failed,
+    InputBytes,
     InputReader,
-    Inputs,
     ModelInfo,
     SessionNotFound,
     Use,
@@ -46,28 +46,32 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Run:
+class SessionGeneration:
     """One generation of a session.
 
     Attributes:
-        generation: what was asked for.
-        emission: its values.
+        payload: what was asked for.
+        cursor: its values.
         timeout_s: for all of it.
         begin: position it began from; None: it has not begun.
         whole: every value was given.
     """
 
-    generation: Generation
-    emission: Emission
+    payload: GeneratePayload
+    cursor: OutputCursor
     timeout_s: float | None
     begin: int | None = None
     whole: bool = False
 
     @classmethod
-    def of(cls, model: ModelInfo, wish: Wish, *, text: bool, timeout_s: float | None) -> "Run":
+    def of(
+        cls, model: ModelInfo, generate_options: GenerateOptions, *, text: bool, timeout_s: float | None
+    ) -> "SessionGeneration":
         """One to come."""
-        generation = Generation(wish.steps, wish.sampling.SerializeToString(deterministic=True))
-        return cls(generation, Emission(model, text=text), timeout_s)
+        payload = GeneratePayload(
+            generate_options.steps, generate_options.sampling.SerializeToString(deterministic=True)
+        )
+        return cls(payload, OutputCursor(model, text=text), timeout_s)
 
 
 class SessionCore:
@@ -82,18 +86,18 @@ class SessionCore:
         opening: how it was opened, where its state did not begin at the model's initial one.
     """
 
-    __slots__ = ("__weakref__", "_busy", "_reader", "_waiting", "closed", "incarnation")
+    __slots__ = ("__weakref__", "_busy", "_reader", "_waiting", "closed", "remote")
 
     def __init__(
         self,
         multiplexer: StreamMultiplexer,
         batcher: StepBatcher,
         reader: InputReader,
-        journal: Keeps,
+        journal: JournalProtocol,
         opened: sequence_pb2.Session,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
-        self.incarnation = Incarnation(multiplexer, batcher, journal, opened, opening)
+        self.remote = RemoteSession(multiplexer, batcher, journal, opened, opening)
         self.closed = False
         self._reader = reader
         self._busy = False
@@ -102,7 +106,7 @@ class SessionCore:
     @property
     def model(self) -> ModelInfo:
         """The version it is pinned to."""
-        return self.incarnation.model
+        return self.remote.model
 
     def step(self, value: object, batcher: StepBatcher | None = None) -> "Operation[Value] | OneStep":
         """Advances by one time step, or by several.
@@ -114,7 +118,7 @@ class SessionCore:
         Raises:
             InvalidInput: at once; of the operation: any StatewiseError.
         """
-        batcher = batcher or self.incarnation.batcher
+        batcher = batcher or self.remote.batcher
         payload = self._reader.payload_of_step(value)
         if payload is not None:
             return OneStep(self, batcher, payload)
@@ -142,37 +146,37 @@ class SessionCore:
         """Undoes the last request."""
         return self._in_turn(self._rewind())
 
-    def generate(self, run: "Run", give: Give) -> Operation[None]:
+    def generate(self, generation: "SessionGeneration", on_values: OnValues) -> Operation[None]:
         """Lets the session emit values, each fed back as its next input."""
-        return self._in_turn(self._generate(run, give))
+        return self._in_turn(self._generate(generation, on_values))
 
-    def cut_short(self, run: "Run", taken: int) -> Operation[None]:
+    def cut_short(self, generation: "SessionGeneration", taken: int) -> Operation[None]:
         """Leaves the session where only the first `taken` of the values of a run were emitted.
 
         Done right after the run; where the session has gone on since, it is left alone.
         """
-        return self._in_turn(self._cut_short(run, taken), first=True)
+        return self._in_turn(self._cut_short(generation, taken), first=True)
 
     # What the above come down to, each once its turn has come.
 
-    def one_step(self, payload: Inputs, batcher: StepBatcher) -> Operation[Value]:
+    def one_step(self, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
         """A time step that has to wait, or to find out first where the session stands."""
         reply = yield from self._in_turn(self._advance(1, payload, batcher))
         return of_step(self.model, reply.outputs)
 
-    def mend(self, failed: Failed, payload: Inputs, batcher: StepBatcher) -> Operation[Value]:
+    def retry_step(self, failed: Failed, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
         """Goes on with a time step that has the turn and failed."""
         try:
-            reply = yield from self._insist(failed, Stepping(batcher, 1, payload))
+            reply = yield from self._retry_until_applied(failed, StepCommand(batcher, 1, payload))
             return of_step(self.model, reply.outputs)
         finally:
-            self.end_turn()
+            self.release_turn()
 
     def _sequence(self, steps: int, columns: tuple[Array, ...], batcher: StepBatcher) -> Operation[Value]:
         # What is longer than a request may be goes in several, each applied whole or not at all.
         replies = []
-        for begin in range(0, steps, batcher.room.row_steps):
-            end = min(begin + batcher.room.row_steps, steps)
+        for begin in range(0, steps, batcher.request_limits.row_steps):
+            end = min(begin + batcher.request_limits.row_steps, steps)
             payload = tuple(
                 (column[begin:end] if spec.per_step else column).tobytes()
                 for spec, column in zip(self.model.inputs, columns, strict=True)
@@ -181,26 +185,24 @@ class SessionCore:
             replies.append(reply.outputs)
         return of_sequence(self.model, replies)
 
-    def _advance(self, steps: int, payload: Inputs, batcher: StepBatcher) -> Operation[StepResult]:
-        incarnation = self.incarnation
+    def _advance(self, steps: int, payload: InputBytes, batcher: StepBatcher) -> Operation[StepResult]:
+        remote = self.remote
         try:
-            reply: StepResult = yield StepRow(
-                batcher, incarnation.handle, incarnation.position, steps, payload
-            )
+            reply: StepResult = yield StepRow(batcher, remote.handle, remote.position, steps, payload)
         except Failed as failed:
-            return (yield from self._insist(failed, Stepping(batcher, steps, payload)))
-        incarnation.applied(steps, payload, reply.durable_position)
+            return (yield from self._retry_until_applied(failed, StepCommand(batcher, steps, payload)))
+        remote.applied(steps, payload, reply.durable_position)
         return reply
 
-    def _insist(self, failed: Failed, asked: Stepping) -> Operation[StepResult]:
-        reply: StepResult = yield from self.incarnation.insist(failed.status, asked)
-        self.incarnation.applied(asked.steps, asked.payload, reply.durable_position)
+    def _retry_until_applied(self, failed: Failed, command: StepCommand) -> Operation[StepResult]:
+        reply: StepResult = yield from self.remote.retry_until_applied(failed.status, command)
+        self.remote.applied(command.steps, command.payload, reply.durable_position)
         return reply
 
     def _close(self) -> Operation[None]:
         yield from self._ask("close", sequence_pb2.CloseSessionsRequest())
         self.closed = True
-        self.incarnation.journal.clear()
+        self.remote.journal.clear()
 
     def _fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
         reply = yield from self._ask("fork", sequence_pb2.ForkSessionsRequest(session_ids=[session_id]))
@@ -213,77 +215,79 @@ class SessionCore:
         return token
 
     def _rewind(self) -> Operation[None]:
-        incarnation = self.incarnation
-        target = incarnation.position if incarnation.previous is None else incarnation.previous
+        remote = self.remote
+        target = remote.position if remote.previous is None else remote.previous
         yield from self._ask("rewind", sequence_pb2.RewindSessionsRequest(positions=pack_uint64([target])))
-        incarnation.journal.rewind(target)
-        incarnation.position = target
-        incarnation.previous = incarnation.last = None
+        remote.journal.rewind(target)
+        remote.position = target
+        remote.previous = remote.last = None
 
-    def _generate(self, run: "Run", give: Give) -> Operation[None]:
-        run.begin = self.incarnation.position
-        yield from self._emit(Generating(run.generation, run.emission, give, run.timeout_s))
-        run.whole = True
+    def _generate(self, generation: "SessionGeneration", on_values: OnValues) -> Operation[None]:
+        generation.begin = self.remote.position
+        yield from self._emit(
+            GenerateCommand(generation.payload, generation.cursor, on_values, generation.timeout_s)
+        )
+        generation.whole = True
 
-    def _cut_short(self, run: "Run", taken: int) -> Operation[None]:
-        incarnation = self.incarnation
-        if run.begin is None:
+    def _cut_short(self, generation: "SessionGeneration", taken: int) -> Operation[None]:
+        remote = self.remote
+        if generation.begin is None:
             return
-        if incarnation.last is run.generation:
-            if run.whole and taken == run.emission.given:
+        if remote.last is generation.payload:
+            if generation.whole and taken == generation.cursor.given:
                 return
             yield from self._rewind()
-        if taken and incarnation.position == run.begin:
-            yield from self._emit(Generating(replace(run.generation, steps=taken)))
+        if taken and remote.position == generation.begin:
+            yield from self._emit(GenerateCommand(replace(generation.payload, steps=taken)))
 
-    def _emit(self, asked: Generating) -> Operation[None]:
-        incarnation = self.incarnation
+    def _emit(self, command: GenerateCommand) -> Operation[None]:
+        remote = self.remote
         try:
-            moved: Moved = yield asked.effect(incarnation.handle, incarnation.position)
+            result: GenerateResult = yield command.effect(remote.handle, remote.position)
         except Failed as failed:
-            moved = yield from incarnation.insist(failed.status, asked)
-        steps = moved.position - incarnation.position
+            result = yield from remote.retry_until_applied(failed.status, command)
+        steps = result.position - remote.position
         if steps:  # not where the first value was the last, which is not consumed
-            incarnation.applied(steps, asked.payload, moved.durable_position)
+            remote.applied(steps, command.payload, result.durable_position)
 
     def _ask(self, name: str, request: Any) -> Operation[Any]:
         """A request about the session's handle; a session that its server lost is built again first."""
-        incarnation = self.incarnation
-        policy = RetryPolicy(incarnation.multiplexer)
+        remote = self.remote
+        policy = RetryPolicy(remote.multiplexer)
         while True:
             try:
-                request.handles = pack_uint64([incarnation.handle])
-                reply = yield from incarnation.exchange(name, request)
-                if not (reply.errors and incarnation.mendable(status_of_row(reply.errors[0]))):
-                    incarnation.raise_row(reply.errors)
+                request.handles = pack_uint64([remote.handle])
+                reply = yield from remote.exchange(name, request)
+                if not (reply.errors and remote.retryable(status_of_row(reply.errors[0]))):
+                    remote.raise_row(reply.errors)
                     return reply
-                yield from incarnation.recover()
+                yield from remote.recover()
             except Failed as failed:
                 if not (yield from policy.again(failed.status)):
-                    raise error_of(failed.status, incarnation.subject) from None
+                    raise error_of(failed.status, remote.subject) from None
 
     def _in_turn(self, body: Operation[T], *, first: bool = False) -> Operation[T]:
         """Does something once what was asked before is done."""
         while self._busy:
             yield AcquireTurn(self._waiting, first=first)
         if self.closed:
-            raise SessionNotFound("it is closed", session_id=self.incarnation.id)
+            raise SessionNotFound("it is closed", session_id=self.remote.id)
         self._busy = True
         try:
-            if self.incarnation.unsettled:
-                yield from self.incarnation.settle()
+            if self.remote.uncertain:
+                yield from self.remote.resolve_uncertainty()
             return (yield from body)
         finally:
-            self.end_turn()
+            self.release_turn()
 
-    def take_turn(self) -> bool:
+    def try_acquire_turn(self) -> bool:
         """Takes the turn where that is possible at once and nothing is to be found out first."""
-        if self._busy or self.closed or self.incarnation.unsettled:
+        if self._busy or self.closed or self.remote.uncertain:
             return False
         self._busy = True
         return True
 
-    def end_turn(self) -> None:
+    def release_turn(self) -> None:
         """Lets in whoever waits."""
         self._busy = False
         # More than one where the session was closed: those go at once.
@@ -309,7 +313,7 @@ class OneStep:
     __slots__ = ("_batcher", "_runner", "_session", "future", "handle", "origin", "payload", "position")
     steps: ClassVar[int] = 1
 
-    def __init__(self, session: SessionCore, batcher: StepBatcher, payload: Inputs) -> None:
+    def __init__(self, session: SessionCore, batcher: StepBatcher, payload: InputBytes) -> None:
         self._session = session
         self._batcher = batcher
         self._runner: OperationRunner[Value] | None = None
@@ -322,10 +326,10 @@ class OneStep:
     def begin(self) -> None:
         """See `PendingCall`."""
         session = self._session
-        if session.take_turn():
-            incarnation = session.incarnation
-            self.handle = incarnation.handle
-            self.position = incarnation.position
+        if session.try_acquire_turn():
+            remote = session.remote
+            self.handle = remote.handle
+            self.position = remote.position
             self._batcher.add(self)
         else:
             self._go_on_as(session.one_step(self.payload, self._batcher))
@@ -338,24 +342,22 @@ class OneStep:
         if self._runner is not None:
             self._runner.withdraw()
         elif self._batcher.remove(self):
-            self._session.end_turn()
+            self._session.release_turn()
 
     # As a row.
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
         """See `BatchRow`."""
         session = self._session
-        session.incarnation.applied(1, self.payload, durable_position)
-        session.end_turn()
+        session.remote.applied(1, self.payload, durable_position)
+        session.release_turn()
         if not self.future.done():
             self.future.set_result(of_step(self._batcher.model, outputs))
 
     def failed(self, failed: Failed) -> None:
         """See `BatchRow`."""
-        self._go_on_as(self._session.mend(failed, self.payload, self._batcher))
+        self._go_on_as(self._session.retry_step(failed, self.payload, self._batcher))
 
     def _go_on_as(self, operation: Operation[Value]) -> None:
-        self._runner = OperationRunner(
-            self._session.incarnation.multiplexer, operation, self.future, self.origin
-        )
+        self._runner = OperationRunner(self._session.remote.multiplexer, operation, self.future, self.origin)
         self._runner.begin()

@@ -234,7 +234,7 @@ class StreamMultiplexer:
             answered = request.deliver(response)
         except (ValueError, KeyError, IndexError) as error:
             message = f"a reply that makes no sense: {error}"
-            request.fail(Failed(Status("INTERNAL", message=message, in_doubt=True)))
+            request.fail(Failed(Status("INTERNAL", message=message, maybe_applied=True)))
             answered = True
         if not answered:
             stream.in_flight[response.request_id] = request
@@ -243,7 +243,7 @@ class StreamMultiplexer:
         self.kick()
 
     def broken(self, stream: StreamConnection, status: Status) -> None:
-        """A connection ended. What it left unanswered fails with `status`, marked as lost and in doubt."""
+        """A connection ended. What it left unanswered fails with `status`, lost and maybe applied."""
         if stream.ended:
             return
         stream.ended = True
@@ -259,7 +259,7 @@ class StreamMultiplexer:
             self._tracing.lost(stream.in_flight, Failed(status))
         stream.in_flight.clear()
         for request in unanswered:
-            request.fail(Failed(replace(status, lost=True, in_doubt=True)))
+            request.fail(Failed(replace(status, lost=True, maybe_applied=True)))
         for item in unsent:
             item.fail(Failed(replace(status, lost=True)))
 

@@ -20,9 +20,9 @@ from statewise.client.stream._multiplexer import StreamMultiplexer
 from statewise.client.stream._protocols import RequestQueue, Waiter
 from statewise.client.values import (
     Failed,
-    Inputs,
+    InputBytes,
     ModelInfo,
-    Room,
+    RequestLimits,
     read_outputs,
     status_of_row,
     status_of_rpc,
@@ -51,7 +51,7 @@ class BatchRow(Protocol):
     handle: int
     position: int
     """Where it starts, in time steps."""
-    payload: Inputs
+    payload: InputBytes
 
     @property
     def steps(self) -> int:
@@ -78,7 +78,7 @@ class StepRow:
     __slots__ = ("_batcher", "_waiter", "handle", "payload", "position", "steps")
 
     def __init__(
-        self, batcher: "StepBatcher", handle: int, position: int, steps: int, payload: Inputs
+        self, batcher: "StepBatcher", handle: int, position: int, steps: int, payload: InputBytes
     ) -> None:
         self._batcher = batcher
         self._waiter: Waiter | None = None
@@ -117,11 +117,15 @@ class StepBatcher:
     """Waiting steps of one model version and one timeout."""
 
     def __init__(
-        self, multiplexer: StreamMultiplexer, model: ModelInfo, room: Room, timeout_s: float | None
+        self,
+        multiplexer: StreamMultiplexer,
+        model: ModelInfo,
+        request_limits: RequestLimits,
+        timeout_s: float | None,
     ) -> None:
         self._multiplexer = multiplexer
         self.model = model
-        self.room = room
+        self.request_limits = request_limits
         self._timeout_s = timeout_s
         self._waiting: deque[BatchRow] = deque()
         self._offered = False
@@ -153,19 +157,19 @@ class StepBatcher:
             return None
         rows: list[BatchRow] = []
         others: list[BatchRow] = []
-        room, count = self.room, waiting[0].steps
-        length, row_bytes = _length(count), room.cost_bytes(count)
+        request_limits, count = self.request_limits, waiting[0].steps
+        length, row_bytes = _length(count), request_limits.cost_bytes(count)
         steps = cost_bytes = 0
-        while waiting and len(rows) < room.rows:
+        while waiting and len(rows) < request_limits.rows:
             row = waiting[0]
             if row.steps != count:
                 if _length(row.steps) != length:
                     others.append(waiting.popleft())
                     continue
-                count, row_bytes = row.steps, room.cost_bytes(row.steps)
+                count, row_bytes = row.steps, request_limits.cost_bytes(row.steps)
             steps += count
             cost_bytes += row_bytes
-            if rows and (steps > room.steps or cost_bytes > room.bytes):
+            if rows and (steps > request_limits.steps or cost_bytes > request_limits.bytes):
                 break
             rows.append(waiting.popleft())
         waiting.extendleft(reversed(others))

@@ -33,7 +33,7 @@ from statewise.client.values._info import (
     read_server,
     read_session,
 )
-from statewise.client.values._inputs import Array, Form, InputReader, Inputs, Rows, Use
+from statewise.client.values._inputs import Array, Form, InputBytes, InputReader, Rows, Use
 from statewise.client.values._outputs import (
     Value,
     of_batch,
@@ -44,7 +44,7 @@ from statewise.client.values._outputs import (
     rows_of,
 )
 from statewise.client.values._ragged import elements_of, row_bytes
-from statewise.client.values._request_limits import Room, size_bytes
+from statewise.client.values._request_limits import RequestLimits, size_bytes
 from statewise.client.values._stats import ModelStats, ServerStats, read_stats, stats_request
 from statewise.client.values._status import Failed, Status, Subject, error_of, status_of_row, status_of_rpc
 
@@ -52,8 +52,8 @@ __all__ = [
     "Array",
     "Failed",
     "Form",
+    "InputBytes",
     "InputReader",
-    "Inputs",
     "InternalError",
     "InvalidInput",
     "InvalidSnapshot",
@@ -69,7 +69,7 @@ __all__ = [
     "PartialFailure",
     "PermissionDenied",
     "PositionMismatch",
-    "Room",
+    "RequestLimits",
     "Rows",
     "ServerInfo",
     "ServerStats",

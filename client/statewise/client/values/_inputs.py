@@ -19,7 +19,7 @@ from statewise.wire import DTYPES
 
 Array = NDArray[Any]
 
-Inputs = tuple[bytes, ...]
+InputBytes = tuple[bytes, ...]
 """One row's inputs in the order of the model's, each as its bytes."""
 
 

@@ -20,7 +20,7 @@ _FALLBACK_COUNT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class RequestLimits:
     """What one request of a model may hold."""
 
     bytes: int
@@ -31,17 +31,17 @@ class Room:
     """What one time step costs."""
 
     @classmethod
-    def for_steps(cls, limits: Limits, model: ModelInfo) -> "Room":
+    def for_steps(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
         """Of a step: the reply comes in one message too, so the larger of the two counts."""
         return cls._of(limits, max(size_bytes(model.inputs), size_bytes(model.outputs)))
 
     @classmethod
-    def for_predict(cls, limits: Limits, model: ModelInfo) -> "Room":
+    def for_predict(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
         """Of a prediction: its answer comes in as many messages as it takes."""
         return cls._of(limits, size_bytes(model.inputs))
 
     @classmethod
-    def _of(cls, limits: Limits, step_bytes: int) -> "Room":
+    def _of(cls, limits: Limits, step_bytes: int) -> "RequestLimits":
         message_bytes = limits.message_bytes or _FALLBACK_MESSAGE_BYTES
         return cls(
             bytes=max(message_bytes - _MESSAGE_BYTES, message_bytes // 2),
@@ -101,7 +101,7 @@ class Room:
     def texts_bounds(self, texts: Iterable[str]) -> list[tuple[int, int]]:
         """The same for rows of text, which have at most as many tokens as bytes, and often fewer."""
         sizes = np.array([len(text.encode()) for text in texts], np.uint32)
-        return Room(self.bytes, self.rows, max(self.steps, int(sizes.max())), 1).bounds(sizes)
+        return RequestLimits(self.bytes, self.rows, max(self.steps, int(sizes.max())), 1).bounds(sizes)
 
 
 def size_bytes(specs: Iterable[TensorInfo]) -> int:

@@ -51,7 +51,7 @@ class Status:
     """With POSITION_MISMATCH: the position held, in time steps."""
     lost: bool = False
     """The connection went: there is no answer."""
-    in_doubt: bool = False
+    maybe_applied: bool = False
     """Lost after the request was sent: it may have been applied or not."""
 
 
