@@ -16,7 +16,7 @@ from statewise.export import (
     read_package,
     verify_package,
 )
-from statewise.export.base import limited_run
+from statewise.export.base import run_options
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -174,7 +174,7 @@ def test_a_loop_without_end_is_stopped(tmp_path):
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     zeros = np.zeros((1, 2), np.float32)
 
-    with limited_run(0.05) as options, pytest.raises(Exception, match=r"[Tt]erminate"):
+    with run_options(0.05) as options, pytest.raises(Exception, match=r"[Tt]erminate"):
         session.run(["y"], {"x": zeros, "s_in": zeros}, options)
 
 

@@ -1,17 +1,12 @@
-"""ONNX model packages: made from trained networks, read back, verified.
+"""Makes ONNX model packages from trained networks, reads them and verifies them.
 
-Not training (statewise.models) and not serving (statewise.service). Whatever is exported here computes what
-`Checkpoint.predict` computes in NumPy, within 1e-5 of its scale; `verify_package` shows it.
+Neither trains (statewise.models) nor serves (statewise.service). An exported package computes what
+`Checkpoint.predict` computes in NumPy, within 1e-5 of the largest output; `verify_package` checks it.
 """
 
-from statewise.export._publishing import export_checkpoint, import_onnx, import_torch
-from statewise.export.base import (
-    ExportError,
-    PackageError,
-    SourceError,
-    UnsupportedNetwork,
-    VersionExists,
-)
+from statewise.export._exporting import export_checkpoint
+from statewise.export._importing import import_onnx, import_torch
+from statewise.export.base import ExportError, PackageError, SourceError, UnsupportedNetwork, VersionExists
 from statewise.export.graphs import Weights
 from statewise.export.package import Package, read_package
 from statewise.export.verification import Check, Exactness, VerifyReport, verify_package

@@ -1,4 +1,4 @@
-"""Defines errors and the limits of what a file may make a process do; knows no package and no network."""
+"""Defines errors, limits of untrusted files and the array type; knows no package and no network."""
 
 from statewise.export.base._errors import (
     ExportError,
@@ -7,15 +7,17 @@ from statewise.export.base._errors import (
     UnsupportedNetwork,
     VersionExists,
 )
-from statewise.export.base._limits import limited_run, refuse_bombs, refuse_giants
+from statewise.export.base._limits import refuse_expansion, refuse_large_tensors, run_options
+from statewise.export.base._types import Array
 
 __all__ = [
+    "Array",
     "ExportError",
     "PackageError",
     "SourceError",
     "UnsupportedNetwork",
     "VersionExists",
-    "limited_run",
-    "refuse_bombs",
-    "refuse_giants",
+    "refuse_expansion",
+    "refuse_large_tensors",
+    "run_options",
 ]

@@ -1,10 +1,10 @@
-"""What can go wrong on the way to a package and back, as types.
+"""Defines the errors of exporting, importing and reading packages.
 
     ExportError
-    ├── UnsupportedNetwork    the network cannot leave as a package
-    ├── VersionExists         a published version is never overwritten
+    ├── UnsupportedNetwork    no package can hold the network
+    ├── VersionExists         the version is published already
     ├── PackageError          a package or .onnx file cannot be read
-    └── SourceError           a file of others cannot be imported
+    └── SourceError           a file to import cannot be read, or leaves something open
 
 Every message is one line that names the file or folder, what was expected and what was found.
 """
@@ -13,18 +13,18 @@ from pathlib import Path
 
 
 class ExportError(Exception):
-    """Root of the errors that this package raises on purpose."""
+    """Root of the errors that statewise.export raises on purpose."""
 
 
-class UnsupportedNetwork(ExportError):  # noqa: N818 - what is the case, not who erred
-    """The network cannot leave as a package."""
+class UnsupportedNetwork(ExportError):  # noqa: N818 - named after the situation, as the others are
+    """No package can hold the network."""
 
 
-class VersionExists(ExportError):  # noqa: N818 - what is the case, not who erred
+class VersionExists(ExportError):  # noqa: N818 - named after the situation, as the others are
     """The version is published already, and published versions are immutable.
 
     Attributes:
-        path: The folder that exists.
+        path: The existing folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class VersionExists(ExportError):  # noqa: N818 - what is the case, not who erre
 
 
 class PackageError(ExportError):
-    """A package, or a lone .onnx file, that cannot be read.
+    """A package, or a lone .onnx file, cannot be read.
 
     Attributes:
         path: The file or folder at fault.
@@ -47,7 +47,7 @@ class PackageError(ExportError):
 
 
 class SourceError(ExportError):
-    """A file to import that cannot be read, or does not say enough.
+    """A file to import cannot be read, or leaves something open that the import needs.
 
     Attributes:
         path: The file at fault.

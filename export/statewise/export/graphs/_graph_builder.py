@@ -1,15 +1,16 @@
-"""A graph under construction: nodes and constants in the order they are added.
+"""Builds an ONNX graph from nodes and constants, in the order they are added.
 
-It knows ONNX's containers, no recurrent network. Weights become initialisers, never inputs: recurrent
-operators prepack constant weights, and only then is a row's result independent of its batch.
+Knows ONNX's messages and no recurrent network. Weights become initialisers, never inputs: recurrent operators
+prepack constant weights, and only then is a row's result independent of its batch.
 """
 
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
+from statewise.export.base import Array
 
 OPSET = 17
 IR_VERSION = 8
@@ -17,10 +18,10 @@ PRODUCER = "statewise"
 
 
 class GraphBuilder:
-    """Collects a graph; `model()` closes it. Tensors are referred to by their names.
+    """Collects nodes and constants; `model()` and `body()` give the finished graph.
 
     Args:
-        outer: For the body of a loop: the graph around it, which keeps the constants of both.
+        outer: For the body of a loop or branch: the graph around it, which keeps the constants of both.
     """
 
     def __init__(self, outer: "GraphBuilder | None" = None) -> None:
@@ -35,11 +36,11 @@ class GraphBuilder:
         return name
 
     def output(self, name: str, dtype: str, shape: tuple[int | str, ...]) -> None:
-        """Declares an output, which a node must give."""
+        """Declares an output, which a node has to give."""
         self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
 
-    def constant(self, name: str, values: NDArray[Any] | np.generic | list[int]) -> str:
-        """Adds an initialiser: an array as it is, a list as int64 (axes, sizes). Returns its name."""
+    def constant(self, name: str, values: Array | np.generic | list[int]) -> str:
+        """Adds an initialiser; a list becomes int64 (axes, sizes). Returns its name."""
         array = np.asarray(values, np.int64) if isinstance(values, list) else np.asarray(values, order="C")
         self._constants[name] = numpy_helper.from_array(array, name)
         return name
@@ -51,20 +52,20 @@ class GraphBuilder:
     def add_many(
         self, operator: str, inputs: list[str], outputs: list[str], *, name: str, **attributes: Any
     ) -> list[str]:
-        """Adds a node with several outputs; an empty name leaves an input or output out."""
+        """Adds a node with several outputs; an empty name omits an input or output. Returns the outputs."""
         self._nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
         return outputs
 
     def adopt(self, graph: onnx.GraphProto) -> None:
-        """Adds the nodes and constants of a graph whose names are its own."""
+        """Adds the nodes and constants of a graph; its names must differ from those used here."""
         self._nodes += graph.node
         self._constants |= {entry.name: entry for entry in graph.initializer}
 
     def rename(self, tensor: str, name: str) -> None:
-        """Gives the last node's output the name of a graph output.
+        """Renames the output of the last node, to the name of a graph output.
 
         Raises:
-            ValueError: the last node does not give that tensor, so others may have read it already.
+            ValueError: the last node does not give that tensor, so other nodes may read it.
         """
         last = self._nodes[-1]
         if list(last.output) != [tensor]:
@@ -72,13 +73,13 @@ class GraphBuilder:
         last.output[0] = name
 
     def body(self, name: str) -> onnx.GraphProto:
-        """The finished body of a loop."""
+        """The finished body of a loop or branch."""
         return helper.make_graph(self._nodes, name, self._inputs, self._outputs)
 
     def model(
         self, name: str, *, doc: str, metadata: dict[str, str], adopted: onnx.ModelProto | None = None
     ) -> onnx.ModelProto:
-        """The finished model, of the versions that packages have, or of an adopted model's."""
+        """The finished model: of opset OPSET and version IR_VERSION, or of those of an adopted model."""
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, list(self._constants.values()), doc_string=doc
         )

@@ -1,8 +1,8 @@
-"""Weights in fewer bytes: float16, or 8 bits with inputs quantised as they come.
+"""Stores the weights of a graph in fewer bytes: in float16, or in 8 bits with inputs quantised at run time.
 
-Not training for it, and not faster in general. float16 weights become float32 again when the graph is loaded,
-so only the file is smaller; matrices alone are stored so. With 8 bits the scale of an input is that of its
-whole batch: a row's result then depends on its neighbours, and such a model is of the class unsafe.
+Neither trains for it nor makes a graph faster in general. float16 applies to matrices alone, and loading the
+graph turns them into float32 again, so only the file is smaller. With 8 bits a whole batch shares one scale
+of its inputs: a row's result depends on its neighbours, and the model is of the class unsafe.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class Weights(StrEnum):
-    """How the weights of a package are stored."""
+    """How a package stores weights."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -29,7 +29,7 @@ class Weights(StrEnum):
 
 
 def store_as(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """The model with its matrices stored another way.
+    """The model with its matrices stored in this way.
 
     Raises:
         UnsupportedNetwork: a weight too large for float16.
@@ -68,12 +68,12 @@ def _as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _as_int8(model: onnx.ModelProto) -> onnx.ModelProto:
-    # Slow to import, and needed here alone.
+    # Slow to import, and needed only here.
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     source = onnx.ModelProto()
     source.CopyFrom(model)
-    # Without this mark the quantiser logs the advice to fuse operators first; there are none to fuse.
+    # Without this entry the quantiser logs advice to fuse operators first; there are none to fuse.
     source.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"

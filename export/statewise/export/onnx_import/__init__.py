@@ -1,5 +1,5 @@
 """Turns an ONNX file from elsewhere into the files of a package; never publishes a version."""
 
-from statewise.export.onnx_import._imported_model import read_foreign
+from statewise.export.onnx_import._imported_model import read_onnx
 
-__all__ = ["read_foreign"]
+__all__ = ["read_onnx"]

@@ -1,7 +1,7 @@
-"""Where batch and time lie in a foreign graph's inputs and outputs, found by running it.
+"""Finds the batch and time axes of a foreign graph's inputs and outputs by running the graph.
 
-Sizes that a file leaves free have names, but exporters rarely agree on them. What decides is a run with sizes
-that occur nowhere else: an output's axis of the batch's size is its batch axis.
+Exporters rarely agree on the names of free sizes, so the names only order the attempts. A run with sizes that
+occur nowhere else decides: the axis of an output that has the batch's size is its batch axis.
 """
 
 import itertools
@@ -12,171 +12,196 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from statewise.export.base import SourceError, limited_run
-from statewise.export.onnx_import._tensor_roles import Discovery, Value
+from statewise.export.base import Array, SourceError, run_options
+from statewise.export.onnx_import._graph_tensor import GraphTensor
+from statewise.export.onnx_import._tensor_roles import TensorRoles
 
-Array = NDArray[Any]
-
-_ROWS = (3, 5, 7, 11, 13, 17)  # sizes to try with; such as no other axis has
+_ROWS = (3, 5, 7, 11, 13, 17)  # batch sizes to try; one that is no other axis's size
 _STEPS = (2, 19, 23, 29, 31, 37)
-_RUN_LIMIT_S = 20.0  # of a run of some steps on zeros
+_RUN_LIMIT_S = 20.0  # of a run of a few steps on zeros
 _LOG_FATAL = 4
 
 
 @dataclass(frozen=True)
-class Axes:
+class TensorAxes:
     """The axes of one input or output.
 
     Attributes:
-        value: Its name, type and sizes.
+        tensor: Its name, type and sizes.
         time: Axis of the time steps, or None.
         batch: Axis of the rows, or None.
-        dropped: Axes of size 1 that stand for a batch or a step of one; one sample has them not.
+        dropped: Axes of size 1 that stand for a batch of one or a single step; packages do not have them.
     """
 
-    value: Value
+    tensor: GraphTensor
     time: int | None = None
     batch: int | None = None
     dropped: tuple[int, ...] = ()
 
     @property
+    def name(self) -> str:
+        """Of the tensor."""
+        return self.tensor.name
+
+    @property
     def order(self) -> tuple[int, ...]:
-        """The kept axes as packages have them: time, batch, the others."""
+        """The kept axes in the order of packages: time, batch, the others."""
         first = [axis for axis in (self.time, self.batch) if axis is not None]
-        return (
-            *first,
-            *(axis for axis in range(len(self.value.dims)) if axis not in (*first, *self.dropped)),
-        )
+        kept = (axis for axis in range(len(self.tensor.sizes)) if axis not in (*first, *self.dropped))
+        return (*first, *kept)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one sample, without batch and time."""
-        sizes = [self.value.dims[axis] for axis in self.order if axis not in (self.time, self.batch)]
+        sizes = [self.tensor.sizes[axis] for axis in self.order if axis not in (self.time, self.batch)]
         assert all(isinstance(size, int) for size in sizes), "free sizes are batch or time"
         return tuple(size for size in sizes if isinstance(size, int))
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The axes of everything, and what a run of the graph can hold.
+class GraphAxes:
+    """The axes of all inputs, outputs and states, and whether one run is limited to a row or a step.
 
     Attributes:
-        inputs: As of the discovery.
-        outputs: As of the discovery.
-        state: Inputs of the state pairs.
+        inputs: In the order of the roles.
+        outputs: In the order of the roles.
+        state: Of the state inputs.
         one_row: The graph has no batch axis, or a fixed batch of 1: it runs one row at a time.
         one_step: The graph has no time axis: it runs one step at a time.
     """
 
-    inputs: tuple[Axes, ...]
-    outputs: tuple[Axes, ...]
-    state: tuple[Axes, ...]
+    inputs: tuple[TensorAxes, ...]
+    outputs: tuple[TensorAxes, ...]
+    state: tuple[TensorAxes, ...]
     one_row: bool
     one_step: bool
 
 
-def find_layout(path: Path, content: bytes, found: Discovery) -> Layout:
+def find_axes(path: Path, content: bytes, roles: TensorRoles) -> GraphAxes:
     """Finds the axes.
+
+    Args:
+        path: Named in errors.
+        content: The serialised model.
+        roles: Of its inputs and outputs.
 
     Raises:
         SourceError: a free size that is neither batch nor time, an input without a batch axis beside states
-            that have one, or a graph that onnxruntime cannot run that way; naming inputs and sizes.
+            that have one, or a graph that onnxruntime cannot run in any assignment of axes; naming inputs and
+            sizes.
     """
     session = _load(path, content)
-    one_row = not any(pair.input.free for pair in found.state)
+    one_row = not any(match.input.free_axes for match in roles.state)
     reasons: list[str] = []
-    for inputs, state in _assignments(path, found, one_row=one_row):
-        used = {size for axes in (*inputs, *state) for size in axes.value.dims}
+    for inputs, state in _assignments(path, roles, one_row=one_row):
+        used = {size for axes in (*inputs, *state) for size in axes.tensor.sizes}
         rows = next(size for size in _ROWS if size not in used)
         steps = next(size for size in _STEPS if size not in used)
-        feed = {axes.value.name: _zeros(axes, rows, steps) for axes in (*inputs, *state)}
-        if found.lengths is not None:
-            size = rows if found.lengths.free else 1
-            feed[found.lengths.name] = np.full(size, steps, found.lengths.dtype)
-        names = [value.name for value in found.outputs] + [pair.output.name for pair in found.state]
-        try:
-            with limited_run(_RUN_LIMIT_S) as options:
-                shapes = [array.shape for array in session.run(names, feed, options)]
-        except Exception as error:
-            reasons.append(str(error).strip().splitlines()[0])
-            continue
-        after = shapes[len(found.outputs) :]
-        if any(shape != feed[axes.value.name].shape for shape, axes in zip(after, state, strict=True)):
-            reasons.append(f"state of shapes {after} after {[feed[axes.value.name].shape for axes in state]}")
-            continue
-        one_step = all(axes.time is None for axes in inputs)
-        outputs = tuple(
-            _output(value, shape, rows=None if one_row else rows, steps=None if one_step else steps)
-            for value, shape in zip(found.outputs, shapes, strict=False)
-        )
-        return Layout(inputs, outputs, state, one_row, one_step)
+        shapes = _run_on_zeros(session, roles, inputs, state, rows, steps, reasons)
+        if shapes is not None:
+            one_step = all(axes.time is None for axes in inputs)
+            outputs = tuple(
+                _output_axes(tensor, shape, rows=None if one_row else rows, steps=None if one_step else steps)
+                for tensor, shape in zip(roles.outputs, shapes, strict=False)
+            )
+            return GraphAxes(inputs, outputs, state, one_row, one_step)
     raise SourceError(path, f"onnxruntime cannot run the graph on zeros: {reasons[0]}")
 
 
+def _run_on_zeros(
+    session: Any,
+    roles: TensorRoles,
+    inputs: tuple[TensorAxes, ...],
+    state: tuple[TensorAxes, ...],
+    rows: int,
+    steps: int,
+    reasons: list[str],
+) -> list[tuple[int, ...]] | None:
+    """The shapes of outputs and states; None, and one more reason, where these axes do not run."""
+    feed = {axes.name: _zeros(axes, rows, steps) for axes in (*inputs, *state)}
+    if roles.lengths is not None:
+        size = rows if roles.lengths.free_axes else 1
+        feed[roles.lengths.name] = np.full(size, steps, roles.lengths.dtype)
+    names = [tensor.name for tensor in roles.outputs] + [match.output.name for match in roles.state]
+    try:
+        with run_options(_RUN_LIMIT_S) as options:
+            shapes = [array.shape for array in session.run(names, feed, options)]
+    except Exception as error:
+        reasons.append(str(error).strip().splitlines()[0])
+        return None
+    after = shapes[len(roles.outputs) :]
+    before = [feed[axes.name].shape for axes in state]
+    if after != before:
+        reasons.append(f"state of shapes {after} after {before}")
+        return None
+    return shapes
+
+
 def _assignments(
-    path: Path, found: Discovery, *, one_row: bool
-) -> Iterator[tuple[tuple[Axes, ...], tuple[Axes, ...]]]:
+    path: Path, roles: TensorRoles, *, one_row: bool
+) -> Iterator[tuple[tuple[TensorAxes, ...], tuple[TensorAxes, ...]]]:
     """Possible axes of the inputs and of the state, likeliest first."""
     state = []
-    for pair in found.state:
-        free = pair.input.free
+    for match in roles.state:
+        free = match.input.free_axes
         if one_row == bool(free):
             raise SourceError(
-                path, f"state {pair.input.name!r}: expected a free batch size, as others have it"
+                path, f"state {match.input.name!r}: expected a free batch size, as others have it"
             )
-        state.append(Axes(pair.input, batch=free[0] if free else None))
-    symbols = {str(axes.value.dims[axes.batch]) for axes in state if axes.batch is not None}
-    choices = [list(_input_choices(path, value, symbols, one_row=one_row)) for value in found.inputs]
+        state.append(TensorAxes(match.input, batch=free[0] if free else None))
+    symbols = {str(axes.tensor.sizes[axes.batch]) for axes in state if axes.batch is not None}
+    choices = [list(_input_axes(path, tensor, symbols, one_row=one_row)) for tensor in roles.inputs]
     for inputs in itertools.product(*choices):
         yield tuple(inputs), tuple(state)
 
 
-def _input_choices(path: Path, value: Value, symbols: set[str], *, one_row: bool) -> Iterator[Axes]:
-    free = value.free
+def _input_axes(path: Path, tensor: GraphTensor, symbols: set[str], *, one_row: bool) -> Iterator[TensorAxes]:
+    """Possible axes of an input; symbols are the names of the states' batch sizes."""
+    free = tensor.free_axes
+    title = f"input {tensor.name!r} {list(tensor.sizes)}"
     if len(free) > (1 if one_row else 2):
-        raise SourceError(
-            path, f"input {value.name!r} {list(value.dims)}: expected batch and time to be all that is free"
-        )
+        raise SourceError(path, f"{title}: expected batch and time to be all that is free")
     if one_row:
-        yield Axes(value, time=free[0] if free else None, dropped=_ones(value, kept=1))
+        yield TensorAxes(tensor, time=free[0] if free else None, dropped=_ones(tensor, kept=1))
         return
     if not free:
         raise SourceError(
             path,
-            f"input {value.name!r} {list(value.dims)}: expected a batch axis as the state has; what is the "
+            f"{title}: expected a batch axis as the state has; what is the "
             "same for all rows can be made a constant (--constant NAME=VALUE)",
         )
-    batches = [axis for axis in free if value.dims[axis] in symbols]
+    batches = [axis for axis in free if tensor.sizes[axis] in symbols]
     for batch in batches if len(batches) == 1 else free:
         time = next((axis for axis in free if axis != batch), None)
-        yield Axes(
-            value, time=time, batch=batch, dropped=() if time is not None else _ones(value, kept=2)[:1]
-        )
+        dropped = () if time is not None else _ones(tensor, kept=2)[:1]
+        yield TensorAxes(tensor, time=time, batch=batch, dropped=dropped)
 
 
-def _ones(value: Value, *, kept: int) -> tuple[int, ...]:
-    """Axes of size 1 in front of the features, as long as so many axes are left."""
-    ones = [axis for axis, size in enumerate(value.dims[:-1]) if size == 1]
-    return tuple(ones[: max(len(value.dims) - kept, 0)])
-
-
-def _output(value: Value, shape: tuple[int, ...], *, rows: int | None, steps: int | None) -> Axes:
+def _output_axes(
+    tensor: GraphTensor, shape: tuple[int, ...], *, rows: int | None, steps: int | None
+) -> TensorAxes:
     batch = shape.index(rows) if rows in shape else None
     time = shape.index(steps) if steps in shape else None
-    actual = Value(value.name, value.dtype, shape)
+    actual = GraphTensor(tensor.name, tensor.dtype, shape)
     kept = 1 + (batch is not None) + (time is not None)
     whole = batch is not None and time is not None
-    return Axes(actual, time, batch, () if whole or len(shape) <= kept else _ones(actual, kept=kept))
+    dropped = () if whole or len(shape) <= kept else _ones(actual, kept=kept)
+    return TensorAxes(actual, time, batch, dropped)
 
 
-def _zeros(axes: Axes, rows: int, steps: int) -> Array:
+def _ones(tensor: GraphTensor, *, kept: int) -> tuple[int, ...]:
+    """Axes of size 1 before the features, so many that at least `kept` axes are left."""
+    ones = [axis for axis, size in enumerate(tensor.sizes[:-1]) if size == 1]
+    return tuple(ones[: max(len(tensor.sizes) - kept, 0)])
+
+
+def _zeros(axes: TensorAxes, rows: int, steps: int) -> Array:
     sizes = [
         rows if axis == axes.batch else steps if axis == axes.time else size
-        for axis, size in enumerate(axes.value.dims)
+        for axis, size in enumerate(axes.tensor.sizes)
     ]
-    return np.zeros([int(size) for size in sizes], axes.value.dtype)
+    return np.zeros([int(size) for size in sizes], axes.tensor.dtype)
 
 
 def _load(path: Path, content: bytes) -> Any:

@@ -1,7 +1,7 @@
-"""Somebody else's ONNX file as a package: read, checked, understood, wrapped.
+"""Reads an ONNX file from elsewhere and turns it into a graph and metadata as packages have them.
 
-Not trust: the file is checked before anything else looks at it, and only its own bytes are used. What was
-found is in the package's model.toml, each state with its reason.
+The file is untrusted: checks come before anything else, and no other file is opened. The package's model.toml
+records the findings, each state with its evidence.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from onnx import helper, numpy_helper, version_converter
 
 from statewise.export.base import SourceError
 from statewise.export.graphs import OPSET
-from statewise.export.onnx_import._graph_axes import Layout, find_layout
+from statewise.export.onnx_import._graph_axes import GraphAxes, find_axes
 from statewise.export.onnx_import._state_exposure import expose_state
-from statewise.export.onnx_import._tensor_roles import Discovery, discover
-from statewise.export.onnx_import._wrapped_graph import build_canonical, canonical_spec
+from statewise.export.onnx_import._tensor_roles import TensorRoles, find_roles
+from statewise.export.onnx_import._wrapped_graph import wrap_graph, wrapped_spec
 from statewise.export.package import MODEL_TOML, READ_GRAPH, check_graph, read_graph_file
 from statewise.wire import METADATA_KEY, ModelSpec
 
 
 @dataclass(frozen=True)
-class ForeignModel:
-    """A foreign graph, understood.
+class ImportedModel:
+    """A foreign graph in the form of packages.
 
     Attributes:
-        model: In the form packages have.
-        spec: What it takes, gives and keeps.
-        reasons: For people: why each state is one, and how the graph runs.
+        model: The wrapped graph, with its metadata.
+        spec: Inputs, outputs and states of that graph.
+        reasons: Findings for people: the evidence for each state, and how the graph runs.
     """
 
     model: onnx.ModelProto
@@ -45,20 +45,20 @@ class ForeignModel:
         }
 
 
-def read_foreign(
+def read_onnx(
     file: Path, *, state: Mapping[str, str], constants: Mapping[str, float], expose: bool
-) -> ForeignModel:
+) -> ImportedModel:
     """Reads a foreign graph.
 
     Args:
         file: The .onnx file.
-        state: State outputs by state input, where the graph does not say.
-        constants: Numbers for inputs that are the same for every row, step and session.
-        expose: Gives recurrent operators without state inputs and outputs some.
+        state: Names of state outputs by those of state inputs, where the graph leaves a choice.
+        constants: Values of inputs that are the same for every row, step and session.
+        expose: Adds state inputs and outputs to recurrent operators that have none.
 
     Raises:
         PackageError: the file is no sound ONNX file.
-        SourceError: it is not understood; naming what was seen.
+        SourceError: roles or axes of its inputs and outputs stay open; naming what was found.
     """
     model = read_graph_file(file).model
     check_graph(file, model)
@@ -70,13 +70,12 @@ def read_foreign(
     if expose:
         model, reasons = expose_state(file, model)
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    found = discover(file, inferred.graph, declared=state)
-    layout = find_layout(file, model.SerializeToString(), found)
-    reasons += _reasons(found, layout)
-    notes = {"imported_from": file.name}
-    spec = canonical_spec(found, layout, notes)
-    canonical = build_canonical(model, found, layout, spec, metadata={METADATA_KEY: spec.to_json()})
-    return ForeignModel(canonical, spec, tuple(reasons))
+    roles = find_roles(file, inferred.graph, declared=state)
+    axes = find_axes(file, model.SerializeToString(), roles)
+    reasons += _reasons(roles, axes)
+    spec = wrapped_spec(roles, axes, {"imported_from": file.name})
+    wrapped = wrap_graph(model, roles, axes, spec, metadata={METADATA_KEY: spec.to_json()})
+    return ImportedModel(wrapped, spec, tuple(reasons))
 
 
 def _at_least_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -108,23 +107,23 @@ def _make_constants(file: Path, model: onnx.ModelProto, constants: Mapping[str, 
         model.graph.input.remove(entry)
 
 
-def _reasons(found: Discovery, layout: Layout) -> list[str]:
+def _reasons(roles: TensorRoles, axes: GraphAxes) -> list[str]:
     reasons = [
-        f"state {pair.input.name} -> {pair.output.name}: {pair.reason}; begins as zeros"
-        for pair in found.state
+        f"state {match.input.name} -> {match.output.name}: {match.reason}; begins as zeros"
+        for match in roles.state
     ]
-    for axes in layout.inputs:
-        places = [
+    for source in axes.inputs:
+        found = [
             f"{word} is axis {axis}"
-            for word, axis in (("time", axes.time), ("batch", axes.batch))
+            for word, axis in (("time", source.time), ("batch", source.batch))
             if axis is not None
         ]
         reasons.append(
-            f"input {axes.value.name} {list(axes.value.dims)}: {', '.join(places) or 'one row, one step'}"
+            f"input {source.name} {list(source.tensor.sizes)}: {', '.join(found) or 'one row, one step'}"
         )
-    if layout.one_row:
+    if axes.one_row:
         reasons.append("the graph takes one row: rows of a batch run one after another, inside the graph")
-    if layout.one_step:
-        sizes = ", ".join(f"{axes.value.name} {list(axes.shape)}" for axes in layout.inputs)
+    if axes.one_step:
+        sizes = ", ".join(f"{source.name} {list(source.shape)}" for source in axes.inputs)
         reasons.append(f"the graph takes one step ({sizes}): steps run one after another, inside the graph")
     return reasons

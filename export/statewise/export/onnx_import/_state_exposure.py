@@ -1,7 +1,7 @@
-"""State inputs and outputs for recurrent operators that have none.
+"""Adds state inputs and outputs to recurrent operators that have none.
 
-Not for graphs that read backwards or keep state in a Loop. On whole sequences the new graph, started from
-zeros, gives what the old one gave; one that starts from something else than zeros is refused.
+Handles neither operators that read backwards nor state inside a Loop. Started from zeros, the new graph gives
+on whole sequences what the old graph gave; a graph that starts from anything else is refused.
 """
 
 from collections.abc import Iterator
@@ -12,71 +12,34 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.export.base import SourceError
-from statewise.export.onnx_import._tensor_roles import read_names
+from statewise.export.onnx_import._data_flow import MOVING_OPERATORS, STATE_INPUTS, read_names
 
-_STATES = {"RNN": {5: 1}, "GRU": {5: 1}, "LSTM": {5: 1, 6: 2}}  # initial state -> the output that succeeds it
-_NAMES = {1: "h", 2: "c"}
-_ZERO_MAKERS = frozenset(
-    {
-        *(
-            "Shape",
-            "Constant",
-            "ConstantOfShape",
-            "Expand",
-            "Concat",
-            "Gather",
-            "Unsqueeze",
-            "Squeeze",
-            "Cast",
-        ),
-        *("Slice", "Reshape", "Identity", "Transpose"),
-    }
-)
+_STATE_NAMES = {1: "h", 2: "c"}  # by index of the final state among the operator's outputs
+_ZERO_MAKERS = (MOVING_OPERATORS - {"Flatten", "Split"}) | {"Shape", "Constant", "ConstantOfShape"}
 
 
 def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """Gives every recurrent operator of the graph state inputs and outputs.
 
     Returns:
-        The new model, and for people what was done.
+        The new model, and one line for every exposed state.
 
     Raises:
-        SourceError: there is no such operator, or one reads backwards, or starts from other than zeros.
+        SourceError: there is no such operator, or one reads backwards or starts from anything but zeros.
     """
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     graph = exposed.graph
     known = {entry.name: list(entry.type.tensor_type.shape.dim) for entry in _described(model)}
     done = []
-    for index, node in enumerate(node for node in graph.node if node.op_type in _STATES):
+    for index, node in enumerate(node for node in graph.node if node.op_type in STATE_INPUTS):
         title = node.name or f"{node.op_type.lower()}{index}"
-        if any(entry.name == "direction" and entry.s != b"forward" for entry in node.attribute):
-            raise SourceError(
-                path, f"{title}: expected an operator that reads forwards; it cannot be streamed"
-            )
-        if any(entry.name == "layout" and entry.i for entry in node.attribute):
-            raise SourceError(path, f"{title}: expected layout 0; onnxruntime runs no other")
-        hidden = next(entry.i for entry in node.attribute if entry.name == "hidden_size")
-        rows = _rows(known.get(node.input[0]))
-        for place, output in _STATES[node.op_type].items():
-            _extend(node.input, place + 1)
-            _extend(node.output, output + 1)
-            given = node.input[place]
-            if given and not _is_zeros(graph, given):
-                raise SourceError(
-                    path,
-                    f"{title}: expected a start from zeros; it starts from {given!r}",
-                )
-            before, after = f"{title}.{_NAMES[output]}", f"{title}.{_NAMES[output]}_out"
-            node.input[place] = before
-            old = node.output[output]
-            node.output[output] = after
-            shape = [1, rows, hidden]
-            graph.input.append(helper.make_tensor_value_info(before, TensorProto.FLOAT, shape))
-            graph.output.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, shape))
-            if old:
-                _rename_reads(graph, old, after)
-            done.append(f"{before} -> {after}: exposed by import")
+        _refuse_attributes(path, node, title)
+        rows = _batch_size(known.get(node.input[0]))
+        done += [
+            _expose_one(path, graph, node, title, rows, before, after)
+            for before, after in STATE_INPUTS[node.op_type].items()
+        ]
     if not done:
         raise SourceError(
             path, "expected an RNN, LSTM or GRU operator whose state could be exposed; there is none"
@@ -85,26 +48,62 @@ def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, l
     return exposed, done
 
 
+def _refuse_attributes(path: Path, node: onnx.NodeProto, title: str) -> None:
+    if any(entry.name == "direction" and entry.s != b"forward" for entry in node.attribute):
+        raise SourceError(path, f"{title}: expected an operator that reads forwards; it cannot be streamed")
+    if any(entry.name == "layout" and entry.i for entry in node.attribute):
+        raise SourceError(path, f"{title}: expected layout 0; onnxruntime runs no other")
+
+
+def _expose_one(
+    path: Path,
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    title: str,
+    rows: int | str,
+    input_index: int,
+    output_index: int,
+) -> str:
+    """Makes one state of a node an input and an output of the graph; returns a line that says so."""
+    _extend(node.input, input_index + 1)
+    _extend(node.output, output_index + 1)
+    initial = node.input[input_index]
+    if initial and not _is_zeros(graph, initial):
+        raise SourceError(path, f"{title}: expected a start from zeros; it starts from {initial!r}")
+    name = _STATE_NAMES[output_index]
+    before, after = f"{title}.{name}", f"{title}.{name}_out"
+    node.input[input_index] = before
+    old = node.output[output_index]
+    node.output[output_index] = after
+    hidden = next(entry.i for entry in node.attribute if entry.name == "hidden_size")
+    shape = [1, rows, hidden]
+    graph.input.append(helper.make_tensor_value_info(before, TensorProto.FLOAT, shape))
+    graph.output.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, shape))
+    if old:
+        _rename_reads(graph, old, after)
+    return f"{before} -> {after}: exposed by import"
+
+
 def _described(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     yield from (*inferred.input, *inferred.value_info, *inferred.output)
 
 
-def _rows(dims: list[onnx.TensorShapeProto.Dimension] | None) -> int | str:
-    """The batch size of an operator's X [T, B, I]."""
-    if dims is None or len(dims) != 3:
+def _batch_size(sizes: list[onnx.TensorShapeProto.Dimension] | None) -> int | str:
+    """B of an operator's X [T, B, I]."""
+    if sizes is None or len(sizes) != 3:
         return "batch"
-    return dims[1].dim_value if dims[1].HasField("dim_value") else dims[1].dim_param or "batch"
+    return sizes[1].dim_value if sizes[1].HasField("dim_value") else sizes[1].dim_param or "batch"
 
 
 def _extend(names: Any, count: int) -> None:
-    """Adds left-out inputs or outputs to a node's, up to so many."""
+    """Adds empty names for omitted inputs or outputs, until there are `count`."""
     while len(names) < count:
         names.append("")
 
 
 def _is_zeros(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether a tensor is made of zeros and shapes alone."""
+    """Whether a tensor is computed from zeros and shapes alone."""
     stored = {entry.name: entry for entry in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     todo, seen = [name], set()
@@ -118,20 +117,22 @@ def _is_zeros(graph: onnx.GraphProto, name: str) -> bool:
                 return False
             continue
         node = makers.get(current)
-        if node is None or node.op_type not in _ZERO_MAKERS:
+        if node is None or node.op_type not in _ZERO_MAKERS or not _adds_zeros_only(node):
             return False
-        if node.op_type == "Constant":
-            value = next((entry.t for entry in node.attribute if entry.name == "value"), None)
-            if value is None or numpy_helper.to_array(value).any():
-                return False
-        elif node.op_type == "ConstantOfShape":
-            value = next((entry.t for entry in node.attribute if entry.name == "value"), None)
-            if value is not None and numpy_helper.to_array(value).any():
-                return False
-        elif node.op_type != "Shape":
-            # Of these operators only the first input's numbers get through; Concat joins all.
+        if node.op_type not in ("Constant", "ConstantOfShape", "Shape"):
+            # Except for Concat, the other inputs of these operators are shapes and indices.
             todo += node.input if node.op_type == "Concat" else node.input[:1]
     return True
+
+
+def _adds_zeros_only(node: onnx.NodeProto) -> bool:
+    """Whether a node's own value is zero; ConstantOfShape without a value fills with zeros."""
+    if node.op_type not in ("Constant", "ConstantOfShape"):
+        return True
+    value = next((entry.t for entry in node.attribute if entry.name == "value"), None)
+    if value is None:
+        return node.op_type == "ConstantOfShape"
+    return not numpy_helper.to_array(value).any()
 
 
 def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:

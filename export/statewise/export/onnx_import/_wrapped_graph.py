@@ -1,8 +1,7 @@
-"""A foreign graph inside one as packages have it: time-major, batch first in the state, one state a type.
+"""Wraps a foreign graph into a graph of the form of packages: time-major, one state [B, S] for each type.
 
-Not a conversion: the foreign nodes stay as they are, in front and behind them axes are exchanged. A graph of
-one step runs in a Scan over time, a graph of one row in a Scan over rows; what a row gets is then the same in
-any batch, because nothing is batched.
+The foreign nodes stay as they are; layers before and behind them exchange axes. A graph of one step runs in a
+Scan over time. A graph of one row runs in a Scan over rows, so a row's result is the same in any batch.
 """
 
 from collections.abc import Sequence
@@ -11,89 +10,89 @@ import numpy as np
 import onnx
 
 from statewise.export.graphs import GraphBuilder
-from statewise.export.onnx_import._graph_axes import Axes, Layout
-from statewise.export.onnx_import._tensor_roles import Discovery
+from statewise.export.onnx_import._graph_axes import GraphAxes, TensorAxes
+from statewise.export.onnx_import._tensor_roles import TensorRoles
 from statewise.wire import CallShape, ModelSpec, StatePair, StatePart, TensorSpec
 
 _PREFIX = "foreign/"
 _LENGTHS = "lengths"
 
 
-def canonical_spec(found: Discovery, layout: Layout, notes: dict[str, str]) -> ModelSpec:
-    """What the canonical graph takes, gives and keeps."""
-    per_step = [axes.time is not None or layout.one_step for axes in layout.inputs]
-    outputs = tuple(
-        TensorSpec(axes.value.name, axes.value.dtype, axes.shape, axes.time is not None or layout.one_step)
-        for axes in layout.outputs
-    )
+def wrapped_spec(roles: TensorRoles, axes: GraphAxes, notes: dict[str, str]) -> ModelSpec:
+    """Inputs, outputs and states of the wrapped graph."""
+    outputs = tuple(_tensor_spec(output, axes) for output in axes.outputs)
     every_step = any(output.per_step for output in outputs)
     return ModelSpec(
-        inputs=tuple(
-            TensorSpec(axes.value.name, axes.value.dtype, axes.shape, steps)
-            for axes, steps in zip(layout.inputs, per_step, strict=True)
-        ),
+        inputs=tuple(_tensor_spec(source, axes) for source in axes.inputs),
         outputs=outputs,
-        state=tuple(_pairs(layout)),
+        state=tuple(_state_pairs(axes)),
         call_shapes=(CallShape.MANY_TO_MANY if every_step else CallShape.MANY_TO_ONE,),
-        lengths=None if found.lengths is None else _LENGTHS,
+        lengths=None if roles.lengths is None else _LENGTHS,
         notes=notes,
     )
 
 
-def _groups(layout: Layout) -> dict[str, list[Axes]]:
-    groups: dict[str, list[Axes]] = {}
-    for axes in layout.state:
-        groups.setdefault(axes.value.dtype, []).append(axes)
+def _tensor_spec(tensor: TensorAxes, axes: GraphAxes) -> TensorSpec:
+    per_step = tensor.time is not None or axes.one_step
+    return TensorSpec(tensor.name, tensor.tensor.dtype, tensor.shape, per_step)
+
+
+def _state_by_type(axes: GraphAxes) -> dict[str, list[TensorAxes]]:
+    groups: dict[str, list[TensorAxes]] = {}
+    for state in axes.state:
+        groups.setdefault(state.tensor.dtype, []).append(state)
     return groups
 
 
-def _pairs(layout: Layout) -> list[StatePair]:
+def _state_pairs(axes: GraphAxes) -> list[StatePair]:
     pairs = []
-    for index, (dtype, members) in enumerate(_groups(layout).items()):
+    for index, (dtype, members) in enumerate(_state_by_type(axes).items()):
         suffix = f"_{dtype}" if index else ""
         parts, offset = [], 0
-        for axes in members:
-            size = int(np.prod(axes.shape))
-            parts.append(StatePart(axes.value.name, offset, size))
+        for state in members:
+            size = _size(state)
+            parts.append(StatePart(state.name, offset, size))
             offset += size
         pairs.append(StatePair(f"state{suffix}", f"state{suffix}_out", dtype, (offset,), parts=tuple(parts)))
     return pairs
 
 
-def build_canonical(
-    model: onnx.ModelProto, found: Discovery, layout: Layout, spec: ModelSpec, *, metadata: dict[str, str]
+def _size(state: TensorAxes) -> int:
+    return int(np.prod(state.shape))
+
+
+def wrap_graph(
+    model: onnx.ModelProto, roles: TensorRoles, axes: GraphAxes, spec: ModelSpec, *, metadata: dict[str, str]
 ) -> onnx.ModelProto:
     """The foreign model with the inputs and outputs that the spec describes."""
     graph = GraphBuilder()
     inputs, states = [], []
     for tensor in spec.inputs:
-        axes = ("T", "B") if tensor.per_step else ("B",)
-        inputs.append(graph.input(tensor.name, tensor.dtype, (*axes, *tensor.shape)))
-    if found.lengths is not None:
+        leading = ("T", "B") if tensor.per_step else ("B",)
+        inputs.append(graph.input(tensor.name, tensor.dtype, (*leading, *tensor.shape)))
+    if roles.lengths is not None:
         lengths = graph.input(_LENGTHS, "int32", ("B",))
-        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(found.lengths.dtype))
-        graph.add("Cast", [lengths], _PREFIX + found.lengths.name, to=kind)
-    for pair, members in zip(spec.state, _groups(layout).values(), strict=True):
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(roles.lengths.dtype))
+        graph.add("Cast", [lengths], _PREFIX + roles.lengths.name, to=kind)
+    for pair, members in zip(spec.state, _state_by_type(axes).values(), strict=True):
         states += _split(graph, graph.input(pair.input, pair.dtype, ("B", *pair.shape)), pair, members)
 
-    wrapper = _Wrapper(model, found, layout, spec)
-    outputs, after = wrapper.rows(graph, inputs, states)
+    outputs, after = _Wrapper(model, roles, axes, spec).add(graph, inputs, states)
 
     for tensor, name in zip(spec.outputs, outputs, strict=True):
-        axes = ("T", "B") if tensor.per_step else ("B",)
+        leading = ("T", "B") if tensor.per_step else ("B",)
         graph.add("Identity", [name], tensor.name)
-        graph.output(tensor.name, tensor.dtype, (*axes, *tensor.shape))
-    by_name = dict(zip((axes.value.name for axes in layout.state), after, strict=True))
-    for pair, members in zip(spec.state, _groups(layout).values(), strict=True):
-        parts = [by_name[axes.value.name] for axes in members]
-        graph.add("Concat", parts, pair.output, axis=1)
+        graph.output(tensor.name, tensor.dtype, (*leading, *tensor.shape))
+    by_name = dict(zip((state.name for state in axes.state), after, strict=True))
+    for pair, members in zip(spec.state, _state_by_type(axes).values(), strict=True):
+        graph.add("Concat", [by_name[state.name] for state in members], pair.output, axis=1)
         graph.output(pair.output, pair.dtype, ("B", *pair.shape))
     return graph.model("statewise.foreign", doc=model.doc_string, metadata=metadata, adopted=model)
 
 
-def _split(graph: GraphBuilder, state: str, pair: StatePair, members: Sequence[Axes]) -> list[str]:
+def _split(graph: GraphBuilder, state: str, pair: StatePair, members: Sequence[TensorAxes]) -> list[str]:
     """The parts of a state, [B, size] each."""
-    names = [f"{axes.value.name}.part" for axes in members]
+    names = [f"{member.name}.part" for member in members]
     if len(names) == 1:
         return [graph.add("Identity", [state], names[0])]
     sizes = graph.constant(f"{pair.input}_sizes", [part.size for part in pair.parts])
@@ -101,22 +100,25 @@ def _split(graph: GraphBuilder, state: str, pair: StatePair, members: Sequence[A
 
 
 class _Wrapper:
-    """The foreign graph with its layers around it: exchanged axes, a Scan over time, a Scan over rows."""
+    """Adds the foreign graph and its layers, outermost first: Scan over rows, Scan over time, exchanged axes.
 
-    def __init__(self, model: onnx.ModelProto, found: Discovery, layout: Layout, spec: ModelSpec) -> None:
+    Every layer takes and gives names of tensors: inputs and states, then outputs and states.
+    """
+
+    def __init__(self, model: onnx.ModelProto, roles: TensorRoles, axes: GraphAxes, spec: ModelSpec) -> None:
         self._graph = onnx.GraphProto()
         self._graph.CopyFrom(model.graph)
         _add_prefix(self._graph)
-        self._layout = layout
+        self._axes = axes
         self._spec = spec
-        # Grouped by type, as the state tensors are.
-        self._state = [axes for members in _groups(layout).values() for axes in members]
-        self._after = {pair.input.name: pair.output.name for pair in found.state}
+        # In the order of the state tensors, which hold one type each.
+        self._state = [state for members in _state_by_type(axes).values() for state in members]
+        self._after = {match.input.name: match.output.name for match in roles.state}
 
-    def rows(self, graph: GraphBuilder, inputs: list[str], states: list[str]) -> tuple[list[str], list[str]]:
-        """From inputs [T, B, ...] and states [B, size] to outputs and states alike."""
-        if not self._layout.one_row:
-            return self._steps(graph, inputs, states)
+    def add(self, graph: GraphBuilder, inputs: list[str], states: list[str]) -> tuple[list[str], list[str]]:
+        """Adds all layers; takes inputs [T, B, ...] and states [B, size], gives outputs and states alike."""
+        if not self._axes.one_row:
+            return self._add_time_scan(graph, inputs, states)
         body = GraphBuilder(graph)
         row_inputs = [
             body.input(
@@ -125,14 +127,14 @@ class _Wrapper:
             for tensor in self._spec.inputs
         ]
         row_states = [
-            body.input(f"{axes.value.name}.row_before", axes.value.dtype, (int(np.prod(axes.shape)),))
-            for axes in self._state
+            body.input(f"{state.name}.row_before", state.tensor.dtype, (_size(state),))
+            for state in self._state
         ]
-        outputs, after = self._steps(body, row_inputs, row_states)
+        outputs, after = self._add_time_scan(body, row_inputs, row_states)
         for tensor, name in zip(self._spec.outputs, outputs, strict=True):
             body.output(name, tensor.dtype, (*(("T",) if tensor.per_step else ()), *tensor.shape))
-        for axes, name in zip(self._state, after, strict=True):
-            body.output(name, axes.value.dtype, (int(np.prod(axes.shape)),))
+        for state, name in zip(self._state, after, strict=True):
+            body.output(name, state.tensor.dtype, (_size(state),))
         gathered = [f"{name}.rows" for name in (*outputs, *after)]
         graph.add_many(
             "Scan",
@@ -146,24 +148,24 @@ class _Wrapper:
         )
         return gathered[: len(outputs)], gathered[len(outputs) :]
 
-    def _steps(
+    def _add_time_scan(
         self, graph: GraphBuilder, inputs: list[str], states: list[str]
     ) -> tuple[list[str], list[str]]:
-        if not self._layout.one_step:
-            return self._core(graph, inputs, states)
-        rows: tuple[str, ...] = () if self._layout.one_row else ("B",)
+        if not self._axes.one_step:
+            return self._add_foreign_nodes(graph, inputs, states)
+        rows: tuple[str, ...] = () if self._axes.one_row else ("B",)
         body = GraphBuilder(graph)
         before = [
-            body.input(f"{axes.value.name}.before", axes.value.dtype, (*rows, int(np.prod(axes.shape))))
-            for axes in self._state
+            body.input(f"{state.name}.before", state.tensor.dtype, (*rows, _size(state)))
+            for state in self._state
         ]
         slices = [
             body.input(f"{tensor.name}.step", tensor.dtype, (*rows, *tensor.shape))
             for tensor in self._spec.inputs
         ]
-        outputs, after = self._core(body, slices, before)
-        for axes, name in zip(self._state, after, strict=True):
-            body.output(name, axes.value.dtype, (*rows, int(np.prod(axes.shape))))
+        outputs, after = self._add_foreign_nodes(body, slices, before)
+        for state, name in zip(self._state, after, strict=True):
+            body.output(name, state.tensor.dtype, (*rows, _size(state)))
         for tensor, name in zip(self._spec.outputs, outputs, strict=True):
             body.output(name, tensor.dtype, (*rows, *tensor.shape))
         gathered = [f"{name}.steps" for name in (*after, *outputs)]
@@ -177,28 +179,29 @@ class _Wrapper:
         )
         return gathered[len(after) :], gathered[: len(after)]
 
-    def _core(self, graph: GraphBuilder, inputs: list[str], states: list[str]) -> tuple[list[str], list[str]]:
-        layout = self._layout
-        for axes, name in zip(layout.inputs, inputs, strict=True):
-            _into(graph, axes, name, _PREFIX + axes.value.name)
-        for axes, name in zip(self._state, states, strict=True):
-            head = [] if layout.one_row else [0]
-            shape = graph.constant(f"{axes.value.name}.shape", [*head, *axes.shape])
-            shaped = graph.add("Reshape", [name, shape], f"{axes.value.name}.shaped")
-            _into(graph, axes, shaped, _PREFIX + axes.value.name)
+    def _add_foreign_nodes(
+        self, graph: GraphBuilder, inputs: list[str], states: list[str]
+    ) -> tuple[list[str], list[str]]:
+        for source, name in zip(self._axes.inputs, inputs, strict=True):
+            _to_foreign_axes(graph, source, name, _PREFIX + source.name)
+        for state, name in zip(self._state, states, strict=True):
+            head = [] if self._axes.one_row else [0]
+            shape = graph.constant(f"{state.name}.shape", [*head, *state.shape])
+            shaped = graph.add("Reshape", [name, shape], f"{state.name}.shaped")
+            _to_foreign_axes(graph, state, shaped, _PREFIX + state.name)
         graph.adopt(self._graph)
-        outputs = [_out_of(graph, axes, _PREFIX + axes.value.name) for axes in layout.outputs]
+        outputs = [_to_package_axes(graph, output, _PREFIX + output.name) for output in self._axes.outputs]
         after = []
-        for axes in self._state:
-            found = _out_of(graph, axes, _PREFIX + self._after[axes.value.name])
-            flat = [int(np.prod(axes.shape))] if layout.one_row else [0, int(np.prod(axes.shape))]
-            shape = graph.constant(f"{axes.value.name}.flat_shape", flat)
-            after.append(graph.add("Reshape", [found, shape], f"{axes.value.name}.after"))
+        for state in self._state:
+            found = _to_package_axes(graph, state, _PREFIX + self._after[state.name])
+            flat = [_size(state)] if self._axes.one_row else [0, _size(state)]
+            shape = graph.constant(f"{state.name}.flat_shape", flat)
+            after.append(graph.add("Reshape", [found, shape], f"{state.name}.after"))
         return outputs, after
 
 
-def _into(graph: GraphBuilder, axes: Axes, name: str, target: str) -> None:
-    """Packages' order of axes to the foreign one."""
+def _to_foreign_axes(graph: GraphBuilder, axes: TensorAxes, name: str, target: str) -> None:
+    """Turns the order of axes of packages into the foreign order."""
     kept = sorted(axes.order)
     perm = [axes.order.index(axis) for axis in kept]
     if perm != sorted(perm):
@@ -210,8 +213,8 @@ def _into(graph: GraphBuilder, axes: Axes, name: str, target: str) -> None:
         graph.add("Identity", [name], target)
 
 
-def _out_of(graph: GraphBuilder, axes: Axes, name: str) -> str:
-    """The foreign order of axes to packages'."""
+def _to_package_axes(graph: GraphBuilder, axes: TensorAxes, name: str) -> str:
+    """Turns the foreign order of axes into that of packages."""
     if axes.dropped:
         dropped = graph.constant(f"{name}.dropped", list(axes.dropped))
         name = graph.add("Squeeze", [name, dropped], f"{name}.kept")
@@ -221,7 +224,7 @@ def _out_of(graph: GraphBuilder, axes: Axes, name: str) -> str:
 
 
 def _add_prefix(graph: onnx.GraphProto) -> None:
-    """Sets every name apart from ours; bodies use names of the graph around them, so they change alike."""
+    """Prefixes every foreign name, in bodies too, so that none equals a name of the wrapper."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         value.name = _PREFIX + value.name
     for constant in graph.initializer:

@@ -1,25 +1,23 @@
-"""Holds model packages: reads their files, writes their metadata, compares both; never runs a graph."""
+"""Reads model packages and derives their metadata from checkpoints; never runs a graph."""
 
-from statewise.export.package._metadata import NETWORK_KEY, model_spec, network_json
-from statewise.export.package._package import (
-    ENCODE_GRAPH,
-    MODEL_TOML,
+from statewise.export.package._graph_file import (
+    ENCODER_GRAPH,
+    GENERATOR_GRAPH,
     READ_GRAPH,
-    WRITE_GRAPH,
     GraphFile,
-    Package,
     check_graph,
-    metadata_problems,
     read_graph_file,
-    read_package,
 )
+from statewise.export.package._metadata import NETWORK_KEY, model_spec, network_json
+from statewise.export.package._package import MODEL_TOML, Package, read_package
+from statewise.export.package._signatures import metadata_problems
 
 __all__ = [
-    "ENCODE_GRAPH",
+    "ENCODER_GRAPH",
+    "GENERATOR_GRAPH",
     "MODEL_TOML",
     "NETWORK_KEY",
     "READ_GRAPH",
-    "WRITE_GRAPH",
     "GraphFile",
     "Package",
     "check_graph",

@@ -1,7 +1,7 @@
-"""What a package says of itself, under two keys of model.onnx's metadata, for the graphs beside it too.
+"""Derives a package's metadata from a checkpoint; model.onnx carries it under two keys, for all graphs.
 
-`statewise` is the contract with the server (statewise.wire.ModelSpec). `statewise.network` is the spec of the
-NumPy network, with which `verify` rebuilds it from the graphs' own weights; servers ignore it.
+`statewise` holds the contract with the server (statewise.wire.ModelSpec). `statewise.network` holds the spec
+of the NumPy network, from which verification rebuilds the network; servers ignore it.
 """
 
 import json
@@ -33,11 +33,16 @@ from statewise.wire import (
 
 NETWORK_KEY = "statewise.network"
 
-_STEP_LIMIT = 64  # a decoder that never stops is cut off here, several times the longest pronunciation
+_STEP_LIMIT = 64  # cuts off a decoder that never emits its end token; several times the longest pronunciation
 
 
 def model_spec(checkpoint: Checkpoint, origin: Mapping[str, str]) -> ModelSpec:
-    """What the graphs of a checkpoint take, give and keep; origin says where it comes from."""
+    """Inputs, outputs and states of a checkpoint's graphs.
+
+    Args:
+        checkpoint: The network to describe.
+        origin: Notes of where the model comes from.
+    """
     network = checkpoint.network.spec
     words = checkpoint.vocabulary
     encode = None
@@ -71,7 +76,7 @@ def _input(network: NetworkSpec) -> TensorSpec:
 
 
 def _vocabulary(words: Mapping[str, Any] | None) -> Vocabulary | None:
-    """A checkpoint's vocabulary in the words of the metadata."""
+    """A checkpoint's vocabulary as metadata."""
     if words is None:
         return None
     return Vocabulary(
@@ -89,7 +94,7 @@ def _generate(checkpoint: Checkpoint) -> GenerateSpec | None:
         limit = _STEP_LIMIT if network.encoder is not None else None
         return GenerateSpec(emitted, INPUT, sampled=True, step_limit=limit)
     if generates_values(network, checkpoint.normalisation):
-        # What a residual network says last is a function of its last input too, which no state holds.
+        # The last output of a residual network also depends on its last input, which no state holds.
         values = TensorSpec(EMITTED, "float32", (network.output_size,))
         return GenerateSpec(values, INPUT, graph=not network.residual)
     return None
@@ -101,7 +106,7 @@ def network_json(spec: NetworkSpec) -> str:
 
 
 def network_spec(text: str) -> NetworkSpec:
-    """Reads the value under NETWORK_KEY. Raises ValueError or TypeError where it is none."""
+    """Reads the value under NETWORK_KEY; raises ValueError or TypeError where the text is no such value."""
     return NetworkSpec.from_dict(json.loads(text))
 
 

@@ -1,7 +1,7 @@
-"""Reading .safetensors files: a JSON header, and arrays behind it.
+"""Reads .safetensors files: a JSON header, followed by arrays.
 
-Not the library of that name and no pickle: nothing in the file is executed, and every offset is checked
-against the file before it is used. Format: https://huggingface.co/docs/safetensors, "Format".
+Uses neither the library of that name nor pickle: nothing in the file is executed, and every offset is checked
+against the size of the file first. Format: https://huggingface.co/docs/safetensors, "Format".
 """
 
 import json
@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from statewise.export.base import SourceError
-
-Array = NDArray[Any]
+from statewise.export.base import Array, SourceError
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 def read_safetensors(path: Path) -> dict[str, Array]:
-    """The floating-point arrays of a file, as float32, by name.
+    """The floating-point arrays of a file, as float32, by name; arrays of other types are left out.
 
     Raises:
-        SourceError: no such file, or not of the format; naming what was expected and found.
+        SourceError: no such file, or not of the format.
     """
     try:
         content = path.read_bytes()
@@ -55,7 +52,7 @@ def _split(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _array(path: Path, name: str, entry: Any, data: bytes) -> Array | None:
-    """One array; None where it holds no floating-point numbers."""
+    """One array as float32; None where its type is not a floating-point one."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         sizes = [*shape, begin, end]
@@ -66,7 +63,7 @@ def _array(path: Path, name: str, entry: Any, data: bytes) -> Array | None:
     if dtype not in _DTYPES:
         return None
     kind = np.dtype(_DTYPES[dtype])
-    # Python's integers do not overflow, whatever sizes the header claims.
+    # numpy's prod could overflow on the sizes of a hostile header; Python's integers do not.
     expected = kind.itemsize
     for size in shape:
         expected *= size

@@ -1,18 +1,18 @@
 """Runs the graphs of a package and compares them with NumPy and with themselves; never changes a package."""
 
-from statewise.export.verification._differences import difference, run
-from statewise.export.verification._graph_runners import ReadGraph
-from statewise.export.verification._random_batch import draw_sample
+from statewise.export.verification._differences import relative_difference, run_batch
+from statewise.export.verification._graph_runners import ReadGraphRunner
+from statewise.export.verification._random_batch import draw_batch
 from statewise.export.verification._report import Check, Exactness, VerifyReport
 from statewise.export.verification._verification import verify_package
 
 __all__ = [
     "Check",
     "Exactness",
-    "ReadGraph",
+    "ReadGraphRunner",
     "VerifyReport",
-    "difference",
-    "draw_sample",
-    "run",
+    "draw_batch",
+    "relative_difference",
+    "run_batch",
     "verify_package",
 ]

@@ -1,29 +1,23 @@
-"""The NumPy checkpoint behind an exported graph, rebuilt from the graph's own constants.
+"""Rebuilds the NumPy checkpoint of an exported graph from the graph's constants.
 
-Not an importer: it reads graphs that `build_read_graph` wrote, whose constants it knows by name. What it
-gives computes in NumPy, in the network's own gate order, what the graph computes in ONNX's; comparing the two
-needs no file beside the graph.
+Reads only graphs that `build_read_graph` wrote, whose constants have known names. The checkpoint computes in
+NumPy what the graph computes in onnxruntime, so comparing the two needs no file beside the graph.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from statewise.export.base import PackageError
+from statewise.export.base import Array, PackageError
 from statewise.export.graphs import FLOAT16_SUFFIX, layer_name, unpack_layer
-from statewise.export.package import ENCODE_GRAPH, READ_GRAPH, GraphFile, Package
+from statewise.export.package import ENCODER_GRAPH, READ_GRAPH, GraphFile, Package
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
-
-Array = NDArray[Any]
 
 
 def recover_checkpoint(package: Package) -> Checkpoint:
     """Rebuilds network and normalisation.
 
     Raises:
-        PackageError: the file does not say which network it holds, or lacks one of its weights.
+        PackageError: the metadata describes no network, or a weight is missing or does not fit.
     """
     if package.network is None:
         raise PackageError(
@@ -34,7 +28,7 @@ def recover_checkpoint(package: Package) -> Checkpoint:
     try:
         parameters = _parameters(spec, constants)
         if spec.encoder is not None:
-            encoder = _parameters(spec.encoder, _constants(package.files[ENCODE_GRAPH]))
+            encoder = _parameters(spec.encoder, _constants(package.files[ENCODER_GRAPH]))
             parameters |= {f"encoder.{name}": array for name, array in encoder.items()}
         network = Network(spec, parameters)
     except KeyError as missing:

@@ -1,35 +1,31 @@
-"""The graphs of a package in onnxruntime, for verification: one call, no batching, no sessions.
+"""Runs the graphs of a package in onnxruntime for verification, one call at a time.
 
-Not the server's engine. It never hands onnxruntime an empty batch, which kills the process, nor a row of
-length 0, which would erase the row's state.
+Not the server's engine: no batching and no sessions. Refuses an empty batch, which kills the process in
+onnxruntime, and a row of length 0, which would erase the row's state.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from statewise.export.base import PackageError, limited_run
+from statewise.export.base import Array, PackageError, run_options
 from statewise.export.graphs import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
-from statewise.export.package import ENCODE_GRAPH, READ_GRAPH, WRITE_GRAPH, Package
-
-Array = NDArray[Any]
+from statewise.export.package import ENCODER_GRAPH, GENERATOR_GRAPH, READ_GRAPH, Package
 
 _LOG_FATAL = 4
 
 
-class LoadedGraph:
-    """One graph of a package, loaded; tensors come and go with the axis that rows lie along.
+class GraphRunner:
+    """Runs one graph of a package; every call names the batch axis of each tensor.
 
     Args:
         package: The package.
-        file: Which of its graphs.
+        file: Name of the graph's file.
         threads: Threads of onnxruntime for one operator.
-        least_rows: Smaller batches are filled up with copies of their last row, as servers do for graphs
-            that are inexact only in the one-row path of a matrix product.
+        least_rows: Smaller batches are filled up with copies of their last row. Servers do so for graphs that
+            are inexact only because a matrix product of one row takes another path.
 
     Raises:
         PackageError: onnxruntime cannot load the graph.
@@ -49,7 +45,9 @@ class LoadedGraph:
             )
         except Exception as error:
             # onnxruntime raises a dozen unrelated types, and plain RuntimeError.
-            raise PackageError(package.path, f"onnxruntime cannot load {file}: {first_line(error)}") from None
+            raise PackageError(
+                package.path, f"onnxruntime cannot load {file}: {_first_line(error)}"
+            ) from None
 
     def run(
         self, rows: int, inputs: dict[str, tuple[Array, int]], outputs: Sequence[tuple[str, int]]
@@ -67,24 +65,23 @@ class LoadedGraph:
         """
         if rows < 1:
             raise ValueError("expected at least one row; got none")
-        # The last row again, as often as rows are missing.
         chosen = np.minimum(np.arange(max(rows, self._least_rows)), rows - 1)
         feed = {
             name: np.ascontiguousarray(array.take(chosen, axis)) for name, (array, axis) in inputs.items()
         }
         try:
-            with limited_run() as options:
+            with run_options() as options:
                 found = self._session.run([name for name, _ in outputs], feed, options)
         except Exception as error:
-            raise PackageError(self._path, f"onnxruntime cannot run it: {first_line(error)}") from None
+            raise PackageError(self._path, f"onnxruntime cannot run it: {_first_line(error)}") from None
         return [array.take(chosen[:rows], axis) for array, (_, axis) in zip(found, outputs, strict=True)]
 
 
-class ReadGraph:
-    """The read graph of a package. Arguments and errors as of LoadedGraph.
+class ReadGraphRunner:
+    """Runs the read graph of a package. Arguments as of GraphRunner.
 
     Raises:
-        PackageError: the graph has several inputs, outputs or states, too.
+        PackageError: onnxruntime cannot load the graph, or the graph has several inputs, outputs or states.
     """
 
     def __init__(self, package: Package, *, threads: int = 1, least_rows: int = 1) -> None:
@@ -94,7 +91,7 @@ class ReadGraph:
                 package.path, "expected one input, one output and at most one state; the graph has more"
             )
         self._spec = spec
-        self._graph = LoadedGraph(package, READ_GRAPH, threads=threads, least_rows=least_rows)
+        self._graph = GraphRunner(package, READ_GRAPH, threads=threads, least_rows=least_rows)
         self._outputs = [(tensor.name, int(tensor.per_step)) for tensor in spec.outputs]
         self._outputs += [(pair.output, pair.batch_axis) for pair in spec.state]
 
@@ -125,16 +122,16 @@ class ReadGraph:
         return y, after[0] if after else None
 
 
-class EncodeGraph:
-    """The encoder of a package. Arguments and errors as of LoadedGraph."""
+class EncoderRunner:
+    """Runs the encoder graph of a package. Arguments and errors as of GraphRunner."""
 
     def __init__(self, package: Package, *, threads: int = 1, least_rows: int = 1) -> None:
-        assert package.spec.encode is not None, "asked for by the caller"
+        assert package.spec.encode is not None, "the caller has looked"
         self._spec = package.spec.encode
-        self._graph = LoadedGraph(package, ENCODE_GRAPH, threads=threads, least_rows=least_rows)
+        self._graph = GraphRunner(package, ENCODER_GRAPH, threads=threads, least_rows=least_rows)
 
     def run(self, x: Array, lengths: Array) -> Array:
-        """The state [B, S] that x [T, B, ...] of these lengths [B] leaves."""
+        """The state [B, S] after x [T, B, ...] of these lengths [B]."""
         inputs = {self._spec.inputs[0].name: (x, 1)}
         if self._spec.lengths is not None:
             inputs[self._spec.lengths] = (np.asarray(lengths, np.int32), 0)
@@ -142,8 +139,8 @@ class EncodeGraph:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How values are drawn, a number a row; `noise` [N, B]."""
+class GenerationInputs:
+    """How many values to generate and how to draw them, [B] each; `noise` [N, B]."""
 
     remaining: Array
     noise: Array
@@ -151,9 +148,9 @@ class Draw:
     top_k: Array
     stop: Array
 
-    def rows(self, chosen: Sequence[int]) -> "Draw":
+    def rows(self, chosen: Sequence[int]) -> "GenerationInputs":
         """Some of the rows."""
-        return Draw(
+        return GenerationInputs(
             self.remaining[chosen],
             self.noise[:, chosen],
             self.temperature[chosen],
@@ -162,31 +159,31 @@ class Draw:
         )
 
 
-class WriteGraph:
-    """The write graph of a package. Arguments and errors as of LoadedGraph."""
+class GeneratorRunner:
+    """Runs the generator graph of a package. Arguments and errors as of GraphRunner."""
 
     def __init__(self, package: Package, *, threads: int = 1, least_rows: int = 1) -> None:
-        assert package.spec.generate is not None, "asked for by the caller"
+        assert package.spec.generate is not None, "the caller has looked"
         self._spec = package.spec.generate
         self._state = package.spec.state[0]
-        self._graph = LoadedGraph(package, WRITE_GRAPH, threads=threads, least_rows=least_rows)
+        self._graph = GraphRunner(package, GENERATOR_GRAPH, threads=threads, least_rows=least_rows)
 
-    def run(self, state: Array, draw: Draw) -> tuple[Array, Array]:
-        """The values emitted [N, B, ...] from a state [B, S], and the state after them."""
+    def run(self, state: Array, generation: GenerationInputs) -> tuple[Array, Array]:
+        """The values [N, B, ...] emitted from a state [B, S], and the state after them."""
         inputs = {
             self._state.input: (state, self._state.batch_axis),
-            REMAINING: (draw.remaining.astype(np.int32), 0),
+            REMAINING: (generation.remaining.astype(np.int32), 0),
         }
         if self._spec.sampled:
-            inputs[NOISE] = (draw.noise.astype(np.float32), 1)
-            inputs[TEMPERATURE] = (draw.temperature.astype(np.float32), 0)
-            inputs[TOP_K] = (draw.top_k.astype(np.int32), 0)
-            inputs[STOP] = (draw.stop.astype(np.int32), 0)
+            inputs[NOISE] = (generation.noise.astype(np.float32), 1)
+            inputs[TEMPERATURE] = (generation.temperature.astype(np.float32), 0)
+            inputs[TOP_K] = (generation.top_k.astype(np.int32), 0)
+            inputs[STOP] = (generation.stop.astype(np.int32), 0)
         outputs = [(self._spec.emitted.name, 1), (self._state.output, self._state.batch_axis)]
-        emitted, after = self._graph.run(len(draw.remaining), inputs, outputs)
+        emitted, after = self._graph.run(len(generation.remaining), inputs, outputs)
         return emitted, after
 
 
-def first_line(error: Exception) -> str:
-    """The first line of a message, for messages of one line."""
+def _first_line(error: Exception) -> str:
+    """The first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

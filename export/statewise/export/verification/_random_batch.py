@@ -1,33 +1,30 @@
-"""A ragged batch drawn for verification, and the parts of it that are run again in other company.
+"""Draws a random ragged batch for verification, and selects rows of it to run beside other neighbours.
 
-Time-major as the graph is. A sample never changes; its parts are views or copies.
+Arrays are time-major, as in the graphs. A batch never changes; its parts are views or copies.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from statewise.export.base import Array
 from statewise.models import Checkpoint, Normalisation
 from statewise.wire import ModelSpec
 
-Array = NDArray[Any]
-
 _LENGTHS = (24, 1, 17, 2, 24, 9, 5, 13)
-_LOUD = 50.0  # how much larger neighbours' inputs get, so that anything shared over a batch shows
+_LOUD = 50.0  # factor of the neighbours' inputs, which makes anything that rows share visible
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Rows to run.
+class RandomBatch:
+    """Rows to run; B rows of up to T steps.
 
     Attributes:
         x: [T, B, ...], or [B, ...] where the input is not per step.
         lengths: [B], 1 to T each.
         state: [B, S], or None.
-        per_step_input: Which of the two x is.
-        per_step_output: Whether the outputs are [T, B, O] or [B, O].
+        per_step_input: Whether x is [T, B, ...].
+        per_step_output: Whether the outputs are [T, B, O] rather than [B, O].
     """
 
     x: Array
@@ -36,12 +33,12 @@ class Sample:
     per_step_input: bool
     per_step_output: bool
 
-    def row(self, index: int) -> "Sample":
+    def row(self, index: int) -> "RandomBatch":
         """One row alone, without padding."""
         return self._select([index])
 
-    def rows(self, indices: list[int], *, loud_except: int) -> "Sample":
-        """Some rows, padded as long as the longest of them; all but one with much larger inputs."""
+    def rows(self, indices: list[int], *, loud_except: int) -> "RandomBatch":
+        """Some rows, padded to the longest of them; inputs of all rows but `loud_except` are much larger."""
         selected = self._select(indices)
         if selected.x.dtype.kind != "f":
             return selected
@@ -50,22 +47,22 @@ class Sample:
         return replace(selected, x=np.moveaxis(x, -1, int(self.per_step_input)))
 
     def valid(self, y: Array) -> Array:
-        """The outputs that mean something: [sum(lengths), O], or [B, O] where there is one a row."""
+        """The outputs without padding: [sum(lengths), O], or [B, O] unchanged."""
         return y[np.arange(len(y))[:, None] < self.lengths] if self.per_step_output else y
 
-    def _select(self, indices: list[int]) -> "Sample":
+    def _select(self, indices: list[int]) -> "RandomBatch":
         lengths = self.lengths[indices]
         x = self.x[: max(lengths), indices] if self.per_step_input else self.x[indices]
         return replace(self, x=x, lengths=lengths, state=None if self.state is None else self.state[indices])
 
 
-def draw_sample(spec: ModelSpec, checkpoint: Checkpoint | None, rng: np.random.Generator) -> Sample:
-    """Inputs like those the network was trained on, and a state that is not zero.
+def draw_batch(spec: ModelSpec, checkpoint: Checkpoint | None, rng: np.random.Generator) -> RandomBatch:
+    """Draws inputs in the units of the training data, and states that are not zero.
 
     Args:
-        spec: What the graph takes.
-        checkpoint: Its normalisation scales the inputs; None: standard normal inputs.
-        rng: Where everything is drawn from.
+        spec: Describes the inputs and the state.
+        checkpoint: Its normalisation gives the units; None: standard normal inputs.
+        rng: Source of all numbers.
     """
     tensor = spec.inputs[0]
     lengths = np.array(_LENGTHS)
@@ -84,11 +81,11 @@ def draw_sample(spec: ModelSpec, checkpoint: Checkpoint | None, rng: np.random.G
     if spec.state:
         pair = spec.state[0]
         state = rng.uniform(-1, 1, (len(lengths), *pair.shape)).astype(pair.dtype)
-    return Sample(x.astype(tensor.dtype), lengths, state, tensor.per_step, spec.outputs[0].per_step)
+    return RandomBatch(x.astype(tensor.dtype), lengths, state, tensor.per_step, spec.outputs[0].per_step)
 
 
 def _raw_units(x: Array, normalisation: Normalisation) -> Array:
-    """Standard normal numbers as the raw inputs that normalise to them."""
+    """The raw inputs that normalise to x; with a square root as transform, to |x|."""
     if normalisation.input_mean is not None and normalisation.input_scale is not None:
         x = x * normalisation.input_scale + normalisation.input_mean
     return np.square(x) if normalisation.transform == "sqrt" else x

@@ -1,7 +1,4 @@
-"""What a verification found: checks with numbers, and the class of the model.
-
-Only data; the command draws the table.
-"""
+"""Defines the report of a verification: checks with numbers, and the class of the model."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,26 +8,26 @@ from typing import Any
 
 
 class Exactness(StrEnum):
-    """Whether a row's result depends on how it was run."""
+    """Whether a row's result depends on how the row was run."""
 
     EXACT = "exact"
     """Alone or batched, step by step or whole: the same bits."""
     TOLERANCE = "tolerance"
     """The same within rounding."""
     UNSAFE = "unsafe"
-    """Neighbours, or the way a sequence is cut, change results."""
+    """Results depend on neighbours, or on how a sequence is cut."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked.
+    """One check.
 
     Attributes:
-        name: What was compared, in a few words.
-        passed: Whether it is as it should be.
-        detail: What was found, in a sentence.
-        measured: The largest difference found, where the check measures one.
-        bound: What it had to stay below.
+        name: The two sides of the comparison, in a few words.
+        passed: Whether the check passed.
+        detail: The finding, in a sentence.
+        measured: The largest difference found; None where the check measures none.
+        bound: Upper limit of `measured`; the limit itself fails.
     """
 
     name: str
@@ -45,9 +42,9 @@ class VerifyReport:
     """Outcome of a verification.
 
     Attributes:
-        package: What was verified.
-        checks: In the order they were made; the first that makes later ones impossible ends the list.
-        exactness: None where the graph did not come to be run.
+        package: The verified package or file.
+        checks: In the order they were made; a check that makes later ones impossible ends the list.
+        exactness: None where the graph was not run.
     """
 
     package: Path

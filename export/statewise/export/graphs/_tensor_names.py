@@ -1,0 +1,11 @@
+"""Names the inputs and outputs of the graphs, which runners and readers of packages rely on."""
+
+INPUT, LENGTHS, STATE = "x", "lengths", "state"
+OUTPUT, STATE_OUT = "y", "state_out"
+REMAINING, EMITTED = "remaining", "emitted"
+NOISE, TEMPERATURE, TOP_K, STOP = "noise", "temperature", "top_k", "stop"
+
+
+def layer_name(layer: int, part: str = "") -> str:
+    """Name of a layer's node, or with a part (W, R, B) of its weights, by which a checkpoint is recovered."""
+    return f"layer{layer}.{part}" if part else f"layer{layer}"

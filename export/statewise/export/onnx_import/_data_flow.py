@@ -1,0 +1,121 @@
+"""Follows tensors through an ONNX graph: what depends on them, and which operators hold their state."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import onnx
+
+STATE_INPUTS = {"RNN": {5: 1}, "GRU": {5: 1}, "LSTM": {5: 1, 6: 2}}
+"""For each recurrent operator: index of an initial state's input -> index of the final state's output."""
+
+MOVING_OPERATORS = frozenset(
+    {
+        *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity"),
+        *("Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+    }
+)
+"""Operators that rearrange numbers without computing with them."""
+
+_LENGTHS_INPUT = 4
+
+StateSlot = tuple[str, str]
+"""A node's title, and the index of one of its final states among its outputs."""
+
+
+class DataFlow:
+    """The tensors of one graph, with the nodes that make and read them."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._maker: dict[str, onnx.NodeProto] = {}
+        self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in node.output:
+                self._maker[name] = node
+            for name in set(read_names(node)):
+                self._readers[name].append(node)
+
+    def depends(self, target: str, source: str) -> bool:
+        """Whether target is computed from source."""
+        seen, todo = set(), [target]
+        while todo:
+            name = todo.pop()
+            if name == source:
+                return True
+            if name in self._maker and name not in seen:
+                seen.add(name)
+                todo += read_names(self._maker[name])
+        return False
+
+    def gives_lengths(self, name: str) -> bool:
+        """Whether recurrent operators use an input as sequence_lens, and nothing else uses it."""
+        slots = self._reached_slots(name)
+        return bool(slots) and all(slot == "lengths" for _, slot in slots)
+
+    def starts(self, name: str) -> frozenset[StateSlot]:
+        """The states whose initial value an input is; empty where the input has another use too."""
+        slots = self._reached_slots(name)
+        return slots if all(slot.isdecimal() for _, slot in slots) else frozenset()
+
+    def ends(self, name: str) -> frozenset[StateSlot]:
+        """The states whose final value an output holds."""
+        found, todo = set(), [name]
+        while todo:
+            current = todo.pop()
+            node = self._maker.get(current)
+            if node is None:
+                continue
+            if node.op_type in MOVING_OPERATORS:
+                todo += [entry for entry in node.input[: None if node.op_type == "Concat" else 1] if entry]
+            else:
+                found.add((_title(node), str(list(node.output).index(current))))
+        return frozenset(found)
+
+    def _reached_slots(self, name: str) -> frozenset[tuple[str, str]]:
+        """The uses of a tensor behind operators that only move numbers: a node's title and `_slot`."""
+        found, seen, todo = set(), set(), [name]
+        while todo:
+            current = todo.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            for node in self._readers[current]:
+                if (
+                    node.op_type in MOVING_OPERATORS and node.input[0] == current
+                ) or node.op_type == "Concat":
+                    todo += list(node.output)
+                elif node.op_type not in ("Shape", "Size"):
+                    found |= {(_title(node), slot) for slot in _slots(node, current)}
+        return frozenset(found)
+
+
+def read_names(node: onnx.NodeProto) -> Iterator[str]:
+    """Every tensor that a node reads, those that the bodies of loops and branches read included."""
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        for body in [attribute.g, *attribute.graphs]:
+            for inner in body.node:
+                yield from read_names(inner)
+
+
+def _slots(node: onnx.NodeProto, name: str) -> set[str]:
+    indices = [index for index, entry in enumerate(node.input) if entry == name]
+    # A tensor that only the body of a loop or branch reads is data.
+    return {_slot(node, index) for index in indices} or {"data"}
+
+
+def _slot(node: onnx.NodeProto, index: int) -> str:
+    """The use of a node's input: an initial state as the index of its final state, "lengths", or "data"."""
+    if node.op_type in STATE_INPUTS:
+        if index == _LENGTHS_INPUT:
+            return "lengths"
+        return str(STATE_INPUTS[node.op_type].get(index, "data"))
+    if node.op_type == "Loop":
+        return str(index - 2) if index >= 2 else "data"
+    if node.op_type == "Scan":
+        scanned = next(entry.i for entry in node.attribute if entry.name == "num_scan_inputs")
+        return str(index) if index < len(node.input) - scanned else "data"
+    return "data"
+
+
+def _title(node: onnx.NodeProto) -> str:
+    return node.name or f"{node.op_type} that gives {next(filter(None, node.output))}"
