@@ -116,13 +116,13 @@ class StreamMultiplexer:
         """Whether a stream is open, as far as is known."""
         return self._current is not None
 
-    def submit(self, asked: Operation[T] | PendingCall[T]) -> PendingCall[T]:
+    def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Starts what a caller asks for."""
         future = self._transport.future()
-        if isinstance(asked, GeneratorType):
-            pending_call: PendingCall[T] = OperationRunner(self, asked, future)
+        if isinstance(operation, GeneratorType):
+            pending_call: PendingCall[T] = OperationRunner(self, operation, future)
         else:
-            pending_call = cast(PendingCall[T], asked)
+            pending_call = cast(PendingCall[T], operation)
             pending_call.future = future
         if self._tracing is not None:
             pending_call.origin = self._tracing.origin()
