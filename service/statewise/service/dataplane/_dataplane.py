@@ -254,7 +254,7 @@ class Dataplane:
         slots = self.table.slots_of(handles)
         if self.table.has_repeats(slots) and len(np.unique(handles)) != len(handles):
             raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice; a frame advances a session once")
-        numbers = self.table.models_in_force(handles, slots, owner=owner)
+        numbers = self.table.models_of_handles(handles, slots, owner=owner)
         if len(numbers) == 0:
             return None
         if (numbers != numbers[0]).any():

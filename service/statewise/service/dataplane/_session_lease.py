@@ -80,7 +80,7 @@ async def claim_sessions(
             turn.set_result(None)
 
     slots = table.slots_of(claim.handles)
-    held = slots[table.in_force(claim.handles, slots, owner=claim.owner)]
+    held = slots[table.are_valid(claim.handles, slots, owner=claim.owner)]
     model.scheduler.submit_barrier(Barrier(held, take))
     await turn
 
@@ -107,7 +107,7 @@ def settle_sessions(
     moved &= steps > 0
     slots = claim.slots[moved]
     cells = table.read(slots)
-    model.arena.scatter(table.next_places(cells), [array[moved] for array in job.state])
+    model.arena.scatter(table.next_arena_indices(cells), [array[moved] for array in job.state])
     table.advance(slots, cells, steps[moved], claim.digests[moved])
 
 
@@ -123,7 +123,7 @@ def _judge(claim: SessionLease, model: LoadedModel, table: SessionTable, *, begi
     # How far a repeated generation came is not asked for: its digest tells it.
     came = table.positions_of(slots) - positions
     cells = table.read(slots)
-    judgement = table.admit(cells, handles, claim.owner, positions, came, digests)
+    judgement = table.classify(cells, handles, claim.owner, positions, came, digests)
     good = np.ones(len(handles), np.bool_) if judgement.good is None else judgement.good.copy()
     for row in np.flatnonzero(~good).tolist():
         claim.failures[row] = table.explain(row, int(handles[row]), int(positions[row]), owner=claim.owner)
@@ -139,5 +139,5 @@ def _judge(claim: SessionLease, model: LoadedModel, table: SessionTable, *, begi
     rows = np.flatnonzero(good)
     retry = np.zeros(len(handles), np.bool_) if judgement.retry is None else judgement.retry
     claim.rows, claim.slots, claim.digests, claim.retry = rows, slots[rows], digests[rows], retry[rows]
-    claim.state = model.arena.gather(table.places(cells[rows], claim.retry))
+    claim.state = model.arena.gather(table.arena_indices(cells[rows], claim.retry))
     model.scheduler.statistics.retried_rows += int(np.count_nonzero(claim.retry))

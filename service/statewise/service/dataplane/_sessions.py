@@ -110,7 +110,7 @@ class Sessions:
                     state = None if begin is None else begin(row)
                     created[row] = slot = self._create(model, number, session_id, origin="open")
                     if state is not None:
-                        model.arena.write(self._table.place(slot), state)
+                        model.arena.write(self._table.arena_index(slot), state)
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
             elif self._is_of(slot, name, version):
@@ -164,7 +164,7 @@ class Sessions:
         def copy(row: int, slot: int) -> None:
             model = self._models[self._table.model_of(slot)]
             twin = self._create(model, number, session_ids[row], origin="fork")
-            model.arena.write(self._table.place(twin), model.arena.read(self._table.place(slot)))
+            model.arena.write(self._table.arena_index(twin), model.arena.read(self._table.arena_index(slot)))
             self._table.set_position(twin, self._table.view(slot).position)
             forked[row] = self._opened(twin, created=True)
 
@@ -208,7 +208,7 @@ class Sessions:
         def take_out(row: int, slot: int) -> None:
             model = self._models[self._table.model_of(slot)]
             view = self._table.view(slot)
-            state = pack_state(model.arena.read(self._table.place(slot)))
+            state = pack_state(model.arena.read(self._table.arena_index(slot)))
             package = model.package
             snapshot = Snapshot(view.owner, package.name, package.digest, view.position, state)
             tokens[row] = self._snapshots.sign(snapshot)
@@ -239,7 +239,7 @@ class Sessions:
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
                 continue
-            model.arena.write(self._table.place(slot), state)
+            model.arena.write(self._table.arena_index(slot), state)
             self._table.set_position(slot, snapshot.position)
             restored[row] = self._opened(slot, created=True)
         return _in_order(restored), _in_order(failures)

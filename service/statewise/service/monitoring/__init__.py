@@ -2,7 +2,7 @@
 
 from statewise.service.monitoring._http_probe import HttpProbe
 from statewise.service.monitoring._metrics import make_registry
-from statewise.service.monitoring._model_gauges import ModelGauges, read
+from statewise.service.monitoring._model_gauges import ModelGauges, read_model_gauges
 from statewise.service.monitoring._readiness import Readiness
 
 __all__ = [
@@ -10,5 +10,5 @@ __all__ = [
     "ModelGauges",
     "Readiness",
     "make_registry",
-    "read",
+    "read_model_gauges",
 ]

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
-from statewise.service.monitoring._model_gauges import ModelGauges, idle_sessions, read
+from statewise.service.monitoring._model_gauges import ModelGauges, idle_sessions, read_model_gauges
 from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
 _E3 = 4
@@ -55,7 +55,7 @@ class ServerCollector(Collector):
             time.sleep(0)  # gives the interpreter to the event loop: writing all of it takes milliseconds
 
     def _families(self) -> Iterator[Metric]:
-        readings = read(self._dataplane)
+        readings = read_model_gauges(self._dataplane)
         yield from self._of_server()
         yield from self._of_models()
         yield from _of_sessions(readings, idle_sessions(self._dataplane))

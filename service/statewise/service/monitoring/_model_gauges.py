@@ -38,7 +38,7 @@ class ModelGauges:
         )
 
 
-def read(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
+def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
     """By name and version; a version that was unloaded and loaded again before its sessions ended is one."""
     readings: dict[ModelKey, ModelGauges] = {}
     for model in list(dataplane.models):

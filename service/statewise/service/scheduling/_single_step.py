@@ -38,7 +38,7 @@ class SingleStep:
         slot = self._table.admit_one(int(frame.handles[0]), frame.owner, int(frame.positions[0]))
         if slot is None or not all_valid(self._engine.spec, inputs):
             return None
-        place = self._table.place(slot)
+        place = self._table.arena_index(slot)
         try:
             outputs, state = self._engine.run(
                 [
@@ -46,7 +46,7 @@ class SingleStep:
                     for array, by_step in zip(inputs, self._inputs_by_step, strict=True)
                 ],
                 _ONE_STEP,
-                self._arena.one(place),
+                self._arena.view_at(place),
             )
         except EngineError:
             return None

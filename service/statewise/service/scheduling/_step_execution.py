@@ -118,7 +118,7 @@ class StepExecution:
         if not alone and any(frame.owner != first.owner for frame in frames):
             owner = np.repeat([frame.owner for frame in frames], [len(frame.handles) for frame in frames])
         digests = digest_rows(inputs, per_step=self._per_step, steps=steps)
-        admission = self._table.admit(
+        admission = self._table.classify(
             cells, handles, owner, positions, 1 if steps is None else steps, digests
         )
         invalid = invalid_rows(self._spec, inputs, steps)
@@ -154,7 +154,7 @@ class StepExecution:
 
     def state_of(self, admitted: PreparedBatch) -> list[Array]:
         """The states that the rows run from, [rows, ...] for each state pair."""
-        return self._arena.gather(self._table.places(admitted.cells, admitted.retry))
+        return self._arena.gather(self._table.arena_indices(admitted.cells, admitted.retry))
 
     def settle(
         self, admitted: PreparedBatch, outputs: list[Array], state: Sequence[Array], failed: Sequence[int]
@@ -184,7 +184,7 @@ class StepExecution:
             slots, cells, digests = slots[new], cells[new], digests[new]
             steps = None if steps is None else steps[new]
             state = [array[new] for array in state]
-        self._arena.scatter(self._table.next_places(cells), state)
+        self._arena.scatter(self._table.next_arena_indices(cells), state)
         self._table.advance(slots, cells, 1 if steps is None else steps, digests)
         self._reply(admitted, outputs)
 

@@ -79,24 +79,24 @@ class StateArena:
         """Initial states for rows that keep none, one [rows, *shape] a state pair."""
         return [np.full((rows, *p.shape), p.initial, DTYPES[p.dtype]) for p in self._pairs]
 
-    def read(self, place: int) -> list[NDArray[Any]]:
-        """A copy of the state at `place` (2 * row + parity), one [*shape] a state pair."""
-        return [copies[place].copy() for copies in self._copies]
+    def read(self, index: int) -> list[NDArray[Any]]:
+        """A copy of the state at `index` (2 * row + parity), one [*shape] a state pair."""
+        return [copies[index].copy() for copies in self._copies]
 
-    def write(self, place: int, state: Sequence[NDArray[Any]]) -> None:
-        """Writes one state to `place`."""
+    def write(self, index: int, state: Sequence[NDArray[Any]]) -> None:
+        """Writes one state to `index`."""
         for copies, values in zip(self._copies, state, strict=True):
-            copies[place] = values
+            copies[index] = values
 
-    def one(self, place: int) -> list[NDArray[Any]]:
-        """The state at `place`, not a copy, one [1, *shape] a state pair."""
-        return [copies[place : place + 1] for copies in self._copies]
+    def view_at(self, index: int) -> list[NDArray[Any]]:
+        """The state at `index`, not a copy, one [1, *shape] a state pair."""
+        return [copies[index : index + 1] for copies in self._copies]
 
-    def gather(self, places: NDArray[np.intp]) -> list[NDArray[Any]]:
-        """States at `places` (2 * row + parity), one [len(places), *shape] a state pair."""
-        return [copies.take(places, axis=0) for copies in self._copies]
+    def gather(self, indices: NDArray[np.intp]) -> list[NDArray[Any]]:
+        """States at `indices` (2 * row + parity), one [len(indices), *shape] a state pair."""
+        return [copies.take(indices, axis=0) for copies in self._copies]
 
-    def scatter(self, places: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:
-        """Writes states to `places` (2 * row + parity), no two alike."""
+    def scatter(self, indices: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:
+        """Writes states to `indices` (2 * row + parity), no two alike."""
         for copies, values in zip(self._copies, state, strict=True):
-            copies[places] = values
+            copies[indices] = values

@@ -25,11 +25,11 @@ _LOOK_SLOTS = 65_536
 """Slots that one look at all sessions goes over: about half a millisecond, however many there are."""
 _LOOK_FINDS = 256
 _PAGE_LOOKS = 16
-_NOBODY = -1
+_UNKNOWN_OWNER = -1
 
 # A session's cells, 8 bytes each. A tenant is (owner, model), 4 bytes each; a place is where the current copy
 # of the state lies in the arena: 2 * row + parity.
-_HANDLE, _POSITION, _TENANT, _BUSY, _PLACE, _PREVIOUS, _DIGEST, _LAST_USE = range(8)
+_HANDLE, _POSITION, _TENANT, _BUSY, _ARENA_INDEX, _PREVIOUS, _DIGEST, _LAST_USE = range(8)
 _CELLS = 8
 
 _WHY_VOID = {
@@ -92,7 +92,7 @@ class SessionTable:
         self._position = self._cells[:, _POSITION]
         self._model = self._cells.view(np.uint32)[:, 2 * _TENANT]
         self._owner = self._cells.view(np.uint32)[:, 2 * _TENANT + 1]
-        self._place = self._cells.view(np.int64)[:, _PLACE]
+        self._arena_index = self._cells.view(np.int64)[:, _ARENA_INDEX]
         self._previous_position = self._cells[:, _PREVIOUS]
         self._digest = self._cells[:, _DIGEST]
         self._last_use_s = self._cells.view(np.float64)[:, _LAST_USE]
@@ -125,7 +125,7 @@ class SessionTable:
 
     def known_owner(self, owner: str) -> int:
         """The number of an owner who has one; of anybody else a number that nobody has."""
-        return self._owner_numbers.get(owner, _NOBODY)
+        return self._owner_numbers.get(owner, _UNKNOWN_OWNER)
 
     # --- one session at a time: opening, naming, ending ---
 
@@ -145,7 +145,7 @@ class SessionTable:
         self._expired.pop((owner, session_id), None)
         self._owner[slot] = owner
         self._model[slot] = model
-        self._place[slot] = 2 * row
+        self._arena_index[slot] = 2 * row
         self._position[slot] = 0
         self._previous_position[slot] = _NO_POSITION
         self._epoch[slot] = 1
@@ -171,7 +171,7 @@ class SessionTable:
             return False
         self._position[slot] = position
         self._previous_position[slot] = _NO_POSITION
-        self._place[slot] ^= 1
+        self._arena_index[slot] ^= 1
         self._epoch[slot] += 1
         self._last_use_s[slot] = self._clock()
         return True
@@ -180,9 +180,9 @@ class SessionTable:
         """Says what position the state of a new session stands at."""
         self._position[slot] = position
 
-    def place(self, slot: int) -> int:
+    def arena_index(self, slot: int) -> int:
         """Where in the arena the session's current state is."""
-        return int(self._place[slot])
+        return int(self._arena_index[slot])
 
     def touch(self, slots: Slots | int) -> None:
         """Notes that sessions were asked for something."""
@@ -226,7 +226,7 @@ class SessionTable:
         self._names[slot] = ""
         self._handle[slot] = 0
         self._free.append(slot)
-        return int(self._place[slot]) >> 1
+        return int(self._arena_index[slot]) >> 1
 
     def owner_of(self, slot: int) -> int:
         """Number of the owner of a session."""
@@ -251,7 +251,7 @@ class SessionTable:
     def names_of(self, handles: Handles, *, owner: int) -> list[str]:
         """Names of the owner's sessions whose handles are in force."""
         slots = self.slots_of(handles)
-        return [self._names[slot] for slot in slots[self.in_force(handles, slots, owner=owner)].tolist()]
+        return [self._names[slot] for slot in slots[self.are_valid(handles, slots, owner=owner)].tolist()]
 
     def page(
         self, start: int, size: int, *, owner: int | None, models: Sequence[int]
@@ -291,11 +291,11 @@ class SessionTable:
         tenant = self._scalars[at + _TENANT]
         return tenant & 0xFFFF_FFFF if self._scalars[at] == handle and tenant >> 32 == owner else None
 
-    def in_force(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
+    def are_valid(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
         """True where a slot holds that very handle, for that owner."""
         return _held(self.read(slots), handles, owner)
 
-    def models_in_force(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
+    def models_of_handles(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
         """Numbers of the model versions of the sessions whose handles are in force for that owner."""
         cells = self.read(slots)
         models = cells.view(np.uint32)[:, 2 * _TENANT]
@@ -310,7 +310,7 @@ class SessionTable:
         """Whether a run that left the event loop holds one of them."""
         return bool(cells[:, _BUSY].any())
 
-    def admit(
+    def classify(
         self,
         cells: Cells,
         handles: Handles,
@@ -338,7 +338,7 @@ class SessionTable:
         return RowVerdicts(good | retry, retry if retry.any() else None)
 
     def explain(self, row: int, handle: int, position: int, *, owner: int) -> RowFailure:
-        """Why `admit` refused a row."""
+        """Why `classify` refused a row."""
         refusal = self.refusal(row, handle, owner=owner)
         if refusal is not None:
             return refusal
@@ -362,14 +362,14 @@ class SessionTable:
         """Time steps consumed."""
         return np.asarray(self._position[slots])
 
-    def places(self, cells: Cells, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
+    def arena_indices(self, cells: Cells, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
         """Where in the arena the rows' states are: the current copies, for retries the previous ones."""
-        places = cells.view(np.intp)[:, _PLACE]
-        return places if retry is None else places ^ retry
+        indices = cells.view(np.intp)[:, _ARENA_INDEX]
+        return indices if retry is None else indices ^ retry
 
-    def next_places(self, cells: Cells) -> NDArray[np.intp]:
+    def next_arena_indices(self, cells: Cells) -> NDArray[np.intp]:
         """Where in the arena the rows' next states go: over the older copies."""
-        return np.asarray(cells.view(np.intp)[:, _PLACE] ^ 1)
+        return np.asarray(cells.view(np.intp)[:, _ARENA_INDEX] ^ 1)
 
     def advance(
         self,
@@ -384,7 +384,7 @@ class SessionTable:
         """
         cells[:, _PREVIOUS] = cells[:, _POSITION]
         cells[:, _POSITION] += np.asarray(steps, np.uint64)
-        cells[:, _PLACE] ^= np.uint64(1)
+        cells[:, _ARENA_INDEX] ^= np.uint64(1)
         cells[:, _DIGEST] = digests
         cells.view(np.float64)[:, _LAST_USE] = self._clock()
         self._cells[slots] = cells
@@ -392,7 +392,7 @@ class SessionTable:
     # --- one row: the same in scalars, a tenth of the cost ---
 
     def admit_one(self, handle: int, owner: int, position: int) -> int | None:
-        """The slot of a session that may take a new step; None: `admit` knows more, or a run holds it."""
+        """The slot of a session that may take a new step; None: `classify` knows more, or a run holds it."""
         slot = handle & _SLOT_MASK
         if slot >= self._capacity:
             return None
@@ -411,7 +411,7 @@ class SessionTable:
         position = cells[at + _POSITION]
         cells[at + _PREVIOUS] = position
         cells[at + _POSITION] = position + 1
-        cells[at + _PLACE] ^= 1
+        cells[at + _ARENA_INDEX] ^= 1
         cells[at + _DIGEST] = digest
         self._last_use_s[slot] = self._clock()
 

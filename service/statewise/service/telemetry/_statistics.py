@@ -80,7 +80,7 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Work:
+class OperationCounts:
     """Requests of one operation on one model version.
 
     Attributes:
@@ -102,8 +102,8 @@ class Work:
         for failure in failures:
             self.errors[failure.reason] += 1
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
+    def __add__(self, other: "OperationCounts") -> "OperationCounts":
+        return OperationCounts(
             self.latency_s + other.latency_s,
             self.rows + other.rows,
             self.steps + other.steps,
@@ -112,7 +112,7 @@ class Work:
 
 
 @dataclass(slots=True)
-class Lane:
+class RunCounts:
     """Runs of one of the scheduler's lanes.
 
     Attributes:
@@ -131,8 +131,8 @@ class Lane:
         for one_s in received_s:
             self.queue_s.observe(now_s - one_s)
 
-    def __add__(self, other: "Lane") -> "Lane":
-        return Lane(self.rows + other.rows, self.run_s + other.run_s, self.queue_s + other.queue_s)
+    def __add__(self, other: "RunCounts") -> "RunCounts":
+        return RunCounts(self.rows + other.rows, self.run_s + other.run_s, self.queue_s + other.queue_s)
 
 
 @dataclass(slots=True)
@@ -148,20 +148,20 @@ class ModelStatistics:
         retried_rows: Rows that repeated their session's last request.
     """
 
-    step: Work = field(default_factory=Work)
-    predict: Work = field(default_factory=Work)
-    generate: Work = field(default_factory=Work)
-    single: Lane = field(default_factory=Lane)
-    long: Lane = field(default_factory=Lane)
+    step: OperationCounts = field(default_factory=OperationCounts)
+    predict: OperationCounts = field(default_factory=OperationCounts)
+    generate: OperationCounts = field(default_factory=OperationCounts)
+    single: RunCounts = field(default_factory=RunCounts)
+    long: RunCounts = field(default_factory=RunCounts)
     retried_rows: int = 0
 
     @property
-    def operations(self) -> dict[str, Work]:
+    def operations(self) -> dict[str, OperationCounts]:
         """By their names."""
         return {"step": self.step, "predict": self.predict, "generate": self.generate}
 
     @property
-    def lanes(self) -> dict[str, Lane]:
+    def lanes(self) -> dict[str, RunCounts]:
         """By their names."""
         return {"single": self.single, "long": self.long}
 

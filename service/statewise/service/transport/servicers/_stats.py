@@ -6,7 +6,7 @@ from pathlib import Path
 
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
-from statewise.service.monitoring import ModelGauges, read
+from statewise.service.monitoring import ModelGauges, read_model_gauges
 from statewise.service.telemetry import SECONDS, Histogram
 from statewise.v1 import admin_pb2
 
@@ -24,7 +24,7 @@ class Reporter:
 
     def report(self) -> admin_pb2.WatchStatsResponse:
         """The server at this moment."""
-        readings = read(self._dataplane)
+        readings = read_model_gauges(self._dataplane)
         latencies = {key: _latency(reading) for key, reading in readings.items()}
         response = admin_pb2.WatchStatsResponse(
             models=[
