@@ -9,10 +9,11 @@ from statewise.service.base._errors import (
     shortened,
 )
 from statewise.service.base._limits import ServiceLimits
-from statewise.service.base._ragged import elements_of, places_in_row, starts_of
+from statewise.service.base._padded import blank_padded, put_padded, take_padded
+from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_in_rows, starts_of
 from statewise.service.base._settings import Settings, SettingsError, is_loopback
 from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
-from statewise.service.base._types import SLOT_BITS, Array, Cells, Handles, ModelKey, Slots
+from statewise.service.base._types import SLOT_BITS, Array, Cells, Handles, Indices, ModelKey, Slots
 
 __all__ = [
     "SLOT_BITS",
@@ -20,7 +21,9 @@ __all__ = [
     "Barrier",
     "Cells",
     "Handles",
+    "Indices",
     "ModelKey",
+    "RaggedColumns",
     "RowFailure",
     "ServiceError",
     "ServiceLimits",
@@ -29,12 +32,15 @@ __all__ = [
     "Slots",
     "StepBatch",
     "StepResult",
+    "blank_padded",
     "elements_of",
     "given_up",
     "is_loopback",
     "model_fault",
-    "places_in_row",
+    "offsets_in_rows",
+    "put_padded",
     "server_fault",
     "shortened",
     "starts_of",
+    "take_padded",
 ]

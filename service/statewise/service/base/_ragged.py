@@ -1,24 +1,149 @@
-"""Rows of unequal length that lie one after another: where they start, and which elements are theirs."""
+"""Holds rows of unequal length one after another, without padding: the layout of requests and replies.
+
+Not the layout of runs, where rows lie side by side (`_padded.py`). Nothing here changes an array.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-Indices = NDArray[np.intp]
+from statewise.service.base._types import Array, Indices
+from statewise.wire import DTYPES, TensorSpec
 
 
 def starts_of(lengths: NDArray[np.integer]) -> Indices:
-    """Where each row starts, [rows]."""
+    """Index of each row's first element, [rows]."""
     starts = np.zeros(len(lengths), np.intp)
     np.cumsum(lengths[:-1], out=starts[1:])
     return starts
 
 
-def places_in_row(lengths: NDArray[np.integer]) -> Indices:
-    """For every element its place in its own row, [sum(lengths)]: 0, 1, … of each row in turn."""
+def offsets_in_rows(lengths: NDArray[np.integer]) -> Indices:
+    """For every element its index in its own row, [sum(lengths)]: 0, 1, … of each row in turn."""
     return np.arange(int(lengths.sum()), dtype=np.intp) - np.repeat(starts_of(lengths), lengths)
 
 
 def elements_of(rows: Indices, lengths: NDArray[np.integer]) -> Indices:
     """Indices of the elements of some rows, in the order of `rows`; `lengths` are those of all rows."""
     own = lengths[rows]
-    return np.repeat(starts_of(lengths)[rows], own) + places_in_row(own)
+    return np.repeat(starts_of(lengths)[rows], own) + offsets_in_rows(own)
+
+
+@dataclass(frozen=True)
+class RaggedColumns:
+    """One array for each of some tensors; all arrays hold the same rows.
+
+    Attributes:
+        tensors: Which tensors; says of each whether it has one element a time step, or one a row.
+        arrays: In the order of `tensors`: per-step [sum(lengths), ...], others [rows, ...].
+        lengths: Time steps of each row, [rows]; None: 1 each.
+    """
+
+    tensors: Sequence[TensorSpec]
+    arrays: Sequence[Array]
+    lengths: NDArray[np.integer] | None
+
+    @classmethod
+    def blank(cls, tensors: Sequence[TensorSpec], lengths: NDArray[np.integer]) -> Self:
+        """Rows filled with each tensor's default, or with 0 where there is none."""
+        time_steps = int(lengths.sum(dtype=np.int64))
+        arrays = [
+            np.full(
+                (time_steps if tensor.per_step else len(lengths), *tensor.shape),
+                tensor.default or 0,
+                DTYPES[tensor.dtype],
+            )
+            for tensor in tensors
+        ]
+        return cls(tensors, arrays, lengths)
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[RaggedColumns]") -> "RaggedColumns":
+        """The rows of all parts, one part after another; at least one part, all of the same tensors.
+
+        Either all parts have lengths, or none has.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        arrays = [np.concatenate(arrays) for arrays in zip(*(part.arrays for part in parts), strict=True)]
+        lengths = [part.lengths for part in parts if part.lengths is not None]
+        return RaggedColumns(parts[0].tensors, arrays, np.concatenate(lengths) if lengths else None)
+
+    @classmethod
+    def unpad(
+        cls,
+        tensors: Sequence[TensorSpec],
+        padded: Sequence[Array],
+        lengths: NDArray[np.integer],
+        columns: Indices,
+    ) -> Self:
+        """Rows of a padded batch, without the padding.
+
+        Args:
+            tensors: Which tensors.
+            padded: In the order of `tensors`: per-step [T, batch, ...], others [batch, ...].
+            lengths: Time steps of each row, [rows], at most T.
+            columns: Where each row lies in the batch, [rows].
+        """
+        if len(lengths) == 1:  # a view
+            row, steps = int(columns[0]), int(lengths[0])
+            arrays = [
+                array[:steps, row] if tensor.per_step else array[row : row + 1]
+                for tensor, array in zip(tensors, padded, strict=True)
+            ]
+            return cls(tensors, arrays, lengths)
+        index = offsets_in_rows(lengths), np.repeat(columns, lengths)
+        arrays = [
+            array[index] if tensor.per_step else array[columns]
+            for tensor, array in zip(tensors, padded, strict=True)
+        ]
+        return cls(tensors, arrays, lengths)
+
+    @cached_property
+    def starts(self) -> Indices:
+        """Index of each row's first element in the per-step arrays, [rows]. Needs `lengths`."""
+        assert self.lengths is not None, "rows of one step each have no starts"
+        return starts_of(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays)
+
+    @property
+    def named(self) -> Mapping[str, Array]:
+        """The arrays by the names of their tensors."""
+        return {tensor.name: array for tensor, array in zip(self.tensors, self.arrays, strict=True)}
+
+    def take(self, rows: Indices) -> "RaggedColumns":
+        """Some of the rows, in the order of `rows`."""
+        elements = rows if self.lengths is None else elements_of(rows, self.lengths)
+        arrays = [
+            array[elements if tensor.per_step else rows]
+            for tensor, array in zip(self.tensors, self.arrays, strict=True)
+        ]
+        return RaggedColumns(self.tensors, arrays, None if self.lengths is None else self.lengths[rows])
+
+    def pad(self, rows: Indices) -> list[Array]:
+        """Some of the rows side by side: per-step [T, len(rows), ...], others [len(rows), ...].
+
+        T is the longest of the rows, each of which has at least one time step. Shorter rows repeat their last
+        element. Needs `lengths`.
+        """
+        assert self.lengths is not None, "rows of one step each are not ragged"
+        starts, lengths = self.starts[rows], self.lengths[rows].astype(np.intp)
+        if len(rows) == 1:  # a view
+            begin, end = int(starts[0]), int(starts[0] + lengths[0])
+            return [
+                array[begin:end, None] if tensor.per_step else array[rows]
+                for tensor, array in zip(self.tensors, self.arrays, strict=True)
+            ]
+        elements = np.minimum(np.arange(lengths.max())[:, None], lengths - 1) + starts
+        return [
+            array.take(elements if tensor.per_step else rows, axis=0)
+            for tensor, array in zip(self.tensors, self.arrays, strict=True)
+        ]

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 """A tensor of any element type."""
 
+Indices = NDArray[np.intp]
+"""Indices of rows or elements."""
+
 Handles = NDArray[np.uint64]
 """Handles of sessions, [rows]."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, ServiceError, places_in_row, starts_of
+from statewise.service.base import Array, ServiceError, offsets_in_rows, starts_of
 from statewise.service.scheduling._job import Job, SliceMember
 from statewise.service.scheduling._piece import SequenceSlice
 from statewise.wire import DTYPES, ModelSpec
@@ -126,4 +126,4 @@ class SequenceJob(Job):
         if len(place) == 1:
             return padded[:, 0]
         lengths = self.request_lengths
-        return padded[places_in_row(lengths), np.repeat(place, lengths)]
+        return padded[offsets_in_rows(lengths), np.repeat(place, lengths)]

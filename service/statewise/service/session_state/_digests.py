@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import places_in_row, starts_of
+from statewise.service.base import offsets_in_rows, starts_of
 
 
 @lru_cache(maxsize=256)
@@ -56,7 +56,7 @@ def digest_rows(
         words = _words(array)
         if by_step and steps is not None:
             values = np.einsum("nw,w->n", words, _coefficients(words.shape[1], 2 * number))
-            weights = _coefficients(_table_size(int(steps.max())), 2 * number + 1)[places_in_row(steps)]
+            weights = _coefficients(_table_size(int(steps.max())), 2 * number + 1)[offsets_in_rows(steps)]
             values = np.add.reduceat(values * weights, np.minimum(starts_of(steps), len(values) - 1))
         else:
             values = words.dot(_row_coefficients(words.shape[1], number, by_step=by_step))
