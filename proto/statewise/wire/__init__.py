@@ -1,11 +1,12 @@
-"""What the parts of statewise promise each other, beside the messages themselves.
+"""Defines what server, client and exporter agree on, beside the messages themselves.
 
 Arrays as tensors and packed columns, the reasons of failures, and the metadata that makes a model package
-self-describing. Nothing here does input or output; server, client and exporter all build on it.
+self-describing. Nothing here does input or output.
 """
 
 from statewise.wire._columns import pack_uint32, pack_uint64, unpack_uint32, unpack_uint64
-from statewise.wire._declaration import (
+from statewise.wire._entries import MetadataError
+from statewise.wire._model_declaration import (
     BATCH,
     TIME,
     AxisWords,
@@ -14,20 +15,18 @@ from statewise.wire._declaration import (
     StateDeclaration,
     TensorDeclaration,
 )
-from statewise.wire._encoding import Chunk, named_tensor, nested
-from statewise.wire._metadata import (
-    METADATA_KEY,
+from statewise.wire._model_spec import METADATA_KEY, ModelSpec
+from statewise.wire._reasons import Reason
+from statewise.wire._specs import (
     CallShape,
     EncodeSpec,
     GenerateSpec,
-    MetadataError,
-    ModelSpec,
     StatePair,
     StatePart,
     TensorSpec,
     Vocabulary,
 )
-from statewise.wire._reasons import Reason
+from statewise.wire._tensor_encoding import Chunk, named_tensor, nested
 from statewise.wire._tensors import DTYPES, TensorError, fill_tensor, from_tensor, to_tensor
 
 __all__ = [

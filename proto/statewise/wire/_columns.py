@@ -1,7 +1,7 @@
-"""Packed columns: one integer a row, little-endian, in a `bytes` field.
+"""Packs columns of integers, one a row, little-endian, into a `bytes` field, and unpacks them.
 
-Not repeated fields, because a repeated field costs a Python object a row, and frames hold thousands of rows.
-A column is read without a copy, so what `unpack` gives is read-only.
+A repeated field would cost a Python object a row, and messages hold thousands of rows. Columns are unpacked
+without a copy, so the arrays are read-only.
 """
 
 from collections.abc import Iterable

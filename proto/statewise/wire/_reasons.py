@@ -1,7 +1,7 @@
-"""The reasons of failures: stable words that travel in ErrorInfo and in the errors of single rows.
+"""Names the reasons of failures: stable words that travel in ErrorInfo and in the errors of single rows.
 
-Not gRPC statuses: the server maps a reason to its status in one table, the client to an exception in another.
-A reason is never renamed or reused.
+Reasons are not gRPC statuses: one table in the server maps a reason to its status, one table in the client
+maps it to an exception. A reason is never renamed or reused.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ class Reason(StrEnum):
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     """No such model or version."""
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
-    """No such session, or it is somebody else's."""
+    """No such session, or another owner's."""
     SESSION_EXPIRED = "SESSION_EXPIRED"
     """The session was idle for too long."""
     BAD_TENSOR = "BAD_TENSOR"
@@ -21,25 +21,25 @@ class Reason(StrEnum):
     BAD_REQUEST = "BAD_REQUEST"
     """The request itself is malformed: a handle twice, columns of unequal length, a field out of range."""
     BAD_SNAPSHOT = "BAD_SNAPSHOT"
-    """The token is damaged, forged or somebody else's."""
+    """The token is damaged, forged or another owner's."""
     SESSION_EXISTS = "SESSION_EXISTS"
     """The id is in use by a session of another model."""
     POSITION_MISMATCH = "POSITION_MISMATCH"
     """The start position is neither the session's nor a retry of its last request."""
     NOT_STREAMABLE = "NOT_STREAMABLE"
-    """The model has no state to keep: it offers Predict only."""
+    """The model has no state: it offers Predict only."""
     WRONG_CALL = "WRONG_CALL"
     """The model does not offer this call shape; the message names those that it offers."""
     PACKAGE_INVALID = "PACKAGE_INVALID"
     """The package in the repository cannot be loaded."""
     MODEL_CHANGED = "MODEL_CHANGED"
-    """State of one model digest met a model of another."""
+    """A state belongs to another digest of the model."""
     SESSION_MOVED = "SESSION_MOVED"
     """The handle is void: the session was resumed elsewhere."""
     QUEUE_FULL = "QUEUE_FULL"
-    """The model's queue is at its limit; RetryInfo says when to come back."""
+    """The model's queue is at its limit; RetryInfo says when to retry."""
     SESSION_LIMIT = "SESSION_LIMIT"
-    """As many sessions are open as may be."""
+    """The limit of open sessions is reached."""
     BYTES_LIMIT = "BYTES_LIMIT"
     """A limit of bytes, rows or steps is reached."""
     DRAINING = "DRAINING"
@@ -47,7 +47,7 @@ class Reason(StrEnum):
     MODEL_LOADING = "MODEL_LOADING"
     """The model is not ready yet."""
     DEADLINE = "DEADLINE"
-    """The time given has passed; nothing was applied."""
+    """The request's time has passed; nothing was applied."""
     CANCELLED = "CANCELLED"
     """The caller left or cancelled; nothing was applied."""
     UNAUTHENTICATED = "UNAUTHENTICATED"
@@ -55,8 +55,8 @@ class Reason(StrEnum):
     PERMISSION_DENIED = "PERMISSION_DENIED"
     """The credentials lack the scope."""
     SESSION_LOST = "SESSION_LOST"
-    """The state cannot be recovered."""
+    """The state cannot be recovered. Not sent by any server yet: there are no session stores."""
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
-    """The contract has this operation, the server does not offer it yet."""
+    """The server does not offer this operation. Not sent by any server yet: they offer all operations."""
     INTERNAL = "INTERNAL"
-    """An unknown fault; the server's log holds the detail."""
+    """An unexpected fault; the server's log holds the detail."""

@@ -1,6 +1,6 @@
-"""ndarray <-> Tensor.
+"""Converts arrays to tensor messages and back.
 
-A tensor is read without copying: the array is a read-only view of the message's bytes and keeps them alive.
+Reading does not copy: the array is a read-only view of the message's bytes and keeps them alive.
 """
 
 import math
@@ -30,7 +30,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
         "bool",
     )
 }
-"""Element types by the names that packages use, as they lie on the wire: little-endian."""
+"""Little-endian element types, by the names that packages use."""
 
 _DTYPE_OF_NUMBER: dict[tensor_pb2.DataType.ValueType, np.dtype[Any]] = {
     tensor_pb2.DataType.Value(f"DATA_TYPE_{name.upper()}"): dtype for name, dtype in DTYPES.items()
@@ -39,14 +39,14 @@ _NUMBER_OF_DTYPE = {dtype: number for number, dtype in _DTYPE_OF_NUMBER.items()}
 
 
 class TensorError(ValueError):
-    """A tensor or column whose parts do not fit together, or an array that cannot travel."""
+    """A tensor's or column's parts do not fit together, or the wire has no such element type."""
 
 
 def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
     """Packs an array of any shape.
 
     Raises:
-        TensorError: the element type has no place on the wire (objects, strings, complex numbers).
+        TensorError: the wire has no such element type (objects, strings, complex numbers).
     """
     tensor = tensor_pb2.Tensor()
     fill_tensor(tensor, array)
@@ -54,10 +54,10 @@ def to_tensor(array: NDArray[Any]) -> tensor_pb2.Tensor:
 
 
 def fill_tensor(tensor: tensor_pb2.Tensor, array: NDArray[Any]) -> None:
-    """Packs an array into an empty tensor: where that lies in a message already, it is not copied again.
+    """Packs an array into an empty tensor; one inside a message already is not copied again.
 
     Raises:
-        TensorError: the element type has no place on the wire (objects, strings, complex numbers).
+        TensorError: the wire has no such element type (objects, strings, complex numbers).
     """
     number = _NUMBER_OF_DTYPE.get(array.dtype)
     if number is None:

@@ -1,8 +1,8 @@
-"""Messages around large tensors, encoded with a single copy of the elements.
+"""Encodes messages around large tensors with a single copy of the elements.
 
-protobuf copies the elements into a message and from there, several times, into an encoding that it lengthens
-as it goes. Where all bytes are known beforehand, a field is nothing but its tag, its length and them. What is
-small is left to protobuf, and any parser reads what comes out here.
+protobuf copies the elements into a message, and then several times into an encoding that grows. Where all
+bytes are known beforehand, a field is its tag, its length and these bytes. Small messages are left to
+protobuf, and any protobuf parser reads the result.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from statewise.v1 import tensor_pb2
 
 Chunk = bytes | memoryview
-"""A stretch of an encoding. Of an array, `array.data`, where it is C-ordered and little-endian."""
+"""A section of an encoding. A C-ordered, little-endian array gives `array.data`."""
 
 _LENGTH_DELIMITED = 2
 
@@ -19,8 +19,8 @@ def nested(number: int, chunks: Iterable[Chunk]) -> list[Chunk]:
     """A field of bytes, a string or a message.
 
     Args:
-        number: of the field.
-        chunks: the content, one after another.
+        number: Of the field.
+        chunks: The content, in order.
     """
     content = list(chunks)
     size = sum(len(chunk) if isinstance(chunk, bytes) else chunk.nbytes for chunk in content)
@@ -33,11 +33,11 @@ def named_tensor(
     """An entry of a field `map<string, Tensor>`.
 
     Args:
-        number: of the field.
-        name: the entry's key.
-        dtype: one of `DTYPES`.
-        shape: of the tensor.
-        data: its elements, one after another.
+        number: Of the field.
+        name: The entry's key.
+        dtype: One of `DTYPES`.
+        shape: Of the tensor.
+        data: The elements' bytes, in order.
     """
     head = tensor_pb2.Tensor(
         dtype=tensor_pb2.DataType.Value(f"DATA_TYPE_{dtype.upper()}"), shape=shape

@@ -1,7 +1,7 @@
-"""What model.toml says of a graph: the entries of `ModelSpec` and where batch and time lie, each optional.
+"""Reads model.toml: the entries of `ModelSpec` and the axes of batch and time, each optional.
 
-Not a specification yet: what is left out stands in the graph or in its metadata, and whoever serves the graph
-puts them together. Everything that `ModelSpec.to_toml` writes is a declaration.
+Not a complete specification: an entry that is left out stands in the graph or in its metadata, and the server
+combines the three. Everything that `ModelSpec.to_toml` writes is a declaration.
 """
 
 import tomllib
@@ -10,15 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from statewise.wire._metadata import (
-    CallShape,
-    EncodeSpec,
-    GenerateSpec,
-    MetadataError,
-    StatePart,
-    Vocabulary,
-    read_entry,
-)
+from statewise.wire._entries import MetadataError, read_entry
+from statewise.wire._specs import CallShape, EncodeSpec, GenerateSpec, StatePart, Vocabulary
 
 BATCH, TIME = "batch", "time"
 """The words among the axes of a tensor; its other axes are sizes."""
@@ -27,21 +20,21 @@ AxisWords = tuple[str | int, ...]
 
 
 class Sharing(StrEnum):
-    """Which of its load-time classes let rows of different sessions share a run."""
+    """The load-time classes of a model that let rows of different sessions share a run."""
 
     EXACT = "exact"
-    """Only the class of the same bits."""
+    """Only exact: the same bits."""
     TOLERANCE = "tolerance"
-    """Also the class of the same values within rounding: answers then depend on who shares the run."""
+    """Also tolerance: the same within rounding. Answers then depend on the rows that share the run."""
 
 
 @dataclass(frozen=True)
 class TensorDeclaration:
-    """One input or output. None: as the graph says."""
+    """One input or output. None: the graph or its metadata decides."""
 
     name: str
     axes: AxisWords | None = None
-    """What each axis in the graph is: "batch", "time", or a size that is part of one sample."""
+    """The axes in the graph: "batch", "time", or the size of an axis that is part of one sample."""
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     """As of `TensorSpec`: the axes that are neither batch nor time."""
@@ -49,13 +42,13 @@ class TensorDeclaration:
     default: float | None = None
     vocabulary_size: int | None = None
     context: int = 0
-    """Values that the server keeps of what came before and puts in front: time steps where the tensor has a
+    """Number of preceding values that the server keeps and puts in front: time steps where the tensor has a
     time axis, else elements of its last axis. They begin as zeros."""
 
 
 @dataclass(frozen=True)
 class StateDeclaration:
-    """A state input and the output that holds its successor. None: as the graph says."""
+    """A state input and the output that succeeds it. None: the graph or its metadata decides."""
 
     input: str
     output: str
@@ -63,14 +56,14 @@ class StateDeclaration:
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     batch_axis: int | None = None
-    """As of `StatePair`: another way to say `axes` beside `shape`."""
+    """As of `StatePair`: an alternative to `axes`, beside `shape`."""
     initial: float | None = None
     parts: tuple[StatePart, ...] = ()
 
 
 @dataclass(frozen=True)
 class ModelDeclaration:
-    """A model.toml. What is None or empty is not said."""
+    """A model.toml. None and empty: the file has no such entry."""
 
     inputs: tuple[TensorDeclaration, ...] = ()
     outputs: tuple[TensorDeclaration, ...] = ()
