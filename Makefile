@@ -56,8 +56,9 @@ format: $(INSTALLED) ## format the code and put right what lint can
 proto: $(INSTALLED) ## generate statewise.v1 from the .proto files
 	@$(BIN)/python proto/generate.py
 
-docs: $(INSTALLED) ## write the table of settings in docs/operations.md
+docs: $(INSTALLED) ## write the tables of settings and of folders into the pages
 	@$(BIN)/python docs/configuration.py
+	@$(BIN)/python tests/project/house.py --write
 
 BENCH ?= serving
 bench: $(INSTALLED) ## measure beside something comparable; BENCH=training, ARGS="--rounds 2"

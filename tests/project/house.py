@@ -1,5 +1,7 @@
 """Measures how the code is laid out and compares it with limits: `python tests/project/house.py`.
 
+With `--write`, writes the tables of folders in docs/design.md instead; `make docs` does so.
+
 A package is a tree of folders; a folder is one concept. This module only measures; `test_layout.py` declares
 which folder may import which, and fails where something is over a limit.
 """
@@ -251,6 +253,38 @@ def findings() -> Findings:
     return found
 
 
+PAGE = ROOT / "docs/design.md"
+BEGIN = "<!-- Written by `make docs` from the first sentence of each folder's `__init__`. -->\n"
+END = "<!-- Until here. -->\n"
+
+
+def levels(package: Package) -> list[list[str]]:
+    """Folders of a package by floor, lowest first; each imports folders of lower floors only."""
+    graph = package.between_folders()
+    height = {unit: floors(_reachable(graph, unit)) for unit in graph}
+    folders = [folder for folder in package.folders if folder]
+    return [
+        [folder for folder in folders if height[folder] == floor]
+        for floor in sorted({height[folder] for folder in folders})
+    ]
+
+
+def page() -> str:
+    """docs/design.md with the tables of folders as they have to be."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    tables = []
+    for name in ("service", "client", "export", "models"):
+        package = read_package(name)
+        rows = [
+            f"| `{folder}/` | {_first_sentences(PACKAGES[name] / folder / '__init__.py')} |"
+            for floor in levels(package)
+            for folder in floor
+        ]
+        tables.append("\n".join([f"| `{name}/` | |", "|---|---|", *rows]))
+    return f"{before}{BEGIN}\n" + "\n\n".join(tables) + f"\n\n{END}{after}"
+
+
 def print_table() -> None:
     """Prints, for each package, its folders with modules and floors."""
     for name in PACKAGES:
@@ -268,6 +302,23 @@ def print_table() -> None:
 def _module_name(path: Path, source_root: Path) -> str:
     parts = path.relative_to(source_root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _reachable(graph: Mapping[str, set[str]], start: str) -> dict[str, set[str]]:
+    """The part of a graph that one node reaches, itself included."""
+    found: dict[str, set[str]] = {}
+    waiting = [start]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found[node] = graph[node]
+            waiting.extend(graph[node])
+    return found
+
+
+def _first_sentences(path: Path) -> str:
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -300,6 +351,9 @@ def _inside(block: ast.AST) -> Iterator[ast.AST]:
 
 def main() -> int:
     """Prints the table and the findings. Returns 1 where there are findings, else 0."""
+    if sys.argv[1:] == ["--write"]:
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
     print_table()
     found = findings().lines
     print("\n".join(["", *found] if found else ["", "nothing is over a limit"]))
