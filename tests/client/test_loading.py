@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from statewise.client import ModelNotFound, Unavailable
-from statewise.service.registry import _models as models
+from statewise.service.registry import _model_registry as models
 from statewise.service.testing import server_in_thread
 
 TOLD = "'steps' .*is being loaded and tested: ask again in a moment"

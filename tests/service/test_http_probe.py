@@ -34,7 +34,7 @@ async def test_ready_while_a_model_is_served_and_alive_throughout(
         assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (200, "ready\n")
         assert await stub() == "SERVING"
         assert (await asyncio.to_thread(ask, server.metrics_address, "/nothing"))[0] == 404
-        server._dataplane.rules.draining = True
+        server._dataplane.limits.draining = True
         assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (
             503,
             "the server is shutting down\n",

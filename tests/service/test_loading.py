@@ -14,7 +14,7 @@ from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
 from statewise.service.registry import ModelRegistry, VersionState
-from statewise.service.registry import _models as models
+from statewise.service.registry import _model_registry as models
 from statewise.wire import Reason
 
 

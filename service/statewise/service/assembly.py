@@ -46,12 +46,12 @@ def build_dataplane(
 
         tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
 
-    def make_scheduler(engine: Engine, arena: StateArena, test: EngineProfile) -> Scheduler:
+    def make_scheduler(engine: Engine, arena: StateArena, profile: EngineProfile) -> Scheduler:
         return Scheduler(
             engine,
             arena,
             table,
-            test,
+            profile,
             executor=executor,
             clock=clock,
             queue_steps=settings.queue_steps,
@@ -70,15 +70,15 @@ def build_dataplane(
         sessions=settings.sessions,
         make_scheduler=make_scheduler,
     )
-    rules = ServiceLimits(settings)
+    limits = ServiceLimits(settings)
     snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
     statistics = Statistics()
-    sessions = Sessions(models, table, rules=rules, snapshots=snapshots, statistics=statistics, clock=clock)
+    sessions = Sessions(models, table, limits=limits, snapshots=snapshots, statistics=statistics, clock=clock)
     return Dataplane(
         models,
         table,
         sessions=sessions,
-        rules=rules,
+        limits=limits,
         statistics=statistics,
         slow=slow,
         tracing=tracing,

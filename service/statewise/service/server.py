@@ -137,7 +137,7 @@ class Server:
     async def stop(self) -> None:
         """Refuses what is new, lets what is under way finish within the grace period, and ends."""
         grace_s = self._settings.grace_s
-        self._dataplane.rules.draining = True
+        self._dataplane.limits.draining = True
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)

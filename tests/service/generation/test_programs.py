@@ -282,8 +282,8 @@ class Driver:
                 async for part in coming:
                     if part.failures:
                         return part.failures[0].reason
-                    tokens += part.grown.values.tolist()
-                    position = int(part.grown.positions[0])
+                    tokens += part.chunk.values.tolist()
+                    position = int(part.chunk.positions[0])
         except ServiceError as error:
             return error.reason
         return tokens, position

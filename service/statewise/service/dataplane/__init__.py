@@ -2,7 +2,7 @@
 
 from statewise.service.dataplane._dataplane import Dataplane, PredictPart
 from statewise.service.dataplane._emitted import GeneratedPart, parts_within
-from statewise.service.dataplane._generator import Generator, Start
+from statewise.service.dataplane._generator import GenerationInputs, Generator
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._session_generator import SessionGenerator
@@ -12,12 +12,12 @@ __all__ = [
     "CancellationToken",
     "Dataplane",
     "GeneratedPart",
+    "GenerationInputs",
     "Generator",
     "OpenedSession",
     "PredictPart",
     "SessionGenerator",
     "Sessions",
-    "Start",
     "parts_within",
     "predict_texts",
 ]

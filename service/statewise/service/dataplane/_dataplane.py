@@ -65,7 +65,7 @@ class Dataplane:
         models: What is served.
         table: The sessions.
         sessions: Their life.
-        rules: What every request has to satisfy.
+        limits: What every request has to satisfy.
         statistics: Counts of the whole server.
         slow: Tells of requests that took long.
         tracing: Makes spans of requests; None: there are none.
@@ -78,7 +78,7 @@ class Dataplane:
         table: SessionTable,
         *,
         sessions: Sessions,
-        rules: ServiceLimits,
+        limits: ServiceLimits,
         statistics: Statistics,
         slow: SlowRequests,
         tracing: "Tracing | None",
@@ -87,13 +87,13 @@ class Dataplane:
         self.models = models
         self.table = table
         self.sessions = sessions
-        self.rules = rules
+        self.limits = limits
         self.statistics = statistics
         self._slow = slow
         self.tracing = tracing
         self.clock = clock
         self.undelivered = UndeliveredBytes(
-            limit=rules.settings.prediction_bytes, owner_limit=rules.settings.owner_prediction_bytes
+            limit=limits.settings.prediction_bytes, owner_limit=limits.settings.owner_prediction_bytes
         )
 
     # --- whole sequences ---
@@ -120,8 +120,8 @@ class Dataplane:
             ServiceError: BAD_TENSOR, BYTES_LIMIT, QUEUE_FULL, DRAINING.
         """
         received_s = self.clock()
-        self.rules.refuse_when_draining()
-        time_steps = self.rules.check_size(len(lengths), lengths)
+        self.limits.refuse_when_draining()
+        time_steps = self.limits.check_size(len(lengths), lengths)
         spec = model.package.spec
         arranged = arrange_inputs(spec, inputs, rows=len(lengths), time_steps=time_steps)
         model.scheduler.check_room(time_steps)
@@ -223,11 +223,11 @@ class Dataplane:
         Raises:
             ServiceError: the request as a whole is refused, and `reply` is not called.
         """
-        self.rules.refuse_when_draining()
+        self.limits.refuse_when_draining()
         rows = len(handles)
         if len(positions) != rows or (steps is not None and len(steps) != rows):
-            self.rules.check_columns(rows, len(positions), rows if steps is None else len(steps))
-        time_steps = self.rules.check_size(rows, steps)
+            self.limits.check_columns(rows, len(positions), rows if steps is None else len(steps))
+        time_steps = self.limits.check_size(rows, steps)
         number = self.table.owner_number(owner)
         model = self.model_of(handles, number)
         if model is None:

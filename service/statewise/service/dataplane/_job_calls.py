@@ -37,13 +37,13 @@ class CancellationToken:
         return self.cancelled
 
 
-async def run(scheduler: Scheduler, make: Callable[..., _W], ticket: CancellationToken) -> _W:
+async def run(scheduler: Scheduler, make: Callable[..., _W], cancellation: CancellationToken) -> _W:
     """Runs a job to its end.
 
     Args:
         scheduler: Runs it; its time steps are held there already.
         make: Makes it, given `done`, `is_cancelled` and `deadline_s`.
-        ticket: Of the request.
+        cancellation: Of the request.
 
     Raises:
         ServiceError: the job as a whole failed, or was given up.
@@ -58,7 +58,7 @@ async def run(scheduler: Scheduler, make: Callable[..., _W], ticket: Cancellatio
         else:
             ended.set_exception(failure)
 
-    job = make(done=done, is_cancelled=ticket.is_cancelled, deadline_s=ticket.deadline_s)
+    job = make(done=done, is_cancelled=cancellation.is_cancelled, deadline_s=cancellation.deadline_s)
     scheduler.submit_job(job, held=True)
     return await ended
 
@@ -69,7 +69,7 @@ async def read(
     sequences: TokenizedSequences,
     rows: NDArray[np.intp],
     state: Sequence[Array],
-    ticket: CancellationToken,
+    cancellation: CancellationToken,
 ) -> tuple[list[Array], list[Array], NDArray[np.bool_]]:
     """Reads sequences from given states.
 
@@ -79,7 +79,7 @@ async def read(
         sequences: Of all rows of a request.
         rows: Which of them to read, each at least one time step long.
         state: [len(rows), ...] for each state.
-        ticket: Of the request.
+        cancellation: Of the request.
 
     Returns:
         Outputs that are none per step, [len(rows), ...]; the states after; and which rows did not fail.
@@ -107,7 +107,7 @@ async def read(
             lengths=lengths[places],
             state=[array[places] for array in state],
         )
-        job: SequenceJob = await run(scheduler, make, ticket)
+        job: SequenceJob = await run(scheduler, make, cancellation)
         outputs, successors, well = job.results()
         kept = [array for array, entry in zip(outputs, spec.outputs, strict=True) if not entry.per_step]
         for whole, part in zip([*last, *after], [*kept, *successors], strict=True):

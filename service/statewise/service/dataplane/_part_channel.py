@@ -95,8 +95,8 @@ def reserve_capacity(
 async def write_rows(
     model: LoadedModel,
     rows: NDArray[np.intp],
-    flow: PartChannel,
-    ticket: CancellationToken,
+    channel: PartChannel,
+    cancellation: CancellationToken,
     *,
     state: Sequence[Array],
     positions: NDArray[np.uint64],
@@ -108,23 +108,23 @@ async def write_rows(
     Raises:
         ServiceError: the rows as a whole failed, or were given up.
     """
-    writing = model.require_generator()
+    generator = model.require_generator()
 
-    def grew(grown: EmittedChunk) -> None:
-        own = replace(grown, rows=rows[grown.rows])
-        flow.put(GeneratedPart(own, writing.spec.emitted.name))
+    def grew(chunk: EmittedChunk) -> None:
+        own = replace(chunk, rows=rows[chunk.rows])
+        channel.put(GeneratedPart(own, generator.spec.emitted.name))
 
     make: Any = partial(
         GenerationJob,
-        writing.feedback,
-        writing.test,
+        generator.decode_loop,
+        generator.profile,
         state=state,
         positions=positions,
         steps=steps,
         sampling=sampling,
-        stop=writing.stop,
+        stop=generator.stop,
         grew=grew,
     )
-    job: GenerationJob = await run(model.scheduler, make, ticket)
-    flow.put_faults(rows[sorted(job.failed)])
+    job: GenerationJob = await run(model.scheduler, make, cancellation)
+    channel.put_faults(rows[sorted(job.failed)])
     return job

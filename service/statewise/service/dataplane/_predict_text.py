@@ -8,7 +8,7 @@ import numpy as np
 
 from statewise.service.base import RowFailure, elements_of
 from statewise.service.dataplane._dataplane import Dataplane, PredictPart
-from statewise.service.inputs import RawSequences, read_sequences
+from statewise.service.inputs import RawSequences, tokenize_sequences
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
@@ -21,9 +21,9 @@ async def predict_texts(
     Raises:
         ServiceError: WRONG_CALL where the model has no vocabulary; else as `Dataplane.predict`.
     """
-    dataplane.rules.check_size(len(texts), None)
+    dataplane.limits.check_size(len(texts), None)
     spec = model.package.spec
-    sequences = read_sequences(
+    sequences = tokenize_sequences(
         spec, model.auxiliary.codec, RawSequences(text=texts), rows=len(texts), begin=True
     )
     lengths, failures = sequences.lengths, dict(sequences.failures)

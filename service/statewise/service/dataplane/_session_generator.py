@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from statewise.service.base import Handles
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, with_text
-from statewise.service.dataplane._initial_states import begins, claimed_states
+from statewise.service.dataplane._initial_states import can_start_empty, leased_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, reserve_capacity, write_rows
-from statewise.service.dataplane._session_lease import SessionLease, claim_sessions, settle_sessions
+from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
 from statewise.service.registry import LoadedModel
@@ -33,7 +33,7 @@ class SessionGenerator:
     def __init__(self, dataplane: Dataplane) -> None:
         self._dataplane = dataplane
         self._table = dataplane.table
-        self._rules = dataplane.rules
+        self._limits = dataplane.limits
         self._clock = dataplane.clock
 
     async def generate(
@@ -42,7 +42,7 @@ class SessionGenerator:
         positions: NDArray[np.uint64],
         steps: NDArray[np.uint32],
         sampling: Callable[[int], Sampling],
-        ticket: CancellationToken,
+        cancellation: CancellationToken,
         *,
         owner: str,
     ) -> AsyncGenerator[GeneratedPart]:
@@ -53,17 +53,17 @@ class SessionGenerator:
             positions: Start positions, uint64 [rows].
             steps: As for `GeneratorGraph.steps`.
             sampling: Gives the settings of so many rows.
-            ticket: Of the request; set as cancelled when nobody iterates any more.
+            cancellation: Of the request; set as cancelled when nobody iterates any more.
             owner: Who asks.
 
         Raises:
             ServiceError: WRONG_CALL, BAD_REQUEST, BYTES_LIMIT, QUEUE_FULL, DRAINING; DEADLINE and CANCELLED,
                 also after parts have been given, with nothing applied.
         """
-        self._rules.refuse_when_draining()
+        self._limits.refuse_when_draining()
         rows = len(handles)
-        self._rules.check_columns(rows, len(positions))
-        self._rules.check_size(rows, None)
+        self._limits.check_columns(rows, len(positions))
+        self._limits.check_size(rows, None)
         number = self._table.owner_number(owner)
         model = self._dataplane.model_of(handles, number)
         if model is None:
@@ -71,52 +71,52 @@ class SessionGenerator:
             failures = [self._table.explain(row, *pair, owner=number) for row, pair in enumerate(pairs)]
             yield GeneratedPart(None, failures=failures)
             return
-        claim = SessionLease(
+        lease = SessionLease(
             handles, positions, number, model.require_generator().steps(steps, rows), sampling(rows)
         )
-        async with aclosing(self._claimed(claim, model, ticket)) as parts:
+        async with aclosing(self._generate_leased(lease, model, cancellation)) as parts:
             async for part in parts:
                 yield part
 
-    async def _claimed(
-        self, claim: SessionLease, model: LoadedModel, ticket: CancellationToken
+    async def _generate_leased(
+        self, lease: SessionLease, model: LoadedModel, cancellation: CancellationToken
     ) -> AsyncGenerator[GeneratedPart]:
-        received_s, rows = self._clock(), len(claim.handles)
-        time_steps = self._rules.check_size(rows, claim.steps)
+        received_s, rows = self._clock(), len(lease.handles)
+        time_steps = self._limits.check_size(rows, lease.steps)
         writer = TextWriter.of(model.auxiliary.codec, rows)
         work = model.scheduler.statistics.generate
-        flow = PartChannel()
-        with reserve_capacity(model, self._dataplane.undelivered, claim.owner, time_steps) as done:
+        channel = PartChannel()
+        with reserve_capacity(model, self._dataplane.undelivered, lease.owner, time_steps) as done:
             try:
-                await claim_sessions(claim, model, self._table, beginning=begins(model))
-                if claim.failures:
-                    failures = [claim.failures[row] for row in sorted(claim.failures)]
-                    flow.put(GeneratedPart(None, failures=failures))
-                if len(claim.rows):
-                    state, start = await claimed_states(model, claim, ticket)
-                    writing = write_rows(
+                await acquire_lease(lease, model, self._table, beginning=can_start_empty(model))
+                if lease.failures:
+                    failures = [lease.failures[row] for row in sorted(lease.failures)]
+                    channel.put(GeneratedPart(None, failures=failures))
+                if len(lease.rows):
+                    state, start = await leased_states(model, lease, cancellation)
+                    generator = write_rows(
                         model,
-                        claim.rows,
-                        flow,
-                        ticket,
+                        lease.rows,
+                        channel,
+                        cancellation,
                         state=state,
                         positions=start,
-                        steps=claim.steps[claim.rows],
-                        sampling=claim.sampling.rows(claim.rows),
+                        steps=lease.steps[lease.rows],
+                        sampling=lease.sampling.rows(lease.rows),
                     )
-                    flow.start(writing, then=partial(done, time_steps))
-                async with aclosing(flow.parts()) as parts:
+                    channel.start(generator, then=partial(done, time_steps))
+                async with aclosing(channel.parts()) as parts:
                     async for part in parts:
                         work.add(part.ended, part.emitted, part.failures)
                         yield with_text(part, writer)
-                for job in flow.results():
-                    settle_sessions(claim, model, self._table, job, start)
+                for job in channel.results():
+                    commit_lease(lease, model, self._table, job, start)
             finally:
-                ticket.cancelled = claim.withdrawn = True
+                cancellation.cancelled = lease.withdrawn = True
                 try:
-                    await flow.end()
+                    await channel.end()
                 finally:  # the caller may leave during this very wait
-                    self._table.touch(claim.slots)
-                    model.scheduler.release(claim.slots)
+                    self._table.touch(lease.slots)
+                    model.scheduler.release(lease.slots)
         latency_s = self._clock() - received_s
         self._dataplane.answered("generate", model, latency_s, rows=rows, steps=time_steps)

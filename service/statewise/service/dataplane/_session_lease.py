@@ -54,13 +54,13 @@ class SessionLease:
     withdrawn: bool = False
 
 
-async def claim_sessions(
-    claim: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool
+async def acquire_lease(
+    lease: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool
 ) -> None:
     """Takes the sessions once nothing asked of them before is waiting or running.
 
     Args:
-        claim: What is asked for; gets what was found.
+        lease: What is asked for; gets what was found.
         model: Their version.
         table: The sessions.
         beginning: Whether the model can generate for a session that has consumed nothing.
@@ -69,24 +69,24 @@ async def claim_sessions(
 
     def take() -> None:
         # Cancelled in this very turn of the loop, whoever waits has not been told yet.
-        if claim.withdrawn or turn.done():
+        if lease.withdrawn or turn.done():
             return
         try:
-            _judge(claim, model, table, beginning=beginning)
-            table.busy[claim.slots] = True
+            _classify(lease, model, table, beginning=beginning)
+            table.busy[lease.slots] = True
         except Exception as error:
             turn.set_exception(error)
         else:
             turn.set_result(None)
 
-    slots = table.slots_of(claim.handles)
-    held = slots[table.are_valid(claim.handles, slots, owner=claim.owner)]
+    slots = table.slots_of(lease.handles)
+    held = slots[table.are_valid(lease.handles, slots, owner=lease.owner)]
     model.scheduler.submit_barrier(Barrier(held, take))
     await turn
 
 
-def settle_sessions(
-    claim: SessionLease,
+def commit_lease(
+    lease: SessionLease,
     model: LoadedModel,
     table: SessionTable,
     job: GenerationJob,
@@ -95,49 +95,49 @@ def settle_sessions(
     """Moves the sessions on to where their rows have come. Retries, failures and rows that stand stay.
 
     Args:
-        claim: Taken, and not released yet.
+        lease: Taken, and not released yet.
         model: Their version.
         table: The sessions.
         job: What the rows did.
         start: Positions that they generated from.
     """
-    moved = ~claim.retry
+    moved = ~lease.retry
     moved[list(job.failed)] = False
-    steps = start - claim.positions[claim.rows] + job.consumed
+    steps = start - lease.positions[lease.rows] + job.consumed
     moved &= steps > 0
-    slots = claim.slots[moved]
+    slots = lease.slots[moved]
     cells = table.read(slots)
     model.arena.scatter(table.next_arena_indices(cells), [array[moved] for array in job.state])
-    table.advance(slots, cells, steps[moved], claim.digests[moved])
+    table.advance(slots, cells, steps[moved], lease.digests[moved])
 
 
-def _judge(claim: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
-    handles, positions = claim.handles, claim.positions
+def _classify(lease: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
+    handles, positions = lease.handles, lease.positions
     slots = table.slots_of(handles)
     asked = [
         np.full(len(handles), _GENERATE, np.uint64),
-        claim.steps.astype(np.uint64),
-        *claim.sampling.columns,
+        lease.steps.astype(np.uint64),
+        *lease.sampling.columns,
     ]
     digests = digest_rows([np.stack(asked, axis=1)], per_step=[False], steps=None)
     # How far a repeated generation came is not asked for: its digest tells it.
     came = table.positions_of(slots) - positions
     cells = table.read(slots)
-    judgement = table.classify(cells, handles, claim.owner, positions, came, digests)
-    good = np.ones(len(handles), np.bool_) if judgement.good is None else judgement.good.copy()
+    verdicts = table.classify(cells, handles, lease.owner, positions, came, digests)
+    good = np.ones(len(handles), np.bool_) if verdicts.good is None else verdicts.good.copy()
     for row in np.flatnonzero(~good).tolist():
-        claim.failures[row] = table.explain(row, int(handles[row]), int(positions[row]), owner=claim.owner)
+        lease.failures[row] = table.explain(row, int(handles[row]), int(positions[row]), owner=lease.owner)
     if not beginning:
         unborn = good & (positions == 0)
         for row in np.flatnonzero(unborn).tolist():
-            claim.failures[row] = RowFailure(
+            lease.failures[row] = RowFailure(
                 row,
                 Reason.WRONG_CALL,
                 "the session has consumed nothing it could go on from: step it first",
             )
         good &= ~unborn
     rows = np.flatnonzero(good)
-    retry = np.zeros(len(handles), np.bool_) if judgement.retry is None else judgement.retry
-    claim.rows, claim.slots, claim.digests, claim.retry = rows, slots[rows], digests[rows], retry[rows]
-    claim.state = model.arena.gather(table.arena_indices(cells[rows], claim.retry))
-    model.scheduler.statistics.retried_rows += int(np.count_nonzero(claim.retry))
+    retry = np.zeros(len(handles), np.bool_) if verdicts.retry is None else verdicts.retry
+    lease.rows, lease.slots, lease.digests, lease.retry = rows, slots[rows], digests[rows], retry[rows]
+    lease.state = model.arena.gather(table.arena_indices(cells[rows], lease.retry))
+    model.scheduler.statistics.retried_rows += int(np.count_nonzero(lease.retry))

@@ -44,7 +44,7 @@ class Sessions:
     Args:
         models: What is served.
         table: The sessions.
-        rules: What every request has to satisfy.
+        limits: What every request has to satisfy.
         snapshots: Signs and reads tokens.
         statistics: Counts of the whole server.
         clock: Seconds, monotonic; the table's.
@@ -55,19 +55,19 @@ class Sessions:
         models: ModelRegistry,
         table: SessionTable,
         *,
-        rules: ServiceLimits,
+        limits: ServiceLimits,
         snapshots: Snapshots,
         statistics: Statistics,
         clock: Callable[[], float],
     ) -> None:
         self._models = models
         self._table = table
-        self._rules = rules
+        self._limits = limits
         self._snapshots = snapshots
         self._statistics = statistics
         self._clock = clock
         self._quotas = Quotas(
-            sessions=rules.settings.owner_sessions, state_bytes=rules.settings.owner_state_bytes
+            sessions=limits.settings.owner_sessions, state_bytes=limits.settings.owner_state_bytes
         )
 
     async def open(
@@ -92,13 +92,13 @@ class Sessions:
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._rules.refuse_when_draining()
+        self._limits.refuse_when_draining()
         model = self._models.find(name, version)
         if not model.package.spec.streamable:
             raise ServiceError(
                 Reason.NOT_STREAMABLE, f"model {name!r} keeps no state between calls: use Predict instead"
             )
-        self._rules.check_ids(session_ids)
+        self._limits.check_ids(session_ids)
         number = self._table.owner_number(owner)
         created: dict[int, int] = {}
         failures: dict[int, RowFailure] = {}
@@ -136,8 +136,8 @@ class Sessions:
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._rules.refuse_when_draining()
-        self._rules.check_ids(session_ids)
+        self._limits.refuse_when_draining()
+        self._limits.check_ids(session_ids)
         number = self._table.owner_number(owner)
         found = {row: self._table.find(number, session_id) for row, session_id in enumerate(session_ids)}
         existing = {row: slot for row, slot in found.items() if slot is not None}
@@ -155,9 +155,9 @@ class Sessions:
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._rules.refuse_when_draining()
-        self._rules.check_ids(session_ids)
-        self._rules.check_columns(len(handles), len(session_ids))
+        self._limits.refuse_when_draining()
+        self._limits.check_ids(session_ids)
+        self._limits.check_columns(len(handles), len(session_ids))
         number = self._table.owner_number(owner)
         forked: dict[int, OpenedSession] = {}
 
@@ -179,9 +179,9 @@ class Sessions:
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._rules.refuse_when_draining()
-        self._rules.check_size(len(handles), None)
-        self._rules.check_columns(len(handles), len(positions))
+        self._limits.refuse_when_draining()
+        self._limits.check_size(len(handles), None)
+        self._limits.check_columns(len(handles), len(positions))
         number = self._table.owner_number(owner)
         rewound: dict[int, OpenedSession] = {}
         refused: list[RowFailure] = []
@@ -202,7 +202,7 @@ class Sessions:
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT.
         """
-        self._rules.check_size(len(handles), None)
+        self._limits.check_size(len(handles), None)
         tokens: dict[int, bytes] = {}
 
         def take_out(row: int, slot: int) -> None:
@@ -224,9 +224,9 @@ class Sessions:
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._rules.refuse_when_draining()
-        self._rules.check_ids(session_ids)
-        self._rules.check_columns(len(tokens), len(session_ids))
+        self._limits.refuse_when_draining()
+        self._limits.check_ids(session_ids)
+        self._limits.check_columns(len(tokens), len(session_ids))
         number = self._table.owner_number(owner)
         restored: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}
@@ -248,7 +248,7 @@ class Sessions:
         """Ends the sessions that were idle for longer than the limit, some at a time, and gives how many;
         whoever iterates lets others have their turn in between.
         """
-        limit_s = self._clock() - self._rules.settings.idle_timeout_s
+        limit_s = self._clock() - self._limits.settings.idle_timeout_s
         start: int | None = 0
         while start is not None:
             slots, start = self._table.idle_since(limit_s, start)
@@ -258,7 +258,7 @@ class Sessions:
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
         """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED)."""
-        self._rules.check_size(len(handles), None)
+        self._limits.check_size(len(handles), None)
         failures = await self._each_held(
             handles,
             lambda _, slot: self._end(slot),
@@ -318,10 +318,10 @@ class Sessions:
                 Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"
             )
         used = sum(loaded.arena.used_rows * loaded.arena.bytes_per_session for loaded in self._models)
-        if used + model.arena.bytes_per_session > self._rules.settings.state_bytes:
+        if used + model.arena.bytes_per_session > self._limits.settings.state_bytes:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
-                f"the sessions' state fills {used} of {self._rules.settings.state_bytes} bytes: close some",
+                f"the sessions' state fills {used} of {self._limits.settings.state_bytes} bytes: close some",
             )
         self._quotas.take(owner, model.arena.bytes_per_session)
         self._statistics.opened[origin] += 1

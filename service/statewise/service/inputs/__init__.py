@@ -4,8 +4,8 @@ from statewise.service.inputs._prompts import (
     RawSequences,
     TokenizedSequences,
     begin_inputs,
-    read_prompts,
-    read_sequences,
+    tokenize_prompts,
+    tokenize_sequences,
 )
 from statewise.service.inputs._text import Codec, TextWriter
 from statewise.service.inputs._validation import all_valid, arrange_inputs, invalid_rows
@@ -19,6 +19,6 @@ __all__ = [
     "arrange_inputs",
     "begin_inputs",
     "invalid_rows",
-    "read_prompts",
-    "read_sequences",
+    "tokenize_prompts",
+    "tokenize_sequences",
 ]

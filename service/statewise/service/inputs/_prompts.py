@@ -56,41 +56,41 @@ class TokenizedSequences:
         return int(self.lengths.sum(dtype=np.int64))
 
 
-def read_sequences(
-    spec: ModelSpec, codec: Codec | None, given: RawSequences, *, rows: int, begin: bool = False
+def tokenize_sequences(
+    spec: ModelSpec, codec: Codec | None, raw: RawSequences, *, rows: int, begin: bool = False
 ) -> TokenizedSequences:
     """Sequences, each of them as long as was sent.
 
     Args:
         spec: What reads them.
         codec: Of its text.
-        given: What was sent; texts are of the first token input.
+        raw: What was sent; texts are of the first token input.
         rows: How many.
         begin: Whether texts get the begin token, where the vocabulary has one.
 
     Raises:
         ServiceError: BAD_TENSOR, BAD_REQUEST; WRONG_CALL for texts without a vocabulary.
     """
-    if given.text is None:
-        lengths = np.zeros(rows, np.uint32) if given.lengths is None else given.lengths
+    if raw.text is None:
+        lengths = np.zeros(rows, np.uint32) if raw.lengths is None else raw.lengths
         if len(lengths) != rows:
             raise ServiceError(Reason.BAD_REQUEST, f"expected {rows} lengths; got {len(lengths)}")
         time_steps = int(lengths.sum(dtype=np.int64))
-        arranged = arrange_inputs(spec, given.inputs, rows=rows, time_steps=time_steps)
+        arranged = arrange_inputs(spec, raw.inputs, rows=rows, time_steps=time_steps)
         invalid = invalid_rows(spec, arranged, lengths)
         return TokenizedSequences(
             lengths, arranged, {row: why for row, why in invalid.items() if lengths[row]}
         )
-    if given.inputs or given.lengths is not None:
+    if raw.inputs or raw.lengths is not None:
         raise ServiceError(Reason.BAD_REQUEST, "expected a text or tensors of a sequence; got both")
     if codec is None:
         raise ServiceError(Reason.WRONG_CALL, "the model has no vocabulary: send tensors instead of text")
-    if len(given.text) != rows:
-        raise ServiceError(Reason.BAD_REQUEST, f"expected {rows} texts; got {len(given.text)}")
+    if len(raw.text) != rows:
+        raise ServiceError(Reason.BAD_REQUEST, f"expected {rows} texts; got {len(raw.text)}")
     first = [] if codec.begin is None or not begin else [codec.begin]
     failures: dict[int, str] = {}
     tokens = []
-    for row, text in enumerate(given.text):
+    for row, text in enumerate(raw.text):
         try:
             tokens.append(np.concatenate([np.array(first, np.int64), codec.read(text)]))
         except TextError as error:
@@ -100,7 +100,7 @@ def read_sequences(
     return TokenizedSequences(lengths, _tokens_alone(spec, np.concatenate(tokens), lengths), failures)
 
 
-def read_prompts(
+def tokenize_prompts(
     spec: ModelSpec, codec: Codec | None, condition: RawSequences, prompt: RawSequences, *, rows: int
 ) -> TokenizedSequences:
     """What rows consume before they generate: one time step of a condition or begin token, then a prompt.
@@ -121,7 +121,7 @@ def read_prompts(
     """
     sequences = _nothing(spec, rows)
     if prompt:
-        sequences = read_sequences(spec, codec, prompt, rows=rows)
+        sequences = tokenize_sequences(spec, codec, prompt, rows=rows)
     if condition:
         first = _conditions(spec, codec, condition, rows)
         failures = {**first.failures, **sequences.failures}
@@ -156,7 +156,7 @@ def _conditions(
             raise ServiceError(
                 Reason.BAD_REQUEST, "condition_lengths are for an encoder's input; there is none"
             )
-        return read_sequences(spec, codec, RawSequences(condition.inputs, one_each), rows=rows)
+        return tokenize_sequences(spec, codec, RawSequences(condition.inputs, one_each), rows=rows)
     if codec is None:
         raise ServiceError(Reason.WRONG_CALL, "the model has no vocabulary: send the condition as tensors")
     if condition.inputs:

@@ -63,7 +63,7 @@ class ServerCollector(Collector):
         yield from _of_runs(readings)
 
     def _of_server(self) -> Iterator[Metric]:
-        statistics, settings = self._dataplane.statistics, self._dataplane.rules.settings
+        statistics, settings = self._dataplane.statistics, self._dataplane.limits.settings
         build = (self._release, onnxruntime.__version__)
         yield _gauge(
             "build_info", "Releases of statewise and onnxruntime.", ("version", "onnxruntime"), [(build, 1)]
@@ -109,7 +109,7 @@ class ServerCollector(Collector):
                         entry.name,
                         str(entry.version),
                         entry.status.value,
-                        entry.loaded.test.exactness.value if entry.loaded else "",
+                        entry.loaded.profile.exactness.value if entry.loaded else "",
                         str(models.default_version(entry.name) == entry.version).lower(),
                     ),
                     1,

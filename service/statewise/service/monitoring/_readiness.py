@@ -29,7 +29,7 @@ class Readiness:
 
     def why_not_ready(self) -> str:
         """Why the server takes no work; empty: it does."""
-        if self._dataplane.rules.draining:
+        if self._dataplane.limits.draining:
             return "the server is shutting down"
         if self._loop is None:
             return "the server is starting: its models are being loaded"

@@ -1,6 +1,6 @@
 """Finds, reads, tests and holds model versions. Never requests of callers."""
 
-from statewise.service.registry._models import LoadedModel, ModelRegistry, VersionState, VersionStatus
+from statewise.service.registry._model_registry import LoadedModel, ModelRegistry, VersionState, VersionStatus
 
 __all__ = [
     "LoadedModel",

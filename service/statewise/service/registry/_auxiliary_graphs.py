@@ -36,19 +36,19 @@ class GeneratorGraph:
     """How a model generates.
 
     Attributes:
-        feedback: Runs it.
-        test: What it costs, and whether rows share runs.
+        decode_loop: Runs it.
+        profile: What a run costs, and whether rows share runs.
         stop: The token that ends a row; None: none does.
     """
 
-    feedback: DecodeLoop
-    test: DecodeProfile
+    decode_loop: DecodeLoop
+    profile: DecodeProfile
     stop: int | None
 
     @property
     def spec(self) -> GenerateSpec:
         """What is emitted."""
-        return self.feedback.spec
+        return self.decode_loop.spec
 
     def steps(self, asked: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
         """Values that each row emits at most, [rows].
@@ -76,12 +76,12 @@ class EncoderGraph:
 
     Attributes:
         engine: Runs it; its spec is that of a many-to-one model whose outputs are the states.
-        test: What it costs, and whether rows share runs.
+        profile: What a run costs, and whether rows share runs.
         codec: How it reads text; None: it does not.
     """
 
     engine: Engine
-    test: EngineProfile
+    profile: EngineProfile
     codec: Codec | None
 
 
@@ -90,13 +90,13 @@ class AuxiliaryGraphs:
     """Beside the read graph.
 
     Attributes:
-        writing: None: the model does not generate.
-        encoding: None: sessions begin at the initial value of each state.
+        generator: None: the model does not generate.
+        encoder: None: sessions begin at the initial value of each state.
         codec: The text of what is read and written step by step; None: no text.
     """
 
-    writing: GeneratorGraph | None
-    encoding: EncoderGraph | None
+    generator: GeneratorGraph | None
+    encoder: EncoderGraph | None
     codec: Codec | None
 
 
@@ -116,21 +116,21 @@ def load_auxiliary_graphs(
     """
     spec = package.spec
     codec = None if spec.vocabulary is None else Codec(spec.vocabulary)
-    writing = encoding = None
+    generator = encoder = None
     if spec.encode is None and CallShape.ENCODER_DECODER in spec.call_shapes:
         raise _invalid(package, "model.onnx", "an encoder-decoder; expected the metadata of its encoder")
     if spec.generate is not None:
         problem = _problem(spec, spec.generate)
         if problem:
             raise _invalid(package, "model.onnx", f"generate: {problem}")
-        feedback = _feedback(package, spec.generate, engine, make_engine)
+        decode_loop = _decode_loop(package, spec.generate, engine, make_engine)
         stop = spec.vocabulary.end if spec.vocabulary is not None and spec.generate.sampled else None
-        writing = GeneratorGraph(feedback, profile_decode_loop(feedback, engine), stop)
+        generator = GeneratorGraph(decode_loop, profile_decode_loop(decode_loop, engine), stop)
     if spec.encode is not None:
-        encoder = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
+        encode = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
         words = spec.encode.vocabulary
-        encoding = EncoderGraph(encoder, profile_engine(encoder), None if words is None else Codec(words))
-    return AuxiliaryGraphs(writing, encoding, codec)
+        encoder = EncoderGraph(encode, profile_engine(encode), None if words is None else Codec(words))
+    return AuxiliaryGraphs(generator, encoder, codec)
 
 
 def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
@@ -147,7 +147,7 @@ def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
     )
 
 
-def _feedback(
+def _decode_loop(
     package: ServablePackage, generate: GenerateSpec, engine: Engine, make_engine: _MakeEngine
 ) -> DecodeLoop:
     if not generate.graph:

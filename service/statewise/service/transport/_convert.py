@@ -170,7 +170,7 @@ def model(entry: VersionStatus, *, is_default: bool) -> model_pb2.Model:
         status=_STATUS[entry.status],
         failure=entry.trouble,
         is_default=is_default,
-        exactness=_EXACTNESS[loaded.test.exactness],
+        exactness=_EXACTNESS[loaded.profile.exactness],
         inputs=[_tensor_spec(entry) for entry in spec.inputs],
         outputs=[_tensor_spec(entry) for entry in spec.outputs],
         call_shapes=[_CALL_SHAPES[shape] for shape in spec.call_shapes],

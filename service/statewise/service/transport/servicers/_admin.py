@@ -41,7 +41,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     @reports
     async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
         """Limits are those of the settings."""
-        settings = self._dataplane.rules.settings
+        settings = self._dataplane.limits.settings
         response = admin_pb2.GetServerResponse(
             version=self._version,
             onnxruntime_version=onnxruntime.__version__,
@@ -55,7 +55,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 stream_requests=settings.stream_requests,
             ),
             store=settings.store,
-            draining=self._dataplane.rules.draining,
+            draining=self._dataplane.limits.draining,
         )
         response.limits.idle_timeout.FromNanoseconds(int(settings.idle_timeout_s * 1e9))
         response.started_at.FromNanoseconds(self._started_ns)
@@ -112,7 +112,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             )
         reporter = Reporter(self._dataplane)
         while True:
-            self._dataplane.rules.refuse_when_draining()
+            self._dataplane.limits.refuse_when_draining()
             await context.write(reporter.report())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), interval_s)

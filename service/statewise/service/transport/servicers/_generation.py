@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import ServiceError
-from statewise.service.dataplane import GeneratedPart, Start
+from statewise.service.dataplane import GeneratedPart, GenerationInputs
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences
 from statewise.service.transport import _convert as convert
@@ -33,9 +33,9 @@ def text_rows(message: tensor_pb2.TextRows, *, present: bool) -> Sequence[str] |
     return message.rows if present else None
 
 
-def start(request: sequence_pb2.GenerateRequest) -> Start:
+def start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
     """What rows read before they write. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
-    return Start(
+    return GenerationInputs(
         request.rows,
         given(
             request.condition,
@@ -77,8 +77,8 @@ def sessions_response(part: GeneratedPart) -> sequence_pb2.GenerateSessionsRespo
     """What sessions emitted."""
     response = sequence_pb2.GenerateSessionsResponse(errors=[row_error(one) for one in part.failures])
     _put(response, part)
-    if part.grown is not None:
-        response.positions = pack_uint64(part.grown.positions)
+    if part.chunk is not None:
+        response.positions = pack_uint64(part.chunk.positions)
     return response
 
 
@@ -95,7 +95,7 @@ def _put(
     | sequence_pb2.PredictResponse,
     part: GeneratedPart,
 ) -> None:
-    grown = part.grown
+    grown = part.chunk
     if grown is None:
         return
     response.rows = pack_uint32(grown.rows)

@@ -90,7 +90,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
             step=self._step,
             generate=self._generate_on_stream,
             controls=self._controls,
-            requests=self._dataplane.rules.settings.stream_requests,
+            requests=self._dataplane.limits.settings.stream_requests,
         )
         self._streams.add(stream)
         self.statistics.streams += 1
@@ -196,7 +196,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     # --- operations, the same for streams and calls ---
 
     def _check_room_for_a_stream(self) -> None:
-        limit = self._dataplane.rules.settings.streams
+        limit = self._dataplane.limits.settings.streams
         if len(self._streams) >= limit:
             raise ServiceError(
                 Reason.QUEUE_FULL, f"{limit} streams are open, as many as may be", retry_after_s=1.0
@@ -300,7 +300,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         return sequence_pb2.SnapshotSessionsResponse(tokens=tokens, errors=[row_error(f) for f in failures])
 
     async def _deliver(self, context: Context, responses: AsyncIterator[Any]) -> None:
-        stall_s = self._dataplane.rules.settings.stall_s
+        stall_s = self._dataplane.limits.settings.stall_s
         async for response in responses:
             await deliver(context, response, stall_s=stall_s)
 

@@ -30,7 +30,7 @@ class GeneratorGraph:
         self._dataplane = dataplane
         self._generator = Generator(dataplane)
         self._sessions = SessionGenerator(dataplane)
-        self._limit_bytes = dataplane.rules.settings.message_bytes * 3 // 4
+        self._limit_bytes = dataplane.limits.settings.message_bytes * 3 // 4
 
     async def predict(
         self,
@@ -42,7 +42,7 @@ class GeneratorGraph:
     ) -> AsyncGenerator[sequence_pb2.PredictResponse]:
         """Rows as they end: outputs, or what an encoder-decoder says."""
         texts = _generation.text_rows(request.text, present=request.HasField("text"))
-        if model.auxiliary.encoding is not None:
+        if model.auxiliary.encoder is not None:
             given = _generation.given(request.inputs, request.lengths, texts)
             ticket = CancellationToken(deadline_s)
             async with aclosing(self._generator.transduce(model, given, ticket, owner=owner)) as said:
@@ -61,7 +61,7 @@ class GeneratorGraph:
                 for response in convert.predict_responses(
                     model,
                     rows,
-                    message_bytes=self._dataplane.rules.settings.message_bytes,
+                    message_bytes=self._dataplane.limits.settings.message_bytes,
                     labels=request.return_labels,
                 ):
                     yield response
@@ -72,7 +72,7 @@ class GeneratorGraph:
         """Pieces of rows as they grow; the last is `done`."""
         model = self._dataplane.models.find(request.model, request.version)
         start = _generation.start(request)
-        self._dataplane.rules.check_size(start.rows, None)
+        self._dataplane.limits.check_size(start.rows, None)
         steps = convert.column_uint32(request.steps, "steps")
         steps = model.require_generator().steps(steps, start.rows)
         sampling = _generation.sampling(request.sampling, start.rows)
@@ -113,7 +113,7 @@ class GeneratorGraph:
         model = self._dataplane.models.find(request.model, request.version)
         texts = _generation.text_rows(request.encoder_text, present=request.HasField("encoder_text"))
         given = _generation.given(request.encoder_inputs, request.encoder_lengths, texts)
-        if not given and model.auxiliary.encoding is None:
+        if not given and model.auxiliary.encoder is None:
             return None
         rows = len(request.session_ids)
         state, failures = await self._generator.encode(model, given, rows, CancellationToken())

@@ -36,20 +36,20 @@ class LoadedModel:
     Attributes:
         number: Stands for the version in the session table; never reused.
         package: What the files say.
-        test: What the load-time test found.
+        profile: What the load-time test found.
         arena: The state of its sessions.
         scheduler: Runs its work.
-        companions: What generates, and the encoder.
-        encoder: Runs the encoder's work; None: there is no encoder.
+        auxiliary: What generates, and the encoder.
+        encoder_scheduler: Runs the encoder's work; None: there is no encoder.
     """
 
     number: int
     package: ServablePackage
-    test: EngineProfile
+    profile: EngineProfile
     arena: StateArena
     scheduler: Scheduler
     auxiliary: AuxiliaryGraphs
-    encoder: Scheduler | None
+    encoder_scheduler: Scheduler | None
 
     @property
     def key(self) -> ModelKey:
@@ -58,12 +58,12 @@ class LoadedModel:
 
     def require_generator(self) -> GeneratorGraph:
         """How it generates. Raises ServiceError (WRONG_CALL), naming the right call, where it does not."""
-        if self.auxiliary.writing is None:
-            right = "step a session" if self.auxiliary.encoding is not None else "use Predict"
+        if self.auxiliary.generator is None:
+            right = "step a session" if self.auxiliary.encoder is not None else "use Predict"
             raise ServiceError(
                 Reason.WRONG_CALL, f"model {self.package.name!r} does not generate: {right} instead"
             )
-        return self.auxiliary.writing
+        return self.auxiliary.generator
 
 
 class VersionState(Enum):
@@ -104,7 +104,7 @@ class _Prepared:
     found: VersionFolder
     package: ServablePackage
     engine: Engine
-    test: EngineProfile
+    profile: EngineProfile
     auxiliary: AuxiliaryGraphs
 
 
@@ -327,9 +327,9 @@ class ModelRegistry:
         try:
             package = read_package(found.name, found.version, found.folder)
             engine = self._make_engine(package.graph, package.spec, package.layout)
-            test = profile_engine(engine, sharing=package.sharing)
+            profile = profile_engine(engine, sharing=package.sharing)
             auxiliary = load_auxiliary_graphs(package, engine, self._make_engine)
-            return _Prepared(found, package, engine, test, auxiliary)
+            return _Prepared(found, package, engine, profile, auxiliary)
         except ServiceError as error:
             return shortened(error.message)
         except Exception as error:  # whatever a foreign graph does to numpy or onnxruntime
@@ -350,17 +350,23 @@ class ModelRegistry:
             _log.error("%s/%d cannot be served: %s", *key, prepared)
             return
         self._failures.pop(key, None)
-        scheduler = self._make_scheduler(prepared.engine, arena, prepared.test)
-        encoding = prepared.auxiliary.encoding
-        encoder = None
-        if encoding is not None:
-            encoder = self._make_scheduler(encoding.engine, StateArena((), 0), encoding.test)
+        scheduler = self._make_scheduler(prepared.engine, arena, prepared.profile)
+        encoder = prepared.auxiliary.encoder
+        encoder_scheduler = None
+        if encoder is not None:
+            encoder_scheduler = self._make_scheduler(encoder.engine, StateArena((), 0), encoder.profile)
         loaded = LoadedModel(
-            self._numbers, prepared.package, prepared.test, arena, scheduler, prepared.auxiliary, encoder
+            self._numbers,
+            prepared.package,
+            prepared.profile,
+            arena,
+            scheduler,
+            prepared.auxiliary,
+            encoder_scheduler,
         )
         self._numbers += 1
         self._in_memory[loaded.number] = self._served[key] = loaded
-        exactness = prepared.test.exactness.value
+        exactness = prepared.profile.exactness.value
         _log.info("%s/%d serves: %s, digest %.12s", *key, exactness, prepared.package.digest)
 
     def _let_go(self, key: ModelKey) -> None:
