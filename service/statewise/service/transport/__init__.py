@@ -1,8 +1,7 @@
 """Speaks gRPC: the only folder that imports grpc. Never decides about models or sessions."""
 
 from statewise.service.transport._auth_interceptor import AuthInterceptor
-from statewise.service.transport._tls import TlsError
-from statewise.service.transport._transport import (
+from statewise.service.transport._listening import (
     TransportError,
     add_reflection,
     allow_many_connections,
@@ -10,6 +9,7 @@ from statewise.service.transport._transport import (
     listen,
     options,
 )
+from statewise.service.transport._tls import TlsError
 
 __all__ = [
     "AuthInterceptor",

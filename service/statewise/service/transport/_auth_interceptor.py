@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from statewise.service.auth import ANYBODY, Callers, Identity, Scope, enter_call
 from statewise.service.base import ServiceError
 from statewise.service.telemetry import Statistics
-from statewise.service.transport._reporting import Context, abort
 from statewise.service.transport._tls import certificate_names
+from statewise.service.transport.messages._rpc import Context, abort
 from statewise.wire import Reason
 
 _PREDICT = frozenset({Scope.PREDICT})

@@ -4,10 +4,10 @@ No decisions about models or sessions. Every failure leaves as a status with its
 leaves as INTERNAL and its detail goes to the log alone.
 """
 
-from statewise.service.transport.servicers._admin import AdminServicer
-from statewise.service.transport.servicers._health import Health
-from statewise.service.transport.servicers._models import ModelServicer
-from statewise.service.transport.servicers._sequence import SequenceServicer, add_sequence_service
+from statewise.service.transport.servicers._admin_servicer import AdminServicer
+from statewise.service.transport.servicers._health_servicer import Health
+from statewise.service.transport.servicers._model_servicer import ModelServicer
+from statewise.service.transport.servicers._sequence_servicer import SequenceServicer, add_sequence_service
 
 __all__ = [
     "AdminServicer",

@@ -12,7 +12,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
 from statewise.service.tracing import Tracing
-from statewise.service.transport._reporting import Context
+from statewise.service.transport.messages._rpc import Context
 from statewise.v1 import sequence_pb2
 
 _TRACED = "/statewise.v1.SequenceService/"

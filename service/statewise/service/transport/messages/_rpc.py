@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from statewise.service.base import ServiceError, server_fault
 from statewise.service.telemetry import fields
-from statewise.service.transport._status import status_of
+from statewise.service.transport.messages._status import status_of
 
 _log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import onnxruntime
 from statewise.service.auth import Scope, caller
 from statewise.service.base import ServiceError
 from statewise.service.dataplane import Dataplane
-from statewise.service.transport import _convert as convert
-from statewise.service.transport._reporting import Context, reports
-from statewise.service.transport.servicers._stats import Reporter
+from statewise.service.transport.messages import _responses as convert
+from statewise.service.transport.messages._rpc import Context, reports
+from statewise.service.transport.servicers._stats_report import Reporter
 from statewise.v1 import admin_pb2, admin_pb2_grpc
 from statewise.wire import Reason
 

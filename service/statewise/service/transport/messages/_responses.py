@@ -12,7 +12,7 @@ from statewise.service.base import Array, ServiceError, StepResult
 from statewise.service.dataplane import OpenedSession, PredictPart
 from statewise.service.engine import Exactness
 from statewise.service.registry import LoadedModel, VersionState, VersionStatus
-from statewise.service.transport._status import row_error
+from statewise.service.transport.messages._status import row_error
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (
     CallShape,

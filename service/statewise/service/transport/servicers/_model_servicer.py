@@ -5,8 +5,8 @@ from typing import Any
 
 from statewise.service.dataplane import Dataplane
 from statewise.service.registry import LoadedModel, VersionStatus
-from statewise.service.transport import _convert as convert
-from statewise.service.transport._reporting import Context, reports
+from statewise.service.transport.messages import _responses as convert
+from statewise.service.transport.messages._rpc import Context, reports
 from statewise.v1 import model_pb2, model_pb2_grpc
 
 

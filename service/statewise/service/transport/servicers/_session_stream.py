@@ -20,10 +20,10 @@ from statewise.service.auth import Identity
 from statewise.service.base import ServiceError, StepBatch, StepResult, server_fault
 from statewise.service.dataplane import CancellationToken
 from statewise.service.telemetry import fields
-from statewise.service.transport._convert import fill_step_response
-from statewise.service.transport._message_sender import MessageSender
-from statewise.service.transport._status import status_of
-from statewise.service.transport._step_encoding import encode_step
+from statewise.service.transport.messages._responses import fill_step_response
+from statewise.service.transport.messages._status import status_of
+from statewise.service.transport.messages._step_encoding import encode_step
+from statewise.service.transport.servicers._message_sender import MessageSender
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason, TensorError
 

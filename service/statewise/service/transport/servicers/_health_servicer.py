@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statewise.service.registry import ModelRegistry, VersionState
-from statewise.service.transport._reporting import Context
+from statewise.service.transport.messages._rpc import Context
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -11,12 +11,12 @@ from statewise.service.auth import Callers, caller
 from statewise.service.base import RowFailure, ServiceError, StepBatch, StepResult
 from statewise.service.dataplane import CancellationToken, Dataplane, OpenedSession
 from statewise.service.telemetry import OK
-from statewise.service.transport import _convert as convert
-from statewise.service.transport._reporting import Context, deliver, reports
-from statewise.service.transport._status import row_error
-from statewise.service.transport._stream import SessionStream, StepReply, serialize_response
-from statewise.service.transport.servicers._counting import counted
-from statewise.service.transport.servicers._writing import GeneratorGraph
+from statewise.service.transport.messages import _responses as convert
+from statewise.service.transport.messages._rpc import Context, deliver, reports
+from statewise.service.transport.messages._status import row_error
+from statewise.service.transport.servicers._request_counts import counted
+from statewise.service.transport.servicers._session_operations import SessionOperations
+from statewise.service.transport.servicers._session_stream import SessionStream, StepReply, serialize_response
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import Reason
 
@@ -37,7 +37,7 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
         self._dataplane = dataplane
         self._sessions = dataplane.sessions
         self.statistics = dataplane.statistics
-        self._writing = GeneratorGraph(dataplane)
+        self._writing = SessionOperations(dataplane)
         self._streams: set[SessionStream] = set()
         self._controls: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "open": self._open,

@@ -14,12 +14,12 @@ from statewise.service.dataplane import (
     predict_texts,
 )
 from statewise.service.registry import LoadedModel
-from statewise.service.transport import _convert as convert
-from statewise.service.transport.servicers import _generation
+from statewise.service.transport.messages import _requests as _generation
+from statewise.service.transport.messages import _responses as convert
 from statewise.v1 import sequence_pb2
 
 
-class GeneratorGraph:
+class SessionOperations:
     """Predicting of texts and by encoder-decoders, generating, and encoding to begin sessions with.
 
     Args:

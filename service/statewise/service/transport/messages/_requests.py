@@ -13,8 +13,8 @@ from statewise.service.base import ServiceError
 from statewise.service.dataplane import GeneratedPart, GenerationInputs
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences
-from statewise.service.transport import _convert as convert
-from statewise.service.transport._status import row_error
+from statewise.service.transport.messages import _responses as convert
+from statewise.service.transport.messages._status import row_error
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import Reason, pack_uint32, pack_uint64, to_tensor
 
