@@ -1,13 +1,17 @@
-"""The oracle of every graph is the NumPy network it was made from; both run on ragged batches."""
+"""Compares every graph with the NumPy network it was made from, on ragged batches."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from tests.export.checkpoints import make_checkpoint
 
 from statewise.export import export_checkpoint
+from statewise.models import Network
+from statewise.models.base import Array
 
 LENGTHS = np.array([7, 1, 4, 7, 2])
 BOUND = 1e-5
@@ -38,7 +42,9 @@ def session(package: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(package / "model.onnx", options, providers=["CPUExecutionProvider"])
 
 
-def run(graph: onnxruntime.InferenceSession, x: Any, lengths: Any, state: Any) -> tuple[Any, Any]:
+def run(
+    graph: onnxruntime.InferenceSession, x: Array, lengths: Sequence[int] | Array | None, state: Array | None
+) -> tuple[Array, Array | None]:
     names = [entry.name for entry in graph.get_inputs()]
     counts = None if lengths is None else np.asarray(lengths, np.int32)
     feed = {"x": x, "lengths": counts, "state": state}
@@ -46,11 +52,11 @@ def run(graph: onnxruntime.InferenceSession, x: Any, lengths: Any, state: Any) -
     return y, rest[0] if rest else None
 
 
-def valid(y: Any, per_step: bool) -> Any:
+def valid(y: Array, per_step: bool) -> Array:
     return y[np.arange(len(y))[:, None] < LENGTHS] if per_step else y
 
 
-def assert_close(found: Any, expected: Any) -> None:
+def assert_close(found: Array, expected: Array) -> None:
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < BOUND * np.abs(expected).max()
 
@@ -58,7 +64,7 @@ def assert_close(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize("call_shape", SHAPES)
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_graph_equals_numpy_on_a_ragged_batch(make_checkpoint, tmp_path, cell, stack, call_shape):
+def test_graph_equals_numpy_on_a_ragged_batch(tmp_path, cell, stack, call_shape):
     checkpoint = make_checkpoint(call_shape=call_shape, **cell, **stack)
     spec = checkpoint.network.spec
     rng = np.random.default_rng(1)
@@ -93,7 +99,7 @@ def test_graph_equals_numpy_on_a_ragged_batch(make_checkpoint, tmp_path, cell, s
     ],
     ids=str,
 )
-def test_head_residual_normalisation_and_none_of_them_equal_numpy(make_checkpoint, tmp_path, fields):
+def test_head_residual_normalisation_and_none_of_them_equal_numpy(tmp_path, fields):
     checkpoint = make_checkpoint(**fields)
     rng = np.random.default_rng(2)
     # Square roots are steep near zero; negative inputs must count as zero.
@@ -108,7 +114,7 @@ def test_head_residual_normalisation_and_none_of_them_equal_numpy(make_checkpoin
     assert_close(valid(found, per_step), valid(expected, per_step))
 
 
-def test_tokens_are_embedded_in_the_graph(make_checkpoint, tmp_path):
+def test_tokens_are_embedded_in_the_graph(tmp_path):
     checkpoint = make_checkpoint(input_size=9, embedding_size=4, output_size=9, head="softmax")
     tokens = np.random.default_rng(3).integers(0, 9, (7, 5)).astype(np.int32)
     graph = session(export_checkpoint(checkpoint, tmp_path))
@@ -121,7 +127,7 @@ def test_tokens_are_embedded_in_the_graph(make_checkpoint, tmp_path):
 
 @pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.values[0]["cell"] != "rnn"])
-def test_step_by_step_equals_whole_bit_for_bit(make_checkpoint, tmp_path, cell, call_shape):
+def test_step_by_step_equals_whole_bit_for_bit(tmp_path, cell, call_shape):
     checkpoint = make_checkpoint(layers=2, hidden_size=32, call_shape=call_shape, **cell)
     rng = np.random.default_rng(4)
     x = rng.standard_normal((30, 1, 5)).astype(np.float32)
@@ -140,7 +146,7 @@ def test_step_by_step_equals_whole_bit_for_bit(make_checkpoint, tmp_path, cell, 
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.values[0]["cell"] != "rnn"])
-def test_a_row_has_the_same_bits_alone_and_in_any_batch(make_checkpoint, tmp_path, cell):
+def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path, cell):
     checkpoint = make_checkpoint(hidden_size=32, **cell)
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1, 64, 5)).astype(np.float32)
@@ -155,7 +161,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(make_checkpoint, tmp_pat
         np.testing.assert_array_equal(state, states[one])
 
 
-def test_many_to_one_reads_the_final_state_not_the_last_row(make_checkpoint, tmp_path):
+def test_many_to_one_reads_the_final_state_not_the_last_row(tmp_path):
     checkpoint = make_checkpoint(call_shape="many_to_one", bidirectional=True)
     x = np.random.default_rng(6).standard_normal((7, 2, 5)).astype(np.float32)
     graph = session(export_checkpoint(checkpoint, tmp_path))
@@ -170,11 +176,7 @@ def test_many_to_one_reads_the_final_state_not_the_last_row(make_checkpoint, tmp
     np.testing.assert_array_equal(padded[:1], alone)
 
 
-def test_a_float64_network_leaves_as_float32(make_checkpoint, tmp_path):
-    from dataclasses import replace
-
-    from statewise.models import Network
-
+def test_a_float64_network_leaves_as_float32(tmp_path):
     single = make_checkpoint()
     double = replace(
         single, network=Network(single.network.spec, dict(single.network.parameters), dtype=np.float64)

@@ -1,26 +1,22 @@
-"""Graphs that feed outputs back: the oracle is the NumPy feedback loop; tokens must be equal, not close."""
+"""Compares generator and encoder graphs with NumPy's feedback loop; tokens have to be equal, not close."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from tests.export.checkpoints import TEXT_GENERATOR, VOCABULARY, make_checkpoint, make_encoder_decoder
 
 from statewise.export import Exactness, PackageError, export_checkpoint, read_package, verify_package
-from statewise.models import NetworkSpec, generate_tokens, generate_values
+from statewise.models import Checkpoint, generate_tokens, generate_values
+from statewise.models.base import Array
 from statewise.wire import EncodeSpec, GenerateSpec, TensorSpec, Vocabulary
 
 STEPS = 20
-WRITER = {
-    "input_size": 9,
-    "output_size": 7,
-    "embedding_size": 4,
-    "head": "softmax",
-    "call_shape": "one_to_many",
-}
 CELLS = [
     pytest.param({"cell": "lstm"}, id="lstm"),
     pytest.param({"cell": "lstm", "layers": 2}, id="two-lstms"),
@@ -30,14 +26,14 @@ CELLS = [
 ]
 
 
-def session(package, file="generate.onnx"):
+def session(package: Path, file: str = "generate.onnx") -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(package / file, options, providers=["CPUExecutionProvider"])
 
 
-def request(rows, size, rng) -> dict[str, Any]:
+def request(rows: int, size: int, rng: np.random.Generator) -> dict[str, Array]:
     """Rows that differ in everything a row can ask for; every third one has no stop token."""
     return {
         "remaining": rng.integers(0, STEPS + 5, rows).astype(np.int32),
@@ -48,11 +44,11 @@ def request(rows, size, rng) -> dict[str, Any]:
     }
 
 
-def picked(feed, rows):
+def picked(feed: dict[str, Array], rows: Sequence[int]) -> dict[str, Array]:
     return {name: array[:, rows] if name == "noise" else array[rows] for name, array in feed.items()}
 
 
-def start(checkpoint, rows, rng):
+def start(checkpoint: Checkpoint, rows: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """The state and the last output after a short prompt."""
     prompt = rng.integers(0, checkpoint.network.spec.input_size, (3, rows)).astype(np.int32)
     y, state = checkpoint.network.run(prompt)
@@ -61,8 +57,8 @@ def start(checkpoint, rows, rng):
 
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("cell", CELLS)
-def test_tokens_equal_the_numpy_feedback_loop(make_checkpoint, tmp_path, cell, rows):
-    checkpoint = make_checkpoint(**WRITER, **cell)
+def test_tokens_equal_the_numpy_feedback_loop(tmp_path, cell, rows):
+    checkpoint = make_checkpoint(**TEXT_GENERATOR, **cell)
     rng = np.random.default_rng(rows)
     state, last = start(checkpoint, rows, rng)
     asked = request(rows, 7, rng)
@@ -86,8 +82,8 @@ def test_tokens_equal_the_numpy_feedback_loop(make_checkpoint, tmp_path, cell, r
 
 
 @pytest.mark.parametrize("cell", CELLS[:4])
-def test_neither_neighbours_nor_cuts_change_a_bit(make_checkpoint, tmp_path, cell):
-    checkpoint = make_checkpoint(**WRITER, **cell)
+def test_neither_neighbours_nor_cuts_change_a_bit(tmp_path, cell):
+    checkpoint = make_checkpoint(**TEXT_GENERATOR, **cell)
     rng = np.random.default_rng(7)
     state, _ = start(checkpoint, 16, rng)
     asked = request(16, 7, rng)
@@ -115,8 +111,8 @@ def test_neither_neighbours_nor_cuts_change_a_bit(make_checkpoint, tmp_path, cel
     np.testing.assert_array_equal(state_now, after)
 
 
-def test_a_step_after_generating_just_goes_on(make_checkpoint, tmp_path):
-    checkpoint = make_checkpoint(**WRITER)
+def test_a_step_after_generating_just_goes_on(tmp_path):
+    checkpoint = make_checkpoint(**TEXT_GENERATOR)
     rng = np.random.default_rng(8)
     state, _ = start(checkpoint, 4, rng)
     package = export_checkpoint(checkpoint, tmp_path)
@@ -129,8 +125,8 @@ def test_a_step_after_generating_just_goes_on(make_checkpoint, tmp_path):
     np.testing.assert_array_equal(after, consumed)
 
 
-def test_a_stop_token_is_emitted_and_not_consumed(make_checkpoint, tmp_path):
-    checkpoint = make_checkpoint(**WRITER)
+def test_a_stop_token_is_emitted_and_not_consumed(tmp_path):
+    checkpoint = make_checkpoint(**TEXT_GENERATOR)
     state, last = start(checkpoint, 1, np.random.default_rng(9))
     asked = picked(request(1, 7, np.random.default_rng(9)), [0]) | {"remaining": np.array([5], np.int32)}
     asked["temperature"][:] = 0
@@ -142,8 +138,8 @@ def test_a_stop_token_is_emitted_and_not_consumed(make_checkpoint, tmp_path):
     np.testing.assert_array_equal(after, state)
 
 
-def test_a_row_with_nothing_left_keeps_its_state(make_checkpoint, tmp_path):
-    checkpoint = make_checkpoint(**WRITER)
+def test_a_row_with_nothing_left_keeps_its_state(tmp_path):
+    checkpoint = make_checkpoint(**TEXT_GENERATOR)
     rng = np.random.default_rng(10)
     state, _ = start(checkpoint, 2, rng)
     asked = request(2, 7, rng) | {"remaining": np.array([0, 3], np.int32), "stop": np.full(2, -1, np.int32)}
@@ -156,11 +152,8 @@ def test_a_row_with_nothing_left_keeps_its_state(make_checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("transform", ["identity", "sqrt"])
-def test_a_forecast_is_fed_back_in_input_units(make_checkpoint, tmp_path, transform):
-    checkpoint = make_checkpoint(input_size=3, output_size=3, transform=transform)
-    units = checkpoint.normalisation
-    same = replace(units, output_mean=units.input_mean, output_scale=units.input_scale)
-    checkpoint = replace(checkpoint, normalisation=same)
+def test_a_forecast_is_fed_back_in_input_units(tmp_path, transform):
+    checkpoint = make_checkpoint(input_size=3, output_size=3, transform=transform, same_units=True)
     x = np.random.default_rng(11).uniform(0.5, 4, (5, 2, 3)).astype(np.float32)
     y, state = checkpoint.predict(x)
     expected, expected_state, _ = generate_values(checkpoint, state, y[-1], 6)
@@ -188,18 +181,16 @@ def test_a_forecast_is_fed_back_in_input_units(make_checkpoint, tmp_path, transf
     ],
     ids=str,
 )
-def test_networks_whose_outputs_are_no_inputs_do_not_generate(make_checkpoint, tmp_path, fields):
+def test_networks_whose_outputs_are_no_inputs_do_not_generate(tmp_path, fields):
     package = export_checkpoint(make_checkpoint(**fields), tmp_path)
 
     assert read_package(package).spec.generate is None
     assert [entry.name for entry in package.iterdir()] == ["model.onnx"]
 
 
-def test_a_residual_network_generates_without_a_graph(make_checkpoint, tmp_path):
-    checkpoint = make_checkpoint(input_size=3, output_size=3, residual=True)
-    units = checkpoint.normalisation
-    same = replace(units, output_mean=units.input_mean, output_scale=units.input_scale)
-    package = export_checkpoint(replace(checkpoint, normalisation=same), tmp_path)
+def test_a_residual_network_generates_without_a_graph(tmp_path):
+    checkpoint = make_checkpoint(input_size=3, output_size=3, residual=True, same_units=True)
+    package = export_checkpoint(checkpoint, tmp_path)
 
     assert read_package(package).spec.generate == GenerateSpec(
         TensorSpec("emitted", "float32", (3,)), "x", graph=False
@@ -208,56 +199,23 @@ def test_a_residual_network_generates_without_a_graph(make_checkpoint, tmp_path)
     assert verify_package(package).passed
 
 
-TEXT = {
-    "tokens": ["<end>", "a", "b", "c", "d", "e", "f", "<x>", "<y>"],
-    "separator": "",
-    "case": "lower",
-    "unknown": None,
-    "begin": None,
-    "end": 0,
-    "pad": None,
-    "conditions": {"<x>": 7, "<y>": 8},
-}
-
-
-def test_a_package_says_how_to_write_with_it(make_checkpoint, tmp_path):
-    checkpoint = replace(make_checkpoint(**WRITER), vocabulary=TEXT)
+def test_a_package_says_how_to_write_with_it(tmp_path):
+    checkpoint = replace(make_checkpoint(**TEXT_GENERATOR), vocabulary=VOCABULARY)
     spec = read_package(export_checkpoint(checkpoint, tmp_path)).spec
 
     assert spec.generate == GenerateSpec(
         TensorSpec("emitted", "int32", (), vocabulary_size=7), "x", sampled=True
     )
     assert spec.vocabulary == Vocabulary(
-        tuple(TEXT["tokens"]), case_folding="lower", end=0, conditions={"<x>": 7, "<y>": 8}
+        tuple(VOCABULARY["tokens"]), case_folding="lower", end=0, conditions={"<x>": 7, "<y>": 8}
     )
     assert spec.encode is None
 
 
-@pytest.fixture
-def make_transducer(make_checkpoint):
-    """An encoder-decoder; `both` makes the encoder bidirectional, with half the units."""
-
-    def make(*, cell="lstm", both=False, layers=1, **fields):
-        encoder = NetworkSpec(
-            input_size=6,
-            output_size=0,
-            cell=cell,
-            hidden_size=6 if both else 12,
-            layers=layers,
-            bidirectional=both,
-            embedding_size=3,
-        )
-        shape = {"hidden_size": 12, "layers": layers, "call_shape": "encoder_decoder", "encoder": encoder}
-        words = {"source": TEXT, "target": {**TEXT, "separator": " ", "begin": 7, "conditions": {}}}
-        return replace(make_checkpoint(**{**WRITER, "cell": cell, **shape, **fields}), vocabulary=words)
-
-    return make
-
-
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(("both", "layers"), [(False, 1), (True, 1), (False, 2)], ids=str)
-def test_an_encoder_leaves_what_numpys_leaves(make_transducer, tmp_path, cell, both, layers):
-    checkpoint = make_transducer(cell=cell, both=both, layers=layers)
+def test_an_encoder_leaves_what_numpys_leaves(tmp_path, cell, both, layers):
+    checkpoint = make_encoder_decoder(cell=cell, bidirectional=both, layers=layers)
     tokens = np.random.default_rng(12).integers(0, 6, (5, 4)).astype(np.int32)
     lengths = np.array([5, 1, 3, 2], np.int32)
     package = export_checkpoint(checkpoint, tmp_path)
@@ -269,22 +227,21 @@ def test_an_encoder_leaves_what_numpys_leaves(make_transducer, tmp_path, cell, b
         (TensorSpec("x", "int32", (), vocabulary_size=6),),
         ("state_out",),
         "lengths",
-        Vocabulary(tuple(TEXT["tokens"]), case_folding="lower", end=0, conditions={"<x>": 7, "<y>": 8}),
+        Vocabulary(tuple(VOCABULARY["tokens"]), case_folding="lower", end=0, conditions={"<x>": 7, "<y>": 8}),
     )
 
 
+GENERATORS: dict[str, Callable[[], Checkpoint]] = {
+    "text-generator": lambda: make_checkpoint(**TEXT_GENERATOR, layers=2),
+    "encoder-decoder": lambda: make_encoder_decoder(bidirectional=True),
+    "forecaster": lambda: make_checkpoint(input_size=3, output_size=3, same_units=True),
+}
+
+
 @pytest.mark.parametrize("from_checkpoint", [False, True], ids=["rebuilt", "from-the-checkpoint"])
-@pytest.mark.parametrize("kind", ["writer", "transducer", "forecaster"])
-def test_sound_packages_verify(make_checkpoint, make_transducer, tmp_path, kind, from_checkpoint):
-    if kind == "forecaster":
-        checkpoint = make_checkpoint(input_size=3, output_size=3)
-        units = checkpoint.normalisation
-        same = replace(units, output_mean=units.input_mean, output_scale=units.input_scale)
-        checkpoint = replace(checkpoint, normalisation=same)
-    else:
-        checkpoint = (
-            make_transducer(both=True) if kind == "transducer" else make_checkpoint(**WRITER, layers=2)
-        )
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_sound_packages_verify(tmp_path, kind, from_checkpoint):
+    checkpoint = GENERATORS[kind]()
     report = verify_package(
         export_checkpoint(checkpoint, tmp_path), checkpoint=checkpoint if from_checkpoint else None
     )
@@ -293,7 +250,7 @@ def test_sound_packages_verify(make_checkpoint, make_transducer, tmp_path, kind,
     assert report.exactness is Exactness.EXACT
     names = {check.name for check in report.checks}
     assert {"generate = NumPy", "generate in pieces = at once", "generate alone = batched"} <= names
-    assert ("encode = NumPy" in names) == (kind == "transducer")
+    assert ("encode = NumPy" in names) == (kind == "encoder-decoder")
 
 
 @pytest.mark.parametrize(
@@ -305,8 +262,8 @@ def test_sound_packages_verify(make_checkpoint, make_transducer, tmp_path, kind,
         ("generate.onnx", lambda model: _rename_input(model, "top_k"), "metadata"),
     ],
 )
-def test_flaws_of_the_other_graphs_are_found(make_transducer, tmp_path, file, change, failing):
-    checkpoint = make_transducer()
+def test_flaws_of_the_other_graphs_are_found(tmp_path, file, change, failing):
+    checkpoint = make_encoder_decoder()
     package = export_checkpoint(checkpoint, tmp_path)
     model = onnx.load(package / file)
     change(model)
@@ -318,22 +275,22 @@ def test_flaws_of_the_other_graphs_are_found(make_transducer, tmp_path, file, ch
     assert json.loads(json.dumps(report.to_dict()))["passed"] is False
 
 
-def test_a_promised_graph_that_is_missing_is_an_error(make_checkpoint, tmp_path):
-    package = export_checkpoint(make_checkpoint(**WRITER), tmp_path)
+def test_a_promised_graph_that_is_missing_is_an_error(tmp_path):
+    package = export_checkpoint(make_checkpoint(**TEXT_GENERATOR), tmp_path)
     (package / "generate.onnx").unlink()
 
     with pytest.raises(PackageError, match=r"expected a version folder with generate\.onnx"):
         read_package(package)
 
 
-def _nudge(model, name):
+def _nudge(model: onnx.ModelProto, name: str) -> None:
     tensor = next(entry for entry in model.graph.initializer if entry.name == name)
     values = onnx.numpy_helper.to_array(tensor).copy()
     values.flat[0] += 3
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
 
 
-def _rename_input(model, name):
+def _rename_input(model: onnx.ModelProto, name: str) -> None:
     entry = next(entry for entry in model.graph.input if entry.name == name)
     entry.name = "other"
     for node in model.graph.node:

@@ -1,12 +1,15 @@
-"""Files made to do harm: a clear error, no crash, nothing read outside the package."""
+"""Imports and verifies hostile files: a clear error, no crash, nothing read outside the package."""
 
 import contextlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from tests.export.checkpoints import make_checkpoint
 
 from statewise.export import (
     ExportError,
@@ -21,11 +24,19 @@ from statewise.export.base import run_options
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 
-def tensor(name, shape, dtype=FLOAT):
+def tensor(name: str, shape: Sequence[int | str], dtype: int = FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
-def save(path, nodes, constants=(), *, opset=17, functions=(), domains=()):
+def save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Sequence[TensorProto] = (),
+    *,
+    opset: int = 17,
+    functions: Sequence[onnx.FunctionProto] = (),
+    domains: Sequence[str] = (),
+) -> Path:
     """A step graph x, s_in [B, 2] -> y, s_out around some nodes that give `extra` [..., 2]."""
     around = [
         helper.make_node("Add", ["x", "s_in"], ["s_out"]),
@@ -44,33 +55,33 @@ def save(path, nodes, constants=(), *, opset=17, functions=(), domains=()):
     return path
 
 
-def huge_initialiser(path):
+def huge_initialiser(path: Path) -> Path:
     huge = TensorProto(name="extra", data_type=FLOAT, dims=[2**40, 2])
     return save(path, [], [huge])
 
 
-def short_initialiser(path):
+def short_initialiser(path: Path) -> Path:
     short = TensorProto(name="extra", data_type=FLOAT, dims=[1000, 2], raw_data=b"1234")
     return save(path, [], [short])
 
 
-def negative_initialiser(path):
+def negative_initialiser(path: Path) -> Path:
     return save(path, [], [TensorProto(name="extra", data_type=FLOAT, dims=[-5, 2])])
 
 
-def external_initialiser(path):
+def external_initialiser(path: Path) -> Path:
     (path.parent / "secret").write_bytes(b"\0" * 8)
     outside = TensorProto(name="extra", data_type=FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
     outside.external_data.add(key="location", value="../secret")
     return save(path, [], [outside])
 
 
-def huge_constant_of_shape(path):
+def huge_constant_of_shape(path: Path) -> Path:
     shape = helper.make_tensor("shape", INT64, [2], [2**40, 2])
     return save(path, [helper.make_node("ConstantOfShape", ["shape"], ["extra"])], [shape])
 
 
-def function_bomb(path):
+def function_bomb(path: Path) -> Path:
     """Forty functions, each calling the next twice: 2^40 nodes."""
     functions = [
         helper.make_function(
@@ -93,7 +104,7 @@ def function_bomb(path):
     return save(path, [node], functions=[*functions, last], domains=["bomb"])
 
 
-def recursive_function(path):
+def recursive_function(path: Path) -> Path:
     own = helper.make_function(
         "bomb",
         "f",
@@ -107,15 +118,15 @@ def recursive_function(path):
     )
 
 
-def future_opset(path):
+def future_opset(path: Path) -> Path:
     return save(path, [helper.make_node("Neg", ["x"], ["extra"])], opset=9999)
 
 
-def unknown_operator(path):
+def unknown_operator(path: Path) -> Path:
     return save(path, [helper.make_node("Explode", ["x"], ["extra"])])
 
 
-def cycle(path):
+def cycle(path: Path) -> Path:
     nodes = [helper.make_node("Neg", ["extra"], ["a"]), helper.make_node("Neg", ["a"], ["extra"])]
     return save(path, nodes)
 
@@ -147,7 +158,7 @@ def test_a_hostile_file_is_an_error(tmp_path, make_file, complaint):
 
 
 @pytest.mark.parametrize("make_file", FILES, ids=lambda value: value.__name__)
-def test_verifying_it_is_an_error_or_a_failed_check(tmp_path, make_checkpoint, make_file):
+def test_verifying_it_is_an_error_or_a_failed_check(tmp_path, make_file):
     """The same graphs with a package's metadata."""
     sound = onnx.load(export_checkpoint(make_checkpoint(), tmp_path) / "model.onnx")
     model = onnx.load(make_file(tmp_path / "m.onnx"), load_external_data=False)
@@ -178,7 +189,7 @@ def test_a_loop_without_end_is_stopped(tmp_path):
         session.run(["y"], {"x": zeros, "s_in": zeros}, options)
 
 
-def test_a_link_out_of_the_package_is_not_followed(tmp_path, make_checkpoint):
+def test_a_link_out_of_the_package_is_not_followed(tmp_path):
     package = export_checkpoint(make_checkpoint(), tmp_path / "repository")
     outside = tmp_path / "outside.onnx"
     (package / "model.onnx").rename(outside)
@@ -189,7 +200,7 @@ def test_a_link_out_of_the_package_is_not_followed(tmp_path, make_checkpoint):
 
 
 @pytest.mark.parametrize("length", range(0, 4000, 97))
-def test_a_file_cut_anywhere_is_an_error(tmp_path, make_checkpoint, length):
+def test_a_file_cut_anywhere_is_an_error(tmp_path, length):
     package = export_checkpoint(make_checkpoint(), tmp_path)
     file = package / "model.onnx"
     file.write_bytes(file.read_bytes()[:length])

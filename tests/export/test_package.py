@@ -1,24 +1,28 @@
-"""A package says what it takes, gives and keeps; what cannot be read is a typed error, never a crash."""
+"""Reads packages: their metadata, and the errors of packages that cannot be read."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
+from tests.export.checkpoints import make_checkpoint
 
 from statewise.export import PackageError, export_checkpoint, read_package
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, StatePart, TensorSpec
 
 
 @pytest.fixture
-def package(make_checkpoint, tmp_path):
+def package(tmp_path: Path) -> Path:
     return export_checkpoint(make_checkpoint(), tmp_path)
 
 
-def rewrite(package, change):
+def rewrite(package: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     model = onnx.load(package / "model.onnx")
     change(model)
     (package / "model.onnx").write_bytes(model.SerializeToString())
 
 
-def test_the_spec_of_a_streamable_network(make_checkpoint, tmp_path):
+def test_the_spec_of_a_streamable_network(tmp_path):
     path = export_checkpoint(make_checkpoint(layers=2), tmp_path)
 
     parts = ("layer0.h", "layer0.c", "layer1.h", "layer1.c")
@@ -40,7 +44,7 @@ def test_the_spec_of_a_streamable_network(make_checkpoint, tmp_path):
     )
 
 
-def test_a_classifier_gives_one_output_a_sequence_and_names_its_classes(make_checkpoint, tmp_path):
+def test_a_classifier_gives_one_output_a_sequence_and_names_its_classes(tmp_path):
     checkpoint = make_checkpoint(call_shape="many_to_one", head="softmax", labels=("a", "b", "c"))
     spec = read_package(export_checkpoint(checkpoint, tmp_path)).spec
 
@@ -50,14 +54,14 @@ def test_a_classifier_gives_one_output_a_sequence_and_names_its_classes(make_che
 
 
 @pytest.mark.parametrize("fields", [{"bidirectional": True}, {"call_shape": "one_to_one"}], ids=str)
-def test_networks_without_sessions_declare_no_state(make_checkpoint, tmp_path, fields):
+def test_networks_without_sessions_declare_no_state(tmp_path, fields):
     package = read_package(export_checkpoint(make_checkpoint(**fields), tmp_path))
 
     assert package.spec.state == ()
     assert "state" not in {entry.name for entry in package.files["model.onnx"].model.graph.input}
 
 
-def test_tokens_are_declared_with_their_number(make_checkpoint, tmp_path):
+def test_tokens_are_declared_with_their_number(tmp_path):
     spec = read_package(export_checkpoint(make_checkpoint(input_size=9, embedding_size=4), tmp_path)).spec
 
     assert spec.inputs == (TensorSpec("x", "int32", (), per_step=True, vocabulary_size=9),)

@@ -1,19 +1,22 @@
-"""PyTorch's weights: the oracle is PyTorch where it is installed, and its documented equations everywhere."""
+"""Imports PyTorch's weights; the oracles are PyTorch, where installed, and its documented equations."""
 
 import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from statewise.export import SourceError, UnsupportedNetwork, import_torch, read_package, verify_package
+from statewise.models.base import Array
 
 INPUTS, HIDDEN, OUTPUTS = 4, 6, 3
 GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 STACKS = [(layers, both) for layers in (1, 2, 3) for both in (False, True)]
 
 
-def write_safetensors(path, arrays, **extra):
+def write_safetensors(path: Path, arrays: Mapping[str, Array], **extra: object) -> Path:
     header, data = {"__metadata__": {"format": "pt"}, **extra}, b""
     for name, array in arrays.items():
         raw = np.ascontiguousarray(array).tobytes()
@@ -26,7 +29,15 @@ def write_safetensors(path, arrays, **extra):
     return path
 
 
-def weights(kind, *, layers=1, both=False, module="rnn.", linear="fc.", seed=0):
+def weights(
+    kind: str,
+    *,
+    layers: int = 1,
+    both: bool = False,
+    module: str = "rnn.",
+    linear: str | None = "fc.",
+    seed: int = 0,
+) -> dict[str, Array]:
     """Names and shapes as of torch.nn, values random."""
     rng = np.random.default_rng(seed)
     rows, directions = GATES[kind] * HIDDEN, 2 if both else 1
@@ -45,11 +56,13 @@ def weights(kind, *, layers=1, both=False, module="rnn.", linear="fc.", seed=0):
     return {name: rng.uniform(-0.6, 0.6, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def sigmoid(x):
+def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def torch_step(kind, x, h, c, w, name):
+def torch_step(
+    kind: str, x: Array, h: Array, c: Array, w: Mapping[str, Array], name: str
+) -> tuple[Array, Array]:
     """One step as the pages of torch.nn.RNN, LSTM and GRU define it, in their notation."""
     W_i, W_h = w[f"rnn.weight_ih_{name}"], w[f"rnn.weight_hh_{name}"]
     i, r = x @ W_i.T + w[f"rnn.bias_ih_{name}"], h @ W_h.T + w[f"rnn.bias_hh_{name}"]
@@ -65,7 +78,7 @@ def torch_step(kind, x, h, c, w, name):
     return (1 - z_t) * n_t + z_t * h, c
 
 
-def torch_forward(kind, x, w, layers, both):
+def torch_forward(kind: str, x: Array, w: Mapping[str, Array], layers: int, both: bool) -> Array:
     for layer in range(layers):
         sides = []
         for suffix in ("", "_reverse")[: 2 if both else 1]:
@@ -79,7 +92,7 @@ def torch_forward(kind, x, w, layers, both):
     return x @ w["fc.weight"].T + w["fc.bias"]
 
 
-def run(package, x, tokens=False):
+def run(package: Path, x: Array, tokens: bool = False) -> Array:
     session = onnxruntime.InferenceSession(package / "model.onnx", providers=["CPUExecutionProvider"])
     rows = x.shape[1]
     feed = {"x": x if tokens else x.astype(np.float32), "lengths": np.full(rows, len(x), np.int32)}
@@ -183,11 +196,14 @@ def test_other_floats_are_read_as_float32(tmp_path, precision):
     np.testing.assert_allclose(run(package, x), torch_forward("LSTM", x, exact, 1, False), atol=1e-5)
 
 
-def without(name):
+Change = Callable[[dict[str, Array]], dict[str, Array]]
+
+
+def without(name: str) -> Change:
     return lambda w: {key: array for key, array in w.items() if key != name}
 
 
-def with_array(name, *shape):
+def with_array(name: str, *shape: int) -> Change:
     return lambda w: {**w, name: np.zeros(shape, np.float32)}
 
 

@@ -1,28 +1,32 @@
-"""Verification passes what is sound and finds what is not."""
+"""Verifies sound packages, and packages with one flaw each."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.export.checkpoints import make_checkpoint
 
-from statewise.export import Exactness, PackageError, export_checkpoint, verify_package
+from statewise.export import Check, Exactness, PackageError, VerifyReport, export_checkpoint, verify_package
+from statewise.models.base import Array
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
 
 FLOAT = TensorProto.FLOAT
 
 
-def check(report, name):
+def check(report: VerifyReport, name: str) -> Check:
     return next(entry for entry in report.checks if entry.name == name)
 
 
-def rewrite(package, change):
+def rewrite(package: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     model = onnx.load(package / "model.onnx")
     change(model)
     (package / "model.onnx").write_bytes(model.SerializeToString())
 
 
-def replace_constant(model, name, change):
+def replace_constant(model: onnx.ModelProto, name: str, change: Callable[[Array], Array]) -> None:
     tensor = next(entry for entry in model.graph.initializer if entry.name == name)
     tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
 
@@ -42,7 +46,7 @@ def replace_constant(model, name, change):
     ],
     ids=str,
 )
-def test_sound_packages_pass_and_are_exact(make_checkpoint, tmp_path, fields, from_checkpoint):
+def test_sound_packages_pass_and_are_exact(tmp_path, fields, from_checkpoint):
     checkpoint = make_checkpoint(**fields)
     package = export_checkpoint(checkpoint, tmp_path)
 
@@ -54,13 +58,13 @@ def test_sound_packages_pass_and_are_exact(make_checkpoint, tmp_path, fields, fr
     assert check(report, "alone = batched").measured == 0
 
 
-def test_a_verification_repeated_measures_the_same(make_checkpoint, tmp_path):
+def test_a_verification_repeated_measures_the_same(tmp_path):
     package = export_checkpoint(make_checkpoint(), tmp_path)
 
     assert verify_package(package).to_dict() == verify_package(package).to_dict()
 
 
-def test_a_checkpoint_of_other_weights_fails(make_checkpoint, tmp_path):
+def test_a_checkpoint_of_other_weights_fails(tmp_path):
     package = export_checkpoint(make_checkpoint(seed=1), tmp_path)
 
     report = verify_package(package, checkpoint=make_checkpoint(seed=2))
@@ -69,7 +73,7 @@ def test_a_checkpoint_of_other_weights_fails(make_checkpoint, tmp_path):
     assert check(report, "NumPy = onnxruntime").measured > 1e-2
 
 
-def test_a_checkpoint_of_another_network_fails(make_checkpoint, tmp_path):
+def test_a_checkpoint_of_another_network_fails(tmp_path):
     package = export_checkpoint(make_checkpoint(hidden_size=8), tmp_path)
 
     report = verify_package(package, checkpoint=make_checkpoint(hidden_size=9))
@@ -83,7 +87,7 @@ def test_a_checkpoint_of_another_network_fails(make_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     "name", ["layer0.W", "layer0.R", "layer0.B", "head.V", "head.c", "input_mean", "output_scale"]
 )
-def test_every_constant_counts(make_checkpoint, tmp_path, name):
+def test_every_constant_counts(tmp_path, name):
     checkpoint = make_checkpoint()
     package = export_checkpoint(checkpoint, tmp_path)
 
@@ -96,7 +100,7 @@ def test_every_constant_counts(make_checkpoint, tmp_path, name):
     assert not verify_package(package, checkpoint=checkpoint).passed
 
 
-def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(make_checkpoint, tmp_path):
+def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(tmp_path):
     package = export_checkpoint(make_checkpoint(), tmp_path)
 
     def forget(model):
@@ -111,7 +115,7 @@ def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(make_ch
     assert report.exactness is Exactness.UNSAFE
 
 
-def test_a_plain_rnn_is_within_tolerance_or_better(make_checkpoint, tmp_path):
+def test_a_plain_rnn_is_within_tolerance_or_better(tmp_path):
     report = verify_package(export_checkpoint(make_checkpoint(cell="rnn", hidden_size=32), tmp_path))
 
     assert report.passed
@@ -130,7 +134,7 @@ def test_a_plain_rnn_is_within_tolerance_or_better(make_checkpoint, tmp_path):
     ],
     ids=["input-of-another-size", "dangling-input", "old-opset"],
 )
-def test_broken_graphs_are_reported_and_not_run(make_checkpoint, tmp_path, change, complaint):
+def test_broken_graphs_are_reported_and_not_run(tmp_path, change, complaint):
     package = export_checkpoint(make_checkpoint(), tmp_path)
     rewrite(package, change)
 
@@ -141,7 +145,7 @@ def test_broken_graphs_are_reported_and_not_run(make_checkpoint, tmp_path, chang
     assert any(complaint in entry.name and not entry.passed for entry in report.checks)
 
 
-def test_metadata_that_contradicts_the_graph_is_reported(make_checkpoint, tmp_path):
+def test_metadata_that_contradicts_the_graph_is_reported(tmp_path):
     package = export_checkpoint(make_checkpoint(), tmp_path)
 
     def change(model):
@@ -163,7 +167,7 @@ def test_nothing_to_verify_is_an_error(tmp_path):
 
 
 @pytest.fixture
-def coupled(tmp_path):
+def coupled(tmp_path: Path) -> Path:
     """A graph of other making whose rows share a scale, as dynamic quantisation over a batch does."""
     spec = ModelSpec(
         inputs=(TensorSpec("x", "float32", (2,)),),

@@ -1,3 +1,5 @@
+"""Packs and unpacks columns; lengths that are no multiple of an element are refused."""
+
 import struct
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""model.toml: what it may say, and that everything metadata says can be said there."""
+"""Reads model.toml, and compares its entries with those of the metadata."""
 
 import re
 from dataclasses import fields
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
+from tests.wire.strategies import specs
 
 from statewise.wire import MetadataError, ModelDeclaration, ModelSpec, StateDeclaration, TensorDeclaration
-
-from .test_metadata import specs
 
 PAGE = Path(__file__).parents[2] / "docs/models.md"
 

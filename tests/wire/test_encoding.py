@@ -1,14 +1,12 @@
+"""Compares hand-written encodings with protobuf's."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from tests.wire.strategies import any_array
 
 from statewise.v1 import sequence_pb2
-from statewise.wire import DTYPES, named_tensor, nested, to_tensor
-
-any_array = st.sampled_from(sorted(DTYPES)).flatmap(
-    lambda name: hnp.arrays(DTYPES[name], hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=8))
-)
+from statewise.wire import named_tensor, nested, to_tensor
 
 
 @given(inputs=st.dictionaries(st.text(max_size=8), any_array, max_size=3), handles=st.binary(max_size=300))

@@ -1,4 +1,4 @@
-"""Whatever comes over the wire is read as it is or refused in words, never by accident."""
+"""Reads arbitrary bytes: they are valid, or refused with a typed error."""
 
 import json
 

@@ -1,13 +1,14 @@
+"""Reads and writes metadata; a malformed entry is named with what was expected and found."""
+
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.wire.strategies import specs, words
 
 from statewise.v1 import model_pb2
 from statewise.wire import (
-    DTYPES,
     CallShape,
     EncodeSpec,
     GenerateSpec,
@@ -38,70 +39,6 @@ CLASSIFIER = ModelSpec(
     encode=EncodeSpec((TensorSpec("x", "int32", (), vocabulary_size=4),), ("state_out",)),
     generate=GenerateSpec(TensorSpec("emitted", "int32", ()), "x", sampled=True),
     notes={"recipe": "vowels"},
-)
-
-words = st.text(max_size=8)
-shapes = st.lists(st.integers(1, 2**40), max_size=4).map(tuple)
-dtypes = st.sampled_from(sorted(DTYPES))
-numbers = st.integers(0, 3) | st.none()
-tensors = st.builds(
-    TensorSpec,
-    name=words,
-    dtype=dtypes,
-    shape=shapes,
-    per_step=st.booleans(),
-    default=st.none() | st.floats(allow_nan=False),
-    vocabulary_size=st.none() | st.integers(1, 10**6),
-)
-parts = st.builds(StatePart, name=words, offset=st.integers(0, 10**6), size=st.integers(1, 10**6))
-states = st.builds(
-    StatePair,
-    input=words,
-    output=words,
-    dtype=dtypes,
-    shape=st.lists(st.integers(1, 2**40), min_size=2, max_size=4).map(tuple),
-    batch_axis=st.integers(0, 2),
-    initial=st.floats(allow_nan=False),
-    parts=st.lists(parts, max_size=3).map(tuple),
-)
-vocabularies = st.builds(
-    Vocabulary,
-    tokens=st.lists(words, min_size=4, max_size=6).map(tuple),
-    separator=words,
-    case_folding=st.sampled_from(["", "upper", "lower"]),
-    unknown=numbers,
-    begin=numbers,
-    end=numbers,
-    pad=numbers,
-    conditions=st.dictionaries(words, st.integers(0, 3), max_size=2),
-)
-encoders = st.builds(
-    EncodeSpec,
-    inputs=st.lists(tensors, min_size=1, max_size=2).map(tuple),
-    state=st.lists(words, max_size=2).map(tuple),
-    lengths=st.none() | words,
-    vocabulary=st.none() | vocabularies,
-)
-generators = st.builds(
-    GenerateSpec,
-    emitted=tensors,
-    input=words,
-    sampled=st.booleans(),
-    step_limit=st.none() | st.integers(1, 10**6),
-    graph=st.booleans(),
-)
-specs = st.builds(
-    ModelSpec,
-    inputs=st.lists(tensors, min_size=1, max_size=3).map(tuple),
-    outputs=st.lists(tensors, min_size=1, max_size=3).map(tuple),
-    state=st.lists(states, max_size=2).map(tuple),
-    call_shapes=st.lists(st.sampled_from(CallShape), min_size=1, max_size=3, unique=True).map(tuple),
-    lengths=st.none() | words,
-    labels=st.lists(words, max_size=3).map(tuple),
-    vocabulary=st.none() | vocabularies,
-    encode=st.none() | encoders,
-    generate=st.none() | generators,
-    notes=st.dictionaries(words, words, max_size=3),
 )
 
 
@@ -150,7 +87,7 @@ def test_entries_with_defaults_may_be_left_out() -> None:
     assert spec.state[0] == StatePair("state", "state_out", "float32", (128,))
 
 
-def changed(entries: dict[str, Any]) -> str:
+def changed(entries: dict[str, object]) -> str:
     """CLASSIFIER's JSON with entries replaced, named by their path: {"inputs.0.shape": 3}."""
     raw = json.loads(CLASSIFIER.to_json())
     for path, value in entries.items():
@@ -208,7 +145,7 @@ def changed(entries: dict[str, Any]) -> str:
     ],
 )
 def test_a_malformed_entry_is_named_with_what_was_expected_and_got(
-    path: str, value: Any, message: str
+    path: str, value: object, message: str
 ) -> None:
     with pytest.raises(MetadataError, match=message):
         ModelSpec.from_json(changed({path: value}))
@@ -251,7 +188,7 @@ PATHS = [
 
 
 @given(path=st.sampled_from([*PATHS, "inputs.0.shape", "inputs.0.dtype", "state.0.initial"]), value=values)
-def test_any_json_is_read_or_refused(path: str, value: Any) -> None:
+def test_any_json_is_read_or_refused(path: str, value: object) -> None:
     try:
         spec = ModelSpec.from_json(changed({path: value}))
     except MetadataError:

@@ -1,3 +1,5 @@
+"""Compares the reasons with the contract."""
+
 from pathlib import Path
 
 from statewise.wire import Reason

@@ -1,17 +1,15 @@
+"""Converts arrays to tensor messages and back; what does not fit together is refused."""
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from tests.wire.strategies import any_array
 
 from statewise.v1 import tensor_pb2
 from statewise.wire import DTYPES, TensorError, from_tensor, to_tensor
 
 FLOAT32 = tensor_pb2.DATA_TYPE_FLOAT32
-
-any_array = st.sampled_from(sorted(DTYPES)).flatmap(
-    lambda name: hnp.arrays(DTYPES[name], hnp.array_shapes(min_dims=0, max_dims=8, min_side=0, max_side=3))
-)
 
 
 def test_every_data_type_of_the_contract_has_a_dtype() -> None:
