@@ -63,6 +63,15 @@ def test_every_line_named_holds_what_the_page_says() -> None:
         assert int(number) in found, f"{label}:{number}: expected `{code}`, which is in lines {found}"
 
 
+def test_the_lines_of_the_equation_followed_are_those_of_the_cell() -> None:
+    source = (DOCS / "../models/statewise/models/cells/_lstm.py").read_text()
+    [block] = blocks("text")
+    statements = [part.strip() for line in block.splitlines() for part in line.split("#")[0].split(";")]
+    assert len(statements) == 5
+    for statement in statements:
+        assert statement in source
+
+
 def test_every_slip_has_a_test_and_every_test_a_slip() -> None:
     other = Path(__file__).with_name("test_other_texts.py").read_text()
     named = set(re.findall(r"test_other_texts.py#L\d+\) `(\w+)`", PAGE))

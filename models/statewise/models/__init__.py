@@ -1,6 +1,6 @@
-"""Recurrent networks in NumPy: cells, training, data sets, recipes.
+"""Trains and runs recurrent networks in NumPy: cells, networks, data sets, recipes; no serving, no ONNX.
 
-No serving and no ONNX. Nothing runs at import, nothing here keeps the state of a sequence.
+Importing runs nothing, and no object keeps a sequence's state.
 """
 
 from statewise.models.base import (

@@ -1,4 +1,4 @@
-"""What can go wrong in training, as types; numerical code raises ValueError for a wrong shape.
+"""Defines the errors of training. Numerical code raises ValueError for a wrong shape instead.
 
 ModelsError
 ├── RecipeError        a recipe, or the data it names, cannot be used
@@ -21,7 +21,7 @@ class RecipeError(ModelsError):
     Attributes:
         source: The recipe file, or the data file, at fault.
         key: Dotted key, such as `train.epochs`; None when the whole file is meant.
-        value: What was found there, as shown to the user.
+        value: The value of the key.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class CheckpointError(ModelsError):
     """A checkpoint folder is missing, damaged, or belongs to another recipe."""
 
 
-class TrainingDiverged(ModelsError):  # noqa: N818 - what happened, not who is to blame
+class TrainingDiverged(ModelsError):  # noqa: N818 - named after the event
     """The loss became infinite or not a number; the last good checkpoint is kept.
 
     Attributes:
-        step: Number of the update that would have been made, counted from 1.
+        step: Number of the update that was not made, counted from 1.
         checkpoint_dir: Folder of the last good checkpoint, or None when there was none yet.
     """
 

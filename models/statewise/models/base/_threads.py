@@ -1,10 +1,9 @@
-"""How many threads NumPy's matrix products use while a network trains.
+"""Limits the threads of NumPy's matrix products while a network trains, and restores the number afterwards.
 
-It changes no result on purpose and nothing after it: the number from before comes back. Only the
-OpenBLAS that NumPy's wheels carry is known here; with another library it does nothing.
+Only the OpenBLAS inside NumPy's wheels can be limited; with another library nothing happens.
 
-The products of one time step are small. Two threads that wait for each other at every one of them are
-slower than one, and many times slower when another program wants the second core.
+The products of one time step are small. Two threads that wait for each other at each product are slower
+than one, and many times slower when another program uses the second core.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def blas_threads(count: int) -> Iterator[int | None]:
         count: At least 1; 0 leaves the number as it is.
 
     Yields:
-        The number in effect, or None where it is not known.
+        The number in effect, or None without that OpenBLAS.
     """
     library = _openblas()
     if library is None:
@@ -44,7 +43,7 @@ def blas_threads(count: int) -> Iterator[int | None]:
 
 
 def _openblas() -> tuple[ctypes._NamedFuncPointer, ctypes._NamedFuncPointer] | None:
-    """The functions that read and write the number of threads, where NumPy came with OpenBLAS."""
+    """The functions that read and set the number of threads; None without the OpenBLAS of NumPy's wheels."""
     package = Path(np.__file__).parent
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         for path in sorted(folder.glob("*openblas*")):

@@ -1,4 +1,4 @@
-"""The array types that annotations share; no behaviour.
+"""Names the array types that annotations share; adds no behaviour.
 
 Shapes are written beside each use, in the letters T (time), B (batch), I (input), H (hidden),
 O (output), G (gates), K (tokens), E (embedding).

@@ -1,7 +1,7 @@
-"""Scratch memory that a training loop hands from step to step.
+"""Reuses scratch memory from one training step to the next.
 
-It is no cache of results: what it gives is uninitialised. Arrays from one name are valid until that
-name is asked for again, so a tape made with a workspace lives until the next forward pass with it.
+Arrays come uninitialised. An array is valid until its name is requested again, so a tape is valid until
+the next forward pass with the same workspace.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 
 class Workspace:
-    """Named buffers that grow to the largest size asked for and are then reused.
+    """Named buffers, each as large as the largest array requested so far.
 
-    Without reuse every pass returns megabytes to the system and faults them in again, which costs
-    more than the arithmetic of a small cell.
+    Without reuse, every pass returns megabytes to the operating system and faults them in again, which
+    costs more than the arithmetic of a small cell.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Workspace:
         self._scopes: dict[str, Workspace] = {}
 
     def scope(self, name: str) -> Workspace:
-        """A workspace of its own for one part of the network."""
+        """The workspace of one part of the network; names in different scopes do not collide."""
         return self._scopes.setdefault(name, Workspace())
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -1,7 +1,7 @@
-"""What every cell offers, and the products that all of them share.
+"""Defines the interface of cells and computes the matrix products that all cells share.
 
-Nothing here knows an equation of a particular cell. The weights enter the time loop only through
-R h; the input products of all steps are made in one call before it, the weight gradients in one after.
+It contains no cell's equation. Inside the time loop cells multiply by R alone: W x of all steps is computed
+in one call before the loop, the weight gradients in one call after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Cell(Protocol):
 
     @property
     def memories(self) -> tuple[str, ...]:
-        """Names of what is carried from step to step, h first."""
+        """Names of the arrays carried from step to step, h first."""
 
     def forward(
         self, weights: Weights, x: Floats, initial: tuple[Floats, ...], workspace: Workspace
@@ -38,7 +38,7 @@ class Cell(Protocol):
             weights: W, R, b (and bR).
             x: [T, I, B].
             initial: The memories before the first step, each [H, B].
-            workspace: Where the arrays of this pass live.
+            workspace: Scratch memory that holds the arrays of this pass.
 
         Returns:
             The memories [T+1, H, B], index 0 being the initial ones, and what `backward` needs.
@@ -48,7 +48,7 @@ class Cell(Protocol):
         self,
         weights: Weights,
         tape: Tape,
-        outside: tuple[Floats | None, ...],
+        upstream: tuple[Floats | None, ...],
         gradients: Weights,
         workspace: Workspace,
         *,
@@ -59,14 +59,14 @@ class Cell(Protocol):
         Args:
             weights: As given to `forward`.
             tape: From `forward`.
-            outside: The loss's gradient by each memory, [T, H, B], not counting what flows through
-                later steps; None where there is none.
+            upstream: Gradients with respect to each memory, [T, H, B], from outside the cell: without
+                the share that flows through later steps. None for zero.
             gradients: Overwritten with the gradients of the weights.
             workspace: As given to `forward`.
-            input_gradient: Whether the gradient by x is wanted.
+            input_gradient: Whether to compute the gradient with respect to x.
 
         Returns:
-            The gradients by x [T, I, B] (or None) and by the initial memories [H, B].
+            The gradients with respect to x [T, I, B] (or None) and to the initial memories [H, B].
         """
 
 
@@ -85,17 +85,17 @@ def weight_gradients(
     *,
     h_before: Floats | None = None,
 ) -> Floats:
-    """Sums over t and b that every cell has: dW = da x^T, db = da 1, and dR = da h_{t-1}^T.
+    """Compute the sums over t and b that every cell has: dW = da x^T, db = da 1, dR = da h_{t-1}^T.
 
     Args:
-        da: Gradient by the pre-activations, [T, G*H, B].
+        da: Gradient with respect to the pre-activations, [T, G*H, B].
         x: [T, I, B].
         gradients: W and b are overwritten, R too when `h_before` is given.
-        workspace: For the transposed copies, which turn T small products into one large one.
+        workspace: For transposed copies, which replace T small products by one large one.
         h_before: h_{t-1}, [T, H, B].
 
     Returns:
-        da as one matrix [G*H, T*B], for sums that a cell has beyond these.
+        da as one matrix [G*H, T*B], for further sums of a cell.
     """
     rows = by_feature(da, "da", workspace)
     np.matmul(rows, by_feature(x, "x", workspace).T, out=gradients["W"])

@@ -82,7 +82,7 @@ class GRU:
         self,
         weights: Weights,
         tape: _Tape,
-        outside: tuple[Floats | None, ...],
+        upstream: tuple[Floats | None, ...],
         gradients: Weights,
         workspace: Workspace,
         *,
@@ -105,18 +105,18 @@ class GRU:
         r = tape.gates[:, H : 2 * H]  # [T, H, B]
         (by_z, by_r, by_n), keep = self._factors(tape, workspace)
 
-        (dh_outside,) = outside
+        (dh_upstream,) = upstream
         da = workspace.empty("da", (T, 3 * H, B), dtype)
         da_n = da[:, 2 * H :]
-        # What reaches h_{t-1} through R: (da_z, da_r, ds) after, (da_z, da_r, da_n) before.
+        # The gradients that R carries to h_{t-1}: (da_z, da_r, ds) after, (da_z, da_r, da_n) before.
         through = workspace.empty("through", (T, 3 * H, B), dtype) if self.reset_after else da
         da_z, da_r, through_n = through.reshape(T, 3, H, B).swapaxes(0, 1)
         ds = workspace.empty("ds", (H, B), dtype)
         dh, product = np.zeros((H, B), dtype), workspace.empty("dh_product", (H, B), dtype)
         R_T, R_n_T, R_zr_T = R.T, R[2 * H :].T, R[: 2 * H].T
         for t in reversed(range(T)):
-            if dh_outside is not None:
-                dh += dh_outside[t]
+            if dh_upstream is not None:
+                dh += dh_upstream[t]
             np.multiply(dh, by_z[t], out=da_z[t])
             np.multiply(dh, by_n[t], out=da_n[t])
             dh *= keep[t]
@@ -138,11 +138,11 @@ class GRU:
         return dx, (dh,)
 
     def _factors(self, tape: _Tape, workspace: Workspace) -> tuple[Floats, Floats]:
-        """The factors of dh, ds and da_n in the gradient, which need no later step, for all t at once.
+        """The factors of dh, ds and da_n in `backward`; they need no later step, so all t at once.
 
         Returns:
-            dh/da_z, da_r by ds (before) or by da_n (after), and dh/da_n, [3, T, H, B];
-            1 - z = dh_t/dh_{t-1} along the carried state, [T, H, B].
+            dh/da_z; da_r/ds (before) or da_r/da_n (after); dh/da_n: [3, T, H, B]. And 1 - z, the factor
+            of dh_t/dh_{t-1} along the carried state, [T, H, B].
         """
         h, gates = tape.h, tape.gates
         T, H, B = tape.reset.shape
@@ -164,12 +164,12 @@ class GRU:
     def _weight_gradients(
         self, tape: _Tape, da: Floats, through: Floats, gradients: Weights, workspace: Workspace
     ) -> None:
-        """The sums over t and b.
+        """Write the gradients of W, R, b (and bR), sums over t and b.
 
         Args:
             tape: From `forward`.
-            da: The loss's gradient by the pre-activations, [T, 3H, B].
-            through: What reaches h_{t-1} through R, [T, 3H, B].
+            da: Gradient with respect to the pre-activations, [T, 3H, B].
+            through: The gradients that R carries to h_{t-1}, [T, 3H, B].
             gradients: Overwritten.
             workspace: As given to `forward`.
         """

@@ -75,7 +75,7 @@ class LSTM:
         self,
         weights: Weights,
         tape: _Tape,
-        outside: tuple[Floats | None, ...],
+        upstream: tuple[Floats | None, ...],
         gradients: Weights,
         workspace: Workspace,
         *,
@@ -83,7 +83,7 @@ class LSTM:
     ) -> tuple[Floats | None, tuple[Floats, ...]]:
         """Backpropagation through time; see `Cell.backward`.
 
-        With dh, dc the loss's gradients by h_t and c_t, everything that reaches them included:
+        dh and dc are the gradients with respect to h_t and c_t, later steps included:
 
             dc   += dh * o (1 - tanh(c_t)^2)
             da_i  = dc * g       * i (1 - i)
@@ -91,24 +91,24 @@ class LSTM:
             da_o  = dh * tanh(c) * o (1 - o)
             da_g  = dc * i       * phi'(a_g)
             dc_{t-1} = dc * f
-            dh_{t-1} = R^T da  (+ what reaches h_{t-1} from outside)
+            dh_{t-1} = R^T da  (+ the upstream gradient)
         """
         x, h = tape.x, tape.h
         T, _, B = x.shape
         H, dtype = weights["R"].shape[1], x.dtype
         f = tape.gates[:, H : 2 * H]  # [T, H, B]
         (by_i, by_f, by_o, by_g), by_c = self._factors(tape, workspace)
-        dh_outside, dc_outside = outside
+        dh_upstream, dc_upstream = upstream
         da = workspace.empty("da", (T, 4 * H, B), dtype)
         da_i, da_f, da_o, da_g = da.reshape(T, 4, H, B).swapaxes(0, 1)
         through_h = workspace.empty("through_h", (H, B), dtype)
         dh, dc = np.zeros((H, B), dtype), np.zeros((H, B), dtype)
         R_T = weights["R"].T
         for t in reversed(range(T)):
-            if dh_outside is not None:
-                dh += dh_outside[t]
-            if dc_outside is not None:
-                dc += dc_outside[t]
+            if dh_upstream is not None:
+                dh += dh_upstream[t]
+            if dc_upstream is not None:
+                dc += dc_upstream[t]
             dc += np.multiply(dh, by_c[t], out=through_h)
             np.multiply(dc, by_i[t], out=da_i[t])
             np.multiply(dc, by_f[t], out=da_f[t])
@@ -122,7 +122,7 @@ class LSTM:
         return dx, (dh, dc)
 
     def _factors(self, tape: _Tape, workspace: Workspace) -> tuple[Floats, Floats]:
-        """The factors of dc and dh in the gradient, which need no later step and are made for all t at once.
+        """The factors of dc and dh in `backward`; they need no later step and are computed for all t at once.
 
         Returns:
             dc/da_i, dc/da_f, dh/da_o and dc/da_g, [4, T, H, B]; dh/dc, [T, H, B].

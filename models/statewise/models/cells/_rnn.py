@@ -56,7 +56,7 @@ class RNN:
         self,
         weights: Weights,
         tape: _Tape,
-        outside: tuple[Floats | None, ...],
+        upstream: tuple[Floats | None, ...],
         gradients: Weights,
         workspace: Workspace,
         *,
@@ -65,18 +65,18 @@ class RNN:
         """Backpropagation through time; see `Cell.backward`.
 
         da       = dh * phi'(a)
-        dh_{t-1} = R^T da  (+ what reaches h_{t-1} from outside)
+        dh_{t-1} = R^T da  (+ the upstream gradient)
         """
         x, h = tape.x, tape.h
         T, _, B = x.shape
         H, dtype = weights["R"].shape[1], x.dtype
-        (dh_outside,) = outside
+        (dh_upstream,) = upstream
         da = self._slope(h[1:], workspace.empty("da", (T, H, B), dtype))
         dh = np.zeros((H, B), dtype)
         R_T = weights["R"].T
         for t in reversed(range(T)):
-            if dh_outside is not None:
-                dh += dh_outside[t]
+            if dh_upstream is not None:
+                dh += dh_upstream[t]
             da[t] *= dh
             np.matmul(R_T, da[t], out=dh)  # dh_{t-1}
 

@@ -14,18 +14,18 @@ from statewise.models.networks import Network, Normalisation
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained network with what belongs to it.
+    """A trained network with its units, names and training progress.
 
     Attributes:
         network: In normalised units.
-        normalisation: Between raw units and the network's.
-        labels: Names of the classes, in the order of the outputs; None where outputs are no classes.
+        normalisation: Converts between raw units and the network's.
+        labels: Names of the classes in the order of the outputs; None if outputs are not classes.
         vocabulary: Tokens and their roles, for networks that read or write text; None for others.
         recipe: Name of the recipe.
-        seed: It was trained with.
+        seed: Seed of the training.
         metrics: As `train` measured them; empty until training has ended.
-        progress: What resuming needs besides arrays, as JSON values.
-        arrays: What resuming needs besides the parameters.
+        progress: JSON values that resuming needs.
+        arrays: Arrays that resuming needs besides the parameters.
     """
 
     network: Network
@@ -41,7 +41,7 @@ class Checkpoint:
     def predict(
         self, x: Array, lengths: npt.ArrayLike | None = None, state: Floats | None = None
     ) -> tuple[Floats, Floats | None]:
-        """Run the network on raw units and give raw units back.
+        """Run the network on raw units; outputs are in raw units too.
 
         Args:
             x: [T, B, I], or tokens [T, B].

@@ -25,7 +25,7 @@ ARRAYS, NETWORK, METRICS = "checkpoint.npz", "network.json", "metrics.jsonl"
 
 
 def save_checkpoint(checkpoint: Checkpoint, directory: str | Path) -> Path:
-    """Write a checkpoint folder, made if need be.
+    """Write a checkpoint folder, creating it if needed.
 
     Returns:
         The folder.
@@ -69,7 +69,7 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
         content = io.BytesIO((folder / ARRAYS).read_bytes())
         with np.load(content, allow_pickle=False) as stored:
             arrays = dict(stored)
-        parameters = _below("parameter/", arrays)
+        parameters = _strip_prefix("parameter/", arrays)
         network = Network(NetworkSpec.from_dict(described["spec"]), parameters, dtype=described["dtype"])
         labels = described["labels"]
         return Checkpoint(
@@ -81,7 +81,7 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
             seed=described["seed"],
             metrics=described["metrics"],
             progress=json.loads(str(arrays["progress"])),
-            arrays=_below("array/", arrays),
+            arrays=_strip_prefix("array/", arrays),
         )
     except FileNotFoundError as error:
         raise CheckpointError(
@@ -90,13 +90,13 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise CheckpointError(f"{folder}: damaged checkpoint: {error}") from error
     except Exception as error:
-        # zipfile.BadZipFile and zlib.error have no common root but Exception.
+        # zipfile.BadZipFile and zlib.error share no base class but Exception.
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{folder}: damaged checkpoint: {error}") from error
 
 
-def _below(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
+def _strip_prefix(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
     return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
 
 

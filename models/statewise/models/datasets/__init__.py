@@ -1,4 +1,4 @@
-"""Data sets: the bundled ones, and the kinds that a user's own files are read into."""
+"""Loads bundled data sets and reads a user's own files; never normalises, pads or batches."""
 
 from statewise.models.datasets._bundled import BUNDLED, load_dataset
 from statewise.models.datasets._files import read_labelled, read_pairs, read_series, read_words

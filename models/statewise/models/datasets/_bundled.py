@@ -1,6 +1,6 @@
-"""The data sets that come with the package; sources and licences in data/README.md.
+"""Loads the data sets that come with the package; data/README.md names sources and licences.
 
-No file of a user and no download. Loading one reads one compressed file and gives raw units.
+It downloads nothing. Each data set is one compressed file; values are in raw units.
 """
 
 from __future__ import annotations

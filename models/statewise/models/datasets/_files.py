@@ -1,7 +1,7 @@
-"""A user's own files as data sets: npz, csv, text.
+"""Reads a user's own files as data sets: npz, csv, text.
 
-No guessing: what a file must contain follows from the task. Whatever is wrong with one is a RecipeError
-naming the file, and the line or array.
+The task determines what a file must contain. A faulty file raises a RecipeError that names the file, and the
+line or array.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def read_series(path: Path, *, columns: Sequence[str], test_fraction: float) -> 
     Args:
         path: A .csv or .npz file.
         columns: Of the csv to read, in order; empty for all.
-        test_fraction: Share at the end that is kept for testing.
+        test_fraction: Share at the end that is held out for testing.
 
     Raises:
-        RecipeError: The file is missing, of another kind, or holds something that is no finite number.
+        RecipeError: The file is missing, of another kind, or holds a value that is not a finite number.
     """
     if path.suffix == ".npz":
         values = _numbers(path, "values", _arrays(path, ("values",))["values"])
@@ -58,9 +58,10 @@ def read_labelled(
     Args:
         path: A .csv file; or a .npz with `x` [N, T, I], labels [N] and, for ragged sequences, `lengths` [N].
         label: The column or array with the labels.
-        sequence: The csv's column whose value tells sequences apart; empty when every row is a sequence.
+        sequence: The csv's column with an identifier that all rows of one sequence share; empty if every row
+            is a sequence.
         columns: Of the csv to read, in order; empty for all others.
-        test_fraction: Share of the sequences that is drawn for testing.
+        test_fraction: Share of the sequences drawn at random for testing.
         seed: Of that draw.
 
     Raises:
@@ -88,7 +89,7 @@ def read_labelled(
 
 
 def read_words(path: Path) -> Words:
-    """Words of a text file: one a line, optionally a tab and a condition behind it.
+    """Words of a text file: one a line, optionally followed by a tab and a condition.
 
     Raises:
         RecipeError: The file is missing, not UTF-8, or has no words.
@@ -149,7 +150,7 @@ def _arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
     except FileNotFoundError as error:
         raise RecipeError(path, f"{error.strerror}") from None
     except Exception as error:
-        # What a damaged archive raises has no common root below Exception.
+        # The errors of a damaged archive share no base class but Exception.
         raise RecipeError(path, f"expected an .npz archive: {error}") from None
     for name in names:
         if name not in arrays:

@@ -1,6 +1,6 @@
-"""The four kinds of data that recipes train on, in raw units.
+"""Defines the four kinds of data that recipes train on, in raw units.
 
-No normalisation, padding or batching: a data set is what was measured or written, and never changes.
+A data set holds what was measured or written, not normalised, padded or batched, and never changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class LabelledSequences:
         name: Of the data set.
         train: Sequences [T_i, I], float32.
         train_labels: [N], indices into `label_names`.
-        test: As `train`; empty where the data has no test part of its own.
+        test: As `train`; empty if the data has no test part.
         test_labels: As `train_labels`.
         label_names: Of the classes.
     """
@@ -40,7 +40,7 @@ class Series:
     Attributes:
         name: Of the data set.
         values: [T, I], float32.
-        split: Steps before it are for training, those from it on for testing.
+        split: The first step of the test part; all steps before are for training.
         channels: Names of the I channels.
     """
 
@@ -52,13 +52,13 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Words, each under a condition.
+    """Words, each with a condition.
 
     Attributes:
         name: Of the data set.
         words: Spelled with one character a token.
         conditions: [N], indices into `condition_names`.
-        condition_names: What a word can be generated under.
+        condition_names: Of the conditions.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Makes the compact files in data/ from the raw ones: `python -m statewise.models.datasets.pack RAW_DIR`.
 
-No loader; nothing here runs when data is used. Packing the same raw files twice gives the same bytes.
+It loads nothing and does not run when data is used. The same raw files always give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DATA_DIR = Path(__file__).parent.parent / "data"
 
 
 def pack_vowels(raw: Path) -> dict[str, Array]:
-    """Utterances one after another; frames are float32, which holds the six decimals of the source."""
+    """Concatenate utterances; float32 holds the six decimals of the source."""
     frames: list[Array] = []
     labels: list[int] = []
     parts: list[int] = []
@@ -51,7 +51,7 @@ def pack_gait(raw: Path) -> dict[str, Array]:
 
 
 def pack_sunspots(raw: Path) -> dict[str, Array]:
-    """Months from January 1749 on, in tenths; the year 2009 has no complete data and is left out."""
+    """Months from January 1749 on, in tenths; the year 2009 is incomplete and left out."""
     rows = [line.split() for line in (raw / "sunspots_monthly.dat").read_text().splitlines()]
     years = [row for row in rows if len(row) == 13 and row[0].isdigit() and int(row[0]) <= 2008]
     values = np.array([row[1:] for row in years], np.float64).ravel()
@@ -62,7 +62,7 @@ def pack_sunspots(raw: Path) -> dict[str, Array]:
 
 
 def pack_names(raw: Path) -> dict[str, Array]:
-    """Every name of both lists in the order of its frequency."""
+    """Every name of both lists, by falling frequency."""
     names: list[str] = []
     counts: list[int] = []
     for sex in ("female", "male"):
@@ -74,7 +74,7 @@ def pack_names(raw: Path) -> dict[str, Array]:
 
 
 def pack_g2p(raw: Path) -> dict[str, Array]:
-    """Entries `word PH0 PH1 ...` as they stand, alternatives included, comments dropped."""
+    """Entries `word PH0 PH1 ...` unchanged, with alternatives and without comments."""
     lines = (raw / "cmudict.dict").read_text().splitlines()
     entries = [re.sub(r"\s*#.*", "", line).strip() for line in lines]
     return {"entries": _as_bytes([entry for entry in entries if entry])}

@@ -1,6 +1,6 @@
-"""What recurrent networks do and why, as functions that return numbers.
+"""Measures what recurrent networks do, as functions that return numbers and draw no pictures.
 
-No pictures and no text; `python -m statewise.models.effects` prints a summary.
+`python -m statewise.models.effects` prints a summary.
 """
 
 from statewise.models.effects._adding import MEAN_SCORE, Adding, adding_examples, adding_problem

@@ -1,7 +1,7 @@
-"""The adding problem (Hochreiter & Schmidhuber 1997): remember two numbers over a long distance.
+"""Trains cells on the adding problem (Hochreiter & Schmidhuber 1997): remember two numbers over many steps.
 
-Each step brings a random number and a mark; two steps are marked, one in either half, and the last
-step must say the sum of their numbers. Saying 1 whatever comes in scores 0.167, the sum's variance.
+Each step has a random number and a mark. Two steps are marked, one in either half, and the target is the sum
+of their numbers. Always answering 1 gives a mean squared error of 0.167, the variance of the sum.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TESTED = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Adding(Problem):
-    """Endless fresh examples.
+    """The adding problem with new random examples in every batch.
 
     Attributes:
         steps: T.
@@ -40,7 +40,7 @@ class Adding(Problem):
             yield Batch(x=x, targets=sums)
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Mean squared error on 1,000 examples that are always the same."""
+        """Mean squared error on 1,000 fixed examples."""
         x, sums = adding_examples(self.steps, _TESTED, np.random.default_rng(999))
         error = float(np.mean((network.run(x)[0] - sums) ** 2))
         return {"mean_squared_error": error, "loss": 0.5 * error}
@@ -70,7 +70,7 @@ def adding_problem(
     """Train a cell on the adding problem with Adam and a clip of 1.
 
     Returns:
-        Mean squared error on fresh examples; 0.167 is what the mean scores.
+        Mean squared error on examples not trained on; 0.167 is the error of answering the mean.
     """
     epochs = 10
     problem = Adding(

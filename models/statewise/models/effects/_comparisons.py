@@ -1,7 +1,4 @@
-"""Comparisons of two trained networks that differ in one thing.
-
-Each returns numbers of both sides, from the same recipe, data and seed.
-"""
+"""Compares two trained networks that differ in one thing, with the same recipe, data and seed."""
 
 from __future__ import annotations
 
@@ -22,10 +19,9 @@ class OrderEffect:
     """Test accuracies of one recipe.
 
     Attributes:
-        in_order: Steps as they are.
-        read_shuffled: The same network on test sequences whose steps are in random order.
-        trained_shuffled: A network that was trained on shuffled sequences too: what the steps tell
-            without their order.
+        in_order: Trained and tested on sequences in order.
+        read_shuffled: The same network, tested on sequences whose steps are in random order.
+        trained_shuffled: Another network, trained and tested on sequences in random order.
     """
 
     in_order: float
@@ -34,7 +30,7 @@ class OrderEffect:
 
 
 def order_effect(recipe: Recipe) -> OrderEffect:
-    """How much of a classification rests on the order of the steps.
+    """Measure how much a classification depends on the order of the steps.
 
     Args:
         recipe: With `task = "classify"` and data that has a test part, such as vowels.
@@ -48,7 +44,7 @@ def order_effect(recipe: Recipe) -> OrderEffect:
     network, in_order = _trained(recipe, data)
     return OrderEffect(
         in_order=in_order,
-        # The order of steps changes no mean and no deviation, so both problems normalise alike.
+        # Shuffling changes neither mean nor deviation, so both problems normalise alike.
         read_shuffled=make_problem(recipe, shuffled).evaluate(network, "test")["accuracy"],
         trained_shuffled=_trained(recipe, shuffled)[1],
     )
@@ -56,13 +52,13 @@ def order_effect(recipe: Recipe) -> OrderEffect:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateEffect:
-    """What a candidate gate's activation does.
+    """The effect of a candidate gate's activation.
 
     Attributes:
         accuracy: On the test part.
-        candidate_mean: Mean value of the candidate gate over the test part: near 0 for tanh, which can
-            also take from the memory, well above 0 for sigmoid, which can only add to it.
-        memory_mean: Mean of what the cell remembers (c of the LSTM, h of the GRU) there.
+        candidate_mean: Mean value of the candidate gate over the test part: near 0 for tanh, which can also
+            subtract from the memory, well above 0 for sigmoid, which can only add to it.
+        memory_mean: Mean value of the memory (c of the LSTM, h of the GRU) over the test part.
     """
 
     accuracy: float
@@ -71,7 +67,7 @@ class CandidateEffect:
 
 
 def candidate_effect(recipe: Recipe) -> dict[str, CandidateEffect]:
-    """An LSTM or GRU with a tanh candidate beside one with a sigmoid candidate.
+    """Compare an LSTM or GRU with a tanh candidate to one with a sigmoid candidate.
 
     Args:
         recipe: With `task = "classify"` and data that has a test part, such as vowels.
@@ -103,7 +99,7 @@ def candidate_effect(recipe: Recipe) -> dict[str, CandidateEffect]:
 
 
 def gate_values(network: Network, x: Array) -> dict[str, Floats]:
-    """What every gate and memory of a one-way network did while it read one sequence.
+    """Values of every gate and memory of a one-way network that reads one sequence.
 
     Args:
         network: One-way.

@@ -1,9 +1,9 @@
-"""How far back a gradient reaches, and what makes it vanish or explode.
+"""Measures how far back a gradient reaches: how it vanishes and explodes.
 
     ds_T/ds_k = product over t = k+1 .. T of ds_t/ds_{t-1}
 
-s is everything a cell hands on: h, or (h, c) for the LSTM. If the factors shrink vectors the product
-vanishes, if they stretch them it explodes (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013).
+s is the state of a cell: h, or (h, c) for the LSTM. If the factors shrink vectors, the product vanishes; if
+they stretch vectors, it explodes (Hochreiter 1991; Bengio et al. 1994; Pascanu et al. 2013).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from statewise.models.optimisation import clip_by_norm
 
 
 def gradient_norms(network: Network, x: Array, d_final: Floats) -> Floats:
-    """Norms of the gradient by the state at every time.
+    """Norms of the gradient with respect to the state at every step.
 
     Args:
         network: One-way.
         x: [T, B, I], or tokens [T, B].
-        d_final: The loss's gradient by the last state, [B, S].
+        d_final: Gradient with respect to the last state, [B, S].
 
     Returns:
-        [T + 1], the norm over all rows together of the gradient by s_0 to s_T.
+        [T + 1], norms over all rows together of the gradients with respect to s_0 to s_T.
     """
     steps = forward_steps([network] * len(x), x)
     _, by_state = backward_steps(steps, d_final)
@@ -45,7 +45,7 @@ def state_jacobians(network: Network, x: Array) -> Floats:
         [T + 1, S, S]; row i of a matrix is the gradient of s_T[i]. The last is the identity.
     """
     S = network.spec.memory_size
-    # S equal rows, the i-th asked for the gradient of s_T[i]: one backward pass for all of them.
+    # S equal rows; row i gives the gradient of s_T[i], so one backward pass gives all of them.
     rows = np.repeat(x[:, None], S, axis=1)
     steps = forward_steps([network] * len(x), rows)
     _, by_state = backward_steps(steps, np.eye(S, dtype=network.dtype))
@@ -53,11 +53,11 @@ def state_jacobians(network: Network, x: Array) -> Floats:
 
 
 def gradient_terms(network: Network, x: Array, d_final: Floats) -> list[Parameters]:
-    """The sum that backpropagation through time computes, term by term, for one sequence.
+    """The terms of the sum that backpropagation through time computes, for one sequence.
 
         d(v s_T)/dW = sum over k of  v ds_T/ds_k d+s_k/dW
 
-    d+ is the derivative with s_{k-1} held fixed: what the use of W at step k alone contributes.
+    d+ is the explicit derivative, with s_{k-1} held fixed: the contribution of the use of W at step k.
 
     Args:
         network: One-way.
@@ -65,8 +65,8 @@ def gradient_terms(network: Network, x: Array, d_final: Floats) -> list[Paramete
         d_final: v, [S].
 
     Returns:
-        T terms, each a gradient of all parameters; their sum is the gradient that one backward pass
-        over the whole sequence gives.
+        T terms, each with respect to all parameters; their sum is the gradient of one backward pass over
+        the whole sequence.
     """
     jacobians = state_jacobians(network, x)
     steps = forward_steps([network] * len(x), x[:, None])
@@ -82,13 +82,13 @@ def gradient_terms(network: Network, x: Array, d_final: Floats) -> list[Paramete
 
 @dataclass(frozen=True, kw_only=True)
 class GradientFlow:
-    """What `gradient_flow` measured.
+    """The result of `gradient_flow`.
 
     Attributes:
-        norms: [T + 1], of the gradient by s_0 to s_T; the last is 1.
-        parameter_norm: Of the gradient by all parameters.
-        clipped_norm: The same after clipping.
-        cosine: Between the gradient before and after: clipping keeps its direction.
+        norms: [T + 1], of the gradients with respect to s_0 to s_T; the last is 1.
+        parameter_norm: Of the gradient with respect to all parameters.
+        clipped_norm: Of the same gradient after clipping.
+        cosine: Of the angle between the gradients before and after clipping; 1, as the direction stays.
     """
 
     norms: Floats
@@ -116,7 +116,7 @@ def gradient_flow(
         gain: Scales the orthogonal recurrent weights: below 1 gradients of a plain RNN vanish, well
             above 1 those of a relu RNN explode.
         activation: Of the cell, as in `NetworkSpec`.
-        clip_norm: Limit of the clipping shown.
+        clip_norm: Largest norm after clipping.
         seed: Of weights, inputs and the gradient.
     """
     rng = np.random.default_rng(seed)

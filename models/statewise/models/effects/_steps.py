@@ -1,7 +1,7 @@
-"""A recurrent network taken apart into single steps.
+"""Takes a recurrent network apart into single steps, so that every state and its gradient can be read.
 
-The numbers are those of the whole: one forward pass a step with the state handed on, one backward pass
-a step with the state's gradient handed back. Only what happens in between becomes visible.
+Each step is a forward pass that passes the state on, and a backward pass that passes the state's gradient
+back. The results equal those of passes over the whole sequence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Steps:
     """A forward pass, step by step.
 
     Attributes:
-        networks: The network of each step; the same T times, unless someone unties them.
+        networks: The network of each step: the same one T times, or T untied copies.
         scores: Of each step, [B, O].
         states: Before the first and after every step, [B, S]; T + 1 of them.
         tapes: Of each step.
@@ -51,7 +51,7 @@ def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = 
     states = [np.zeros((x.shape[1], spec.memory_size), networks[0].dtype) if state is None else state]
     scores, tapes = [], []
     for network, inputs in zip(networks, x, strict=True):
-        # A workspace of its own for each step, as every tape must outlive the pass.
+        # No shared workspace: every tape must outlive the next step.
         step_scores, after, tape = network.forward(inputs[None], None, states[-1])
         scores.append(step_scores if spec.final else step_scores[0])
         states.append(after)
@@ -62,16 +62,16 @@ def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = 
 def backward_steps(
     steps: Steps, d_final: Floats, d_scores: Sequence[Floats | None] | None = None
 ) -> tuple[list[Parameters], list[Floats]]:
-    """Go back through every step.
+    """Backpropagate through every step.
 
     Args:
         steps: From `forward_steps`.
-        d_final: The loss's gradient by the last state, [B, S].
-        d_scores: By the scores of each step, [B, O] each, None where the loss does not see them.
+        d_final: Gradient with respect to the last state, [B, S].
+        d_scores: Gradients with respect to the scores of each step, [B, O]; None for zero.
 
     Returns:
-        For each step, the gradient that its own use of the parameters contributes (the state before it
-        held fixed), and for each of the T + 1 states the loss's gradient [B, S].
+        For each step the gradient with respect to the parameters, with the state before it held fixed; for
+        each of the T + 1 states the gradient with respect to it, [B, S].
     """
     spec = steps.networks[0].spec
     contributions: list[Parameters] = []

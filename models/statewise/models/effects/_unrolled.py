@@ -1,7 +1,7 @@
-"""A recurrent network unrolled: T feed-forward layers that happen to have the same weights.
+"""Unrolls a recurrent network into T feed-forward layers with the same weights.
 
-Not another way to train. With the layers tied, outputs and gradient are those of the recurrent
-network, whose parameters do not become more with T; untied, each layer has a gradient of its own.
+Outputs and summed gradient equal those of the recurrent network, whose number of parameters does not depend
+on T. Untied, each layer has its own weights and its own gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Unrolled:
     """T feed-forward layers; layer t maps (x_t, s_{t-1}) to (scores_t, s_t).
 
     Attributes:
-        layers: A network a step, each with a buffer of its own.
+        layers: One network a step, each with its own buffer.
     """
 
     layers: tuple[Network, ...]
@@ -39,7 +39,7 @@ class Unrolled:
 
     @property
     def parameter_count(self) -> int:
-        """Of all layers together, were they not tied."""
+        """The number of parameters of all layers together if they are untied."""
         return sum(layer.parameters.flat.size for layer in self.layers)
 
     def forward(self, x: Array) -> Floats:
@@ -47,11 +47,11 @@ class Unrolled:
         return np.stack(forward_steps(self.layers, x).scores)
 
     def gradients(self, x: Array, d_scores: Sequence[Floats]) -> list[Parameters]:
-        """The gradient of each layer's own weights; tied, their sum is the recurrent network's.
+        """The gradient of each layer's weights; their sum is the recurrent network's gradient.
 
         Args:
             x: [T, B, I].
-            d_scores: The loss's gradient by the scores of each layer, [B, O] each.
+            d_scores: Gradients with respect to the scores of each layer, [B, O].
         """
         steps = forward_steps(self.layers, x)
         contributions, _ = backward_steps(steps, np.zeros_like(steps.states[-1]), d_scores)

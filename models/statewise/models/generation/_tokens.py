@@ -1,8 +1,8 @@
-"""Generates tokens: draws a token from a network's output, feeds it back and draws the next.
+"""Generates tokens: draws a token from a network's output, feeds it back, draws the next.
 
-Exported graphs and servers are compared with it. Tokens go in and come out, never text. The result depends
-only on state, last output and the uniform numbers given, so generating a and then b steps equals
-generating a + b, and a row does not depend on the rows beside it.
+Exported graphs and servers are compared with this code. The result depends only on the state, the last
+output and the uniform numbers given. So generating a steps and then b equals generating a + b at once, and a
+row does not depend on the rows beside it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ NOTHING = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What a generation gave and left behind.
+    """Generated tokens and the states after them.
 
     Attributes:
-        tokens: [N, B], NOTHING where a row had already ended; N may be less than asked for when all end.
-        state: [B, S], after everything emitted was consumed; a stop token is emitted but not consumed.
-        last: [B, O], the output that the next token would be drawn from.
-        alive: [B], rows that neither stopped nor used up what remained.
+        tokens: [N, B], NOTHING after a row has ended; N is smaller than requested if all rows end early.
+        state: [B, S], after reading all emitted tokens except a stop token, which is never read.
+        last: [B, O], the output from which the next token would be drawn.
+        alive: [B], True for rows that have neither stopped nor emitted all their tokens.
     """
 
     tokens: Integers
@@ -47,7 +47,7 @@ def generate_tokens(
     stop: int | None = None,
     remaining: npt.ArrayLike | None = None,
 ) -> Generated:
-    """Draw a token from the last output, step on it, and so on.
+    """Draw a token from the last output, run the network on it, and repeat.
 
     Args:
         network: One-way, with an embedding and a softmax head.
@@ -57,10 +57,10 @@ def generate_tokens(
         temperature: A number, or one a row; 0 always takes the likeliest token.
         top_k: A number, or one a row: draw from the k likeliest only; 0 for all.
         stop: The token that ends a row.
-        remaining: [B], tokens that each row may still emit; None for N.
+        remaining: [B], the most tokens that each row may emit; None for N.
 
     Raises:
-        ValueError: The network does not read and write tokens.
+        ValueError: The network does not both read and produce tokens.
     """
     if not network.spec.embedding_size or network.spec.head != "softmax" or not network.spec.streamable:
         raise ValueError("network: expected a one-way network with an embedding and a softmax head")

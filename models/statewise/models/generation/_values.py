@@ -11,19 +11,19 @@ from statewise.models.checkpoints import Checkpoint
 def generate_values(
     checkpoint: Checkpoint, state: Floats, last: Floats, steps: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Let a forecast go on by itself: its last output is emitted and read as the next input.
+    """Emit the last output, read it as the next input, and repeat.
 
     Args:
         checkpoint: Of a one-way network with as many outputs as inputs.
         state: [B, S], after the series so far.
-        last: [B, O], the output of the series' last step, raw units.
+        last: [B, O], the output at the last step of the series, raw units.
         steps: N.
 
     Returns:
         The values emitted [N, B, O] in raw units, the state after them, and the output after them.
 
     Raises:
-        ValueError: Outputs are not what the network reads.
+        ValueError: The network cannot read its own outputs.
     """
     spec = checkpoint.network.spec
     if spec.embedding_size or spec.final or spec.input_size != spec.output_size or not spec.streamable:

@@ -1,4 +1,4 @@
-"""Draws the masks of dropout; whether and where a network drops is the caller's choice."""
+"""Draws dropout masks; networks choose where to apply them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Dropout:
 
     Attributes:
         rate: Probability that a unit's output is dropped at a step.
-        rng: Where the masks come from; advanced by every forward pass.
+        rng: Source of the masks; every forward pass advances it.
     """
 
     rate: float
     rng: np.random.Generator
 
     def mask(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike, workspace: Workspace) -> Floats:
-        """0 where dropped and 1 / (1 - rate) elsewhere, so that the expectation stays."""
+        """0 where dropped and 1 / (1 - rate) elsewhere, which keeps the expectation."""
         mask = workspace.empty(name, shape, dtype)
         self.rng.random(out=mask, dtype=mask.dtype)
         np.greater_equal(mask, self.rate, out=mask)

@@ -1,4 +1,4 @@
-"""Computes the head V h + c and its gradient, and cuts the final outputs from the memories.
+"""Computes the head V h + c and its gradient, and finds the final outputs among the memories.
 
 It runs no recurrent layer. Arrays are [T, features, B], or [features, B] for one output a sequence.
 """
@@ -35,17 +35,17 @@ def head_scores(spec: NetworkSpec, parameters: Parameters, h: Floats, columns: F
 def head_gradient(
     spec: NetworkSpec, parameters: Parameters, h: Floats, d: Floats, gradients: Parameters
 ) -> Floats:
-    """The head backwards: dV = d h^T and dc = d 1 are written to `gradients`.
+    """Backpropagate through the head; dV = d h^T and dc = d 1 are written to `gradients`.
 
     Args:
         spec: Of the network.
         parameters: Of the network.
         h: As given to `head_scores`.
-        d: The loss's gradient by the scores, [T, O, B] or [O, B].
+        d: Gradient with respect to the scores, [T, O, B] or [O, B].
         gradients: Of the network.
 
     Returns:
-        The loss's gradient by h, V^T d; without a head, d itself.
+        The gradient with respect to h, V^T d; without a head, d itself.
     """
     if not spec.output_size:
         return d
@@ -73,7 +73,7 @@ def final_outputs(spec: NetworkSpec, final: Floats) -> Floats:
 
 
 def add_final_outputs(spec: NetworkSpec, d_memories: Floats, d: Floats) -> None:
-    """Add gradients by the final outputs [D*H, B] to those by the memories [M, B], in place."""
+    """Add gradients of the final outputs, [D*H, B], to those of the final memories, [M, B], in place."""
     H = spec.hidden_size
     for index, part in enumerate(_final_slices(spec)):
         d_memories[part] += d[index * H : (index + 1) * H]

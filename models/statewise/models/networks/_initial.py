@@ -1,6 +1,6 @@
-"""Where parameters start: orthogonal R, Glorot W and V, forget bias 1, all other biases 0.
+"""Draws initial parameters: orthogonal R, Glorot W and V, forget bias 1, all other biases 0.
 
-Not a training choice that recipes vary; one generator and one spec always give the same numbers.
+Recipes do not vary this. The same spec and generator always give the same numbers.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from statewise.models.networks._spec import NetworkSpec
 def orthogonal(size: int, rng: np.random.Generator) -> Floats:
     """A random orthogonal matrix [size, size], float64 (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120)."""
     q, r = np.linalg.qr(rng.standard_normal((size, size)))
-    # QR fixes signs in its own way; this makes the draw uniform over the orthogonal group.
+    # QR prefers some signs; undoing that makes the draw uniform over the orthogonal group.
     return np.asarray(q * np.sign(np.diag(r)))
 
 
@@ -23,10 +23,10 @@ def glorot(rows: int, columns: int, rng: np.random.Generator) -> Floats:
 
 
 def initial_values(spec: NetworkSpec, rng: np.random.Generator) -> dict[str, Floats]:
-    """Start values of every parameter of a spec, float64.
+    """Initial values of every parameter of a spec, float64.
 
-    Gates are drawn one by one: each block of W and R is a matrix of its own. The forget gate's bias is
-    1, so that an LSTM begins by remembering (Gers et al. 2000; Jozefowicz et al. 2015).
+    Each gate's block of W and R is drawn as a separate matrix. The forget gate's bias is 1, so that a fresh
+    LSTM keeps its memory (Gers et al. 2000; Jozefowicz et al. 2015).
     """
     values: dict[str, Floats] = {}
     H = spec.hidden_size

@@ -1,6 +1,6 @@
-"""What stands between a caller's arrays and the first layer: checks, embedding, layout.
+"""Prepares a caller's arrays for the first layer: checks them, embeds tokens, transposes.
 
-No normalisation; that belongs to the checkpoint. Nothing past a row's end gets through.
+It does not normalise; checkpoints do. Everything past a row's end becomes zero.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def checked_inputs(spec: NetworkSpec, x: Array, lengths: npt.ArrayLike | None) -
 def input_columns(
     spec: NetworkSpec, parameters: Parameters, x: Array, padding: Padding, workspace: Workspace
 ) -> Floats:
-    """Inputs as the layers want them: [T, I, B], vectors instead of tokens, zero past each row's end.
+    """The first layer's inputs, [T, I, B]: tokens embedded, zero past each row's end.
 
     Raises:
         ValueError: A token is outside the vocabulary.
@@ -69,17 +69,17 @@ def input_columns(
 
 
 def embedding_gradient(tokens: Integers, d_x: Floats, out: Floats) -> None:
-    """The embedding backwards: dE = one_hot(tokens)^T dx.
+    """Backpropagate through the embedding: dE = one_hot(tokens)^T dx.
 
     Args:
         tokens: [T, B]; past a row's end they may be anything.
-        d_x: The loss's gradient by their vectors, [T, E, B], zero past each row's end.
+        d_x: Gradient with respect to their vectors, [T, E, B], zero past each row's end.
         out: dE [K, E], overwritten.
     """
     K, E = out.shape
-    # Where tokens may be anything the gradient is zero, so any valid row will do.
+    # Past a row's end the gradient is zero, so an invalid token there may count for any valid row.
     flat = np.clip(tokens.ravel(), 0, K - 1)
-    # A product with a one-hot matrix sums rows faster than `np.add.at`.
+    # A product with a one-hot matrix sums faster than `np.add.at`.
     one_hot = np.zeros((K, flat.size), d_x.dtype)
     one_hot[flat, np.arange(flat.size)] = 1
     np.matmul(one_hot, d_x.transpose(0, 2, 1).reshape(-1, E), out=out)

@@ -1,7 +1,7 @@
-"""A stack of recurrent layers: depth, both directions, dropout between layers.
+"""Runs a stack of recurrent layers forward and backward: depth, both directions, dropout between layers.
 
-No embedding and no head. Layer l at step t reads layer l-1 at step t and itself at step t-1; in a
-bidirectional layer the two directions' outputs are stacked, forward first.
+It knows no embedding and no head. Layer l at step t reads layer l-1 at step t and itself at step t-1. A
+bidirectional layer stacks the outputs of both directions, forward first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from statewise.models.networks._spec import NetworkSpec
 
 @dataclass(frozen=True)
 class LayersTape:
-    """What the backward pass of a stack needs."""
+    """What the forward pass of a stack leaves for its backward pass."""
 
     padding: Padding
     cells: list[list[Any]]  # tapes by layer and direction
@@ -29,7 +29,7 @@ class LayersTape:
 
 
 def layer_cell(spec: NetworkSpec) -> Cell:
-    """The cell that a spec's layers are made of."""
+    """The cell of a spec's layers."""
     return make_cell(spec.cell, activation=spec.activation, reset_after=spec.reset_after)
 
 
@@ -49,10 +49,10 @@ def forward_layers(
         spec: Of the network.
         parameters: Of the network.
         x: [T, I, B], zero past each row's end.
-        initial: [M, B], the pieces of `spec.memory_parts()` stacked.
+        initial: [M, B], laid out as `spec.memory_parts()`.
         padding: Of this batch.
         workspace: Scratch memory; the results live in it.
-        dropout: Only while training.
+        dropout: None outside training.
 
     Returns:
         The top layer's outputs [T, D*H, B], zero past each row's end; the final memories [M, B]; the tape.
@@ -108,14 +108,15 @@ def backward_layers(
         spec: Of the network.
         parameters: Of the network.
         tape: From `forward_layers`.
-        d_outputs: By the top layer's outputs, [T, D*H, B], zero past each row's end; None for zero.
-        d_final: By the final memories, [M, B]; None for zero.
-        gradients: The layers' gradients are written here.
+        d_outputs: Gradient with respect to the top layer's outputs, [T, D*H, B], zero past each row's end;
+            None for zero.
+        d_final: Gradient with respect to the final memories, [M, B]; None for zero.
+        gradients: Overwritten with the gradients of the layers' parameters.
         workspace: As given to the forward pass.
-        input_gradient: Whether the gradient by x is wanted.
+        input_gradient: Whether to compute the gradient with respect to x.
 
     Returns:
-        The gradients by x [T, I, B] (or None) and by the initial memories [M, B].
+        The gradients with respect to x [T, I, B] (or None) and to the initial memories [M, B].
     """
     cell = layer_cell(spec)
     width = len(cell.memories) * spec.hidden_size * len(spec.directions)
@@ -133,7 +134,7 @@ def backward_layers(
             by_x, by_initial = cell.backward(
                 parameters.part(name),
                 tape.cells[layer][index],
-                _outside(spec, index, dy, None if d_final is None else d_final[at], tape.padding),
+                _upstream(spec, index, dy, None if d_final is None else d_final[at], tape.padding),
                 gradients.part(name),
                 workspace.scope(name),
                 input_gradient=input_gradient or layer > 0,
@@ -147,35 +148,36 @@ def backward_layers(
     return dy, np.concatenate(d_initial)
 
 
-def _outside(
+def _upstream(
     spec: NetworkSpec, direction: int, dy: Floats | None, d_final: Floats | None, padding: Padding
 ) -> tuple[Floats | None, ...]:
-    """What reaches the memories of one layer and direction from outside their cell.
+    """The upstream gradients of one layer's cell in one direction.
 
     Args:
         spec: Of the network.
         direction: Index into `spec.directions`.
-        dy: By the layer's outputs, [T, D*H, B]; None for zero.
-        d_final: By the layer's final memories, [D * memories * H, B]; None for zero.
+        dy: Gradient with respect to the layer's outputs, [T, D*H, B]; None for zero.
+        d_final: Gradient with respect to the layer's final memories, [D * memories * H, B]; None for zero.
         padding: Of the batch.
 
     Returns:
-        The gradient by each memory, [T, H, B], in the order in which the cell reads; None for zero.
+        The gradient with respect to each memory, [T, H, B], in the order in which the cell reads the steps;
+        None for zero.
     """
     H, memories = spec.hidden_size, len(layer_cell(spec).memories)
     by_h = None if dy is None else dy[:, direction * H : (direction + 1) * H]
     if by_h is not None and spec.directions[direction] == "reverse":
         by_h = padding.reverse(by_h)
-    outside: list[Floats | None] = [by_h, *[None] * (memories - 1)]
+    upstream: list[Floats | None] = [by_h, *[None] * (memories - 1)]
     if d_final is not None:
         for m in range(memories):
             start = (direction * memories + m) * H
-            outside[m] = _with_final(outside[m], d_final[start : start + H], padding)
-    return tuple(outside)
+            upstream[m] = _with_final(upstream[m], d_final[start : start + H], padding)
+    return tuple(upstream)
 
 
 def _with_final(by_steps: Floats | None, by_final: Floats, padding: Padding) -> Floats | None:
-    """The gradient [T, H, B] by a memory with that of its final value [H, B] added."""
+    """Gradients with respect to a memory at all steps, [T, H, B], plus that of its final value, [H, B]."""
     if not by_final.any():
         return by_steps
     H, B = by_final.shape

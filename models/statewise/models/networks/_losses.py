@@ -1,7 +1,7 @@
-"""Losses and the activations of heads, over scores [..., O].
+"""Computes losses with their gradients, and the activations of heads, over scores [..., O].
 
-No network and no averaging over steps of training. A loss returns its mean over the counted entries
-and the gradient of exactly that mean; an entry that is not counted has gradient zero.
+A loss is the mean over the counted entries, and its gradient is the gradient of this mean: zero at every
+entry that does not count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def softmax(scores: Floats) -> Floats:
 
 
 def sigmoid(scores: Floats) -> Floats:
-    """1 / (1 + exp(-s)) by tanh, which cannot overflow."""
+    """1 / (1 + exp(-s)), computed by tanh, which cannot overflow."""
     result: Floats = np.tanh(scores * 0.5)
     result *= 0.5
     result += 0.5
@@ -30,7 +30,7 @@ def sigmoid(scores: Floats) -> Floats:
 def cross_entropy(
     scores: Floats, targets: Integers, counted: Array | None = None, *, smoothing: float = 0.0
 ) -> tuple[float, Floats]:
-    """Softmax cross-entropy in nats; the gradient by the scores is softmax(s) - target.
+    """Softmax cross-entropy in nats; its gradient with respect to the scores is softmax(s) - target.
 
     Args:
         scores: [..., O].
@@ -61,7 +61,7 @@ def cross_entropy(
 def binary_cross_entropy(
     scores: Floats, targets: Array, counted: Array | None = None
 ) -> tuple[float, Floats]:
-    """Sigmoid cross-entropy in nats; the gradient by the scores is sigma(s) - target.
+    """Sigmoid cross-entropy in nats; its gradient with respect to the scores is sigma(s) - target.
 
     Args:
         scores: [..., O].
@@ -80,7 +80,7 @@ def binary_cross_entropy(
 
 
 def squared_error(scores: Floats, targets: Floats, counted: Array | None = None) -> tuple[float, Floats]:
-    """Half the squared difference, averaged; the gradient is the difference over the count.
+    """Half the mean squared difference; its gradient is the difference over the count.
 
     Args:
         scores: [..., O].

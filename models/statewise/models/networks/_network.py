@@ -1,7 +1,7 @@
-"""The network: embedding, recurrent layers, head.
+"""Runs networks forward and backward: embedding, recurrent layers, head.
 
-It holds no state of a sequence and no optimiser. A network never changes; what a sequence remembers
-goes in and comes out as a value, so `run` twice on halves of a sequence equals `run` on the whole.
+A network never changes and keeps no sequence's state. States go in and come out as values, so running the
+halves of a sequence one after the other equals running the whole.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from statewise.models.networks._spec import NetworkSpec
 
 @dataclass(frozen=True)
 class NetworkTape:
-    """What the backward pass of a network needs; lives as long as the workspace is not used again."""
+    """What the forward pass leaves for the backward pass; valid until the workspace is used again."""
 
     inputs: Array  # [T, B, I], or tokens [T, B]
-    read: Floats  # what the head multiplied: [T, D*H, B] or [D*H, B]
+    head_input: Floats  # h in V h + c: [T, D*H, B] or [D*H, B]
     final_mask: Floats | None  # dropout of the final state, [D*H, B]
     layers: LayersTape
 
@@ -54,7 +54,7 @@ class Network:
     def __init__(
         self, spec: NetworkSpec, parameters: Mapping[str, Floats], *, dtype: npt.DTypeLike | None = None
     ) -> None:
-        """Put a network together.
+        """Build a network from its spec and parameters.
 
         Args:
             spec: Sizes and kinds.
@@ -63,7 +63,7 @@ class Network:
             dtype: float32 or float64; that of the first parameter by default.
 
         Raises:
-            ValueError: A name is missing or unknown, a shape differs, or the dtype is another.
+            ValueError: A name is missing or unknown, a shape differs, or the dtype is neither of these.
         """
         self.spec = spec
         shapes = spec.parameter_shapes()
@@ -83,7 +83,7 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the parameters and of all arithmetic."""
+        """The type of the parameters and of all arithmetic."""
         return self.parameters.flat.dtype
 
     @cached_property
@@ -96,7 +96,7 @@ class Network:
     def run(
         self, x: Array, lengths: npt.ArrayLike | None = None, state: Floats | None = None
     ) -> tuple[Floats, Floats | None]:
-        """Run the network as it is used, in normalised units.
+        """Run the network, in normalised units.
 
         Args:
             x: [T, B, I], or tokens [T, B] for a network with an embedding. Contents past a row's length
@@ -122,7 +122,7 @@ class Network:
         return y, np.ascontiguousarray(final) if self.spec.streamable else None
 
     def encode(self, x: Array, lengths: npt.ArrayLike | None = None) -> Floats:
-        """What the encoder of an encoder-decoder leaves as the decoder's initial state, [B, S].
+        """Run the encoder of an encoder-decoder; its final state is the decoder's initial state, [B, S].
 
         Raises:
             ValueError: This network has no encoder, or the inputs do not fit it.
@@ -141,7 +141,7 @@ class Network:
         workspace: Workspace | None = None,
         dropout: Dropout | None = None,
     ) -> tuple[Floats, Floats, NetworkTape]:
-        """The forward pass of training.
+        """Run the network for training: scores, final memories, and the tape for `backward`.
 
         Args:
             x: As for `run`.
@@ -171,16 +171,16 @@ class Network:
             spec, self.parameters, columns, initial, padding, workspace=work, dropout=dropout
         )
         mask = None
-        read = top
+        h = top
         if spec.final:
-            read = final_outputs(spec, final)  # [D*H, B]
+            h = final_outputs(spec, final)  # [D*H, B]
             if dropout is not None and dropout.rate > 0:
-                mask = dropout.mask("dropout.final", read.shape, read.dtype, work)
-                read = read * mask
-        tape = NetworkTape(inputs, read, mask, layers)
+                mask = dropout.mask("dropout.final", h.shape, h.dtype, work)
+                h = h * mask
+        tape = NetworkTape(inputs, h, mask, layers)
         if not spec.output_size:
-            return read.swapaxes(-1, -2), final.T, tape
-        scores = head_scores(spec, self.parameters, read, columns)  # [T, O, B] or [O, B]
+            return h.swapaxes(-1, -2), final.T, tape
+        scores = head_scores(spec, self.parameters, h, columns)  # [T, O, B] or [O, B]
         return scores.swapaxes(-1, -2), final.T, tape
 
     def backward(
@@ -197,16 +197,15 @@ class Network:
 
         Args:
             tape: From `forward`.
-            d_scores: The loss's gradient by the scores, shaped as they are; None for zero.
-            d_final: The loss's gradient by the final memories, [B, M]; None for zero.
-            gradients: Overwritten with the gradients of this network's parameters; an encoder's part is
-                left alone.
+            d_scores: Gradient with respect to the scores, in their shape; None for zero.
+            d_final: Gradient with respect to the final memories, [B, M]; None for zero.
+            gradients: Overwritten with the gradients of this network's parameters, except an encoder's.
             workspace: As given to `forward`.
-            input_gradient: Whether the gradient by real-valued inputs is wanted.
+            input_gradient: Whether to compute the gradient with respect to real-valued inputs.
 
         Returns:
-            The gradients by the inputs [T, B, I] (None unless asked for, or with an embedding) and by the
-            initial memories [B, M].
+            The gradients with respect to the inputs [T, B, I] (None unless requested, and with an embedding)
+            and to the initial memories [B, M].
         """
         spec = self.spec
         work = workspace or Workspace()
@@ -214,13 +213,13 @@ class Network:
         d_outputs: Floats | None = None
         d_columns: Floats | None = None
         if d_scores is not None:
-            # A copy: what follows writes to it.
+            # A copy, because the next lines write to d.
             d = np.array(d_scores.swapaxes(-1, -2), self.dtype, order="C")  # [T, O, B] or [O, B]
             if spec.final:
                 d_memories = self._final_gradient(tape, d, d_memories, gradients)
             else:
                 tape.layers.padding.zero(d)
-                d_outputs = head_gradient(spec, self.parameters, tape.read, d, gradients)  # [T, D*H, B]
+                d_outputs = head_gradient(spec, self.parameters, tape.head_input, d, gradients)  # [T, D*H, B]
                 d_columns = d if spec.residual else None
         elif spec.output_size:
             gradients["head.V"].fill(0)
@@ -245,18 +244,18 @@ class Network:
     def _final_gradient(
         self, tape: NetworkTape, d: Floats, d_memories: Floats | None, gradients: Parameters
     ) -> Floats:
-        """The gradient by the final memories, [M, B], through a head that reads the final outputs alone."""
-        d_read = head_gradient(self.spec, self.parameters, tape.read, d, gradients)  # [D*H, B]
+        """The gradient with respect to the final memories, [M, B], of a head that reads the final outputs."""
+        d_h = head_gradient(self.spec, self.parameters, tape.head_input, d, gradients)  # [D*H, B]
         if tape.final_mask is not None:
-            d_read *= tape.final_mask
+            d_h *= tape.final_mask
         if d_memories is None:
             d_memories = np.zeros((self.spec.memory_size, d.shape[-1]), self.dtype)
-        add_final_outputs(self.spec, d_memories, d_read)
+        add_final_outputs(self.spec, d_memories, d_h)
         return d_memories
 
 
 def encoder_part(spec: NetworkSpec, parameters: Parameters) -> Parameters:
-    """The encoder's share of an encoder-decoder's parameters or gradients, over the same buffer."""
+    """The encoder's part of an encoder-decoder's parameters or gradients, in the same buffer."""
     if spec.encoder is None:
         raise ValueError(f"expected an encoder_decoder network, got {spec.call_shape}")
     shapes = spec.encoder.parameter_shapes()

@@ -1,10 +1,9 @@
-"""Between raw units and those that a network sees.
+"""Converts between raw units and the units of a network.
 
-It is fitted on training data only, by whoever builds the problem. A network that is served carries it
-inside its graph, so both sides compute exactly these float32 expressions:
-
-    in:   (f(x) - input_mean) / input_scale            f: nothing, or the square root of max(x, 0)
+    in:   (f(x) - input_mean) / input_scale            f: identity, or the square root of max(x, 0)
     out:  f^-1(y * output_scale + output_mean)
+
+Problems fit it on training data only. An exported graph computes the same float32 expressions.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class Normalisation:
         input_scale: [I], float32.
         output_mean: [O], float32.
         output_scale: [O], float32.
-        transform: Applied to raw inputs first and undone on outputs last. With `sqrt`, an output is
-            the square of what the network says, zero where that is negative.
+        transform: f. With `sqrt`, an output is the square of y * output_scale + output_mean, and zero
+            where that is negative.
     """
 
     input_mean: Floats | None = None
@@ -46,7 +45,7 @@ class Normalisation:
 
     @classmethod
     def of_series(cls, x: Floats, *, transform: Transform = "identity") -> Normalisation:
-        """Standardise inputs and undo the same on outputs, by the moments of f(x), x [N, I]."""
+        """Standardise inputs by the moments of f(x), x [N, I], and undo the same on outputs."""
         mean, scale = _moments(_forward(x, transform))
         return cls(
             input_mean=mean, input_scale=scale, output_mean=mean, output_scale=scale, transform=transform
@@ -54,7 +53,7 @@ class Normalisation:
 
     @property
     def identity(self) -> bool:
-        """Whether nothing is changed on either side."""
+        """Whether inputs and outputs pass unchanged."""
         return self.input_mean is None and self.output_mean is None and self.transform == "identity"
 
     def inputs(self, x: Array) -> Array:
@@ -71,7 +70,7 @@ class Normalisation:
         return np.square(np.maximum(y, 0)) if self.transform == "sqrt" else y
 
     def to_dict(self) -> dict[str, Any] | None:
-        """The numbers as plain JSON values, exactly; None when nothing is changed."""
+        """The exact numbers as plain JSON values; None for the identity."""
         if self.identity:
             return None
         arrays = {
@@ -82,7 +81,7 @@ class Normalisation:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any] | None) -> Normalisation:
-        """The normalisation that `to_dict` described."""
+        """The inverse of `to_dict`."""
         if values is None:
             return cls()
         arrays = {

@@ -1,8 +1,8 @@
-"""Ragged batches: sequences of different length, padded to T steps.
+"""Hides the padding of ragged batches, whose sequences of different length are padded to T steps.
 
-No cell knows about padding. A row runs on past its end, and what it did there is neither read nor
-given a gradient: its outputs are zeroed, its final state is taken at its own end, and the reverse
-direction starts at that end. So padding reaches neither loss, nor state, nor gradient.
+Cells compute padded steps like any other. Afterwards the outputs of padded steps are set to zero, the
+final state is taken at each row's own end, and the reverse direction starts at that end. So padding
+reaches neither loss, nor state, nor gradient.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statewise.models.base import Array, Floats, Integers
 
 
 class Padding:
-    """The lengths of a batch, and what follows from them. Arrays are [T, N, B].
+    """The lengths of a batch and the operations that depend on them. Arrays are [T, N, B].
 
     Attributes:
         steps: T.
@@ -32,18 +32,18 @@ class Padding:
     def zero(self, x: Array) -> None:
         """Set everything past a row's end to zero, in place."""
         if self.lengths is not None:
-            # Assigning, not multiplying: padding may hold infinities.
+            # Assigned, not multiplied by 0: padding may hold infinities.
             np.copyto(x, 0, where=~self._valid[:, None, :])
 
     def reverse(self, x: Array) -> Array:
-        """Each row back to front within its own length; applying it twice changes nothing."""
+        """Each row back to front within its own length; reversing twice restores x."""
         if self.lengths is None:
             return x[::-1]
         mirrored: Array = np.take_along_axis(x, self._mirrored[:, None, :], axis=0)
         return mirrored
 
     def final(self, memory: Floats) -> Floats:
-        """[T+1, H, B], index 0 being the initial state, to each row's last valid one, [H, B]."""
+        """Each row's last valid state, [H, B], of states [T+1, H, B] that begin with the initial one."""
         # Indices on both sides of a slice put the rows first: [B, H].
         final: Floats = memory[self.steps] if self.lengths is None else memory[self.lengths, :, self.rows].T
         return final

@@ -1,7 +1,6 @@
-"""Named views into one flat buffer.
+"""Lays named arrays over one flat buffer: optimisers update the vector, cells read the matrices.
 
-Not an optimiser and not a network: only the layout. The views cover the buffer exactly, in the order
-of the spec, so an optimiser works on one contiguous vector and a cell on matrices.
+The arrays cover the buffer exactly, in the order of the spec.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ class Parameters(Mapping[str, "Floats"]):
     """An ordered mapping of names to arrays that share one flat buffer.
 
     Attributes:
-        flat: The buffer, [P]. Writing to it changes the views; read-only when they are.
+        flat: The buffer, [P]. Writing to it changes the arrays; read-only if they are.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], flat: Floats, *, writable: bool = True) -> None:
         """Lay `shapes` over `flat`.
 
         Raises:
-            ValueError: The buffer does not have the size that the shapes ask for.
+            ValueError: The buffer's size is not that of all shapes together.
         """
         size = sum(math.prod(shape) for shape in shapes.values())
         if flat.shape != (size,):
@@ -78,6 +77,6 @@ class Parameters(Mapping[str, "Floats"]):
         return len(self._views)
 
     def part(self, prefix: str) -> dict[str, Floats]:
-        """The arrays below a prefix, without it: `part("layer0.forward")["W"]`."""
+        """The arrays whose names begin with a prefix, by the rest: `part("layer0.forward")["W"]`."""
         start = len(prefix) + 1
         return {name[start:]: view for name, view in self._views.items() if name.startswith(prefix + ".")}

@@ -1,7 +1,7 @@
-"""What a network is, apart from its numbers: sizes, cell, directions, head, call shape.
+"""Describes a network apart from its parameters: sizes, cell, directions, head, call shape.
 
-It is no configuration of training. A spec and a mapping of parameters rebuild the network exactly,
-and `to_dict`/`from_dict` carry it through JSON unchanged.
+It holds no training settings. A spec and its parameters rebuild the network exactly; `to_dict` and
+`from_dict` carry a spec through JSON unchanged.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _MEMORIES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "lstm": ("h", "c"), "gru
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """Shape of a network.
+    """Sizes and kinds of a network.
 
     Attributes:
         input_size: Features of a time step; with an embedding, the number of tokens.
-        output_size: Outputs of the head; 0 for no head, the outputs are then the top layer's h.
+        output_size: Outputs of the head; 0 for no head, so that the outputs are the top layer's h.
         cell: Recurrent cell of every layer.
         hidden_size: Units of a layer, in each direction.
         layers: Stacked layers; layer l reads the outputs of layer l-1 at the same time step.
         bidirectional: Whether every layer also reads backwards. Such a network cannot be streamed.
-        head: What follows V h + c: nothing, softmax, or sigmoid.
+        head: Activation of V h + c: linear (none), softmax or sigmoid.
         call_shape: How inputs and outputs relate in time. `many_to_one` and `one_to_one` read the
-            head from the final state; `one_to_one` sees a single step from a zero state. An
-            `encoder_decoder` runs as its decoder, started from what `encoder` leaves behind.
-        residual: Whether the first `output_size` input channels are added to the head.
-        embedding_size: Width of a token's vector; 0 means that inputs are real numbers.
+            head from the final state; `one_to_one` reads a single step from a zero state. An
+            `encoder_decoder` runs its decoder from the encoder's final state.
+        residual: Whether the first `output_size` input channels are added to the head's scores.
+        embedding_size: Width of a token's vector; 0 for real-valued inputs.
         activation: Of the plain RNN; of the candidate gate in LSTM and GRU (tanh or sigmoid there).
         reset_after: GRU only: the reset gate acts after the matrix product (and has its own bias)
             instead of before it (Cho et al. 2014, arXiv:1406.1078; PyTorch uses `after`).
@@ -124,7 +124,7 @@ class NetworkSpec:
         return self.memory_size if self.streamable else 0
 
     def memory_parts(self) -> list[tuple[str, int, int]]:
-        """(name, offset, size) of everything the cells remember, both directions included."""
+        """(name, offset, size) of every memory of every layer and direction, in order."""
         names = [
             f"layer{layer}.{direction}.{memory}"
             for layer in range(self.layers)
@@ -135,13 +135,13 @@ class NetworkSpec:
 
     @property
     def memory_size(self) -> int:
-        """Numbers that all cells remember together, for one sequence."""
+        """M, the width of all memories of one sequence."""
         return self.layers * len(self.directions) * len(_MEMORIES[self.cell]) * self.hidden_size
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in the order of the flat buffer.
 
-        Their number does not depend on how many time steps the network is run for.
+        They do not depend on the number of time steps.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         if self.encoder is not None:

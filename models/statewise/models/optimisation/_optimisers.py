@@ -1,7 +1,7 @@
-"""Optimisers over one flat vector of parameters.
+"""Updates one flat vector of parameters against its gradient, and clips gradients.
 
-They know no network, no schedule and no clipping. What they remember is a mapping of arrays that the
-caller keeps and stores; an update changes the parameters and that mapping in place, and nothing else.
+It knows no network and no schedule. The caller keeps an optimiser's state, a mapping of arrays. An update
+changes the parameters and this mapping in place, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from statewise.models.base import Array, Floats
 
 OptimiserState: TypeAlias = dict[str, Array]
 
-# Numbers updated at a time: the pieces of all vectors of an update fit into a core's second cache.
-_PIECE = 16_384
+# Entries updated at a time: these blocks of all vectors of an update fit into a core's second-level cache.
+_BLOCK = 16_384
 
 
 class Optimiser(Protocol):
-    """A rule that moves parameters against their gradient."""
+    """Moves parameters against their gradient."""
 
     def initial(self, parameters: Floats) -> OptimiserState:
         """The state before the first update of parameters [P]."""
@@ -42,7 +42,7 @@ class Optimiser(Protocol):
             gradient: [P].
             state: From `initial`.
             learning_rate: Of this update.
-            decayed: [P], 1 where weight decay applies and 0 elsewhere; None for everywhere.
+            decayed: [P], 1 where weight decay applies and 0 elsewhere; None for 1 everywhere.
         """
 
 
@@ -69,7 +69,7 @@ class SGD:
         learning_rate: float,
         decayed: Floats | None = None,
     ) -> None:
-        """See `Optimiser.update`; this rule knows no weight decay."""
+        """See `Optimiser.update`; this rule has no weight decay."""
         velocity = state["velocity"]
         velocity *= self.momentum
         velocity += gradient
@@ -120,11 +120,11 @@ class AdamW:
         count = int(state["count"])
         step = learning_rate / (1 - self.beta1**count)
         correction = 1 / np.sqrt(1 - self.beta2**count)
-        for piece in _pieces(len(parameters)):
-            p, g = parameters[piece], gradient[piece]
-            m, v = state["mean"][piece], state["square"][piece]
+        for block in _blocks(len(parameters)):
+            p, g = parameters[block], gradient[block]
+            m, v = state["mean"][block], state["square"][block]
             if self.decay:
-                p *= 1 - learning_rate * self.decay * (1 if decayed is None else decayed[piece])
+                p *= 1 - learning_rate * self.decay * (1 if decayed is None else decayed[block])
             m *= self.beta1
             m += (1 - self.beta1) * g
             squared = g * g
@@ -155,6 +155,6 @@ def clip_by_norm(gradient: Floats, limit: float) -> float:
     return norm
 
 
-def _pieces(size: int) -> Iterator[slice]:
-    for start in range(0, size, _PIECE):
-        yield slice(start, min(start + _PIECE, size))
+def _blocks(size: int) -> Iterator[slice]:
+    for start in range(0, size, _BLOCK):
+        yield slice(start, min(start + _BLOCK, size))

@@ -1,6 +1,6 @@
-"""Learning rates over the course of training, as a factor of the recipe's.
+"""Computes the learning rate of each update, as a factor of the recipe's.
 
-No state: the factor depends on the update's number alone, which makes a resumed run equal.
+The factor depends on the update's number alone, so a resumed run gets the same rates.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One label for a whole sequence: vowels, tumour, and a user's labelled sequences.
+"""Classifies whole sequences: vowels, tumour, and a user's labelled sequences.
 
-Not a label at every step. Features are standardised over all training steps; the head reads the final
-state only.
+A sequence has one label, not one at every step. Features are standardised over all training steps; the head
+reads the final state alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statewise.models.networks import CallShape, HeadName, Network, NetworkSpec,
 from statewise.models.problems._problem import Batch, Part, Problem, pad
 from statewise.models.recipes import Recipe
 
-_EVALUATED_TOGETHER = 256
+_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Classification(Problem):
     Attributes:
         train: Sequences [T_i, I], normalised.
         train_labels: [N].
-        held_out: Sequences and labels of each part that is not trained on, normalised.
+        held_out: Sequences, normalised, and labels of each part that is not trained on.
         batch_size: Sequences in a batch.
         input_noise: Standard deviation of the noise on features.
     """
@@ -52,9 +52,9 @@ class Classification(Problem):
         """Share of sequences whose likeliest label is right, and the loss."""
         sequences, labels = self.held_out[part]
         right, loss = 0, 0.0
-        for start in range(0, len(sequences), _EVALUATED_TOGETHER):
-            x, lengths = pad(list(sequences[start : start + _EVALUATED_TOGETHER]))
-            wanted = labels[start : start + _EVALUATED_TOGETHER]
+        for start in range(0, len(sequences), _EVALUATION_BATCH):
+            x, lengths = pad(list(sequences[start : start + _EVALUATION_BATCH]))
+            wanted = labels[start : start + _EVALUATION_BATCH]
             scores, _, _ = network.forward(x, lengths)
             right += int((predicted_labels(scores) == wanted).sum())
             loss += self.loss(scores, self._targets(wanted), None)[0] * len(wanted)
@@ -144,7 +144,7 @@ def _head(recipe: Recipe, data: LabelledSequences) -> HeadName:
 
 
 def shuffled_in_time(data: LabelledSequences, rng: np.random.Generator) -> LabelledSequences:
-    """The same sequences with the steps of each in random order: what is left when order is lost."""
+    """The same sequences with the steps of each in random order."""
     return replace(
         data,
         train=[sequence[rng.permutation(len(sequence))] for sequence in data.train],

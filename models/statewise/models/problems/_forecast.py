@@ -1,8 +1,8 @@
-"""The next step of a series from all steps so far: gait, sunspots, and a user's recording.
+"""Forecasts the next step of a series from all steps so far: gait, sunspots, and a user's recording.
 
-One step ahead, no horizon. Training cuts the series into parallel streams that are read window by
-window with the state carried on (truncated BPTT); the measure runs the whole series once, from its
-start, and looks at the part that was not trained on.
+It looks one step ahead. Training cuts the series into parallel streams and reads them window by window with
+the state carried on (truncated BPTT). Evaluation runs the whole series once, from its start, and measures
+the part that was not trained on.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from statewise.models.recipes import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast(Problem):
-    """A series and how to read it.
+    """A series and its split into parts, streams and windows.
 
     Attributes:
         values: [T, I], raw units, all parts.
         train_end: Steps before it are trained on.
-        ranges: Of the steps to forecast in each part, first and last + 1.
+        ranges: The first step to forecast in each part, and the last + 1.
         batch_size: Parallel streams.
         window: Steps of a batch.
         input_noise: Standard deviation of the noise on inputs, in normalised units.
-        amplitude: Of the random scale of a stream.
+        amplitude: Streams are scaled by exp(U(-amplitude, amplitude)); 0 for no scaling.
         raw_units: Whether errors are measured in raw instead of standardised units.
     """
 
@@ -44,7 +44,7 @@ class Forecast(Problem):
     raw_units: bool
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Streams from a random first step on, window by window."""
+        """Streams that start at a random step, window by window."""
         steps = self.batch_count * self.window
         spare = self.train_end - 1 - steps * self.batch_size
         first = int(rng.integers(spare + 1)) + steps * np.arange(self.batch_size)
@@ -60,7 +60,7 @@ class Forecast(Problem):
             yield Batch(x=x, targets=streams[start + 1 : start + 1 + self.window], continues=start > 0)
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Root mean square error of the next step, beside that of repeating the last value."""
+        """Root mean square error of the next step, and that of repeating the last value."""
         start, end = self.ranges[part]
         x = self.normalisation.inputs(self.values[: end - 1, None])
         y = network.run(x)[0][:, 0]

@@ -26,14 +26,14 @@ from statewise.models.recipes import Recipe
 
 
 def recipe_data(recipe: Recipe) -> Dataset:
-    """The data that a recipe names.
+    """Load or read the data that a recipe names.
 
     Raises:
-        RecipeError: There is none, or it cannot be read.
+        RecipeError: The data does not exist or cannot be read.
     """
     if recipe.data.source in BUNDLED:
         return load_dataset(recipe.data.source)
-    # A path is meant from where the recipe is; a bundled recipe's from where the user is.
+    # Paths are relative to the recipe's folder; a bundled recipe's to the working directory.
     path = Path(recipe.source).parent / recipe.data.source
     if not path.is_file():
         raise recipe.error("data.source", f"expected a file or one of {', '.join(BUNDLED)}")
@@ -57,7 +57,7 @@ def recipe_data(recipe: Recipe) -> Dataset:
 
 
 def make_problem(recipe: Recipe, data: Dataset) -> Problem:
-    """The problem that a recipe sets.
+    """Build the problem of a recipe's task.
 
     Raises:
         RecipeError: Task, settings and data do not fit together.

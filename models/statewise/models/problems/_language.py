@@ -1,7 +1,7 @@
-"""The next character of a word from those before it: names, and a user's list of words.
+"""Predicts the next character of a word from those before: names, and a user's list of words.
 
-One-to-many: a single condition token starts a word, and what the network says is fed back until it
-says the end. Training knows the true characters before (teacher forcing), so it is one pass a word.
+One-to-many: a condition token starts a word, and each character drawn is the next input until the end token.
+In training the true characters are the inputs (teacher forcing), so each word is a single pass.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from statewise.models.problems._text import Vocabulary
 from statewise.models.problems._trigram import trigram_bits
 from statewise.models.recipes import Recipe
 
-_EVALUATED_TOGETHER = 512
+_EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Language(Problem):
-    """Words as tokens, each with its begin token in front and the end token behind.
+    """Words as tokens, each between its begin token and the end token.
 
     Attributes:
         parts: The words of each part, "train" included.
         batch_size: Words in a batch.
-        seed: Of the trigram yardstick's split.
+        seed: Of the split that fits the trigram model.
     """
 
     parts: Mapping[str, Sequence[Integers]]
@@ -45,11 +45,11 @@ class Language(Problem):
             yield _batch([words[index] for index in order[start : start + self.batch_size]])
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Bits per character, the end counted as one; on the test part beside a trigram model's."""
+        """Bits per character, counting the end as one; on the test part also those of a trigram model."""
         words = self.parts[part]
         nats = count = 0.0
-        for start in range(0, len(words), _EVALUATED_TOGETHER):
-            batch = _batch(words[start : start + _EVALUATED_TOGETHER])
+        for start in range(0, len(words), _EVALUATION_BATCH):
+            batch = _batch(words[start : start + _EVALUATION_BATCH])
             scores, _, _ = network.forward(batch.x, batch.lengths)
             assert batch.counted is not None
             steps = float(batch.counted.sum())
@@ -81,7 +81,7 @@ def language(recipe: Recipe, data: Words) -> Language:
         raise recipe.error("network.call_shape", "expected one_to_many for a language")
     vocabulary = Vocabulary.of(data.words, begins=tuple(f"<{name}>" for name in data.condition_names))
     rng = np.random.default_rng([train.seed, 2])
-    # A word that stands under two conditions is on one side of the split only.
+    # A word with two conditions is on one side of the split only.
     distinct = rng.permutation(sorted(set(data.words)))
     tested = round(recipe.data.test_fraction * len(distinct))
     validated = tested + round(recipe.data.validation_fraction * (len(distinct) - tested))

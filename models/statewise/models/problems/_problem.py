@@ -1,7 +1,7 @@
-"""What a training loop asks of a task: batches to learn from, and numbers that say how well it went.
+"""Defines what the training loop asks of a task: batches, the loss with its gradient, and measures.
 
-No optimiser, no checkpoint. A problem is fixed once built; the order, the noise and everything else
-that is random comes from the generator passed in, so the same generator gives the same epoch.
+A problem never changes after it is built. Order and noise come from the generator passed in, so the same
+generator gives the same epoch.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Part = Literal["validation", "test"]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One update's examples, in normalised units.
+    """The examples of one update, in normalised units.
 
     Attributes:
         x: [T, B, I], or tokens [T, B].
         targets: Classes [B] or [T, B]; or values [..., O].
         lengths: [B]; None when every row has T steps.
         counted: [T, B] booleans, the steps that enter the loss; None for all.
-        continues: Whether rows go on where those of the batch before ended (truncated BPTT).
-        source: [S, B] tokens for the encoder, with `source_lengths`; only of an encoder-decoder.
+        continues: Whether each row continues the same row of the batch before (truncated BPTT).
+        source: [S, B], the encoder's tokens; None without an encoder.
         source_lengths: [B].
     """
 
@@ -55,14 +55,14 @@ class Problem:
     """A task with its data.
 
     Attributes:
-        spec: The network it takes.
+        spec: The network to train.
         normalisation: Fitted on the training part.
         labels: Names of classes, or None.
         vocabulary: Of text, or None.
-        batch_count: Batches in an epoch, always the same.
+        batch_count: Batches of every epoch.
         has_validation: Whether some training data is held out.
         has_test: Whether there is a test part.
-        label_smoothing: Of classes.
+        label_smoothing: Share of a target spread over all classes.
     """
 
     spec: NetworkSpec
@@ -79,7 +79,7 @@ class Problem:
         raise NotImplementedError
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Metrics on data that was not trained on; `loss` is among those of the validation part."""
+        """Metrics on data that was not trained on; those of the validation part include `loss`."""
         raise NotImplementedError
 
     def learn(
@@ -91,15 +91,15 @@ class Problem:
         workspace: Workspace,
         dropout: Dropout | None,
     ) -> tuple[float, Floats]:
-        """Loss and gradient of one batch.
+        """Compute the loss and the gradient of one batch.
 
         Args:
             network: Being trained.
             batch: From `batches`.
-            state: [B, M], final memories of the batch before; None for zeros.
+            state: [B, M], the final memories of the batch before; None for zeros.
             gradients: Overwritten.
             workspace: Reused from batch to batch.
-            dropout: None when none is asked for.
+            dropout: None for none.
 
         Returns:
             The loss and the final memories [B, M].
@@ -112,7 +112,7 @@ class Problem:
         return loss, final
 
     def loss(self, scores: Floats, targets: Array, counted: Array | None) -> tuple[float, Floats]:
-        """The loss that belongs to the head, and its gradient by the scores."""
+        """The loss that belongs to the head, and its gradient with respect to the scores."""
         match self.spec.head:
             case "softmax":
                 return cross_entropy(scores, targets, counted, smoothing=self.label_smoothing)

@@ -1,7 +1,7 @@
-"""Tokens of text, and how far two token sequences are apart.
+"""Numbers the tokens of text, and measures the distance of token sequences.
 
-Not a tokeniser of free text: a vocabulary is what the data contains. Token 0 ends a sequence; tokens
-that only ever stand in front of one come last, so the outputs of a head are the first tokens.
+A vocabulary holds the symbols of its data; free text is not tokenised. Token 0 ends a sequence. Tokens that
+only begin a sequence have the highest numbers, so a head's outputs are the tokens from 0 on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Vocabulary:
     """Tokens in the order of their numbers.
 
     Attributes:
-        symbols: What text is made of, sorted; their numbers begin at 1.
+        symbols: The symbols of the text, sorted; their numbers start at 1.
         begins: Tokens that begin a sequence, numbered after the symbols.
         separator: Between the symbols of written text.
     """
@@ -34,7 +34,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[Sequence[str]], **options: Any) -> Vocabulary:
-        """The vocabulary of token sequences."""
+        """The vocabulary of all symbols in `texts`."""
         return cls(symbols=tuple(sorted({symbol for text in texts for symbol in text})), **options)
 
     @property
@@ -44,7 +44,7 @@ class Vocabulary:
 
     @property
     def output_size(self) -> int:
-        """Tokens that can be produced: the end and the symbols."""
+        """Tokens that a network can produce: the end and the symbols."""
         return 1 + len(self.symbols)
 
     def begin(self, name: str) -> int:
@@ -67,10 +67,10 @@ class Vocabulary:
         return {symbol: number for number, symbol in enumerate(self.symbols, 1)}
 
     def to_dict(self, *, conditional: bool = False) -> dict[str, Any]:
-        """What a server needs to read and write such text, as plain JSON values.
+        """Everything that a server needs to read and write such text, as plain JSON values.
 
         Args:
-            conditional: Whether the choice of the begin token is the user's.
+            conditional: Whether the user chooses the begin token.
         """
         folding = {True: "upper", False: "lower"} if not self.separator else {}
         letters = "".join(self.symbols)
@@ -88,7 +88,7 @@ class Vocabulary:
 
 
 def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
-    """The fewest insertions, deletions and replacements that make a into b (Levenshtein 1966)."""
+    """The fewest insertions, deletions and replacements that turn a into b (Levenshtein 1966)."""
     row = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
         diagonal, row[0] = row[0], i

@@ -1,8 +1,8 @@
-"""A sequence for a sequence, by an encoder and a decoder: letters to phonemes, and a user's pairs.
+"""Maps sequences to sequences by an encoder and a decoder: letters to phonemes, and a user's pairs.
 
-No alignment and no attention (Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014,
-arXiv:1406.1078): the encoder's final memories are the decoder's initial ones. In training the decoder
-reads the true token before (teacher forcing); in use it reads what it said itself.
+There is no alignment and no attention (Sutskever et al. 2014, arXiv:1409.3215; Cho et al. 2014,
+arXiv:1406.1078): the encoder's final memories are the decoder's initial ones. In training the decoder reads
+the true previous token (teacher forcing), at inference its own previous output.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from statewise.models.problems._problem import Batch, Part, Problem, pad
 from statewise.models.problems._text import Vocabulary, edit_distance
 from statewise.models.recipes import Recipe
 
-_EVALUATED_TOGETHER = 500
-# Batches are cut from this many batches' worth of pairs sorted by length: little padding, still random.
+_EVALUATION_BATCH = 500
+# So many batches are cut from pairs sorted by length: they have little padding and are still random.
 _SORTED_BATCHES = 50
 
 
@@ -32,10 +32,10 @@ class Transduction(Problem):
     Attributes:
         sources: Of the training pairs.
         targets: Of the training pairs, without begin and end.
-        held_out: For each part, sources with all targets that are right for them.
+        held_out: For each part, sources with all their right targets.
         begin: The decoder's begin token.
         batch_size: Pairs in a batch.
-        longest: Tokens after which a decoder that has not ended is stopped.
+        longest: The most tokens that a decoder may emit.
     """
 
     sources: Sequence[Integers]
@@ -46,7 +46,7 @@ class Transduction(Problem):
     longest: int
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Every pair once; pairs of like length together, batches in random order."""
+        """Every pair once, pairs of similar length together, batches in random order."""
         order = rng.permutation(len(self.sources))
         chunk = self.batch_size * _SORTED_BATCHES
         batches = []
@@ -68,7 +68,7 @@ class Transduction(Problem):
         workspace: Workspace,
         dropout: Dropout | None,
     ) -> tuple[float, Floats]:
-        """Loss and gradient of one batch: back through the decoder, and on through the encoder."""
+        """Compute the loss and the gradient of one batch: back through the decoder, then the encoder."""
         encoder = network.encoder
         assert encoder is not None
         assert batch.source is not None
@@ -87,18 +87,18 @@ class Transduction(Problem):
         return loss, final
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Phoneme (token) error rate: edits to the nearest right target over its length, greedy output.
+        """Phoneme (token) error rate of greedy outputs: edits to the nearest right target over its length.
 
-        With it the share of sources with any error, and on the validation part the loss.
+        Also the share of sources with an error, and the loss.
         """
         edits = tokens = wrong = 0
         loss = 0.0
         examples = self.held_out[part]
-        for start in range(0, len(examples), _EVALUATED_TOGETHER):
-            chunk = examples[start : start + _EVALUATED_TOGETHER]
+        for start in range(0, len(examples), _EVALUATION_BATCH):
+            chunk = examples[start : start + _EVALUATION_BATCH]
             sources = [source for source, _ in chunk]
-            said = greedy(network, sources, begin=self.begin, longest=self.longest)
-            for output, (_, right) in zip(said, chunk, strict=True):
+            outputs = greedy(network, sources, begin=self.begin, longest=self.longest)
+            for output, (_, right) in zip(outputs, chunk, strict=True):
                 distances = [(edit_distance(output, target.tolist()), len(target)) for target in right]
                 distance, length = min(distances, key=lambda pair: pair[0] / pair[1])
                 edits, tokens, wrong = edits + distance, tokens + length, wrong + (distance > 0)
@@ -128,13 +128,13 @@ class Transduction(Problem):
 
 
 def greedy(network: Network, sources: Sequence[Integers], *, begin: int, longest: int) -> list[list[int]]:
-    """What an encoder-decoder says for each source when it always takes the likeliest token.
+    """Decode each source, always taking the likeliest token.
 
     Args:
         network: With an encoder.
         sources: Token sequences.
         begin: The token that starts the decoder.
-        longest: Tokens after which it is stopped.
+        longest: The most tokens that it may emit.
 
     Returns:
         Tokens for each source, without begin and end.
@@ -144,8 +144,8 @@ def greedy(network: Network, sources: Sequence[Integers], *, begin: int, longest
     y, state = network.run(start, None, network.encode(padded, lengths))
     assert state is not None
     unused = np.zeros((longest, len(sources)), np.float32)
-    said = generate_tokens(network, state, y[0], unused, temperature=0.0, stop=0).tokens
-    return [[int(token) for token in row if token > 0] for row in said.T]
+    emitted = generate_tokens(network, state, y[0], unused, temperature=0.0, stop=0).tokens
+    return [[int(token) for token in row if token > 0] for row in emitted.T]
 
 
 def transduction(recipe: Recipe, data: Pairs) -> Transduction:

@@ -1,9 +1,9 @@
-"""The interpolated trigram model (Jelinek & Mercer 1980), the yardstick for character models.
+"""Scores words by an interpolated trigram model (Jelinek & Mercer 1980), the baseline of character models.
 
     p(w | u v) = a_0 / K + a_1 p(w) + a_2 p(w | v) + a_3 p(w | u v)
 
-Counts come from most of the training words, the weights a by expectation maximisation from the rest,
-then counts from all of them. No neural network; held-out words are never seen.
+The weights a are fitted by expectation maximisation to a tenth of the training words, with counts from the
+rest; the final counts are from all training words. Words of the test part are never counted.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ROUNDS = 50
 def trigram_bits(
     train: Sequence[Integers], test: Sequence[Integers], tokens: int, rng: np.random.Generator
 ) -> float:
-    """Bits per produced token of a trigram model, the end counted.
+    """Bits per produced token of a trigram model, counting the end.
 
     Args:
-        train: Token sequences, each with its begin token in front and the end token behind.
+        train: Token sequences, each from its begin token to the end token.
         test: The same.
-        tokens: K, how many tokens can be produced.
-        rng: For the split that the weights are fitted on.
+        tokens: K, the number of tokens that can be produced.
+        rng: Chooses the words that the weights are fitted to.
     """
     order = rng.permutation(len(train))
     tenth = len(train) // 10
@@ -54,7 +54,7 @@ def _parts(counted: Sequence[Integers], scored: Sequence[Integers], tokens: int)
         [1 / tokens] + [counts[(*context, w)] / max(1, totals[context]) for context in ((), (v,), (u, v))]
         for u, v, w in _windows(scored)
     ]
-    # A context never seen gives zeros; its weight goes to the shorter one by repeating that one.
+    # A context without counts gives zeros; the probability under the shorter context replaces them.
     table = np.array(rows)
     for column in (2, 3):
         empty = table[:, column] == 0
@@ -69,7 +69,7 @@ def _contexts(words: Sequence[Integers], length: int) -> Iterator[tuple[int, ...
 
 
 def _windows(words: Sequence[Integers]) -> Iterator[tuple[int, int, int]]:
-    """Every produced token with the two before it; the begin token stands twice in front."""
+    """Every produced token with the two before it; the begin token counts twice at the start."""
     for word in words:
         padded = [int(word[0]), *(int(token) for token in word)]
         yield from zip(padded, padded[1:], padded[2:], strict=False)

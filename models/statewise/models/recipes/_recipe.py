@@ -1,7 +1,7 @@
-"""Recipes: a TOML file that says what to train, on which data, and how.
+"""Reads recipes: TOML files that say what to train, on which data, and how.
 
-It holds no data and runs nothing. A recipe that loads has only known keys with values of the right
-type and range; everything else is a RecipeError of one line naming file, key and value.
+It loads no data and runs nothing. A recipe that loads has only known keys, with values of the right type and
+range; otherwise a RecipeError names file, key and value in one line.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ TaskName = Literal["classify", "forecast", "language", "transduce"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to train.
+    """What to train, on which data, and how.
 
     Attributes:
-        name: Of the recipe and, unless said otherwise, of the model made by it.
+        name: Of the recipe; an exported model gets the same name by default.
         task: classify (a label a sequence), forecast (the next step of a series), language (the next
             character of a word) or transduce (a sequence for a sequence, by encoder and decoder).
-        data: Where examples come from.
-        network: What the data does not fix about the network.
-        train: How to train.
+        data: The `[data]` table.
+        network: The `[network]` table.
+        train: The `[train]` table.
         source: The file, for messages.
     """
 
@@ -68,7 +68,7 @@ class Recipe:
 
 
 def recipe_names() -> tuple[str, ...]:
-    """The bundled recipes, sorted."""
+    """Names of the bundled recipes, sorted."""
     return tuple(sorted(entry.name[:-5] for entry in _bundled().iterdir() if entry.name.endswith(".toml")))
 
 
@@ -78,10 +78,11 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     Args:
         name_or_path: A bundled recipe's name, or a TOML file.
         overrides: Values by dotted key, such as {"train.epochs": 3}. A string is read as a TOML value
-            where it is one ("3", "true", "[1, 2]") and taken as text otherwise.
+            if it is one ("3", "true", "[1, 2]"), else as text.
 
     Raises:
-        RecipeError: No such recipe, no TOML, an unknown key, or a value of the wrong type or range.
+        RecipeError: The recipe does not exist or is not TOML, or a key is unknown, or a value has the wrong
+            type or range.
     """
     source, text = _read(name_or_path)
     try:
@@ -97,7 +98,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
 
 
 def _check_together(recipe: Recipe) -> None:
-    """Raise for keys that would silently do nothing."""
+    """Raise an error for keys that would have no effect."""
     for key in WITHOUT_EFFECT[recipe.task]:
         table, name = key.split(".")
         settings = getattr(recipe, table)
@@ -147,7 +148,7 @@ def _override(values: dict[str, Any], key: str, value: Any, source: str) -> None
 
 
 def _build(kind: Any, values: Mapping[str, Any], source: str, prefix: str) -> Any:
-    """A settings dataclass from a table, checked key by key."""
+    """Build a settings dataclass from a table, checking every key."""
     hints = get_type_hints(kind)
     known = [item.name for item in fields(kind)]
     for key, value in values.items():

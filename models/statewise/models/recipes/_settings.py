@@ -1,6 +1,6 @@
-"""The tables of a recipe, key by key: what each means, its default and its range.
+"""Defines the keys of a recipe: meaning, default and range.
 
-Nothing is read or checked here. A key exists exactly if it is an attribute of one of these classes.
+The keys are exactly the attributes of these classes. Nothing is read or checked here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ class DataSettings:
     Attributes:
         source: A bundled data set, or a .npz, .csv or .txt file beside the recipe.
         label: Column of a csv, or array of an npz, that holds the classes.
-        sequence: Column of a csv that tells sequences apart; empty when every row is its own.
+        sequence: Column of a csv with an identifier that all rows of one sequence share; empty if every
+            row is a sequence.
         columns: Columns of a csv to read, in order; empty for all others.
-        test_fraction: Share of a user's data kept for testing: the end of a series, else a seeded draw.
-        test_count: Examples kept for testing instead of a share; 0 for the share.
-        validation_fraction: Share of the training data that is held out to watch and to stop early.
-        folds: With 2 or more, `classify` measures by cross-validation before it trains on everything.
+        test_fraction: Share of a user's data held out for testing: the end of a series, else a random draw
+            that depends on the seed.
+        test_count: Examples of `transduce` held out for testing instead of a share; 0 for the share.
+        validation_fraction: Share of the training data held out to measure after each epoch and to stop
+            early.
+        folds: With 2 or more, `classify` on data without a test part reports the accuracy of a
+            cross-validation; the network that is kept is trained on all training data.
         transform: Applied to a series before it is standardised.
         units: Of a forecast's error: standardised by the training part, or raw.
     """
@@ -43,7 +47,7 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The `[network]` table: what the data does not fix already. See `NetworkSpec` for the meanings."""
+    """The `[network]` table: the fields of `NetworkSpec` that the data does not determine."""
 
     cell: CellName = "lstm"
     hidden_size: int = 64
@@ -62,28 +66,29 @@ class TrainSettings:
     """The `[train]` table.
 
     Attributes:
-        seed: Of parameters, order, dropout and noise; one seed gives one result.
+        seed: Of parameters, order, dropout and noise; the same seed gives the same result.
         epochs: Passes over the training data.
         batch_size: Sequences, windows or streams in a batch.
-        window: Steps that gradients flow through in a series (truncated BPTT); states are carried on.
+        window: Steps of a series through which gradients flow (truncated BPTT); states are carried from
+            window to window.
         optimiser: sgd, adam or adamw.
         learning_rate: Before the schedule.
         momentum: Of sgd.
         weight_decay: Of adamw; biases are spared.
         schedule: constant, linear, cosine or step.
-        warmup_steps: Updates with a rising learning rate.
+        warmup_steps: Updates over which the learning rate first rises to its full value.
         clip_norm: Largest norm of the gradient; 0 for no limit.
         dropout: Probability that an output of a layer is dropped.
         input_noise: Standard deviation of noise on normalised inputs, fresh for every batch.
-        amplitude: Series are scaled by exp(U(-amplitude, amplitude)) before the transform, a number a stream.
+        amplitude: Each stream of a series is scaled by exp(U(-amplitude, amplitude)) before the transform.
         label_smoothing: Share of a target spread over all classes.
         patience: Epochs without a better validation loss before training stops; 0 trains to the end.
-            The best parameters seen are kept. Needs `data.validation_fraction`.
+            The parameters with the lowest validation loss are kept. Needs `data.validation_fraction`.
         checkpoint_every: Epochs between checkpoints; the last epoch always makes one.
         dtype: float32 or float64.
-        threads: Of NumPy's matrix products while training; 0 for the library's own choice. More than one
-            pays off only for wide networks on cores that nothing else uses. Another number may change
-            the last bits of a result.
+        threads: Of NumPy's matrix products while training; 0 for the library's choice. More than one is
+            faster only for wide networks on idle cores. Another number may change the last bits of a
+            result.
     """
 
     seed: int = 0
@@ -134,7 +139,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "train.window": (1, 1 << 20),
 }
 
-# Keys that a task has no use for; setting one to something else than its default is a mistake.
+# Keys that have no effect on a task; a value other than the default is an error.
 WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "classify": (
         "data.transform",

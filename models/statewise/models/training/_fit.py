@@ -24,16 +24,16 @@ _DIVERGED = 1e4
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where training stands, after an update.
+    """The progress of training after an update.
 
     Attributes:
         step: Updates made.
         steps: Updates in all.
-        epoch: The epoch this update belongs to, from 1.
+        epoch: The epoch of this update, from 1.
         epochs: Epochs in all.
         loss: Of this update's batch.
         gradient_norm: Before clipping.
-        metrics: Of the last epoch that was measured on held-out data; empty before.
+        metrics: On held-out data after the last finished epoch; empty before the first.
     """
 
     step: int
@@ -56,8 +56,8 @@ def fit(
     """Train until finished, changing `state` in place.
 
     Args:
-        problem: What to learn.
-        settings: How.
+        problem: The task with its data.
+        settings: The `[train]` table.
         state: From `start`, or restored.
         on_step: Called after each update.
         on_epoch: Called after each epoch with the state and the epoch's mean loss.
@@ -99,7 +99,7 @@ def fit(
 
 
 class _Updates:
-    """Makes updates, with buffers that are kept from batch to batch."""
+    """Makes updates, reusing its buffers from batch to batch."""
 
     def __init__(self, problem: Problem, settings: TrainSettings, network: Network, state: FitState) -> None:
         self._problem, self._settings, self._network, self._state = problem, settings, network, state

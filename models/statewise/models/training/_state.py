@@ -1,4 +1,4 @@
-"""Holds everything the rest of training depends on, and carries it through plain values and arrays.
+"""Holds everything on which the rest of training depends, and converts it to plain values and arrays.
 
 A loop that starts from a stored state continues with the same bits as one that was never interrupted.
 """
@@ -21,17 +21,17 @@ from statewise.models.recipes import TrainSettings
 
 @dataclass(kw_only=True)
 class FitState:
-    """Everything the rest of training depends on.
+    """Everything on which the rest of training depends.
 
     Attributes:
         parameters: Being trained, in place.
-        optimiser: What the optimiser remembers.
-        rng: Order, dropout, noise.
+        optimiser: State of the optimiser.
+        rng: Source of order, dropout and noise.
         epoch: Epochs finished.
         first_loss: Of the first batch; NaN before it.
-        best: Parameters [P] with the lowest validation loss, while that is watched.
-        best_loss: Theirs.
-        best_epoch: When they were seen.
+        best: Parameters [P] with the lowest validation loss; None without early stopping.
+        best_loss: Their validation loss.
+        best_epoch: The epoch after which they were reached.
         metrics: On held-out data, after the last epoch.
     """
 
@@ -46,7 +46,7 @@ class FitState:
     metrics: dict[str, float]
 
     def progress(self) -> dict[str, Any]:
-        """The part that is plain values."""
+        """The plain values of the state."""
         return {
             "epoch": self.epoch,
             "first_loss": self.first_loss,
@@ -57,7 +57,7 @@ class FitState:
         }
 
     def arrays(self) -> dict[str, Array]:
-        """The part that is arrays, besides the parameters."""
+        """The arrays of the state; `current` holds the parameters."""
         arrays = {f"optimiser/{name}": value for name, value in self.optimiser.items()}
         arrays["current"] = self.parameters.flat
         if self.best is not None:
@@ -66,7 +66,7 @@ class FitState:
 
     @classmethod
     def restored(cls, problem: Problem, progress: dict[str, Any], arrays: dict[str, Array]) -> FitState:
-        """The state that `progress` and `arrays` described."""
+        """The inverse of `progress` and `arrays`."""
         rng = np.random.default_rng()
         rng.bit_generator.state = json.loads(progress["rng"])
         return cls(
@@ -86,7 +86,7 @@ class FitState:
         )
 
     def network(self, problem: Problem) -> Network:
-        """A copy of the best network seen, or of the current one where none is watched."""
+        """A copy of the best network, or of the current one without early stopping."""
         flat = self.parameters.flat if self.best is None else self.best
         return Network(problem.spec, Parameters(problem.spec.parameter_shapes(), flat.copy()))
 
@@ -103,7 +103,7 @@ def make_optimiser(settings: TrainSettings) -> Optimiser:
 
 
 def start(problem: Problem, settings: TrainSettings) -> FitState:
-    """The state before the first update; parameters and order have generators of their own."""
+    """The state before the first update. Parameters and order come from separate generators."""
     values = initial_values(problem.spec, np.random.default_rng([settings.seed, 0]))
     parameters = Parameters.of(problem.spec.parameter_shapes(), values, settings.dtype)
     return FitState(
@@ -115,6 +115,6 @@ def start(problem: Problem, settings: TrainSettings) -> FitState:
 
 
 def finished(state: FitState, settings: TrainSettings) -> bool:
-    """Whether all epochs are done, or validation has not become better for long enough."""
+    """Whether all epochs are done, or `patience` epochs brought no better validation loss."""
     waited = settings.patience and state.epoch - state.best_epoch >= settings.patience
     return state.epoch >= settings.epochs or bool(waited)

@@ -1,7 +1,7 @@
-"""Training by recipe: data, loop, checkpoints, metrics, all in one folder.
+"""Trains a recipe into a folder: loads the data, runs the loop, writes checkpoints and metrics.
 
-It draws nothing: a callback hears of every update. A run that is resumed from its folder ends with the
-same bits as one that was never interrupted.
+It displays nothing; a callback receives every update. A run resumed from its folder ends with the same bits
+as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What training gave.
+    """The result of `train`.
 
     Attributes:
         recipe: Name of the recipe.
@@ -62,12 +62,12 @@ def train(
     """Train a recipe.
 
     Args:
-        recipe: What and how.
-        out_dir: Folder for checkpoint.npz, network.json and metrics.jsonl; made if need be.
-        seed: Instead of the recipe's.
-        resume: Go on from the folder's checkpoint where there is one; else start afresh.
+        recipe: The recipe to train.
+        out_dir: Folder for checkpoint.npz, network.json and metrics.jsonl; created if needed.
+        seed: Replaces the recipe's; None keeps that.
+        resume: Continue from the folder's checkpoint if there is one; otherwise start again.
         on_progress: Called after every update.
-        clock: Seconds, for the duration alone.
+        clock: Current time in seconds, to measure the duration.
 
     Raises:
         RecipeError: The recipe does not fit its data.
@@ -81,7 +81,7 @@ def train(
     problem = make_problem(recipe, data)
     settings = recipe.train
     folder.mkdir(parents=True, exist_ok=True)
-    state = _resumed(recipe, problem, folder) if resume and (folder / ARRAYS).exists() else None
+    state = _restored_state(recipe, problem, folder) if resume and (folder / ARRAYS).exists() else None
     if state is None:
         (folder / ARRAYS).unlink(missing_ok=True)
         state = start(problem, settings)
@@ -102,7 +102,7 @@ def train(
         except TrainingDiverged as error:
             kept = folder if (folder / ARRAYS).exists() else None
             raise TrainingDiverged(error.step, error.loss, error.gradient_norm, kept) from None
-        metrics = _measured(recipe, data, problem, state)
+        metrics = _final_metrics(recipe, data, problem, state)
     store(metrics)
     return TrainResult(recipe=recipe.name, seconds=clock() - began, metrics=metrics, checkpoint_dir=folder)
 
@@ -122,10 +122,10 @@ def _checkpoint(recipe: Recipe, problem: Problem, state: FitState, metrics: dict
 
 
 def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:
-    """Mean accuracy over `data.folds` networks, each measured on the fold it was not trained on."""
+    """Mean accuracy of `data.folds` networks, each measured on the fold left out of its training."""
     labels = data.train_labels
     rng = np.random.default_rng([recipe.train.seed, 3])
-    # Folds of like composition: cases are shuffled, then dealt class by class.
+    # Each fold gets the same mixture of classes: cases are shuffled, then dealt class by class.
     order = rng.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     accuracies, sizes = [], []
@@ -140,8 +140,8 @@ def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:
     return float(np.average(accuracies, weights=sizes))
 
 
-def _measured(recipe: Recipe, data: object, problem: Problem, state: FitState) -> dict[str, float]:
-    """The metrics to report: on the test part, by cross-validation, or else on the validation part."""
+def _final_metrics(recipe: Recipe, data: object, problem: Problem, state: FitState) -> dict[str, float]:
+    """Metrics on the test part, or else by cross-validation, or else on the validation part."""
     if problem.has_test:
         metrics = dict(problem.evaluate(state.network(problem), "test"))
     elif recipe.data.folds > 1 and isinstance(data, LabelledSequences):
@@ -154,7 +154,7 @@ def _measured(recipe: Recipe, data: object, problem: Problem, state: FitState) -
     return metrics
 
 
-def _resumed(recipe: Recipe, problem: Problem, folder: Path) -> FitState:
+def _restored_state(recipe: Recipe, problem: Problem, folder: Path) -> FitState:
     checkpoint = load_checkpoint(folder)
     stored: dict[str, Any] = checkpoint.progress["recipe"]
     wanted = recipe.to_dict()
@@ -184,7 +184,7 @@ def _append(path: Path, line: dict[str, object]) -> None:
 
 
 def _keep_lines(path: Path, epochs: int) -> None:
-    """Drop the lines of epochs that the checkpoint does not know."""
+    """Drop the lines of epochs after the checkpoint."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epochs]
     path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
