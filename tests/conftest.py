@@ -1,241 +1,63 @@
-"""What all tests share: a repository of small models, made with onnx alone, and running them without
-statewise; and one of untrained models in the shapes of the recipes.
-
-The first's graphs are written here by hand so that server and client are tested against models that the
-exporter had no part in.
-"""
+"""Fixtures that all tests share: repositories of models, a server, and a caller connected to it."""
 
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 from hypothesis import settings
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels, write_small_models
+from tests.helpers.untrained_models import write_untrained_models
 
-from statewise.export import export_checkpoint
-from statewise.models import Checkpoint, Network, NetworkSpec
-from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
+from statewise.service.testing import running_server
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# What a shell starts in the background ignores Ctrl-C, and all that the tests start would inherit that.
+# A shell starts background processes with Ctrl-C ignored, and the tests' own processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-INPUTS, HIDDEN, OUTPUTS = 3, 8, 2
-
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SmallModel:
-    """One model of the repository, with an oracle: the same graph run alone in onnxruntime."""
-
-    name: str
-    path: Path
-
-    @cached_property
-    def _session(self) -> ort.InferenceSession:
-        return ort.InferenceSession(str(self.path), providers=["CPUExecutionProvider"])
-
-    def run(self, x: Array, state: Array | None = None) -> tuple[Array, Array]:
-        """One sequence [T, 3] from a state [S] (zeros) to outputs ([T, 2] or [2]) and the new state."""
-        session = self._session
-        feeds = {"x": x[:, None], "lengths": np.array([len(x)], np.int32)}
-        streamable = any(entry.name == "state" for entry in session.get_inputs())
-        if streamable:
-            feeds["state"] = np.zeros((1, 2 * HIDDEN), np.float32) if state is None else state[None]
-        y, *successor = session.run(None, feeds)
-        y = y[:, 0] if y.ndim == 3 else y[0]
-        return y, successor[0][0] if successor else np.empty(0, np.float32)
-
-
-def _lstm_graph(spec: ModelSpec, seed: int, *, bidirectional: bool = False) -> onnx.ModelProto:
-    """x, lengths, state [B, h|c] -> LSTM -> linear head on every step, or on the final hidden state."""
-    random = np.random.default_rng(seed)
-    directions = 2 if bidirectional else 1
-    per_step = spec.outputs[0].per_step
-
-    def constant(name: str, *shape: int) -> onnx.TensorProto:
-        values = random.standard_normal(shape).astype(np.float32) * 0.5
-        return numpy_helper.from_array(values, name)
-
-    weights = [
-        constant("W", directions, 4 * HIDDEN, INPUTS),
-        constant("R", directions, 4 * HIDDEN, HIDDEN),
-        constant("B", directions, 8 * HIDDEN),
-        constant("V", directions * HIDDEN, OUTPUTS),
-        constant("c", OUTPUTS),
-        numpy_helper.from_array(np.array([0], np.int64), "zero"),
-        numpy_helper.from_array(np.array([1], np.int64), "one"),
-        numpy_helper.from_array(np.array([HIDDEN], np.int64), "H"),
-        numpy_helper.from_array(np.array([2 * HIDDEN], np.int64), "S"),
-        numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat"),
-        numpy_helper.from_array(np.array([0, -1], np.int64), "flat_final"),
-    ]
-    nodes = []
-    initial = ["", ""]
-    if spec.state:
-        nodes += [
-            helper.make_node("Slice", ["state", "zero", "H", "one"], ["h_flat"]),
-            helper.make_node("Slice", ["state", "H", "S", "one"], ["c_flat"]),
-            helper.make_node("Unsqueeze", ["h_flat", "zero"], ["h0"]),
-            helper.make_node("Unsqueeze", ["c_flat", "zero"], ["c0"]),
-        ]
-        initial = ["h0", "c0"]
-    direction = "bidirectional" if bidirectional else "forward"
-    nodes.append(
-        helper.make_node(
-            "LSTM", ["x", "W", "R", "B", "lengths", *initial], ["Y", "Yh", "Yc"], hidden_size=HIDDEN,
-            direction=direction,
-        )
-    )  # fmt: skip
-    if per_step:
-        nodes.append(helper.make_node("Transpose", ["Y"], ["Yt"], perm=[0, 2, 1, 3]))
-        nodes.append(helper.make_node("Reshape", ["Yt", "flat"], ["hidden"]))
-    else:
-        nodes.append(helper.make_node("Transpose", ["Yh"], ["Yht"], perm=[1, 0, 2]))
-        nodes.append(helper.make_node("Reshape", ["Yht", "flat_final"], ["hidden"]))
-    nodes += [
-        helper.make_node("MatMul", ["hidden", "V"], ["product"]),
-        helper.make_node("Add", ["product", "c"], ["y"]),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", INPUTS]),
-        helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
-    ]
-    shape = ["T", "B", OUTPUTS] if per_step else ["B", OUTPUTS]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)]
-    if spec.state:
-        nodes += [
-            helper.make_node("Squeeze", ["Yh", "zero"], ["h1"]),
-            helper.make_node("Squeeze", ["Yc", "zero"], ["c1"]),
-            helper.make_node("Concat", ["h1", "c1"], ["state_out"], axis=1),
-        ]
-        inputs.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, ["B", 2 * HIDDEN]))
-        outputs.append(helper.make_tensor_value_info("state_out", TensorProto.FLOAT, ["B", 2 * HIDDEN]))
-    graph = helper.make_graph(nodes, "small", inputs, outputs, initializer=weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, spec.to_json()
-    onnx.checker.check_model(model)
-    return model
-
-
-def _spec(*, per_step: bool, streamable: bool = True) -> ModelSpec:
-    return ModelSpec(
-        inputs=(TensorSpec("x", "float32", (INPUTS,)),),
-        outputs=(TensorSpec("y", "float32", (OUTPUTS,), per_step=per_step),),
-        state=(StatePair("state", "state_out", "float32", (2 * HIDDEN,)),) if streamable else (),
-        call_shapes=(CallShape.MANY_TO_MANY if per_step else CallShape.MANY_TO_ONE,),
-        lengths="lengths",
-        labels=() if per_step else ("left", "right"),
-    )
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of four models with inputs [3] and outputs [2].
-
-    `steps` 1 and 2: LSTM, an output a step; `last`: LSTM, one output a sequence; `both`: bidirectional LSTM,
-    an output a step, not streamable.
-    """
+    """A repository of the small models: `steps` 1 and 2, `last`, `both`."""
     root = tmp_path_factory.mktemp("repository")
-    for name, version, seed, spec in (
-        ("steps", 1, 1, _spec(per_step=True)),
-        ("steps", 2, 2, _spec(per_step=True)),
-        ("last", 1, 3, _spec(per_step=False)),
-        ("both", 1, 4, _spec(per_step=True, streamable=False)),
-    ):
-        folder = root / name / str(version)
-        folder.mkdir(parents=True)
-        onnx.save(_lstm_graph(spec, seed, bidirectional=name == "both"), folder / "model.onnx")
+    write_small_models(root)
     return root
 
 
 @pytest.fixture(scope="session")
-def small_model(repository: Path) -> Callable[..., SmallModel]:
-    """Gives a model of the repository by name (and version; the highest by default) as an oracle."""
-
-    def find(name: str, version: int | None = None) -> SmallModel:
-        versions = [int(folder.name) for folder in (repository / name).iterdir()]
-        return SmallModel(name, repository / name / str(version or max(versions)) / "model.onnx")
-
-    return find
+def small_models(repository: Path) -> SmallModels:
+    """The models of that repository, as oracles."""
+    return SmallModels(repository)
 
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of five models named after recipes: untrained, and in their shapes."""
     root = tmp_path_factory.mktemp("untrained")
-    classifier = {"output_size": 9, "head": "softmax", "call_shape": "many_to_one"}
-    for name, checkpoint in {
-        "vowels": Checkpoint(
-            network=_network(input_size=12, **classifier), labels=tuple(f"speaker {n}" for n in range(1, 10))
-        ),
-        "tumour": Checkpoint(
-            network=_network(input_size=30, output_size=1, head="sigmoid", call_shape="one_to_one")
-        ),
-        "gait": Checkpoint(network=_network(input_size=9, output_size=9)),
-        "names": _names(),
-        "g2p": _g2p(),
-    }.items():
-        export_checkpoint(checkpoint, root, name=name)
+    write_untrained_models(root)
     return root
 
 
-def _network(**fields: Any) -> Network:
-    spec = NetworkSpec(**{"cell": "lstm", "hidden_size": 8, **fields})
-    return Network.initialise(spec, rng=np.random.default_rng(1))
+@pytest.fixture
+async def address(repository: Path) -> AsyncIterator[str]:
+    """The address of a real server of the small models."""
+    async with running_server(repository) as address:
+        yield address
 
 
-def _words(tokens: list[str], **roles: Any) -> dict[str, Any]:
-    nothing = {"separator": "", "case": "", "unknown": None, "begin": None, "pad": None, "conditions": {}}
-    return {**nothing, "tokens": tokens, "end": 0, **roles}
+@pytest.fixture
+async def caller(address: str) -> AsyncIterator[Caller]:
+    """A caller connected to that server."""
+    async with connect(address) as caller:
+        yield caller
 
 
-def _names() -> Checkpoint:
-    letters = [chr(code) for code in range(ord("A"), ord("Z") + 1)]
-    spec = NetworkSpec(
-        input_size=29,
-        output_size=27,
-        cell="gru",
-        hidden_size=8,
-        head="softmax",
-        call_shape="one_to_many",
-        embedding_size=4,
-    )
-    vocabulary = _words(
-        ["<end>", *letters, "<female>", "<male>"], case="upper", conditions={"<female>": 27, "<male>": 28}
-    )
-    return Checkpoint(network=Network.initialise(spec, rng=np.random.default_rng(1)), vocabulary=vocabulary)
-
-
-def _g2p() -> Checkpoint:
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    sounds = ["HH", "AH", "L", "OW", "M", "EH", "R", "IY"]
-    encoder = NetworkSpec(input_size=27, output_size=0, cell="gru", hidden_size=8, embedding_size=4)
-    spec = NetworkSpec(
-        input_size=10,
-        output_size=9,
-        cell="gru",
-        hidden_size=8,
-        head="softmax",
-        call_shape="encoder_decoder",
-        embedding_size=4,
-        encoder=encoder,
-    )
-    vocabulary = {
-        "source": _words(["<end>", *letters], case="lower"),
-        "target": _words(["<end>", *sounds, "<begin>"], separator=" ", begin=9),
-    }
-    return Checkpoint(network=Network.initialise(spec, rng=np.random.default_rng(2)), vocabulary=vocabulary)
+@pytest.fixture
+def random() -> np.random.Generator:
+    """Seeded."""
+    return np.random.default_rng(7)

@@ -3,16 +3,15 @@
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.small_models import SmallModels
 
 from statewise.client import AsyncClient, SessionNotFound, Timeout, Unavailable
 from statewise.client.stream import StepBatcher
-
-Oracle = Callable[..., Any]
 
 
 @pytest.fixture
@@ -25,7 +24,9 @@ def sequences(count: int, length: int) -> Any:
     return np.random.default_rng(5).standard_normal((count, length, 3)).astype(np.float32)
 
 
-async def test_concurrent_tasks_get_what_each_gets_alone(client: AsyncClient, small_model: Oracle) -> None:
+async def test_concurrent_tasks_get_what_each_gets_alone(
+    client: AsyncClient, small_models: SmallModels
+) -> None:
     rows = sequences(200, 8)
 
     async def run(row: Any) -> Any:
@@ -34,10 +35,12 @@ async def test_concurrent_tasks_get_what_each_gets_alone(client: AsyncClient, sm
 
     outputs = await asyncio.gather(*(run(row) for row in rows))
     for row, output in zip(rows, outputs, strict=True):
-        np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+        np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
 
 
-async def test_a_bad_step_fails_alone_among_concurrent_ones(client: AsyncClient, small_model: Oracle) -> None:
+async def test_a_bad_step_fails_alone_among_concurrent_ones(
+    client: AsyncClient, small_models: SmallModels
+) -> None:
     rows = sequences(20, 1)
     rows[7] = np.nan
     opened = await asyncio.gather(*(client.session("steps") for _ in rows))
@@ -45,7 +48,7 @@ async def test_a_bad_step_fails_alone_among_concurrent_ones(client: AsyncClient,
         *(session.step(row[0]) for session, row in zip(opened, rows, strict=True)), return_exceptions=True
     )
     assert [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [7]
-    np.testing.assert_array_equal(outcomes[8], small_model("steps").run(rows[8])[0][0])
+    np.testing.assert_array_equal(outcomes[8], small_models.find("steps").run(rows[8])[0][0])
 
 
 async def test_a_session_can_be_awaited_or_entered(client: AsyncClient) -> None:
@@ -59,12 +62,12 @@ async def test_a_session_can_be_awaited_or_entered(client: AsyncClient) -> None:
 
 
 async def test_steps_asked_at_once_of_one_session_keep_their_order(
-    client: AsyncClient, small_model: Oracle
+    client: AsyncClient, small_models: SmallModels
 ) -> None:
     (row,) = sequences(1, 12)
     async with client.session("steps") as session:
         outputs = await asyncio.gather(*(session.step(sample) for sample in row))
-    np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(row)[0])
+    np.testing.assert_array_equal(np.stack(outputs), small_models.find("steps").run(row)[0])
 
 
 async def test_steps_that_wait_while_their_session_is_closed_are_all_told(client: AsyncClient) -> None:
@@ -94,7 +97,9 @@ async def test_steps_that_wait_while_their_group_is_closed_are_all_told(client: 
     assert {type(outcome) for outcome in told} == {SessionNotFound}
 
 
-async def test_after_a_cancelled_step_the_session_goes_on(client: AsyncClient, small_model: Oracle) -> None:
+async def test_after_a_cancelled_step_the_session_goes_on(
+    client: AsyncClient, small_models: SmallModels
+) -> None:
     (row,) = sequences(1, 9)
     async with client.session("steps") as session:
         for sample in row[:8]:
@@ -107,12 +112,13 @@ async def test_after_a_cancelled_step_the_session_goes_on(client: AsyncClient, s
         applied = session.position - 1
     # Each of the eight went in or not; the position says how many did.
     possible = [
-        small_model("steps").run(row[[*kept, 8]])[0][-1] for kept in itertools.combinations(range(8), applied)
+        small_models.find("steps").run(row[[*kept, 8]])[0][-1]
+        for kept in itertools.combinations(range(8), applied)
     ]
     assert any(np.array_equal(output, expected) for expected in possible)
 
 
-async def test_streams_take_both_kinds_of_iterables(client: AsyncClient, small_model: Oracle) -> None:
+async def test_streams_take_both_kinds_of_iterables(client: AsyncClient, small_models: SmallModels) -> None:
     (row,) = sequences(1, 6)
 
     async def samples() -> AsyncIterator[Any]:
@@ -122,7 +128,7 @@ async def test_streams_take_both_kinds_of_iterables(client: AsyncClient, small_m
     for source in (samples(), row):
         async with client.session("steps") as session:
             outputs = [output async for output in session.stream(source)]
-        np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(row)[0])
+        np.testing.assert_array_equal(np.stack(outputs), small_models.find("steps").run(row)[0])
 
 
 async def test_a_timeout_that_is_long_enough_does_nothing(client: AsyncClient) -> None:

@@ -1,13 +1,13 @@
 """Both clients against a real server: what callers get, and what they are told when something is wrong."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.small_models import SmallModels
 
 from statewise.client import (
     Client,
@@ -25,8 +25,6 @@ from statewise.client import (
     Unavailable,
 )
 from statewise.service.testing import server_in_thread
-
-Oracle = Callable[..., Any]
 
 
 @pytest.fixture
@@ -82,18 +80,20 @@ class TestLooking:
 
 
 class TestPredict:
-    def test_one_sequence_is_the_model_run_alone(self, client: Any, small_model: Oracle, x: Any) -> None:
-        np.testing.assert_array_equal(client.predict("steps", x), small_model("steps").run(x)[0])
-        np.testing.assert_array_equal(client.predict("last", x), small_model("last").run(x)[0])
-        np.testing.assert_array_equal(client.predict("both", x), small_model("both").run(x)[0])
+    def test_one_sequence_is_the_model_run_alone(
+        self, client: Any, small_models: SmallModels, x: Any
+    ) -> None:
+        np.testing.assert_array_equal(client.predict("steps", x), small_models.find("steps").run(x)[0])
+        np.testing.assert_array_equal(client.predict("last", x), small_models.find("last").run(x)[0])
+        np.testing.assert_array_equal(client.predict("both", x), small_models.find("both").run(x)[0])
 
-    def test_a_list_is_a_ragged_batch(self, client: Any, small_model: Oracle) -> None:
+    def test_a_list_is_a_ragged_batch(self, client: Any, small_models: SmallModels) -> None:
         rows = sequences(5, 1, 12, 5)
         for name in ("steps", "last"):
             outputs = client.predict(name, rows)
             assert isinstance(outputs, list)
             for row, output in zip(rows, outputs, strict=True):
-                np.testing.assert_array_equal(output, small_model(name).run(row)[0])
+                np.testing.assert_array_equal(output, small_models.find(name).run(row)[0])
 
     def test_an_array_with_one_more_axis_is_a_batch(self, client: Any) -> None:
         batch = np.stack(sequences(6, 6, 6))
@@ -101,9 +101,9 @@ class TestPredict:
         assert client.predict("last", batch).shape == (3, 2)
         np.testing.assert_array_equal(client.predict("steps", batch)[1], client.predict("steps", batch[1]))
 
-    def test_versions_are_chosen_by_number(self, client: Any, small_model: Oracle, x: Any) -> None:
+    def test_versions_are_chosen_by_number(self, client: Any, small_models: SmallModels, x: Any) -> None:
         np.testing.assert_array_equal(
-            client.predict("steps", x, version=1), small_model("steps", 1).run(x)[0]
+            client.predict("steps", x, version=1), small_models.find("steps", 1).run(x)[0]
         )
 
     def test_float64_and_nested_lists_are_converted(self, client: Any, x: Any) -> None:
@@ -118,7 +118,7 @@ class TestPredict:
         assert output.flags.writeable
 
     def test_more_than_one_message_is_split_and_put_back_in_order(
-        self, repository: Any, connect: Any, small_model: Oracle
+        self, repository: Any, connect: Any, small_models: SmallModels
     ) -> None:
         rows = sequences(*[3000] * 9, 1, 7)
         with server_in_thread(repository, message_bytes=64 * 1024) as address:
@@ -127,9 +127,9 @@ class TestPredict:
             with pytest.raises(LimitReached, match="at most 5118 time steps a row"):
                 client.predict("last", np.zeros((6000, 3)))
         for row, output in zip(rows, outputs, strict=True):
-            np.testing.assert_array_equal(output, small_model("last").run(row)[0])
+            np.testing.assert_array_equal(output, small_models.find("last").run(row)[0])
 
-    def test_bad_rows_fail_alone(self, client: Any, small_model: Oracle) -> None:
+    def test_bad_rows_fail_alone(self, client: Any, small_models: SmallModels) -> None:
         rows = sequences(4, 4, 4)
         rows[1][2, 0] = np.nan
         with pytest.raises(PartialFailure, match=r"1 of 3 rows failed, first row 1.*got nan") as caught:
@@ -137,7 +137,9 @@ class TestPredict:
         assert isinstance(caught.value.errors[1], InvalidInput)
         assert caught.value.outputs[1] is None
         for row in (0, 2):
-            np.testing.assert_array_equal(caught.value.outputs[row], small_model("steps").run(rows[row])[0])
+            np.testing.assert_array_equal(
+                caught.value.outputs[row], small_models.find("steps").run(rows[row])[0]
+            )
 
     def test_the_failure_of_a_lone_sequence_is_raised_itself(self, client: Any, x: Any) -> None:
         x[3, 1] = np.inf
@@ -175,46 +177,48 @@ class TestPredict:
 
 class TestSession:
     def test_steps_one_at_a_time_equal_the_whole_sequence(
-        self, client: Any, small_model: Oracle, x: Any
+        self, client: Any, small_models: SmallModels, x: Any
     ) -> None:
         with client.session("steps") as session:
             outputs = np.stack([session.step(sample) for sample in x])
             assert session.position == len(x)
-        np.testing.assert_array_equal(outputs, small_model("steps").run(x)[0])
+        np.testing.assert_array_equal(outputs, small_models.find("steps").run(x)[0])
 
-    def test_chunks_and_single_steps_mix(self, client: Any, small_model: Oracle, x: Any) -> None:
+    def test_chunks_and_single_steps_mix(self, client: Any, small_models: SmallModels, x: Any) -> None:
         with client.session("steps") as session:
             parts = [session.step(x[:7]), session.step(x[7])[None], session.step(x[8:])]
-        np.testing.assert_array_equal(np.concatenate(parts), small_model("steps").run(x)[0])
+        np.testing.assert_array_equal(np.concatenate(parts), small_models.find("steps").run(x)[0])
 
     def test_many_to_one_gives_the_output_after_the_last_step(
-        self, client: Any, small_model: Oracle, x: Any
+        self, client: Any, small_models: SmallModels, x: Any
     ) -> None:
         with client.session("last") as session:
             for end in (1, 8, 20):
                 begin = session.position
                 output = session.step(x[begin:end] if end - begin > 1 else x[begin])
-                np.testing.assert_array_equal(output, small_model("last").run(x[:end])[0])
+                np.testing.assert_array_equal(output, small_models.find("last").run(x[:end])[0])
 
-    def test_stream_answers_each_sample(self, client: Any, small_model: Oracle, x: Any) -> None:
+    def test_stream_answers_each_sample(self, client: Any, small_models: SmallModels, x: Any) -> None:
         with client.session("steps") as session:
             outputs = list(session.stream(iter(x)))
-        np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(x)[0])
+        np.testing.assert_array_equal(np.stack(outputs), small_models.find("steps").run(x)[0])
 
-    def test_a_version_is_kept_for_the_sessions_life(self, client: Any, small_model: Oracle, x: Any) -> None:
+    def test_a_version_is_kept_for_the_sessions_life(
+        self, client: Any, small_models: SmallModels, x: Any
+    ) -> None:
         with client.session("steps", version=1) as session:
             assert session.model.version == 1
-            np.testing.assert_array_equal(session.step(x), small_model("steps", 1).run(x)[0])
+            np.testing.assert_array_equal(session.step(x), small_models.find("steps", 1).run(x)[0])
 
     def test_a_chunk_longer_than_a_message_goes_in_several(
-        self, repository: Any, connect: Any, small_model: Oracle
+        self, repository: Any, connect: Any, small_models: SmallModels
     ) -> None:
         (long,) = sequences(9000)
         with server_in_thread(repository, message_bytes=64 * 1024) as address:
             client = connect(address)
             with client.session("steps") as session, client.session("last") as last:
-                np.testing.assert_array_equal(session.step(long), small_model("steps").run(long)[0])
-                np.testing.assert_array_equal(last.step(long), small_model("last").run(long)[0])
+                np.testing.assert_array_equal(session.step(long), small_models.find("steps").run(long)[0])
+                np.testing.assert_array_equal(last.step(long), small_models.find("last").run(long)[0])
                 assert session.position == 9000
 
     def test_leaving_closes_anonymous_sessions_only(self, client: Any) -> None:
@@ -240,14 +244,14 @@ class TestSession:
         watcher.resume("stays").close()
 
     def test_resume_goes_on_where_the_session_stands_and_voids_the_old_handle(
-        self, client: Any, connect: Any, address: str, small_model: Oracle, x: Any
+        self, client: Any, connect: Any, address: str, small_models: SmallModels, x: Any
     ) -> None:
         first = client.session("steps", id="wanders")
         begin = first.step(x[:5])
         second = connect(address).resume("wanders")
         assert second.position == 5
         rest = second.step(x[5:])
-        np.testing.assert_array_equal(np.concatenate([begin, rest]), small_model("steps").run(x)[0])
+        np.testing.assert_array_equal(np.concatenate([begin, rest]), small_models.find("steps").run(x)[0])
         with pytest.raises(SessionMoved, match=r"'wanders'.*resume\(\) takes the session over") as caught:
             first.step(x[0])
         assert caught.value.session_id == "wanders"
@@ -293,7 +297,7 @@ class TestSession:
         ],
     )
     def test_a_bad_step_changes_nothing(
-        self, client: Any, small_model: Oracle, x: Any, value: Any, message: str
+        self, client: Any, small_models: SmallModels, x: Any, value: Any, message: str
     ) -> None:
         with client.session("steps") as session, client.session("steps") as neighbour:
             begin = session.step(x[:3])
@@ -301,38 +305,38 @@ class TestSession:
                 session.step(value)
             assert session.position == 3
             rest = session.step(x[3:])
-            np.testing.assert_array_equal(np.concatenate([begin, rest]), small_model("steps").run(x)[0])
-            np.testing.assert_array_equal(neighbour.step(x), small_model("steps").run(x)[0])
+            np.testing.assert_array_equal(np.concatenate([begin, rest]), small_models.find("steps").run(x)[0])
+            np.testing.assert_array_equal(neighbour.step(x), small_models.find("steps").run(x)[0])
 
     def test_a_fork_and_its_original_go_their_own_ways(
-        self, client: Any, small_model: Oracle, x: Any
+        self, client: Any, small_models: SmallModels, x: Any
     ) -> None:
         with client.session("steps") as session:
             session.step(x[:3])
             with session.fork() as twin:
                 assert (twin.position, twin.id != session.id) == (3, True)
                 session.step(-x[3:])
-                np.testing.assert_array_equal(twin.step(x[3:]), small_model("steps").run(x)[0][3:])
+                np.testing.assert_array_equal(twin.step(x[3:]), small_models.find("steps").run(x)[0][3:])
 
     def test_a_rewound_session_goes_on_from_before_its_last_request(
-        self, client: Any, small_model: Oracle, x: Any
+        self, client: Any, small_models: SmallModels, x: Any
     ) -> None:
         with client.session("steps") as session:
             session.step(x[:2])
             session.step(-x[2:4])
             session.rewind()
             assert session.position == 2
-            np.testing.assert_array_equal(session.step(x[2:]), small_model("steps").run(x)[0][2:])
+            np.testing.assert_array_equal(session.step(x[2:]), small_models.find("steps").run(x)[0][2:])
 
     def test_a_snapshot_opens_a_session_where_it_was_taken(
-        self, client: Any, small_model: Oracle, x: Any
+        self, client: Any, small_models: SmallModels, x: Any
     ) -> None:
         with client.session("steps") as session:
             session.step(x[:3])
             token = session.snapshot()
         with client.restore(token) as restored:
             assert restored.position == 3
-            np.testing.assert_array_equal(restored.step(x[3:]), small_model("steps").run(x)[0][3:])
+            np.testing.assert_array_equal(restored.step(x[3:]), small_models.find("steps").run(x)[0][3:])
         with pytest.raises(InvalidSnapshot, match="no snapshot"):
             client.restore(b"token")
         with pytest.raises(InvalidSnapshot, match="altered"):
@@ -365,25 +369,25 @@ class TestSession:
 
 
 class TestGroup:
-    def test_one_step_each(self, client: Any, small_model: Oracle) -> None:
+    def test_one_step_each(self, client: Any, small_models: SmallModels) -> None:
         batch = np.stack(sequences(6, 6, 6, 6))
         with client.sessions("steps", count=4) as group:
             assert len(group) == 4
             outputs = np.stack([group.step(batch[:, step]) for step in range(6)], axis=1)
             np.testing.assert_array_equal(group.positions, [6] * 4)
         for row, output in zip(batch, outputs, strict=True):
-            np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+            np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
 
-    def test_several_steps_each_and_ragged(self, client: Any, small_model: Oracle) -> None:
+    def test_several_steps_each_and_ragged(self, client: Any, small_models: SmallModels) -> None:
         rows = sequences(5, 2, 9)
         with client.sessions("steps", count=3) as group, client.sessions("last", count=3) as last:
             assert group.step(np.zeros((3, 4, 3))).shape == (3, 4, 2)
             assert last.step(np.zeros((3, 4, 3))).shape == (3, 2)
         with client.sessions("steps", count=3) as group, client.sessions("last", count=3) as last:
             for row, output in zip(rows, group.step(rows), strict=True):
-                np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+                np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
             for row, output in zip(rows, last.step(rows), strict=True):
-                np.testing.assert_array_equal(output, small_model("last").run(row)[0])
+                np.testing.assert_array_equal(output, small_models.find("last").run(row)[0])
             np.testing.assert_array_equal(group.positions, [5, 2, 9])
 
     @pytest.mark.parametrize("index", [[3, 1], slice(1, 4, 2), np.array([False, True, False, True, False])])
@@ -394,7 +398,7 @@ class TestGroup:
             assert first.shape == (2, 2)
             np.testing.assert_array_equal(group.positions, np.isin(np.arange(5), chosen))
 
-    def test_a_bad_row_fails_alone_and_is_not_advanced(self, client: Any, small_model: Oracle) -> None:
+    def test_a_bad_row_fails_alone_and_is_not_advanced(self, client: Any, small_models: SmallModels) -> None:
         batch = np.stack(sequences(2, 2, 2))
         with client.sessions("steps", count=3) as group:
             bad = batch[:, 0].copy()
@@ -406,7 +410,7 @@ class TestGroup:
             assert caught.value.outputs[1] is None
             np.testing.assert_array_equal(group.positions, [1, 0, 1])
             np.testing.assert_array_equal(
-                group.step(batch[1], index=[1, 0])[0], small_model("steps").run(batch[1][:1])[0][0]
+                group.step(batch[1], index=[1, 0])[0], small_models.find("steps").run(batch[1][:1])[0][0]
             )
 
     def test_a_session_taken_away_fails_alone(self, client: Any, connect: Any, address: str) -> None:
@@ -419,7 +423,7 @@ class TestGroup:
             taken.close()
 
     def test_more_sessions_than_a_message_takes(
-        self, repository: Any, connect: Any, small_model: Oracle
+        self, repository: Any, connect: Any, small_models: SmallModels
     ) -> None:
         batch = np.random.default_rng(2).standard_normal((3000, 3)).astype(np.float32)
         with (
@@ -429,7 +433,9 @@ class TestGroup:
             outputs = group.step(batch)
             np.testing.assert_array_equal(group.positions, np.ones(3000))
         for row in (0, 1499, 2999):
-            np.testing.assert_array_equal(outputs[row], small_model("steps").run(batch[row : row + 1])[0][0])
+            np.testing.assert_array_equal(
+                outputs[row], small_models.find("steps").run(batch[row : row + 1])[0][0]
+            )
 
     @pytest.mark.parametrize(
         ("value", "index", "message"),
@@ -500,7 +506,7 @@ class TestGroup:
 
 class TestConnection:
     def test_a_reply_that_was_lost_comes_again_with_the_same_bits(
-        self, connect: Any, client: Any, relay: Any, small_model: Oracle, x: Any
+        self, connect: Any, client: Any, relay: Any, small_models: SmallModels, x: Any
     ) -> None:
         session = connect(relay.address).session("steps", id="cut off")
         outputs = [session.step(x[0])]
@@ -512,10 +518,12 @@ class TestConnection:
             relay.cut()
             outputs.extend(waiting.result())
         outputs.extend(session.step(x[4:]))
-        np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(x)[0])
+        np.testing.assert_array_equal(np.stack(outputs), small_models.find("steps").run(x)[0])
         session.close()
 
-    def test_a_group_survives_a_cut(self, connect: Any, client: Any, relay: Any, small_model: Oracle) -> None:
+    def test_a_group_survives_a_cut(
+        self, connect: Any, client: Any, relay: Any, small_models: SmallModels
+    ) -> None:
         batch = np.stack(sequences(4, 4, 4))
         with connect(relay.address).sessions("steps", count=3) as group:
             outputs = [group.step(batch[:, 0])]
@@ -528,10 +536,10 @@ class TestConnection:
                 outputs.append(waiting.result())
             outputs += [group.step(batch[:, 2]), group.step(batch[:, 3])]
         for row, output in zip(batch, np.stack(outputs, axis=1), strict=True):
-            np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+            np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
 
     def test_sessions_go_on_after_a_restart(
-        self, server_to_restart: Any, connect: Any, small_model: Oracle, x: Any
+        self, server_to_restart: Any, connect: Any, small_models: SmallModels, x: Any
     ) -> None:
         with server_to_restart() as (address, restart):
             client = connect(address)
@@ -543,14 +551,14 @@ class TestConnection:
             restart()
             outputs.append(session.step(x[8:]))
             grouped.append(group.step(np.stack([x[8:]] * 3)))
-            np.testing.assert_array_equal(np.concatenate(outputs), small_model("steps").run(x)[0])
-            np.testing.assert_array_equal(last.step(x[8:]), small_model("last").run(x)[0])
+            np.testing.assert_array_equal(np.concatenate(outputs), small_models.find("steps").run(x)[0])
+            np.testing.assert_array_equal(last.step(x[8:]), small_models.find("last").run(x)[0])
             for row in np.concatenate(grouped, axis=1):
-                np.testing.assert_array_equal(row, small_model("steps").run(x)[0])
+                np.testing.assert_array_equal(row, small_models.find("steps").run(x)[0])
             assert session.position == 20
 
     def test_whatever_is_asked_first_after_a_restart_finds_the_session(
-        self, server_to_restart: Any, connect: Any, small_model: Oracle, x: Any
+        self, server_to_restart: Any, connect: Any, small_models: SmallModels, x: Any
     ) -> None:
         with server_to_restart() as (address, restart):
             client = connect(address)
@@ -562,7 +570,7 @@ class TestConnection:
             forked, restored = sessions[0].fork(), client.restore(sessions[1].snapshot())
             sessions[2].rewind()
             assert [forked.position, restored.position, sessions[2].position] == [8, 8, 5]
-            expected = small_model("steps").run(x)[0]
+            expected = small_models.find("steps").run(x)[0]
             for session in (forked, restored, sessions[0], sessions[1]):
                 np.testing.assert_array_equal(session.step(x[8:]), expected[8:])
             np.testing.assert_array_equal(sessions[2].step(x[5:]), expected[5:])
@@ -598,7 +606,7 @@ class TestConnection:
                 session.step(x[1])
 
     def test_a_step_that_gets_no_answer_in_time(
-        self, connect: Any, relay: Any, small_model: Oracle, x: Any
+        self, connect: Any, relay: Any, small_models: SmallModels, x: Any
     ) -> None:
         session = connect(relay.address).session("steps")
         outputs = [session.step(x[0])]
@@ -609,7 +617,7 @@ class TestConnection:
         relay.cut()
         begin = 1 + _settled(session, x)
         outputs.extend(session.step(x[begin:]))
-        expected = small_model("steps").run(x)[0]
+        expected = small_models.find("steps").run(x)[0]
         np.testing.assert_array_equal(outputs[1:], expected[begin:])
 
     def test_a_closed_client_says_so(self, connect: Any, address: str, x: Any) -> None:
@@ -627,7 +635,7 @@ class TestConnection:
         with pytest.raises(InvalidInput, match="expected a timeout of more than 0 s"):
             client.models(timeout=timeout)
 
-    def test_threads_share_a_client(self, client: Any, small_model: Oracle) -> None:
+    def test_threads_share_a_client(self, client: Any, small_models: SmallModels) -> None:
         rows = sequences(*[15] * 16)
 
         def run(row: Any) -> Any:
@@ -636,7 +644,7 @@ class TestConnection:
 
         with ThreadPoolExecutor(16) as pool:
             for row, output in zip(rows, pool.map(run, rows), strict=True):
-                np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+                np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
 
     def test_threads_that_share_a_session_take_turns(self, client: Any, x: Any) -> None:
         with client.session("steps") as session, ThreadPoolExecutor(8) as pool:
@@ -646,7 +654,7 @@ class TestConnection:
 
 class TestIndependentClients:
     def test_64_clients_at_once_get_what_each_gets_alone(
-        self, connect: Any, address: str, small_model: Oracle
+        self, connect: Any, address: str, small_models: SmallModels
     ) -> None:
         rows = sequences(*[12] * 64)
         barrier = threading.Barrier(64)
@@ -660,7 +668,7 @@ class TestIndependentClients:
         with ThreadPoolExecutor(64) as pool:
             outputs = list(pool.map(run, rows))
         for row, output in zip(rows, outputs, strict=True):
-            np.testing.assert_array_equal(output, small_model("steps").run(row)[0])
+            np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
 
 
 def _settled(session: Any, x: Any) -> int:

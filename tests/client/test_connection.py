@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.small_models import SmallModels
 
 from statewise.client import AsyncClient, InvalidInput, Timeout, Unavailable
 from statewise.service.testing import server_in_thread
@@ -22,8 +23,6 @@ from statewise.v1 import (
     sequence_pb2_grpc,
     tensor_pb2,
 )
-
-Oracle = Callable[..., Any]
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ class TestSeveralServers:
             seen.add(client.server().started_at)
 
     def test_a_session_moves_with_its_state_when_its_server_goes(
-        self, connect: Any, pair: Any, small_model: Oracle, x: Any
+        self, connect: Any, pair: Any, small_models: SmallModels, x: Any
     ) -> None:
         client = connect("ipv4:" + ",".join(pair))
         session, group = client.session("steps"), client.sessions("steps", count=3)
@@ -61,7 +60,7 @@ class TestSeveralServers:
         pair[holder].close()
         outputs.append(session.step(x[5:]))
         grouped.append(group.step(np.stack([x[5:]] * 3)))
-        expected = small_model("steps").run(x)[0]
+        expected = small_models.find("steps").run(x)[0]
         np.testing.assert_array_equal(np.concatenate(outputs), expected)
         for row in np.concatenate(grouped, axis=1):
             np.testing.assert_array_equal(row, expected)
@@ -80,7 +79,7 @@ class TestSeveralServers:
 
 class TestSilence:
     def test_a_peer_that_vanished_is_noticed(
-        self, connect: Any, relay: Any, small_model: Oracle, x: Any
+        self, connect: Any, relay: Any, small_models: SmallModels, x: Any
     ) -> None:
         session = connect(relay.address, keepalive_s=0.2).session("steps")
         outputs = [session.step(x[0])]
@@ -92,7 +91,7 @@ class TestSilence:
             relay.wait_for_connection(before + 1)
             relay.cut()
             outputs.append(waiting.result())
-        np.testing.assert_array_equal(np.stack(outputs), small_model("steps").run(x[:2])[0])
+        np.testing.assert_array_equal(np.stack(outputs), small_models.find("steps").run(x[:2])[0])
 
     def test_a_server_may_take_its_time_to_shake_hands(self, connect: Any, relay: Any) -> None:
         relay.hold_replies()
@@ -196,7 +195,9 @@ class TestGivingUp:
         values.close()
         servicer.given_up.wait()
 
-    async def test_a_step_that_is_cancelled_is_not_applied(self, address: str, small_model: Oracle) -> None:
+    async def test_a_step_that_is_cancelled_is_not_applied(
+        self, address: str, small_models: SmallModels
+    ) -> None:
         long = np.random.default_rng(8).standard_normal((200_000, 3)).astype(np.float32)
         async with AsyncClient(address) as client, client.session("steps") as session:
             async with client.session("steps") as other:
@@ -208,7 +209,7 @@ class TestGivingUp:
                     await waiting
             output = await session.step(long[0])
             assert session.position == 1
-        np.testing.assert_array_equal(output, small_model("steps").run(long[:1])[0][0])
+        np.testing.assert_array_equal(output, small_models.find("steps").run(long[:1])[0][0])
 
 
 @pytest.mark.parametrize("call", ["predict", "generate"])

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.helpers.foreign_models import MODELS
 
 from statewise.client import Client, InvalidInput
 from statewise.service.testing import server_in_thread
-
-from ..service.foreign_models import MODELS
 
 
 @pytest.fixture(scope="module")

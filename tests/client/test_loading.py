@@ -3,13 +3,14 @@ keeps its sessions."""
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.small_models import SmallModels
 
 from statewise.client import ModelNotFound, Unavailable
 from statewise.service.registry import _model_registry as models
@@ -83,7 +84,7 @@ def test_the_hasty_are_told_to_come_back(shop: Shop, connect: Any) -> None:
 
 @pytest.mark.parametrize("what", ["predict", "session", "sessions", "restore", "score"])
 def test_the_patient_wait(
-    shop: Shop, connect: Any, repository: Path, small_model: Callable[..., Any], what: str
+    shop: Shop, connect: Any, repository: Path, small_models: SmallModels, what: str
 ) -> None:
     x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     client = connect(shop.address)
@@ -106,11 +107,11 @@ def test_the_patient_wait(
         finally:
             shop.go_on.set()
         y = waiting.result()
-    assert np.asarray(y).tobytes() == small_model("steps", 2).run(x)[0].tobytes()
+    assert np.asarray(y).tobytes() == small_models.find("steps", 2).run(x)[0].tobytes()
 
 
 def test_a_session_is_found_again_when_its_version_serves_nothing_else(
-    connect: Any, repository: Path, tmp_path: Path, small_model: Callable[..., Any]
+    connect: Any, repository: Path, tmp_path: Path, small_models: SmallModels
 ) -> None:
     x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     shutil.copytree(repository / "steps", tmp_path / "steps")
@@ -125,4 +126,4 @@ def test_a_session_is_found_again_when_its_version_serves_nothing_else(
         with pytest.raises(ModelNotFound, match="no version 1; served are: 2"):
             newcomer.predict("steps", x, version=1)
         session.close()
-    assert np.concatenate([first, rest]).tobytes() == small_model("steps", 1).run(x)[0].tobytes()
+    assert np.concatenate([first, rest]).tobytes() == small_models.find("steps", 1).run(x)[0].tobytes()

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.helpers.small_models import SmallModels
 
 from statewise.client import (
     AsyncClient,
@@ -46,10 +47,10 @@ def expect_outputs(found: list[Any], rows: list[Any], model: Any) -> None:
 class TestResults:
     @pytest.mark.parametrize("name", ["steps", "last", "both"])
     def test_every_sequence_has_the_outputs_it_has_alone(
-        self, client: Any, small_model: Any, name: str
+        self, client: Any, small_models: SmallModels, name: str
     ) -> None:
         found = list(client.score(name, RAGGED))
-        expect_outputs(found, RAGGED, small_model(name))
+        expect_outputs(found, RAGGED, small_models.find(name))
         assert [scored.id for scored in found] == list(range(len(RAGGED)))
 
     def test_thousands_come_in_order_through_many_requests(self, client: Any) -> None:
@@ -65,10 +66,12 @@ class TestResults:
         assert [scored.id for scored in client.score("last", samples)] == ["a", ("b", 7)]
         assert [scored.id for scored in client.score("last", {"x": RAGGED[0], "y": RAGGED[1]})] == ["x", "y"]
 
-    def test_lists_and_arrays_of_other_types_are_sequences_too(self, client: Any, small_model: Any) -> None:
+    def test_lists_and_arrays_of_other_types_are_sequences_too(
+        self, client: Any, small_models: SmallModels
+    ) -> None:
         row = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
         found = list(client.score("steps", [row, np.array(row), np.array(row, np.float16)]))
-        expect_outputs(found, [row, row, row], small_model("steps"))
+        expect_outputs(found, [row, row, row], small_models.find("steps"))
 
     def test_nothing_in_nothing_out(self, client: Any) -> None:
         assert list(client.score("steps", [])) == []
@@ -83,14 +86,14 @@ class TestResults:
         with pytest.raises(InvalidInput, match="labels"):
             list(client.score("steps", RAGGED, labels=True))
 
-    def test_a_version_may_be_named(self, client: Any, small_model: Any) -> None:
+    def test_a_version_may_be_named(self, client: Any, small_models: SmallModels) -> None:
         found = list(client.score("steps", RAGGED[:1], version=1))
-        np.testing.assert_array_equal(found[0].outputs, small_model("steps", 1).run(RAGGED[0])[0])
+        np.testing.assert_array_equal(found[0].outputs, small_models.find("steps", 1).run(RAGGED[0])[0])
 
 
 class TestRowsThatFail:
     def test_they_are_reported_in_their_place_and_the_others_are_not_touched(
-        self, client: Any, small_model: Any
+        self, client: Any, small_models: SmallModels
     ) -> None:
         spoilt = RAGGED[2].copy()
         spoilt[3, 1] = np.nan
@@ -112,7 +115,9 @@ class TestRowsThatFail:
             assert words in str(found[place].error)
         for place in (0, 2, 7):
             assert found[place].error is None
-            np.testing.assert_array_equal(found[place].outputs, small_model("steps").run(rows[place])[0])
+            np.testing.assert_array_equal(
+                found[place].outputs, small_models.find("steps").run(rows[place])[0]
+            )
 
     def test_a_batch_is_no_sequence(self, client: Any) -> None:
         (scored,) = client.score("steps", [np.zeros((2, 4, 3))])
@@ -245,10 +250,10 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 class TestFiles:
     @pytest.mark.parametrize("kind", [".jsonl", ".npz", ".parquet"])
-    def test_rows_of_a_file(self, client: Any, small_model: Any, tmp_path: Path, kind: str) -> None:
+    def test_rows_of_a_file(self, client: Any, small_models: SmallModels, tmp_path: Path, kind: str) -> None:
         path = write(tmp_path / f"rows{kind}", RAGGED)
         found = list(client.score("steps", path))
-        expect_outputs(found, RAGGED, small_model("steps"))
+        expect_outputs(found, RAGGED, small_models.find("steps"))
         assert [scored.id for scored in found] == [f"row {index}" for index in range(len(RAGGED))]
         assert [scored.id for scored in client.score("steps", path, start=5)] == ["row 5", "row 6"]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import connect
 
 from statewise.service import Settings, SettingsError
 from statewise.service.engine import Engine
@@ -57,7 +58,7 @@ def test_an_arena_that_no_address_range_holds_is_a_memory_error() -> None:
     st.randoms(use_true_random=False),
 )
 def test_digests_follow_rows_not_batches_and_see_every_element(
-    lengths: list[int], dtype: str, width: int, random: Any
+    lengths: list[int], dtype: str, width: int, random: np.random.Generator
 ) -> None:
     steps = np.array(lengths, np.uint32)
     values = np.array([random.randrange(200) for _ in range(sum(lengths) * width)], dtype).reshape(-1, width)
@@ -149,7 +150,7 @@ def test_flags_go_over_the_environment_over_the_file(tmp_path: Path, monkeypatch
         Settings.load(config=tmp_path / "missing.toml")
 
 
-async def test_a_row_whose_run_fails_fails_alone(tmp_path: Path, connect: Any) -> None:
+async def test_a_row_whose_run_fails_fails_alone(tmp_path: Path) -> None:
     """A look-up whose index is out of range: the metadata does not say how far it goes, onnxruntime does."""
     spec = ModelSpec(
         inputs=(TensorSpec("x", "int64", ()),),

@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2
@@ -23,7 +25,7 @@ def _request(model: str, sequences: list[Any], **fields: Any) -> sequence_pb2.Pr
 
 
 async def _predict(
-    caller: Any, request: sequence_pb2.PredictRequest
+    caller: Caller, request: sequence_pb2.PredictRequest
 ) -> tuple[dict[int, Any], dict[int, str], int]:
     """Outputs by row, reasons of failed rows, and how many messages they came in."""
     rows: dict[int, Any] = {}
@@ -47,7 +49,7 @@ async def _predict(
 
 @pytest.mark.parametrize("model", ["steps", "last", "both"])
 async def test_a_ragged_batch_gives_what_each_sequence_gives_alone(
-    caller: Any, small_model: Any, random: Any, model: str
+    caller: Caller, small_models: SmallModels, random: np.random.Generator, model: str
 ) -> None:
     sequences = [
         random.standard_normal((steps, 3)).astype(np.float32) for steps in random.integers(1, 60, 300)
@@ -55,13 +57,13 @@ async def test_a_ragged_batch_gives_what_each_sequence_gives_alone(
     rows, failures, _ = await _predict(caller, _request(model, sequences))
     assert failures == {}
     assert sorted(rows) == list(range(300))
-    oracle = small_model(model)
+    oracle = small_models.find(model)
     for number in (0, 1, 17, 150, 299):
         assert rows[number].tobytes() == oracle.run(sequences[number])[0].tobytes()
 
 
 async def test_results_larger_than_a_message_come_in_several(
-    repository: Path, connect: Any, random: Any
+    repository: Path, random: np.random.Generator
 ) -> None:
     sequences = [random.standard_normal((2_000, 3)).astype(np.float32) for _ in range(2)] + [
         random.standard_normal((5, 3)).astype(np.float32)
@@ -75,7 +77,7 @@ async def test_results_larger_than_a_message_come_in_several(
     assert messages > 1
 
 
-async def test_labels_on_request(caller: Any, random: Any) -> None:
+async def test_labels_on_request(caller: Caller, random: np.random.Generator) -> None:
     sequences = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 9, 2, 7)]
     named: dict[int, str] = {}
     outputs: dict[int, Any] = {}
@@ -89,13 +91,15 @@ async def test_labels_on_request(caller: Any, random: Any) -> None:
         await caller.sequences.Predict(_request("steps", sequences, return_labels=True)).read()
 
 
-async def test_a_bad_sequence_fails_alone(caller: Any, small_model: Any, random: Any) -> None:
+async def test_a_bad_sequence_fails_alone(
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
+) -> None:
     sequences = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 6, 5)]
     sequences[1][5, 0] = np.nan
     sequences.insert(2, np.zeros((0, 3), np.float32))
     rows, failures, _ = await _predict(caller, _request("steps", sequences))
     assert failures == {1: "BAD_TENSOR", 2: "BAD_TENSOR"}
-    oracle = small_model("steps")
+    oracle = small_models.find("steps")
     assert {number: y.tobytes() for number, y in rows.items()} == {
         number: oracle.run(sequences[number])[0].tobytes() for number in (0, 3)
     }
@@ -120,7 +124,7 @@ async def test_a_bad_sequence_fails_alone(caller: Any, small_model: Any, random:
     ids=["model", "version", "empty batch", "size"],
 )
 async def test_requests_that_are_refused(
-    caller: Any, request_: sequence_pb2.PredictRequest, code: str, words: str
+    caller: Caller, request_: sequence_pb2.PredictRequest, code: str, words: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await _predict(caller, request_)
@@ -129,16 +133,16 @@ async def test_requests_that_are_refused(
 
 
 async def test_versions_answer_by_their_number_and_the_highest_by_default(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
     for version, expected in ((1, 1), (2, 2), (0, 2)):
         rows, _, _ = await _predict(caller, _request("steps", [x], version=version))
-        assert rows[0].tobytes() == small_model("steps", expected).run(x)[0].tobytes()
+        assert rows[0].tobytes() == small_models.find("steps", expected).run(x)[0].tobytes()
 
 
 async def test_more_than_the_queue_holds_is_refused_with_a_delay(
-    repository: Path, connect: Any, random: Any
+    repository: Path, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((101, 3)).astype(np.float32)
     async with (
@@ -155,7 +159,7 @@ async def test_more_than_the_queue_holds_is_refused_with_a_delay(
 
 
 async def test_the_queue_has_room_again_when_work_is_done(
-    repository: Path, connect: Any, random: Any
+    repository: Path, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((60, 3)).astype(np.float32)
     async with running_server(repository, queue_steps=100) as address, connect(address) as caller:
@@ -166,13 +170,15 @@ async def test_the_queue_has_room_again_when_work_is_done(
             await caller.step(handle, 60 * turn, x)
 
 
-async def test_a_caller_who_leaves_holds_nobody_up(caller: Any, small_model: Any, random: Any) -> None:
+async def test_a_caller_who_leaves_holds_nobody_up(
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
+) -> None:
     long = [random.standard_normal((20_000, 3)).astype(np.float32) for _ in range(8)]
     abandoned = caller.sequences.Predict(_request("steps", long))
     x = random.standard_normal((3, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
     abandoned.cancel()
     y = [await caller.step(handle, t, x[t]) for t in range(3)]
-    assert np.concatenate(y).tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert np.concatenate(y).tobytes() == small_models.find("steps").run(x)[0].tobytes()
     with pytest.raises(asyncio.CancelledError):
         await abandoned.read()

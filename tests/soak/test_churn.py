@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
+from tests.helpers.small_models import SmallModels
 
 from statewise.v1 import admin_pb2, admin_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 from statewise.wire import pack_uint64
@@ -93,10 +93,10 @@ async def room_for_every_session(address: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-async def test_sessions_that_come_and_go(repository: Path, small_model: Any) -> None:
+async def test_sessions_that_come_and_go(repository: Path, small_models: SmallModels) -> None:
     counts: Counter[str] = Counter()
     resident: list[int] = []
-    oracle = small_model("steps")
+    oracle = small_models.find("steps")
     begun_s = time.monotonic()
     async with serving(repository) as (pid, address):
         for part in range(10):

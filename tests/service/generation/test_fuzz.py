@@ -1,24 +1,24 @@
 """A thousand wrong requests for each call that generates: refused or served, and nobody else notices."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf.message import Message
+from tests.helpers.caller import Caller
+from tests.helpers.fuzzing import METHODS, attacked, by_type
+from tests.helpers.small_models import SmallModels
 
 from statewise.v1 import sequence_pb2 as pb
 from statewise.v1.tensor_pb2 import TextRows
 from statewise.wire import pack_uint32, pack_uint64, to_tensor
-
-from ..fuzzing import METHODS, attacked, by_type
 
 SAMPLING = pb.Sampling(temperature=[0.8], top_k=[3], seed=[7])
 TIMEOUT = {"seconds": 1}
 CALLS = ("Predict", "Generate", "GenerateSessions", "OpenSessions", "Step", "SessionStream")
 
 
-async def right_requests(caller: Any) -> list[Message]:
+async def right_requests(caller: Caller) -> list[Message]:
     """Tokens and numbers, in the graph and from outside, after prompts and what an encoder read."""
     calls = caller.sequences
     opened = await calls.OpenSessions(pb.OpenSessionsRequest(model="letters", session_ids=["a", "b"]))
@@ -74,9 +74,9 @@ def models(repository: Path, generative: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_wrong_requests_are_refused_and_nobody_else_notices(
-    call: str, models: Path, tmp_path: Path, connect: Any, beside: Any
+    call: str, models: Path, tmp_path: Path, small_models: SmallModels
 ) -> None:
     method = f"/statewise.v1.SequenceService/{call}"
-    async with attacked(models, tmp_path / "callers.toml", connect, beside) as server:
+    async with attacked(models, tmp_path / "callers.toml", small_models) as server:
         requests = by_type(await right_requests(server.caller))
         await server.withstands(method, requests[METHODS[method].input_type.full_name])

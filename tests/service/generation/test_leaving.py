@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.caller import connect
 
 from statewise.client import AsyncClient, AsyncSession, StatewiseError
 from statewise.v1 import sequence_pb2 as pb
@@ -93,7 +94,7 @@ async def test_nothing_stays_taken_queued_or_open(address: str, seed: int) -> No
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_calls_may_be_given_up_at_any_moment(address: str, connect: Any, seed: int) -> None:
+async def test_calls_may_be_given_up_at_any_moment(address: str, seed: int) -> None:
     chance = random.Random(seed)
     x = np.zeros((1, 3), np.float32)
     async with connect(address) as caller:

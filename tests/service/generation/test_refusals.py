@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from tests.helpers.caller import Caller, connect
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
@@ -65,7 +66,7 @@ async def _refusal(call: Any) -> tuple[str, str]:
     ],
 )
 async def test_requests_that_cannot_be(
-    caller: Any, oracle: Any, asking: Any, fields: dict[str, Any], reason: str, words: str
+    caller: Caller, oracle: Any, asking: Any, fields: dict[str, Any], reason: str, words: str
 ) -> None:
     found, message = await _refusal(caller.sequences.Generate(_request(**fields)))
     assert (found, words in message) == (reason, True), message
@@ -79,7 +80,7 @@ async def test_requests_that_cannot_be(
         ({"prompt_text": TextRows(rows=["ab", "a-b", ""])}, "expected symbols of a b c d e f; got '-'"),
     ],
 )
-async def test_a_bad_row_fails_alone(caller: Any, asking: Any, fields: dict[str, Any], words: str) -> None:
+async def test_a_bad_row_fails_alone(caller: Caller, asking: Any, fields: dict[str, Any], words: str) -> None:
     errors = []
     async for piece in caller.sequences.Generate(_request(rows=3, **fields)):
         errors += piece.errors
@@ -96,7 +97,7 @@ async def test_a_bad_row_fails_alone(caller: Any, asking: Any, fields: dict[str,
     ],
 )
 async def test_predictions_that_cannot_be(
-    caller: Any, request_: pb.PredictRequest, reason: str, words: str
+    caller: Caller, request_: pb.PredictRequest, reason: str, words: str
 ) -> None:
     found, message = await _refusal(caller.sequences.Predict(request_))
     assert (found, words in message) == (reason, True), message
@@ -111,7 +112,7 @@ async def test_predictions_that_cannot_be(
     ],
 )
 async def test_openings_that_cannot_be(
-    caller: Any, model: str, fields: dict[str, Any], reason: str, words: str
+    caller: Caller, model: str, fields: dict[str, Any], reason: str, words: str
 ) -> None:
     error = await caller.ask(open=pb.OpenSessionsRequest(model=model, session_ids=["a"], **fields))
     info = error_details_pb2.ErrorInfo()
@@ -119,7 +120,7 @@ async def test_openings_that_cannot_be(
     assert (info.reason, words in error.message) == (reason, True), error.message
 
 
-async def test_sessions_that_cannot_generate(caller: Any, asking: Any) -> None:
+async def test_sessions_that_cannot_generate(caller: Caller, asking: Any) -> None:
     (plain,) = await caller.open("plain", "p")
     error = await caller.ask(generate=asking.sessions_request([(plain, 0)], 3, asking.Settings()))
     assert "does not generate" in error.message
@@ -142,7 +143,7 @@ async def test_sessions_that_cannot_generate(caller: Any, asking: Any) -> None:
     assert said.errors == {}
 
 
-async def test_a_full_queue_is_told_before_anything_runs(generative: Path, connect: Any, asking: Any) -> None:
+async def test_a_full_queue_is_told_before_anything_runs(generative: Path, asking: Any) -> None:
     async with running_server(generative, queue_steps=50) as address, connect(address) as caller:
         reason, message = await _refusal(caller.sequences.Generate(_request(steps=pack_uint32([51]))))
         assert (reason, "try again in" in message) == ("QUEUE_FULL", True)

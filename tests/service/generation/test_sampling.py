@@ -1,7 +1,5 @@
 """Numbers and draws are the training side's, bit for bit: the service has its own, and may not import it."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +20,7 @@ def test_numbers_are_the_training_sides(rows: list[tuple[int, int]], count: int)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3, 40])
-def test_draws_are_the_training_sides(random: Any, scale: float) -> None:
+def test_draws_are_the_training_sides(random: np.random.Generator, scale: float) -> None:
     logits = scale * random.standard_normal((2_000, 30))
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p = (p / p.sum(axis=1, keepdims=True)).astype(np.float32)

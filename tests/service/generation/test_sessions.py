@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
@@ -23,19 +24,19 @@ def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def _begun(caller: Any, model: str, name: str) -> int:
+async def _begun(caller: Caller, model: str, name: str) -> int:
     """A session that has consumed the condition: position 1."""
     (handle,) = await caller.open(model, name)
     await _step(caller, handle, 0, X)
     return int(handle)
 
 
-async def _step(caller: Any, handle: int, position: int, token: int) -> None:
+async def _step(caller: Caller, handle: int, position: int, token: int) -> None:
     reply = await caller.ask(step=caller.frame([(handle, position)], np.array([token], np.int32)))
     assert not reply.errors
 
 
-async def _expect_untouched(caller: Any, oracle: Any, asking: Any, model: str, handle: int) -> None:
+async def _expect_untouched(caller: Caller, oracle: Any, asking: Any, model: str, handle: int) -> None:
     """The session stands at position 1, as if nothing had been asked since."""
     settings = asking.Settings(seed=[77])
     said = await asking.generate_sessions(caller, [(handle, 1)], 6, settings)
@@ -44,7 +45,7 @@ async def _expect_untouched(caller: Any, oracle: Any, asking: Any, model: str, h
 
 
 async def test_a_repeated_generation_gives_the_same_and_applies_once(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     handle = await _begun(caller, model, "again")
     settings = asking.Settings(seed=[5])
@@ -67,7 +68,7 @@ async def test_a_repeated_generation_gives_the_same_and_applies_once(
 
 
 async def test_a_step_cannot_be_repeated_as_a_generation_nor_the_other_way(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     handle = await _begun(caller, model, "neither")
     settings = asking.Settings(seed=[5])
@@ -80,7 +81,7 @@ async def test_a_step_cannot_be_repeated_as_a_generation_nor_the_other_way(
 
 
 async def test_forks_snapshots_and_rewinding_carry_what_is_generated_from(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     settings = asking.Settings(seed=[5])
     expected = oracle(model).tokens([X], 20, settings, 0)
@@ -109,7 +110,7 @@ async def test_forks_snapshots_and_rewinding_carry_what_is_generated_from(
 
 
 async def _piece(
-    caller: Any, asking: Any, handle: int, position: int, steps: int, settings: Any
+    caller: Caller, asking: Any, handle: int, position: int, steps: int, settings: Any
 ) -> pb.GenerateSessionsResponse:
     """Through the unary twin, which answers alike; its pieces as one."""
     request = asking.sessions_request([(handle, position)], steps, settings)
@@ -120,7 +121,7 @@ async def _piece(
 
 
 async def test_what_is_asked_of_a_session_runs_in_that_order(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     settings = asking.Settings(seed=[5])
     handle = await _begun(caller, model, "ordered")
@@ -137,7 +138,7 @@ async def test_what_is_asked_of_a_session_runs_in_that_order(
 
 
 async def test_a_single_step_never_waits_for_a_generation(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     """And a cancelled generation leaves the session as it was."""
     handle, other = await _begun(caller, model, "long"), await _begun(caller, model, "short")
@@ -159,7 +160,7 @@ async def test_a_single_step_never_waits_for_a_generation(
     await _expect_untouched(caller, oracle, asking, model, handle)
 
 
-async def test_a_deadline_takes_everything_back(caller: Any, oracle: Any, asking: Any, model: str) -> None:
+async def test_a_deadline_takes_everything_back(caller: Caller, oracle: Any, asking: Any, model: str) -> None:
     handle = await _begun(caller, model, "late")
     settings = asking.Settings()
     for timeout_ns in (1, 20_000_000):
@@ -174,7 +175,7 @@ async def test_a_deadline_takes_everything_back(caller: Any, oracle: Any, asking
 
 
 async def test_a_caller_who_leaves_takes_everything_back(
-    generative: Path, connect: Any, oracle: Any, asking: Any, model: str
+    generative: Path, oracle: Any, asking: Any, model: str
 ) -> None:
     settings = asking.Settings()
     async with running_server(generative) as address, connect(address) as caller:
@@ -190,7 +191,7 @@ async def test_a_caller_who_leaves_takes_everything_back(
         await _expect_untouched(caller, oracle, asking, model, handle)
 
 
-async def test_rows_fail_alone(caller: Any, oracle: Any, asking: Any, model: str) -> None:
+async def test_rows_fail_alone(caller: Caller, oracle: Any, asking: Any, model: str) -> None:
     settings = asking.Settings(seed=[4])
     handles = [await _begun(caller, model, name) for name in "abc"]
     await caller.ask(close=pb.CloseSessionsRequest(handles=pack_uint64([handles[1]])))
@@ -201,7 +202,9 @@ async def test_rows_fail_alone(caller: Any, oracle: Any, asking: Any, model: str
     assert said.values == {0: oracle(model).tokens([X], 6, settings, 0)}
 
 
-async def test_many_sessions_many_requests_at_once(caller: Any, oracle: Any, asking: Any, model: str) -> None:
+async def test_many_sessions_many_requests_at_once(
+    caller: Caller, oracle: Any, asking: Any, model: str
+) -> None:
     """Generations of different requests share pieces and do not touch each other."""
     settings = [asking.Settings(seed=[seed]) for seed in range(40)]
     handles = await caller.open(model, *(f"s{number}" for number in range(40)))
@@ -222,7 +225,7 @@ async def test_many_sessions_many_requests_at_once(caller: Any, oracle: Any, ask
 
 
 async def test_a_session_closed_while_it_generates_ends_after_it(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     handle = await _begun(caller, model, "closing")
     settings = asking.Settings(seed=[5])

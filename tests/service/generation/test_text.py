@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.caller import Caller
 
 from statewise.service.inputs._text import Codec, TextError, TextWriter
 from statewise.v1 import sequence_pb2 as pb
@@ -88,7 +89,7 @@ def test_pieces_joined_are_the_text(pieces: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("model", ["letters", "letters_outside"])
 async def test_prompts_of_text_are_prompts_of_tokens(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     settings = asking.Settings(seed=[1, 2, 3])
     texts = ["", "Abc", "ffe"]
@@ -111,7 +112,9 @@ async def test_prompts_of_text_are_prompts_of_tokens(
     }
 
 
-async def test_without_a_condition_text_begins_with_the_first(caller: Any, oracle: Any, asking: Any) -> None:
+async def test_without_a_condition_text_begins_with_the_first(
+    caller: Caller, oracle: Any, asking: Any
+) -> None:
     settings = asking.Settings(seed=[6])
     said = await asking.generate(
         caller, "letters", rows=1, steps=9, settings=settings, prompt_text=TextRows(rows=["ab"])
@@ -132,7 +135,7 @@ async def test_without_a_condition_text_begins_with_the_first(caller: Any, oracl
     }
 
 
-async def test_texts_are_whole_sequences_too(caller: Any, oracle: Any) -> None:
+async def test_texts_are_whole_sequences_too(caller: Caller, oracle: Any) -> None:
     """Predict reads them behind the begin token, and gives what it gives for the tokens."""
     request = pb.PredictRequest(model="letters", text=TextRows(rows=["ab", "a!", "fedc"]))
     rows: dict[int, Any] = {}

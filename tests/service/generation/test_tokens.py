@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
 
 from statewise.service.testing import running_server
 from statewise.v1.tensor_pb2 import TextRows
@@ -27,7 +28,7 @@ def _prompts(rows: int) -> list[list[int]]:
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("model", MODELS)
 async def test_generate_says_what_the_oracle_says(
-    caller: Any, oracle: Any, asking: Any, model: str, rows: int
+    caller: Caller, oracle: Any, asking: Any, model: str, rows: int
 ) -> None:
     prompts, settings = _prompts(rows), asking.Settings.varied(rows)
     steps = np.random.default_rng(rows).integers(1, STEPS, rows)
@@ -56,7 +57,7 @@ async def test_generate_says_what_the_oracle_says(
 @pytest.mark.parametrize("inline_s", [0.0, 1.0])
 @pytest.mark.parametrize("model", MODELS)
 async def test_pieces_and_threads_change_nothing(
-    generative: Path, connect: Any, oracle: Any, asking: Any, model: str, piece_s: float, inline_s: float
+    generative: Path, oracle: Any, asking: Any, model: str, piece_s: float, inline_s: float
 ) -> None:
     settings = asking.Settings(temperature=[0.9], seed=[5, 6, 7])
     async with (
@@ -82,7 +83,7 @@ async def test_pieces_and_threads_change_nothing(
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("model", MODELS)
 async def test_sessions_generate_a_then_b_as_a_and_b(
-    caller: Any, oracle: Any, asking: Any, model: str, rows: int
+    caller: Caller, oracle: Any, asking: Any, model: str, rows: int
 ) -> None:
     prompts, settings = _prompts(rows), asking.Settings.varied(rows)
     if rows == 1:
@@ -139,7 +140,7 @@ async def test_sessions_generate_a_then_b_as_a_and_b(
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_fresh_session_begins_by_itself(caller: Any, oracle: Any, asking: Any, model: str) -> None:
+async def test_a_fresh_session_begins_by_itself(caller: Caller, oracle: Any, asking: Any, model: str) -> None:
     settings = asking.Settings(seed=[3])
     (handle,) = await caller.open(model, "fresh")
     said = await asking.generate_sessions(caller, [(handle, 0)], 5, settings)
@@ -151,7 +152,7 @@ async def test_a_fresh_session_begins_by_itself(caller: Any, oracle: Any, asking
 
 
 async def test_a_session_that_has_ended_says_so_again_and_stays(
-    caller: Any, oracle: Any, asking: Any
+    caller: Caller, oracle: Any, asking: Any
 ) -> None:
     settings = next(
         found

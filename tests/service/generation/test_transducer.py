@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
@@ -52,7 +53,7 @@ def _sounds(tokens: list[int]) -> str:
     return " ".join(SOUNDS[token] for token in tokens if token)
 
 
-async def _predict(caller: Any, asking: Any, **fields: Any) -> Any:
+async def _predict(caller: Caller, asking: Any, **fields: Any) -> Any:
     said = asking.Said.nothing()
     async for response in caller.sequences.Predict(pb.PredictRequest(**fields)):
         assert response.version == 1
@@ -62,7 +63,7 @@ async def _predict(caller: Any, asking: Any, **fields: Any) -> Any:
 
 @pytest.mark.parametrize("rows", [1, 300])
 async def test_predict_says_what_the_training_side_says(
-    caller: Any, oracle: Any, asking: Any, model: str, rows: int
+    caller: Caller, oracle: Any, asking: Any, model: str, rows: int
 ) -> None:
     sources = _sources(rows)
     said = await _predict(caller, asking, model=model, **_tensors(sources))
@@ -73,7 +74,7 @@ async def test_predict_says_what_the_training_side_says(
         assert len({len(tokens) for tokens in expected.values()}) > 3
 
 
-async def test_text_goes_in_and_out(caller: Any, oracle: Any, asking: Any, model: str) -> None:
+async def test_text_goes_in_and_out(caller: Caller, oracle: Any, asking: Any, model: str) -> None:
     sources = _sources(20)
     said = await _predict(
         caller, asking, model=model, text=TextRows(rows=[_text(one).upper() for one in sources] + ["pox"])
@@ -84,7 +85,7 @@ async def test_text_goes_in_and_out(caller: Any, oracle: Any, asking: Any, model
 
 @pytest.mark.parametrize("by", ["text", "ragged", "equal"])
 async def test_generate_is_conditioned_by_what_the_encoder_reads(
-    caller: Any, oracle: Any, asking: Any, model: str, by: str
+    caller: Caller, oracle: Any, asking: Any, model: str, by: str
 ) -> None:
     sources = _sources(12)
     if by == "equal":
@@ -105,7 +106,7 @@ async def test_generate_is_conditioned_by_what_the_encoder_reads(
 
 
 async def test_a_prompt_of_tensors_is_taken_as_it_is(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     settings, state = asking.Settings(seed=[9]), _encoded(oracle, [1, 2, 3])
     condition = {"condition_text": TextRows(rows=["pqr"])}
@@ -127,7 +128,7 @@ async def test_a_prompt_of_tensors_is_taken_as_it_is(
 
 
 async def test_sessions_begin_with_what_was_encoded(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     sources = _sources(5)
     opened = await caller.ask(
@@ -165,7 +166,7 @@ async def test_sessions_begin_with_what_was_encoded(
 
 
 async def test_snapshots_carry_what_was_encoded_to_another_server(
-    generative: Path, connect: Any, oracle: Any, asking: Any, model: str
+    generative: Path, oracle: Any, asking: Any, model: str
 ) -> None:
     async with running_server(generative, snapshot_key="k") as address, connect(address) as caller:
         opened = await caller.ask(
@@ -182,7 +183,7 @@ async def test_snapshots_carry_what_was_encoded_to_another_server(
 
 
 async def test_opening_again_takes_the_session_over_as_it_stands(
-    caller: Any, oracle: Any, asking: Any, model: str
+    caller: Caller, oracle: Any, asking: Any, model: str
 ) -> None:
     request = pb.OpenSessionsRequest(model=model, session_ids=["twice"], encoder_text=TextRows(rows=["pq"]))
     (session,) = (await caller.ask(open=request)).sessions

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller
 
 from statewise.models import generate_values
 from statewise.v1 import model_pb2
@@ -22,7 +23,7 @@ def _expected(checkpoint: Any, x: Any, steps: int) -> Any:
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_forecast_is_fed_back_in_the_units_of_the_input(
-    caller: Any, checkpoint: Any, asking: Any, random: Any, model: str, rows: int
+    caller: Caller, checkpoint: Any, asking: Any, random: np.random.Generator, model: str, rows: int
 ) -> None:
     prompts = [random.standard_normal((steps, 3)).astype(np.float32) for steps in random.integers(1, 9, rows)]
     steps = random.integers(1, STEPS, rows)
@@ -42,7 +43,7 @@ async def test_a_forecast_is_fed_back_in_the_units_of_the_input(
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_forecast_in_two_parts_is_the_forecast_at_once_bit_for_bit(
-    caller: Any, asking: Any, random: Any, model: str
+    caller: Caller, asking: Any, random: np.random.Generator, model: str
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
     handles = await caller.open(model, "a", "b")
@@ -57,7 +58,9 @@ async def test_a_forecast_in_two_parts_is_the_forecast_at_once_bit_for_bit(
         assert second.positions == {0: 24}
 
 
-async def test_in_the_graph_and_from_outside_are_alike(caller: Any, asking: Any, random: Any) -> None:
+async def test_in_the_graph_and_from_outside_are_alike(
+    caller: Caller, asking: Any, random: np.random.Generator
+) -> None:
     prompt = random.standard_normal((5, 3)).astype(np.float32)
     said = [
         await asking.generate(
@@ -75,7 +78,7 @@ async def test_in_the_graph_and_from_outside_are_alike(caller: Any, asking: Any,
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_without_a_beginning_there_is_nothing_to_go_on_from(
-    caller: Any, asking: Any, model: str
+    caller: Caller, asking: Any, model: str
 ) -> None:
     said = await asking.generate(caller, model, rows=2, steps=3)
     assert said.errors == {0: "BAD_TENSOR", 1: "BAD_TENSOR"}
@@ -84,7 +87,9 @@ async def test_without_a_beginning_there_is_nothing_to_go_on_from(
     assert said.errors == {0: "WRONG_CALL"}
 
 
-async def test_a_condition_may_be_real_valued(caller: Any, checkpoint: Any, asking: Any, random: Any) -> None:
+async def test_a_condition_may_be_real_valued(
+    caller: Caller, checkpoint: Any, asking: Any, random: np.random.Generator
+) -> None:
     first, rest = random.standard_normal((2, 3)).astype(np.float32), random.standard_normal((3, 3))
     rest = rest.astype(np.float32)
     said = await asking.generate(
@@ -101,7 +106,7 @@ async def test_a_condition_may_be_real_valued(caller: Any, checkpoint: Any, aski
         np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
 
 
-async def test_models_say_whether_and_what_they_generate(caller: Any) -> None:
+async def test_models_say_whether_and_what_they_generate(caller: Caller) -> None:
     listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
     found = {
         model.name: (model.generative, model.emitted.name, list(model.emitted.shape)) for model in listed
@@ -117,7 +122,7 @@ async def test_models_say_whether_and_what_they_generate(caller: Any) -> None:
 
 
 async def test_a_forecast_that_leaves_the_numbers_fails_alone(
-    caller: Any, checkpoint: Any, asking: Any
+    caller: Caller, checkpoint: Any, asking: Any
 ) -> None:
     prompts = np.ones((3, 3), np.float32)
     prompts[1] = 3e38  # beyond what its scale can be divided by

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.helpers.caller import connect
 
 from statewise.service import Settings, SettingsError
 from statewise.service.server import Server
@@ -66,9 +67,7 @@ def linked(span: ReadableSpan) -> set[int]:
     return {link.context.span_id for link in span.links}
 
 
-async def test_steps_that_share_a_run_are_linked_to_it_and_it_to_them(
-    repository: Path, connect: Callable[..., Any]
-) -> None:
+async def test_steps_that_share_a_run_are_linked_to_it_and_it_to_them(repository: Path) -> None:
     spans = Spans()
     async with traced(repository, spans) as address, connect(address) as caller:
         a, b = await caller.open("steps", "a", "b")
@@ -101,9 +100,7 @@ async def test_steps_that_share_a_run_are_linked_to_it_and_it_to_them(
     assert sum(run.attributes["statewise.rows"] for run in runs.values()) == 2
 
 
-async def test_a_message_and_a_call_join_the_trace_of_their_caller(
-    repository: Path, connect: Callable[..., Any]
-) -> None:
+async def test_a_message_and_a_call_join_the_trace_of_their_caller(repository: Path) -> None:
     spans = Spans()
     async with traced(repository, spans) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
@@ -130,7 +127,7 @@ async def test_a_message_and_a_call_join_the_trace_of_their_caller(
     assert spans.one("statewise.cancel").parent is None
 
 
-async def test_a_failure_is_the_status_of_its_span(repository: Path, connect: Callable[..., Any]) -> None:
+async def test_a_failure_is_the_status_of_its_span(repository: Path) -> None:
     spans = Spans()
     async with traced(repository, spans) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
@@ -148,9 +145,7 @@ async def test_a_failure_is_the_status_of_its_span(repository: Path, connect: Ca
     assert "nobody" in predict.status.description
 
 
-async def test_what_the_caller_decided_not_to_trace_is_not(
-    repository: Path, connect: Callable[..., Any]
-) -> None:
+async def test_what_the_caller_decided_not_to_trace_is_not(repository: Path) -> None:
     spans = Spans()
     sampled = {"sampler": ParentBased(ALWAYS_OFF)}
     async with traced(repository, spans, **sampled) as address, connect(address) as caller:
@@ -179,7 +174,7 @@ class Begun(SpanProcessor):
             self.event.set()
 
 
-async def test_a_stream_that_ends_leaves_no_span_open(repository: Path, connect: Callable[..., Any]) -> None:
+async def test_a_stream_that_ends_leaves_no_span_open(repository: Path) -> None:
     spans, step = Spans(), Begun()
     async with traced(repository, spans, step) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
@@ -201,9 +196,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-async def test_spans_reach_a_collector_by_the_time_the_server_has_stopped(
-    repository: Path, connect: Callable[..., Any]
-) -> None:
+async def test_spans_reach_a_collector_by_the_time_the_server_has_stopped(repository: Path) -> None:
     collector = Collector()
     with ThreadPoolExecutor(2) as threads:
         listening = grpc.server(threads)

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from tests.helpers.caller import Caller, connect
 
 from statewise.service import ServerError, Settings, SettingsError
 from statewise.service.server import Server
@@ -73,13 +74,13 @@ async def mutual(repository: Path, authority: Authority) -> AsyncIterator[str]:
         yield address
 
 
-async def tell(caller: Any) -> str:
+async def tell(caller: Caller) -> str:
     """One call, so that there is a connection."""
     reply = await caller.admin.GetServer(admin_pb2.GetServerRequest())
     return str(reply.version)
 
 
-async def refused(caller: Any) -> None:
+async def refused(caller: Caller) -> None:
     """One call that gets nowhere."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await tell(caller)
@@ -87,7 +88,7 @@ async def refused(caller: Any) -> None:
 
 
 async def test_a_server_is_known_by_its_authority(
-    repository: Path, connect: Any, authority: Authority, stranger: Authority
+    repository: Path, authority: Authority, stranger: Authority
 ) -> None:
     async with running_server(repository, **authority.issue("127.0.0.1")) as address:
         async with connect(address, tls=authority.trusted()) as caller:
@@ -98,7 +99,7 @@ async def test_a_server_is_known_by_its_authority(
 
 
 async def test_an_expired_certificate_of_the_server_is_refused_by_its_clients(
-    repository: Path, connect: Any, authority: Authority
+    repository: Path, authority: Authority
 ) -> None:
     async with (
         running_server(repository, **authority.issue("127.0.0.1", expired=True)) as address,
@@ -108,7 +109,7 @@ async def test_an_expired_certificate_of_the_server_is_refused_by_its_clients(
 
 
 async def test_clients_show_a_certificate_of_the_right_authority_that_is_still_good(
-    mutual: str, connect: Any, authority: Authority, stranger: Authority
+    mutual: str, authority: Authority, stranger: Authority
 ) -> None:
     for shown in (
         None,
@@ -121,7 +122,7 @@ async def test_clients_show_a_certificate_of_the_right_authority_that_is_still_g
         assert await tell(caller)
 
 
-async def test_a_certificates_name_is_its_owner(mutual: str, connect: Any, authority: Authority) -> None:
+async def test_a_certificates_name_is_its_owner(mutual: str, authority: Authority) -> None:
     by_common_name = authority.trusted(authority.issue(common_name="ann", to="ann"))
     by_alternative = authority.trusted(authority.issue("bob.example.org", common_name="ann", to="bob"))
     async with connect(mutual, tls=by_common_name) as ann, connect(mutual, tls=by_alternative) as bob:
@@ -139,7 +140,7 @@ async def test_a_certificates_name_is_its_owner(mutual: str, connect: Any, autho
 
 
 async def test_a_callers_file_says_what_certificates_are_good_for(
-    repository: Path, connect: Any, authority: Authority, tmp_path: Path
+    repository: Path, authority: Authority, tmp_path: Path
 ) -> None:
     callers = tmp_path / "callers.toml"
     callers.write_text('[[caller]]\nowner = "ann"\nscopes = ["admin"]\ncertificate = "ann.example.org"\n')
@@ -156,7 +157,7 @@ async def test_a_callers_file_says_what_certificates_are_good_for(
 
 
 async def test_a_renewed_certificate_is_picked_up_by_the_next_connection(
-    repository: Path, connect: Any, authority: Authority, caplog: Any
+    repository: Path, authority: Authority, caplog: Any
 ) -> None:
     """Connections that are open go on; a renewal that is half done or broken changes nothing."""
     files = authority.issue("127.0.0.1", expired=True)

@@ -14,6 +14,8 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.service import Settings
 from statewise.service.server import build_dataplane
@@ -37,13 +39,13 @@ def _refusal(error: grpc.aio.AioRpcError) -> bytes:
     return bytes(dict(error.trailing_metadata() or ())["grpc-status-details-bin"])
 
 
-async def _send_long(caller: Any, handle: int) -> int:
+async def _send_long(caller: Caller, handle: int) -> int:
     """A chunk that is under way for longer than the test, its session open."""
     x = np.ones((LONG, 3), np.float32)
     return int(await caller.send(step=caller.frame([(handle, 0)], x, steps=[LONG])))
 
 
-async def _cancel(caller: Any, number: int) -> None:
+async def _cancel(caller: Caller, number: int) -> None:
     """Gives a request up, and waits until it has ended so."""
     await caller.send(cancel=sequence_pb2.CancelRequest(target_request_id=number))
     replies = [await caller.receive() for _ in range(2)]
@@ -52,14 +54,14 @@ async def _cancel(caller: Any, number: int) -> None:
 
 
 async def test_work_that_would_wait_too_long_is_refused_and_single_steps_are_not(
-    repository: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((5, 3)).astype(np.float32)
     async with running_server(repository, queue_s=1e-6, **SLOW) as address, connect(address) as caller:
         long, short = await caller.open("steps", "long", "short")
         number = await _send_long(caller, long)
         reply = await caller.ask(step=caller.frame([(short, 0)], x[:1]))
-        assert from_tensor(reply.outputs["y"]).tobytes() == small_model("steps").run(x[:1])[0].tobytes()
+        assert from_tensor(reply.outputs["y"]).tobytes() == small_models.find("steps").run(x[:1])[0].tobytes()
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await caller.sequences.Predict(_predict(x)).read()
         details = _refusal(failure.value)
@@ -67,11 +69,11 @@ async def test_work_that_would_wait_too_long_is_refused_and_single_steps_are_not
         assert b"RetryInfo" in details
         await _cancel(caller, number)
         answer = await caller.sequences.Predict(_predict(x)).read()
-        assert from_tensor(answer.outputs["y"]).tobytes() == small_model("steps").run(x)[0].tobytes()
+        assert from_tensor(answer.outputs["y"]).tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
 async def test_a_chunk_cancelled_between_its_pieces_changes_nothing(
-    repository: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
     async with running_server(repository, **SLOW) as address, connect(address) as caller:
@@ -83,10 +85,10 @@ async def test_a_chunk_cancelled_between_its_pieces_changes_nothing(
         await _pieces_have_run(caller, 10)
         await _cancel(caller, number)
         y = await caller.step(handle, 2, x[2:])
-    assert y.tobytes() == small_model("steps").run(x)[0][2:].tobytes()
+    assert y.tobytes() == small_models.find("steps").run(x)[0][2:].tobytes()
 
 
-async def _pieces_have_run(caller: Any, count: int) -> None:
+async def _pieces_have_run(caller: Caller, count: int) -> None:
     """Waits until so many runs have been made."""
     before = None
     async for stats in caller.admin.WatchStats(_every(0.1)):
@@ -103,7 +105,7 @@ def _every(seconds: float) -> admin_pb2.WatchStatsRequest:
 
 
 async def test_a_unary_step_whose_caller_left_is_not_applied(
-    repository: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((1, 3)).astype(np.float32)
     async with running_server(repository, **SLOW) as address, connect(address) as caller:
@@ -116,11 +118,13 @@ async def test_a_unary_step_whose_caller_left_is_not_applied(
         with pytest.raises(asyncio.CancelledError):
             await behind
         await _cancel(caller, number)
-        assert (await caller.step(handle, 0, x[0])).tobytes() == small_model("steps").run(x)[0].tobytes()
+        assert (await caller.step(handle, 0, x[0])).tobytes() == small_models.find("steps").run(x)[
+            0
+        ].tobytes()
 
 
 async def test_a_step_whose_time_passes_while_it_waits_is_not_applied(
-    repository: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((1, 3)).astype(np.float32)
     async with running_server(repository, **SLOW) as address, connect(address) as caller:
@@ -133,7 +137,9 @@ async def test_a_step_whose_time_passes_while_it_waits_is_not_applied(
         info = error_details_pb2.ErrorInfo()
         assert replies[late].error.details[0].Unpack(info)
         assert info.reason == "DEADLINE"
-        assert (await caller.step(handle, 0, x[0])).tobytes() == small_model("steps").run(x)[0].tobytes()
+        assert (await caller.step(handle, 0, x[0])).tobytes() == small_models.find("steps").run(x)[
+            0
+        ].tobytes()
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -180,9 +186,7 @@ async def test_a_prediction_that_nobody_waits_for_stops_at_its_next_piece(
         ({"request_steps": 7}, "7 time steps a request; got 8"),
     ],
 )
-async def test_requests_have_a_size(
-    repository: Path, connect: Any, limit: dict[str, int], words: str
-) -> None:
+async def test_requests_have_a_size(repository: Path, limit: dict[str, int], words: str) -> None:
     x = np.zeros((8, 3), np.float32)
     async with running_server(repository, **limit) as address, connect(address) as caller:
         request = sequence_pb2.PredictRequest(

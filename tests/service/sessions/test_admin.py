@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from tests.helpers.caller import Caller, connect
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
@@ -19,7 +20,7 @@ from statewise.v1 import sequence_pb2 as sp
 from statewise.wire import Reason, pack_uint64
 
 
-async def test_the_server_is_described(repository: Path, connect: Any) -> None:
+async def test_the_server_is_described(repository: Path) -> None:
     limits = {
         "message_bytes": 70_000,
         "request_rows": 12,
@@ -43,7 +44,7 @@ async def test_the_server_is_described(repository: Path, connect: Any) -> None:
     assert (told.store, told.draining) == ("none", False)
 
 
-async def test_a_session_as_it_is_seen_from_outside(caller: Any, random: Any) -> None:
+async def test_a_session_as_it_is_seen_from_outside(caller: Caller, random: np.random.Generator) -> None:
     (handle,) = await caller.open("steps", "a", version=1)
     await caller.step(handle, 0, random.standard_normal((5, 3)).astype(np.float32))
     await caller.ask(resume=sp.ResumeSessionsRequest(session_ids=["a"]))
@@ -56,7 +57,7 @@ async def test_a_session_as_it_is_seen_from_outside(caller: Any, random: Any) ->
     assert listed == seen
 
 
-async def test_what_is_open_during_a_whole_listing_is_listed_once(caller: Any) -> None:
+async def test_what_is_open_during_a_whole_listing_is_listed_once(caller: Caller) -> None:
     handles = await caller.open("steps", *(f"old {number}" for number in range(20)))
     seen: list[str] = []
     token, page = "", 0
@@ -95,13 +96,17 @@ async def test_what_is_open_during_a_whole_listing_is_listed_once(caller: Any) -
         ("CloseSession", ap.CloseSessionRequest(session_id="x"), "NOT_FOUND", "no session 'x' is open"),
     ],
 )
-async def test_requests_that_cannot_be(caller: Any, call: str, request_: Any, code: str, words: str) -> None:
+async def test_requests_that_cannot_be(
+    caller: Caller, call: str, request_: Any, code: str, words: str
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=words) as failure:
         await getattr(caller.admin, call)(request_)
     assert failure.value.code().name == code
 
 
-async def test_a_session_ends_behind_what_was_asked_of_it_before(caller: Any, random: Any) -> None:
+async def test_a_session_ends_behind_what_was_asked_of_it_before(
+    caller: Caller, random: np.random.Generator
+) -> None:
     x = random.standard_normal((50_000, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
     await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))

@@ -1,13 +1,12 @@
 """AdminService.WatchStats on a real server that does real work."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
 
 from statewise.service.base import Settings
 from statewise.service.server import Server
@@ -27,7 +26,7 @@ def of(report: admin_pb2.WatchStatsResponse, version: int = 2) -> admin_pb2.Mode
     return found
 
 
-async def test_reports_count_on_and_percentiles_are_of_what_came_since(caller: Any) -> None:
+async def test_reports_count_on_and_percentiles_are_of_what_came_since(caller: Caller) -> None:
     (handle,) = await caller.open("steps", "a")
     await caller.step(handle, 0, X)
     watching = caller.admin.WatchStats(asking(0.1))
@@ -63,13 +62,13 @@ async def test_reports_count_on_and_percentiles_are_of_what_came_since(caller: A
 
 
 @pytest.mark.parametrize("interval_s", [0.0, 0.09, 3601.0, -1.0])
-async def test_intervals_out_of_range_are_refused(caller: Any, interval_s: float) -> None:
+async def test_intervals_out_of_range_are_refused(caller: Caller, interval_s: float) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=r"expected an interval of 0\.1 to 3600 s") as refused:
         await caller.admin.WatchStats(asking(interval_s)).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_who_watches_does_not_hold_up_the_end(repository: Path, connect: Callable[..., Any]) -> None:
+async def test_who_watches_does_not_hold_up_the_end(repository: Path) -> None:
     server = Server(Settings(repository=repository, listen="127.0.0.1:0", grace_s=60.0))
     async with connect(await server.start()) as caller:
         watching = caller.admin.WatchStats(asking(3600.0))

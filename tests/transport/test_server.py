@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -16,6 +15,8 @@ import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.service import ServerError
 from statewise.service.base import Settings
@@ -52,7 +53,7 @@ async def _serving(
             await process.wait()
 
 
-async def test_sigterm_ends_idle_streams_and_the_process_with_0(repository: Path, connect: Any) -> None:
+async def test_sigterm_ends_idle_streams_and_the_process_with_0(repository: Path) -> None:
     async with _serving(repository) as (process, address), connect(address) as caller:
         await caller.open("steps", "a")
         process.send_signal(signal.SIGTERM)
@@ -65,7 +66,7 @@ async def test_sigterm_ends_idle_streams_and_the_process_with_0(repository: Path
 
 
 async def test_what_is_under_way_is_answered_and_what_is_new_refused(
-    repository: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((300_000, 3)).astype(np.float32)
     async with _serving(repository) as (process, address), connect(address) as caller:
@@ -82,11 +83,11 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
         assert await process.wait() == 0
     assert reply.request_id == number
     y = from_tensor(reply.step.outputs["y"])
-    assert y.tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert y.tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
 async def test_sigterm_says_not_serving_and_finishes_predictions(
-    repository: Path, connect: Any, random: Any
+    repository: Path, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((300_000, 3)).astype(np.float32)
     request = sequence_pb2.PredictRequest(
@@ -112,7 +113,9 @@ async def test_sigterm_says_not_serving_and_finishes_predictions(
         assert await process.wait() == 0
 
 
-async def test_sigterm_does_not_wait_for_who_never_reads(repository: Path, connect: Any, random: Any) -> None:
+async def test_sigterm_does_not_wait_for_who_never_reads(
+    repository: Path, random: np.random.Generator
+) -> None:
     x = random.standard_normal((300_000, 3)).astype(np.float32)
     narrow = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
     async with _serving(repository, grace_s=1.0) as (process, address), connect(address, **narrow) as stuck:
@@ -140,7 +143,7 @@ async def test_reflection_tells_the_contract_where_that_is_wanted(repository: Pa
             assert names >= {"statewise.v1.SequenceService", "grpc.health.v1.Health"}
 
 
-async def test_health_of_the_server_and_of_each_model(repository: Path, tmp_path: Path, connect: Any) -> None:
+async def test_health_of_the_server_and_of_each_model(repository: Path, tmp_path: Path) -> None:
     for name in ("steps", "last"):
         shutil.copytree(repository / name, tmp_path / name)
     (tmp_path / "broken" / "1").mkdir(parents=True)
@@ -197,7 +200,7 @@ async def test_a_provider_that_is_not_there_is_one_clear_error(repository: Path)
     await server.stop()
 
 
-async def test_the_server_tells_its_limits(repository: Path, connect: Any) -> None:
+async def test_the_server_tells_its_limits(repository: Path) -> None:
     async with (
         running_server(repository, sessions=7, message_bytes=100_000) as address,
         connect(address) as caller,
@@ -217,7 +220,7 @@ def test_a_server_in_a_thread_listens_and_ends(repository: Path) -> None:
         socket.create_connection((host, int(port)))
 
 
-async def test_sessions_are_listed_page_by_page_and_closed_by_id(caller: Any) -> None:
+async def test_sessions_are_listed_page_by_page_and_closed_by_id(caller: Caller) -> None:
     await caller.open("steps", "a", "b", "c")
     await caller.open("last", "d")
     seen, token = [], ""
@@ -238,7 +241,7 @@ async def test_sessions_are_listed_page_by_page_and_closed_by_id(caller: Any) ->
         await caller.admin.ListSessions(admin_pb2.ListSessionsRequest(page_token="?"))
 
 
-async def test_limits_of_sessions_and_bytes(repository: Path, connect: Any) -> None:
+async def test_limits_of_sessions_and_bytes(repository: Path) -> None:
     # A session of `steps` keeps 16 float32 numbers twice: 128 bytes.
     async with running_server(repository, sessions=3) as address, connect(address) as caller:
         request = sequence_pb2.OpenSessionsRequest(model="steps", session_ids=list("abcde"))

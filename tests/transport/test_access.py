@@ -10,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from tests.helpers.caller import connect
 
 from statewise.service import CallersError, Scope, ServerError, ServiceError, Settings, add_token
 from statewise.service.auth._callers import Callers, digest_of, read_callers
@@ -50,7 +51,7 @@ async def guarded(repository: Path, callers: Any) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def enter(connect: Any, guarded: str, callers: Any) -> Callable[[str], Any]:
+def enter(guarded: str, callers: Any) -> Callable[[str], Any]:
     """Connects one of the owners to it."""
     return lambda owner: connect(guarded, token=callers[1][owner])
 
@@ -208,7 +209,7 @@ async def test_admins_see_and_end_everybodys_sessions_and_others_their_own(enter
         assert gone.errors[0].reason == "SESSION_NOT_FOUND"
 
 
-async def test_every_owner_has_a_share(repository: Path, callers: Any, connect: Any) -> None:
+async def test_every_owner_has_a_share(repository: Path, callers: Any) -> None:
     path, tokens = callers
     # A session of `steps` keeps 16 float32 numbers twice: 128 bytes.
     for limits, word in (
@@ -232,7 +233,7 @@ async def test_every_owner_has_a_share(repository: Path, callers: Any, connect: 
 
 
 async def test_a_changed_file_counts_at_once_and_ends_the_streams_of_who_is_gone(
-    guarded: str, callers: Any, connect: Any
+    guarded: str, callers: Any
 ) -> None:
     path, tokens = callers
     without_ann = path.read_text().replace(path.read_text().split("\n\n")[0], "")
@@ -339,7 +340,7 @@ async def test_strangers_are_not_served_unless_that_is_said(
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0", "[::1]:0"])
-async def test_this_machine_may_call_without_credentials(repository: Path, listen: str, connect: Any) -> None:
+async def test_this_machine_may_call_without_credentials(repository: Path, listen: str) -> None:
     async with running_server(repository, listen=listen) as address, connect(address) as caller:
         assert (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
 

@@ -20,13 +20,15 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.bystander import connect_bystander
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
+from tests.transport.http2 import GOAWAY, MAX_CONCURRENT_STREAMS, PING, RST_STREAM, SETTINGS, Connection
 
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2, model_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, to_tensor
-
-from .http2 import GOAWAY, MAX_CONCURRENT_STREAMS, PING, RST_STREAM, SETTINGS, Connection
 
 MIB = 1024 * 1024
 SERVE = """
@@ -87,9 +89,11 @@ def serve(repository: Path) -> Iterator[Serve]:
 # --- messages ---
 
 
-async def test_a_message_announced_as_huge_is_refused_before_it_comes(serve: Serve, beside: Any) -> None:
+async def test_a_message_announced_as_huge_is_refused_before_it_comes(
+    serve: Serve, small_models: SmallModels
+) -> None:
     server = serve()
-    async with beside(server.address):
+    async with connect_bystander(server.address, small_models):
         before = server.highest_bytes
         with Connection(server.address) as attacker:
             attacker.call(STEP)
@@ -98,11 +102,13 @@ async def test_a_message_announced_as_huge_is_refused_before_it_comes(serve: Ser
         assert server.highest_bytes - before < 4 * MIB
 
 
-async def test_a_small_message_that_unpacks_to_a_huge_one_is_refused(serve: Serve, beside: Any) -> None:
+async def test_a_small_message_that_unpacks_to_a_huge_one_is_refused(
+    serve: Serve, small_models: SmallModels
+) -> None:
     server = serve()
     options = [("grpc.max_send_message_length", -1)]
     async with (
-        beside(server.address),
+        connect_bystander(server.address, small_models),
         grpc.aio.insecure_channel(server.address, options=options) as channel,
     ):
         before = server.highest_bytes
@@ -113,7 +119,7 @@ async def test_a_small_message_that_unpacks_to_a_huge_one_is_refused(serve: Serv
         assert server.highest_bytes - before < 32 * MIB
 
 
-async def test_metadata_has_a_bound(address: str, connect: Any) -> None:
+async def test_metadata_has_a_bound(address: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary("/statewise.v1.AdminService/GetServer")
         assert await call(b"", metadata=[("note", "x" * 14_000)])
@@ -122,8 +128,13 @@ async def test_metadata_has_a_bound(address: str, connect: Any) -> None:
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_what_is_no_message_is_an_error_of_its_stream_alone(address: str, beside: Any) -> None:
-    async with beside(address) as bystander, grpc.aio.insecure_channel(address) as channel:
+async def test_what_is_no_message_is_an_error_of_its_stream_alone(
+    address: str, small_models: SmallModels
+) -> None:
+    async with (
+        connect_bystander(address, small_models) as bystander,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
         stream = channel.stream_stream("/statewise.v1.SequenceService/SessionStream")()
         await stream.write(b"\xff" * 10)
         with pytest.raises(grpc.aio.AioRpcError, match="cannot be read") as refused:
@@ -147,13 +158,15 @@ def many_open_files(wanted: int) -> Iterator[int]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_five_thousand_connections_that_send_nothing(serve: Serve, beside: Any, capsys: Any) -> None:
+async def test_five_thousand_connections_that_send_nothing(
+    serve: Serve, small_models: SmallModels, capsys: Any
+) -> None:
     """They are served beside, and are gone when their time to say something is up."""
     with many_open_files(5_500) as allowed, ExitStack() as sockets:
         server = serve(handshake_s=5)
         host, port = server.address.split(":")
         wanted = min(5_000, allowed - 500)
-        async with beside(server.address) as bystander:
+        async with connect_bystander(server.address, small_models) as bystander:
             files, memory = server.open_files, server.resident_bytes
             silent = []
             for number in range(wanted):
@@ -175,10 +188,12 @@ async def test_five_thousand_connections_that_send_nothing(serve: Serve, beside:
                 await bystander.steps()
 
 
-async def test_more_connections_than_may_be_are_closed_as_they_come(serve: Serve, beside: Any) -> None:
+async def test_more_connections_than_may_be_are_closed_as_they_come(
+    serve: Serve, small_models: SmallModels
+) -> None:
     server = serve(connections=20)
     host, port = server.address.split(":")
-    async with beside(server.address) as bystander:
+    async with connect_bystander(server.address, small_models) as bystander:
         with ExitStack() as sockets:
             opened = [
                 sockets.enter_context(socket.create_connection((host, int(port)), timeout=0.2))
@@ -198,17 +213,17 @@ async def test_more_connections_than_may_be_are_closed_as_they_come(serve: Serve
         await bystander.steps()
 
 
-async def test_who_pings_for_the_sake_of_it_is_hung_up_on(address: str, beside: Any) -> None:
-    async with beside(address):
+async def test_who_pings_for_the_sake_of_it_is_hung_up_on(address: str, small_models: SmallModels) -> None:
+    async with connect_bystander(address, small_models):
         with Connection(address) as attacker:
             attacker.send(PING, *(number.to_bytes(8, "big") for number in range(10)))
             frames = await asyncio.to_thread(lambda: list(attacker.frames()))
         assert any(frame.kind == GOAWAY and b"too_many_pings" in frame.payload for frame in frames)
 
 
-async def test_one_connection_has_so_many_calls_at_once(serve: Serve, beside: Any) -> None:
+async def test_one_connection_has_so_many_calls_at_once(serve: Serve, small_models: SmallModels) -> None:
     server = serve(connection_calls=5)
-    async with beside(server.address):
+    async with connect_bystander(server.address, small_models):
         with Connection(server.address) as attacker:
             told = next(frame for frame in attacker.frames() if frame.kind == SETTINGS)
             assert MAX_CONCURRENT_STREAMS + (5).to_bytes(4, "big") in told.payload
@@ -224,7 +239,7 @@ async def test_one_connection_has_so_many_calls_at_once(serve: Serve, beside: An
             assert len(refused) == 15
 
 
-async def test_connections_end_at_their_age_and_sessions_do_not(repository: Path, connect: Any) -> None:
+async def test_connections_end_at_their_age_and_sessions_do_not(repository: Path) -> None:
     async with running_server(repository, connection_age_s=0.5, grace_s=0.1) as address:
         async with connect(address) as old:
             await old.open("steps", "a")
@@ -236,7 +251,7 @@ async def test_connections_end_at_their_age_and_sessions_do_not(repository: Path
             assert not (await new.sequences.ResumeSessions(resume)).errors
 
 
-async def test_streams_are_bounded(repository: Path, connect: Any) -> None:
+async def test_streams_are_bounded(repository: Path) -> None:
     async with (
         running_server(repository, streams=2) as address,
         connect(address) as one,
@@ -258,11 +273,14 @@ async def test_streams_are_bounded(repository: Path, connect: Any) -> None:
 
 
 async def test_a_stream_that_is_never_read_holds_a_bounded_number_of_replies_and_is_given_up(
-    serve: Serve, beside: Any, connect: Any
+    serve: Serve, small_models: SmallModels
 ) -> None:
     server = serve(stall_s=1.0, stream_requests=8)
     big = np.zeros((100_000, 3), np.float32)
-    async with beside(server.address) as bystander, connect(server.address) as attacker:
+    async with (
+        connect_bystander(server.address, small_models) as bystander,
+        connect(server.address) as attacker,
+    ):
         (handle,) = await attacker.open("steps", "a")
         memory = server.resident_bytes
         frame = attacker.frame([(handle, 0)], big, steps=[len(big)])
@@ -298,11 +316,14 @@ NARROW = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
 
 
 async def test_predictions_that_are_never_read_leave_memory_flat(
-    serve: Serve, beside: Any, connect: Any
+    serve: Serve, small_models: SmallModels
 ) -> None:
     """Of 160 four fit, and the others are told to wait; all of them would be 640 MB."""
     server = serve(prediction_bytes=16 * MIB)
-    async with beside(server.address) as bystander, connect(server.address, **NARROW) as attacker:
+    async with (
+        connect_bystander(server.address, small_models) as bystander,
+        connect(server.address, **NARROW) as attacker,
+    ):
         memory = server.resident_bytes
         stuck: set[asyncio.Task[grpc.StatusCode]] = set()
         for _ in range(32):
@@ -319,7 +340,7 @@ async def test_predictions_that_are_never_read_leave_memory_flat(
             code.cancel()
 
 
-async def test_predictions_that_are_never_read_are_given_up(serve: Serve, connect: Any) -> None:
+async def test_predictions_that_are_never_read_are_given_up(serve: Serve) -> None:
     server = serve(stall_s=0.5, prediction_bytes=5 * MIB)
     async with connect(server.address, **NARROW) as attacker, connect(server.address) as honest:
         call = attacker.sequences.Predict(LONG)
@@ -335,7 +356,7 @@ async def test_predictions_that_are_never_read_are_given_up(serve: Serve, connec
         assert refused
 
 
-async def test_a_refused_request_is_let_go_at_once(serve: Serve, connect: Any) -> None:
+async def test_a_refused_request_is_let_go_at_once(serve: Serve) -> None:
     """Not when Python next looks for cycles: requests are large, and there may be many until then."""
     server = serve()
     request = pb.PredictRequest(model="nobody", lengths=LONG.lengths, inputs=LONG.inputs)
@@ -367,7 +388,7 @@ async def test_a_refused_request_is_let_go_at_once(serve: Serve, connect: Any) -
         "x" * 50_000,
     ],
 )
-async def test_names_lead_nowhere_but_into_the_repository(caller: Any, name: str) -> None:
+async def test_names_lead_nowhere_but_into_the_repository(caller: Caller, name: str) -> None:
     for ask in (
         lambda: caller.models.LoadModel(model_pb2.LoadModelRequest(name=name)),
         lambda: caller.models.UnloadModel(model_pb2.UnloadModelRequest(name=name)),

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.service import Settings
 from statewise.service.assembly import build_dataplane
@@ -16,7 +18,7 @@ from statewise.wire import from_tensor, pack_uint64, to_tensor
 
 
 async def test_a_fork_goes_its_own_way_from_where_it_was_taken(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((6, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
@@ -31,13 +33,13 @@ async def test_a_fork_goes_its_own_way_from_where_it_was_taken(
     assert [(error.row, error.reason) for error in reply.errors] == [(2, "SESSION_NOT_FOUND")]
     await caller.step(handle, 3, -x[3:])
     y = await caller.step(reply.sessions[0].handle, 3, x[3:])
-    assert y.tobytes() == small_model("steps").run(x)[0][3:].tobytes()
+    assert y.tobytes() == small_models.find("steps").run(x)[0][3:].tobytes()
     taken = await caller.ask(fork=pb.ForkSessionsRequest(handles=pack_uint64([handle]), session_ids=["b"]))
     assert taken.errors[0].reason == "SESSION_EXISTS"
 
 
 async def test_rewinding_takes_back_the_last_request_and_no_more(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((6, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
@@ -56,11 +58,11 @@ async def test_rewinding_takes_back_the_last_request_and_no_more(
     # What was taken back is no request that could be repeated, and nothing older is kept.
     assert (await rewind(0)).errors[0].reason == "POSITION_MISMATCH"
     y = await caller.step(handle, 2, x[2:])
-    assert y.tobytes() == small_model("steps").run(x)[0][2:].tobytes()
+    assert y.tobytes() == small_models.find("steps").run(x)[0][2:].tobytes()
 
 
 async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
-    repository: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((9, 3)).astype(np.float32)
     async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
@@ -77,13 +79,13 @@ async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
         )
         assert [one.position for one in restored.sessions] == [4, 4]
         y = await caller.step(restored.sessions[1].handle, 4, x[4:])
-    assert y.tobytes() == small_model("steps").run(x)[0][4:].tobytes()
+    assert y.tobytes() == small_models.find("steps").run(x)[0][4:].tobytes()
 
 
 async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(
-    repository: Path, tmp_path: Path, connect: Any
+    repository: Path, tmp_path: Path
 ) -> None:
-    async def refusals(caller: Any, *tokens: bytes) -> list[tuple[str, int, str]]:
+    async def refusals(caller: Caller, *tokens: bytes) -> list[tuple[str, int, str]]:
         names = [f"r{number}" for number in range(len(tokens))]
         reply = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=tokens, session_ids=names))
         assert not reply.sessions
@@ -229,7 +231,7 @@ async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(
             assert reasons == ["SESSION_NOT_FOUND"] * 15 + ["SESSION_EXPIRED"] * 10
 
 
-async def test_columns_of_unequal_length_are_refused(caller: Any) -> None:
+async def test_columns_of_unequal_length_are_refused(caller: Caller) -> None:
     (handle,) = await caller.open("steps", "a")
     one = pack_uint64([handle])
     for operation in (
@@ -240,7 +242,7 @@ async def test_columns_of_unequal_length_are_refused(caller: Any) -> None:
         assert (await caller.ask(**operation)).code == 3
 
 
-async def test_the_unary_calls_do_the_same(caller: Any, random: Any) -> None:
+async def test_the_unary_calls_do_the_same(caller: Caller, random: np.random.Generator) -> None:
     x = random.standard_normal((1, 3)).astype(np.float32)
     calls = caller.sequences
     opened = await calls.OpenSessions(pb.OpenSessionsRequest(model="steps", session_ids=["a"]))
@@ -263,7 +265,7 @@ async def test_the_unary_calls_do_the_same(caller: Any, random: Any) -> None:
 
 
 async def test_a_stream_whose_caller_has_said_everything_still_gets_its_answers(
-    caller: Any, random: Any
+    caller: Caller, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((50_000, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")

@@ -1,23 +1,23 @@
 """A thousand wrong requests for every call: each is refused in words or served, and nobody else notices."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf.message import Message
+from tests.helpers.caller import Caller
+from tests.helpers.fuzzing import METHODS, attacked, by_type
+from tests.helpers.small_models import SmallModels
 
 from statewise.v1 import admin_pb2, model_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, pack_uint64, to_tensor
 
-from .fuzzing import METHODS, attacked, by_type
-
 X = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
 INPUTS = {"x": to_tensor(X)}
 
 
-async def right_requests(caller: Any) -> list[Message]:
+async def right_requests(caller: Caller) -> list[Message]:
     """At least one for each call; sessions are open, and a snapshot is taken."""
     opening = pb.OpenSessionsRequest(model="steps", session_ids=["a", "b"])
     opened = await caller.sequences.OpenSessions(opening)
@@ -54,8 +54,8 @@ async def right_requests(caller: Any) -> list[Message]:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_wrong_requests_are_refused_and_nobody_else_notices(
-    method: str, repository: Path, tmp_path: Path, connect: Any, beside: Any
+    method: str, repository: Path, tmp_path: Path, small_models: SmallModels
 ) -> None:
-    async with attacked(repository, tmp_path / "callers.toml", connect, beside) as server:
+    async with attacked(repository, tmp_path / "callers.toml", small_models) as server:
         requests = by_type(await right_requests(server.caller))
         await server.withstands(method, requests[METHODS[method].input_type.full_name])

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from tests.helpers.caller import Caller, connect
+from tests.helpers.foreign_models import MODELS, lstm, one_row_with_a_rate, shared_rate
 
 from statewise.export import import_onnx
 from statewise.service.testing import running_server
@@ -29,8 +31,6 @@ from statewise.wire import (
     unpack_uint32,
 )
 
-from .foreign_models import MODELS, lstm, one_row_with_a_rate, shared_rate
-
 Steps = Sequence[Mapping[str, Any]]
 
 
@@ -45,7 +45,7 @@ def request(sessions: Sequence[tuple[int, int]], rows: Sequence[Steps]) -> seque
     )
 
 
-async def advance(caller: Any, sessions: Sequence[tuple[int, int]], rows: Sequence[Steps]) -> Any:
+async def advance(caller: Caller, sessions: Sequence[tuple[int, int]], rows: Sequence[Steps]) -> Any:
     reply = await caller.ask(step=request(sessions, rows))
     assert not reply.errors, reply.errors
     return {name: from_tensor(tensor) for name, tensor in reply.outputs.items()}
@@ -53,7 +53,7 @@ async def advance(caller: Any, sessions: Sequence[tuple[int, int]], rows: Sequen
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_two_interleaved_sessions_answer_as_the_graph_alone(
-    tmp_path: Path, connect: Any, random: Any, name: str
+    tmp_path: Path, random: np.random.Generator, name: str
 ) -> None:
     foreign = MODELS[name]()
     foreign.publish(tmp_path / "m" / "1")
@@ -94,7 +94,7 @@ async def test_two_interleaved_sessions_answer_as_the_graph_alone(
 
 @pytest.mark.parametrize("name", MODELS)
 async def test_whole_sequences_of_unequal_length_answer_as_the_graph_alone(
-    tmp_path: Path, connect: Any, random: Any, name: str
+    tmp_path: Path, random: np.random.Generator, name: str
 ) -> None:
     foreign = MODELS[name]()
     foreign.publish(tmp_path / "m" / "1")
@@ -124,7 +124,7 @@ async def test_whole_sequences_of_unequal_length_answer_as_the_graph_alone(
 
 @pytest.mark.parametrize("name", ["lstm", "two_kinds", "one_row", "ring_buffer"])
 async def test_what_the_importer_finds_is_served_too(
-    tmp_path: Path, connect: Any, random: Any, name: str
+    tmp_path: Path, random: np.random.Generator, name: str
 ) -> None:
     """Without a word from us, but for the rate; states that the importer finds begin as zeros."""
     foreign = MODELS[name]()
@@ -147,7 +147,7 @@ async def test_what_the_importer_finds_is_served_too(
 
 
 async def test_rows_with_other_shared_inputs_do_not_share_a_run(
-    tmp_path: Path, connect: Any, random: Any
+    tmp_path: Path, random: np.random.Generator
 ) -> None:
     """A rate that callers may give for a request, of which the graph takes one a run."""
     foreign = shared_rate()
@@ -169,7 +169,7 @@ async def test_rows_with_other_shared_inputs_do_not_share_a_run(
         assert by_default[5 * row : 5 * row + 5].tobytes() == expected[5:].tobytes()
 
 
-async def test_states_of_every_kind_can_be_held(tmp_path: Path, connect: Any, random: Any) -> None:
+async def test_states_of_every_kind_can_be_held(tmp_path: Path, random: np.random.Generator) -> None:
     for name in ("half", "two_kinds", "frame"):
         MODELS[name]().publish(tmp_path / name / "1")
     async with running_server(tmp_path) as address, connect(address) as caller:
@@ -199,7 +199,7 @@ async def test_states_of_every_kind_can_be_held(tmp_path: Path, connect: Any, ra
                 assert (await advance(caller, [(one, 3)], [steps[3:]]))[key].tobytes() == expected
 
 
-async def test_callers_see_one_sample_and_not_the_graph(tmp_path: Path, connect: Any) -> None:
+async def test_callers_see_one_sample_and_not_the_graph(tmp_path: Path) -> None:
     for name in ("one_row", "window"):
         MODELS[name]().publish(tmp_path / name / "1")
     async with running_server(tmp_path) as address, connect(address) as caller:
@@ -327,7 +327,7 @@ BAD = {
 
 @pytest.mark.parametrize("mistake", BAD)
 async def test_a_mistaken_model_toml_is_refused_by_name_and_the_others_serve(
-    tmp_path: Path, connect: Any, mistake: str
+    tmp_path: Path, mistake: str
 ) -> None:
     toml, words = BAD[mistake]
     lstm().publish(tmp_path / "bad" / "1", toml=toml)
@@ -344,7 +344,7 @@ async def test_a_mistaken_model_toml_is_refused_by_name_and_the_others_serve(
         await advance(caller, [(handle, 0)], [lstm().draw(np.random.default_rng(0), 2)])
 
 
-async def test_other_mistakes(tmp_path: Path, connect: Any) -> None:
+async def test_other_mistakes(tmp_path: Path) -> None:
     """Those that need another graph than the LSTM."""
     cases = {
         "bare": (
@@ -407,7 +407,7 @@ async def test_other_mistakes(tmp_path: Path, connect: Any) -> None:
 
 
 async def test_metadata_may_say_that_rows_are_another_axis_of_the_state(
-    tmp_path: Path, connect: Any, random: Any
+    tmp_path: Path, random: np.random.Generator
 ) -> None:
     foreign = MODELS["lengths"]()
     spec = ModelSpec(
@@ -430,9 +430,7 @@ async def test_metadata_may_say_that_rows_are_another_axis_of_the_state(
     assert y.tobytes() == np.concatenate(expected).tobytes()
 
 
-async def test_model_toml_overrides_what_metadata_says(
-    repository: Path, tmp_path: Path, connect: Any
-) -> None:
+async def test_model_toml_overrides_what_metadata_says(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "last" / "1").mkdir(parents=True)
     source = repository / "last" / "1" / "model.onnx"
     (tmp_path / "last" / "1" / "model.onnx").write_bytes(source.read_bytes())

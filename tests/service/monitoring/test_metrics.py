@@ -2,16 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.helpers.caller import connect
+from tests.helpers.metrics_server import http_get, serve_with_metrics
 
 from statewise.service import Scope, Settings, add_token
 from statewise.service.assembly import build_dataplane
@@ -38,9 +38,9 @@ class Metrics:
         return self._series.get((f"statewise_{name}", frozenset(labels.items())), 0.0)
 
 
-async def scrape(ask: Any, address: str) -> Metrics:
+async def scrape(address: str) -> Metrics:
     """The server's metrics."""
-    status, text = await asyncio.to_thread(ask, address, "/metrics")
+    status, text = await asyncio.to_thread(http_get, address, "/metrics")
     assert status == 200
     return Metrics(text)
 
@@ -49,10 +49,10 @@ STEPS = {"model": "steps", "version": "2"}
 
 
 async def test_work_is_counted_by_model_operation_and_reason(
-    repository: Path, connect: Callable[..., Any], watched: Any, ask: Any, random: np.random.Generator
+    repository: Path, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((7, 3)).astype(np.float32)
-    async with watched(repository) as (address, metrics), connect(address) as caller:
+    async with serve_with_metrics(repository) as (address, metrics), connect(address) as caller:
         a, b = await caller.open("steps", "a", "b")
         await caller.step(a, 0, x[:1])
         frame = caller.frame([(a, 1), (b, 0)], x, steps=[2, 5])
@@ -72,7 +72,7 @@ async def test_work_is_counted_by_model_operation_and_reason(
         assert [part async for part in caller.sequences.Predict(predict)]
         with pytest.raises(grpc.aio.AioRpcError):
             [part async for part in caller.sequences.Predict(sequence_pb2.PredictRequest(model="nobody"))]
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
 
     step = {**STEPS, "operation": "step"}
     assert told("steps_total", **step) == 1 + 7 + 7 + 1
@@ -98,19 +98,17 @@ async def test_work_is_counted_by_model_operation_and_reason(
     assert told("queued_steps", **STEPS) == 0
 
 
-async def test_sessions_are_counted_by_how_they_came_and_went(
-    repository: Path, connect: Callable[..., Any], watched: Any, ask: Any
-) -> None:
-    async with watched(repository) as (address, metrics), connect(address) as caller:
+async def test_sessions_are_counted_by_how_they_came_and_went(repository: Path) -> None:
+    async with serve_with_metrics(repository) as (address, metrics), connect(address) as caller:
         handles = await caller.open("steps", "a", "b", "c")
         fork = sequence_pb2.ForkSessionsRequest(handles=pack_uint64(handles[:1]), session_ids=["d"])
         await caller.ask(fork=fork)
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
         # 16 float32 numbers, twice.
         assert (told("sessions", **STEPS), told("state_bytes", **STEPS)) == (4, 4 * 128)
         assert told("streams") == 1
         await caller.ask(close=sequence_pb2.CloseSessionsRequest(handles=pack_uint64(handles[:2])))
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
     assert told("sessions", **STEPS) == 2
     assert told("sessions_opened_total", origin="open") == 3
     assert told("sessions_opened_total", origin="fork") == 1
@@ -136,30 +134,26 @@ async def test_idle_sessions_are_counted_and_their_end_has_a_cause(repository: P
     assert (told("sessions", **STEPS), told("sessions_ended_total", cause="idle")) == (1, 1)
 
 
-async def test_a_version_loaded_twice_is_one_series(
-    repository: Path, connect: Callable[..., Any], watched: Any, ask: Any
-) -> None:
-    async with watched(repository) as (address, metrics), connect(address) as caller:
+async def test_a_version_loaded_twice_is_one_series(repository: Path) -> None:
+    async with serve_with_metrics(repository) as (address, metrics), connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         await caller.step(handle, 0, np.zeros((1, 3), np.float32))
         await caller.models.UnloadModel(model_pb2.UnloadModelRequest(name="steps", version=2))
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
         info = {**STEPS, "exactness": "exact", "default": "false"}
         assert told("model_info", **info, status="unloading") == 1
         await caller.models.LoadModel(model_pb2.LoadModelRequest(name="steps", version=2))
         (other,) = await caller.open("steps", "b")
         await caller.step(other, 0, np.zeros((1, 3), np.float32))
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
     assert told("sessions", **STEPS) == 2
     assert told("steps_total", **STEPS, operation="step") == 2
     assert told("model_info", **{**info, "default": "true"}, status="ready") == 1
 
 
-async def test_what_is_exported_is_what_the_page_lists(
-    repository: Path, tmp_path: Path, connect: Callable[..., Any], watched: Any, ask: Any
-) -> None:
+async def test_what_is_exported_is_what_the_page_lists(repository: Path, tmp_path: Path) -> None:
     """Name, type and labels of every metric, after everything has happened once."""
-    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    page = Path(__file__).parents[3] / "docs" / "operations.md"
     rows = re.findall(r"^\| `(statewise_\w+)` \| (\w+) \|([^|]*)\|", page.read_text(), re.MULTILINE)
     written = {
         (name.removesuffix("_total"), kind, frozenset(labels.split(", ")) - {""})
@@ -167,7 +161,7 @@ async def test_what_is_exported_is_what_the_page_lists(
     }
     token = add_token(tmp_path / "callers.toml", "ann", [Scope.SESSION])
     async with (
-        watched(repository, callers=tmp_path / "callers.toml") as (address, metrics),
+        serve_with_metrics(repository, callers=tmp_path / "callers.toml") as (address, metrics),
         connect(address) as stranger,
         connect(address, token=token) as caller,
     ):
@@ -177,7 +171,7 @@ async def test_what_is_exported_is_what_the_page_lists(
         await caller.step(handle, 0, np.zeros((1, 3), np.float32))
         await caller.ask(step=caller.frame([(handle, 7)], np.zeros((1, 3), np.float32)))
         await caller.ask(close=sequence_pb2.CloseSessionsRequest(handles=pack_uint64([handle])))
-        _, text = await asyncio.to_thread(ask, metrics, "/metrics")
+        _, text = await asyncio.to_thread(http_get, metrics, "/metrics")
     exported = {
         (
             family.name,
@@ -194,14 +188,12 @@ async def test_what_is_exported_is_what_the_page_lists(
     assert "secret" not in text
 
 
-async def test_buckets_of_a_histogram_only_grow(
-    repository: Path, connect: Callable[..., Any], watched: Any, ask: Any
-) -> None:
-    async with watched(repository) as (address, metrics), connect(address) as caller:
+async def test_buckets_of_a_histogram_only_grow(repository: Path) -> None:
+    async with serve_with_metrics(repository) as (address, metrics), connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         for position in range(20):
             await caller.step(handle, position, np.zeros((1, 3), np.float32))
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
     counts = [
         sample.value
         for sample in told.families["statewise_request_seconds"].samples
@@ -212,15 +204,13 @@ async def test_buckets_of_a_histogram_only_grow(
     assert counts[-1] == 20
 
 
-async def test_who_is_not_let_in_is_counted_by_reason(
-    repository: Path, tmp_path: Path, connect: Callable[..., Any], watched: Any, ask: Any
-) -> None:
+async def test_who_is_not_let_in_is_counted_by_reason(repository: Path, tmp_path: Path) -> None:
     token = add_token(tmp_path / "callers.toml", "ann", [Scope.PREDICT])
-    async with watched(repository, callers=tmp_path / "callers.toml") as (address, metrics):
+    async with serve_with_metrics(repository, callers=tmp_path / "callers.toml") as (address, metrics):
         for known in (None, token):
             async with connect(address, token=known) as caller:
                 with pytest.raises(grpc.aio.AioRpcError):
                     await caller.models.UnloadModel(model_pb2.UnloadModelRequest(name="steps"))
-        told = await scrape(ask, metrics)
+        told = await scrape(metrics)
     assert told("refused_calls_total", reason="UNAUTHENTICATED") == 1
     assert told("refused_calls_total", reason="PERMISSION_DENIED") == 1

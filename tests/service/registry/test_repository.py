@@ -8,12 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import connect
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
@@ -137,7 +137,7 @@ def _drop_metadata(path: Path) -> None:
     ],
 )
 async def test_a_package_that_cannot_be_served_is_reported_and_the_others_serve(
-    copy: Path, repository: Path, connect: Any, spoil: Callable[[Path], None], words: str
+    copy: Path, repository: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     shutil.copytree(copy / "last" / "1", copy / "broken" / "1")
     spoil(copy / "broken" / "1" / "model.onnx")
@@ -199,7 +199,7 @@ def save_elementwise(folder: Path, expression: str) -> None:
     onnx.save(model, folder / "model.onnx")
 
 
-async def test_rows_that_touch_each_other_are_run_alone(tmp_path: Path, connect: Any) -> None:
+async def test_rows_that_touch_each_other_are_run_alone(tmp_path: Path) -> None:
     save_elementwise(tmp_path / "coupled" / "1", "coupled")
     save_elementwise(tmp_path / "apart" / "1", "apart")
     x = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -228,9 +228,7 @@ async def test_a_package_may_ask_to_share_runs_within_rounding(tmp_path: Path) -
     }
 
 
-async def test_a_graph_without_lengths_never_runs_rows_of_unequal_length_together(
-    tmp_path: Path, connect: Any
-) -> None:
+async def test_a_graph_without_lengths_never_runs_rows_of_unequal_length_together(tmp_path: Path) -> None:
     save_elementwise(tmp_path / "apart" / "1", "apart")
     x = np.arange(24, dtype=np.float32).reshape(6, 4)
     async with running_server(tmp_path) as address, connect(address) as caller:

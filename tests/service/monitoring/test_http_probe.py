@@ -10,36 +10,35 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.helpers.metrics_server import http_get, serve_with_metrics
 
 from statewise.service import ServerError, Settings, SettingsError
 from statewise.service.server import Server
 from statewise.v1 import model_pb2, model_pb2_grpc
 
 
-async def test_ready_while_a_model_is_served_and_alive_throughout(
-    repository: Path, tmp_path: Path, ask: Any
-) -> None:
+async def test_ready_while_a_model_is_served_and_alive_throughout(repository: Path, tmp_path: Path) -> None:
     server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0"))
     async with grpc.aio.insecure_channel(await server.start()) as channel:
         stub = _health(channel)
-        assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (
+        assert await asyncio.to_thread(http_get, server.metrics_address, "/readyz") == (
             503,
             "the server serves no model\n",
         )
-        assert await asyncio.to_thread(ask, server.metrics_address, "/healthz") == (200, "alive\n")
+        assert await asyncio.to_thread(http_get, server.metrics_address, "/healthz") == (200, "alive\n")
         assert await stub() == "NOT_SERVING"
         shutil.copytree(repository / "last", tmp_path / "last")
         models = model_pb2_grpc.ModelServiceStub(channel)
         await models.LoadModel(model_pb2.LoadModelRequest(name="last"))
-        assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (200, "ready\n")
+        assert await asyncio.to_thread(http_get, server.metrics_address, "/readyz") == (200, "ready\n")
         assert await stub() == "SERVING"
-        assert (await asyncio.to_thread(ask, server.metrics_address, "/nothing"))[0] == 404
+        assert (await asyncio.to_thread(http_get, server.metrics_address, "/nothing"))[0] == 404
         server._dataplane.limits.draining = True
-        assert await asyncio.to_thread(ask, server.metrics_address, "/readyz") == (
+        assert await asyncio.to_thread(http_get, server.metrics_address, "/readyz") == (
             503,
             "the server is shutting down\n",
         )
-        assert await asyncio.to_thread(ask, server.metrics_address, "/healthz") == (200, "alive\n")
+        assert await asyncio.to_thread(http_get, server.metrics_address, "/healthz") == (200, "alive\n")
         await server.stop()
 
 
@@ -51,18 +50,16 @@ def _health(channel: grpc.aio.Channel) -> Callable[[], Any]:
     return status
 
 
-async def test_a_stuck_event_loop_is_seen_from_outside(repository: Path, watched: Any, ask: Any) -> None:
-    async with watched(repository) as (_, metrics):
+async def test_a_stuck_event_loop_is_seen_from_outside(repository: Path) -> None:
+    async with serve_with_metrics(repository) as (_, metrics):
         # Asking from the event loop without awaiting is the fault: it does nothing else meanwhile.
-        assert ask(metrics, "/healthz") == (503, "the event loop does not answer\n")
-        assert ask(metrics, "/metrics")[0] == 200
-        assert (await asyncio.to_thread(ask, metrics, "/healthz"))[0] == 200
+        assert http_get(metrics, "/healthz") == (503, "the event loop does not answer\n")
+        assert http_get(metrics, "/metrics")[0] == 200
+        assert (await asyncio.to_thread(http_get, metrics, "/healthz"))[0] == 200
 
 
-async def test_who_says_nothing_keeps_no_other_away_for_long(
-    repository: Path, watched: Any, ask: Any
-) -> None:
-    async with watched(repository) as (_, metrics):
+async def test_who_says_nothing_keeps_no_other_away_for_long(repository: Path) -> None:
+    async with serve_with_metrics(repository) as (_, metrics):
         host, _, port = metrics.rpartition(":")
         silent = [socket.create_connection((host, int(port))) for _ in range(40)]
         try:
@@ -73,7 +70,7 @@ async def test_who_says_nothing_keeps_no_other_away_for_long(
         finally:
             for one in silent:
                 one.close()
-        assert await asyncio.to_thread(ask, metrics, "/readyz") == (200, "ready\n")
+        assert await asyncio.to_thread(http_get, metrics, "/readyz") == (200, "ready\n")
 
 
 async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2 as mp
@@ -33,7 +35,7 @@ def publish(source: Path, target: Path) -> None:
     os.rename(hidden, target)
 
 
-async def until(caller: Any, wanted: dict[int, int], *, default: int) -> None:
+async def until(caller: Caller, wanted: dict[int, int], *, default: int) -> None:
     """Waits until the versions of `steps` have these statuses; a test that waits in vain hangs visibly."""
     while True:
         listed = (await caller.models.ListModels(mp.ListModelsRequest())).models
@@ -43,14 +45,14 @@ async def until(caller: Any, wanted: dict[int, int], *, default: int) -> None:
         await asyncio.sleep(SOON_S)
 
 
-async def version_that_answers(caller: Any) -> int:
+async def version_that_answers(caller: Caller) -> int:
     x = np.zeros((1, 3), np.float32)
     request = sp.PredictRequest(model="steps", lengths=pack_uint32([1]), inputs={"x": to_tensor(x)})
     return int((await caller.sequences.Predict(request).read()).version)
 
 
 async def test_a_new_version_serves_new_work_and_sessions_stay_on_theirs(
-    published: Path, repository: Path, connect: Any, small_model: Any, random: Any
+    published: Path, repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((6, 3)).astype(np.float32)
     async with running_server(published, repository_poll_s=SOON_S) as address, connect(address) as caller:
@@ -61,8 +63,8 @@ async def test_a_new_version_serves_new_work_and_sessions_stay_on_theirs(
         (new,) = await caller.open("steps", "new")
         rest = await caller.step(old, 3, x[3:])
         other = await caller.step(new, 0, x)
-        assert np.concatenate([first, rest]).tobytes() == small_model("steps", 1).run(x)[0].tobytes()
-        assert other.tobytes() == small_model("steps", 2).run(x)[0].tobytes()
+        assert np.concatenate([first, rest]).tobytes() == small_models.find("steps", 1).run(x)[0].tobytes()
+        assert other.tobytes() == small_models.find("steps", 2).run(x)[0].tobytes()
 
         shutil.rmtree(published / "steps" / "1")
         await until(caller, {1: mp.MODEL_STATUS_UNLOADING, 2: mp.MODEL_STATUS_READY}, default=2)
@@ -72,7 +74,7 @@ async def test_a_new_version_serves_new_work_and_sessions_stay_on_theirs(
 
 
 async def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving_until_it_is_mended(
-    published: Path, repository: Path, connect: Any
+    published: Path, repository: Path
 ) -> None:
     whole = (repository / "steps" / "2" / "model.onnx").read_bytes()
     half_written = published / "steps" / "2" / "model.onnx"
@@ -87,7 +89,7 @@ async def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving_until_
 
 
 async def test_a_folder_changed_after_loading_is_reported_and_ignored(
-    published: Path, repository: Path, connect: Any
+    published: Path, repository: Path
 ) -> None:
     async with running_server(published, repository_poll_s=SOON_S) as address, connect(address) as caller:
         before = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
@@ -101,7 +103,7 @@ async def test_a_folder_changed_after_loading_is_reported_and_ignored(
         assert (model.status, model.digest) == (mp.MODEL_STATUS_READY, before.digest)
 
 
-async def test_rolling_back_by_default_version(repository: Path, tmp_path: Path, connect: Any) -> None:
+async def test_rolling_back_by_default_version(repository: Path, tmp_path: Path) -> None:
     for version in ("1", "2"):
         publish(repository / "steps" / version, tmp_path / "steps" / version)
     both = {1: mp.MODEL_STATUS_READY, 2: mp.MODEL_STATUS_READY}
@@ -114,7 +116,7 @@ async def test_rolling_back_by_default_version(repository: Path, tmp_path: Path,
         await until(caller, both, default=2)
 
 
-async def test_loading_and_unloading_by_request(published: Path, repository: Path, connect: Any) -> None:
+async def test_loading_and_unloading_by_request(published: Path, repository: Path) -> None:
     async with running_server(published, repository_poll_s=0) as address, connect(address) as caller:
         publish(repository / "steps" / "2", published / "steps" / "2")
         for _ in range(2):
@@ -144,7 +146,7 @@ async def test_loading_and_unloading_by_request(published: Path, repository: Pat
     ],
 )
 async def test_requests_to_load_that_cannot_be(
-    published: Path, connect: Any, call: str, request_: Any, code: str, words: str
+    published: Path, call: str, request_: Any, code: str, words: str
 ) -> None:
     async with running_server(published, repository_poll_s=0) as address, connect(address) as caller:
         (published / "steps" / "3").mkdir()
@@ -156,7 +158,7 @@ async def test_requests_to_load_that_cannot_be(
 
 
 async def test_a_prediction_under_way_outlives_its_version(
-    published: Path, repository: Path, connect: Any, small_model: Any, random: Any
+    published: Path, repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     publish(repository / "steps" / "2", published / "steps" / "2")
     lengths = [10, 60_000, 60_000]
@@ -181,7 +183,7 @@ async def test_a_prediction_under_way_outlives_its_version(
         ends = np.cumsum(unpack_uint32(part.lengths))[:-1]
         pieces = np.split(from_tensor(part.outputs["y"]), ends)
         answered.update((row, y.tobytes()) for row, y in zip(numbers, pieces, strict=True))
-    oracle = small_model("steps", 2)
+    oracle = small_models.find("steps", 2)
     assert answered == {row: oracle.run(x)[0].tobytes() for row, x in enumerate(rows)}
 
 
@@ -193,7 +195,7 @@ def source_of(version: int) -> int:
     return 1 + version % 2
 
 
-async def until_default(caller: Any, version: int) -> None:
+async def until_default(caller: Caller, version: int) -> None:
     while True:
         model = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
         if model.version == version:
@@ -202,16 +204,16 @@ async def until_default(caller: Any, version: int) -> None:
 
 
 async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
-    repository: Path, tmp_path: Path, connect: Any, small_model: Any, random: Any
+    repository: Path, tmp_path: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
-    expected = {source: small_model("steps", source).run(x)[0].tobytes() for source in (1, 2)}
+    expected = {source: small_models.find("steps", source).run(x)[0].tobytes() for source in (1, 2)}
     folder = tmp_path / "steps"
     publish(repository / "steps" / str(source_of(1)), folder / "1")
     changing = True
     answered = {1: 0, 2: 0}
 
-    async def predict(caller: Any) -> None:
+    async def predict(caller: Caller) -> None:
         request = sp.PredictRequest(model="steps", lengths=pack_uint32([4]), inputs={"x": to_tensor(x)})
         while changing:
             reply = await caller.sequences.Predict(request).read()
@@ -219,18 +221,18 @@ async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
             assert from_tensor(reply.outputs["y"]).tobytes() == expected[source_of(reply.version)]
             answered[source_of(reply.version)] += 1
 
-    async def open_session(caller: Any, name: str) -> Any:
+    async def open_session(caller: Caller, name: str) -> Any:
         opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[name]))
         (session,) = opened.sessions
         return session
 
-    async def finish(caller: Any, session: Any, y: list[Any]) -> None:
+    async def finish(caller: Caller, session: Any, y: list[Any]) -> None:
         for t in range(len(y), 4):
             y.append(await caller.step(session.handle, t, x[t]))
         assert np.concatenate(y).tobytes() == expected[source_of(session.version)]
         await caller.ask(close=sp.CloseSessionsRequest(handles=pack_uint64([session.handle])))
 
-    async def short_sessions(caller: Any) -> None:
+    async def short_sessions(caller: Caller) -> None:
         number = 0
         while changing:
             number += 1

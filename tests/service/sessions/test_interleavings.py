@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.helpers.small_models import SmallModels
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
@@ -122,8 +123,10 @@ def served(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=PROGRAM, seed=st.integers(0, 2**32 - 1))
-def test_every_answer_is_the_oracles(served: Served, small_model: Any, program: Any, seed: int) -> None:
-    oracles = {version: small_model("steps", version) for version in (1, 2)}
+def test_every_answer_is_the_oracles(
+    served: Served, small_models: SmallModels, program: Any, seed: int
+) -> None:
+    oracles = {version: small_models.find("steps", version) for version in (1, 2)}
     asyncio.run(Driver(served, oracles, np.random.default_rng(seed)).run(program))
     table, models = served.dataplane.table, served.dataplane.models
     assert len(table) == 0

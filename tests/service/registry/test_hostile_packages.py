@@ -3,12 +3,12 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import connect
 
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2
@@ -142,7 +142,7 @@ HOSTILE = {
 }
 
 
-async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path, connect: Any) -> None:
+async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path) -> None:
     """4 MiB a session, two copies, all the sessions that there may be: more than can be addressed."""
     inputs, states = ["T", "B", 3], ["B", 2**20]
     graph = helper.make_graph(
@@ -176,7 +176,7 @@ async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path, connec
 
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_a_hostile_package_is_reported_and_the_others_serve(
-    kind: str, repository: Path, tmp_path: Path, connect: Any, random: Any
+    kind: str, repository: Path, tmp_path: Path, random: np.random.Generator
 ) -> None:
     shutil.copytree(repository / "steps" / "1", tmp_path / "good" / "1")
     model = onnx.load(tmp_path / "good" / "1" / "model.onnx")

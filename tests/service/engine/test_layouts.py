@@ -78,7 +78,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random=st.randoms(use_true_random=False),
 )
 def test_every_layout_gives_the_same_numbers(
-    folder: Path, x_axes: Any, y_axes: Any, s_axes: Any, fixed: Any, rows: int, steps: int, random: Any
+    folder: Path,
+    x_axes: Any,
+    y_axes: Any,
+    s_axes: Any,
+    fixed: Any,
+    rows: int,
+    steps: int,
+    random: np.random.Generator,
 ) -> None:
     onnx.save(running_sum(x_axes, s_axes, y_axes, fixed), folder / "model.onnx")
     (folder / "model.toml").write_text(toml(x_axes, s_axes, y_axes))

@@ -3,12 +3,12 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
+from tests.helpers.metrics_server import serve_with_metrics
 
-PROBE = Path(__file__).parents[2] / "docker/probe.py"
+PROBE = Path(__file__).parents[3] / "docker/probe.py"
 
 
 async def probe(address: str, metrics: str, **environment: str) -> int:
@@ -36,13 +36,13 @@ def certificate(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_healthy_is_who_takes_work(
-    repository: Path, tmp_path: Path, watched: Any, certificate: dict[str, Path], tls: bool
+    repository: Path, tmp_path: Path, certificate: dict[str, Path], tls: bool
 ) -> None:
     settings = certificate if tls else {}
     environment = {f"STATEWISE_{name.upper()}": str(path) for name, path in settings.items()}
-    async with watched(repository, **settings) as (address, metrics):
+    async with serve_with_metrics(repository, **settings) as (address, metrics):
         assert await probe(address, metrics, **environment) == 0
     assert await probe(address, metrics, **environment) == 1
     (tmp_path / "empty").mkdir()
-    async with watched(tmp_path / "empty", **settings) as (address, metrics):
+    async with serve_with_metrics(tmp_path / "empty", **settings) as (address, metrics):
         assert await probe(address, metrics, **environment) == 1

@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import connect
 
 from statewise.service import Settings
 from statewise.service.session_state import SessionTable
@@ -99,9 +100,7 @@ async def serving(repository: Path, **settings: str) -> AsyncIterator[tuple[Any,
             await process.wait()
 
 
-async def test_a_server_logs_json_with_ids_and_without_secrets(
-    repository: Path, connect: Callable[..., Any]
-) -> None:
+async def test_a_server_logs_json_with_ids_and_without_secrets(repository: Path) -> None:
     key = "correct horse battery staple"
     settings = {"log_format": "json", "log_level": "debug", "slow_request_s": "1e-6", "snapshot_key": key}
     async with serving(repository, **settings) as (process, address), connect(address) as caller:
@@ -190,7 +189,7 @@ def brittle(root: Path) -> None:
 
 
 async def test_a_row_that_the_model_fails_on_is_logged_by_its_session(
-    tmp_path: Path, connect: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     brittle(tmp_path)
     async with running_server(tmp_path) as address, connect(address) as caller:

@@ -6,15 +6,17 @@ see coming.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from tests.helpers.bystander import Bystander, connect_bystander
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.service import Scope, add_token
 from statewise.service.testing import running_server
@@ -40,8 +42,8 @@ METHODS = {
 class Attacked:
     """A server, the attacker, and somebody else who has a session."""
 
-    caller: Any
-    bystander: Any
+    caller: Caller
+    bystander: Bystander
 
     async def withstands(self, method: str, right: Sequence[Message]) -> None:
         """Sends requests that were right once; fails where one of them is a fault of the server's, where the
@@ -64,16 +66,14 @@ class Attacked:
 
 
 @asynccontextmanager
-async def attacked(
-    repository: Path, callers: Path, connect: Callable[..., Any], beside: Callable[..., Any]
-) -> AsyncIterator[Attacked]:
+async def attacked(repository: Path, callers: Path, small_models: SmallModels) -> AsyncIterator[Attacked]:
     """Serves a repository, which has the model `steps`, to both."""
     theirs, own = (add_token(callers, owner, list(Scope)) for owner in ("ann", "mallory"))
     async with (
         running_server(
             repository, callers=callers, sessions=2_000, snapshot_key="k", repository_poll_s=0
         ) as address,
-        beside(address, token=theirs) as bystander,
+        connect_bystander(address, small_models, token=theirs) as bystander,
         connect(address, token=own) as caller,
     ):
         yield Attacked(caller, bystander)
@@ -85,7 +85,7 @@ def wrong_requests(right: Sequence[Message], random: Random) -> Iterator[bytes]:
         yield (changed if number % 2 else damaged)(random.choice(right), random)
 
 
-async def ask(caller: Any, method: str, request: bytes) -> int:
+async def ask(caller: Caller, method: str, request: bytes) -> int:
     """Sends bytes as they are; gives the code of the call, or the worst of what was answered."""
     kind = METHODS[method]
     try:
@@ -134,7 +134,7 @@ def by_type(requests: Sequence[Message]) -> dict[str, list[Message]]:
     return found
 
 
-async def forget_everything(caller: Any) -> None:
+async def forget_everything(caller: Caller) -> None:
     """Every session of the attacker's can be found and ended: nothing is leaked."""
     while True:
         listed = await caller.admin.ListSessions(admin_pb2.ListSessionsRequest(page_size=1_000))

@@ -1,12 +1,12 @@
 """A foreign graph that model.toml lets generate: its outputs are fed back by the server."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import connect
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2
@@ -87,7 +87,7 @@ def greedy(model: onnx.ModelProto, prompt: str, steps: int) -> str:
     return said
 
 
-async def test_a_foreign_graph_babbles_as_it_does_alone(tmp_path: Path, connect: Any) -> None:
+async def test_a_foreign_graph_babbles_as_it_does_alone(tmp_path: Path) -> None:
     folder = tmp_path / "babbler" / "1"
     folder.mkdir(parents=True)
     model = babbler()

@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
+from tests.helpers.caller import Caller, connect
+from tests.helpers.small_models import SmallModels
 
 from statewise.v1 import sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 
 
-async def test_steps_equal_the_whole_sequence_bit_for_bit(caller: Any, small_model: Any, random: Any) -> None:
+async def test_steps_equal_the_whole_sequence_bit_for_bit(
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
+) -> None:
     x = random.standard_normal((20, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
     stepped = np.concatenate([await caller.step(handle, t, x[t]) for t in range(20)])
-    assert stepped.tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert stepped.tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
 async def test_chunks_equal_the_whole_sequence_bit_for_bit(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((700, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
@@ -27,22 +31,22 @@ async def test_chunks_equal_the_whole_sequence_bit_for_bit(
     for size in (1, 3, 640, 56):
         pieces.append(await caller.step(handle, position, x[position : position + size]))
         position += size
-    assert np.concatenate(pieces).tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert np.concatenate(pieces).tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
 async def test_a_many_to_one_session_gives_the_output_of_its_last_step(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((9, 3)).astype(np.float32)
     (handle,) = await caller.open("last", "a")
     await caller.step(handle, 0, x[:4])
     y = await caller.step(handle, 4, x[4:])
     assert y.shape == (1, 2)
-    assert y[0].tobytes() == small_model("last").run(x)[0].tobytes()
+    assert y[0].tobytes() == small_models.find("last").run(x)[0].tobytes()
 
 
 async def test_a_ragged_frame_advances_each_session_by_its_own_steps(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (1, 5, 2, 9)]
     handles = await caller.open("steps", "a", "b", "c", "d")
@@ -50,12 +54,12 @@ async def test_a_ragged_frame_advances_each_session_by_its_own_steps(
         [(handle, 0) for handle in handles], np.concatenate(x), steps=[len(one) for one in x]
     )
     y = from_tensor((await caller.ask(step=request)).outputs["y"])
-    expected = np.concatenate([small_model("steps").run(one)[0] for one in x])
+    expected = np.concatenate([small_models.find("steps").run(one)[0] for one in x])
     assert y.tobytes() == expected.tobytes()
 
 
 async def test_sixty_four_callers_at_once_get_what_each_gets_alone(
-    address: str, connect: Any, small_model: Any, random: Any
+    address: str, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((64, 12, 3)).astype(np.float32)
 
@@ -65,11 +69,13 @@ async def test_sixty_four_callers_at_once_get_what_each_gets_alone(
             return b"".join([(await alone.step(handle, t, x[number, t])).tobytes() for t in range(12)])
 
     together = await asyncio.gather(*(one(number) for number in range(64)))
-    oracle = small_model("steps")
+    oracle = small_models.find("steps")
     assert together == [oracle.run(sequence)[0].tobytes() for sequence in x]
 
 
-async def test_a_repeated_step_gives_the_same_bits_and_changes_nothing(caller: Any, random: Any) -> None:
+async def test_a_repeated_step_gives_the_same_bits_and_changes_nothing(
+    caller: Caller, random: np.random.Generator
+) -> None:
     x = random.standard_normal((3, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
     await caller.step(handle, 0, x[0])
@@ -84,7 +90,7 @@ async def test_a_repeated_step_gives_the_same_bits_and_changes_nothing(caller: A
 
 
 async def test_a_repeated_chunk_gives_the_same_bits_and_changes_nothing(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((8, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
@@ -92,7 +98,7 @@ async def test_a_repeated_chunk_gives_the_same_bits_and_changes_nothing(
     again = await caller.step(handle, 0, x[:6])
     rest = await caller.step(handle, 6, x[6:])
     assert again.tobytes() == first.tobytes()
-    assert np.concatenate([first, rest]).tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert np.concatenate([first, rest]).tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ async def test_a_repeated_chunk_gives_the_same_bits_and_changes_nothing(
     ids=["another input", "another number of steps", "older still", "ahead", "far ahead"],
 )
 async def test_a_different_request_at_another_position_is_refused(
-    caller: Any, random: Any, position: int, steps: int, same_input: bool
+    caller: Caller, random: np.random.Generator, position: int, steps: int, same_input: bool
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
@@ -116,7 +122,9 @@ async def test_a_different_request_at_another_position_is_refused(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-async def test_numbers_that_are_none_fail_their_row_alone(caller: Any, random: Any, bad: float) -> None:
+async def test_numbers_that_are_none_fail_their_row_alone(
+    caller: Caller, random: np.random.Generator, bad: float
+) -> None:
     x = random.standard_normal((3, 3)).astype(np.float32)
     x[1, 2] = bad
     handles = await caller.open("steps", "a", "b", "c")
@@ -130,7 +138,7 @@ async def test_numbers_that_are_none_fail_their_row_alone(caller: Any, random: A
     await caller.step(handles[1], 0, x[0])
 
 
-async def test_a_row_of_no_steps_fails_alone(caller: Any, random: Any) -> None:
+async def test_a_row_of_no_steps_fails_alone(caller: Caller, random: np.random.Generator) -> None:
     x = random.standard_normal((3, 3)).astype(np.float32)
     handles = await caller.open("steps", "a", "b", "c")
     reply = await caller.ask(step=caller.frame([(handle, 0) for handle in handles], x, steps=[2, 0, 1]))
@@ -173,7 +181,7 @@ def _frame(**changes: Any) -> sequence_pb2.StepRequest:
     ids=lambda value: str(value)[:40],
 )
 async def test_a_malformed_frame_fails_as_a_whole_and_the_stream_goes_on(
-    caller: Any, changes: Any, reason: str, words: list[str]
+    caller: Caller, changes: Any, reason: str, words: list[str]
 ) -> None:
     (handle,) = await caller.open("steps", "a")
     request = _frame(**{"handles": pack_uint64([handle]), **changes})
@@ -186,7 +194,7 @@ async def test_a_malformed_frame_fails_as_a_whole_and_the_stream_goes_on(
     await caller.step(handle, 0, np.zeros(3, np.float32))
 
 
-async def test_an_empty_frame_and_a_handle_twice_are_refused(caller: Any) -> None:
+async def test_an_empty_frame_and_a_handle_twice_are_refused(caller: Caller) -> None:
     (handle,) = await caller.open("steps", "a")
     empty = await caller.ask(step=caller.frame([], np.zeros((0, 3), np.float32)))
     assert "no rows" in empty.message
@@ -195,13 +203,15 @@ async def test_an_empty_frame_and_a_handle_twice_are_refused(caller: Any) -> Non
     await caller.step(handle, 0, np.zeros(3, np.float32))
 
 
-async def test_sessions_of_two_models_do_not_share_a_frame(caller: Any) -> None:
+async def test_sessions_of_two_models_do_not_share_a_frame(caller: Caller) -> None:
     handles = await caller.open("steps", "a") + await caller.open("last", "b")
     refused = await caller.ask(step=caller.frame([(h, 0) for h in handles], np.zeros((2, 3), np.float32)))
     assert "different models" in refused.message
 
 
-async def test_resuming_voids_the_old_handle_and_keeps_state_and_position(caller: Any, random: Any) -> None:
+async def test_resuming_voids_the_old_handle_and_keeps_state_and_position(
+    caller: Caller, random: np.random.Generator
+) -> None:
     x = random.standard_normal((3, 3)).astype(np.float32)
     (old,) = await caller.open("steps", "a")
     await caller.step(old, 0, x[0])
@@ -217,7 +227,9 @@ async def test_resuming_voids_the_old_handle_and_keeps_state_and_position(caller
     assert reply.errors[0].reason == "SESSION_MOVED"
 
 
-async def test_opening_twice_takes_the_session_over_as_it_stands(caller: Any, random: Any) -> None:
+async def test_opening_twice_takes_the_session_over_as_it_stands(
+    caller: Caller, random: np.random.Generator
+) -> None:
     x = random.standard_normal((2, 3)).astype(np.float32)
     (old,) = await caller.open("steps", "a")
     await caller.step(old, 0, x[0])
@@ -229,7 +241,7 @@ async def test_opening_twice_takes_the_session_over_as_it_stands(caller: Any, ra
     assert (taken.errors[0].reason, taken.errors[0].code) == ("SESSION_EXISTS", 6)
 
 
-async def test_a_closed_session_is_gone_and_closing_again_is_no_failure(caller: Any) -> None:
+async def test_a_closed_session_is_gone_and_closing_again_is_no_failure(caller: Caller) -> None:
     handles = await caller.open("steps", "a", "b")
     close = sequence_pb2.CloseSessionsRequest(handles=pack_uint64(handles[:1]))
     for _ in range(2):
@@ -246,7 +258,7 @@ async def test_a_closed_session_is_gone_and_closing_again_is_no_failure(caller: 
 
 
 async def test_requests_of_one_session_keep_their_order_without_waiting_for_replies(
-    caller: Any, small_model: Any, random: Any
+    caller: Caller, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((40, 3)).astype(np.float32)
     (handle,) = await caller.open("steps", "a")
@@ -262,10 +274,10 @@ async def test_requests_of_one_session_keep_their_order_without_waiting_for_repl
         replies[reply.request_id] = reply
     assert closing in replies
     pieces = [from_tensor(replies[number].step.outputs["y"]) for number in numbers]
-    assert np.concatenate(pieces).tobytes() == small_model("steps").run(x)[0].tobytes()
+    assert np.concatenate(pieces).tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
-async def test_a_step_whose_time_has_passed_changes_nothing(caller: Any) -> None:
+async def test_a_step_whose_time_has_passed_changes_nothing(caller: Caller) -> None:
     (handle,) = await caller.open("steps", "a")
     late = await caller.ask(step=caller.frame([(handle, 0)], np.zeros((1, 3), np.float32), timeout_s=-1.0))
     assert late.code == 4
@@ -284,14 +296,14 @@ async def test_a_step_whose_time_has_passed_changes_nothing(caller: Any) -> None
         ("steps", ["a", "a"], "BAD_REQUEST"),
     ],
 )
-async def test_openings_that_cannot_be(caller: Any, model: str, ids: list[str], reason: str) -> None:
+async def test_openings_that_cannot_be(caller: Caller, model: str, ids: list[str], reason: str) -> None:
     status = await caller.ask(open=sequence_pb2.OpenSessionsRequest(model=model, session_ids=ids))
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert info.reason == reason
 
 
-async def test_a_request_without_operation_or_number_is_refused(caller: Any) -> None:
+async def test_a_request_without_operation_or_number_is_refused(caller: Caller) -> None:
     await caller.stream.write(sequence_pb2.SessionStreamRequest(request_id=5))
     assert "names no operation" in (await caller.receive()).error.message
     await caller.stream.write(sequence_pb2.SessionStreamRequest(close=sequence_pb2.CloseSessionsRequest()))
