@@ -1,40 +1,43 @@
-"""Help that shows how: every subcommand has examples, and they are valid; the shell completes words."""
+"""Checks help and shell completion: every subcommand has examples, and their options exist."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.cli.command import statewise
 
 from statewise.cli._app import subcommands
+from statewise.service.testing import server_in_thread
 
 NAMES = [*subcommands(), "plot gates", "plot gradients", "plot curves"]
 
 
-def shown(statewise, name):
+def shown(name: str) -> str:
     done = statewise(*name.split(), "--help", env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
     assert done.code == 0, done.err
     return done.out
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_examples_of_a_subcommand_have_options_that_it_has(statewise, name):
-    described = shown(statewise, name)
+def test_the_examples_of_a_subcommand_have_options_that_it_has(name: str) -> None:
+    described = shown(name)
     examples = re.findall(r"^\s+(?:.*\| )?(statewise [^<|│]+)", described, re.MULTILINE)
     assert examples, "help without an example"
     for line in examples:
         words = shlex.split(line)[1:]
         assert words[0] == name.split()[0]
         inner = " ".join(words[:2]) if words[0] == "plot" else words[0]
-        known = described if inner == name else shown(statewise, inner)
+        known = described if inner == name else shown(inner)
         for option in (word for word in words if word.startswith("--")):
             assert re.search(rf"{option}\b", known), f"{name} has no {option}"
 
 
-def complete(words):
-    """What bash offers for the last of some words."""
+def complete(words: list[str]) -> list[str]:
+    """Returns what bash offers for the last word."""
     line = ["statewise", *words]
     done = subprocess.run(
         [sys.executable, "-m", "statewise.cli"],
@@ -61,21 +64,19 @@ def complete(words):
     ],
     ids=lambda value: " ".join(value),
 )
-def test_the_shell_completes(words, offered):
+def test_the_shell_completes(words: list[str], offered: list[str]) -> None:
     assert complete(words) == offered
 
 
-def test_names_of_models_come_from_the_server(repository):
-    from statewise.service.testing import server_in_thread
-
+def test_names_of_models_come_from_the_server(repository: Path) -> None:
     with server_in_thread(repository) as address:
         assert complete(["score", "--target", address, "--model", "vo"]) == ["vowels"]
     assert complete(["score", "--target", address, "--model", "vo"]) == []
 
 
-def test_the_script_for_a_shell_can_be_had(statewise):
+def test_the_completion_script_of_a_shell_is_printed() -> None:
     done = statewise("--show-completion", env={"SHELL": "/bin/bash"})
-    assert done.code in (0, 1)  # which shell it is cannot be told from every process
+    assert done.code in (0, 1)  # the shell cannot be detected in every process
     script = subprocess.run(
         [sys.executable, "-m", "statewise.cli"],
         env={**os.environ, "_STATEWISE_COMPLETE": "source_bash"},

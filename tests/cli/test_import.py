@@ -1,14 +1,20 @@
-"""From others' weights to a verified package."""
+"""Imports PyTorch weights and foreign graphs, and verifies the packages."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
+from tests.cli.command import statewise
 
 
-def write_safetensors(path, arrays):
-    header, data = {}, b""
+def write_safetensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    header: dict[str, Any] = {}
+    data = b""
     for name, array in arrays.items():
         raw = array.astype(np.float32).tobytes()
         header[name] = {
@@ -21,9 +27,14 @@ def write_safetensors(path, arrays):
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def test_pytorch_weights_become_a_package_that_verifies(statewise, tmp_path):
+def test_pytorch_weights_become_a_package_that_verifies(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    shapes = {"weight_ih_l0": (12, 2), "weight_hh_l0": (12, 4), "bias_ih_l0": 12, "bias_hh_l0": 12}
+    shapes: dict[str, Any] = {
+        "weight_ih_l0": (12, 2),
+        "weight_hh_l0": (12, 4),
+        "bias_ih_l0": 12,
+        "bias_hh_l0": 12,
+    }
     write_safetensors(
         tmp_path / "gru.safetensors", {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     )
@@ -35,7 +46,7 @@ def test_pytorch_weights_become_a_package_that_verifies(statewise, tmp_path):
     assert statewise("verify", package).code == 0
 
 
-def test_weights_that_cannot_be_read_are_one_line(statewise, tmp_path):
+def test_weights_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "noise.safetensors").write_bytes(b"noise")
 
     done = statewise("import", tmp_path / "noise.safetensors", "--repository", tmp_path)
@@ -43,9 +54,9 @@ def test_weights_that_cannot_be_read_are_one_line(statewise, tmp_path):
     assert "expected a .safetensors header" in done.complaint
 
 
-def write_cell(path):
-    """h' = h + x, a step at a time; says nothing of batch, time or state but in names."""
-    vector = ["N", 2]
+def write_cell(path: Path) -> Path:
+    """Writes a graph of one step, h' = h + x. Only names hint at batch, time and state."""
+    vector: list[Any] = ["N", 2]
     graph = onnx.helper.make_graph(
         [
             onnx.helper.make_node("Add", ["x", "h_in"], ["h_out"]),
@@ -61,7 +72,7 @@ def write_cell(path):
     return path
 
 
-def test_a_foreign_graph_is_imported_with_what_was_found(statewise, tmp_path):
+def test_a_foreign_graph_is_imported_with_what_was_found(tmp_path: Path) -> None:
     file = write_cell(tmp_path / "cell.onnx")
 
     done = statewise("import", file, "--repository", tmp_path / "models", "--constant", "gain=2")
@@ -77,7 +88,7 @@ def test_a_foreign_graph_is_imported_with_what_was_found(statewise, tmp_path):
     [["--constant", "gain"], ["--constant", "gain=much"], ["--state", "=h"], ["--description", "d.toml"]],
     ids=" ".join,
 )
-def test_wrong_options_are_wrong_usage(statewise, tmp_path, options):
+def test_wrong_options_are_wrong_usage(tmp_path: Path, options: list[str]) -> None:
     file = write_cell(tmp_path / "cell.onnx")
 
     assert statewise("import", file, "--repository", tmp_path, *options).code == 2

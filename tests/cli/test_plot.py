@@ -1,9 +1,11 @@
-"""`statewise plot`: pictures are written, and show what the numbers are."""
+"""Checks that `statewise plot` writes pictures, and that they show the numbers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.cli.command import statewise
 
 from statewise.cli._plot import draw_curves, draw_gates, draw_gradients
 
@@ -21,7 +23,9 @@ HEADS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )
-def test_every_picture_is_written(statewise, trained, tmp_path, picture, kind):
+def test_every_picture_is_written(
+    trained: dict[str, Path], tmp_path: Path, picture: tuple[str, ...], kind: str
+) -> None:
     output = tmp_path / f"picture{kind}"
     words = [trained.get(word, word) for word in picture]
     done = statewise("plot", *words, "--output", output)
@@ -29,13 +33,13 @@ def test_every_picture_is_written(statewise, trained, tmp_path, picture, kind):
     assert output.read_bytes().startswith(HEADS[kind])
 
 
-def test_json_names_the_picture(statewise, trained, tmp_path):
+def test_json_names_the_picture(trained: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "curves.png"
     done = statewise("plot", "curves", trained["vowels"], "--output", output, "--json")
     assert done.json == {"picture": str(output), "kind": "curves"}
 
 
-def test_numbers_of_the_users_own_are_read(statewise, trained, tmp_path):
+def test_numbers_of_the_users_own_are_read(trained: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("\n".join(",".join(["0.5"] * 9) for _ in range(5)))
     own = ("plot", "gates", trained["gait"], "--input", tmp_path / "own.csv")
     assert statewise(*own, "--output", tmp_path / "own.png").code == 0
@@ -43,7 +47,7 @@ def test_numbers_of_the_users_own_are_read(statewise, trained, tmp_path):
     assert "expected lines of 9 numbers; got shape [1, 2]" in statewise(*own).complaint
 
 
-def test_what_cannot_be_drawn_is_told(statewise, trained, tmp_path):
+def test_invalid_arguments_are_reported(trained: dict[str, Path], tmp_path: Path) -> None:
     assert "nowhere" in statewise("plot", "gates", tmp_path / "nowhere").complaint
     assert statewise("plot", "gates", trained["vowels"], "--sequence", "400").code == 2
     assert statewise("plot", "gates", trained["vowels"], "--layer", "1").code == 2
@@ -51,7 +55,7 @@ def test_what_cannot_be_drawn_is_told(statewise, trained, tmp_path):
     assert statewise("plot", "gradients", "--output", tmp_path / "x.gif").code == 2
 
 
-def test_a_picture_holds_the_numbers_it_was_given():
+def test_a_picture_holds_the_numbers_it_was_given() -> None:
     values = {"f": np.linspace(0, 1, 12).reshape(4, 3), "c": np.linspace(-2, 1, 12).reshape(4, 3)}
     figure = draw_gates(values, ["a", "b", "c", "d"])
     forget, memory = (axes.images[0] for axes in figure.axes[:2])
@@ -61,11 +65,11 @@ def test_a_picture_holds_the_numbers_it_was_given():
 
     norms = {"lstm": np.array([0.1, 0.5, 1.0])}
     (line,) = draw_gradients(norms).axes[0].lines
-    assert line.get_xydata().tolist() == [[2, 0.1], [1, 0.5], [0, 1.0]]
+    assert np.asarray(line.get_xydata()).tolist() == [[2, 0.1], [1, 0.5], [0, 1.0]]
 
 
-def test_curves_are_what_training_wrote(trained):
+def test_curves_are_what_training_wrote(trained: dict[str, Path]) -> None:
     lines = [json.loads(line) for line in (trained["vowels"] / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines]
     figure = draw_curves({"loss": {"vowels": ([1, 2], losses)}})
-    assert figure.axes[0].lines[0].get_ydata().tolist() == losses
+    assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == losses

@@ -1,4 +1,4 @@
-"""The command without a subcommand: quick, clear, and useful without its extras."""
+"""Checks the command without a subcommand: quick start, version, suggestions, missing extras."""
 
 import os
 import subprocess
@@ -6,9 +6,10 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from tests.cli.command import statewise
 
 
-def test_help_lists_every_subcommand(statewise):
+def test_help_lists_every_subcommand() -> None:
     shown = statewise("--help")
 
     assert shown.code == 0
@@ -29,7 +30,7 @@ def test_help_lists_every_subcommand(statewise):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-thing"]], ids=" ".join)
-def test_nothing_heavy_is_imported_before_a_subcommand_runs(arguments):
+def test_nothing_heavy_is_imported_before_a_subcommand_runs(arguments: list[str]) -> None:
     script = (
         "import sys\n"
         "from statewise.cli import main\n"
@@ -44,11 +45,11 @@ def test_nothing_heavy_is_imported_before_a_subcommand_runs(arguments):
     assert done.returncode == 0, done.stderr
 
 
-def test_version(statewise):
+def test_version() -> None:
     assert statewise("--version").out == version("statewise") + "\n"
 
 
-def test_wrong_usage_exits_2_and_suggests(statewise):
+def test_wrong_usage_exits_2_and_suggests() -> None:
     typo = statewise("trian")
 
     assert typo.code == 2
@@ -65,7 +66,9 @@ def test_wrong_usage_exits_2_and_suggests(statewise):
         ("onnxruntime", ["serve"], "statewise: serve needs onnxruntime; pip install 'statewise[serve]'"),
     ],
 )
-def test_a_missing_extra_is_one_line_that_names_it(missing, arguments, complaint):
+def test_a_missing_extra_is_one_line_that_names_it(
+    missing: str, arguments: list[str], complaint: str
+) -> None:
     script = (
         "import sys\n"
         f"sys.modules[{missing!r}] = None\n"  # importing it raises ModuleNotFoundError
@@ -79,7 +82,9 @@ def test_a_missing_extra_is_one_line_that_names_it(missing, arguments, complaint
 
 
 @pytest.mark.parametrize(("set_by_user", "expected"), [({}, "1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0")])
-def test_onnxruntime_reports_to_nobody_unless_the_user_says_so(set_by_user, expected):
+def test_telemetry_of_onnxruntime_is_off_unless_the_user_sets_it(
+    set_by_user: dict[str, str], expected: str
+) -> None:
     script = (
         "import os, sys\n"
         "from statewise.cli import main\n"

@@ -1,31 +1,41 @@
-"""`statewise score`: what it writes, what it says, and that being killed changes nothing of the output."""
+"""Checks `statewise score`: its output and messages, and that being killed never changes the output."""
 
 import json
 import random
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
+from tests.cli.command import Process, started, statewise, wait_for_end, wait_until
 
+from statewise.cli._score import ResultLog
 from statewise.client import Client
 from statewise.export import export_checkpoint
 from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.service.testing import server_in_thread
+
+Array = NDArray[Any]
+Expected = dict[str, list[Array | None]]
+"""Outputs of each row by model; None for a row that fails."""
+Result = tuple[Any, str | None, Any]
+"""Id, error and outputs of a row."""
 
 KINDS = (".npz", ".jsonl", ".parquet")
 LENGTHS = np.random.default_rng(1).integers(1, 9, size=9000)
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory):
-    """A server with untrained models: `each` answers every step, `last` a sequence; both take [T, 3]."""
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with untrained models for [T, 3]: `each` has an output a step, `last` an output a sequence."""
     repository = tmp_path_factory.mktemp("scored")
-    for name, shape in (("each", "many_to_many"), ("last", "many_to_one")):
+    shapes: dict[str, Any] = {"each": "many_to_many", "last": "many_to_one"}
+    for name, shape in shapes.items():
         spec = NetworkSpec(input_size=3, output_size=2, cell="lstm", hidden_size=4, call_shape=shape)
         network = Network.initialise(spec, rng=np.random.default_rng(1))
         export_checkpoint(Checkpoint(network=network, recipe=name), repository)
@@ -34,7 +44,8 @@ def target(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows():
+def rows() -> list[Array]:
+    """9,000 sequences; row 7 holds a NaN."""
     source = np.random.default_rng(2)
     rows = [source.standard_normal((length, 3)).astype(np.float32) for length in LENGTHS]
     rows[7] = rows[7].copy()
@@ -43,16 +54,16 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def source(rows, tmp_path_factory):
-    """All of them in a .npz; row 7 holds a NaN."""
+def source(rows: list[Array], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All rows in a .npz."""
     path = tmp_path_factory.mktemp("source") / "rows.npz"
     np.savez(path, inputs=np.concatenate(rows), lengths=LENGTHS, ids=[f"r{i}" for i in range(len(rows))])
     return path
 
 
 @pytest.fixture
-def few(rows, tmp_path):
-    """The first twelve, as lines."""
+def few(rows: list[Array], tmp_path: Path) -> Path:
+    """The first twelve rows in a .jsonl."""
     path = tmp_path / "few.jsonl"
     lines = [{"id": f"r{index}", "inputs": row.tolist()} for index, row in enumerate(rows[:12])]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -60,16 +71,16 @@ def few(rows, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def expected(target, rows):
-    """Outputs of the first twelve by model; None for row 7."""
+def expected(target: str, rows: list[Array]) -> Expected:
+    """Outputs of the first twelve rows."""
     with Client(target) as client:
         good = [row for index, row in enumerate(rows[:12]) if index != 7]
-        found = {model: client.predict(model, good) for model in ("each", "last")}
-    return {model: [*outputs[:7], None, *outputs[7:]] for model, outputs in found.items()}
+        outputs = {model: list(client.predict(model, good)) for model in ("each", "last")}
+    return {model: [*values[:7], None, *values[7:]] for model, values in outputs.items()}
 
 
-def read(path):
-    """Id, error and outputs of every row of a file of results."""
+def read(path: Path) -> list[Result]:
+    """Reads every row of a file of results."""
     match path.suffix:
         case ".jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -89,7 +100,9 @@ def read(path):
 
 @pytest.mark.parametrize("model", ["each", "last"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_is_in_the_output_in_order(statewise, target, few, tmp_path, expected, model, kind):
+def test_every_row_is_in_the_output_in_order(
+    target: str, few: Path, tmp_path: Path, expected: Expected, model: str, kind: str
+) -> None:
     output = tmp_path / f"scores{kind}"
 
     done = statewise(
@@ -104,7 +117,7 @@ def test_every_row_is_in_the_output_in_order(statewise, target, few, tmp_path, e
     found = read(output)
     assert [name for name, _, _ in found] == [f"r{index}" for index in range(12)]
     assert [index for index, (_, error, _) in enumerate(found) if error] == [7]
-    assert found[7][1].startswith("InvalidInput: ")
+    assert str(found[7][1]).startswith("InvalidInput: ")
     assert found[7][2] is None
     for (_, _, outputs), wanted in zip(found, expected[model], strict=True):
         if wanted is not None:
@@ -112,7 +125,7 @@ def test_every_row_is_in_the_output_in_order(statewise, target, few, tmp_path, e
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few.jsonl", f"scores{kind}"]
 
 
-def test_without_json_the_words_go_to_stderr(statewise, target, few, tmp_path):
+def test_without_json_the_words_go_to_stderr(target: str, few: Path, tmp_path: Path) -> None:
     output = tmp_path / "scores.jsonl"
     done = statewise("score", "--target", target, "--model", "last", "--input", few, "--output", output)
     assert (done.code, done.out) == (0, "")
@@ -121,7 +134,7 @@ def test_without_json_the_words_go_to_stderr(statewise, target, few, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_without_rows_give_files_without_rows(statewise, target, tmp_path, kind):
+def test_files_without_rows_give_files_without_rows(target: str, tmp_path: Path, kind: str) -> None:
     (tmp_path / "nothing.jsonl").write_text("")
     output = tmp_path / f"scores{kind}"
     done = statewise(
@@ -140,7 +153,7 @@ def test_files_without_rows_give_files_without_rows(statewise, target, tmp_path,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_that_all_fail_are_all_there(statewise, target, tmp_path, kind):
+def test_rows_that_all_fail_are_all_there(target: str, tmp_path: Path, kind: str) -> None:
     (tmp_path / "bad.jsonl").write_text('{"inputs": [[1, 2]]}\n{"inputs": 7}\n')
     output = tmp_path / f"scores{kind}"
     done = statewise(
@@ -153,40 +166,48 @@ def test_rows_that_all_fail_are_all_there(statewise, target, tmp_path, kind):
     ]
 
 
-def command(target, source, output):
-    arguments = ["--target", target, "--model", "each", "--input", str(source), "--output", str(output)]
-    return [sys.executable, "-m", "statewise.cli", "score", *arguments]
+def command(target: str, source: Path, output: Path) -> tuple[str | Path, ...]:
+    return ("score", "--target", target, "--model", "each", "--input", source, "--output", output)
+
+
+def size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def kill_at_random(process: Process, part: Path, moments: random.Random, *, early: bool) -> None:
+    """Kills a run within 0.6 s of its start, or within 30 ms after it has written a record."""
+    if early:
+        wait_for_end(process, moments.uniform(0, 0.6))  # while it starts, or reads the log
+    else:
+        begun = size(part)
+        wait_until(process, lambda: size(part) > begun)
+        wait_for_end(process, moments.uniform(0, 0.03))  # the time of a record or two
+    process.kill()
 
 
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for seed, kind in enumerate(KINDS)])
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(target, source, tmp_path, kind, seed):
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(
+    target: str, source: Path, tmp_path: Path, kind: str, seed: int
+) -> None:
     whole, output = tmp_path / f"whole{kind}", tmp_path / f"output{kind}"
     part = tmp_path / f"output{kind}.part"
-    subprocess.run(command(target, source, whole), check=True, capture_output=True, timeout=120)
+    assert statewise(*command(target, source, whole)).code == 0
     moments = random.Random(seed)
 
     kills = resumed = 0
     for kill in range(8):
-        process = subprocess.Popen(command(target, source, output), stderr=subprocess.PIPE, text=True)
-        if kill % 4 != 3:
-            # Once results are on the disk, the time of a frame or two decides.
-            begun = part.stat().st_size if part.exists() else 0
-            while process.poll() is None and not (part.exists() and part.stat().st_size > begun):
-                time.sleep(0.001)
-            time.sleep(moments.uniform(0, 0.03))
-        else:
-            time.sleep(moments.uniform(0, 0.6))  # while it starts, or reads what is there
-        process.kill()
-        _, said = process.communicate(timeout=120)
-        resumed += "going on at row" in said
+        with started(*command(target, source, output)) as process:
+            kill_at_random(process, part, moments, early=kill % 4 == 3)
+            _, err = process.communicate(timeout=120)
+        resumed += "continuing at row" in err
         if process.returncode == 0:
             break
-        assert process.returncode == -9, said
+        assert process.returncode == -signal.SIGKILL, err
         kills += 1
     else:
-        done = subprocess.run(command(target, source, output), capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        resumed += "going on at row" in done.stderr
+        done = statewise(*command(target, source, output))
+        assert done.code == 0, done.err
+        resumed += "continuing at row" in done.err
 
     assert kills
     assert resumed
@@ -195,66 +216,63 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(target, source, tm
     assert not part.exists()
 
 
-def interrupted(target, source, output):
-    """Leaves the part file of a run that was killed."""
+def leave_interrupted(target: str, source: Path, output: Path) -> Path:
+    """Kills a run after some records; returns its log."""
     part = output.with_name(output.name + ".part")
-    process = subprocess.Popen(command(target, source, output), stderr=subprocess.PIPE)
-    while process.poll() is None and not (part.exists() and part.stat().st_size > 10_000):
-        time.sleep(0.001)
-    process.kill()
-    process.communicate()
-    assert part.stat().st_size > 10_000
+    with started(*command(target, source, output)) as process:
+        wait_until(process, lambda: size(part) > 10_000)
+        process.kill()
+        process.communicate()
+    assert size(part) > 10_000
     return part
 
 
-def test_what_a_torn_write_left_is_done_again(statewise, target, source, tmp_path):
+def test_rows_of_a_torn_write_are_scored_again(target: str, source: Path, tmp_path: Path) -> None:
     whole, output = tmp_path / "whole.jsonl", tmp_path / "output.jsonl"
-    subprocess.run(command(target, source, whole), check=True, capture_output=True)
-    part = interrupted(target, source, output)
+    assert statewise(*command(target, source, whole)).code == 0
+    part = leave_interrupted(target, source, output)
     part.write_bytes(part.read_bytes()[:-100] + bytes(60))
 
-    done = subprocess.run(command(target, source, output), capture_output=True)
-
-    assert done.returncode == 0
+    assert statewise(*command(target, source, output)).code == 0
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_whoever_interrupts_is_told_how_to_go_on(start, target, source, tmp_path):
-    for number in range(50):  # so much that it is far from its end
+def test_an_interrupted_run_prints_how_to_continue(target: str, source: Path, tmp_path: Path) -> None:
+    for number in range(50):  # enough that the run is far from its end
         (tmp_path / f"{number}.npz").symlink_to(source)
     output, part = tmp_path / "output.jsonl", tmp_path / "output.jsonl.part"
-    run = ("score", "--target", target, "--model", "each", "--output", output)
-    process = start(*run, "--input", tmp_path / "*.npz")
-    while process.poll() is None and not (part.exists() and part.stat().st_size > 10_000):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    with started(*command(target, tmp_path / "*.npz", output)) as process:
+        wait_until(process, lambda: size(part) > 10_000)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
     assert process.returncode == 130
-    assert said == "what is done is kept, the same command goes on from there\n"
+    assert err == "the results so far are kept; the same command continues from there\n"
 
 
-def test_results_of_another_run_are_not_mixed_in(statewise, target, source, few, tmp_path):
+def test_results_of_another_run_are_not_mixed_in(
+    target: str, source: Path, few: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "output.npz"
-    interrupted(target, source, output)
+    leave_interrupted(target, source, output)
     run = ("score", "--target", target, "--input", few, "--output", output, "--json")
 
-    assert "another input; --restart" in statewise(*run, "--model", "each").complaint
-    assert "another model, digest, input; --restart" in statewise(*run, "--model", "last").complaint
+    assert "another input; --restart discards it" in statewise(*run, "--model", "each").complaint
+    assert (
+        "another model, digest, input; --restart discards it" in statewise(*run, "--model", "last").complaint
+    )
 
     done = statewise(*run, "--model", "last", "--restart")
     assert (done.json["rows"], done.json["resumed_at"]) == (12, 0)
 
 
-def test_two_runs_do_not_write_the_same_file(statewise, target, few, tmp_path):
+def test_two_runs_do_not_write_the_same_file(target: str, few: Path, tmp_path: Path) -> None:
     output = tmp_path / "output.npz"
-    from statewise.cli._score import ResultLog
-
     with ResultLog(tmp_path / "output.npz.part"):
         run = ("score", "--target", target, "--model", "last", "--input", few, "--output", output)
         assert "another run is writing" in statewise(*run).complaint
 
 
-def test_mistakes_are_one_line(statewise, target, few, tmp_path):
+def test_mistakes_are_one_line(target: str, few: Path, tmp_path: Path) -> None:
     output = tmp_path / "output.npz"
     run = ("score", "--target", target, "--output", output)
     assert "nowhere.npz" in statewise(*run, "--model", "last", "--input", "nowhere.npz").complaint
@@ -268,7 +286,7 @@ def test_mistakes_are_one_line(statewise, target, few, tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["few.jsonl", "*.jsonl"])
-def test_an_input_is_not_replaced(statewise, target, few, pattern):
+def test_an_input_is_not_replaced(target: str, few: Path, pattern: str) -> None:
     before = few.read_bytes()
     run = ("score", "--target", target, "--model", "last", "--output", few, "--restart")
     refused = statewise(*run, "--input", few.with_name(pattern))
@@ -277,8 +295,11 @@ def test_an_input_is_not_replaced(statewise, target, few, pattern):
     assert few.read_bytes() == before
 
 
-def test_input_of_every_kind_gives_the_same_output(statewise, target, few, rows, tmp_path):
-    np.savez(tmp_path / "few.npz", **{f"r{index}": row for index, row in enumerate(rows[:12])})
+def test_input_of_every_kind_gives_the_same_output(
+    target: str, few: Path, rows: list[Array], tmp_path: Path
+) -> None:
+    arrays: dict[str, Any] = {f"r{index}": row for index, row in enumerate(rows[:12])}
+    np.savez(tmp_path / "few.npz", **arrays)
     column = pa.array([row.tolist() for row in rows[:12]], pa.list_(pa.list_(pa.float32(), 3)))
     pq.write_table(
         pa.table({"id": [f"r{index}" for index in range(12)], "inputs": column}), tmp_path / "few.parquet"
@@ -303,41 +324,41 @@ def test_input_of_every_kind_gives_the_same_output(statewise, target, few, rows,
 
 
 @pytest.fixture(scope="module")
-def server(untrained):
+def server(untrained: Path) -> Iterator[str]:
     """A server with an untrained `g2p`."""
     with server_in_thread(untrained) as address:
         yield address
 
 
 class TestEncoderDecoder:
-    """Texts of one length go in, texts of another come out; tokens give tokens."""
+    """Inputs and outputs of different lengths, as texts and as tokens."""
 
-    WORDS = ("hello", "memory", "state7", "wise")  # nobody knows how to pronounce a 7
+    WORDS = ("hello", "memory", "state7", "wise")  # the vocabulary has no 7
 
-    def score(self, statewise, server, source, output):
+    def score(self, server: str, source: Path, output: Path) -> tuple[int, list[Result]]:
         run = ("score", "--target", server, "--model", "g2p", "--input", source, "--output", output, "--json")
         done = statewise(*run)
         assert done.code == 0, done.err
         return done.json["failed"], read(output)
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_texts(self, statewise, server, tmp_path, kind):
+    def test_texts(self, server: str, tmp_path: Path, kind: str) -> None:
         lines = [{"id": word, "inputs": word} for word in self.WORDS]
         (tmp_path / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        failed, found = self.score(statewise, server, tmp_path / "words.jsonl", tmp_path / f"sounds{kind}")
+        failed, found = self.score(server, tmp_path / "words.jsonl", tmp_path / f"sounds{kind}")
         assert failed == 1
         assert [name for name, _, _ in found] == list(self.WORDS)
-        assert "got '7'" in found[2][1]
+        assert "got '7'" in str(found[2][1])
         with Client(server) as client:
             expected = client.predict("g2p", ["hello", "memory", "wise"])
         assert [sounds for _, error, sounds in found if not error] == expected
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_tokens(self, statewise, server, tmp_path, kind):
+    def test_tokens(self, server: str, tmp_path: Path, kind: str) -> None:
         rows = [np.array([ord(letter) - ord("a") + 1 for letter in word]) for word in ("hello", "wise")]
         lines = [{"inputs": row.tolist()} for row in rows]
         (tmp_path / "tokens.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        failed, found = self.score(statewise, server, tmp_path / "tokens.jsonl", tmp_path / f"sounds{kind}")
+        failed, found = self.score(server, tmp_path / "tokens.jsonl", tmp_path / f"sounds{kind}")
         assert failed == 0
         with Client(server) as client:
             for (_, _, sounds), expected in zip(found, client.predict("g2p", rows), strict=True):

@@ -1,4 +1,4 @@
-"""Files of results depend on the results alone: not on how they came together, nor on the kind of outputs."""
+"""Checks that result files depend only on the results, not on their division into records."""
 
 import dataclasses
 from pathlib import Path
@@ -62,10 +62,8 @@ def results(outputs: tuple[TensorInfo, ...]) -> list[Scored]:
     return [*found[:4], failed(4), *found[5:]]
 
 
-def written(
-    folder: Path, kind: str, info: ModelInfo, found: list[Scored], cuts: tuple[int, ...] = ()
-) -> Path:
-    """The file of results that were logged in frames ending at `cuts`."""
+def write(folder: Path, kind: str, info: ModelInfo, found: list[Scored], cuts: tuple[int, ...] = ()) -> Path:
+    """Logs the results in records that end at `cuts`, and writes the file."""
     chosen = format_of(kind, info)
     path = folder / f"{len(cuts)}{kind}"
     with ResultLog(folder / f"{len(cuts)}.part") as log:
@@ -82,19 +80,19 @@ def written(
     [(STEP,), (FINAL,), (PICTURE,), (STEP, FINAL, PICTURE)],
     ids=["steps", "scalar", "matrix", "all"],
 )
-def test_how_frames_were_cut_leaves_no_trace(
+def test_the_division_into_records_leaves_no_trace(
     tmp_path: Path, kind: str, outputs: tuple[TensorInfo, ...]
 ) -> None:
     found = results(outputs)
-    whole = written(tmp_path, kind, model(*outputs), found).read_bytes()
-    # A frame of its own for the row that failed, so that one frame holds no outputs at all.
-    assert written(tmp_path, kind, model(*outputs), found, (4, 5, 9)).read_bytes() == whole
+    whole = write(tmp_path, kind, model(*outputs), found).read_bytes()
+    # The failed row is a record of its own, so that one record holds no outputs at all.
+    assert write(tmp_path, kind, model(*outputs), found, (4, 5, 9)).read_bytes() == whole
 
 
 def test_npz_holds_what_was_given(tmp_path: Path) -> None:
     outputs = (STEP, FINAL, PICTURE)
     found = results(outputs)
-    with np.load(written(tmp_path, ".npz", model(*outputs), found, (3,))) as arrays:
+    with np.load(write(tmp_path, ".npz", model(*outputs), found, (3,))) as arrays:
         assert arrays["ids"].tolist() == list(range(10))
         assert arrays["errors"][4] == "InvalidInput: no sequence"
         assert arrays["lengths"].tolist() == [1, 2, 3, 4, 0, 6, 7, 8, 9, 10]
@@ -110,7 +108,7 @@ def test_npz_holds_what_was_given(tmp_path: Path) -> None:
 def test_parquet_holds_what_was_given(tmp_path: Path) -> None:
     outputs = (STEP, FINAL, PICTURE)
     found = results(outputs)
-    table = pq.read_table(written(tmp_path, ".parquet", model(*outputs), found, (3,))).to_pylist()
+    table = pq.read_table(write(tmp_path, ".parquet", model(*outputs), found, (3,))).to_pylist()
     for row, scored in zip(table, found, strict=True):
         assert row["id"] == scored.index
         assert row["error"] == (None if scored.error is None else "InvalidInput: no sequence")
@@ -123,10 +121,10 @@ def test_parquet_holds_what_was_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_labels_and_texts_are_written_as_words(tmp_path: Path, kind: str) -> None:
+def test_labels_and_texts_are_written_as_text(tmp_path: Path, kind: str) -> None:
     info = model(dataclasses.replace(STEP, per_step=False))
     found = [Scored(0, "a", "left"), Scored(1, 7, "rechts ✓"), failed(2)]
-    path = written(tmp_path, kind, info, found, (2,))
+    path = write(tmp_path, kind, info, found, (2,))
     match kind:
         case ".npz":
             with np.load(path) as arrays:
@@ -136,33 +134,33 @@ def test_labels_and_texts_are_written_as_words(tmp_path: Path, kind: str) -> Non
             assert pq.read_table(path)["outputs"].to_pylist() == ["left", "rechts ✓", None]
         case _:
             assert '"outputs": "rechts ✓"' in path.read_text()
-    assert written(tmp_path, kind, info, found).read_bytes() == path.read_bytes()
+    assert write(tmp_path, kind, info, found).read_bytes() == path.read_bytes()
 
 
 def test_models_that_take_a_sample_have_no_lengths(tmp_path: Path) -> None:
     info = model(STEP, timed=False)
     found = [Scored(0, 0, np.array([1, 2], np.float32)), failed(1)]
-    with np.load(written(tmp_path, ".npz", info, found)) as arrays:
+    with np.load(write(tmp_path, ".npz", info, found)) as arrays:
         assert "lengths" not in arrays
         np.testing.assert_array_equal(arrays["outputs"], np.array([[1, 2], [np.nan, np.nan]], np.float32))
 
 
-def test_a_log_keeps_whole_frames_only(tmp_path: Path) -> None:
+def test_a_log_keeps_only_whole_records(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with ResultLog(path) as log:
         log.begin(b"run")
         for number in range(3):
-            log.append(b"frame %d" % number, rows=2, failed=1)
+            log.append(b"record %d" % number, rows=2, failed=1)
     data = path.read_bytes()
-    last = len(data) - len(b"frame 2")
+    last = len(data) - len(b"record 2")
     for end in range(len(data)):
         path.write_bytes(data[:end])
         with ResultLog(path) as log:
             found = list(log.payloads())
-        assert found == [b"frame %d" % number for number in range(len(found))]
+        assert found == [b"record %d" % number for number in range(len(found))]
         assert log.rows == 2 * len(found) == 2 * log.failed
     path.write_bytes(data[:last] + b"forged!")
     with ResultLog(path) as log:
-        assert list(log.payloads()) == [b"frame 0", b"frame 1"]
+        assert list(log.payloads()) == [b"record 0", b"record 1"]
         log.append(b"anew", rows=1, failed=0)
-        assert list(log.payloads()) == [b"frame 0", b"frame 1", b"anew"]
+        assert list(log.payloads()) == [b"record 0", b"record 1", b"anew"]

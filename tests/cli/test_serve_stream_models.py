@@ -1,52 +1,58 @@
-"""The server as a process, and the commands that talk to it."""
+"""Checks the server as a process, and `statewise stream` and `statewise models` against it."""
 
 import json
 import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from tests.cli.command import listening, pipe, started, statewise
 
 from statewise.models import load_checkpoint, load_dataset
+from statewise.models.datasets import LabelledSequences, Series
 
-
-def listening(process):
-    line = process.stdout.readline()
-    assert line.startswith("listening on "), process.stderr.read()
-    return line.removeprefix("listening on ").strip()
+Array = NDArray[Any]
 
 
 @pytest.fixture(scope="module")
-def target(start, repository):
-    return listening(start("serve", "--repository", repository, "--listen", "127.0.0.1:0"))
+def target(repository: Path) -> Iterator[str]:
+    with started("serve", "--repository", repository, "--listen", "127.0.0.1:0") as server:
+        yield listening(server)
 
 
 @pytest.fixture(scope="module")
-def walk():
-    return load_dataset("gait").values[:12]
+def walk() -> Array:
+    """The first twelve samples of the gait recording, [12, 9]."""
+    data = load_dataset("gait")
+    assert isinstance(data, Series)
+    return data.values[:12]
 
 
-def lines(steps):
+def lines(steps: Iterable[Array]) -> str:
     return "".join(json.dumps(step.tolist()) + "\n" for step in steps)
 
 
-def arrays(text):
+def arrays(text: str) -> Array:
     return np.array([json.loads(line) for line in text.splitlines()], np.float32)
 
 
-def test_serve_names_a_real_port_and_ends_with_0_on_sigterm(start, repository):
-    server = start("serve", "--repository", repository, "--listen", "127.0.0.1:0")
-    host, port = listening(server).rsplit(":", 1)
-    assert host == "127.0.0.1"
-    assert int(port) > 0
+def test_serve_prints_a_real_port_and_exits_with_0_on_sigterm(repository: Path) -> None:
+    with started("serve", "--repository", repository, "--listen", "127.0.0.1:0") as server:
+        host, port = listening(server).rsplit(":", 1)
+        assert host == "127.0.0.1"
+        assert int(port) > 0
 
-    server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGTERM)
 
-    out, _ = server.communicate(timeout=60)
+        out, _ = server.communicate(timeout=60)
     assert server.returncode == 0
     assert out == ""
 
 
-def test_serve_takes_settings_from_environment_and_file_with_flags_first(statewise, repository, tmp_path):
+def test_flags_override_variables_and_variables_override_the_file(repository: Path, tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text(f"repository = {str(repository)!r}\nlisten = 'from the file'\n")
 
@@ -63,26 +69,28 @@ def test_serve_takes_settings_from_environment_and_file_with_flags_first(statewi
     assert from_flag.complaint.startswith("listen = 'a flag': ")
 
 
-def test_serve_without_a_repository_is_one_line(statewise, tmp_path):
+def test_serve_without_a_repository_is_one_line(tmp_path: Path) -> None:
     assert "repository" in statewise("serve").complaint
     assert "nowhere" in statewise("serve", "--repository", tmp_path / "nowhere").complaint
 
 
-def test_stream_answers_each_line_before_the_next_is_written(start, target, trained, walk):
-    process = start("stream", "--target", target, "--model", "gait")
+def test_stream_answers_each_line_before_the_next_is_written(
+    target: str, trained: dict[str, Path], walk: Array
+) -> None:
     answers = []
-    for step in walk:
-        process.stdin.write(json.dumps(step.tolist()) + "\n")
-        process.stdin.flush()
-        answers.append(json.loads(process.stdout.readline()))
-    rest, complaints = process.communicate(timeout=60)
+    with started("stream", "--target", target, "--model", "gait") as process:
+        for step in walk:
+            pipe(process.stdin).write(json.dumps(step.tolist()) + "\n")
+            pipe(process.stdin).flush()
+            answers.append(json.loads(pipe(process.stdout).readline()))
+        out, err = process.communicate(timeout=60)
 
-    assert (process.returncode, rest, complaints) == (0, "", "")
+    assert (process.returncode, out, err) == (0, "", "")
     expected, _ = load_checkpoint(trained["gait"]).predict(walk[:, None])
-    assert np.abs(np.float32(answers) - expected[:, 0]).max() < 1e-5 * np.abs(expected).max()
+    assert np.abs(np.array(answers, np.float32) - expected[:, 0]).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_a_named_session_goes_on_where_it_was(statewise, target, walk):
+def test_a_named_session_continues_at_its_position(target: str, walk: Array) -> None:
     whole = statewise("stream", "--target", target, "--model", "gait", stdin=lines(walk))
     halves = [
         statewise("stream", "--target", target, "--model", "gait", "--session", "walk", stdin=lines(half))
@@ -93,8 +101,10 @@ def test_a_named_session_goes_on_where_it_was(statewise, target, walk):
     assert whole.out.count("\n") == len(walk)
 
 
-def test_a_many_to_one_model_answers_every_step(statewise, target, trained):
-    utterance = load_dataset("vowels").test[0]
+def test_a_many_to_one_model_answers_every_step(target: str, trained: dict[str, Path]) -> None:
+    data = load_dataset("vowels")
+    assert isinstance(data, LabelledSequences)
+    utterance = data.test[0]
 
     done = statewise("stream", "--target", target, "--model", "vowels", stdin=lines(utterance))
 
@@ -113,7 +123,9 @@ def test_a_many_to_one_model_answers_every_step(statewise, target, trained):
         ("[1, 2, 3, 4, 5, 6, 7, 8, NaN]", "line 3: "),
     ],
 )
-def test_a_line_that_cannot_be_stepped_ends_the_command(statewise, target, walk, line, complaint):
+def test_a_line_that_cannot_be_stepped_ends_the_command(
+    target: str, walk: Array, line: str, complaint: str
+) -> None:
     text = lines(walk[:2]) + line + "\n" + lines(walk[2:])
 
     done = statewise("stream", "--target", target, "--model", "gait", stdin=text)
@@ -124,13 +136,13 @@ def test_a_line_that_cannot_be_stepped_ends_the_command(statewise, target, walk,
     assert done.err.count("\n") == 1
 
 
-def test_an_unknown_model_is_one_line(statewise, target, walk):
+def test_an_unknown_model_is_one_line(target: str, walk: Array) -> None:
     done = statewise("stream", "--target", target, "--model", "nothing", stdin=lines(walk))
 
     assert "nothing" in done.complaint
 
 
-def test_models_lists_what_is_served(statewise, target):
+def test_models_lists_the_served_versions(target: str) -> None:
     shown = statewise("models", "--target", target)
     told = statewise("models", "--json", env={"STATEWISE_TARGET": target})
 
@@ -143,5 +155,5 @@ def test_models_lists_what_is_served(statewise, target):
 
 
 @pytest.mark.parametrize("command", [["models"], ["stream", "--model", "gait"]], ids=lambda words: words[0])
-def test_no_server_is_one_line(statewise, command):
+def test_no_server_is_one_line(command: list[str]) -> None:
     assert "127.0.0.1:1" in statewise(*command, "--target", "127.0.0.1:1", stdin="[1]\n").complaint

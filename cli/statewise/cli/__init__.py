@@ -1,7 +1,7 @@
-"""The `statewise` command.
+"""Holds the `statewise` command: one module, or one folder, for each subcommand.
 
-Argument parsing, progress and tables around the other packages; no behaviour of its own. Each subcommand is a
-module that is imported only when it runs, so that asking for help costs nothing.
+The command parses arguments and prints progress and tables; the other packages do the work. A subcommand is
+imported only when it runs, so that `statewise --help` is quick.
 """
 
 import os
@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Runs the command with the process's arguments. Exits 0, 1 on failure, 2 on wrong usage."""
+    """Runs the command with the process's arguments. Exit codes: 0, 1 on failure, 2 on wrong usage."""
     try:
         import typer
     except ModuleNotFoundError:
@@ -20,10 +20,10 @@ def main() -> None:
     from statewise.cli._app import make_app
     from statewise.cli._blas import prefer_wide_kernels
 
-    # onnxruntime reports on sessions and models to its vendor, unless told not to before it is imported.
+    # onnxruntime reports sessions and models to its vendor unless this is set before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # What the transport has to say of a connection, errors say too; the first line on stderr is ours.
+    # gRPC would log connection errors before this command prints them on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # NumPy is not imported yet: it is when a subcommand that needs it runs.
+    # This must precede the import of NumPy, which happens when a subcommand that needs NumPy runs.
     prefer_wide_kernels()
     make_app()(prog_name="statewise")

@@ -1,4 +1,4 @@
-"""`python -m statewise.cli`."""
+"""Runs the command by `python -m statewise.cli`."""
 
 from statewise.cli import main
 

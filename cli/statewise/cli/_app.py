@@ -1,6 +1,6 @@
-"""The command line's root: which subcommands there are, and loading one when it is called.
+"""Builds the root of the command line: lists the subcommands, and imports one when it is called.
 
-The summaries stand here, not beside the code, because listing them must not import NumPy, ONNX or gRPC.
+The summaries are here rather than beside the code, because listing them must not import NumPy, ONNX or gRPC.
 """
 
 import importlib
@@ -17,11 +17,11 @@ from statewise.cli._terminal import fail
 
 @dataclass(frozen=True)
 class Subcommand:
-    """An entry of the command list.
+    """One entry of the command list.
 
     Attributes:
-        summary: The line in `statewise --help`.
-        extra: The optional dependencies it needs.
+        summary: Its line in `statewise --help`.
+        extra: The extra of the package that installs its dependencies.
     """
 
     summary: str
@@ -29,39 +29,40 @@ class Subcommand:
 
 
 def subcommands() -> dict[str, Subcommand]:
-    """Every subcommand by its name; `name` is in `statewise.cli._name`, as a function of that name or as the
-    app of its own subcommands.
+    """Lists every subcommand by name.
+
+    The module `statewise.cli._NAME` holds a function of that name, or the `app` of subcommands below it.
     """
     return {
         "train": Subcommand("Train a recipe in NumPy.", "train"),
-        "import": Subcommand("Turn others' ONNX or PyTorch weights into a model package.", "export"),
+        "import": Subcommand("Turn ONNX graphs or PyTorch weights into a model package.", "export"),
         "export": Subcommand("Turn a trained network into a model package.", "export"),
-        "verify": Subcommand("Check a package against NumPy, and against itself.", "export"),
-        "inspect": Subcommand("Show what a package says of itself.", "export"),
+        "verify": Subcommand("Check a package against NumPy and against itself.", "export"),
+        "inspect": Subcommand("Show the metadata of a package.", "export"),
         "serve": Subcommand("Serve a repository of packages over gRPC.", "serve"),
-        "token": Subcommand("Make a token for a caller of a server.", "serve"),
+        "token": Subcommand("Create a token for a caller of a server.", "serve"),
         "models": Subcommand("List the models of a server.", "cli"),
         "sessions": Subcommand("List the open sessions of a server.", "cli"),
-        "top": Subcommand("Watch what a server is doing.", "cli"),
-        "score": Subcommand("Run the sequences of a file, into a file.", "cli"),
+        "top": Subcommand("Watch the activity of a server.", "cli"),
+        "score": Subcommand("Run the sequences of a file, and write the results to a file.", "cli"),
         "stream": Subcommand("Step a session with JSON lines from stdin.", "cli"),
         "generate": Subcommand("Generate a text or a series.", "cli"),
         "plot": Subcommand("Draw gates, gradients and training curves.", "plot"),
-        "demo": Subcommand("Train, export, serve and stream real data, from nothing.", "all"),
+        "demo": Subcommand("Train, export, serve and stream on real data.", "all"),
     }
 
 
 class LazyGroup(TyperGroup):
-    """Lists placeholders; resolving a name for a call imports the real subcommand."""
+    """Lists placeholders, and imports the real subcommand when one is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The subcommand to run; unknown names fail as usual, with suggestions."""
+        """Returns the subcommand to run. Unknown names fail as in click, with suggestions."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, _load(str(name)), rest
 
 
 def make_app() -> typer.Typer:
-    """The whole command line."""
+    """Builds the whole command line."""
     app = typer.Typer(
         cls=LazyGroup,
         no_args_is_help=True,
@@ -102,8 +103,8 @@ def _load(name: str) -> Any:
             raise
         fail(f"{name} needs {missing}; pip install 'statewise[{subcommands()[name].extra}]'")
     if hasattr(module, "app"):
-        return typer.main.get_command(module.app)  # a subcommand with subcommands
+        return typer.main.get_command(module.app)  # a subcommand that has subcommands
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    # Words of the language cannot name functions.
+    # A keyword of Python cannot name a function: `import` is the function `import_`.
     single.command(name)(getattr(module, f"{name}_" if iskeyword(name) else name))
     return typer.main.get_command(single)

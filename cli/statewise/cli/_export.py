@@ -1,29 +1,34 @@
-"""`statewise export`: a trained network becomes a model package."""
+"""Implements `statewise export`: turns a trained network into a model package."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from statewise.cli._terminal import JsonFlag, expects, print_json, remarks
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
 from statewise.export import ExportError, Weights, export_checkpoint, read_package
 from statewise.models import ModelsError
 
 
-@expects(ExportError, ModelsError, OSError)
+@exits_on(ExportError, ModelsError, OSError)
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="DIR", help="What `statewise train` wrote.")],
-    repository: Annotated[Path, typer.Option(help="Folder of models; made where it does not exist.")],
-    name: Annotated[str | None, typer.Option(help="Of the model. Default: the recipe's.")] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="Default: one more than the highest.")] = None,
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Checkpoint folder that `statewise train` wrote.")
+    ],
+    repository: Annotated[Path, typer.Option(help="Folder of models; created if it does not exist.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the recipe's name.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Model version. Default: one more than the highest.")
+    ] = None,
     weights: Annotated[
-        Weights, typer.Option(help="How weights are stored; fewer bytes cost accuracy, which is printed.")
+        Weights,
+        typer.Option(help="How weights are stored. Smaller types lose accuracy; the loss is printed."),
     ] = Weights.FLOAT32,
     as_json: JsonFlag = False,
 ) -> None:
     """Turns a trained network into a model package and prints the package's path.
 
-    Published versions are immutable: a version that exists is refused.
+    Published versions never change: an existing version is refused.
 
     For example:
 
@@ -34,14 +39,14 @@ def export(
     package = export_checkpoint(checkpoint, repository, name=name, version=version, weights=weights)
     if weights is not Weights.FLOAT32:
         notes = read_package(package).spec.notes
-        remarks().print(
-            f"{weights} weights: outputs up to {float(notes['weights_error']):.2%} off, of the largest one; "
+        stderr_console().print(
+            f"{weights} weights: outputs differ by up to {float(notes['weights_error']):.2%} of the largest; "
             f"{notes['weights_size']}",
             soft_wrap=True,
         )
         if weights is Weights.INT8:
-            remarks().print(
-                "rows of a batch share a scale, so servers will run each row alone", soft_wrap=True
+            stderr_console().print(
+                "the rows of a batch share a scale, so servers will run each row alone", soft_wrap=True
             )
     if as_json:
         print_json({"package": str(package), "name": package.parent.name, "version": int(package.name)})

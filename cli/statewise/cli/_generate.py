@@ -1,45 +1,55 @@
-"""`statewise generate`: one sequence, printed as it comes."""
+"""Implements `statewise generate`: prints one sequence while the server generates it."""
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
-from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
-from statewise.cli._terminal import JsonFlag, expects, print_json
+from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
+from statewise.cli._terminal import JsonFlag, exits_on, print_json
 from statewise.client import ModelInfo, StatewiseError
 from statewise.wire import Vocabulary
 
+_DEFAULT_STEPS = 100
 
-@expects(StatewiseError)
-@connects
+PromptOption = Annotated[
+    str | None,
+    typer.Option(help="Consumed first: a text, or for a model of numbers a JSON array of time steps."),
+]
+ConditionOption = Annotated[
+    str | None,
+    typer.Option(help="Name of a condition. For an encoder-decoder its input: a text or a JSON array."),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most values to generate. Default: the model's own limit, or 100."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same values.")]
+TemperatureOption = Annotated[
+    float, typer.Option(min=0, help="Temperature of the softmax; 0 always picks the likeliest value.")
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option("--top-k", min=1, help="Sample only from the K likeliest values. Default: from all."),
+]
+
+
+@exits_on(StatewiseError)
+@with_connection
 def generate(
     connection: Connection,
     model: ModelOption,
     version: VersionOption = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="What comes first: a text, or for a model of numbers a JSON array of time steps."),
-    ] = None,
-    condition: Annotated[
-        str | None,
-        typer.Option(
-            help="The name of a condition, or of an encoder-decoder what is encoded: a text, or a JSON array."
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Values at most. Default: the model's own limit, or 100.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same values.")] = 0,
-    temperature: Annotated[
-        float, typer.Option(min=0, help="Of the softmax; 0: always the likeliest value.")
-    ] = 1.0,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", min=1, help="Draw from the K likeliest only. Default: all.")
-    ] = None,
+    prompt: PromptOption = None,
+    condition: ConditionOption = None,
+    steps: StepsOption = None,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 1.0,
+    top_k: TopKOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Generates one sequence and prints it as it comes: a text, or a JSON array a line for each value.
+    """Generates one sequence and prints each value at once: as text, or as a JSON array on a line.
 
     For example:
 
@@ -51,31 +61,35 @@ def generate(
     """
     with connection.client() as client:
         info = client.model(model, version=version)
-        limited = info.encoder_inputs and steps is None
+        limited_by_model = info.encoder_inputs and steps is None
         values = client.generate(
             info.name,
             version=info.version,
             prompt=_read(prompt, info.vocabulary, "--prompt"),
             condition=_read(condition, info.predicted.vocabulary, "--condition"),
-            steps=None if limited else steps or 100,
+            steps=None if limited_by_model else steps or _DEFAULT_STEPS,
             seed=seed,
             temperature=temperature,
             top_k=top_k,
         )
         if as_json:
-            print_json({"model": info.name, "version": info.version, "seed": seed, **_whole(info, values)})
-            return
-        if info.vocabulary is None:
-            for value in values:
-                print(json.dumps(value.tolist()), flush=True)
-            return
-        for text in values:
-            print(text, end="", flush=True)
-        print()
+            print_json({"model": info.name, "version": info.version, "seed": seed, **_collect(info, values)})
+        else:
+            _print_each(info, values)
+
+
+def _print_each(info: ModelInfo, values: Iterable[Any]) -> None:
+    if info.vocabulary is None:
+        for value in values:
+            print(json.dumps(value.tolist()), flush=True)
+        return
+    for text in values:
+        print(text, end="", flush=True)
+    print()
 
 
 def _read(given: str | None, vocabulary: Vocabulary | None, option: str) -> Any:
-    """A text where the model has a vocabulary for it, else the JSON array it has to be."""
+    """Returns a text for a model with a vocabulary, else the JSON array in the option."""
     if given is None or vocabulary is not None:
         return given
     try:
@@ -87,7 +101,7 @@ def _read(given: str | None, vocabulary: Vocabulary | None, option: str) -> Any:
     return value
 
 
-def _whole(info: ModelInfo, values: Any) -> dict[str, Any]:
+def _collect(info: ModelInfo, values: Iterable[Any]) -> dict[str, Any]:
     if info.vocabulary is not None:
         return {"text": "".join(values)}
     return {"values": [value.tolist() for value in values]}

@@ -1,4 +1,4 @@
-"""`statewise inspect`: what a package says of itself."""
+"""Implements `statewise inspect`: prints the metadata of a package."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,19 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.cli._terminal import JsonFlag, expects, print_json, results
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stdout_console
 from statewise.export import ExportError, Package, read_package
 from statewise.wire import ModelSpec, StatePair, TensorSpec, Vocabulary
 
 
-@expects(ExportError, OSError)
+@exits_on(ExportError, OSError)
 def inspect(
     package: Annotated[
-        Path, typer.Argument(metavar="PACKAGE", help="REPOSITORY/NAME/VERSION, or a lone .onnx file.")
+        Path, typer.Argument(metavar="PACKAGE", help="REPOSITORY/NAME/VERSION, or a single .onnx file.")
     ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Shows what a package takes, gives and keeps, and where it comes from.
+    """Shows the inputs, outputs and state of a package, and its origin.
 
     For example:
 
@@ -28,14 +28,14 @@ def inspect(
 
       statewise inspect model.onnx --json
     """
-    found = read_package(package)
+    read = read_package(package)
     if as_json:
-        print_json({"package": str(found.path), **json.loads(found.spec.to_json())})
+        print_json({"package": str(read.path), **json.loads(read.spec.to_json())})
         return
     table = Table(show_header=False)
-    for key, value in _rows(found):
+    for key, value in _rows(read):
         table.add_row(key, escape(value))
-    results().print(table)
+    stdout_console().print(table)
 
 
 def _rows(package: Package) -> list[tuple[str, str]]:
@@ -60,16 +60,16 @@ def _rows(package: Package) -> list[tuple[str, str]]:
 def _other_graphs(spec: ModelSpec) -> list[tuple[str, str]]:
     rows = []
     if spec.encode is not None:
-        read = f"; {_vocabulary(spec.encode.vocabulary)}" if spec.encode.vocabulary is not None else ""
-        rows += [(f"encoder input {tensor.name}", _tensor(tensor) + read) for tensor in spec.encode.inputs]
+        words = f"; {_vocabulary(spec.encode.vocabulary)}" if spec.encode.vocabulary is not None else ""
+        rows += [(f"encoder input {tensor.name}", _tensor(tensor) + words) for tensor in spec.encode.inputs]
     if spec.generate is not None:
-        drawn = "drawn from the output" if spec.generate.sampled else "the output itself"
-        rows.append(("generates", f"{_tensor(spec.generate.emitted)}: {drawn}"))
+        origin = "sampled from the output" if spec.generate.sampled else "the output itself"
+        rows.append(("generates", f"{_tensor(spec.generate.emitted)}: {origin}"))
     return rows
 
 
 def _vocabulary(vocabulary: Vocabulary) -> str:
-    """Such as `30 tokens, upper case, ends with <end>, begins with one of <female> <male>`."""
+    """Describes a vocabulary, as in `30 tokens, upper case, begins with <begin>, ends with <end>`."""
     words = [f"{len(vocabulary.tokens)} tokens"]
     if vocabulary.case_folding:
         words.append(f"{vocabulary.case_folding} case")

@@ -1,4 +1,4 @@
-"""`statewise models`: what a server serves."""
+"""Implements `statewise models`: lists the model versions of a server."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -6,15 +6,15 @@ from dataclasses import asdict
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.cli._connection import Connection, connects
-from statewise.cli._terminal import JsonFlag, expects, print_json, results
+from statewise.cli._connection import Connection, with_connection
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stdout_console
 from statewise.client import ModelInfo, StatewiseError, TensorInfo
 
 
-@expects(StatewiseError)
-@connects
+@exits_on(StatewiseError)
+@with_connection
 def models(connection: Connection, as_json: JsonFlag = False) -> None:
-    """Lists the model versions of a server.
+    """Lists the model versions of a server, with status and shapes.
 
     For example:
 
@@ -23,14 +23,14 @@ def models(connection: Connection, as_json: JsonFlag = False) -> None:
       statewise models --target 127.0.0.1:50051 --json
     """
     with connection.client() as client:
-        found = client.models()
+        versions = client.models()
     if as_json:
-        print_json({"models": [asdict(model) for model in found]})
+        print_json({"models": [asdict(model) for model in versions]})
         return
     table = Table("model", "version", "status", "calls", "takes", "gives", "state bytes", "class")
-    for model in found:
+    for model in versions:
         table.add_row(*map(escape, _row(model)))
-    results().print(table)
+    stdout_console().print(table)
 
 
 def _row(model: ModelInfo) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`statewise serve`: a server in the foreground."""
+"""Implements `statewise serve`: runs a server in the foreground."""
 
 import sys
 from pathlib import Path
@@ -7,57 +7,82 @@ from typing import Annotated
 import typer
 
 from statewise import service
-from statewise.cli._terminal import expects
+from statewise.cli._terminal import exits_on
+
+RepositoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of models: DIR/<model>/<version>/. Required, as an option, variable or file entry.",
+    ),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Port 0 picks a free port. Default: 127.0.0.1:50051."),
+]
+MetricsListenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Also serve /metrics, /readyz and /healthz over HTTP on this address. Default: no HTTP.",
+    ),
+]
+LogFormatOption = Annotated[str | None, typer.Option(metavar="console|json", help="Default: console.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(help="Where sessions are kept beyond the end of the process. Only none is supported."),
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="PEM file with the server's certificate chain.")
+]
+KeyOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="PEM file with the private key of --tls-certificate.")
+]
+ClientCaOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="PEM file with authorities; every client must present their certificate."
+    ),
+]
+CallersOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TOML file that lists the callers, as `statewise token` writes it."),
+]
+InsecureFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Allow addresses other than loopback while TLS is off or anybody may call.",
+    ),
+]
+ReflectionFlag = Annotated[
+    bool | None,
+    typer.Option(
+        "--reflection", help="Offer gRPC's server reflection, so that callers can read the contract."
+    ),
+]
+ConfigOption = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with settings.")]
 
 
-@expects(service.SettingsError, service.ServerError, service.ServiceError)
+@exits_on(service.SettingsError, service.ServerError, service.ServiceError)
 def serve(
-    repository: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of models: DIR/<model>/<version>/. Required, here or there."
-        ),
-    ] = None,
-    listen: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Port 0 picks a free one. Default: 127.0.0.1:50051."),
-    ] = None,
-    metrics_listen: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Also serve /metrics, /readyz and /healthz over HTTP there. Default: nowhere.",
-        ),
-    ] = None,
-    log_format: Annotated[str | None, typer.Option(metavar="console|json", help="Default: console.")] = None,
-    store: Annotated[
-        str | None, typer.Option(help="Where sessions outlive the process: none, the default.")
-    ] = None,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="PEM file of the server's certificate chain.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its private key.")] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="PEM file of authorities; clients have to show a certificate."),
-    ] = None,
-    callers: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="TOML file of who may call, as `statewise token` writes it."),
-    ] = None,
-    insecure: Annotated[
-        bool | None,
-        typer.Option("--insecure", help="Serve strangers, or in clear, on other addresses than loopback."),
-    ] = None,
-    reflection: Annotated[
-        bool | None, typer.Option("--reflection", help="Tell callers the contract by gRPC reflection.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with settings.")] = None,
+    repository: RepositoryOption = None,
+    listen: ListenOption = None,
+    metrics_listen: MetricsListenOption = None,
+    log_format: LogFormatOption = None,
+    store: StoreOption = None,
+    tls_certificate: CertificateOption = None,
+    tls_key: KeyOption = None,
+    tls_client_ca: ClientCaOption = None,
+    callers: CallersOption = None,
+    insecure: InsecureFlag = None,
+    reflection: ReflectionFlag = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Serves a repository of model packages until SIGTERM or SIGINT, which let requests in flight finish.
+    """Serves a repository of model packages. On SIGTERM or SIGINT, requests in flight finish first.
 
-    Prints `listening on HOST:PORT` once ready. Settings come from flags, else from STATEWISE_* variables
-    (STATEWISE_REPOSITORY, STATEWISE_LISTEN and so on), else from the TOML file.
+    Prints `listening on HOST:PORT` once ready. Options override STATEWISE_* variables (STATEWISE_REPOSITORY,
+    STATEWISE_LISTEN and so on), and variables override the TOML file.
 
     For example:
 

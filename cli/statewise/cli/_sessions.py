@@ -1,4 +1,4 @@
-"""`statewise sessions`: who is connected to what, and since when idle."""
+"""Implements `statewise sessions`: lists the open sessions of a server."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -7,18 +7,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.cli._connection import Connection, complete_models, connects
-from statewise.cli._terminal import JsonFlag, expects, print_json, results
+from statewise.cli._connection import Connection, complete_models, with_connection
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stdout_console
 from statewise.client import SessionInfo, StatewiseError
 
 
-@expects(StatewiseError)
-@connects
+@exits_on(StatewiseError)
+@with_connection
 def sessions(
     connection: Connection,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", autocompletion=complete_models, help="Only those of this model."),
+        typer.Option(metavar="NAME", autocompletion=complete_models, help="Only sessions of this model."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -31,14 +31,14 @@ def sessions(
       statewise sessions --model gait --json
     """
     with connection.client() as client:
-        found = sorted(client.list_sessions(model=model), key=lambda session: session.idle_s)
+        listed = sorted(client.list_sessions(model=model), key=lambda session: session.idle_s)
     if as_json:
-        print_json({"sessions": [asdict(session) for session in found]})
+        print_json({"sessions": [asdict(session) for session in listed]})
         return
     table = Table("session", "owner", "model", "position", "durable", "idle")
-    for session in found:
+    for session in listed:
         table.add_row(*map(escape, _row(session)))
-    results().print(table)
+    stdout_console().print(table)
 
 
 def _row(session: SessionInfo) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""`statewise stream`: a session stepped by lines of stdin.
+"""Implements `statewise stream`: steps a session with lines from stdin.
 
-A line that cannot be stepped ends the command: skipping it would leave the session at another place than the
-writer believes.
+A line that cannot be stepped ends the command. If the command skipped the line, the session would be at
+another position than the writer of the lines assumes.
 """
 
 import json
@@ -10,25 +10,28 @@ from typing import Annotated, Any
 
 import typer
 
-from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
-from statewise.cli._terminal import expects, fail
+from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
+from statewise.cli._terminal import exits_on, fail
 from statewise.client import Session, StatewiseError
 
 
-@expects(StatewiseError)
-@connects
+@exits_on(StatewiseError)
+@with_connection
 def stream(
     connection: Connection,
     model: ModelOption,
     version: VersionOption = None,
     session: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Name of the session, which then stays open and goes on next time."),
+        typer.Option(
+            metavar="ID", help="Name of the session. A named session stays open and continues next time."
+        ),
     ] = None,
 ) -> None:
-    """Steps a session: a JSON array for one time step a line on stdin, the output as one on stdout, at once.
+    """Steps a session: reads one time step a line from stdin, and prints its output before the next.
 
-    The first line that cannot be stepped ends the command with 1; nothing of it is applied.
+    Each line in and out is a JSON array. A line that cannot be stepped ends the command with exit code 1 and
+    leaves the session unchanged.
 
     For example:
 
@@ -37,7 +40,7 @@ def stream(
       sensor | statewise stream --model gait --session ankle-sensor | consumer
     """
     with connection.client() as client:
-        # A session would try for long to reach a server that has been away; a wrong address is told at once.
+        # Fails at once on a wrong address. A session would try to reconnect for a long time.
         client.model(model, version=version)
         with client.session(model, id=session, version=version) as opened:
             _step_lines(opened)
@@ -51,27 +54,27 @@ def _step_lines(session: Session) -> None:
             output = session.step(_read_step(line))
         except (ValueError, StatewiseError) as error:
             fail(f"line {number}: {error}")
-        print(json.dumps(_plain(output)), flush=True)
+        print(json.dumps(_to_json(output)), flush=True)
 
 
 def _read_step(line: str) -> list[Any]:
-    """Raises ValueError, naming what was expected and what the line holds."""
+    """Reads a JSON array. Raises ValueError that names the expected and the actual content of the line."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON array; got {_shown(line)} ({error})") from None
+        raise ValueError(f"expected a JSON array; got {_excerpt(line)} ({error})") from None
     if not isinstance(value, list):
-        raise ValueError(f"expected a JSON array; got {_shown(line)}")
+        raise ValueError(f"expected a JSON array; got {_excerpt(line)}")
     return value
 
 
-def _plain(output: Any) -> Any:
-    """An array as nested lists; several outputs as an object by name."""
+def _to_json(output: Any) -> Any:
+    """Converts an array to nested lists, and several outputs to an object by name."""
     if isinstance(output, dict):
-        return {name: _plain(value) for name, value in output.items()}
+        return {name: _to_json(value) for name, value in output.items()}
     return output.tolist()
 
 
-def _shown(line: str) -> str:
+def _excerpt(line: str) -> str:
     text = line.strip()
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,6 +1,6 @@
-"""`statewise token`: lets somebody call a server.
+"""Implements `statewise token`: creates a bearer token and adds its owner to a callers file.
 
-The token is printed once and kept nowhere; the file holds its digest.
+The token is printed once and stored nowhere; the file holds its digest.
 """
 
 from pathlib import Path
@@ -9,27 +9,28 @@ from typing import Annotated
 import typer
 
 from statewise import service
-from statewise.cli._terminal import JsonFlag, expects, print_json, remarks
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
 
 
-@expects(service.CallersError)
+@exits_on(service.CallersError)
 def token(
     owner: Annotated[
-        str, typer.Argument(metavar="OWNER", help="Who it is for. Owners do not see each other's sessions.")
+        str,
+        typer.Argument(metavar="OWNER", help="Owner of the token. Owners do not see each other's sessions."),
     ],
     callers: Annotated[
-        Path, typer.Option(metavar="FILE", help="File of the server's callers; made where there is none.")
+        Path, typer.Option(metavar="FILE", help="Callers file of the server; created if it does not exist.")
     ],
     scope: Annotated[
         list[service.Scope] | None,
-        typer.Option(help="What it allows; may be given again. Default: predict and session."),
+        typer.Option(help="Scope of the token; repeat for several. Default: predict and session."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Makes a bearer token, adds its owner to the callers of a server, and prints the token.
+    """Creates a bearer token, adds its owner to a callers file, and prints the token.
 
-    A running server that was started with --callers FILE takes it within a second. Removing the entry takes
-    the permission away, also from streams that are open.
+    A server that runs with --callers FILE accepts the token within a second. To revoke the token, remove its
+    entry from the file; this also ends open streams.
 
     For example:
 
@@ -38,9 +39,9 @@ def token(
       statewise token operations --callers callers.toml --scope admin > operations.token
     """
     scopes = scope or [service.Scope.PREDICT, service.Scope.SESSION]
-    made = service.add_token(callers, owner, scopes)
+    created = service.add_token(callers, owner, scopes)
     if as_json:
-        print_json({"owner": owner, "scopes": [str(one) for one in scopes], "token": made})
+        print_json({"owner": owner, "scopes": [str(one) for one in scopes], "token": created})
         return
-    print(made)
-    remarks().print(f"{owner} may {' and '.join(scopes)}; the token is shown this once")
+    print(created)
+    stderr_console().print(f"{owner} has {' and '.join(scopes)}; the token is shown only once")

@@ -1,4 +1,4 @@
-"""`statewise train`: a recipe becomes a checkpoint folder."""
+"""Implements `statewise train`: trains a recipe into a checkpoint folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from statewise import models
-from statewise.cli._terminal import JsonFlag, expects, print_json, remarks
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
 
 
 def _complete_recipes(incomplete: str) -> list[str]:
     return [name for name in models.recipe_names() if name.startswith(incomplete)]
 
 
-@expects(models.ModelsError, OSError)
+@exits_on(models.ModelsError, OSError)
 def train(
     recipe: Annotated[
         str,
@@ -27,15 +27,17 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint and the metrics.")],
-    seed: Annotated[int | None, typer.Option(min=0, help="Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Default: the recipe's seed.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrides the recipe, as in train.epochs=3."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override an entry of the recipe, as in train.epochs=3."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Trains a recipe in NumPy and prints what it reached on data it was not trained on.
+    """Trains a recipe in NumPy and prints its metrics on data that it was not trained on.
 
     For example:
 
@@ -51,7 +53,9 @@ def train(
             out,
             seed=seed,
             resume=resume,
-            on_progress=lambda now: bar.update(task, completed=now.step, total=now.steps, loss=now.loss),
+            on_progress=lambda progress: bar.update(
+                task, completed=progress.step, total=progress.steps, loss=progress.loss
+            ),
         )
     if as_json:
         checkpoint = str(result.checkpoint_dir)
@@ -66,12 +70,12 @@ def train(
 
 @contextmanager
 def _interruptible(out: Path) -> Iterator[None]:
-    """Whoever interrupts is told how to go on, where there is something to go on from."""
+    """Prints how to resume if the user interrupts training after a checkpoint was written."""
     try:
         yield
     except KeyboardInterrupt:
         if (out / "checkpoint.npz").exists():
-            remarks().print("the same command with --resume goes on from the last checkpoint")
+            stderr_console().print("the same command with --resume continues from the last checkpoint")
         raise
 
 
@@ -84,8 +88,8 @@ def _overrides(settings: list[str]) -> dict[str, str]:
 
 
 def _bar() -> Progress:
-    """A progress bar on stderr; silent where that is no terminal."""
-    console = remarks()
+    """Makes a progress bar on stderr; silent unless stderr is a terminal."""
+    console = stderr_console()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""`statewise verify`: does a package do what it says, and what NumPy does?"""
+"""Implements `statewise verify`: checks a package against its metadata and against NumPy."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,23 +7,23 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from statewise.cli._terminal import JsonFlag, expects, print_json, results
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, stdout_console
 from statewise.export import ExportError, VerifyReport, verify_package
 from statewise.models import ModelsError
 
 
-@expects(ExportError, ModelsError, OSError)
+@exits_on(ExportError, ModelsError, OSError)
 def verify(
     package: Annotated[
-        Path, typer.Argument(metavar="PACKAGE", help="REPOSITORY/NAME/VERSION, or a lone .onnx file.")
+        Path, typer.Argument(metavar="PACKAGE", help="REPOSITORY/NAME/VERSION, or a single .onnx file.")
     ],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Compare with this trained network, not with the one rebuilt from the graph."),
+        typer.Option(help="Compare with this trained network instead of the one rebuilt from the graph."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Checks a package and prints what was found; exits 1 where a check fails.
+    """Checks a package and prints the outcome of every check; exits with 1 if a check fails.
 
     For example:
 
@@ -46,6 +46,6 @@ def _print_table(report: VerifyReport) -> None:
         outcome = "[green]passed[/]" if check.passed else "[red]failed[/]"
         numbers = ("" if value is None else f"{value:.1e}" for value in (check.measured, check.bound))
         table.add_row(check.name, outcome, *numbers, escape(check.detail))
-    console = results()
+    console = stdout_console()
     console.print(table)
-    console.print(f"class: {report.exactness or 'unknown, the graph was not run'}")
+    console.print(f"class: {report.exactness or 'unknown; the graph was not run'}")

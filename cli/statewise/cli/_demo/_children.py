@@ -1,6 +1,6 @@
-"""The command itself, run in child processes: several side by side, or a server for a while.
+"""Runs subcommands in child processes: several at the same time, or a server for the length of a block.
 
-Children get one thread for linear algebra, because they share the machine with each other. None outlives the
+Each child gets one thread for linear algebra, because the children share the machine. No child outlives the
 block that started it.
 """
 
@@ -17,53 +17,53 @@ _LISTENING = "listening on "
 _STOP_TIMEOUT_S = 60.0
 
 
-class ChildFailed(Exception):  # noqa: N818 - what happened, not who erred
-    """A child process ended otherwise than it should.
+class ChildFailed(Exception):  # noqa: N818 - the name says what happened
+    """A child process failed.
 
     Attributes:
-        command: What was run, as a user would type it.
+        command: Its command line, as a user would type it.
         code: Its exit code.
     """
 
-    def __init__(self, command: Sequence[str], code: int, said: str) -> None:
+    def __init__(self, command: Sequence[str], code: int, stderr: str) -> None:
         self.command = " ".join(["statewise", *command])
         self.code = code
-        super().__init__(f"{self.command}: exit code {code}: {said.strip() or 'no message'}")
+        super().__init__(f"{self.command}: exit code {code}: {stderr.strip() or 'no message'}")
 
 
 def run_side_by_side(commands: Sequence[Sequence[str]]) -> list[str]:
     """Runs several commands at the same time.
 
     Args:
-        commands: Arguments of each, without the leading `statewise`.
+        commands: Arguments of each command, without the leading `statewise`.
 
     Returns:
-        What each wrote to stdout.
+        The stdout of each command.
 
     Raises:
-        ChildFailed: one of them failed; the others are ended.
+        ChildFailed: A command failed; the others are killed.
     """
     with ExitStack() as stack:
         children = [stack.enter_context(_child(command, stderr=subprocess.PIPE)) for command in commands]
         outputs = []
         for command, child in zip(commands, children, strict=True):
-            output, said = child.communicate()
+            output, stderr = child.communicate()
             if child.returncode:
-                raise ChildFailed(command, child.returncode, said)
+                raise ChildFailed(command, child.returncode, stderr)
             outputs.append(output)
         return outputs
 
 
 @contextmanager
 def running_server(repository: Path, *, log: Path) -> Iterator[str]:
-    """Serves a repository on a free port; gives HOST:PORT once ready, and stops by SIGTERM.
+    """Serves a repository on a free port, yields HOST:PORT once ready, and stops the server by SIGTERM.
 
     Args:
         repository: Folder of models.
-        log: File that gets what the server has to say.
+        log: File for the server's stderr.
 
     Raises:
-        ChildFailed: the server did not start, or did not end with 0 on SIGTERM.
+        ChildFailed: The server did not start, or did not exit with 0 on SIGTERM.
     """
     command = ["serve", "--repository", str(repository), "--listen", "127.0.0.1:0"]
     with log.open("w") as file, _child(command, stderr=file) as child:

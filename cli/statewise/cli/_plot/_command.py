@@ -1,6 +1,6 @@
-"""`statewise plot`: pictures of what a network does and how it learned.
+"""Implements `statewise plot`: draws the gates, gradients and training curves of a network.
 
-The numbers come from `statewise.models.effects` and the checkpoint; `_pictures` draws them.
+`statewise.models.effects` and the checkpoint give the numbers; `_pictures` draws them.
 """
 
 import json
@@ -12,12 +12,10 @@ import typer
 
 from statewise import models
 from statewise.cli._plot._pictures import draw_curves, draw_gates, draw_gradients, save
-from statewise.cli._terminal import JsonFlag, expects, fail, print_json
-from statewise.models import Checkpoint, effects
-from statewise.models.datasets import BUNDLED, LabelledSequences, Series, Words
+from statewise.cli._plot._sequence import load_forward_network, read_sequence
+from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json
+from statewise.models import effects
 
-_WINDOW_STEPS = 128
-"""Of a series, which has no sequences of its own."""
 _FLOWS: tuple[tuple[Any, str, float], ...] = (
     ("rnn", "tanh", 0.8),
     ("rnn", "tanh", 1.0),
@@ -25,29 +23,38 @@ _FLOWS: tuple[tuple[Any, str, float], ...] = (
     ("lstm", "tanh", 1.0),
     ("gru", "tanh", 1.0),
 )
+"""Cell, activation and gain of the untrained cells that `gradients` compares."""
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 CheckpointArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="What `statewise train` wrote.", show_default=False)
+    Path,
+    typer.Argument(metavar="DIR", help="Checkpoint folder that `statewise train` wrote.", show_default=False),
 ]
 SequenceOption = Annotated[
-    int, typer.Option(min=0, help="Which sequence of the recipe's own test data is read.")
+    int, typer.Option(min=0, help="Index of the sequence to read, in the recipe's test data.")
 ]
-TextOption = Annotated[str | None, typer.Option(help="Read this text instead, as a model of text does.")]
+TextOption = Annotated[str | None, typer.Option(help="For a model of text: read this text instead.")]
 InputOption = Annotated[
     Path | None,
-    typer.Option("--input", metavar="FILE", help="Read this instead: numbers, a line a time step, commas."),
+    typer.Option(
+        "--input",
+        metavar="FILE",
+        help="Read this file instead: one time step a line, numbers separated by commas.",
+    ),
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A .png, .svg or .pdf file. Default: named after the picture, .png."),
+    typer.Option(
+        metavar="FILE",
+        help="A .png, .svg or .pdf file to write. Default: NAME.png, with the name of the subcommand.",
+    ),
 ]
 
 
 @app.callback()
 def _plot() -> None:
-    """Draws what a network does and how it learned.
+    """Draws the gates, gradients and training curves of a network.
 
     For example:
 
@@ -60,17 +67,17 @@ def _plot() -> None:
 
 
 @app.command()
-@expects(models.ModelsError, OSError)
+@exits_on(models.ModelsError, OSError)
 def gates(
     checkpoint: CheckpointArgument,
     sequence: SequenceOption = 0,
     text: TextOption = None,
     file: InputOption = None,
-    layer: Annotated[int, typer.Option(min=0, help="Of a stacked network.")] = 0,
+    layer: Annotated[int, typer.Option(min=0, help="Layer of a stacked network.")] = 0,
     output: OutputOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draws every gate and memory of a trained network while it reads a sequence: time across, units down.
+    """Draws every gate and state of a network while it reads a sequence: one column a step, one row a unit.
 
     For example:
 
@@ -78,37 +85,37 @@ def gates(
 
       statewise plot gates runs/names --text MARIA --output maria.svg
     """
-    trained = _one_way(checkpoint)
+    trained = load_forward_network(checkpoint)
     if layer >= trained.network.spec.layers:
         raise typer.BadParameter(
             f"expected a layer below {trained.network.spec.layers}", param_hint="--layer"
         )
-    x, ticks = _sequence(trained, sequence, text, file)
+    x, ticks = read_sequence(trained, sequence, text, file)
     values = effects.gate_values(trained.network, x)
     prefix = f"layer{layer}."
     drawn = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-    _show(draw_gates(drawn, ticks), output, "gates", as_json)
+    _save(draw_gates(drawn, ticks), output, "gates", as_json)
 
 
 @app.command()
-@expects(models.ModelsError, OSError)
+@exits_on(models.ModelsError, OSError)
 def gradients(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[DIR]", help="What `statewise train` wrote. Default: fresh cells of each kind."
+            metavar="[DIR]", help="Checkpoint folder that `statewise train` wrote. Default: untrained cells."
         ),
     ] = None,
     sequence: SequenceOption = 0,
     text: TextOption = None,
     file: InputOption = None,
-    steps: Annotated[int, typer.Option(min=2, help="Of the fresh cells.")] = 100,
+    steps: Annotated[int, typer.Option(min=2, help="Time steps of the untrained cells.")] = 100,
     output: OutputOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draws how far back a gradient reaches: its norm by the state at every time, from the last one back.
+    """Draws how far back a gradient reaches: its norm with respect to the state at every step.
 
-    Without DIR it compares fresh cells: a plain RNN whose gradient vanishes or explodes, an LSTM, a GRU.
+    Without DIR it compares untrained cells: RNNs whose gradient vanishes or explodes, an LSTM, a GRU.
 
     For example:
 
@@ -124,25 +131,27 @@ def gradients(
             for cell, activation, gain in _FLOWS
         }
     else:
-        trained = _one_way(checkpoint)
+        trained = load_forward_network(checkpoint)
         network = trained.network
-        x, _ = _sequence(trained, sequence, text, file)
-        toward = np.zeros((1, network.spec.memory_size), network.dtype)
-        toward[0, : network.spec.hidden_size] = 1 / np.sqrt(network.spec.hidden_size)
-        lines = {checkpoint.name: effects.gradient_norms(network, x[:, None], toward)}
-    _show(draw_gradients(lines), output, "gradients", as_json)
+        x, _ = read_sequence(trained, sequence, text, file)
+        # A unit vector: equal weight on each hidden unit, none on the rest of the state.
+        direction = np.zeros((1, network.spec.memory_size), network.dtype)
+        direction[0, : network.spec.hidden_size] = 1 / np.sqrt(network.spec.hidden_size)
+        lines = {checkpoint.name: effects.gradient_norms(network, x[:, None], direction)}
+    _save(draw_gradients(lines), output, "gradients", as_json)
 
 
 @app.command()
-@expects(models.ModelsError, OSError)
+@exits_on(models.ModelsError, OSError)
 def curves(
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="DIR…", help="What `statewise train` wrote, one or several.")
+        list[Path],
+        typer.Argument(metavar="DIR…", help="One or more checkpoint folders that `statewise train` wrote."),
     ],
     output: OutputOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Draws what training measured, epoch by epoch: the loss, and what was measured on validation data.
+    """Draws the loss and the validation metrics of training, epoch by epoch.
 
     For example:
 
@@ -158,7 +167,7 @@ def curves(
                     epochs, values = measured.setdefault(name, {}).setdefault(folder.name, ([], []))
                     epochs.append(line["epoch"])
                     values.append(value)
-    _show(draw_curves(measured), output, "curves", as_json)
+    _save(draw_curves(measured), output, "curves", as_json)
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
@@ -169,78 +178,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _one_way(folder: Path) -> Checkpoint:
-    trained = models.load_checkpoint(folder)
-    spec = trained.network.spec
-    if not spec.streamable or trained.network.spec.call_shape == "encoder_decoder":
-        fail(f"{folder}: expected a one-way network; this one is {_kind(spec)}")
-    return trained
-
-
-def _kind(spec: models.NetworkSpec) -> str:
-    return "bidirectional" if spec.bidirectional else spec.call_shape.replace("_", "-")
-
-
-def _sequence(
-    trained: Checkpoint, index: int, text: str | None, file: Path | None
-) -> tuple[Any, list[str] | None]:
-    """One sequence in the network's units, [T, I] or tokens [T], and what stands at each step, for text."""
-    if text is not None:
-        return _tokens(trained, text)
-    raw = _read_numbers(file, trained.network.spec.input_size) if file else _from_data(trained, index)
-    if isinstance(raw, str):
-        return _tokens(trained, raw)
-    return trained.normalisation.inputs(raw), None
-
-
-def _from_data(trained: Checkpoint, index: int) -> Any:
-    source = trained.progress["recipe"]["data"]["source"]
-    if source not in BUNDLED:
-        fail(f"expected --input or --text: the data of this recipe, {source!r}, is a file of yours")
-    data = models.load_dataset(source)
-    found: Any
-    match data:
-        case LabelledSequences():
-            found = data.test or data.train
-        case Series():
-            tested = data.values[data.split :]
-            found = [tested[begin : begin + _WINDOW_STEPS] for begin in range(0, len(tested), _WINDOW_STEPS)]
-        case Words():
-            found = data.words
-        case _:
-            fail(f"expected --text: the data {source!r} is pairs of sequences")
-    if index >= len(found):
-        raise typer.BadParameter(f"expected a number below {len(found)}", param_hint="--sequence")
-    return found[index]
-
-
-def _tokens(trained: Checkpoint, text: str) -> tuple[Any, list[str]]:
-    if trained.vocabulary is None:
-        raise typer.BadParameter("expected a model of text; this one reads numbers", param_hint="--text")
-    tokens: list[str] = trained.vocabulary["tokens"]
-    folding = trained.vocabulary.get("case")
-    read = text.upper() if folding == "upper" else text.lower() if folding == "lower" else text
-    begin = trained.vocabulary.get("begin")
-    conditions: dict[str, int] = trained.vocabulary.get("conditions") or {}
-    first = next(iter(conditions.values()), begin)
-    unknown = [character for character in read if character not in tokens]
-    if unknown:
-        raise typer.BadParameter(f"the vocabulary has no {unknown[0]!r}", param_hint="--text")
-    numbers = ([] if first is None else [first]) + [tokens.index(character) for character in read]
-    return np.array(numbers, np.int32), [tokens[number] for number in numbers]
-
-
-def _read_numbers(file: Path, features: int) -> Any:
-    try:
-        values = np.loadtxt(file, np.float32, delimiter=",", ndmin=2)
-    except ValueError as error:
-        fail(f"{file}: expected numbers, a line a time step, commas between: {error}")
-    if values.shape[1] != features or not len(values):
-        fail(f"{file}: expected lines of {features} numbers; got shape {list(values.shape)}")
-    return values
-
-
-def _show(figure: Any, output: Path | None, kind: str, as_json: bool) -> None:
+def _save(figure: Any, output: Path | None, kind: str, as_json: bool) -> None:
     path = output or Path(f"{kind}.png")
     save(figure, path)
     if as_json:

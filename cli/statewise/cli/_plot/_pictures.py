@@ -1,6 +1,6 @@
-"""Numbers as pictures, drawn without a screen. What they mean is the caller's.
+"""Draws figures from arrays, without a screen.
 
-No state of matplotlib's is touched: every picture is a figure of its own.
+Every picture is a separate figure: the global state of matplotlib stays unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import typer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-_KINDS = (".png", ".svg", ".pdf")
+_SUFFIXES = (".png", ".svg", ".pdf")
 _NAMES = {
     "i": "input gate i",
     "f": "forget gate f",
@@ -26,16 +26,16 @@ _NAMES = {
 
 
 def draw_gates(values: Mapping[str, NDArray[Any]], ticks: Sequence[str] | None) -> Figure:
-    """Gates and memories over time.
+    """Draws gates and states over time, one panel each.
 
     Args:
-        values: [T, H] by the letter of the gate.
-        ticks: what was read at each step; None: the number of the step.
+        values: [T, H] by the letter of the gate or state.
+        ticks: Label of each step; None: the number of the step.
     """
     figure = Figure(figsize=(9, 1.4 * len(values) + 1), layout="constrained")
     panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
     for panel, (name, value) in zip(panels, values.items(), strict=True):
-        # Sigmoid gates lie in 0 to 1; what may be negative is centred on 0.
+        # Sigmoid gates lie in 0 to 1. States and candidates may be negative: their colours are centred on 0.
         signed = name in "gnhc"
         bound = float(abs(value).max()) or 1.0
         image = panel.imshow(
@@ -57,10 +57,10 @@ def draw_gates(values: Mapping[str, NDArray[Any]], ticks: Sequence[str] | None) 
 
 
 def draw_gradients(norms: Mapping[str, NDArray[Any]]) -> Figure:
-    """Norms of a gradient by the states s_0 to s_T.
+    """Draws the norms of gradients with respect to the states s_0 to s_T, one line each.
 
     Args:
-        norms: [T + 1] by what they belong to.
+        norms: [T + 1] by the label of the line.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     panel = figure.subplots()
@@ -68,17 +68,17 @@ def draw_gradients(norms: Mapping[str, NDArray[Any]]) -> Figure:
         panel.plot(range(len(values) - 1, -1, -1), values, label=label)
     panel.set_yscale("log")
     panel.set_xlabel("steps before the loss")
-    panel.set_ylabel("norm of the gradient by the state")
+    panel.set_ylabel("norm of the gradient with respect to the state")
     panel.grid(visible=True, alpha=0.3)
     panel.legend()
     return figure
 
 
 def draw_curves(measured: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]]) -> Figure:
-    """What was measured epoch by epoch, a panel for each kind.
+    """Draws metrics epoch by epoch, one panel for each metric.
 
     Args:
-        measured: epochs and values by run, by what was measured.
+        measured: Epochs and values by metric, then by run.
     """
     figure = Figure(figsize=(8, 2.8 * len(measured)), layout="constrained")
     panels = figure.subplots(len(measured), 1, sharex=True, squeeze=False)[:, 0]
@@ -93,11 +93,11 @@ def draw_curves(measured: Mapping[str, Mapping[str, tuple[Sequence[int], Sequenc
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a picture.
+    """Writes a figure.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
-    if path.suffix not in _KINDS:
-        raise typer.BadParameter(f"expected a name ending in {', '.join(_KINDS)}", param_hint="--output")
+    if path.suffix not in _SUFFIXES:
+        raise typer.BadParameter(f"expected a name ending in {', '.join(_SUFFIXES)}", param_hint="--output")
     figure.savefig(path, dpi=150)

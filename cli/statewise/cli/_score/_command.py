@@ -1,53 +1,98 @@
-"""`statewise score`: a file of sequences through a model, into a file of results.
+"""Implements `statewise score`: runs the sequences of a file through a model and writes a file of results.
 
-Results are kept in OUTPUT.part until all are there. A run that was interrupted, in whatever way, goes on from
-that file when it is started again, and ends with the same bytes as one that was not.
+Results are kept in OUTPUT.part until the run is complete. If a run is interrupted or killed, the same command
+continues from that file and ends with the same bytes as an uninterrupted run.
 """
 
 import json
 import os
 import time
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from statewise.cli._connection import Connection, ModelOption, VersionOption, connects
+from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
 from statewise.cli._score._log import LogError, ResultLog
 from statewise.cli._score._output import Format, format_of
-from statewise.cli._terminal import JsonFlag, expects, fail, print_json, remarks
+from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json, stderr_console
 from statewise.client import Client, ModelInfo, Scored, StatewiseError
 
-_KINDS = (".npz", ".jsonl", ".parquet")
-_KEPT = "what is done is kept, the same command goes on from there"
-_FRAME_ROWS = 1024
-_FRAME_BYTES = 4 * 1024 * 1024
-_FRAME_S = 1.0
+_SUFFIXES = (".npz", ".jsonl", ".parquet")
+_RESUME_HINT = "the results so far are kept; the same command continues from there"
+_RECORD_ROWS = 1024
+_RECORD_BYTES = 4 * 1024 * 1024
+_RECORD_S = 1.0
 
 
-@expects(StatewiseError, LogError, OSError)
-@connects
+SourceOption = Annotated[
+    str,
+    typer.Option("--input", metavar="FILE", help="A .npz, .jsonl or .parquet file, or a pattern of files."),
+]
+OutputOption = Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .jsonl or .parquet file to write.")]
+LabelsFlag = Annotated[
+    bool, typer.Option("--labels", help="Write the name of the best class instead of the outputs.")
+]
+RestartFlag = Annotated[
+    bool, typer.Option("--restart", help="Discard the results of an interrupted run and start again.")
+]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run: the sequences, the model version that runs them, and where results go."""
+
+    info: ModelInfo
+    source: str
+    output: Path
+    labels: bool
+
+    @property
+    def identity(self) -> bytes:
+        """Describes the run; results of two runs may share a log only if this is equal."""
+        files = [(os.path.realpath(path), path.stat()) for path in _input_files(self.source)]
+        about = {
+            "model": self.info.name,
+            "version": self.info.version,
+            "digest": self.info.digest,
+            "labels": self.labels,
+            "output": self.output.suffix,
+            "input": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files],
+        }
+        return json.dumps(about).encode()
+
+    def report(self, log: ResultLog, *, resumed_at: int, seconds: float) -> dict[str, Any]:
+        """Summarises the run for --json."""
+        return {
+            "model": self.info.name,
+            "version": self.info.version,
+            "output": str(self.output),
+            "rows": log.rows,
+            "failed": log.failed,
+            "resumed_at": resumed_at,
+            "seconds": seconds,
+            "rows_per_s": (log.rows - resumed_at) / seconds,
+        }
+
+
+@exits_on(StatewiseError, LogError, OSError)
+@with_connection
 def score(
     connection: Connection,
     model: ModelOption,
-    source: Annotated[
-        str, typer.Option("--input", metavar="FILE", help="A .npz, .jsonl or .parquet file, or a pattern.")
-    ],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .jsonl or .parquet file to write.")],
+    source: SourceOption,
+    output: OutputOption,
     version: VersionOption = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="The name of the best class instead of the outputs.")
-    ] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Forget what an interrupted run left, and begin anew.")
-    ] = False,
+    labels: LabelsFlag = False,
+    restart: RestartFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Runs every sequence of a file, in order; a sequence that fails is reported in its place.
 
-    Started again after an interruption, it goes on where it was; results so far are in OUTPUT.part. A line of
-    .jsonl is {"id": ..., "inputs": ...}; docs/client.md tells what the other kinds of file hold.
+    If the run is interrupted, start the same command again: it continues from the results in OUTPUT.part. A
+    line of .jsonl is {"id": ..., "inputs": ...}; docs/client.md describes the other kinds of file.
 
     For example:
 
@@ -55,116 +100,100 @@ def score(
 
       statewise score --model vowels --input "day-*.jsonl" --output scores.parquet --labels
     """
-    if output.suffix not in _KINDS:
-        raise typer.BadParameter(f"expected a name ending in {', '.join(_KINDS)}", param_hint="--output")
-    if output.exists() and any(path.samefile(output) for path in _inputs(source)):
-        raise typer.BadParameter(f"{output} is an input, which it would replace", param_hint="--output")
+    if output.suffix not in _SUFFIXES:
+        raise typer.BadParameter(f"expected a name ending in {', '.join(_SUFFIXES)}", param_hint="--output")
+    if output.exists() and any(path.samefile(output) for path in _input_files(source)):
+        raise typer.BadParameter(f"{output} is an input and would be replaced", param_hint="--output")
     begun_s = time.monotonic()
     with connection.client() as client, ResultLog(output.with_name(output.name + ".part")) as log:
         if restart:
             log.begin(b"")
         info = client.model(model, version=version or _recorded_version(log))
-        _claim(log, _identity(info, source, output, labels=labels))
-        resumed = log.rows
-        if resumed:
-            remarks().print(f"going on at row {resumed:,}")
-        kind = format_of(output.suffix, info.predicted)
-        _run(client, info, source, log, kind, labels=labels)
-        _finish(output, log, kind)
-        seconds = time.monotonic() - begun_s
-        done, failed = log.rows, log.failed
+        job = _Job(info, source, output, labels)
+        _check_identity(log, job.identity)
+        resumed_at = log.rows
+        if resumed_at:
+            stderr_console().print(f"continuing at row {resumed_at:,}")
+        file_format = format_of(output.suffix, info.predicted)
+        _run(client, job, log, file_format)
+        _write_output(output, log, file_format)
+        report = job.report(log, resumed_at=resumed_at, seconds=time.monotonic() - begun_s)
         log.remove()
     if as_json:
-        print_json(
-            {
-                "model": info.name,
-                "version": info.version,
-                "output": str(output),
-                "rows": done,
-                "failed": failed,
-                "resumed_at": resumed,
-                "seconds": seconds,
-                "rows_per_s": (done - resumed) / seconds,
-            }
-        )
+        print_json(report)
     else:
-        remarks().print(f"{done:,} rows, {failed:,} of them failed, in {seconds:,.1f} s: {output}")
+        stderr_console().print(
+            "{rows:,} rows, {failed:,} of them failed, in {seconds:,.1f} s: {output}".format(**report)
+        )
 
 
-def _run(client: Client, info: ModelInfo, source: str, log: ResultLog, kind: Format, *, labels: bool) -> None:
+def _run(client: Client, job: _Job, log: ResultLog, file_format: Format) -> None:
+    """Scores the sequences that the log lacks, and appends a record at least every second."""
     results = client.score(
-        info.name, source, start=log.rows, version=info.version, labels=labels, progress=True
+        job.info.name,
+        job.source,
+        start=log.rows,
+        version=job.info.version,
+        labels=job.labels,
+        progress=True,
     )
-    waiting: list[Scored] = []
-    waiting_bytes = 0
-    due_s = time.monotonic() + _FRAME_S
+    pending: list[Scored] = []
+    pending_bytes = 0
+    due_s = time.monotonic() + _RECORD_S
     try:
         for scored in results:
-            waiting.append(scored)
-            waiting_bytes += _bytes(scored)
-            full = len(waiting) >= _FRAME_ROWS or waiting_bytes >= _FRAME_BYTES
+            pending.append(scored)
+            pending_bytes += _size_bytes(scored)
+            full = len(pending) >= _RECORD_ROWS or pending_bytes >= _RECORD_BYTES
             if full or time.monotonic() >= due_s:
-                _keep(log, kind, waiting)
-                waiting, waiting_bytes = [], 0
-                due_s = time.monotonic() + _FRAME_S
+                _append(log, file_format, pending)
+                pending, pending_bytes = [], 0
+                due_s = time.monotonic() + _RECORD_S
     except StatewiseError as error:
-        fail(f"{error}; {_KEPT}")
+        fail(f"{error}; {_RESUME_HINT}")
     except KeyboardInterrupt:
-        remarks().print(_KEPT)
+        stderr_console().print(_RESUME_HINT)
         raise
     finally:
-        _keep(log, kind, waiting)
+        _append(log, file_format, pending)
 
 
-def _keep(log: ResultLog, kind: Format, results: list[Scored]) -> None:
+def _append(log: ResultLog, file_format: Format, results: list[Scored]) -> None:
     if results:
         failed = sum(scored.error is not None for scored in results)
-        log.append(kind.pack(results), rows=len(results), failed=failed)
+        log.append(file_format.pack(results), rows=len(results), failed=failed)
 
 
-def _finish(output: Path, log: ResultLog, kind: Format) -> None:
-    """The file appears whole or not at all."""
-    whole = output.with_name(output.name + ".new")
-    kind.write(whole, log.payloads)
-    with whole.open("rb+") as file:
+def _write_output(output: Path, log: ResultLog, file_format: Format) -> None:
+    """Writes the output beside its place and renames it, so that it never exists in part."""
+    temporary = output.with_name(output.name + ".new")
+    file_format.write(temporary, log.payloads)
+    with temporary.open("rb+") as file:
         os.fsync(file.fileno())
-    whole.replace(output)
+    temporary.replace(output)
 
 
-def _identity(info: ModelInfo, source: str, output: Path, *, labels: bool) -> bytes:
-    """What has to be the same for results to belong together."""
-    files = [(os.path.realpath(path), path.stat()) for path in _inputs(source)]
-    about = {
-        "model": info.name,
-        "version": info.version,
-        "digest": info.digest,
-        "labels": labels,
-        "output": output.suffix,
-        "input": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files],
-    }
-    return json.dumps(about).encode()
-
-
-def _inputs(source: str) -> list[Path]:
-    """The files that the path or pattern names; the client says where there is none."""
+def _input_files(source: str) -> list[Path]:
+    """Lists the files that a path or pattern names. If there are none, the client reports this."""
     paths = [source] if Path(source).is_file() else sorted(glob(source, recursive=True))
     return [Path(path) for path in paths]
 
 
 def _recorded_version(log: ResultLog) -> int | None:
-    """A run ends with the version that it began with, also where the default is another one by now."""
+    """Returns the version that an interrupted run used, which may no longer be the default one."""
     return int(json.loads(log.identity)["version"]) if log.identity else None
 
 
-def _claim(log: ResultLog, identity: bytes) -> None:
+def _check_identity(log: ResultLog, identity: bytes) -> None:
+    """Writes the identity into a new log. Raises LogError if the log belongs to another run."""
     if not log.identity:
         log.begin(identity)
     elif log.identity != identity:
-        was, now = json.loads(log.identity), json.loads(identity)
-        differing = ", ".join(key for key in now if was.get(key) != now[key])
-        raise LogError(f"{log.path} is of a run with another {differing}; --restart begins anew")
+        recorded, current = json.loads(log.identity), json.loads(identity)
+        differing = ", ".join(key for key in current if recorded.get(key) != current[key])
+        raise LogError(f"{log.path} belongs to a run with another {differing}; --restart discards it")
 
 
-def _bytes(scored: Scored) -> int:
+def _size_bytes(scored: Scored) -> int:
     values = scored.outputs.values() if isinstance(scored.outputs, dict) else [scored.outputs]
     return sum(getattr(value, "nbytes", 64) for value in values)

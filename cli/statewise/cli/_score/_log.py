@@ -1,9 +1,10 @@
-"""Results of a bulk run as they come, in a file that survives the process.
+"""Keeps the results of a bulk run in a file that survives the process.
 
-Frames are only ever appended, each with its length and checksum, so whatever a killed process left behind is
-a run of whole frames and perhaps a torn one, which is cut off. One process at a time holds the file.
+The file is a sequence of records, each with its length and a checksum. Records are only appended, so a killed
+process leaves whole records and at most one torn record, which the next process cuts off. One process at a
+time holds the file.
 
-Invariant: the frames read back are those that `append` has returned for, in order.
+Invariant: reading returns exactly the records for which `append` has returned, in order.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 _HEADER = struct.Struct("<QQQI")
-"""Bytes of the payload, its rows, how many of those failed, and a checksum of all that."""
+"""Bytes of the payload, its rows, how many of those failed, and a checksum of numbers and payload."""
 _NUMBERS = struct.Struct("<QQQ")
 
 
@@ -25,14 +26,14 @@ class LogError(Exception):
 
 
 class ResultLog:
-    """The file of a run, begun or gone on with. Left without a result in it, it goes away.
+    """Opens the log of a run, new or interrupted. Leaving it without results deletes the file.
 
     Args:
-        path: of the file; made where it is not there.
+        path: The file; created if it does not exist.
 
     Raises:
-        LogError: another process holds it.
-        OSError: it cannot be written.
+        LogError: Another process holds the file.
+        OSError: The file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +47,7 @@ class ResultLog:
         self.rows = 0
         self.failed = 0
         self.identity = b""
-        """The payload of the first frame: whose results these are. Empty: nobody's yet."""
+        """Payload of the first record, which identifies the run; empty for a new file."""
         self._recover()
 
     def __enter__(self) -> Self:
@@ -60,26 +61,26 @@ class ResultLog:
         self._file.close()
 
     def begin(self, identity: bytes) -> None:
-        """Forgets everything and writes whose results will follow."""
+        """Deletes all records and writes the identity of the run that follows."""
         self._file.truncate(0)
         self.rows = self.failed = 0
         self.append(identity, rows=0, failed=0)
         self.identity = identity
 
     def append(self, payload: bytes, *, rows: int, failed: int) -> None:
-        """Adds a frame, and returns when it is on the disk."""
+        """Adds a record, and returns when the record is on the disk."""
         numbers = _NUMBERS.pack(len(payload), rows, failed)
-        frame = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
+        record = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
         written = 0
-        while written < len(frame):
-            written += self._file.write(memoryview(frame)[written:])
+        while written < len(record):
+            written += self._file.write(memoryview(record)[written:])
         os.fsync(self._file.fileno())
         self.rows += rows
         self.failed += failed
 
     def payloads(self) -> Iterator[bytes]:
-        """Frames after the first, in order."""
-        for number, (payload, _, _) in enumerate(self._frames()):
+        """Reads the records after the identity, in order."""
+        for number, (payload, _, _) in enumerate(self._records()):
             if number:
                 yield payload
 
@@ -89,7 +90,7 @@ class ResultLog:
 
     def _recover(self) -> None:
         end = 0
-        for number, (payload, rows, failed) in enumerate(self._frames()):
+        for number, (payload, rows, failed) in enumerate(self._records()):
             if number == 0:
                 self.identity = payload
             self.rows += rows
@@ -97,8 +98,8 @@ class ResultLog:
             end += _HEADER.size + len(payload)
         self._file.truncate(end)
 
-    def _frames(self) -> Iterator[tuple[bytes, int, int]]:
-        """Whole frames from the beginning; ends at the first that is not whole."""
+    def _records(self) -> Iterator[tuple[bytes, int, int]]:
+        """Reads payload, rows and failed rows of each record, up to the first that is torn."""
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             while len(header := file.read(_HEADER.size)) == _HEADER.size:

@@ -1,261 +1,154 @@
-"""Results of a bulk run as files: .jsonl, .npz and .parquet.
+"""Writes the results of a bulk run as .jsonl, .npz and .parquet files.
 
-A format packs results into the payload of a frame, and later writes all frames as one file. The file depends
-on the results alone, not on how they were cut into frames, so a run that was interrupted ends with the same
-bytes.
+A format packs results into the payload of a log record, and at the end writes all records as one file. The
+file depends on the results alone, not on how they were divided into records. So an interrupted run that is
+resumed ends with the same bytes as an uninterrupted run.
 
-- .jsonl: `{"id": ..., "outputs": ...}` a line, or `{"id": ..., "error": "..."}`.
-- .npz: `ids` [N], `errors` [N] (empty where a row succeeded), `outputs` [N, ...], or with `lengths` [N]
-  [sum(lengths), ...] where the model gives an output a step; `outputs.NAME` each where it has several. Rows
-  that failed have length 0, or NaN.
-- .parquet: `id`, `error` and `outputs` (or `outputs.NAME`), null where there is none.
+- .jsonl: one line a row, `{"id": ..., "outputs": ...}` or `{"id": ..., "error": "..."}`.
+- .npz: `ids` [N], `errors` [N] (empty for a row that succeeded), and `outputs` [N, ...]. If the model has an
+  output for every step: `outputs` [sum(lengths), ...] with `lengths` [N]. If it has several outputs: one
+  `outputs.NAME` each. Rows that failed have length 0, or NaN.
+- .parquet: `id`, `error`, and `outputs` or `outputs.NAME`; null for missing values.
 """
 
 import json
-import math
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.cli._score._columns import ColumnCodec, ResultBlock, Totals, error_text
 from statewise.cli._score._parquet import Row, write_parquet
 from statewise.client import ModelInfo, Scored
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # archives hold a time; the earliest they can
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest time that an archive can hold; a fixed time keeps the bytes equal
 
 Payloads = Callable[[], Iterable[bytes]]
+"""Reads all payloads again at each call."""
 
 
 class Format(Protocol):
-    """A kind of file."""
+    """One kind of output file."""
 
     def pack(self, results: Sequence[Scored]) -> bytes:
-        """Results as a frame's payload."""
+        """Encodes results as a record's payload."""
         ...
 
     def write(self, path: Path, payloads: Payloads) -> None:
-        """Every payload, as one file."""
+        """Writes all payloads as one file."""
         ...
 
 
-def format_of(kind: str, model: ModelInfo) -> Format:
-    """The format of a suffix, .jsonl, .npz or .parquet, for outputs of a model."""
-    match kind:
+def format_of(suffix: str, model: ModelInfo) -> Format:
+    """Returns the format of a suffix (.jsonl, .npz or .parquet) for the outputs of a model."""
+    match suffix:
         case ".jsonl":
-            return Jsonl()
+            return JsonlFormat()
         case ".npz":
-            return Npz(Columns(model))
+            return NpzFormat(ColumnCodec(model))
         case _:
-            return Parquet(Columns(model))
+            return ParquetFormat(ColumnCodec(model))
 
 
-class Jsonl:
-    """Frames are the lines already."""
+class JsonlFormat:
+    """Lines of JSON; a payload already holds the lines of the file."""
 
     def pack(self, results: Sequence[Scored]) -> bytes:
-        """Lines."""
+        """Encodes one line a row."""
         return "".join(self._line(scored) for scored in results).encode()
 
     def write(self, path: Path, payloads: Payloads) -> None:
-        """One after another."""
+        """Writes the payloads one after another."""
         with path.open("wb") as file:
             file.writelines(payloads())
 
     def _line(self, scored: Scored) -> str:
         error = scored.error
-        found = {"outputs": _plain(scored.outputs)} if error is None else {"error": complaint(error)}
-        return json.dumps({"id": scored.id, **found}, ensure_ascii=False, default=str) + "\n"
+        result = {"outputs": _to_json(scored.outputs)} if error is None else {"error": error_text(error)}
+        return json.dumps({"id": scored.id, **result}, ensure_ascii=False, default=str) + "\n"
 
 
-class Frame:
-    """Some rows' results.
+class NpzFormat:
+    """An archive whose arrays are written block by block."""
 
-    Attributes:
-        ids: of each row.
-        errors: of each row; empty where there is none.
-        words: labels or texts of each row; None where outputs are arrays.
-        lengths: time steps of each row's outputs; 0 where it failed.
-        columns: each output by name, [sum(lengths), ...] where it has a time axis, else [rows, ...] with NaN
-            (or 0) for the rows that failed.
-    """
-
-    def __init__(self, about: dict[str, Any], columns: dict[str, NDArray[Any]]) -> None:
-        self.ids: list[Any] = about["ids"]
-        self.errors: list[str] = about["errors"]
-        self.words: list[str] | None = about["words"]
-        self.lengths: list[int] = about["lengths"]
-        self.columns = columns
-
-
-class Columns:
-    """Frames of binary columns: a line of JSON about the rows, then each output's bytes.
-
-    Args:
-        model: whose outputs they are.
-    """
-
-    def __init__(self, model: ModelInfo) -> None:
-        self.outputs = model.outputs
-        self.timed = frozenset(spec.name for spec in model.outputs if model.timed and spec.per_step)
-        """Outputs with a time axis."""
+    def __init__(self, codec: ColumnCodec) -> None:
+        self._codec = codec
 
     def pack(self, results: Sequence[Scored]) -> bytes:
-        """See the class. Rows that failed have no bytes."""
-        worded = any(isinstance(scored.outputs, str) for scored in results)
-        arrays = [] if worded else [self._by_name(scored) for scored in results if scored.error is None]
-        steps = (len(row[next(iter(self.timed))]) if self.timed else 1 for row in arrays)
-        about = {
-            "ids": [scored.id for scored in results],
-            "errors": ["" if scored.error is None else complaint(scored.error) for scored in results],
-            "words": [scored.outputs or "" for scored in results] if worded else None,
-            "lengths": [0 if worded or scored.error is not None else next(steps) for scored in results],
-        }
-        columns = (row[spec.name].tobytes() for spec in self.outputs for row in arrays)
-        return json.dumps(about, default=str).encode() + b"\n" + b"".join(columns)
-
-    def frames(self, payloads: Iterable[bytes]) -> Iterator[Frame]:
-        """What `pack` made."""
-        for payload in payloads:
-            line, _, data = payload.partition(b"\n")
-            about = json.loads(line)
-            yield Frame(about, self._columns(about, data))
-
-    def _columns(self, about: dict[str, Any], data: bytes) -> dict[str, NDArray[Any]]:
-        columns: dict[str, NDArray[Any]] = {}
-        lengths = np.array(about["lengths"], np.int64)
-        begin = 0
-        for spec in self.outputs:
-            timed = spec.name in self.timed
-            count = int(lengths.sum()) if timed else int((lengths > 0).sum())
-            dtype = np.dtype(spec.dtype)
-            end = begin + count * dtype.itemsize * math.prod(spec.shape)
-            column = np.frombuffer(data[begin:end], dtype).reshape(count, *spec.shape)
-            if not timed:
-                whole = np.full((len(lengths), *spec.shape), np.nan if dtype.kind == "f" else 0, dtype)
-                whole[lengths > 0] = column
-                column = whole
-            columns[spec.name] = column
-            begin = end
-        return columns
-
-    def _by_name(self, scored: Scored) -> dict[str, NDArray[Any]]:
-        outputs = scored.outputs
-        return outputs if isinstance(outputs, dict) else {self.outputs[0].name: outputs}
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What has to be known of all frames before a file is begun."""
-
-    rows: int
-    steps: int
-    whole_ids: bool
-    """Every id is an integer; otherwise ids are written as text."""
-    worded: bool
-
-    @classmethod
-    def of(cls, frames: Iterable[Frame]) -> "Totals":
-        """One pass."""
-        rows = steps = 0
-        whole_ids, worded = True, False
-        for frame in frames:
-            rows += len(frame.ids)
-            steps += sum(frame.lengths)
-            whole_ids &= all(type(name) is int for name in frame.ids)
-            worded |= frame.words is not None
-        return cls(rows, steps, whole_ids, worded)
-
-
-class Npz:
-    """An archive, its arrays written as streams."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def pack(self, results: Sequence[Scored]) -> bytes:
-        """See `Columns`."""
-        return self._columns.pack(results)
+        """Encodes results, see `ColumnCodec.pack`."""
+        return self._codec.pack(results)
 
     def write(self, path: Path, payloads: Payloads) -> None:
-        """One pass over the frames for each array."""
-        columns = self._columns
+        """Reads all blocks once for each array."""
+        codec = self._codec
 
-        def frames() -> Iterator[Frame]:
-            return columns.frames(payloads())
+        def blocks() -> Iterator[ResultBlock]:
+            return codec.blocks(payloads())
 
-        totals = Totals.of(frames())
+        totals = Totals.of(blocks())
         rows = totals.rows
         with zipfile.ZipFile(path, "w") as archive:
-            if totals.whole_ids:
-                ids = (np.array(frame.ids, np.int64) for frame in frames())
-                _write(archive, "ids", np.dtype("<i8"), (rows,), ids)
+            if totals.integer_ids:
+                ids = (np.array(block.ids, np.int64) for block in blocks())
+                _write_array(archive, "ids", np.dtype("<i8"), (rows,), ids)
             else:
-                _write_words(archive, "ids", rows, lambda: ([str(name) for name in f.ids] for f in frames()))
-            _write_words(archive, "errors", rows, lambda: (frame.errors for frame in frames()))
-            if totals.worded:
-                _write_words(archive, "outputs", rows, lambda: (words_of(frame) for frame in frames()))
+                _write_texts(
+                    archive, "ids", rows, lambda: ([str(i) for i in block.ids] for block in blocks())
+                )
+            _write_texts(archive, "errors", rows, lambda: (block.errors for block in blocks()))
+            if totals.has_texts:
+                _write_texts(archive, "outputs", rows, lambda: (b.texts_or_empty() for b in blocks()))
                 return
-            if columns.timed:
-                lengths = (np.array(frame.lengths, np.int64) for frame in frames())
-                _write(archive, "lengths", np.dtype("<i8"), (rows,), lengths)
-            for spec in columns.outputs:
-                name = "outputs" if len(columns.outputs) == 1 else f"outputs.{spec.name}"
-                shape = (totals.steps if spec.name in columns.timed else rows, *spec.shape)
-                arrays = (frame.columns[spec.name] for frame in frames())
-                _write(archive, name, np.dtype(spec.dtype), shape, arrays)
+            if codec.timed:
+                lengths = (np.array(block.lengths, np.int64) for block in blocks())
+                _write_array(archive, "lengths", np.dtype("<i8"), (rows,), lengths)
+            for spec in codec.outputs:
+                name = "outputs" if len(codec.outputs) == 1 else f"outputs.{spec.name}"
+                shape = (totals.steps if spec.name in codec.timed else rows, *spec.shape)
+                arrays = (block.columns[spec.name] for block in blocks())
+                _write_array(archive, name, np.dtype(spec.dtype), shape, arrays)
 
 
-class Parquet:
-    """Row groups of equal size, whatever came together before."""
+class ParquetFormat:
+    """A table in row groups of equal size, regardless of the records."""
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, codec: ColumnCodec) -> None:
+        self._codec = codec
 
     def pack(self, results: Sequence[Scored]) -> bytes:
-        """See `Columns`."""
-        return self._columns.pack(results)
+        """Encodes results, see `ColumnCodec.pack`."""
+        return self._codec.pack(results)
 
     def write(self, path: Path, payloads: Payloads) -> None:
-        """See `_score_parquet`."""
-        columns = self._columns
-        totals = Totals.of(columns.frames(payloads()))
-        outputs = () if totals.worded else columns.outputs
-        rows = (row for frame in columns.frames(payloads()) for row in self._rows(frame))
-        write_parquet(path, outputs, rows, timed=columns.timed, whole_ids=totals.whole_ids)
+        """Writes the table in two passes: one for the totals, one for the rows."""
+        codec = self._codec
+        totals = Totals.of(codec.blocks(payloads()))
+        outputs = () if totals.has_texts else codec.outputs
+        rows = (row for block in codec.blocks(payloads()) for row in self._rows(block))
+        write_parquet(path, outputs, rows, timed=codec.timed, integer_ids=totals.integer_ids)
 
-    def _rows(self, frame: Frame) -> Iterator[Row]:
-        ends = np.cumsum(frame.lengths, dtype=np.int64).tolist()
-        words = words_of(frame)
-        for place, (name, error) in enumerate(zip(frame.ids, frame.errors, strict=True)):
-            begin = ends[place] - frame.lengths[place]
+    def _rows(self, block: ResultBlock) -> Iterator[Row]:
+        ends = np.cumsum(block.lengths, dtype=np.int64).tolist()
+        texts = block.texts_or_empty()
+        for index, (row_id, error) in enumerate(zip(block.ids, block.errors, strict=True)):
+            begin = ends[index] - block.lengths[index]
             values = {
-                output: column[begin : ends[place]] if output in self._columns.timed else column[place]
-                for output, column in frame.columns.items()
+                output: column[begin : ends[index]] if output in self._codec.timed else column[index]
+                for output, column in block.columns.items()
             }
-            yield name, error, words[place], values
+            yield row_id, error, texts[index], values
 
 
-def words_of(frame: Frame) -> list[str]:
-    """Labels or texts, empty for rows that failed."""
-    return frame.words if frame.words is not None else [""] * len(frame.ids)
-
-
-def complaint(error: Exception) -> str:
-    """An error as files hold it."""
-    return f"{type(error).__name__}: {error}"
-
-
-def _plain(outputs: Any) -> Any:
+def _to_json(outputs: Any) -> Any:
     if isinstance(outputs, dict):
-        return {name: _plain(value) for name, value in outputs.items()}
+        return {name: _to_json(value) for name, value in outputs.items()}
     return outputs if isinstance(outputs, str) else outputs.tolist()
 
 
-def _write(
+def _write_array(
     archive: zipfile.ZipFile,
     name: str,
     dtype: np.dtype[Any],
@@ -269,9 +162,9 @@ def _write(
             stream.write(array.astype(dtype, copy=False).tobytes())
 
 
-def _write_words(
-    archive: zipfile.ZipFile, name: str, rows: int, words: Callable[[], Iterable[list[str]]]
+def _write_texts(
+    archive: zipfile.ZipFile, name: str, rows: int, texts: Callable[[], Iterable[list[str]]]
 ) -> None:
-    longest = max((len(word) for part in words() for word in part), default=1)
+    longest = max((len(text) for part in texts() for text in part), default=1)
     dtype = np.dtype(f"<U{max(longest, 1)}")
-    _write(archive, name, dtype, (rows,), (np.array(part, dtype) for part in words()))
+    _write_array(archive, name, dtype, (rows,), (np.array(part, dtype) for part in texts()))

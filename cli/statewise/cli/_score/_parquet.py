@@ -1,4 +1,4 @@
-"""Results as a .parquet file, in row groups of equal size whatever came together before."""
+"""Writes results as a .parquet file, in row groups of equal size."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,25 +12,30 @@ _GROUP_ROWS = 4096
 _GROUP_BYTES = 256 * 1024 * 1024
 
 Row = tuple[Any, str, str, dict[str, Any]]
-"""Id, error, words, and outputs by name."""
+"""Id, error, label or text, and outputs by name."""
 
 
 def write_parquet(
-    path: Path, outputs: Sequence[TensorInfo], rows: Iterable[Row], *, timed: Collection[str], whole_ids: bool
+    path: Path,
+    outputs: Sequence[TensorInfo],
+    rows: Iterable[Row],
+    *,
+    timed: Collection[str],
+    integer_ids: bool,
 ) -> None:
-    """Writes `id`, `error` and the outputs.
+    """Writes the columns `id`, `error` and the outputs.
 
     Args:
-        path: of the file.
-        outputs: of the model; none where outputs are words.
-        rows: what to write.
-        timed: outputs with a time axis.
-        whole_ids: ids are integers; otherwise they are written as text.
+        path: Of the file.
+        outputs: Outputs of the model; empty if outputs are labels or texts.
+        rows: The rows, in order.
+        timed: Names of the outputs with a time axis.
+        integer_ids: Ids are integers; otherwise they are written as text.
     """
     import pyarrow.parquet as pq
 
     def table(group: list[Row]) -> Any:
-        return _table(outputs, group, timed=timed, whole_ids=whole_ids)
+        return _table(outputs, group, timed=timed, integer_ids=integer_ids)
 
     with pq.ParquetWriter(path, table([]).schema) as writer:
         for group in _groups(rows):
@@ -51,19 +56,19 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _table(
-    outputs: Sequence[TensorInfo], rows: Sequence[Row], *, timed: Collection[str], whole_ids: bool
+    outputs: Sequence[TensorInfo], rows: Sequence[Row], *, timed: Collection[str], integer_ids: bool
 ) -> Any:
     import pyarrow as pa
 
     failed = np.array([bool(error) for _, error, _, _ in rows], np.bool_)
-    ids = [name if whole_ids else str(name) for name, _, _, _ in rows]
+    ids = [row_id if integer_ids else str(row_id) for row_id, _, _, _ in rows]
     columns = {
-        "id": pa.array(ids, pa.int64() if whole_ids else pa.string()),
+        "id": pa.array(ids, pa.int64() if integer_ids else pa.string()),
         "error": pa.array([error or None for _, error, _, _ in rows], pa.string()),
     }
     if not outputs:
-        words = [None if error else word for _, error, word, _ in rows]
-        columns["outputs"] = pa.array(words, pa.string())
+        texts = [None if error else text for _, error, text, _ in rows]
+        columns["outputs"] = pa.array(texts, pa.string())
     for spec in outputs:
         name = "outputs" if len(outputs) == 1 else f"outputs.{spec.name}"
         arrays = [values[spec.name] for _, _, _, values in rows]
@@ -72,7 +77,7 @@ def _table(
 
 
 def _column(spec: TensorInfo, arrays: Sequence[Any], failed: Any, *, timed: bool) -> Any:
-    """Arrays of the same rank as nested lists, without a Python object a number."""
+    """Converts arrays of equal rank to nested lists without creating a Python object for each number."""
     import pyarrow as pa
 
     shape = (0, *spec.shape) if timed else spec.shape
@@ -80,7 +85,7 @@ def _column(spec: TensorInfo, arrays: Sequence[Any], failed: Any, *, timed: bool
         return pa.array(np.array(arrays, spec.dtype), mask=failed)
     flat = np.concatenate([np.empty(0, spec.dtype), *[array.reshape(-1) for array in arrays]])
     values = pa.array(flat)
-    # Every axis but the first is the model's; they are folded from the innermost outwards.
+    # All axes but the first have the model's sizes; they become lists from the innermost outwards.
     for size in reversed(shape[1:]):
         ends = np.arange(0, len(values) + 1, size)
         values = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)

@@ -3,7 +3,7 @@
 Never imports NumPy, ONNX or gRPC: the root imports this folder before any subcommand.
 """
 
-from statewise.cli._terminal._console import JsonFlag, print_json, remarks, results
-from statewise.cli._terminal._failure import expects, fail
+from statewise.cli._terminal._console import JsonFlag, print_json, stderr_console, stdout_console
+from statewise.cli._terminal._failure import exits_on, fail
 
-__all__ = ["JsonFlag", "expects", "fail", "print_json", "remarks", "results"]
+__all__ = ["JsonFlag", "exits_on", "fail", "print_json", "stderr_console", "stdout_console"]

@@ -1,6 +1,6 @@
-"""Where output goes: results to stdout, everything else to stderr.
+"""Opens the consoles that subcommands write to: stdout for results, stderr for everything else.
 
-With --json, stdout carries JSON objects and nothing else.
+With --json, stdout carries only JSON objects.
 """
 
 import json
@@ -10,24 +10,24 @@ import typer
 from rich.console import Console
 
 JsonFlag = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout, everything else on stderr.")
+    bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")
 ]
 
-_PLAIN_WIDTH = 120  # columns of tables that go to a file or a pipe, which have no width of their own
+_PLAIN_WIDTH = 120  # columns of a table in a file or a pipe, which have no width of their own
 
 
-def results() -> Console:
-    """Console of what the user asked for."""
+def stdout_console() -> Console:
+    """The console for results."""
     return _console(stderr=False)
 
 
-def remarks() -> Console:
-    """Console of progress and everything that is not the result."""
+def stderr_console() -> Console:
+    """The console for progress and remarks."""
     return _console(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """Writes one JSON object on one line of stdout, at once."""
+    """Writes one JSON object on one line of stdout and flushes."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 

@@ -1,6 +1,6 @@
-"""Failures as users see them: one line on stderr and exit code 1, never a traceback.
+"""Ends a subcommand that failed: one line on stderr, exit code 1, no traceback.
 
-Only errors that a subcommand names are expected; anything else is a defect and keeps its traceback.
+Only errors that a subcommand names are expected. Any other error is a defect and keeps its traceback.
 """
 
 import functools
@@ -15,15 +15,15 @@ _R = TypeVar("_R")
 
 
 def fail(message: object) -> NoReturn:
-    """Prints one line on stderr and ends the command with 1."""
+    """Prints one line on stderr and ends the command with exit code 1."""
     if isinstance(message, OSError) and message.filename and message.strerror:
-        message = f"{message.filename}: {message.strerror}"  # without its number
+        message = f"{message.filename}: {message.strerror}"  # leaves the error number out
     print(f"statewise: {' '.join(str(message).split())}", file=sys.stderr)
     raise typer.Exit(1)
 
 
-def expects(*errors: type[Exception]) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Decorates a subcommand: these errors are the user's to mend and end in `fail`."""
+def exits_on(*errors: type[Exception]) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Decorates a subcommand: it calls `fail` on these errors, which the user can correct."""
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         @functools.wraps(function)
@@ -31,7 +31,7 @@ def expects(*errors: type[Exception]) -> Callable[[Callable[_P, _R]], Callable[_
             try:
                 return function(*args, **kwargs)
             except BrokenPipeError:
-                # The reader of stdout has seen enough; typer ends the command quietly.
+                # The reader of stdout has closed it; typer ends the command quietly.
                 raise
             except errors as error:
                 fail(error)

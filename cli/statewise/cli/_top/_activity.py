@@ -1,6 +1,6 @@
-"""What a server did between two of its reports, and how that looks in a terminal.
+"""Computes what a server did between two of its reports, and lays it out as a table.
 
-Values and renderables; nothing here talks to a server or prints.
+This module only makes values and renderables: it neither talks to a server nor prints.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from statewise.client import ModelStats, ServerStats
 
 @dataclass(frozen=True)
 class ModelActivity:
-    """One model version."""
+    """The activity of one model version."""
 
     model: str
     version: int
@@ -25,31 +25,31 @@ class ModelActivity:
     steps_per_s: float
     requests_per_s: float
     errors_per_s: float
-    """Rows that failed."""
+    """Failed rows a second."""
     latency_p50_s: float | None
-    """None: no request was answered."""
+    """None if no request was answered."""
     latency_p99_s: float | None
     rows_per_batch: float | None
-    """None: the engine did not run."""
+    """None if the engine did not run."""
     queued_steps: int
     state_bytes: int
 
 
 @dataclass(frozen=True)
 class Activity:
-    """A server, between two reports."""
+    """The activity of a server between two reports."""
 
     at: datetime
-    """Of the later report."""
+    """Time of the later report."""
     streams: int
     cpu_cores: float
-    """Cores that the process kept busy."""
+    """Processor time divided by elapsed time."""
     resident_bytes: int
     models: tuple[ModelActivity, ...]
 
 
 def activity(earlier: ServerStats, later: ServerStats) -> Activity:
-    """What happened from one report to the next."""
+    """Computes the activity between two reports."""
     elapsed_s = max((later.at - earlier.at).total_seconds(), 1e-6)
     before = {(stats.model, stats.version): stats for stats in earlier.models}
     return Activity(
@@ -64,7 +64,7 @@ def activity(earlier: ServerStats, later: ServerStats) -> Activity:
 
 
 def screen(report: Activity, target: str) -> RenderableType:
-    """A line about the process, and a table of the models."""
+    """Lays out one line about the process, and a table of its models."""
     head = Text.assemble(
         (target, "bold"),
         f"  {report.at.astimezone():%H:%M:%S}",
@@ -86,7 +86,7 @@ def screen(report: Activity, target: str) -> RenderableType:
 
 def _model(earlier: ModelStats | None, later: ModelStats, elapsed_s: float) -> ModelActivity:
     def rise(name: str) -> int:
-        # A version that was unloaded and loaded again counts from nothing.
+        # A version that was unloaded and loaded again counts from zero.
         total: int = getattr(later, name)
         before: int = getattr(earlier, name) if earlier is not None else 0
         return total - before if total >= before else total
@@ -122,7 +122,7 @@ def _row(model: ModelActivity) -> tuple[str, ...]:
 
 
 def _totals(models: tuple[ModelActivity, ...]) -> tuple[str, ...]:
-    """Under the columns that can be added up."""
+    """Sums the columns that can be summed; empty for the others."""
     return (
         "all",
         f"{sum(model.sessions for model in models):,}",
