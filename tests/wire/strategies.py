@@ -1,5 +1,6 @@
 """Draws specifications and arrays for property tests."""
 
+import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,10 +14,6 @@ from statewise.wire import (
     StatePart,
     TensorSpec,
     Vocabulary,
-)
-
-any_array = st.sampled_from(sorted(DTYPES)).flatmap(
-    lambda name: hnp.arrays(DTYPES[name], hnp.array_shapes(min_dims=0, max_dims=8, min_side=0, max_side=3))
 )
 
 words = st.text(max_size=8)
@@ -82,3 +79,12 @@ specs = st.builds(
     generate=st.none() | generators,
     notes=st.dictionaries(words, words, max_size=3),
 )
+
+
+def arrays(*, max_dims: int, max_side: int) -> st.SearchStrategy[np.ndarray]:
+    """Arrays of every element type that the wire has."""
+    return st.sampled_from(sorted(DTYPES)).flatmap(
+        lambda name: hnp.arrays(
+            DTYPES[name], hnp.array_shapes(min_dims=0, max_dims=max_dims, min_side=0, max_side=max_side)
+        )
+    )

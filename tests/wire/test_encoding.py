@@ -3,13 +3,16 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.strategies import any_array
+from tests.wire.strategies import arrays
 
 from statewise.v1 import sequence_pb2
 from statewise.wire import named_tensor, nested, to_tensor
 
 
-@given(inputs=st.dictionaries(st.text(max_size=8), any_array, max_size=3), handles=st.binary(max_size=300))
+@given(
+    inputs=st.dictionaries(st.text(max_size=8), arrays(max_dims=4, max_side=8), max_size=3),
+    handles=st.binary(max_size=300),
+)
 def test_protobuf_reads_the_message_it_would_have_written(
     inputs: dict[str, np.ndarray], handles: bytes
 ) -> None:

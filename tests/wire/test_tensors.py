@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.strategies import any_array
+from tests.wire.strategies import arrays
 
 from statewise.v1 import tensor_pb2
 from statewise.wire import DTYPES, TensorError, from_tensor, to_tensor
@@ -17,7 +17,7 @@ def test_every_data_type_of_the_contract_has_a_dtype() -> None:
     assert declared == {f"DATA_TYPE_{name.upper()}" for name in DTYPES}
 
 
-@given(any_array)
+@given(arrays(max_dims=8, max_side=3))
 def test_an_array_comes_back_bit_for_bit(array: np.ndarray) -> None:
     message = tensor_pb2.Tensor.FromString(to_tensor(array).SerializeToString())
     back = from_tensor(message)
