@@ -88,7 +88,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Ends a session by its id, whoever holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED.
+        """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """Models in the repository and what is loaded of them. All calls are unary; reads may be repeated freely.
+    """Models in the repository, and their versions in memory. All calls are unary; reads may be repeated freely.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class ModelServiceStub:
 
 
 class ModelServiceServicer:
-    """Models in the repository and what is loaded of them. All calls are unary; reads may be repeated freely.
+    """Models in the repository, and their versions in memory. All calls are unary; reads may be repeated freely.
     """
 
     def ListModels(self, request, context):
@@ -69,7 +69,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One version that serves, be it only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING.
+        """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """Models in the repository and what is loaded of them. All calls are unary; reads may be repeated freely.
+    """Models in the repository, and their versions in memory. All calls are unary; reads may be repeated freely.
     """
 
     @staticmethod

@@ -143,7 +143,7 @@ class PredictResponse(_message.Message):
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
         """Outputs by name, in the order of `rows`. Per-step outputs: [sum(lengths), ...]; others: [rows, ...].
-        Encoder-decoder models: what the decoder emitted, under the name of Model.emitted.
+        Encoder-decoder models: the values that the decoder emitted, under the name of Model.emitted.
         """
 
     @_builtins.property
@@ -219,7 +219,7 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
-    """Sequences to generate. A row first consumes what conditions it, then its prompt; then it emits until the model's
+    """Sequences to generate. A row first consumes its condition, then its prompt; then it emits until the model's
     end token (which is emitted) or its number of values. Random number k of a row is a hash of its seed and the
     time steps it has consumed, so a session that consumed the same generates the same.
     """
@@ -310,7 +310,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def condition(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """What conditions the start, by input name: one time step of the model's inputs [rows, ...], such as a start
+        """Conditions of the start, by input name: one time step of the model's inputs [rows, ...], such as a start
         token; or, required there, an encoder's input [rows, T, ...], or ragged with condition_lengths.
         """
 
@@ -442,16 +442,14 @@ class SessionStreamRequest(_message.Message):
     request_id: _builtins.int
     """Chosen by the client, unique among the stream's unanswered requests, not 0. The reply repeats it."""
     traceparent: _builtins.str
-    """The caller's trace, as W3C's header `traceparent`; calls send it as metadata. Empty: none. What cannot be read
-    counts as none.
-    """
+    """The caller's trace, as W3C's header `traceparent`; calls send it as metadata. Empty or malformed: none."""
     @_builtins.property
     def open(self) -> Global___OpenSessionsRequest:
         """Opens sessions."""
 
     @_builtins.property
     def resume(self) -> Global___ResumeSessionsRequest:
-        """Takes sessions over, here or from another server."""
+        """Takes sessions over."""
 
     @_builtins.property
     def restore(self) -> Global___RestoreSessionsRequest:
@@ -475,7 +473,7 @@ class SessionStreamRequest(_message.Message):
 
     @_builtins.property
     def snapshot(self) -> Global___SnapshotSessionsRequest:
-        """Takes sessions' state out."""
+        """Copies the state of sessions into tokens."""
 
     @_builtins.property
     def close(self) -> Global___CloseSessionsRequest:
@@ -513,7 +511,7 @@ Global___SessionStreamRequest: _TypeAlias = SessionStreamRequest  # noqa: Y015
 
 @_typing.final
 class SessionStreamResponse(_message.Message):
-    """The reply to one operation, or news of the server."""
+    """The reply to one operation, or a notice from the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -531,7 +529,7 @@ class SessionStreamResponse(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
-    """The request answered; 0 for news that answer none."""
+    """The answered request; 0 for a notice, which answers none."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """The request failed as a whole; nothing of it was applied. Details hold ErrorInfo."""
@@ -578,7 +576,7 @@ class SessionStreamResponse(_message.Message):
 
     @_builtins.property
     def draining(self) -> Global___Draining:
-        """The server is going away: what is unanswered will be answered, new requests are refused (DRAINING)."""
+        """The server shuts down: it still answers earlier requests and refuses new ones (DRAINING)."""
 
     def __init__(
         self,
@@ -637,7 +635,9 @@ class Session(_message.Message):
     position: _builtins.int
     """Time steps consumed."""
     durable_position: _builtins.int
-    """Time steps that a killed server would still have; 0 without a store."""
+    """Time steps that would survive the end of the server's process; 0 without a session store. Not sent by any server
+    yet: there are no session stores.
+    """
     created: _builtins.bool
     """False: the session was there already and this call took it over."""
     def __init__(
@@ -711,7 +711,7 @@ class OpenSessionsRequest(_message.Message):
 
     @_builtins.property
     def encoder_inputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """Encoder-decoder models: what is encoded to the initial states, as in PredictRequest."""
+        """Encoder-decoder models: inputs from which the encoder computes the initial states, as in PredictRequest."""
 
     @_builtins.property
     def encoder_text(self) -> _tensor_pb2.TextRows:
@@ -767,8 +767,9 @@ Global___OpenSessionsResponse: _TypeAlias = OpenSessionsResponse  # noqa: Y015
 
 @_typing.final
 class ResumeSessionsRequest(_message.Message):
-    """Takes sessions over, wherever their state is: the old handle becomes void (SESSION_MOVED), the epoch rises. Row
-    errors: SESSION_NOT_FOUND, SESSION_EXPIRED, MODEL_CHANGED, SESSION_LOST. Repeating it gives another handle.
+    """Takes sessions over: the old handle becomes void (SESSION_MOVED), the epoch rises. Repeating the request gives
+    another handle. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, MODEL_CHANGED, SESSION_LOST. Not sent by any server
+    yet: MODEL_CHANGED and SESSION_LOST, which need a session store.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -959,7 +960,7 @@ Global___StepRequest: _TypeAlias = StepRequest  # noqa: Y015
 
 @_typing.final
 class StepResponse(_message.Message):
-    """What a step gave."""
+    """Outputs of a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -988,7 +989,9 @@ class StepResponse(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     DURABLE_POSITIONS_FIELD_NUMBER: _builtins.int
     durable_positions: _builtins.bytes
-    """Durable position of each row that succeeded, one uint64 a row, little-endian, packed. Empty: all 0."""
+    """Durable position (Session.durable_position) of each row that succeeded, one uint64 a row, little-endian, packed.
+    Empty: all 0. Not sent by any server yet: there are no session stores.
+    """
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
         """Outputs by name, of the rows that succeeded, in request order: per-step outputs [sum(steps), ...], others
@@ -1067,7 +1070,7 @@ Global___GenerateSessionsRequest: _TypeAlias = GenerateSessionsRequest  # noqa: 
 
 @_typing.final
 class GenerateSessionsResponse(_message.Message):
-    """A piece of what sessions generate."""
+    """A piece of the values that sessions generate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1107,7 +1110,9 @@ class GenerateSessionsResponse(_message.Message):
     positions: _builtins.bytes
     """Position of each row of `rows` after this piece, one uint64 a row, little-endian, packed."""
     durable_positions: _builtins.bytes
-    """Durable position of each row of `rows`, one uint64 a row, little-endian, packed. Empty: all 0."""
+    """Durable position (Session.durable_position) of each row of `rows`, one uint64 a row, little-endian, packed.
+    Empty: all 0. Not sent by any server yet: there are no session stores.
+    """
     done: _builtins.bool
     """True in the last reply; positions are then final."""
     @_builtins.property
@@ -1204,8 +1209,8 @@ Global___ForkSessionsResponse: _TypeAlias = ForkSessionsResponse  # noqa: Y015
 
 @_typing.final
 class RewindSessionsRequest(_message.Message):
-    """Takes back the last request of sessions: state and position are those from before it. The epoch rises and
-    later checkpoints are void before the reply is sent. Row errors: as in ForkSessionsRequest;
+    """Takes back the last request of sessions: state and position are those from before it. The epoch rises, and with a
+    session store later checkpoints are void before the reply is sent. Row errors: as in ForkSessionsRequest;
     POSITION_MISMATCH where `positions` is neither the position held (nothing to do) nor the one kept.
     """
 
@@ -1263,7 +1268,7 @@ Global___RewindSessionsResponse: _TypeAlias = RewindSessionsResponse  # noqa: Y0
 
 @_typing.final
 class SnapshotSessionsRequest(_message.Message):
-    """Takes the state of sessions out as signed tokens, bound to owner and model digest. The sessions go on.
+    """Copies the state of sessions into signed tokens, bound to owner and model digest. The sessions go on.
     Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED.
     """
 
@@ -1406,7 +1411,7 @@ Global___CancelResponse: _TypeAlias = CancelResponse  # noqa: Y015
 
 @_typing.final
 class Draining(_message.Message):
-    """The server is going away."""
+    """The server shuts down."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class SequenceServiceStub:
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: to anybody else it does not
+    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -109,7 +109,7 @@ class SequenceServiceStub:
 
 class SequenceServiceServicer:
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: to anybody else it does not
+    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -196,7 +196,7 @@ class SequenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SnapshotSessions(self, request, context):
-        """Takes sessions' state out. See SnapshotSessionsRequest.
+        """Copies the state of sessions into tokens. See SnapshotSessionsRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -282,7 +282,7 @@ def add_SequenceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SequenceService:
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: to anybody else it does not
+    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and

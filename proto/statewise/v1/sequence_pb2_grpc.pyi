@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class SequenceServiceStub:
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: to anybody else it does not
+    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -71,14 +71,14 @@ class SequenceServiceStub:
     RewindSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.RewindSessionsRequest, _sequence_pb2.RewindSessionsResponse]
     """Undoes the last request of sessions. See RewindSessionsRequest."""
     SnapshotSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.SnapshotSessionsRequest, _sequence_pb2.SnapshotSessionsResponse]
-    """Takes sessions' state out. See SnapshotSessionsRequest."""
+    """Copies the state of sessions into tokens. See SnapshotSessionsRequest."""
     CloseSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.CloseSessionsRequest, _sequence_pb2.CloseSessionsResponse]
     """Ends sessions. See CloseSessionsRequest."""
 
 @_typing.type_check_only
 class SequenceServiceAsyncStub(SequenceServiceStub):
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: to anybody else it does not
+    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -118,13 +118,13 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     RewindSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.RewindSessionsRequest, _sequence_pb2.RewindSessionsResponse]  # type: ignore[assignment]
     """Undoes the last request of sessions. See RewindSessionsRequest."""
     SnapshotSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.SnapshotSessionsRequest, _sequence_pb2.SnapshotSessionsResponse]  # type: ignore[assignment]
-    """Takes sessions' state out. See SnapshotSessionsRequest."""
+    """Copies the state of sessions into tokens. See SnapshotSessionsRequest."""
     CloseSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.CloseSessionsRequest, _sequence_pb2.CloseSessionsResponse]  # type: ignore[assignment]
     """Ends sessions. See CloseSessionsRequest."""
 
 class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: to anybody else it does not
+    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -228,7 +228,7 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sequence_pb2.SnapshotSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_pb2.SnapshotSessionsResponse, _abc.Awaitable[_sequence_pb2.SnapshotSessionsResponse]]:
-        """Takes sessions' state out. See SnapshotSessionsRequest."""
+        """Copies the state of sessions into tokens. See SnapshotSessionsRequest."""
 
     @_abc_1.abstractmethod
     def CloseSessions(
