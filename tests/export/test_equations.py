@@ -1,12 +1,11 @@
 """Exported graphs compute the equations of their cells, which share no code with the fast passes."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from tests.models.oracle import CELLS, random_network, run_row
+from tests.models.oracle import CELLS, CellFields, random_network, run_row
 
 from statewise.export import export_checkpoint
 from statewise.models import Checkpoint, Network, NetworkSpec
@@ -18,7 +17,7 @@ LENGTHS = [7, 1, 4]
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
 def test_a_graph_is_its_cell_run_by_the_equations(
-    cell: Mapping[str, object], bidirectional: bool, tmp_path: Path
+    cell: CellFields, bidirectional: bool, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(8)
     fields = {"input_size": I, "output_size": O, "hidden_size": H, "bidirectional": bidirectional, **cell}

@@ -1,14 +1,14 @@
-"""The fixtures of these tests: each cell in turn, and a seeded generator."""
+"""Fixtures: each cell in turn, and a seeded generator."""
 
 import numpy as np
 import pytest
-from tests.models.oracle import CELLS
+from tests.models.oracle import CELLS, CellFields
 
 
-@pytest.fixture(params=CELLS.values(), ids=CELLS.keys())
-def cell(request: pytest.FixtureRequest) -> dict[str, object]:
-    """Fields of a NetworkSpec that choose a cell."""
-    return dict(request.param)
+@pytest.fixture(params=list(CELLS))
+def cell(request: pytest.FixtureRequest) -> CellFields:
+    """Each cell in turn, as fields of a NetworkSpec."""
+    return CELLS[request.param]
 
 
 @pytest.fixture

@@ -1,18 +1,36 @@
 """Runs networks by the equations of their cells, row by row and step by step: the oracle of all fast code."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from statewise.models import Network, NetworkSpec
 from statewise.models.cells.equations import ACTIVATIONS, gru_step, lstm_step, rnn_step, sigma
+from statewise.models.networks import ActivationName, CellName
 
 Floats = npt.NDArray[np.floating[Any]]
 
+
+class CellFields(TypedDict):
+    """The fields of a NetworkSpec that choose a cell."""
+
+    cell: CellName
+    activation: NotRequired[ActivationName]
+    reset_after: NotRequired[bool]
+
+
+class Weights(TypedDict):
+    """The parameters of a cell without bR, by the names of the equations' arguments."""
+
+    W: Floats
+    R: Floats
+    b: Floats
+
+
 # Every cell and variant that the package has; the conformance tests run over all of them.
-CELLS: dict[str, dict[str, object]] = {
+CELLS: dict[str, CellFields] = {
     "rnn-tanh": {"cell": "rnn"},
     "rnn-sigmoid": {"cell": "rnn", "activation": "sigmoid"},
     "rnn-relu": {"cell": "rnn", "activation": "relu"},
@@ -25,7 +43,7 @@ CELLS: dict[str, dict[str, object]] = {
 
 
 def cell_step(
-    spec: NetworkSpec, weights: dict[str, Floats], x: Floats, memories: Sequence[Floats]
+    spec: NetworkSpec, weights: Mapping[str, Floats], x: Floats, memories: Sequence[Floats]
 ) -> tuple[Floats, ...]:
     """One step of a spec's cell: inputs [I, B] and memories [H, B] to memories [H, B], h first."""
     phi = ACTIVATIONS[spec.activation]

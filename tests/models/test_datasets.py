@@ -1,4 +1,4 @@
-"""The bundled data are what their sources say, and packing keeps every value."""
+"""Compares the bundled data with what their sources say, and checks that packing keeps every value."""
 
 from pathlib import Path
 

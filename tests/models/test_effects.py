@@ -1,7 +1,8 @@
-"""The effects, as equalities where they are exact and as inequalities where they are not."""
+"""Checks the effects: equations exactly, results of training by inequalities."""
 
 import numpy as np
 import pytest
+from tests.models.oracle import CellFields
 
 from statewise.models import Network, NetworkSpec, Parameters, load_recipe, squared_error
 from statewise.models.effects import (
@@ -16,11 +17,12 @@ from statewise.models.effects import (
     order_effect,
     state_jacobians,
 )
+from statewise.models.networks import CellName
 
 T = 6
 
 
-def build(cell: dict[str, object], rng: np.random.Generator, **fields: object) -> Network:
+def build(cell: CellFields, rng: np.random.Generator, **fields: object) -> Network:
     spec = NetworkSpec.from_dict({"input_size": 2, "output_size": 3, "hidden_size": 4, **cell, **fields})
     network = Network.initialise(spec, rng=rng, dtype=np.float64)
     noise = 0.1 * rng.standard_normal(network.parameters.flat.size)
@@ -28,9 +30,7 @@ def build(cell: dict[str, object], rng: np.random.Generator, **fields: object) -
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_terms_of_the_sum_add_up_to_bptt(
-    cell: dict[str, object], layers: int, rng: np.random.Generator
-) -> None:
+def test_the_terms_of_the_sum_add_up_to_bptt(cell: CellFields, layers: int, rng: np.random.Generator) -> None:
     network = build(cell, rng, layers=layers)
     x, v = rng.standard_normal((T, 2)), rng.standard_normal(network.spec.memory_size)
     terms = gradient_terms(network, x, v)
@@ -42,9 +42,9 @@ def test_the_terms_of_the_sum_add_up_to_bptt(
 
 
 def test_a_term_is_the_derivative_by_one_use_of_the_weights(
-    cell: dict[str, object], rng: np.random.Generator
+    cell: CellFields, rng: np.random.Generator
 ) -> None:
-    """Against finite differences that change R at step k alone."""
+    """The oracle is a finite difference that changes R at step k alone."""
     network = build(cell, rng)
     x, v = rng.standard_normal((T, 2)), rng.standard_normal(network.spec.memory_size)
     k, name, width = 2, "layer0.forward.R", 1e-6
@@ -79,7 +79,7 @@ def test_state_jacobians_against_finite_differences(rng: np.random.Generator) ->
     np.testing.assert_allclose(jacobians[0], numeric, atol=1e-8)
 
 
-def test_the_unrolled_network_is_the_recurrent_one(cell: dict[str, object], rng: np.random.Generator) -> None:
+def test_the_unrolled_network_is_the_recurrent_one(cell: CellFields, rng: np.random.Generator) -> None:
     network = build(cell, rng, layers=2)
     x, targets = rng.standard_normal((T, 3, 2)), rng.standard_normal((T, 3, 3))
     unrolled = Unrolled.of(network, T)
@@ -137,9 +137,11 @@ def test_adding_examples_are_what_the_problem_says() -> None:
 
 
 def test_a_short_adding_problem_separates_the_cells() -> None:
-    options = {"steps": 40, "updates": 300, "hidden_size": 32, "learning_rate": 1e-2}
-    assert adding_problem("gru", **options) < 0.05
-    assert adding_problem("rnn", **options) > 0.1
+    def error(cell: CellName) -> float:
+        return adding_problem(cell, steps=40, updates=300, hidden_size=32, learning_rate=1e-2)
+
+    assert error("gru") < 0.05
+    assert error("rnn") > 0.1
 
 
 def test_order_matters_to_a_network_that_learned_it() -> None:

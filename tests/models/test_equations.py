@@ -1,10 +1,8 @@
 """Fast cells compute their equations: over time, in both directions, on ragged batches, from any state."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
-from tests.models.oracle import cell_step, random_network, run_row
+from tests.models.oracle import CellFields, Floats, Weights, cell_step, random_network, run_row
 
 from statewise.models import NetworkSpec, Workspace
 from statewise.models.cells import equations, make_cell
@@ -14,13 +12,13 @@ LENGTHS = np.array([7, 1, 4, 7, 2])
 
 
 def test_a_cell_run_over_time_is_its_equation_step_by_step(
-    cell: Mapping[str, object], rng: np.random.Generator
+    cell: CellFields, rng: np.random.Generator
 ) -> None:
     spec = NetworkSpec.from_dict({"input_size": I, "output_size": 0, "hidden_size": H, **cell})
     weights = random_network(rng, spec).parameters.part("layer0.forward")
     fast = make_cell(spec.cell, activation=spec.activation, reset_after=spec.reset_after)
     x = rng.standard_normal((T, I, B))
-    memories = tuple(rng.uniform(-1, 1, (H, B)) for _ in fast.memories)
+    memories: tuple[Floats, ...] = tuple(rng.uniform(-1, 1, (H, B)) for _ in fast.memories)
     found, _ = fast.forward(weights, x, memories, Workspace())
     for t in range(T):
         memories = cell_step(spec, weights, x[t], memories)
@@ -32,7 +30,7 @@ def test_a_cell_run_over_time_is_its_equation_step_by_step(
 @pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
 def test_a_ragged_batch_is_each_row_by_the_equations(
-    cell: Mapping[str, object], bidirectional: bool, call_shape: str, head: str, rng: np.random.Generator
+    cell: CellFields, bidirectional: bool, call_shape: str, head: str, rng: np.random.Generator
 ) -> None:
     options = {"layers": 2, "bidirectional": bidirectional, "call_shape": call_shape, "head": head}
     network = random_network(
@@ -55,17 +53,21 @@ def test_numbers_worked_out_by_hand() -> None:
     h = equations.rnn_step(one, 0.5 * one, W=2 * one, R=-one, b=np.array([0.25]))
     assert h.item() == pytest.approx(np.tanh(2 - 0.5 + 0.25))
 
-    def gates(*values: float) -> np.ndarray:
+    def gates(*values: float) -> Floats:
         return np.array(values)[:, None]
 
     # sigma(0) = 1/2 and sigma(ln 3) = 3/4; biases alone set i, f, o, g.
-    weights = {"W": gates(0, 0, 0, 0), "R": gates(0, 0, 0, 0), "b": np.array([0.0, np.log(3), 0.0, 1.0])}
+    weights: Weights = {
+        "W": gates(0, 0, 0, 0),
+        "R": gates(0, 0, 0, 0),
+        "b": np.array([0.0, np.log(3), 0.0, 1.0]),
+    }
     h, c = equations.lstm_step(one, one, 2 * one, **weights)
     assert c.item() == pytest.approx(0.75 * 2 + 0.5 * np.tanh(1))
     assert h.item() == pytest.approx(0.5 * np.tanh(c.item()))
 
     # z = 3/4, r = 1/2.
-    shared = {"W": gates(0, 0, 1), "R": gates(0, 0, 4), "b": np.array([np.log(3), 0.0, 0.0])}
+    shared: Weights = {"W": gates(0, 0, 1), "R": gates(0, 0, 4), "b": np.array([np.log(3), 0.0, 0.0])}
     before = equations.gru_step(one, 0.5 * one, **shared)
     assert before.item() == pytest.approx(0.25 * 0.5 + 0.75 * np.tanh(1 + 4 * (0.5 * 0.5)))
     after = equations.gru_step(one, 0.5 * one, **shared, bR=np.array([2.0]))

@@ -1,4 +1,4 @@
-"""Generation: what is drawn, when rows end, and that cutting and batching change nothing."""
+"""Checks which tokens generation draws, when rows end, and that cutting and batching change nothing."""
 
 import numpy as np
 import pytest
@@ -85,6 +85,7 @@ def test_the_state_has_consumed_what_was_emitted(network: Network) -> None:
     made = generate_tokens(network, state, last, uniform_numbers(3, 0, 6)[:, None])
     read, _ = prompted(network, [6])
     _, after = network.run(made.tokens, None, read)
+    assert after is not None
     np.testing.assert_allclose(made.state, after, atol=1e-6)
 
 
@@ -146,6 +147,7 @@ def test_a_forecast_goes_on_in_raw_units(rng: np.random.Generator) -> None:
     values, end, last = generate_values(checkpoint, state, y[-1], 6)
     np.testing.assert_array_equal(values[0], y[-1])
     whole, whole_end = checkpoint.predict(np.concatenate([series[:, None], values]))
+    assert whole_end is not None
     np.testing.assert_allclose(whole[19:25], values, rtol=1e-5)
     np.testing.assert_allclose(last, whole[-1], rtol=1e-5)
     np.testing.assert_allclose(end, whole_end, atol=1e-5)

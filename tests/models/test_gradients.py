@@ -1,10 +1,12 @@
-"""Every gradient against central differences in float64."""
+"""Compares every gradient with central differences, in float64."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.models.oracle import CellFields
 
 from statewise.models import (
     Dropout,
@@ -15,8 +17,9 @@ from statewise.models import (
     cross_entropy,
     squared_error,
 )
+from statewise.models.networks import NetworkTape
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
 T, B, I, O, H = 5, 3, 2, 3, 2  # noqa: E741
 
 
@@ -49,7 +52,7 @@ def check(
     dropout: float = 0.0,
     smoothing: float = 0.0,
 ) -> None:
-    """A network whose loss depends on scores and final state; by parameters, inputs and initial state."""
+    """Check the gradients of a loss on scores and final state, with respect to all that it depends on."""
     shapes = spec.parameter_shapes()
     start = Network.initialise(spec, rng=rng, dtype=np.float64)
     parameters = Parameters.of(shapes, start.parameters, np.float64)
@@ -67,7 +70,7 @@ def check(
     values = rng.standard_normal((*entries, spec.output_size or spec.hidden_size * len(spec.directions)))
     counted = None if lengths is None or spec.final else np.arange(steps)[:, None] < lengths
 
-    def forward() -> tuple[float, Array, object]:
+    def forward() -> tuple[float, Array, NetworkTape]:
         mask = Dropout(rate=dropout, rng=np.random.default_rng(3)) if dropout else None
         scores, final, tape = network.forward(inputs, lengths, state, dropout=mask)
         match spec.head:
@@ -98,7 +101,7 @@ def check(
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])
 def test_every_cell(
-    cell: dict[str, object],
+    cell: CellFields,
     layers: int,
     bidirectional: bool,
     ragged: bool,

@@ -1,27 +1,31 @@
-"""What a network promises whoever runs it: states, lengths, padding, clear errors."""
+"""Checks how networks treat states, lengths, padding and wrong inputs."""
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from tests.models.oracle import CellFields
 
 from statewise.models import Network, NetworkSpec
 
 
-def build(rng: np.random.Generator, dtype: Any = np.float64, **fields: object) -> Network:
+def build(rng: np.random.Generator, dtype: npt.DTypeLike = np.float64, **fields: object) -> Network:
     spec = NetworkSpec.from_dict({"input_size": 3, "output_size": 2, "hidden_size": 4, **fields})
     return Network.initialise(spec, rng=rng, dtype=dtype)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_halves_with_the_state_between_equal_the_whole(
-    cell: dict[str, object], layers: int, rng: np.random.Generator
+    cell: CellFields, layers: int, rng: np.random.Generator
 ) -> None:
     network = build(rng, layers=layers, **cell)
     x = rng.standard_normal((8, 3, 3))
     whole, end = network.run(x)
     first, state = network.run(x[:3])
     second, last = network.run(x[3:], state=state)
+    assert last is not None
+    assert end is not None
     np.testing.assert_allclose(np.concatenate([first, second]), whole, rtol=0, atol=1e-14)
     np.testing.assert_allclose(last, end, rtol=0, atol=1e-14)
 
@@ -29,7 +33,7 @@ def test_halves_with_the_state_between_equal_the_whole(
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])
 def test_padding_never_leaks(
-    cell: dict[str, object], bidirectional: bool, call_shape: str, rng: np.random.Generator
+    cell: CellFields, bidirectional: bool, call_shape: str, rng: np.random.Generator
 ) -> None:
     network = build(rng, layers=2, bidirectional=bidirectional, call_shape=call_shape, head="softmax", **cell)
     x = rng.standard_normal((7, 4, 3))
@@ -86,7 +90,7 @@ def test_state_parts(cell: str, parts: list[tuple[str, int, int]], rng: np.rando
     np.testing.assert_array_equal(y[-1], state[:, offset : offset + size])
 
 
-def test_float32_stays_float32(cell: dict[str, object], rng: np.random.Generator) -> None:
+def test_float32_stays_float32(cell: CellFields, rng: np.random.Generator) -> None:
     y, state = build(rng, np.float32, **cell).run(rng.standard_normal((3, 2, 3)).astype(np.float32))
     assert y.dtype == np.float32
     assert state is not None
@@ -110,7 +114,7 @@ def test_parameters_cannot_be_written(rng: np.random.Generator) -> None:
         network.parameters.flat[0] = 1
 
 
-def test_the_spec_survives_json(cell: dict[str, object]) -> None:
+def test_the_spec_survives_json(cell: CellFields) -> None:
     encoder = NetworkSpec.from_dict({**cell, "input_size": 5, "output_size": 0, "embedding_size": 2})
     spec = NetworkSpec.from_dict(
         {
@@ -169,7 +173,7 @@ def test_what_is_no_number_is_named(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.dtype(np.float64), "float64"])
-def test_the_dtype_asked_for_is_that_of_the_network(dtype: Any, rng: np.random.Generator) -> None:
+def test_the_dtype_asked_for_is_that_of_the_network(dtype: npt.DTypeLike, rng: np.random.Generator) -> None:
     assert build(rng, dtype).dtype == np.float64
     single = build(rng, np.float32)
     assert Network(single.spec, single.parameters, dtype=dtype).dtype == np.float64
@@ -180,7 +184,7 @@ def test_tokens_outside_the_vocabulary(rng: np.random.Generator) -> None:
     for token in (-1, 3):
         with pytest.raises(ValueError, match=f"expected tokens 0 to 2, got {token}"):
             network.run(np.array([[0], [token]]))
-    # Past a row's end anything may stand.
+    # Past a row's end any number is accepted.
     network.run(np.array([[0, 1], [2, 99]]), [2, 1])
 
 

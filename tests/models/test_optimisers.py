@@ -1,9 +1,10 @@
-"""Updates against steps worked out by hand, and clipping and schedules against their definitions."""
+"""Compares updates with steps computed by hand, and clipping and schedules with their definitions."""
 
 import numpy as np
 import pytest
 
 from statewise.models import SGD, AdamW, clip_by_norm, learning_rate_factor
+from statewise.models.optimisation import ScheduleName
 
 
 def test_sgd_with_momentum_by_hand() -> None:
@@ -50,8 +51,8 @@ def test_clipping_keeps_the_direction() -> None:
 
 
 def test_schedules() -> None:
-    def rates(name: str, warmup: int = 0) -> list[float]:
-        return [learning_rate_factor(name, step, 100, warmup=warmup) for step in range(100)]  # type: ignore[arg-type]
+    def rates(name: ScheduleName, warmup: int = 0) -> list[float]:
+        return [learning_rate_factor(name, step, 100, warmup=warmup) for step in range(100)]
 
     assert set(rates("constant")) == {1.0}
     assert rates("linear")[50] == pytest.approx(0.5)

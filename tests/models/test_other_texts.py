@@ -1,8 +1,8 @@
-"""Proves what docs/training.md says of other texts' slips: in each example the wrong reading differs."""
+"""Proves the corrections of docs/training.md to other texts: each wrong reading gives another number."""
 
 import numpy as np
 import pytest
-from tests.models.oracle import random_network
+from tests.models.oracle import Floats, Weights, random_network
 
 from statewise.models import Checkpoint, NetworkSpec, generate_values
 from statewise.models.cells.equations import gru_step, lstm_step, rnn_step, sigma
@@ -60,16 +60,13 @@ def test_the_terms_of_a_network_are_jacobian_times_explicit_derivative(rng: np.r
 def test_gamma_and_z_are_one_gate_of_state_and_input_side_by_side(rng: np.random.Generator) -> None:
     """W_z [h, x] is R_z h + W_z x; written without biases, b is zero."""
     H, x, h = 4, rng.standard_normal((3, 2)), rng.uniform(-1, 1, (4, 2))
-    weights = {
-        "W": rng.standard_normal((3 * H, 3)),
-        "R": rng.standard_normal((3 * H, H)),
-        "b": np.zeros(3 * H),
-    }
-    W_z, W_r, W_n = np.split(np.concatenate([weights["R"], weights["W"]], axis=1), 3)
+    W, R = rng.standard_normal((3 * H, 3)), rng.standard_normal((3 * H, H))
+    W_z, W_r, W_n = np.split(np.concatenate([R, W], axis=1), 3)
     gamma = sigma(W_z @ np.concatenate([h, x]))
     r = sigma(W_r @ np.concatenate([h, x]))
     n = np.tanh(W_n @ np.concatenate([r * h, x]))
-    np.testing.assert_allclose(gru_step(x, h, **weights), (1 - gamma) * h + gamma * n, rtol=1e-12)
+    found = gru_step(x, h, W=W, R=R, b=np.zeros(3 * H))
+    np.testing.assert_allclose(found, (1 - gamma) * h + gamma * n, rtol=1e-12)
 
 
 @pytest.mark.parametrize("reset_after", [False, True])
@@ -91,7 +88,7 @@ def test_a_gate_is_a_matrix_product_so_that_every_unit_sees_every_other() -> Non
     """R_f has one entry, from unit 0 to unit 1: an element-wise product could not carry it across."""
     R = np.zeros((8, 2))
     R[3, 0] = 1.0  # row 3 is the forget gate of unit 1
-    weights = {"W": np.zeros((8, 1)), "R": R, "b": np.zeros(8)}
+    weights: Weights = {"W": np.zeros((8, 1)), "R": R, "b": np.zeros(8)}
     x, c = np.zeros((1, 1)), np.ones((2, 1))
     _, low = lstm_step(x, np.array([[0.0], [0.5]]), c, **weights)
     _, high = lstm_step(x, np.array([[2.0], [0.5]]), c, **weights)
@@ -102,32 +99,32 @@ def test_a_gate_is_a_matrix_product_so_that_every_unit_sees_every_other() -> Non
 def test_the_forget_gate_multiplies_the_cell_state_and_not_the_output(rng: np.random.Generator) -> None:
     H, x = 3, rng.standard_normal((2, 1))
     b = np.repeat([-OPEN, 0.5, 0.0, 0.0], H)  # i = 0: nothing is written
-    weights = {"W": rng.standard_normal((4 * H, 2)), "R": rng.standard_normal((4 * H, H)), "b": b}
+    weights: Weights = {"W": rng.standard_normal((4 * H, 2)), "R": rng.standard_normal((4 * H, H)), "b": b}
     h, c = rng.uniform(-1, 1, (H, 1)), rng.uniform(0.5, 1, (H, 1))
     f = sigma(weights["W"][H : 2 * H] @ x + weights["R"][H : 2 * H] @ h + b[H : 2 * H, None])
     np.testing.assert_allclose(lstm_step(x, h, c, **weights)[1], f * c, atol=1e-12)
     np.testing.assert_allclose(lstm_step(x, h, np.zeros_like(c), **weights)[1], 0, atol=1e-12)
 
 
-def test_what_is_fed_back_is_the_hidden_state_always_and_the_output_in_generation(
+def test_the_hidden_state_is_always_fed_back_the_output_only_in_generation(
     rng: np.random.Generator,
 ) -> None:
     network = random_network(rng, NetworkSpec(input_size=2, output_size=2, cell="rnn", hidden_size=4))
     x = rng.standard_normal((5, 1, 2))
-    weights = network.parameters.part("layer0.forward")
+    W, R, b = (network.parameters[f"layer0.forward.{name}"] for name in "WRb")
     V, c = network.parameters["head.V"], network.parameters["head.c"]
 
-    # Reading a sequence, h goes round; y leaves the network and is not read again.
-    h = np.zeros((4, 1))
+    # While a sequence is read, h is fed back and y is not.
+    h: Floats = np.zeros((4, 1))
     for t in range(5):
-        h = rnn_step(x[t].T, h, **weights)
+        h = rnn_step(x[t].T, h, W=W, R=R, b=b)
     y, state = network.run(x)
     assert state is not None
     np.testing.assert_allclose(state, h.T, rtol=1e-12)
 
-    # Generating, y goes round too: it is the next x.
+    # In generation, y is fed back too: it is the next x.
     emitted, _, _ = generate_values(Checkpoint(network=network), state, y[-1], 3)
     for t in range(3):
         output = (V @ h + c[:, None]).T
         np.testing.assert_allclose(emitted[t], output, rtol=1e-10)
-        h = rnn_step(output.T, h, **weights)
+        h = rnn_step(output.T, h, W=W, R=R, b=b)

@@ -1,4 +1,4 @@
-"""Tasks: batches, gradients of an encoder-decoder, yardsticks, splits that do not leak."""
+"""Checks the tasks: batches, encoder-decoder gradients, baselines, and splits that do not leak."""
 
 from collections import Counter
 from dataclasses import replace
@@ -19,7 +19,7 @@ from statewise.models import (
     train,
 )
 from statewise.models.datasets import Pairs, Series, Words
-from statewise.models.problems import forecast, language, make_problem, transduction
+from statewise.models.problems import Batch, Part, forecast, language, transduction
 
 PAIRS = Pairs(
     name="toy",
@@ -67,15 +67,22 @@ def test_the_gradient_of_an_encoder_decoder(cell: str, bidirectional: bool, rng:
         assert abs(analytic[index] - numeric) < 1e-6 * scale
 
 
+def pairs_of(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The source and the decoder's input of every row."""
+    assert batch.source is not None
+    assert batch.source_lengths is not None
+    assert batch.lengths is not None
+    return [
+        (tuple(batch.source[:read, row]), tuple(batch.x[:written, row]))
+        for row, (read, written) in enumerate(zip(batch.source_lengths, batch.lengths, strict=True))
+    ]
+
+
 def test_every_pair_is_seen_once_an_epoch(rng: np.random.Generator) -> None:
     problem = transduction(load_recipe("g2p", {"train.batch_size": 2, "data.test_count": 1}), PAIRS)
     batches = list(problem.batches(rng))
     assert len(batches) == problem.batch_count == 3
-    seen = Counter(
-        (tuple(batch.source[: batch.source_lengths[row], row]), tuple(batch.x[: batch.lengths[row], row]))
-        for batch in batches
-        for row in range(len(batch.lengths))
-    )
+    seen = Counter(pair for batch in batches for pair in pairs_of(batch))
     assert set(seen.values()) == {1}
     assert sum(seen.values()) == 5
 
@@ -117,19 +124,20 @@ def test_an_encoder_decoder_learns_to_spell_backwards() -> None:
 
 
 def test_held_out_words_are_in_no_training_pair() -> None:
-    problem = make_problem(load_recipe("g2p", {"data.validation_fraction": 0.01}), load_dataset("g2p"))
-    trained = {tuple(source) for source in problem.sources}  # type: ignore[attr-defined]
-    for part in ("test", "validation"):
-        held = [tuple(source) for source, _ in problem.held_out[part]]  # type: ignore[attr-defined]
+    problem = transduction(load_recipe("g2p", {"data.validation_fraction": 0.01}), load_dataset("g2p"))
+    trained = {tuple(source) for source in problem.sources}
+    parts: tuple[Part, ...] = ("test", "validation")
+    for part in parts:
+        held = [tuple(source) for source, _ in problem.held_out[part]]
         assert len(set(held)) == len(held)
         assert not trained & set(held)
-    assert len(problem.held_out["test"]) == 2000  # type: ignore[attr-defined]
+    assert len(problem.held_out["test"]) == 2000
 
 
 def test_a_name_under_two_conditions_is_on_one_side_of_the_split() -> None:
-    problem = make_problem(load_recipe("names"), load_dataset("names"))
-    trained = {tuple(word[1:]) for word in problem.parts["train"]}  # type: ignore[attr-defined]
-    tested = {tuple(word[1:]) for word in problem.parts["test"]}  # type: ignore[attr-defined]
+    problem = language(load_recipe("names"), load_dataset("names"))
+    trained = {tuple(word[1:]) for word in problem.parts["train"]}
+    tested = {tuple(word[1:]) for word in problem.parts["test"]}
     assert tested
     assert not trained & tested
     assert problem.vocabulary is not None
@@ -137,8 +145,8 @@ def test_a_name_under_two_conditions_is_on_one_side_of_the_split() -> None:
     assert problem.vocabulary["case"] == "upper"
 
 
-def test_the_trigram_yardstick_by_hand() -> None:
-    """Words of one letter repeated: after the first letter everything is certain but the end."""
+def test_the_trigram_baseline_by_hand() -> None:
+    """Words of one letter repeated: after the first letter only the end is uncertain."""
     words = tuple(letter * 3 for letter in "abcd" for _ in range(30))
     data = Words(name="toy", words=words, conditions=np.zeros(120, np.int64), condition_names=("word",))
     problem = language(load_recipe("names", {"data.test_fraction": 0.0}), data)
@@ -164,7 +172,7 @@ def test_streams_of_a_forecast_carry_on(rng: np.random.Generator) -> None:
         np.testing.assert_allclose((after.x[0] - before.x[-1]) * scale, 1, rtol=1e-4)
     for batch in batches:
         np.testing.assert_allclose((batch.targets - batch.x) * scale, 1, rtol=1e-4)
-        # Nothing of the test part is ever shown.
+        # No batch contains a step of the test part.
         assert problem.normalisation.outputs(batch.targets).max() < 80
 
 
@@ -195,7 +203,7 @@ def test_every_recipe_and_variant_trains(
 
 def test_tumours_are_told_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     result = train(load_recipe("tumour", {"train.epochs": 20}), tmp_path_factory.mktemp("out"))
-    # Always saying benign is right for 0.63.
+    # Always answering benign gives 0.63.
     assert result.metrics["accuracy"] > 0.95
 
 

@@ -1,9 +1,10 @@
-"""The same networks in PyTorch. Needs `pip install torch==2.13.0`; skipped where that is absent."""
+"""Compares networks with PyTorch. Needs `pip install torch==2.13.0`; skipped where PyTorch is absent."""
 
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.models.oracle import CellFields, Floats
 
 from statewise.models import Network, NetworkSpec, Parameters, Workspace
 
@@ -15,8 +16,8 @@ LENGTHS = [9, 3, 1, 6]
 PYTORCH_ORDER = {"rnn": [0], "lstm": [0, 1, 3, 2], "gru": [1, 0, 2]}
 
 
-def to_pytorch(network: Network, layer: int, direction: str) -> dict[str, Any]:
-    """Weights of one of our layers as PyTorch stores them; its z is our 1 - z."""
+def to_pytorch(network: Network, layer: int, direction: str) -> dict[str, Floats]:
+    """Weights of one layer in PyTorch's layout; PyTorch's z is 1 - z here."""
     spec, H = network.spec, network.spec.hidden_size
     p = {name: network.parameters[f"layer{layer}.{direction}.{name}"] for name in "WRb"}
     blocks = {name: np.split(value.copy(), spec.gates) for name, value in p.items()}
@@ -31,10 +32,10 @@ def to_pytorch(network: Network, layer: int, direction: str) -> dict[str, Any]:
     return {"weight_ih": W, "weight_hh": R, "bias_ih": b, "bias_hh": bR}
 
 
-def pytorch_gradients(module: Any, network: Network) -> dict[str, Any]:
-    """The gradients of a PyTorch module under our names and in our layout."""
+def pytorch_gradients(module: Any, network: Network) -> dict[str, Floats]:
+    """Gradients of a PyTorch module by the names and in the layout of `Parameters`."""
     spec, H = network.spec, network.spec.hidden_size
-    found: dict[str, Any] = {}
+    found: dict[str, Floats] = {}
     for layer in range(spec.layers):
         for direction in spec.directions:
             suffix = f"_l{layer}{'_reverse' if direction == 'reverse' else ''}"
@@ -65,7 +66,7 @@ def pytorch_gradients(module: Any, network: Network) -> dict[str, Any]:
     ids=["rnn-tanh", "rnn-relu", "lstm", "gru-reset-after"],
 )
 def test_forward_and_backward(
-    cell: dict[str, Any], layers: int, bidirectional: bool, ragged: bool, rng: np.random.Generator
+    cell: CellFields, layers: int, bidirectional: bool, ragged: bool, rng: np.random.Generator
 ) -> None:
     spec = NetworkSpec.from_dict(
         {
@@ -114,6 +115,7 @@ def test_forward_and_backward(
     for name, value in expected.items():
         scale = max(1.0, float(np.abs(value).max()))
         np.testing.assert_allclose(gradients[name], value, rtol=0, atol=1e-4 * scale, err_msg=name)
+    assert d_x is not None
     np.testing.assert_allclose(d_x, leaf.grad.numpy(), rtol=0, atol=1e-4)
 
 

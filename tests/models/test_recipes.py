@@ -1,4 +1,4 @@
-"""Recipes: what they may say, and one clear line for what they may not."""
+"""Checks which recipes load, and that each fault is named in one line."""
 
 from pathlib import Path
 

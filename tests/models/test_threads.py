@@ -1,4 +1,4 @@
-"""The number of threads is that asked for inside a block, and that of before behind it."""
+"""Checks the number of threads inside a `blas_threads` block, and that leaving the block restores it."""
 
 import pytest
 

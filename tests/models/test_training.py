@@ -1,4 +1,4 @@
-"""Whole training runs, kept short: what they reach, write, resume, and how they fail."""
+"""Runs short trainings: checks what they reach and write, how they resume, and how they fail."""
 
 import json
 from pathlib import Path
@@ -217,7 +217,7 @@ def test_predict_normalises_in_and_out(tmp_path: Path) -> None:
     checkpoint = Checkpoint(
         network=silent, normalisation=Normalisation.of_series(np.array([[3.0], [7.0]], np.float32))
     )
-    # A head of zeros on a residual network repeats its input, whatever the units.
+    # A residual network with a head of zeros repeats its input, in any units.
     y, _ = checkpoint.predict(np.array([[[5.0]], [[9.0]]], np.float32), [2])
     np.testing.assert_allclose(y[:, 0, 0], [5.0, 9.0], rtol=1e-6)
     y, _ = checkpoint.predict(np.array([[[5.0]], [[9.0]]], np.float32), [1])

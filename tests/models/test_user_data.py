@@ -1,4 +1,4 @@
-"""A user's own files: each kind trains, each fault is one line naming file and place."""
+"""Trains on each kind of a user's own file, and checks that each fault is named in one line."""
 
 from pathlib import Path
 
