@@ -1,27 +1,27 @@
-# Commands of the checkout. Every target sets up what it needs; `make` alone lists them.
+# Commands of the checkout. Every target sets up the environment that it needs; `make` lists the targets.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check soak format proto docs bench up docker-test
 
-# The first Python on the path that is new enough; name another with `make PYTHON=…`.
+# The first Python 3.11 or newer on the path; choose another with `make PYTHON=…`.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-# The constraints hold in the isolated build environment too; newer pip reads the second name there.
+# The constraints also apply in the isolated build environment, where newer pip reads the second variable.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# onnxruntime reports on sessions and models to its vendor, unless told not to before it is imported.
+# Without this variable at its import, onnxruntime reports sessions and models to its vendor.
 export ORT_DISABLE_TELEMETRY := 1
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: $(INSTALLED) ## make the virtual environment .venv with everything in it
+setup: $(INSTALLED) ## create the virtual environment .venv with all dependencies
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { \
@@ -39,17 +39,17 @@ demo: $(INSTALLED) ## train, export, serve and stream on real data
 test: $(INSTALLED) ## run the tests; ARGS="tests/wire -x" narrows them
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-check: $(INSTALLED) ## format, lint, types and tests: what has to pass before a change lands
+check: $(INSTALLED) ## check format, lint, types and tests; must pass before a change lands
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; echo "run: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(MAKE) --no-print-directory test
 
 SOAK_STEPS ?= 1000000
-soak: $(INSTALLED) ## a million steps of sessions that come and go, each answer checked; SOAK_STEPS=, SOAK_SEED=
+soak: $(INSTALLED) ## take a million steps with sessions opened and closed at random, check each answer; SOAK_STEPS=, SOAK_SEED=
 	@SOAK_STEPS=$(SOAK_STEPS) $(BIN)/python -m pytest -q -s -o faulthandler_timeout=0 tests/soak $(ARGS)
 
-format: $(INSTALLED) ## format the code and put right what lint can
+format: $(INSTALLED) ## format the code and fix lint errors where possible
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
@@ -61,14 +61,14 @@ docs: $(INSTALLED) ## write the tables of settings and of folders into the pages
 	@$(BIN)/python tests/project/house.py --write
 
 BENCH ?= serving
-bench: $(INSTALLED) ## measure beside something comparable; BENCH=training, ARGS="--rounds 2"
+bench: $(INSTALLED) ## run a benchmark beside a comparable program; BENCH=training, ARGS="--rounds 2"
 	@$(BIN)/python -m bench.$(BENCH) $(ARGS)
 
 COMPOSE ?= docker compose -f docker/compose.yaml
-# Compose takes a name without a slash for a volume's.
+# Compose takes a path without a slash for the name of a volume.
 up: export STATEWISE_REPOSITORY := $(if $(STATEWISE_REPOSITORY),$(abspath $(STATEWISE_REPOSITORY)))
 up: ## serve sample models, or the folder $STATEWISE_REPOSITORY, from a container
 	@$(COMPOSE) up --build --detach --wait
 
-docker-test: $(INSTALLED) ## build the image and bring the compose files up on a Docker engine of the tests' own
+docker-test: $(INSTALLED) ## build the image and start the compose files on a Docker engine that the tests run
 	@$(BIN)/python -m pytest -q -o faulthandler_timeout=1200 tests/docker $(ARGS)

@@ -1,4 +1,4 @@
-"""Writes the table of settings in operations.md from the settings themselves. Run by `make docs`.
+"""Writes the table of settings in operations.md from the class `Settings`; `make docs` runs it.
 
 A test renders the table again and compares. Not part of the package.
 """
@@ -20,7 +20,7 @@ END = "<!-- Until here. -->\n"
 
 
 def table() -> str:
-    """A row for each setting: its name, its default, what it means; and whether it is a flag."""
+    """Renders one row for each setting: name, flag if there is one, default, meaning."""
     flags = set(inspect.signature(serve).parameters)
     rows = ["| setting | flag | default | meaning |", "|---|---|---|---|"]
     meanings = _meanings()
@@ -31,14 +31,14 @@ def table() -> str:
 
 
 def page() -> str:
-    """operations.md with the table as it has to be."""
+    """Renders operations.md with the current table."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
 def _meanings() -> dict[str, str]:
-    """The string below each entry of the class."""
+    """Reads the string below each field of the class."""
     (tree,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(tree, ast.ClassDef)
     found = {}

@@ -1,10 +1,10 @@
-"""A gateway for devices that speak plain TCP: a connection is a session, a line a time step.
+"""Connects devices that speak plain TCP: each connection is a session, each line a time step.
 
     python asyncio_gateway.py [HOST:PORT [LISTEN_PORT]]
 
-Each connection awaits its own steps, one at a time, as simple code does. Steps that many of them make at the
-same moment leave in one message, which is what makes a thousand connections cheap. A device that sends
-nonsense is told so and keeps its session.
+Each connection awaits its own steps, one at a time, in simple code. The client sends steps of the same moment
+in one message, so a thousand connections stay cheap. A device that sends an invalid line receives an error
+and keeps its session.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from statewise.client import AsyncClient, InvalidInput
 
 
 async def serve_device(client: AsyncClient, reader: StreamReader, writer: StreamWriter) -> None:
-    """Answers JSON arrays [9] with JSON arrays [9], until the device hangs up."""
+    """Answers JSON arrays [9] with JSON arrays [9], until the device closes the connection."""
     try:
         async with client.session("gait") as session:
             async for line in reader:
@@ -34,7 +34,7 @@ async def serve_device(client: AsyncClient, reader: StreamReader, writer: Stream
 
 
 async def main(target: str = "127.0.0.1:50051", port: str = "0") -> None:
-    """Listens until interrupted; port 0 picks a free one."""
+    """Listens until interrupted; port 0 picks a free port."""
     async with AsyncClient(target) as client:
         server = await asyncio.start_server(
             lambda reader, writer: serve_device(client, reader, writer), "127.0.0.1", int(port), backlog=1024

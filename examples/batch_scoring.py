@@ -1,9 +1,9 @@
-"""A night's worth of recordings through a classifier, and what to do about those that are broken.
+"""Classifies a night's worth of recordings, some of them broken.
 
     python batch_scoring.py [HOST:PORT]
 
-The recordings come from a generator, so they are never all in memory. Results come in the same order; one
-that failed carries its error and stops nothing. For files on both ends there is `statewise score`.
+The recordings come from a generator, so they are never all in memory. Results come in the same order. The
+result of a broken recording holds its error, and the run continues. To score files, use `statewise score`.
 """
 
 import sys
@@ -16,7 +16,7 @@ from statewise.client import Client, Sample
 
 
 def recordings(count: int) -> Iterator[Sample]:
-    """Utterances of 7 to 29 frames with 12 features each; every hundredth microphone was broken."""
+    """Utterances of 7 to 29 frames with 12 features each; every hundredth recording holds a NaN."""
     random = np.random.default_rng(1)
     for number in range(count):
         frames = random.normal(size=(random.integers(7, 30), 12)).astype(np.float32)
@@ -26,7 +26,7 @@ def recordings(count: int) -> Iterator[Sample]:
 
 
 def main(target: str = "127.0.0.1:50051") -> None:
-    """Counts who speaks how often."""
+    """Counts how often each speaker was recognised."""
     speakers: Counter[int] = Counter()
     with Client(target) as client:
         for result in client.score("vowels", recordings(1000), progress=True):

@@ -1,9 +1,9 @@
-"""How words are pronounced: an encoder reads the letters, a decoder says the sounds.
+"""Finds the pronunciation of words: an encoder reads the letters, a decoder generates the sounds.
 
     python encoder_decoder.py [HOST:PORT [WORD]...]
 
-A whole batch through `predict`, one word sound by sound through `generate`, and several ways to say it from a
-session that begins with what was encoded.
+Shows a whole batch with `predict`, one word sound by sound with `generate`, and several pronunciations of it
+from a session whose initial state is the encoded word.
 """
 
 import sys
@@ -12,7 +12,7 @@ from statewise.client import Client
 
 
 def main(target: str = "127.0.0.1:50051", *words: str) -> None:
-    """Prints the pronunciation of each word, then ways to say the first one."""
+    """Prints the pronunciation of each word, then variants for the first word."""
     words = words or ("hello", "recurrent", "memory")
     with Client(target) as client:
         for word, sounds in zip(words, client.predict("g2p", list(words)), strict=True):

@@ -1,10 +1,10 @@
-"""What if? A session is forked, the two are fed differently, and their forecasts compared.
+"""Forks a session, feeds the two copies differently, and compares their forecasts.
 
     python fork_and_compare.py [HOST:PORT]
 
-Up to the middle of a walk both have seen the same, so they share one session. From there one goes on with
-the walk, the other with a sensor that is stuck; the distance of their forecasts is what the fault does. A
-fork costs a copy of the state, not a second run over what came before.
+Up to the middle of a walk one session reads the samples. Then it is forked: the original continues with the
+walk, the fork receives a stuck sensor. The distance of the forecasts shows the effect of the fault. A fork
+costs one copy of the state, not a second run over the earlier samples.
 """
 
 import sys
@@ -17,18 +17,18 @@ STEPS = 200
 
 
 def walk() -> np.ndarray:
-    """Nine channels of something periodic, [2 * STEPS, 9]."""
+    """Makes nine channels of a periodic signal, [2 * STEPS, 9]."""
     time = np.arange(2 * STEPS)[:, None] / 64
     phases = np.linspace(0, np.pi, 9)
     return (np.sin(2 * np.pi * 1.8 * time + phases) * 300).astype(np.float32)
 
 
 def main(target: str = "127.0.0.1:50051") -> None:
-    """Prints how far the forecasts are apart, for the first steps after the fork."""
+    """Prints the distance of the forecasts at some steps after the fork."""
     samples = walk()
     with Client(target) as client, client.session("gait") as session:
         session.step(samples[:STEPS])
-        before = session.snapshot()  # would open the session again, on any server with the same key
+        before = session.snapshot()  # opens the session again, on any server with the same key
         with session.fork() as stuck:
             real = session.step(samples[STEPS:])  # [STEPS, 9]
             faulty = stuck.step(np.repeat(samples[STEPS - 1 : STEPS], STEPS, axis=0))

@@ -1,10 +1,10 @@
-"""A sensor that reports sample by sample, and a forecast of the next one that remembers all before.
+"""Streams a sensor's samples, and prints for each a forecast of the next sample.
 
     python streaming_sensor.py [HOST:PORT] < samples.csv
 
-A line of the input is one sample, numbers separated by commas. Whoever runs this again continues the same
-session: it bears the sensor's name, so it stays open on the server, and its position tells how much it has
-seen.
+Each input line is one sample, numbers separated by commas. The session has the sensor's name, so it stays
+open on the server. If you run the program again, it continues the session; the session's position is the
+number of samples so far.
 """
 
 import sys
@@ -15,12 +15,12 @@ from statewise.client import Client
 
 
 def main(target: str = "127.0.0.1:50051") -> None:
-    """Prints a forecast for each sample, at once."""
+    """Prints a forecast for each sample before it reads the next."""
     with Client(target) as client, client.session("gait", id="ankle-sensor") as session:
-        print(f"going on at time step {session.position}", file=sys.stderr)
+        print(f"continuing at time step {session.position}", file=sys.stderr)
         for line in sys.stdin:
             sample = np.array(line.split(","), np.float32)  # [9]
-            forecast = session.step(sample)  # [9], of the sample that comes next
+            forecast = session.step(sample)  # [9], for the next sample
             print(",".join(f"{value:.3f}" for value in forecast), flush=True)
 
 

@@ -1,9 +1,9 @@
-"""Names that nobody has: a prompt is finished in several ways, and a session thinks again from one point.
+"""Invents names: completes a prompt in several ways, and continues a session in several ways.
 
     python text_generation.py [HOST:PORT [PROMPT]]
 
-The values come from one request, drawn inside the graph. What is drawn depends on seed and position alone, so
-the same seed gives the same name, today and tomorrow.
+One request generates all letters of a name; they are sampled inside the graph. The samples depend only on
+seed and position, so the same seed always gives the same name.
 """
 
 import sys
@@ -12,7 +12,7 @@ from statewise.client import Client
 
 
 def main(target: str = "127.0.0.1:50051", prompt: str = "MA") -> None:
-    """Prints names that begin with the prompt, then ones that part ways after three letters."""
+    """Prints names that begin with the prompt, then names that differ after three letters."""
     with Client(target) as client:
         conditions = client.model("names").vocabulary.conditions  # begin tokens by name
         for condition in conditions:
@@ -21,7 +21,7 @@ def main(target: str = "127.0.0.1:50051", prompt: str = "MA") -> None:
                     "names", prompt=prompt, condition=condition, steps=12, temperature=0.8, seed=seed
                 )
                 print(f"{condition} {seed}: {prompt}", end="")
-                for text in texts:  # as they come
+                for text in texts:  # while the server generates them
                     print(text, end="", flush=True)
                 print()
 

@@ -1,11 +1,11 @@
-// A sensor's samples through a session of the model `gait`, from JavaScript: the contract and nothing else.
+// Streams a sensor's samples through a session of the model `gait`, with the contract and gRPC alone.
 //
 //     npm install
 //     node forecast.js [HOST:PORT] < samples.csv
 //
-// A line of the input is one sample, numbers separated by commas; a line of the output is the forecast of the
-// next one. The server keeps the session's memory, so each message carries one sample. See
-// proto/statewise/v1/sequence.proto for what every field means.
+// Each input line is one sample, numbers separated by commas; each output line is the forecast of the next
+// sample. The server keeps the session's state, so each message carries one sample.
+// proto/statewise/v1/sequence.proto describes every field.
 
 import { fileURLToPath } from "node:url";
 import { createInterface } from "node:readline";
@@ -19,12 +19,12 @@ const definition = protoLoader.loadSync("statewise/v1/sequence.proto", {
   includeDirs: [contract, here],
   keepCase: true,
   longs: String, // handles and positions need all 64 bits
-  oneofs: true, // `result` names the field of a reply that is set
-  arrays: true, // `errors` is there, if empty
+  oneofs: true, // `reply.result` is the name of the field that is set
+  arrays: true, // `errors` is present even if empty
 });
 const { SequenceService } = grpc.loadPackageDefinition(definition).statewise.v1;
 
-/** One stream for everything that is done to sessions: requests with a number, replies that repeat it. */
+/** Sends all operations on sessions over one stream. Each reply repeats the number of its request. */
 class SessionStream {
   constructor(client) {
     this.waiting = new Map();
@@ -35,7 +35,7 @@ class SessionStream {
     this.call.on("end", () => this.failAll(new Error("the server ended the stream")));
   }
 
-  /** Sends one operation, such as { step: {...} }; gives its reply. */
+  /** Sends one operation, such as { step: {...} }; returns its reply. */
   ask(operation) {
     const requestId = String(++this.lastId);
     return new Promise((resolve, reject) => {
@@ -51,7 +51,7 @@ class SessionStream {
 
   answer(reply) {
     const waiter = this.waiting.get(reply.request_id);
-    if (!waiter) return; // news that answer no request
+    if (!waiter) return; // a notice of the server that answers no request
     this.waiting.delete(reply.request_id);
     const result = reply[reply.result];
     const refused = reply.result === "error" ? result : result.errors[0];
@@ -65,14 +65,14 @@ class SessionStream {
   }
 }
 
-/** Columns of a frame are packed little-endian integers, one a row; here a frame has one row. */
+/** Packs a column of a step: little-endian integers, one a row. Steps have one row here. */
 function packedUint64(value) {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
 
-/** A tensor is its type, its shape, and its elements as little-endian bytes. */
+/** Encodes a tensor: type, shape, and elements as little-endian bytes. */
 function toTensor(sample) {
   const data = Buffer.alloc(4 * sample.length);
   sample.forEach((value, index) => data.writeFloatLE(value, 4 * index));
@@ -91,7 +91,7 @@ async function main(target) {
   let position = 0n;
   for await (const line of createInterface({ input: process.stdin })) {
     const sample = line.split(",").map(Number);
-    // The position makes a step that is sent twice count once.
+    // The position lets the server recognise a repeated step, which it applies once.
     const step = { handles, positions: packedUint64(position), inputs: { x: toTensor(sample) } };
     const reply = await stream.ask({ step });
     console.log(fromTensor(reply.outputs.y).map((value) => value.toFixed(3)).join(","));

@@ -1,4 +1,4 @@
-"""Every example, run as its reader would run it, against a real server with untrained models."""
+"""Runs every example as a reader would, against a real server with untrained models."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture(scope="module")
 def target(untrained: Path) -> Iterator[str]:
-    """A server with untrained models of the shapes that the recipes' have."""
+    """A server with untrained models in the shapes of the recipes."""
     with server_in_thread(untrained) as address:
         yield address
 
@@ -41,7 +41,7 @@ def test_the_list_of_examples_is_complete() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
-def test_without_an_address_an_example_takes_the_one_that_servers_have_by_default(
+def test_the_default_address_of_an_example_is_that_of_the_server(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def client(target: str) -> None:
@@ -54,22 +54,22 @@ def test_without_an_address_an_example_takes_the_one_that_servers_have_by_defaul
         runpy.run_path(str(path), run_name="__main__")
 
 
-def test_the_sensor_goes_on_where_it_was(target: str) -> None:
+def test_the_sensor_continues_at_its_position(target: str) -> None:
     samples = np.random.default_rng(2).standard_normal((12, 9)).round(3).astype(np.float32)
     lines = [",".join(f"{value:.3f}" for value in sample) + "\n" for sample in samples]
 
     first = run("streaming_sensor.py", target, stdin="".join(lines[:7]))
     second = run("streaming_sensor.py", target, stdin="".join(lines[7:]))
 
-    assert first.stderr == "going on at time step 0\n"
-    assert second.stderr == "going on at time step 7\n"
+    assert first.stderr == "continuing at time step 0\n"
+    assert second.stderr == "continuing at time step 7\n"
     printed = (first.stdout + second.stdout).splitlines()
     with Client(target) as client:
         whole = client.predict("gait", samples)
     assert printed == [",".join(f"{value:.3f}" for value in forecast) for forecast in whole]
 
 
-def test_bulk_reports_what_failed_and_counts_the_rest(target: str) -> None:
+def test_bulk_scoring_reports_failures_and_counts_the_rest(target: str) -> None:
     done = run("batch_scoring.py", target)
     failed = done.stderr.splitlines()
     assert [line.partition(":")[0] for line in failed] == [f"utterance-{99 + 100 * k}" for k in range(10)]
@@ -85,7 +85,7 @@ async def test_the_gateway_holds_a_thousand_sessions(target: str) -> None:
     )
     assert gateway.stdout is not None
     host, port = (await gateway.stdout.readline()).decode().split()[-1].split(":")
-    everyone_is_here = asyncio.Barrier(devices)
+    all_connected = asyncio.Barrier(devices)
 
     async def device(own: np.ndarray) -> list[list[float]]:
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -93,7 +93,7 @@ async def test_the_gateway_holds_a_thousand_sessions(target: str) -> None:
         for sample in own:
             writer.write(json.dumps(sample.tolist()).encode() + b"\n")
             answers.append(json.loads(await reader.readline()))
-            await everyone_is_here.wait()
+            await all_connected.wait()
         writer.write(b"nonsense\n")
         assert "error" in json.loads(await reader.readline())
         writer.close()
@@ -111,7 +111,7 @@ async def test_the_gateway_holds_a_thousand_sessions(target: str) -> None:
         np.testing.assert_array_equal(np.array(answers, np.float32), client.predict("gait", samples))
 
 
-def test_names_begin_with_the_prompt_and_come_again_with_the_seed(target: str) -> None:
+def test_names_begin_with_the_prompt_and_repeat_with_the_seed(target: str) -> None:
     first, second = (run("text_generation.py", target, "jo").stdout.splitlines() for _ in range(2))
     assert first == second
     drawn = [line.split(": ")[1] for line in first if line.startswith("<")]
@@ -136,7 +136,7 @@ def test_words_are_pronounced_whole_and_sound_by_sound(target: str) -> None:
     assert lines[2].split(": ")[1].split() == lines[0].split(": ")[1].split()
 
 
-def test_what_parted_at_the_fork_is_apart(target: str) -> None:
+def test_forecasts_differ_after_the_fork(target: str) -> None:
     lines = run("fork_and_compare.py", target).stdout.splitlines()
     assert all(float(line.split(":")[1]) > 0 for line in lines[:-1])
     assert lines[-1] == "from the snapshot, the same bits: yes"
@@ -144,10 +144,10 @@ def test_what_parted_at_the_fork_is_apart(target: str) -> None:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example for JavaScript with its packages installed."""
+    """The JavaScript example with its packages installed."""
     missing = [program for program in ("node", "npm") if shutil.which(program) is None]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed: the example for JavaScript is not run")
+        pytest.skip(f"{' and '.join(missing)} not installed: the JavaScript example is not run")
     folder = tmp_path_factory.mktemp("javascript") / "node"
     shutil.copytree(EXAMPLES / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
     done = subprocess.run(
@@ -181,7 +181,7 @@ def test_javascript_gets_what_python_gets(target: str, node: Path) -> None:
     np.testing.assert_allclose(printed, whole, atol=5.1e-4)
 
 
-def test_javascript_is_told_what_is_wrong(target: str, node: Path) -> None:
+def test_javascript_gets_the_error_message(target: str, node: Path) -> None:
     done = subprocess.run(
         ["node", "forecast.js", target],
         cwd=node,
