@@ -21,7 +21,7 @@ async def generate(
     shell: AsyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
 ) -> AsyncGenerator[Value, None]:
     """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
-    retries = GenerateRetries(request, cursor, shell.core.attempts(timeout_s))
+    retries = GenerateRetries(request, cursor, shell.core.call_retry_policy(timeout_s))
     while True:
         try:
             async with aclosing(shell.responses("Generate", request, retries.left_s)) as pieces:

@@ -23,7 +23,7 @@ def generate(
     shell: SyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
 ) -> Iterator[Value]:
     """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
-    retries = GenerateRetries(request, cursor, shell.core.attempts(timeout_s))
+    retries = GenerateRetries(request, cursor, shell.core.call_retry_policy(timeout_s))
     while True:
         try:
             with closing(shell.responses("Generate", request, retries.left_s)) as pieces:

@@ -1,7 +1,7 @@
-"""One request of a bulk run, until each of its rows has an outcome.
+"""Runs one request of a bulk run until each of its rows has an outcome.
 
-What passes is waited out: a server that restarts, drains, or has a full queue. A request that fails for
-another reason is cut in two until the row that it fails for is alone, so one row never costs its neighbours.
+A server that restarts, drains or has a full queue is waited for. A request that fails for another reason is
+cut in two until the failing row is alone, so one row never costs its neighbours.
 """
 
 from collections import deque
@@ -9,24 +9,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from statewise.client.bulk._scoring import Outcome, ScoreBatch
-from statewise.client.requests import Answers, Call, ClientOptions, Plan, Wait
-from statewise.client.stream import Backoff
+from statewise.client.requests import Answers, Call, ClientOptions, Plan, wait_before_retry
+from statewise.client.retries import BULK_RULES
 from statewise.client.values import (
     Failed,
     InternalError,
     InvalidInput,
     LimitReached,
-    Overloaded,
     RequestLimits,
-    StatewiseError,
+    Status,
     Subject,
     Timeout,
-    Unavailable,
+    Value,
     error_of,
 )
 
-_PASSING = (Unavailable, Overloaded)
 _OF_ROWS = (InvalidInput, LimitReached, Timeout, InternalError)
+"""Failures that a single row may cause."""
 
 
 def score_plan(
@@ -37,63 +36,56 @@ def score_plan(
     labels: bool,
     timeout_s: float | None,
 ) -> Plan[list[Outcome]]:
-    """The outcome of every row: its outputs, or why there are none.
+    """The outcome of every row: its outputs, or its error.
 
     Raises:
         StatewiseError: nothing can be scored: no server within `options.retry_for_s`, no such model, no
             permission.
     """
-    backoff = Backoff(options.random)
+    policy = options.retry_policy(BULK_RULES)
+    subject = Subject("", batch.model.name, batch.model.version)
     outcomes: list[Outcome] = [None] * len(batch.rows)
     parts = deque([list(range(len(batch.rows)))])
-    attempt = 0
-    until_s: float | None = None
     while parts:
-        places = parts.popleft()
+        indices = parts.popleft()
         try:
-            found = yield from _attempt(batch, places, request_limits, labels=labels, timeout_s=timeout_s)
-        except _PASSING as error:
-            found = [error] * len(places)
+            found = yield from _attempt(batch, indices, request_limits, labels=labels, timeout_s=timeout_s)
         except _OF_ROWS as error:
-            if len(places) > 1:
-                half = len(places) // 2
-                parts.extendleft([places[half:], places[:half]])
+            if len(indices) > 1:
+                half = len(indices) // 2
+                parts.extendleft([indices[half:], indices[:half]])
             else:
-                outcomes[places[0]] = error
+                outcomes[indices[0]] = error
             continue
-        passing = [place for place, outcome in enumerate(found) if isinstance(outcome, _PASSING)]
-        for place, outcome in zip(places, found, strict=True):
-            outcomes[place] = outcome
-        if not passing:
-            attempt, until_s = 0, None
-            continue
-        if len(passing) < len(places):
-            attempt, until_s = 0, None
-        now_s = options.clock()
-        until_s = now_s + options.retry_for_s if until_s is None else until_s
-        reason = found[passing[0]]
-        assert isinstance(reason, StatewiseError)
-        if now_s >= until_s:
-            raise reason
-        parts.appendleft([places[place] for place in passing])
-        delay_s = backoff.delay_s(attempt)
-        if isinstance(reason, Overloaded):
-            delay_s = max(delay_s, reason.retry_after_s)
-        yield Wait(min(delay_s, until_s - now_s))
-        attempt += 1
+        again: dict[int, Status] = {}
+        for index, outcome in zip(indices, found, strict=True):
+            if isinstance(outcome, Status) and BULK_RULES.cover(outcome):
+                again[index] = outcome
+            else:
+                outcomes[index] = error_of(outcome, subject) if isinstance(outcome, Status) else outcome
+        if len(again) < len(indices):
+            policy.note_progress()
+        if again:
+            parts.appendleft(list(again))
+            yield from wait_before_retry(policy, next(iter(again.values())), subject)
     return outcomes
 
 
 def _attempt(
     batch: ScoreBatch,
-    places: Sequence[int],
+    indices: Sequence[int],
     request_limits: RequestLimits,
     *,
     labels: bool,
     timeout_s: float | None,
-) -> Plan[list[Outcome]]:
+) -> Plan[list[Value | Status]]:
+    """The outputs of each of these rows, or the status with which the row or the request failed.
+
+    Raises:
+        StatewiseError: the request failed, and the same request would fail again.
+    """
     model = batch.model
-    query = batch.query(places)
+    query = batch.query(indices)
     answers = Answers(query, model)
     for first_row, request in query.requests(
         request_limits, version=model.version, timeout_s=timeout_s, labels=labels
@@ -101,6 +93,8 @@ def _attempt(
         try:
             responses: list[Any] = yield Call("Predict", request, timeout_s)
         except Failed as failed:
+            if BULK_RULES.cover(failed.status):
+                return [failed.status] * len(indices)
             raise error_of(failed.status, Subject("", model.name, model.version)) from None
         for response in responses:
             try:

@@ -19,7 +19,6 @@ from statewise.client.bulk import Outcome, ScoreBatch, Scoring, score_plan
 from statewise.client.core._memory import keep_freed_memory
 from statewise.client.requests import (
     Answers,
-    Attempts,
     Call,
     ClientOptions,
     Conditions,
@@ -30,10 +29,11 @@ from statewise.client.requests import (
     Query,
     generate_request,
     gives_text,
+    wait_before_retry,
 )
+from statewise.client.retries import CALL_RULES, RetryPolicy
 from statewise.client.sessions import ByteBudget, GroupCore, GroupJournal, Journal, SessionCore
 from statewise.client.stream import (
-    Backoff,
     Gather,
     Operation,
     StepBatcher,
@@ -93,11 +93,10 @@ class ClientCore:
     def __init__(self, transport: Transport, options: ClientOptions) -> None:
         keep_freed_memory()
         self._options = options
-        self._backoff = Backoff(options.random)
         self.multiplexer = StreamMultiplexer(
             transport,
             clock=options.clock,
-            backoff=self._backoff,
+            backoff=options.backoff,
             retry_for_s=options.retry_for_s,
             tracing=options.tracing,
         )
@@ -249,9 +248,9 @@ class ClientCore:
         )
         return request, cursor
 
-    def attempts(self, timeout_s: float | None) -> Attempts:
+    def call_retry_policy(self, timeout_s: float | None) -> RetryPolicy:
         """The tries of a call that is about to be made."""
-        return Attempts(self._options, self._backoff, timeout_s)
+        return self._options.retry_policy(CALL_RULES, timeout_s)
 
     # Sessions.
 
@@ -486,13 +485,13 @@ class ClientCore:
         self, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT
     ) -> Plan[Any]:
         """A call that may be repeated."""
-        attempts = self.attempts(timeout_s)
+        policy = self.call_retry_policy(timeout_s)
         while True:
             try:
-                return (yield Call(method, request, attempts.left_s))
+                return (yield Call(method, request, policy.left_s))
             except Failed as failed:
                 status = failed.status
-            yield from attempts.again(status, subject)
+            yield from wait_before_retry(policy, status, subject)
 
 
 def _check_ids(ids: Sequence[str], count: int | None) -> None:

@@ -1,10 +1,9 @@
 """Builds requests that need no session and reads their answers; never sends them."""
 
-from statewise.client.requests._attempts import Attempts
+from statewise.client.requests._call_retries import GenerateRetries, wait_before_retry
 from statewise.client.requests._conditions import Conditions
 from statewise.client.requests._generation import (
     GenerateOptions,
-    GenerateRetries,
     OutputCursor,
     generate_request,
     gives_text,
@@ -26,7 +25,6 @@ __all__ = [
     "CLOSE_TIMEOUT_S",
     "REPLAY_BYTES",
     "Answers",
-    "Attempts",
     "Call",
     "ClientOptions",
     "Conditions",
@@ -41,4 +39,5 @@ __all__ = [
     "generate_request",
     "gives_text",
     "read_piece",
+    "wait_before_retry",
 ]

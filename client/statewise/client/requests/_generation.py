@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from statewise.client.requests._attempts import Attempts
-from statewise.client.requests._plans import Plan
 from statewise.client.stream import set_timeout
 from statewise.client.values import (
     InputReader,
     InternalError,
     InvalidInput,
     ModelInfo,
-    Status,
     Subject,
     Use,
     Value,
@@ -174,41 +171,6 @@ def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
     if text is None:
         return model.vocabulary is not None and (prompt is None or isinstance(prompt, str))
     return text
-
-
-class GenerateRetries:
-    """A call that may break off and be made again.
-
-    Args:
-        request: what is asked for.
-        cursor: takes the values; whatever came resets the count.
-        attempts: how often, and for how long.
-    """
-
-    def __init__(
-        self, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, attempts: Attempts
-    ) -> None:
-        self.subject = Subject("", request.model, request.version or None)
-        self._cursor = cursor
-        self._attempts = attempts
-        self._given = 0
-
-    @property
-    def left_s(self) -> float | None:
-        """Time for the next try; None: no limit."""
-        return self._attempts.left_s
-
-    def again(self, status: Status) -> Plan[None]:
-        """Waits before the next try; the values come again from the first one on.
-
-        Raises:
-            StatewiseError: it would be of no use.
-        """
-        if self._cursor.given > self._given:
-            self._attempts.begin_again()
-        self._given = self._cursor.given
-        self._cursor.restart()
-        return self._attempts.again(status, self.subject)
 
 
 def read_piece(

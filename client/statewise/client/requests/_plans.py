@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from statewise.client.retries import Backoff, RetryPolicy, RetryRules
 from statewise.client.stream import Operation, Tracing
 
 T = TypeVar("T")
@@ -69,6 +70,16 @@ class ClientOptions:
     random: Callable[[], float]
     new_id: Callable[[], str] = lambda: secrets.token_hex(16)
     tracing: Tracing | None = None
+
+    @property
+    def backoff(self) -> Backoff:
+        """The pauses between tries."""
+        return Backoff(self.random)
+
+    def retry_policy(self, rules: RetryRules, timeout_s: float | None = None) -> RetryPolicy:
+        """The tries of one request; `timeout_s` is for all of them together."""
+        deadline_s = None if timeout_s is None else self.clock() + timeout_s
+        return RetryPolicy(rules, self.clock, self.backoff, self.retry_for_s, deadline_s)
 
 
 def answer_wait_s(timeout_s: float) -> float:

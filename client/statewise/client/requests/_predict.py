@@ -12,14 +12,13 @@ from statewise.client.values import (
     Array,
     Form,
     InputReader,
-    InternalError,
     InvalidInput,
     ModelInfo,
     NotImplementedByServer,
     PartialFailure,
     RequestLimits,
     Rows,
-    StatewiseError,
+    Status,
     Subject,
     Use,
     Value,
@@ -105,7 +104,7 @@ class Answers:
         self._parts: list[tuple[NDArray[np.intp], NDArray[np.uint32], list[Array]]] = []
         self._labels: dict[int, str] = {}
         self._texts: dict[int, str] = {}
-        self._errors: dict[int, StatewiseError] = {}
+        self._failures: dict[int, Status] = {}
 
     def add(self, first_row: int, response: sequence_pb2.PredictResponse) -> None:
         """Takes some rows of the request whose first row is `first_row`.
@@ -113,9 +112,8 @@ class Answers:
         Raises:
             ValueError: a response that makes no sense.
         """
-        subject = Subject(model=self._model.name, version=self._model.version)
         for error in response.errors:
-            self._errors[first_row + error.row] = error_of(status_of_row(error), subject)
+            self._failures[first_row + error.row] = status_of_row(error)
         rows = unpack_uint32(response.rows).astype(np.intp) + first_row
         if not len(rows):
             return
@@ -137,26 +135,28 @@ class Answers:
         """
         query, model = self._query, self._model
         steps = self._settled()
-        if self._errors and query.form is Form.ONE:
-            raise self._errors[0]
+        subject = Subject(model=model.name, version=model.version)
+        errors = {row: error_of(status, subject) for row, status in self._failures.items()}
+        if errors and query.form is Form.ONE:
+            raise errors[0]
         outputs = self._assembled(steps)
         stepwise = not model.timed
         words = self._labels if labels else self._texts
         if words:
             in_order = [words.get(row) for row in range(query.count)]
-            if self._errors:
-                raise PartialFailure(in_order, self._errors)
+            if errors:
+                raise PartialFailure(in_order, errors)
             return in_order[0] if query.form is Form.ONE else in_order
-        if self._errors:
-            kept = rows_of(model, outputs, steps, stepwise=stepwise, without=self._errors)
-            raise PartialFailure(kept, self._errors)
+        if errors:
+            kept = rows_of(model, outputs, steps, stepwise=stepwise, without=errors)
+            raise PartialFailure(kept, errors)
         form = query.form
         if form is Form.ARRAY and not stepwise and (steps != steps[0]).any():
             form = Form.LIST  # an encoder-decoder's outputs need not be equally long
         return of_batch(model, outputs, steps, form=form, stepwise=stepwise)
 
-    def outcomes(self, *, labels: bool) -> list[Value | StatewiseError]:
-        """Of every row its outputs, or why there are none."""
+    def outcomes(self, *, labels: bool) -> list[Value | Status]:
+        """The outputs of every row, or the status with which the row failed."""
         steps = self._settled()
         words = self._labels if labels else self._texts
         if labels and self._parts and not words:
@@ -169,20 +169,20 @@ class Answers:
                 self._assembled(steps),
                 steps,
                 stepwise=not self._model.timed,
-                without=self._errors,
+                without=self._failures,
             )
         )
-        return [self._errors.get(row, value) for row, value in enumerate(values)]
+        return [self._failures.get(row, value) for row, value in enumerate(values)]
 
     def _settled(self) -> NDArray[np.uint32]:
-        """Time steps of every row's outputs; rows without an answer have an error from now on."""
+        """Time steps of every row's outputs; rows without an answer count as failed from now on."""
         steps = np.zeros(self._query.count, np.uint32)
         answered = np.zeros(self._query.count, np.bool_)
         for rows, lengths, _ in self._parts:
             steps[rows] = lengths
             answered[rows] = True
         for row in np.flatnonzero(~answered).tolist():
-            self._errors.setdefault(row, InternalError("the server gave no answer for this row"))
+            self._failures.setdefault(row, _UNANSWERED)
         return steps
 
     def _assembled(self, steps: NDArray[np.uint32]) -> list[Array]:
@@ -196,6 +196,9 @@ class Answers:
                 whole[elements_of(rows, steps) if spec.per_step else rows] = arrays[index]
             outputs.append(whole)
         return outputs
+
+
+_UNANSWERED = Status("INTERNAL", message="the server gave no answer for this row")
 
 
 def _texts(model: ModelInfo, rows: Sequence[str]) -> tuple[str, ...]:

@@ -21,12 +21,12 @@ from statewise.client.stream import (
     Gather,
     Operation,
     RequestQueue,
-    RetryPolicy,
     StepBatcher,
     StepResult,
     StreamMultiplexer,
     Waiter,
     exchange,
+    pause_before_retry,
 )
 from statewise.client.values import (
     Array,
@@ -209,7 +209,7 @@ class GroupCore:
             ]
         if uncertain:
             yield from self._resolve_uncertainty(uncertain)
-        policy = RetryPolicy(self._multiplexer)
+        policy = self._multiplexer.retry_policy()
         maybe_applied = False
         while True:
             request = batcher.request(
@@ -220,7 +220,7 @@ class GroupCore:
                 break
             except Failed as failed:
                 maybe_applied |= failed.status.maybe_applied
-                if not (yield from policy.again(failed.status)):
+                if not (yield from pause_before_retry(self._multiplexer, policy, failed.status)):
                     if maybe_applied:
                         self._note_uncertain(part)
                     raise error_of(failed.status, self._subject()) from None

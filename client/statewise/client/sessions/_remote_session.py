@@ -10,7 +10,14 @@ from typing import Any
 
 from statewise.client.sessions._commands import GenerateCommand, GenerateResult, SessionCommand
 from statewise.client.sessions._journal import Entry, GeneratePayload, JournalProtocol, Payload
-from statewise.client.stream import Operation, RetryPolicy, StepBatcher, StepRow, StreamMultiplexer, exchange
+from statewise.client.stream import (
+    Operation,
+    StepBatcher,
+    StepRow,
+    StreamMultiplexer,
+    exchange,
+    pause_before_retry,
+)
 from statewise.client.values import (
     Failed,
     InputBytes,
@@ -208,7 +215,7 @@ class RemoteSession:
         Returns:
             The outcome of its effect.
         """
-        policy = RetryPolicy(self.multiplexer)
+        policy = self.multiplexer.retry_policy()
         recovered = False
         while True:
             maybe_applied |= status.maybe_applied
@@ -223,7 +230,7 @@ class RemoteSession:
                     # It was applied, and the server kept no state from before it: build that again.
                     yield from self._start_over()
                     maybe_applied = False
-                elif not (yield from policy.again(status)):
+                elif not (yield from pause_before_retry(self.multiplexer, policy, status)):
                     # Whoever took the session over knows where it stands; otherwise we have to ask.
                     if maybe_applied and status.reason != Reason.SESSION_MOVED:
                         self.uncertain_request = command
@@ -258,13 +265,13 @@ class RemoteSession:
     def resolve_uncertainty(self) -> Operation[None]:
         """Finds out whether the uncertain request was applied, and brings the server to that position."""
         command = self.uncertain_request
-        policy = RetryPolicy(self.multiplexer)
+        policy = self.multiplexer.retry_policy()
         while True:
             try:
                 held = yield from self.recover(ahead=command)
                 break
             except Failed as failed:
-                if not (yield from policy.again(failed.status)):
+                if not (yield from pause_before_retry(self.multiplexer, policy, failed.status)):
                     raise error_of(failed.status, self.subject) from None
         self.uncertain_request = None
         if command is not None and held != self.position:

@@ -18,12 +18,12 @@ from statewise.client.stream import (
     Operation,
     OperationRunner,
     Outputs,
-    RetryPolicy,
     StepBatcher,
     StepResult,
     StepRow,
     StreamMultiplexer,
     Waiter,
+    pause_before_retry,
 )
 from statewise.client.values import (
     Array,
@@ -253,7 +253,7 @@ class SessionCore:
     def _ask(self, name: str, request: Any) -> Operation[Any]:
         """A request about the session's handle; a session that its server lost is built again first."""
         remote = self.remote
-        policy = RetryPolicy(remote.multiplexer)
+        policy = remote.multiplexer.retry_policy()
         while True:
             try:
                 request.handles = pack_uint64([remote.handle])
@@ -263,7 +263,7 @@ class SessionCore:
                     return reply
                 yield from remote.recover()
             except Failed as failed:
-                if not (yield from policy.again(failed.status)):
+                if not (yield from pause_before_retry(remote.multiplexer, policy, failed.status)):
                     raise error_of(failed.status, remote.subject) from None
 
     def _in_turn(self, body: Operation[T], *, first: bool = False) -> Operation[T]:

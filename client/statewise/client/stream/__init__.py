@@ -1,7 +1,6 @@
 """Multiplexes operations and steps over one session stream; never opens a connection and never waits."""
 
-from statewise.client.stream._backoff import Backoff
-from statewise.client.stream._effects import Exchange, Gather
+from statewise.client.stream._effects import AcquireTurn, Exchange, Gather
 from statewise.client.stream._messages import set_timeout, stream_request
 from statewise.client.stream._multiplexer import StreamConnection, StreamMultiplexer, Transport, closed_error
 from statewise.client.stream._operation_runner import OperationRunner
@@ -14,13 +13,12 @@ from statewise.client.stream._protocols import (
     Tracing,
     Waiter,
 )
-from statewise.client.stream._retries import AcquireTurn, RetryPolicy, exchange
+from statewise.client.stream._retries import exchange, pause_before_retry
 from statewise.client.stream._step_batcher import Outputs, StepBatcher, StepResult, StepRow
 from statewise.client.stream._tracing import tracing_of
 
 __all__ = [
     "AcquireTurn",
-    "Backoff",
     "Effect",
     "Exchange",
     "Gather",
@@ -30,7 +28,6 @@ __all__ = [
     "Outputs",
     "PendingCall",
     "RequestQueue",
-    "RetryPolicy",
     "StepBatcher",
     "StepResult",
     "StepRow",
@@ -41,6 +38,7 @@ __all__ = [
     "Waiter",
     "closed_error",
     "exchange",
+    "pause_before_retry",
     "set_timeout",
     "stream_request",
     "tracing_of",

@@ -1,5 +1,6 @@
 """What an operation on sessions waits for: a reply, several operations, a pause before another try."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -121,6 +122,33 @@ class Pause:
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
         """Never: the try before may have been applied."""
         return False
+
+
+class AcquireTurn:
+    """Waits until the requests before this one are done.
+
+    Args:
+        waiting: the queue.
+        first: goes before the others, though it came later: it belongs to the request that is being done.
+    """
+
+    __slots__ = ("_first", "_waiting")
+
+    def __init__(self, waiting: deque[Waiter], *, first: bool = False) -> None:
+        self._waiting = waiting
+        self._first = first
+
+    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
+        """Queues."""
+        if self._first:
+            self._waiting.appendleft(waiter)
+        else:
+            self._waiting.append(waiter)
+
+    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
+        """Always: nothing was sent."""
+        self._waiting.remove(waiter)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import GeneratorType
 from typing import Any, Protocol, TypeVar, cast
 
-from statewise.client.stream._backoff import Backoff
+from statewise.client.retries import STREAM_RULES, Backoff, RetryPolicy
 from statewise.client.stream._effects import Cancel
 from statewise.client.stream._operation_runner import OperationRunner
 from statewise.client.stream._protocols import (
@@ -106,7 +106,7 @@ class StreamMultiplexer:
         self._timer_runs = False
         self._woken = False
         self.closed = False
-        self.clock = clock
+        self._clock = clock
         self.retry_for_s = retry_for_s
         self.connection_number = 0
         """Number of connections begun so far. What a server said over an earlier one may be gone."""
@@ -115,6 +115,10 @@ class StreamMultiplexer:
     def connected(self) -> bool:
         """Whether a stream is open, as far as is known."""
         return self._current is not None
+
+    def retry_policy(self) -> RetryPolicy:
+        """The tries of one request."""
+        return RetryPolicy(STREAM_RULES, self._clock, self._backoff, self.retry_for_s)
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Starts what a caller asks for."""

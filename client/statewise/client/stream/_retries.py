@@ -1,63 +1,40 @@
-"""Trying again: when it can help, for how long, and whose turn it is."""
+"""Sends a request of the session stream again until it is answered or another try cannot help."""
 
-from collections import deque
-from dataclasses import dataclass
 from typing import Any
 
+from statewise.client.retries import RetryPolicy
 from statewise.client.stream._effects import Exchange, Pause
 from statewise.client.stream._multiplexer import StreamMultiplexer
-from statewise.client.stream._protocols import Operation, RequestQueue, Waiter
+from statewise.client.stream._protocols import Operation
 from statewise.client.values import Failed, Status, Subject, error_of, status_of_row
-from statewise.wire import Reason
-
-_PASSING = (Reason.DRAINING, Reason.MODEL_LOADING)
-# Trying again cannot help: the connection was refused for what we are or asked.
-_FINAL_CODES = ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")
-# A message over a limit ends the stream and every request on it; whose it was shows on the second try.
-_TRIES_OVERSIZED = 2
 
 
-@dataclass(slots=True)
-class RetryPolicy:
-    """How long one operation keeps trying."""
-
-    multiplexer: StreamMultiplexer
-    since: float | None = None
-    oversized: int = 0
-
-    def again(self, status: Status) -> Operation[bool]:
-        """Waits before another try, or says that it is of no use or the time is over (False)."""
-        passing = status.lost or status.reason in _PASSING
-        if not passing or status.code in _FINAL_CODES or self.multiplexer.closed:
-            return False
-        if status.code == "RESOURCE_EXHAUSTED":
-            self.oversized += 1
-            if self.oversized == _TRIES_OVERSIZED:
-                return False
-        now = self.multiplexer.clock()
-        self.since = now if self.since is None else self.since
-        if now - self.since >= self.multiplexer.retry_for_s:
-            return False
-        yield Pause()
-        return True
+def pause_before_retry(
+    multiplexer: StreamMultiplexer, policy: RetryPolicy, status: Status
+) -> Operation[bool]:
+    """Waits with the other operations of the connection. False, at once: no further try is to be made."""
+    if multiplexer.closed or not policy.allows(status):
+        return False
+    yield Pause()
+    return True
 
 
 def exchange(
     multiplexer: StreamMultiplexer, name: str, message: Any, subject: Subject, *, alone: bool = False
 ) -> Operation[Any]:
-    """A request that may be repeated, and its reply.
+    """Sends a request that may be repeated; returns its reply.
 
     Args:
-        multiplexer: where to.
+        multiplexer: the connection.
         name: of the operation.
         message: the request.
-        subject: what it is about.
-        alone: it has one row, and what fails that row fails the request.
+        subject: named in errors.
+        alone: the request has one row, whose failure is the request's.
 
     Raises:
-        StatewiseError: it failed as a whole.
+        StatewiseError: the request failed as a whole.
     """
-    policy = RetryPolicy(multiplexer)
+    policy = multiplexer.retry_policy()
     while True:
         try:
             reply = yield Exchange(name, [message.SerializeToString()])
@@ -67,32 +44,5 @@ def exchange(
             if not (alone and reply.errors):
                 return reply
             status = status_of_row(reply.errors[0])
-        if not (yield from policy.again(status)):
+        if not (yield from pause_before_retry(multiplexer, policy, status)):
             raise error_of(status, subject)
-
-
-class AcquireTurn:
-    """Waits until the requests before this one are done.
-
-    Args:
-        waiting: who waits.
-        first: before the others, though it came later: it belongs to the request that is being done.
-    """
-
-    __slots__ = ("_first", "_waiting")
-
-    def __init__(self, waiting: deque[Waiter], *, first: bool = False) -> None:
-        self._waiting = waiting
-        self._first = first
-
-    def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
-        """Queues."""
-        if self._first:
-            self._waiting.appendleft(waiter)
-        else:
-            self._waiting.append(waiter)
-
-    def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Always: nothing was sent."""
-        self._waiting.remove(waiter)
-        return True

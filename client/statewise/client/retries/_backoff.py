@@ -1,12 +1,12 @@
-"""Computes how long to wait before another try."""
+"""Computes how long to wait before another try: doubling, bounded, and random."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before try number `attempt`, from 0: doubling, bounded, never in step with others."""
+    """Delays that grow from try to try, and differ from client to client."""
 
     random: Callable[[], float]
     """Uniform in [0, 1)."""
@@ -14,6 +14,6 @@ class Backoff:
     most_s: float = 2.0
 
     def delay_s(self, attempt: int) -> float:
-        """Seconds to wait: between a half and the whole of the bound."""
+        """Seconds to wait before try number `attempt`, from 0: between half the bound and the bound."""
         bound_s = min(self.most_s, self.first_s * 2.0 ** min(attempt, 16))
         return bound_s * (0.5 + 0.5 * self.random())

@@ -1,10 +1,10 @@
-"""How often a call is made again, on a clock that only its own pauses move."""
+"""How often a failed request is sent again, on a clock that only its own pauses move."""
 
 import pytest
 
 from statewise.client import ModelNotFound, StatewiseError, Unavailable
-from statewise.client.requests import Attempts, ClientOptions, Wait
-from statewise.client.stream import Backoff
+from statewise.client.requests import ClientOptions, Wait, wait_before_retry
+from statewise.client.retries import BULK_RULES, CALL_RULES, STREAM_RULES, RetryRules
 from statewise.client.values import Status, Subject
 from statewise.wire import Reason
 
@@ -25,13 +25,13 @@ class Caller:
             clock=lambda: self.now_s,
             random=lambda: 0.999,
         )
-        self.attempts = Attempts(options, Backoff(options.random), timeout_s)
+        self.policy = options.retry_policy(CALL_RULES, timeout_s)
 
     def fails(self, status: Status, *, most: int = 1000) -> tuple[int, StatewiseError | None]:
         """Fails like this until it gives up, or `most` times: how often, and the error raised."""
         for count in range(1, most + 1):
             try:
-                for effect in self.attempts.again(status, Subject("", "m")):
+                for effect in wait_before_retry(self.policy, status, Subject("", "m")):
                     assert isinstance(effect, Wait)
                     self.now_s += effect.delay_s
             except StatewiseError as error:
@@ -68,11 +68,32 @@ def test_no_pause_goes_beyond_the_timeout(status: Status) -> None:
     caller = Caller(timeout_s=0.2)
     caller.fails(status, most=3)
     assert caller.now_s == pytest.approx(100.2)
-    assert caller.attempts.left_s == pytest.approx(0.001)
+    assert caller.policy.left_s == pytest.approx(0.001)
 
 
 def test_an_answer_in_between_starts_the_count_anew() -> None:
     caller = Caller()
     caller.fails(LOST, most=3)
-    caller.attempts.begin_again()
+    caller.policy.note_progress()
     assert caller.fails(LOST)[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "kinds"),
+    [
+        (LOADING, {"stream", "call", "bulk"}),
+        (LOST, {"stream", "call", "bulk"}),
+        (Status("UNAVAILABLE", Reason.DRAINING), {"stream", "call", "bulk"}),
+        (Status("UNAVAILABLE"), {"call", "bulk"}),
+        (Status("RESOURCE_EXHAUSTED", Reason.QUEUE_FULL), {"bulk"}),
+        (Status("FAILED_PRECONDITION", Reason.PACKAGE_INVALID), {"bulk"}),
+        (Status("CANCELLED"), {"bulk"}),
+        (Status("UNAUTHENTICATED", lost=True), set()),
+        (Status("RESOURCE_EXHAUSTED", Reason.BYTES_LIMIT), set()),
+        (Status("DEADLINE_EXCEEDED", Reason.DEADLINE), set()),
+        (GONE, set()),
+    ],
+)
+def test_each_kind_of_request_waits_for_what_it_may(status: Status, kinds: set[str]) -> None:
+    rules: dict[str, RetryRules] = {"stream": STREAM_RULES, "call": CALL_RULES, "bulk": BULK_RULES}
+    assert {kind for kind, each in rules.items() if each.cover(status)} == kinds

@@ -1,0 +1,53 @@
+"""Makes a call outside the session stream again until it is answered or another try cannot help."""
+
+from statewise.client.requests._generation import OutputCursor
+from statewise.client.requests._plans import Plan, Wait
+from statewise.client.retries import RetryPolicy
+from statewise.client.values import Status, Subject, error_of
+from statewise.v1 import sequence_pb2
+
+
+def wait_before_retry(policy: RetryPolicy, status: Status, subject: Subject) -> Plan[None]:
+    """Waits before a call is made once more.
+
+    Raises:
+        StatewiseError: another try cannot help, or its time is over.
+    """
+    if not policy.allows(status):
+        raise error_of(status, subject)
+    yield Wait(policy.pause_s(status))
+
+
+class GenerateRetries:
+    """The tries of a generation whose call may break off in the middle.
+
+    Args:
+        request: the call's request.
+        cursor: takes the values, and passes over those it had before a call broke off.
+        policy: decides about further tries.
+    """
+
+    def __init__(
+        self, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, policy: RetryPolicy
+    ) -> None:
+        self.subject = Subject("", request.model, request.version or None)
+        self._cursor = cursor
+        self._policy = policy
+        self._given = 0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds for the next try; None: no limit."""
+        return self._policy.left_s
+
+    def again(self, status: Status) -> Plan[None]:
+        """Waits before the next try; the values come again from the first one on.
+
+        Raises:
+            StatewiseError: another try cannot help, or its time is over.
+        """
+        if self._cursor.given > self._given:
+            self._policy.note_progress()
+        self._given = self._cursor.given
+        self._cursor.restart()
+        return wait_before_retry(self._policy, status, self.subject)
