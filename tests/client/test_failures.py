@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from statewise.client import (
     Unauthenticated,
     Unavailable,
 )
-from statewise.service import Scope, add_token
+from statewise.service import Scope, Server, add_token
 from statewise.service.registry import ModelRegistry
 from statewise.service.testing import server_in_thread
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, TensorSpec
@@ -257,23 +258,24 @@ class TestGoingAway:
         advices = ("connect to another one", "is a server running there", "ask again")
         assert any(advice in told for advice in advices), told
 
-    def test_a_server_that_takes_nothing_new(
-        self, repository: Path, connect: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_server_that_takes_nothing_new(self, repository: Path, connect: Any) -> None:
         following, draining, go_on = threading.Event(), threading.Event(), threading.Event()
 
-        async def follow(_: ModelRegistry) -> None:
-            """Keeps the server from going on with its end."""
-            following.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                draining.set()
-                await asyncio.to_thread(go_on.wait, 60)
+        class Registry(ModelRegistry):
+            async def follow(self) -> None:
+                """Keeps the server from going on with its end."""
+                following.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    draining.set()
+                    await asyncio.to_thread(go_on.wait, 60)
 
-        monkeypatch.setattr(ModelRegistry, "follow", follow)
+        make_server = partial(Server, make_models=Registry)
         with ExitStack() as server, ThreadPoolExecutor(1) as pool:
-            address = server.enter_context(server_in_thread(repository, repository_poll_s=0.01))
+            address = server.enter_context(
+                server_in_thread(repository, make_server=make_server, repository_poll_s=0.01)
+            )
             client = connect(address, reconnect_s=0)
             client.predict("steps", SAMPLE[None])
             assert following.wait(60)

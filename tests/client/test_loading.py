@@ -5,6 +5,8 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,52 @@ import pytest
 from tests.helpers.small_models import SmallModels
 
 from statewise.client import ModelNotFound, Unavailable
-from statewise.service.registry import _model_registry as models
+from statewise.service import Server, ServiceError
+from statewise.service.registry import LoadedModel, ModelRegistry, read_package
 from statewise.service.testing import server_in_thread
+from statewise.wire import Reason
 
 TOLD = "'steps' .*is being loaded and tested: ask again in a moment"
+
+
+class CountingRegistry(ModelRegistry):
+    """Counts in `refused` the look-ups that were told to come back."""
+
+    def __init__(self, *args: Any, refused: threading.Semaphore, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refused = refused
+
+    def find(self, name: str, version: int = 0) -> LoadedModel:
+        with self._counted():
+            return super().find(name, version)
+
+    def find_digest(self, name: str, digest: str) -> LoadedModel:
+        with self._counted():
+            return super().find_digest(name, digest)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except ServiceError as error:
+            if error.reason is Reason.MODEL_LOADING:
+                self._refused.release()
+            raise
 
 
 class Shop:
     """A server that serves `last`, and has begun to load `steps`, whose loading waits for `go_on`."""
 
-    def __init__(self, address: str, go_on: threading.Event) -> None:
+    def __init__(self, address: str, go_on: threading.Event, asked: threading.Semaphore) -> None:
         self.address = address
         self.go_on = go_on
-        self.asked = threading.Semaphore(0)
+        self.asked = asked
         """Counts those who were told to come back."""
 
 
 @pytest.fixture
-def shop(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    reached, go_on = threading.Event(), threading.Event()
-    read_package, refuse = models.read_package, models.ModelRegistry._refuse_while_loading
+def shop(repository: Path, tmp_path: Path) -> Iterator[Shop]:
+    reached, go_on, asked = threading.Event(), threading.Event(), threading.Semaphore(0)
     shutil.copytree(repository / "last", tmp_path / "last")
 
     def read(name: str, version: int, folder: Path) -> Any:
@@ -41,23 +69,18 @@ def shop(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
             assert go_on.wait(60)
         return read_package(name, version, folder)
 
-    monkeypatch.setattr(models, "read_package", read)
-    with server_in_thread(tmp_path, repository_poll_s=0.01, snapshot_key="k") as address:
-        shop = Shop(address, go_on)
-
-        def counted(self: models.ModelRegistry, *args: Any) -> None:
-            try:
-                refuse(self, *args)
-            except Exception:
-                shop.asked.release()
-                raise
-
-        monkeypatch.setattr(models.ModelRegistry, "_refuse_while_loading", counted)
+    make_models = partial(CountingRegistry, refused=asked, read_package=read)
+    with server_in_thread(
+        tmp_path,
+        make_server=partial(Server, make_models=make_models),
+        repository_poll_s=0.01,
+        snapshot_key="k",
+    ) as address:
         shutil.copytree(repository / "steps", tmp_path / ".new")
         (tmp_path / ".new").rename(tmp_path / "steps")
         assert reached.wait(60)
         try:
-            yield shop
+            yield Shop(address, go_on, asked)
         finally:
             go_on.set()
 

@@ -14,7 +14,7 @@ from tests.helpers.caller import connect
 
 from statewise.service import Settings, SettingsError
 from statewise.service.engine import Engine
-from statewise.service.registry._package import read_package
+from statewise.service.registry import read_package
 from statewise.service.scheduling import buckets_of_like_length
 from statewise.service.session_state import StateArena, digest_rows
 from statewise.service.testing import running_server

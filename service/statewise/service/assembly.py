@@ -1,6 +1,6 @@
-"""Puts the server's behaviour together from its parts: the one place where they meet.
+"""Builds the dataplane from settings: session table, schedulers, models, limits.
 
-Not the transport, nor the server's life (server). Nothing here runs anything.
+Starts nothing and loads no model. `server` adds the transport and starts both.
 """
 
 import secrets
@@ -25,14 +25,16 @@ def build_dataplane(
     executor: Executor,
     clock: Callable[[], float] = time.monotonic,
     tracer_provider: Any = None,
+    make_models: Callable[..., ModelRegistry] = ModelRegistry,
 ) -> Dataplane:
-    """The server's behaviour without a transport; its models are not loaded yet.
+    """The server's behaviour without a transport. No model is loaded yet.
 
     Args:
-        settings: What the operator set.
-        executor: Where long runs go.
+        settings: The operator's settings.
+        executor: Runs what would hold up the event loop.
         clock: Seconds, monotonic.
-        tracer_provider: OpenTelemetry's, takes spans; None: there are none.
+        tracer_provider: OpenTelemetry's, takes spans; None: there are no spans.
+        make_models: Makes the registry, with the arguments of `ModelRegistry`.
     """
     table = SessionTable(settings.sessions, clock=clock)
 
@@ -62,7 +64,7 @@ def build_dataplane(
             tracing=tracing,
         )
 
-    models = ModelRegistry(
+    models = make_models(
         settings.repository,
         make_engine=partial(
             load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider

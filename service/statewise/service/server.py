@@ -23,6 +23,7 @@ from statewise.service.base import Settings
 from statewise.service.engine import EngineError, check_provider
 from statewise.service.monitoring import HttpProbe, Readiness, make_registry
 from statewise.service.process import ServerEventLoop, keep_freed_pages
+from statewise.service.registry import ModelRegistry
 from statewise.service.telemetry import _logs as logs
 from statewise.service.transport import (
     AuthInterceptor,
@@ -61,17 +62,27 @@ class Server:
         settings: What the operator set.
         tracer_provider: OpenTelemetry's, of a program that has one, takes the server's spans; None: they go
             where the settings say.
+        make_models: Makes the registry of models, as for `build_dataplane`.
 
     Raises:
         ServerError: traces are wanted and the extra for them is not installed.
     """
 
-    def __init__(self, settings: Settings, *, tracer_provider: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        tracer_provider: Any = None,
+        make_models: Callable[..., ModelRegistry] = ModelRegistry,
+    ) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
         self._exporting = _export_traces(settings) if tracer_provider is None else None
         self._dataplane = build_dataplane(
-            settings, executor=self._executor, tracer_provider=tracer_provider or self._exporting
+            settings,
+            executor=self._executor,
+            tracer_provider=tracer_provider or self._exporting,
+            make_models=make_models,
         )
         self._sequences = SequenceServicer(self._dataplane)
         self._health = Health()

@@ -6,7 +6,7 @@ of its own.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from statewise.service.server import Server
 
 
 @asynccontextmanager
-async def running_server(repository: Path, **settings: Any) -> AsyncIterator[str]:
+async def running_server(
+    repository: Path, *, make_server: Callable[[Settings], Server] = Server, **settings: Any
+) -> AsyncIterator[str]:
     """Serves a repository in the running event loop; gives the address, HOST:PORT.
 
     Args:
         repository: Folder of models.
+        make_server: Makes the server from its settings.
         settings: Further entries of `Settings`, over defaults that suit tests.
     """
-    server = Server(_settings(repository, settings))
+    server = make_server(_settings(repository, settings))
     try:
         yield await server.start()
     finally:
@@ -31,8 +34,10 @@ async def running_server(repository: Path, **settings: Any) -> AsyncIterator[str
 
 
 @contextmanager
-def server_in_thread(repository: Path, **settings: Any) -> Iterator[str]:
-    """Serves a repository from a thread with an event loop of its own; gives the address, HOST:PORT."""
+def server_in_thread(
+    repository: Path, *, make_server: Callable[[Settings], Server] = Server, **settings: Any
+) -> Iterator[str]:
+    """Serves a repository from a thread with an event loop of its own; arguments as for `running_server`."""
     started: list[str] = []
     failure: list[BaseException] = []
     ready = threading.Event()
@@ -41,7 +46,7 @@ def server_in_thread(repository: Path, **settings: Any) -> Iterator[str]:
     async def run() -> None:
         end = asyncio.Event()
         ended.append((asyncio.get_running_loop(), end))
-        async with running_server(repository, **settings) as address:
+        async with running_server(repository, make_server=make_server, **settings) as address:
             started.append(address)
             ready.set()
             await end.wait()

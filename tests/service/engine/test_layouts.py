@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.service.engine import Engine
-from statewise.service.registry._package import read_package
+from statewise.service.registry import read_package
 
 F = 2
 WORDS = ("time", "batch", "feature")

@@ -55,9 +55,9 @@ def test_a_package_that_cannot_generate_as_it_says_is_reported(
     with ThreadPoolExecutor(1) as executor:
         dataplane = build_dataplane(Settings(repository=tmp_path), executor=executor)
         dataplane.models.load_all()
-    (entry,) = dataplane.models.entries()
-    assert entry.loaded is None
-    assert words in entry.trouble
+    (status,) = dataplane.models.statuses()
+    assert status.loaded is None
+    assert words in status.trouble
 
 
 def test_only_models_fed_back_from_outside_keep_their_last_output(generative: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +14,46 @@ import pytest
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
-from statewise.service.registry import ModelRegistry, VersionState
-from statewise.service.registry import _model_registry as models
+from statewise.service.registry import ModelRegistry, VersionState, read_package, scan_repository
 from statewise.wire import Reason
 
 
 class Held:
-    """Lets a function wait in its thread: `reached` at its beginning, until it is told to `go_on`."""
+    """Lets a function, once armed, wait in its thread: `reached` at its beginning, until told to `go_on`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        self._armed = False
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def arm(self) -> None:
+        self._armed = True
         self.reached, self.go_on = threading.Event(), threading.Event()
 
     def __call__(self, *args: Any) -> Any:
-        self.reached.set()
-        assert self.go_on.wait(60)
+        if self._armed:
+            self.reached.set()
+            assert self.go_on.wait(60)
         return self._function(*args)
 
 
 @pytest.fixture
-def dataplane(repository: Path, tmp_path: Path) -> Iterator[Dataplane]:
+def reader() -> Held:
+    return Held(read_package)
+
+
+@pytest.fixture
+def scanner() -> Held:
+    return Held(scan_repository)
+
+
+@pytest.fixture
+def dataplane(repository: Path, tmp_path: Path, reader: Held, scanner: Held) -> Iterator[Dataplane]:
     """Serves version 1 of `steps`, alone in its repository."""
     shutil.copytree(repository / "steps" / "1", tmp_path / "steps" / "1")
+    make_models = partial(ModelRegistry, read_package=reader, scan=scanner)
     with ThreadPoolExecutor(1) as executor:
-        dataplane = build_dataplane(Settings(repository=tmp_path), executor=executor)
+        dataplane = build_dataplane(Settings(repository=tmp_path), executor=executor, make_models=make_models)
         dataplane.models.load_all()
         yield dataplane
 
@@ -56,25 +73,24 @@ def reason(served: ModelRegistry, name: str, version: int = 0) -> Reason | None:
 
 
 def statuses(served: ModelRegistry) -> dict[tuple[str, int], VersionState]:
-    return {(entry.name, entry.version): entry.status for entry in served.entries()}
+    return {(status.name, status.version): status.state for status in served.statuses()}
 
 
-async def loading(served: ModelRegistry, monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Held, Any]:
-    """Begins `work`; returns when it reads a package."""
-    held = Held(models.read_package)
-    monkeypatch.setattr(models, "read_package", held)
+async def reached(held: Held, work: Any) -> "asyncio.Task[Any]":
+    """Begins `work`; returns when it waits in the held function."""
+    held.arm()
     task = asyncio.create_task(work)
     await asyncio.to_thread(held.reached.wait, 60)
-    return held, task
+    return task
 
 
 async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serves(
-    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
     (tmp_path / "broken" / "1").mkdir(parents=True)
-    held, following = await loading(served, monkeypatch, served.follow())
+    following = await reached(reader, served.follow())
     try:
         # Also what is next in line.
         for asked in [("last", 0), ("last", 1), ("broken", 0), ("steps", 2)]:
@@ -93,7 +109,7 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
         ):
             served.find("steps", 2)
     finally:
-        held.go_on.set()
+        reader.go_on.set()
     await following
     for asked in [("last", 0), ("last", 1), ("steps", 0), ("steps", 2)]:
         assert reason(served, *asked) is None, asked
@@ -102,86 +118,83 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
 
 
 async def test_what_is_loaded_by_request_is_being_loaded_too(
-    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
 ) -> None:
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
-    held, loaded = await loading(served, monkeypatch, served.load("last"))
+    loaded = await reached(reader, served.load("last"))
     assert reason(served, "last") is Reason.MODEL_LOADING
-    held.go_on.set()
+    reader.go_on.set()
     assert await loaded is served.find("last")
     # Whoever asked for it has left: nobody is at work on it.
     await served.unload("last")
-    held, loaded = await loading(served, monkeypatch, served.load("last"))
+    loaded = await reached(reader, served.load("last"))
     loaded.cancel()
     await asyncio.gather(loaded, return_exceptions=True)
-    held.go_on.set()
+    reader.go_on.set()
     assert reason(served, "last") is Reason.MODEL_NOT_FOUND
     assert statuses(served)["last", 1] is VersionState.UNLOADED
 
 
 async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_again(
-    dataplane: Dataplane, served: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+    dataplane: Dataplane, served: ModelRegistry, reader: Held
 ) -> None:
     kept = served.find("steps", 1)
     await dataplane.sessions.open("steps", 0, ["a"], owner="")
     await served.unload("steps")
     assert reason(served, "steps", 1) is Reason.MODEL_NOT_FOUND
     assert served.look_up("steps", 1) is kept
-    held, loaded = await loading(served, monkeypatch, served.load("steps"))
-    (entry,) = served.entries()
-    assert (entry.status, entry.loaded) == (VersionState.LOADING, kept)
+    loaded = await reached(reader, served.load("steps"))
+    (status,) = served.statuses()
+    assert (status.state, status.loaded) == (VersionState.LOADING, kept)
     assert reason(served, "steps", 1) is Reason.MODEL_LOADING
     assert served.look_up("steps", 1) is kept
-    held.go_on.set()
+    reader.go_on.set()
     anew = await loaded
     assert served.look_up("steps", 1) is anew
     assert anew is not kept
 
 
 async def test_one_that_failed_and_was_mended_is_being_loaded_again(
-    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
 ) -> None:
     (tmp_path / "last" / "1").mkdir(parents=True)
     await served.follow()
     assert statuses(served)["last", 1] is VersionState.FAILED
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1", dirs_exist_ok=True)
-    held, following = await loading(served, monkeypatch, served.follow())
+    following = await reached(reader, served.follow())
     assert statuses(served)["last", 1] is VersionState.LOADING
     assert reason(served, "last", 1) is Reason.MODEL_LOADING
-    held.go_on.set()
+    reader.go_on.set()
     await following
     assert statuses(served)["last", 1] is VersionState.READY
 
 
 async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
-    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     with pytest.raises(ServiceError) as unknown:
         served.find_digest("steps", "of version 2")
     assert unknown.value.reason is Reason.MODEL_CHANGED
     present = served.find("steps").package.digest
-    held, following = await loading(served, monkeypatch, served.follow())
+    following = await reached(reader, served.follow())
     with pytest.raises(ServiceError) as not_yet:
         served.find_digest("steps", "of version 2")
     assert not_yet.value.reason is Reason.MODEL_LOADING
     assert served.find_digest("steps", present).package.version == 1
-    held.go_on.set()
+    reader.go_on.set()
     await following
     version_2 = served.find("steps", 2)
     assert served.find_digest("steps", version_2.package.digest) is version_2
 
 
 async def test_while_the_default_version_is_unloaded_there_is_always_one(
-    served: ModelRegistry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: ModelRegistry, repository: Path, tmp_path: Path, scanner: Held
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     await served.follow()
-    held = Held(models.scan)
-    monkeypatch.setattr(models, "scan", held)
-    unloading = asyncio.create_task(served.unload("steps", 2))
-    await asyncio.to_thread(held.reached.wait, 60)
+    unloading = await reached(scanner, served.unload("steps", 2))
     assert reason(served, "steps") is None
-    held.go_on.set()
+    scanner.go_on.set()
     await unloading
     assert served.find("steps").package.version == 1

@@ -84,12 +84,15 @@ def test_a_rollback_that_cannot_be_is_said_once_and_where_people_look(
     models = load(tmp_path).models
     asyncio.run(models.follow())
     assert models.default_version("steps") == 2
-    assert [(entry.version, words in entry.trouble) for entry in models.entries()] == [(1, False), (2, True)]
+    assert [(status.version, words in status.trouble) for status in models.statuses()] == [
+        (1, False),
+        (2, True),
+    ]
     assert sum(words in record.getMessage() for record in caplog.records) == 1
     (tmp_path / "steps" / "model.toml").write_text("default_version = 1")
     asyncio.run(models.follow())
     assert models.default_version("steps") == 1
-    assert [entry.trouble for entry in models.entries()] == ["", ""]
+    assert [status.trouble for status in models.statuses()] == ["", ""]
 
 
 def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
@@ -97,7 +100,7 @@ def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
         shutil.copytree(copy / "last" / "1", copy / "last" / name)
     models = load(copy).models
     assert [loaded.package.version for loaded in models] == [1]
-    assert [entry.trouble for entry in models.entries()] == [""]
+    assert [status.trouble for status in models.statuses()] == [""]
 
 
 def test_the_digest_covers_every_file(copy: Path) -> None:

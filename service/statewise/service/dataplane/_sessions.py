@@ -333,7 +333,7 @@ class Sessions:
         self._quotas.give_back(self._table.owner_of(slot), model.arena.bytes_per_session)
         remove = self._table.expire if cause == "idle" else self._table.remove
         model.arena.give_back(remove(slot))
-        self._models.forget_if_left(model)
+        self._models.free_if_unused(model)
         self._statistics.ended[cause] += 1
 
     def _opened(self, slot: int, *, created: bool) -> OpenedSession:

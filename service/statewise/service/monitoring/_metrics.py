@@ -106,15 +106,15 @@ class ServerCollector(Collector):
             [
                 (
                     (
-                        entry.name,
-                        str(entry.version),
-                        entry.status.value,
-                        entry.loaded.profile.exactness.value if entry.loaded else "",
-                        str(models.default_version(entry.name) == entry.version).lower(),
+                        status.name,
+                        str(status.version),
+                        status.state.value,
+                        status.loaded.profile.exactness.value if status.loaded else "",
+                        str(models.default_version(status.name) == status.version).lower(),
                     ),
                     1,
                 )
-                for entry in models.entries()
+                for status in models.statuses()
             ],
         )
 

@@ -1,7 +1,7 @@
-"""The folder of models, as it stands: which versions there are, and which of them is meant by default.
+"""Lists what a repository holds: its version folders, and the default version that each model declares.
 
-Only looks; loading is `models.py`. Looking is cheap (names, sizes and times of files), so that it can be done
-every few seconds. What begins with a dot is skipped: a version appears by being renamed.
+Opens no graph. A scan reads names, sizes and times of files only: cheap enough for every few seconds.
+Names that begin with a dot are skipped: a version is published by renaming its finished folder.
 """
 
 import tomllib
@@ -10,32 +10,40 @@ from pathlib import Path
 
 from statewise.service.base import ModelKey
 
+FolderSignature = tuple[tuple[str, int, int], ...]
+"""Name, size in bytes and modification time in ns of each file; another signature: somebody wrote there."""
+
 
 @dataclass(frozen=True, slots=True)
 class VersionFolder:
     """A version folder.
 
     Attributes:
-        name: The model's folder.
+        name: Name of the model's folder.
         version: At least 1.
-        folder: Where it is.
-        signature: Names, sizes and times of its files; another one means that somebody wrote there.
+        path: The folder.
+        signature: Its files when it was scanned.
     """
 
     name: str
     version: int
-    folder: Path
-    signature: tuple[tuple[str, int, int], ...]
+    path: Path
+    signature: FolderSignature
+
+    @property
+    def key(self) -> ModelKey:
+        """Name and version."""
+        return self.name, self.version
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class RepositoryScan:
     """A repository at one moment.
 
     Attributes:
-        versions: By name and version.
-        declared: The version that a model's model.toml names as the default one.
-        mistakes: What is wrong with a model's model.toml.
+        versions: By name and version, sorted.
+        declared: By model: the default version that its model.toml names.
+        mistakes: By model: what is wrong with its model.toml.
     """
 
     versions: dict[ModelKey, VersionFolder]
@@ -43,37 +51,37 @@ class Scan:
     mistakes: dict[str, str]
 
 
-def scan(root: Path) -> Scan:
-    """Looks through a repository. What vanishes meanwhile is not there. A missing root holds nothing."""
+def scan_repository(root: Path) -> RepositoryScan:
+    """Lists a repository. Files that vanish meanwhile are left out. A missing root holds nothing."""
     versions: dict[ModelKey, VersionFolder] = {}
     declared: dict[str, int] = {}
     mistakes: dict[str, str] = {}
-    for model_folder in _visible_folders(root):
-        for folder in _visible_folders(model_folder):
-            version = _version_of(folder)
+    for model_path in _visible_folders(root):
+        for path in _visible_folders(model_path):
+            version = _version_of(path)
             if version:
-                found = VersionFolder(model_folder.name, version, folder, _signature(folder))
-                versions[found.name, version] = found
-        default = _declared_default(model_folder / "model.toml")
+                folder = VersionFolder(model_path.name, version, path, _signature(path))
+                versions[folder.key] = folder
+        default = _declared_default(model_path / "model.toml")
         if isinstance(default, str):
-            mistakes[model_folder.name] = f"{model_folder.name}/model.toml: {default}"
+            mistakes[model_path.name] = f"{model_path.name}/model.toml: {default}"
         elif default is not None:
-            declared[model_folder.name] = default
-    return Scan(dict(sorted(versions.items())), declared, mistakes)
+            declared[model_path.name] = default
+    return RepositoryScan(dict(sorted(versions.items())), declared, mistakes)
 
 
 def _declared_default(path: Path) -> int | str | None:
-    """The version, what is wrong, or None where nothing is said."""
+    """The version; a text: what is wrong with the file; None: no file, or no version in it."""
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         return str(error)
-    for name in said:
+    for name in content:
         if name != "default_version":
             return f"{name}: no entry of that name is known; expected default_version"
-    default = said.get("default_version")
+    default = content.get("default_version")
     if default is None or (type(default) is int and default > 0):  # true is no version
         return default
     return f"default_version: expected a version, a whole number from 1; got {default!r}"
@@ -87,7 +95,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def _version_of(folder: Path) -> int:
-    """The folder's version, or 0 where its name is not one as it would be printed."""
+    """The folder's version; 0 for a name that is not a whole number from 1, without leading zeros."""
     name = folder.name
     return int(name) if name.isascii() and name.isdecimal() and not name.startswith("0") else 0
 

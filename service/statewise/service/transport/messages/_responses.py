@@ -155,20 +155,20 @@ def session_info(opened: OpenedSession) -> admin_pb2.SessionInfo:
     return info
 
 
-def model(entry: VersionStatus, *, is_default: bool) -> model_pb2.Model:
+def model(status: VersionStatus, *, is_default: bool) -> model_pb2.Model:
     """A version, as it stands."""
-    if entry.loaded is None:
+    if status.loaded is None:
         return model_pb2.Model(
-            name=entry.name, version=entry.version, status=_STATUS[entry.status], failure=entry.trouble
+            name=status.name, version=status.version, status=_STATUS[status.state], failure=status.trouble
         )
-    loaded = entry.loaded
+    loaded = status.loaded
     package, spec = loaded.package, loaded.package.spec
     message = model_pb2.Model(
         name=package.name,
         version=package.version,
         digest=package.digest,
-        status=_STATUS[entry.status],
-        failure=entry.trouble,
+        status=_STATUS[status.state],
+        failure=status.trouble,
         is_default=is_default,
         exactness=_EXACTNESS[loaded.profile.exactness],
         inputs=[_tensor_spec(entry) for entry in spec.inputs],

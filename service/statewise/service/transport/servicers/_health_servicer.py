@@ -33,9 +33,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         if self._draining:
             return
         told = dict.fromkeys(self._serving, False)
-        for entry in models.entries():
-            name = f"models/{entry.name}"
-            told[name] = told.get(name, False) or entry.status is VersionState.READY
+        for status in models.statuses():
+            name = f"models/{status.name}"
+            told[name] = told.get(name, False) or status.state is VersionState.READY
         told[""] = models.serves_any
         self._say(told)
 

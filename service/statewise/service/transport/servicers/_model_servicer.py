@@ -25,7 +25,9 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     @reports
     async def ListModels(self, _: Any, __: Context) -> model_pb2.ListModelsResponse:
         """All versions, also those that could not be loaded."""
-        return model_pb2.ListModelsResponse(models=[self._message(entry) for entry in self._models.entries()])
+        return model_pb2.ListModelsResponse(
+            models=[self._message(status) for status in self._models.statuses()]
+        )
 
     @reports
     async def GetModel(self, request: model_pb2.GetModelRequest, _: Context) -> model_pb2.GetModelResponse:
@@ -45,12 +47,12 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.UnloadModelRequest, _: Context
     ) -> model_pb2.UnloadModelResponse:
         """Answers when nothing new gets the version."""
-        entry = await self._models.unload(request.name, request.version)
+        status = await self._models.unload(request.name, request.version)
         self._changed()
-        return model_pb2.UnloadModelResponse(model=self._message(entry))
+        return model_pb2.UnloadModelResponse(model=self._message(status))
 
     def _message_of(self, loaded: LoadedModel) -> model_pb2.Model:
-        return self._message(next(entry for entry in self._models.entries() if entry.loaded is loaded))
+        return self._message(next(status for status in self._models.statuses() if status.loaded is loaded))
 
-    def _message(self, entry: VersionStatus) -> model_pb2.Model:
-        return convert.model(entry, is_default=self._models.default_version(entry.name) == entry.version)
+    def _message(self, status: VersionStatus) -> model_pb2.Model:
+        return convert.model(status, is_default=self._models.default_version(status.name) == status.version)

@@ -1,0 +1,84 @@
+"""Defines a model version in memory, and what listings show of any version. Values only."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from statewise.service.base import ModelKey, ServiceError
+from statewise.service.engine import EngineProfile
+from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, GeneratorGraph
+from statewise.service.registry._package import ServablePackage
+from statewise.service.scheduling import Scheduler
+from statewise.service.session_state import StateArena
+from statewise.wire import Reason
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version in memory.
+
+    Attributes:
+        number: Stands for the version in the session table; never reused.
+        package: The version's folder, read and checked.
+        profile: Result of the load-time test.
+        arena: The states of the version's sessions.
+        scheduler: Runs the read graph and the generator.
+        auxiliary: The generator and the encoder.
+        encoder_scheduler: Runs the encoder; None: the version has no encoder.
+    """
+
+    number: int
+    package: ServablePackage
+    profile: EngineProfile
+    arena: StateArena
+    scheduler: Scheduler
+    auxiliary: AuxiliaryGraphs
+    encoder_scheduler: Scheduler | None
+
+    @property
+    def key(self) -> ModelKey:
+        """Name and version."""
+        return self.package.name, self.package.version
+
+    def require_generator(self) -> GeneratorGraph:
+        """The generator. Without one raises ServiceError (WRONG_CALL), naming the right call."""
+        if self.auxiliary.generator is None:
+            right = "step a session" if self.auxiliary.encoder is not None else "use Predict"
+            raise ServiceError(
+                Reason.WRONG_CALL, f"model {self.package.name!r} does not generate: {right} instead"
+            )
+        return self.auxiliary.generator
+
+
+class VersionState(Enum):
+    """Stages in the life of a version."""
+
+    LOADING = "loading"
+    """Being read and tested, or waiting for its turn."""
+    READY = "ready"
+    """Serves new work."""
+    FAILED = "failed"
+    """Cannot be loaded."""
+    UNLOADING = "unloading"
+    """Serves its open sessions only."""
+    UNLOADED = "unloaded"
+    """Unloaded by request: loaded again by request only."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version in a listing.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        state: Where the version stands.
+        loaded: The version in memory; None: it is not in memory.
+        trouble: Why the version could not be loaded, or what is wrong with its folder or with the model's
+            model.toml; empty: nothing.
+    """
+
+    name: str
+    version: int
+    state: VersionState
+    loaded: LoadedModel | None
+    trouble: str = ""

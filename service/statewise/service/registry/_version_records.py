@@ -1,0 +1,193 @@
+"""Keeps one record of every known version, and one of every model: states, defaults, what is wrong with them.
+
+Decides nothing about loading. Records are replaced, never changed, so other threads may read them.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from statewise.service.base import ModelKey
+from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
+from statewise.service.registry._repository import FolderSignature, RepositoryScan
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """One version.
+
+    Attributes:
+        state: UNLOADING: the folder is gone, sessions are open. UNLOADED: unloaded by request; sessions may
+            still be open.
+        signature: With READY and FAILED: that of the folder when it was read.
+        loaded: With READY: what serves.
+        trouble: With FAILED: why; with READY: what is wrong with the folder; empty: nothing.
+    """
+
+    state: VersionState
+    signature: FolderSignature = ()
+    loaded: LoadedModel | None = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """One model: its versions share a model.toml.
+
+    Attributes:
+        default: The version that serves when none is named; None: no version serves.
+        mistake: What is wrong with model.toml; empty: nothing.
+    """
+
+    default: int | None
+    mistake: str
+
+
+class VersionRecords:
+    """Versions by name and number, and the loaded ones by the number that the session table knows them by."""
+
+    def __init__(self) -> None:
+        self.in_memory: dict[int, LoadedModel] = {}
+        self._versions: dict[ModelKey, VersionRecord] = {}
+        self._models: dict[str, ModelRecord] = {}
+
+    def get(self, key: ModelKey) -> VersionRecord | None:
+        """The record of a version."""
+        return self._versions.get(key)
+
+    def put(self, key: ModelKey, record: VersionRecord) -> None:
+        """Replaces the record of a version."""
+        self._versions[key] = record
+        if record.loaded is not None:
+            self.in_memory[record.loaded.number] = record.loaded
+
+    def known(self) -> list[ModelKey]:
+        """Every known version."""
+        return list(self._versions)
+
+    @contextmanager
+    def loading(self, keys: Iterable[ModelKey]) -> Iterator[None]:
+        """Records versions as loading; those without another record at the end get their earlier one back."""
+        before = {key: self._versions.get(key) for key in keys}
+        self._versions.update(dict.fromkeys(before, VersionRecord(VersionState.LOADING)))
+        try:
+            yield
+        finally:
+            for key, record in before.items():
+                if self._versions[key].state is not VersionState.LOADING:
+                    continue
+                if record is None:
+                    del self._versions[key]
+                else:
+                    self._versions[key] = record
+                    self._drop_if_gone(key)  # its last session may have ended meanwhile
+
+    def withdraw(self, key: ModelKey, state: VersionState) -> LoadedModel | None:
+        """Ends a version's service, as UNLOADING or UNLOADED; gives what has served."""
+        loaded = self._versions[key].loaded
+        self._versions[key] = VersionRecord(state)
+        if loaded is not None:
+            self.free_if_unused(loaded)
+        self._drop_if_gone(key)
+        return loaded
+
+    def free_if_unused(self, loaded: LoadedModel) -> None:
+        """Frees a loaded version that serves no longer and has no session."""
+        record = self._versions.get(loaded.key)
+        if loaded.arena.used_rows == 0 and (record is None or record.loaded is not loaded):
+            self.in_memory.pop(loaded.number, None)
+            self._drop_if_gone(loaded.key)
+
+    def _drop_if_gone(self, key: ModelKey) -> None:
+        """Drops the record of a version whose folder is gone and that is not in memory."""
+        record = self._versions.get(key)
+        if record is not None and record.state is VersionState.UNLOADING and key not in self.newest():
+            del self._versions[key]
+
+    def newest(self) -> dict[ModelKey, LoadedModel]:
+        """Of each version in memory what was loaded last: it serves, or it has open sessions."""
+        return {loaded.key: loaded for loaded in list(self.in_memory.values())}
+
+    def default(self, name: str) -> int | None:
+        """The version that serves when none is named; None: no version serves."""
+        model = self._models.get(name)
+        return None if model is None else model.default
+
+    def served_models(self) -> list[str]:
+        """Names of the models that serve."""
+        return sorted(name for name, model in self._models.items() if model.default is not None)
+
+    def served_versions(self, name: str) -> list[int]:
+        """The versions of a model that serve."""
+        return sorted(
+            version
+            for (model, version), record in self._versions.items()
+            if model == name and record.loaded is not None
+        )
+
+    def serves_any(self) -> bool:
+        """Whether any version serves."""
+        return any(record.loaded is not None for record in list(self._versions.values()))
+
+    def is_loading(self, name: str, version: int = 0) -> bool:
+        """Whether that version, or for 0 any of the model, is being loaded."""
+        states = {
+            record.state
+            for (model, number), record in self._versions.items()
+            if model == name and version in (0, number)
+        }
+        # Defaults are chosen when the last version is loaded: a new model that is ready before has none yet.
+        waits_for_default = VersionState.READY in states and self.default(name) is None
+        return waits_for_default or VersionState.LOADING in states
+
+    def choose_defaults(self, repository: RepositoryScan) -> list[str]:
+        """Serves by default the version that model.toml names, or else the highest that serves.
+
+        Returns:
+            What is newly found wrong with files model.toml.
+        """
+        served: dict[str, list[int]] = {name: [] for name in repository.mistakes}
+        for (name, version), record in self._versions.items():
+            if record.loaded is not None:
+                served.setdefault(name, []).append(version)
+        models: dict[str, ModelRecord] = {}
+        for name, versions in served.items():
+            declared = repository.declared.get(name)
+            mistake = repository.mistakes.get(name, "")
+            if versions and declared is not None and declared not in versions:
+                mistake = f"{name}/model.toml: default_version = {declared} is not served"
+                declared = None
+            models[name] = ModelRecord((declared or max(versions)) if versions else None, mistake)
+        before, self._models = self._models, models
+        return [
+            model.mistake
+            for name, model in models.items()
+            if model.mistake and (name not in before or before[name].mistake != model.mistake)
+        ]
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every version, by name and number; from any thread, hence the copies."""
+        newest = self.newest()
+        listed = []
+        for key, record in self._versions.copy().items():
+            status = VersionStatus(*key, record.state, record.loaded, record.trouble)
+            kept = newest.get(key)
+            match record.state:
+                case VersionState.READY:
+                    status = replace(status, trouble=self._trouble(key, record))
+                case VersionState.LOADING:
+                    status = replace(status, loaded=kept)
+                case VersionState.UNLOADING | VersionState.UNLOADED if kept is not None:
+                    status = replace(status, state=VersionState.UNLOADING, loaded=kept)
+                case VersionState.UNLOADING:
+                    continue  # its last session ended after the record was read
+                case _:
+                    pass
+            listed.append(status)
+        return sorted(listed, key=lambda status: (status.name, status.version))
+
+    def _trouble(self, key: ModelKey, record: VersionRecord) -> str:
+        name, version = key
+        model = self._models.get(name)
+        mistake = model.mistake if model is not None and model.default == version else ""
+        return "; ".join(filter(None, (record.trouble, mistake)))
