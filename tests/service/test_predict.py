@@ -11,7 +11,7 @@ from tests.helpers.caller import Caller, connect
 from tests.helpers.small_models import SmallModels
 
 from statewise.service.testing import running_server
-from statewise.v1 import sequence_pb2
+from statewise.v1 import model_pb2, sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, to_tensor, unpack_uint32
 
 
@@ -156,6 +156,25 @@ async def test_more_than_the_queue_holds_is_refused_with_a_delay(
     details = dict(failure.value.trailing_metadata() or ())["grpc-status-details-bin"]
     assert b"QUEUE_FULL" in details
     assert b"RetryInfo" in details
+
+
+async def test_the_longest_sequence_is_announced_and_the_next_longer_one_refused(repository: Path) -> None:
+    async with running_server(repository, request_steps=50) as address, connect(address) as caller:
+        model = (await caller.models.GetModel(model_pb2.GetModelRequest(name="steps"))).model
+        assert model.max_steps == 50
+        longest = np.zeros((model.max_steps, 3), np.float32)
+        rows, failures, _ = await _predict(caller, _request("steps", [longest]))
+        assert (len(rows), failures) == (1, {})
+        with pytest.raises(grpc.aio.AioRpcError, match="at most 50 time steps a request; got 51"):
+            await _predict(caller, _request("steps", [np.zeros((51, 3), np.float32)]))
+
+
+async def test_one_to_one_models_announce_one_step_and_versions_not_loaded_none(untrained: Path) -> None:
+    async with running_server(untrained) as address, connect(address) as caller:
+        await caller.models.UnloadModel(model_pb2.UnloadModelRequest(name="gait"))
+        listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+    longest = {model.name: model.max_steps for model in listed}
+    assert longest == {"vowels": 1_048_576, "tumour": 1, "gait": 0, "names": 1_048_576, "g2p": 1_048_576}
 
 
 async def test_the_queue_has_room_again_when_work_is_done(

@@ -509,7 +509,9 @@ class Model(_message.Message):
     generative: _builtins.bool
     """True: Generate and GenerateSessions are offered."""
     max_steps: _builtins.int
-    """Longest sequence one Predict row may have, in time steps; 0: the server's limit alone."""
+    """Longest sequence one Predict row may have, in time steps: 1 for one-to-one models, else the server's limit of one
+    request (Limits.request_steps). 0: the version is not loaded.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """Inputs, in the graph's order, state and lengths excluded. Encoder-decoder models: the decoder's, which steps

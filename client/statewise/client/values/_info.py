@@ -53,7 +53,7 @@ class ModelInfo:
     vocabulary: Vocabulary | None
     generative: bool
     max_steps: int
-    """Longest sequence of one predict row in time steps; 0: the server's limit alone."""
+    """Longest sequence of one predict row in time steps; 0: the version is not loaded."""
     notes: Mapping[str, str]
     encoder_inputs: tuple[TensorInfo, ...] = ()
     """Encoder-decoder models: what is encoded, while `inputs` are the decoder's."""

@@ -155,7 +155,7 @@ def session_info(opened: OpenedSession) -> admin_pb2.SessionInfo:
     return info
 
 
-def model(status: VersionStatus, *, is_default: bool) -> model_pb2.Model:
+def model(status: VersionStatus, *, is_default: bool, request_steps: int) -> model_pb2.Model:
     """A version, as it stands."""
     if status.loaded is None:
         return model_pb2.Model(
@@ -177,6 +177,7 @@ def model(status: VersionStatus, *, is_default: bool) -> model_pb2.Model:
         streamable=spec.streamable,
         generative=spec.generate is not None,
         state_bytes=loaded.arena.bytes_per_session // 2,
+        max_steps=1 if spec.call_shapes == (CallShape.ONE_TO_ONE,) else request_steps,
         labels=spec.labels,
         notes=dict(spec.notes),
     )

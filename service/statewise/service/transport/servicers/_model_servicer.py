@@ -20,6 +20,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     def __init__(self, dataplane: Dataplane, *, changed: Callable[[], None]) -> None:
         self._models = dataplane.models
+        self._limits = dataplane.limits
         self._changed = changed
 
     @reports
@@ -55,4 +56,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         return self._message(next(status for status in self._models.statuses() if status.loaded is loaded))
 
     def _message(self, status: VersionStatus) -> model_pb2.Model:
-        return convert.model(status, is_default=self._models.default_version(status.name) == status.version)
+        return convert.model(
+            status,
+            is_default=self._models.default_version(status.name) == status.version,
+            request_steps=self._limits.settings.request_steps,
+        )
