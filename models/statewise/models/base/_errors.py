@@ -3,7 +3,7 @@
 ModelsError
 ├── RecipeError        a recipe, or the data it names, cannot be used
 ├── CheckpointError    a checkpoint folder cannot be read or resumed
-└── TrainingDiverged   the loss left the finite numbers
+└── TrainingDiverged   the loss became infinite, NaN or far larger than at the start
 """
 
 from pathlib import Path
@@ -39,7 +39,9 @@ class CheckpointError(ModelsError):
 
 
 class TrainingDiverged(ModelsError):  # noqa: N818 - named after the event
-    """The loss became infinite or not a number; the last good checkpoint is kept.
+    """The loss or its gradient became infinite or NaN, or the loss grew 10,000-fold.
+
+    The last good checkpoint is kept.
 
     Attributes:
         step: Number of the update that was not made, counted from 1.

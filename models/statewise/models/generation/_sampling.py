@@ -1,7 +1,7 @@
 """Draws tokens from probabilities with uniform numbers, and hashes a seed to those numbers.
 
 Both results depend on the arguments alone; no random generator is involved. The server, which cannot import
-this package, computes the same.
+this package, has its own copy; a test compares both.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class NetworkSpec:
 
     @property
     def gates(self) -> int:
-        """Rows of blocks in W, R and b."""
+        """The number of blocks of rows in W, R and b."""
         return _GATES[self.cell]
 
     @property

@@ -21,7 +21,7 @@ from statewise.models.problems._text import Vocabulary, edit_distance
 from statewise.models.recipes import Recipe
 
 _EVALUATION_BATCH = 500
-# So many batches are cut from pairs sorted by length: they have little padding and are still random.
+# Batches cut from one stretch of pairs sorted by length: little padding, and the order stays random.
 _SORTED_BATCHES = 50
 
 
@@ -87,7 +87,7 @@ class Transduction(Problem):
         return loss, final
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Phoneme (token) error rate of greedy outputs: edits to the nearest right target over its length.
+        """Phoneme (token) error rate of greedy outputs: edits to the nearest right target by its length.
 
         Also the share of sources with an error, and the loss.
         """

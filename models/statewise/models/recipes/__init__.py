@@ -1,4 +1,4 @@
-"""Reads recipes, the TOML files that say what to train and how; the bundled ones lie here; runs nothing."""
+"""Reads recipes, TOML files that say what to train and how, and holds the bundled ones; never trains."""
 
 from statewise.models.recipes._recipe import Recipe, load_recipe, recipe_names
 from statewise.models.recipes._settings import TrainSettings

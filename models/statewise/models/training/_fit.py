@@ -63,7 +63,8 @@ def fit(
         on_epoch: Called after each epoch with the state and the epoch's mean loss.
 
     Raises:
-        TrainingDiverged: The loss or its gradient left the finite numbers; `state` is then unusable.
+        TrainingDiverged: The loss or its gradient is not finite, or the loss has grown 10,000-fold; `state`
+            is then unusable.
     """
     parameters = state.parameters
     network = Network(problem.spec, parameters)
@@ -125,7 +126,7 @@ class _Updates:
             The loss, the gradient's norm before clipping, and the final memories [B, M].
 
         Raises:
-            TrainingDiverged: The loss or its gradient left the finite numbers.
+            TrainingDiverged: The loss or its gradient is not finite, or the loss has grown 10,000-fold.
         """
         settings, state, gradients = self._settings, self._state, self._gradients
         with np.errstate(over="ignore", invalid="ignore"):

@@ -72,7 +72,8 @@ def train(
     Raises:
         RecipeError: The recipe does not fit its data.
         CheckpointError: The folder's checkpoint cannot be read, or belongs to another recipe or seed.
-        TrainingDiverged: The loss left the finite numbers; the last good checkpoint is kept.
+        TrainingDiverged: The loss or its gradient is not finite, or the loss has grown 10,000-fold; the last
+            good checkpoint is kept.
     """
     began = clock()
     recipe = recipe.with_seed(seed)
