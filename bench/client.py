@@ -1,10 +1,13 @@
-"""`python -m bench.client`: what the client library keeps of a server's speed.
+"""Measures how much of a server's speed the client library preserves: `python -m bench.client`.
 
-A gateway, that is sessions in one asyncio process which each await their own steps, beside the same program
-written with tritonclient against Triton. Groups of sessions beside frames encoded before the clock starts,
-two in flight, from the same server. Bulk scoring beside an in-process loop that sorts by length and runs
-batches of 256. Server and client have a core each, and so has the loop; what counts are the ratios at the
-end of each part. Outputs are compared before anything is timed.
+Three workloads, each next to a comparable program:
+- many sessions in one asyncio process, each awaiting its own steps; next to the same program written with
+  tritonclient, against Triton;
+- a group of sessions; next to frames encoded before the clock starts, two in flight, on the same server;
+- bulk scoring; next to an in-process loop that sorts by length and runs batches of 256.
+
+Server, client and loop have one core each. The results are the ratios at the end of each part. Outputs are
+compared before anything is timed.
 """
 
 import argparse
@@ -47,7 +50,7 @@ _GATEWAY_SESSIONS = 1000
 
 
 def gateway(runner: asyncio.Runner, served: Served, *, sessions: int, seconds: float) -> dict[str, float]:
-    """Sessions of one asyncio process, each awaiting its own steps."""
+    """Steps sessions in one asyncio process, each awaiting its own steps."""
     rows = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
 
     async def run() -> float:
@@ -73,10 +76,10 @@ def gateway(runner: asyncio.Runner, served: Served, *, sessions: int, seconds: f
 def beside_triton(
     server: Served, model: Path, scratch: Path, *, sessions: int, seconds: float, rounds: int
 ) -> Report:
-    """The gateway on both servers, in turn; on ours alone where Triton cannot be had."""
+    """Measures the gateway on both servers in turn, or on ours alone if Triton cannot be installed."""
     kind = {"sessions": sessions, "seconds": seconds}
     with ExitStack() as stack:
-        # One event loop for all rounds: gRPC keeps asking earlier ones.
+        # One event loop for all rounds, because gRPC keeps using earlier loops.
         runner = stack.enter_context(asyncio.Runner())
         measures = {"statewise": partial(gateway, runner, server, **kind)}
         try:
@@ -93,7 +96,7 @@ def beside_triton(
 
 
 def group(client: Client, *, sessions: int, frames: int) -> dict[str, float]:
-    """`sessions(...).step`, one after the other as a program would."""
+    """Calls `sessions(...).step` repeatedly, one call after the other."""
     x = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
     with client.sessions(f"lstm{_SIZE}", count=sessions) as opened:
         opened.step(x)
@@ -104,7 +107,7 @@ def group(client: Client, *, sessions: int, frames: int) -> dict[str, float]:
 
 
 def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
-    """Frames encoded before the clock starts, two in flight; of replies only the bytes are looked at."""
+    """Sends frames encoded before the clock starts, two in flight, and checks only the length of replies."""
     x = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
     with grpc.insecure_channel(
         served.address,
@@ -142,7 +145,7 @@ def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
 
 
 def score(client: Client, rows: list[np.ndarray]) -> dict[str, float]:
-    """`score` over all rows."""
+    """Scores all rows with `score`."""
     begun = time.perf_counter()
     count = sum(1 for _ in client.score(_RAGGED, rows))
     elapsed = time.perf_counter() - begun
@@ -151,7 +154,7 @@ def score(client: Client, rows: list[np.ndarray]) -> dict[str, float]:
 
 
 def loop(session: ort.InferenceSession, rows: list[np.ndarray]) -> dict[str, float]:
-    """Everything a careful program would do without a server."""
+    """Does the same without a server, as a careful program would."""
     begun = time.perf_counter()
     ragged.in_process(session, rows)
     return {"rows_per_s": len(rows) / (time.perf_counter() - begun)}
@@ -160,7 +163,7 @@ def loop(session: ort.InferenceSession, rows: list[np.ndarray]) -> dict[str, flo
 def compare(
     title: str, figure: str, ours: str, beside: str, samples: dict[str, list[dict[str, float]]]
 ) -> Report:
-    """Medians of both, and the median of the ratios of each round."""
+    """Reports the medians of both, and the median of the ratios of the rounds."""
     print(f"\n{title}", file=sys.stderr)
     report = Report(title)
     for name, found in samples.items():
@@ -172,12 +175,14 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement of the gateway")
-    parser.add_argument("--frames", type=int, default=300, help="frames of a measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, after one warm-up round")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="seconds of one measurement of the gateway"
+    )
+    parser.add_argument("--frames", type=int, default=300, help="frames of one measurement")
     parser.add_argument("--sessions", type=int, default=1024, help="sessions of a group")
     parser.add_argument("--rows", type=int, default=10_000, help="sequences to score")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     pin_client()
     kind = {"sessions": options.sessions, "frames": options.frames}

@@ -1,4 +1,4 @@
-"""A bare grpc.aio server that sends back what it gets: what transport alone costs."""
+"""Serves a bare grpc.aio echo, which measures the cost of transport alone."""
 
 import asyncio
 from typing import Any

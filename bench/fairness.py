@@ -1,8 +1,8 @@
-"""`python -m bench.fairness`: what steps wait for while long work keeps the server busy.
+"""Measures how long steps wait while long jobs keep the server busy: `python -m bench.fairness`.
 
-Sessions with a pace of their own, on a server that has nothing else to do and, in turn, on the same server
-while Predict requests of thousands of time steps are always waiting. What counts is how much later the
-slowest hundredth of the steps is answered. A latency runs from the moment the step was due.
+Sessions make steps at a fixed rate, in turn on an otherwise idle server, and on the same server while Predict
+requests of thousands of time steps are always waiting. The result is how much later the slowest hundredth of
+the steps is answered. Latency is measured from the moment a step was due.
 """
 
 import argparse
@@ -42,7 +42,7 @@ _PIECE_US = Settings.model_fields["piece_s"].default * 1e6
 async def paced(
     streams: list[FrameStream], served: Served, *, rate_hz: float, seconds: float
 ) -> dict[str, float]:
-    """Each stream sends a step every 1/rate_hz, at a moment of its own; latencies from when it was due."""
+    """Sends a step on each stream every 1/rate_hz s, the streams evenly offset; measures latencies."""
     latencies: list[float] = []
     begun_s = time.perf_counter()
 
@@ -70,14 +70,16 @@ async def paced(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=64, help="sessions with a pace, a stream each")
-    parser.add_argument("--rate", type=float, default=50.0, help="steps a second of each")
+    parser.add_argument(
+        "--sessions", type=int, default=64, help="sessions that step at a fixed rate, one stream each"
+    )
+    parser.add_argument("--rate", type=float, default=50.0, help="steps a second of each session")
     parser.add_argument("--steps", type=int, default=2_000, help="time steps of a prediction")
-    parser.add_argument("--under-way", type=int, default=4, help="predictions asked for at any time")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
-    parser.add_argument("--short", action="store_true", help="less of everything")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--under-way", type=int, default=4, help="predictions in flight at any time")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, after one warm-up round")
+    parser.add_argument("--short", action="store_true", help="fewer and shorter measurements")
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     if options.short:
         options.seconds, options.rounds = 3.0, 3
@@ -97,7 +99,7 @@ def main() -> None:
             figures = runner.run(paced(streams, served, rate_hz=options.rate, seconds=options.seconds))
             if behind is not None:
                 figures["predictions_per_s"] = behind.toggle() / options.seconds
-            runner.run(asyncio.sleep(0.3))  # what is under way ends
+            runner.run(asyncio.sleep(0.3))  # predictions in flight end
             return figures
 
         samples = interleaved(
@@ -126,7 +128,7 @@ async def _opened(served: Served, sessions: int) -> tuple[grpc.aio.Channel, list
 
 
 async def _check(served: Served, *, model: str, inputs: int, steps: int) -> None:
-    """Raises RuntimeError where predictions of the background give no outputs."""
+    """Raises RuntimeError if a prediction of the background gives wrong outputs."""
     predictions = Predictions(served.address, model=model, inputs=inputs, steps=steps)
     outputs = await predictions.outputs()
     await predictions.close()

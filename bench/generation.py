@@ -1,10 +1,11 @@
-"""128 tokens: by a Loop run and by engine calls in process; by a Generate and by round trips to a server.
+"""Measures five ways to generate 128 tokens, in process and on a server.
 
     python -m bench.generation [--json FILE] [--rounds N]
 
-The model is as large as the bundled names recipe, untrained, and has no token that ends a row. All ways draw
-with the same uniform numbers, and their tokens are compared before anything is timed. `names_fed_back` is the
-same model without a generation graph: the server feeds its output back.
+In process: one run of the generation graph's Loop, or 128 engine calls. On a server: one Generate, or 128
+round trips. The model has the size of the bundled recipe `names`, is untrained, and has no end token. All
+ways sample with the same uniform numbers, and their tokens are compared before anything is timed.
+`names_fed_back` is the same model without a generation graph: the server runs the decode loop.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -46,7 +49,7 @@ def session(file: Path) -> onnxruntime.InferenceSession:
 
 
 def without_graph(package: Path, target: Path) -> None:
-    """The same model, to be fed back by the server."""
+    """Copies the package without its generation graph, so that the server runs the decode loop."""
     shutil.copytree(package, target)
     (target / "generate.onnx").unlink()
     model = onnx.load(target / "model.onnx")
@@ -80,7 +83,7 @@ def main() -> None:
 
 
 def generate(stub: sequence_pb2_grpc.SequenceServiceStub, model: str, rows: int) -> np.ndarray:
-    """One Generate call, with a seed of its own for each row: [STEPS, rows]."""
+    """Makes one Generate call with a separate seed for each row; returns tokens [STEPS, rows]."""
     request = sequence_pb2.GenerateRequest(
         model=model,
         rows=rows,
@@ -133,23 +136,25 @@ def measure(
         "one Loop run, in process": loop,
         "128 engine calls, in process": engine_calls,
         "one Generate": lambda: generate(stub, "names", rows),
-        "one Generate, fed back by the server": lambda: generate(stub, "names_fed_back", rows),
+        "one Generate, decode loop of the server": lambda: generate(stub, "names_fed_back", rows),
         "128 client round trips": round_trips,
     }
-    expected = loop()
+    return compare(ways, rows, rounds)
+
+
+def timed(way: Callable[[], np.ndarray]) -> dict[str, float]:
+    begun = time.perf_counter()
+    way()
+    return {"us_per_step": (time.perf_counter() - begun) / STEPS * 1e6}
+
+
+def compare(ways: dict[str, Callable[[], np.ndarray]], rows: int, rounds: int) -> Report:
+    """Checks that all ways give the same tokens, and times them in turn."""
+    expected = next(iter(ways.values()))()
     for name, way in ways.items():
         if not np.array_equal(way(), expected):
             raise RuntimeError(f"{name}: other tokens than the Loop's")
-
-    def timed(way):
-        def measured() -> dict[str, float]:
-            begun = time.perf_counter()
-            way()
-            return {"us_per_step": (time.perf_counter() - begun) / STEPS * 1e6}
-
-        return measured
-
-    samples = interleaved({name: timed(way) for name, way in ways.items()}, rounds=rounds)
+    samples = interleaved({name: partial(timed, way) for name, way in ways.items()}, rounds=rounds)
     base = {name: [sample["us_per_step"] for sample in measured] for name, measured in samples.items()}
     report = Report(f"{STEPS} tokens, {rows} rows")
     print(report.title)

@@ -1,7 +1,7 @@
-"""What every benchmark shares: pinned processes, CPU time of a process, interleaved rounds, a table and JSON.
+"""Runs benchmarks: pins processes, reads their CPU time, interleaves rounds, prints tables, writes JSON.
 
-The machines are shared and noisy, so nothing here is an absolute claim: things to compare run in turn within
-one call, and the medians of their ratios are what counts.
+Machines are shared and noisy, so no figure is an absolute claim. The programs to compare run in turn within
+one call, and the result is the median of their ratios.
 """
 
 import json
@@ -21,18 +21,18 @@ SERVER_CORE, CLIENT_CORE = 0, 1
 
 @dataclass(frozen=True)
 class Served:
-    """A server process that benchmarks may ask."""
+    """A running server process."""
 
     address: str
     pid: int
 
     def cpu_s(self) -> float:
-        """CPU seconds that all its threads have used."""
+        """Returns the CPU seconds that all its threads have used."""
         tasks = Path(f"/proc/{self.pid}/task")
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
     def resident_bytes(self) -> int:
-        """Memory it holds."""
+        """Returns its resident memory."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -58,30 +58,30 @@ def serving(command: Sequence[str], **environment: str) -> Iterator[Served]:
 
 
 def echo_server() -> list[str]:
-    """The command of the bare echo."""
+    """Returns the command of the bare echo server."""
     return [sys.executable, "-m", "bench.echo"]
 
 
 def statewise_server(repository: Path, *options: str) -> list[str]:
-    """The command of the real server on a free port."""
+    """Returns the command of the real server, on a free port."""
     serve = ["serve", "--repository", str(repository), "--listen", "127.0.0.1:0", *options]
     return [sys.executable, "-m", "statewise.cli", *serve]
 
 
 def pin_client() -> None:
-    """Keeps this process on the clients' core."""
+    """Pins this process to the clients' core."""
     os.sched_setaffinity(0, {CLIENT_CORE})
 
 
 def percentiles_us(latencies_s: Sequence[float]) -> dict[str, float]:
-    """Median and tail of latencies, in microseconds."""
+    """Computes the median and the 99th percentile of latencies, in microseconds."""
     p50, p99 = np.percentile(latencies_s, [50, 99]) * 1e6
     return {"p50_us": float(p50), "p99_us": float(p99)}
 
 
 @dataclass
 class Report:
-    """Rows of figures, printed as a table and written as JSON."""
+    """Rows of figures, which are printed as a table and written as JSON."""
 
     title: str
     rows: list[dict[str, float | str]] = field(default_factory=list)
@@ -94,7 +94,10 @@ class Report:
 
 
 def medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The median of each figure over rounds, and the spread of the first: (highest - lowest) / median."""
+    """Computes the median of each figure over rounds, and the spread of the first figure.
+
+    The spread is (highest - lowest) / median.
+    """
     result = {key: median(sample[key] for sample in samples) for key in samples[0]}
     first = next(iter(samples[0]))
     values = [sample[first] for sample in samples]
@@ -105,7 +108,7 @@ def medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
 def interleaved(
     measures: dict[str, Callable[[], dict[str, float]]], *, rounds: int
 ) -> dict[str, list[dict[str, float]]]:
-    """Runs measurements in turn, `rounds` times after one that is not counted."""
+    """Runs the measurements in turn, `rounds` times after one warm-up round."""
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in measures}
     for number in range(rounds + 1):
         for name, measure in measures.items():
@@ -116,5 +119,5 @@ def interleaved(
 
 
 def write_json(path: Path, reports: Sequence[Report]) -> None:
-    """All reports, machine-readable."""
+    """Writes all reports."""
     path.write_text(json.dumps([asdict(report) for report in reports], indent=1) + "\n")

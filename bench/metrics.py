@@ -1,7 +1,7 @@
-"""`python -m bench.metrics`: what metrics cost the server, and what a scrape costs its callers.
+"""Measures the cost of metrics for the server, and of a scrape for its callers: `python -m bench.metrics`.
 
-Two servers of one commit in turns, one with metrics that are scraped every second, one without; CPU per step
-and latencies. What counts are the ratios. Counting itself happens in both, as it feeds WatchStats too.
+Two servers of the same commit run in turn: one with metrics, scraped every second, one without. The results
+are the ratios of CPU time a step and of latencies. Both servers count, because WatchStats needs the counts.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _KINDS = {"64 streams, one session each": (64, 1), "one stream, 256 sessions a f
 
 @contextmanager
 def scraped(address: str) -> Iterator[None]:
-    """Scrapes as long as the context is open, from another thread."""
+    """Scrapes every second from another thread while the context is open."""
     ended = threading.Event()
 
     def scrape() -> None:
@@ -51,14 +51,14 @@ def scraped(address: str) -> Iterator[None]:
 
 
 def free_address() -> str:
-    """HOST:PORT that nobody listens on now."""
+    """Returns HOST:PORT of a free port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def compare(title: str, without: Served, watched: Served, *, rounds: int, seconds: float) -> Report:
-    """Both servers in turn, then their ratio."""
+    """Measures both servers in turn; reports medians and their ratio."""
     streams, sessions = _KINDS[title]
     load = partial(
         measure, seconds=seconds, echo=False, model="lstm64", size=64, streams=streams, sessions=sessions
@@ -75,9 +75,9 @@ def compare(title: str, without: Served, watched: Served, *, rounds: int, second
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds counted, after one that is not")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one measurement")
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds, after one warm-up round")
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     pin_client()
     address = free_address()

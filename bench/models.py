@@ -1,4 +1,4 @@
-"""Untrained LSTM models of given sizes: what they answer is noise, what they cost is real."""
+"""Makes untrained LSTM models of given sizes: their outputs are noise, their cost is real."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from statewise.models import Checkpoint, Network, NetworkSpec
 def lstm_repository(
     root: Path, *sizes: int, call_shape: str = "many_to_many", features: int | None = None
 ) -> Path:
-    """A repository of models `lstm<H>` with I = O = `features`, or H where that is not given."""
+    """Makes a repository of models `lstm<H>` with I = O = `features`; by default I = O = H."""
     for size in sizes:
         spec = NetworkSpec(
             input_size=features or size,

@@ -1,8 +1,8 @@
-"""`python -m bench.overload`: what a server does that is asked for ten times what it can do.
+"""Measures a server that is sent ten times the work it can do: `python -m bench.overload`.
 
-Predictions first: as many as it takes to keep it busy show its capacity, then requests come at ten times that
-rate whether or not they are answered. Then streams, whose senders write as fast as flow control lets them.
-What counts is how much of its capacity the server still delivers, and that its memory has stopped growing.
+First predictions: a fixed number in flight shows the capacity, then requests come at ten times that rate,
+whether or not they are answered. Then streams whose senders write as fast as flow control lets them. The
+results are the share of the capacity that the server still delivers, and whether its memory keeps growing.
 """
 
 import argparse
@@ -26,25 +26,25 @@ from statewise.wire import pack_uint32, pack_uint64, to_tensor
 _MIB = 1024 * 1024
 _TICK_S = 0.01
 _FEATURES = 9
-_UNDER_WAY = 8  # as many requests as keep the server busy
+_UNDER_WAY = 8  # enough requests to keep the server busy
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
 
 class Memory:
-    """The server's resident memory, looked at over and over while something runs."""
+    """Samples the server's resident memory during a measurement."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
         self._samples: list[int] = []
 
     async def watch(self) -> None:
-        """Until cancelled."""
+        """Takes a sample every 0.1 s until cancelled."""
         while True:
             self._samples.append(self._served.resident_bytes())
             await asyncio.sleep(0.1)
 
     def figures(self) -> dict[str, float]:
-        """The peak, and by how much the last third was above the third before it."""
+        """Returns the peak, and how far the last third rose above the middle third."""
         third = max(1, len(self._samples) // 3)
         middle, last = self._samples[-2 * third : -third], self._samples[-third:]
         return {
@@ -56,7 +56,7 @@ class Memory:
 async def at_a_rate(
     predictions: Predictions, *, per_s: float, seconds: float, served: Served
 ) -> dict[str, float]:
-    """Requests at a steady rate, answered or not; what became of those that ended in the last two thirds."""
+    """Sends requests at a fixed rate, answered or not; counts outcomes in the last two thirds of the time."""
     memory = Memory(served)
     watching = asyncio.create_task(memory.watch())
     asked: set[asyncio.Task[None]] = set()
@@ -87,7 +87,7 @@ async def at_a_rate(
 
 
 class Sender:
-    """A stream with one session, whose chunks are sent as fast as they are taken."""
+    """Sends chunks of one session on one stream, as fast as the stream accepts them."""
 
     def __init__(self, call: grpc.aio.StreamStreamCall, handle: int, x: np.ndarray) -> None:
         self._call = call
@@ -102,7 +102,7 @@ class Sender:
         self.failed = 0
 
     async def send(self) -> None:
-        """Without end, and without waiting for answers."""
+        """Sends without end, and without waiting for answers."""
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while True:
                 self._request.request_id = self.sent + 1
@@ -111,7 +111,7 @@ class Sender:
                 self.sent += 1
 
     async def receive(self) -> None:
-        """Every answer."""
+        """Reads and counts every answer."""
         while isinstance(raw := await self._call.read(), bytes):
             if len(raw) > 4 * self._steps:
                 self.answered += 1
@@ -122,7 +122,7 @@ class Sender:
 async def flooding(
     served: Served, *, model: str, steps: int, streams: int, seconds: float, reading: bool
 ) -> dict[str, float]:
-    """Streams that send without end; their readers read, or never do."""
+    """Runs streams that send without end, and that read their answers or never do."""
     x = np.random.default_rng(1).standard_normal((steps, _FEATURES)).astype(np.float32)
     memory = Memory(served)
     async with grpc.aio.insecure_channel(served.address, options=_OPTIONS) as channel:
@@ -154,15 +154,20 @@ async def flooding(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--times", type=float, default=10.0, help="how many times the capacity is asked for")
+    parser.add_argument(
+        "--times", type=float, default=10.0, help="requests sent, as a multiple of the capacity"
+    )
     parser.add_argument("--steps", type=int, default=2_000, help="time steps of a prediction or chunk")
     parser.add_argument("--streams", type=int, default=16, help="streams that flood the server")
     parser.add_argument(
-        "--hidden", type=int, default=512, help="hidden units; few inputs keep messages small"
+        "--hidden",
+        type=int,
+        default=512,
+        help="hidden units; the number of inputs stays small, and so do messages",
     )
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of each part")
-    parser.add_argument("--short", action="store_true", help="less of everything")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--seconds", type=float, default=12.0, help="seconds of each part")
+    parser.add_argument("--short", action="store_true", help="shorter parts")
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     if options.short:
         options.seconds = 6.0

@@ -1,8 +1,8 @@
-"""Predict requests of a given number of time steps: encoded once, asked for again and again, replies counted.
+"""Sends the same Predict request again and again, and counts the replies.
 
-`python -m bench.predictions ADDRESS` keeps so many of them under way from a process of its own, in the
-background of whatever is measured: each line on its standard input turns it on or off, and is answered by a
-line with the predictions finished since the last one.
+`python -m bench.predictions ADDRESS` does so from a separate process, in the background of a measurement,
+with a fixed number of requests in flight. Each line on its stdin turns the load on or off; the process
+answers with a line that holds the number of predictions finished since the previous line.
 """
 
 import argparse
@@ -29,12 +29,12 @@ _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel
 
 @dataclass
 class Outcomes:
-    """What became of requests.
+    """Outcomes of requests.
 
     Attributes:
-        finished: How many were answered.
-        refused: How many were told to come again later.
-        others: Other ends, by status and what was said.
+        finished: Requests that were answered.
+        refused: Requests that were refused with a time to retry.
+        others: Other failures, by status and message.
     """
 
     finished: int = 0
@@ -43,7 +43,7 @@ class Outcomes:
 
 
 class Predictions:
-    """Requests of one sequence each on one channel of the running event loop."""
+    """Makes requests of one sequence each, on one channel of the running event loop."""
 
     def __init__(self, address: str, *, model: str, inputs: int, steps: int) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
@@ -56,7 +56,7 @@ class Predictions:
         self.outcomes = Outcomes()
 
     async def outputs(self) -> np.ndarray:
-        """The answer, [T, O]."""
+        """Makes one request; returns its outputs, [T, O]."""
         pieces = [
             from_tensor(sequence_pb2.PredictResponse.FromString(raw).outputs["y"])
             async for raw in self._call(self._request)
@@ -64,7 +64,7 @@ class Predictions:
         return np.concatenate(pieces)
 
     async def ask(self) -> None:
-        """One request, to its end."""
+        """Makes one request and counts its outcome."""
         try:
             async for _ in self._call(self._request):
                 pass
@@ -78,7 +78,7 @@ class Predictions:
             self.outcomes.finished += 1
 
     async def keep(self, under_way: int, *, seconds: float) -> float:
-        """So many at once, for so long; predictions finished a second."""
+        """Keeps a number of requests in flight for some seconds; returns predictions finished a second."""
         begun_s, before = time.perf_counter(), self.outcomes.finished
 
         async def drive() -> None:
@@ -89,18 +89,18 @@ class Predictions:
         return (self.outcomes.finished - before) / (time.perf_counter() - begun_s)
 
     async def close(self) -> None:
-        """Ends the channel."""
+        """Closes the channel."""
         await self._channel.close()
 
 
 class Background:
-    """Such a process, as its owner sees it."""
+    """Controls a background process."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def toggle(self) -> int:
-        """Turns it on or off; predictions finished since this was last called."""
+        """Turns the load on or off; returns the predictions finished since the previous call."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -112,7 +112,7 @@ class Background:
 def background(
     served: Served, *, model: str, inputs: int, steps: int, under_way: int
 ) -> Iterator[Background]:
-    """Starts such a process, turned off. It shares the clients' core and yields to whoever else wants it."""
+    """Starts a background process, turned off, on the clients' core and with the lowest priority."""
     command = [sys.executable, "-m", "bench.predictions", served.address, "--model", model]
     command += ["--inputs", str(inputs), "--steps", str(steps), "--under-way", str(under_way)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--inputs", type=int, required=True, help="features of a time step")
     parser.add_argument("--steps", type=int, default=2_000, help="time steps of a sequence")
-    parser.add_argument("--under-way", type=int, default=4, help="requests at once")
+    parser.add_argument("--under-way", type=int, default=4, help="requests in flight")
     options = parser.parse_args()
     os.sched_setaffinity(0, {CLIENT_CORE})
     os.nice(19)

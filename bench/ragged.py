@@ -1,4 +1,4 @@
-"""Ragged sequences in the lengths of the vowels data, and what a program does with them in process."""
+"""Makes sequences with the lengths of the vowels data, and runs them in process."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _OUTPUTS = 9
 
 
 def repository(root: Path, *sizes: int) -> Path:
-    """The vowels recipe's shapes, untrained: models `ragged<H>`."""
+    """Makes untrained models `ragged<H>` with the shapes of the recipe `vowels`."""
     for size in sizes:
         spec = NetworkSpec(
             input_size=12,
@@ -30,14 +30,14 @@ def repository(root: Path, *sizes: int) -> Path:
 
 
 def sequences(count: int) -> list[np.ndarray]:
-    """Utterances of the vowels data, over and over, in random order."""
+    """Draws utterances of the vowels data at random, with repetition."""
     utterances = load_dataset("vowels").train
     chosen = np.random.default_rng(1).integers(len(utterances), size=count)
     return [np.ascontiguousarray(utterances[index], np.float32) for index in chosen]
 
 
 def single_threaded(root: Path, size: int) -> ort.InferenceSession:
-    """The graph alone, on one thread."""
+    """Loads the graph in onnxruntime with one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     graph = root / f"ragged{size}" / "1" / "model.onnx"
@@ -45,7 +45,7 @@ def single_threaded(root: Path, size: int) -> ort.InferenceSession:
 
 
 def in_process(session: ort.InferenceSession, rows: list[np.ndarray]) -> np.ndarray:
-    """Sorted by length, padded, batches of 256 with sequence_lens; outputs [N, 9] in the order of `rows`."""
+    """Runs rows sorted by length, padded, in batches of 256; outputs [N, 9] are in the order of `rows`."""
     [state_size] = [entry.shape[1] for entry in session.get_inputs() if entry.name == "state"]
     lengths = np.array([len(row) for row in rows], np.int32)
     order = np.argsort(lengths, kind="stable")

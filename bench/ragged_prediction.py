@@ -1,4 +1,4 @@
-"""Predict over many ragged sequences, beside the loop that does without a server."""
+"""Measures Predict over many sequences of different lengths, next to the in-process loop."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ from statewise.wire import from_tensor, pack_uint32, to_tensor, unpack_uint32
 
 _PREDICT = "/statewise.v1.SequenceService/Predict"
 _ROWS = 2_500
-"""Of one request: about 2 MB of inputs."""
+"""Rows of one request: about 2 MB of inputs."""
 _IN_FLIGHT = 2
 
 
 def requests(model: str, rows: list[np.ndarray]) -> list[bytes]:
-    """The sequences as requests, encoded before the clock starts."""
+    """Encodes the sequences as requests, before the clock starts."""
     encoded = []
     for begin in range(0, len(rows), _ROWS):
         chosen = rows[begin : begin + _ROWS]
@@ -35,7 +35,7 @@ def requests(model: str, rows: list[np.ndarray]) -> list[bytes]:
 
 
 async def _ask(address: str, encoded: list[bytes]) -> list[list[bytes]]:
-    """All requests, some at a time; replies by request, as they came."""
+    """Sends all requests, some at a time; returns the replies of each request in order of arrival."""
     room = asyncio.Semaphore(_IN_FLIGHT)
     async with grpc.aio.insecure_channel(
         address, options=[("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
@@ -49,7 +49,7 @@ async def _ask(address: str, encoded: list[bytes]) -> list[list[bytes]]:
 
 
 def predicted(address: str, encoded: list[bytes], count: int) -> np.ndarray:
-    """Outputs in the order of the rows."""
+    """Sends all requests; returns outputs in the order of the rows."""
     outputs = np.full((count, 9), np.nan, np.float32)
     for number, replies in enumerate(asyncio.run(_ask(address, encoded))):
         for reply in map(sequence_pb2.PredictResponse.FromString, replies):
@@ -74,7 +74,7 @@ def _figures(cpu_s: float, elapsed_s: float, count: int) -> dict[str, float]:
 
 
 def compare(server: Served, repository: Path, *, size: int, count: int, rounds: int) -> Report:
-    """Rows a second and CPU a row of both, and the server's share of the loop's speed."""
+    """Measures rows a second and CPU a row of both, and the server's share of the loop's speed."""
     report = Report(f"Predict of {count} ragged sequences, H={size}")
     rows = ragged.sequences(count)
     encoded = requests(f"ragged{size}", rows)

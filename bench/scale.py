@@ -1,8 +1,9 @@
-"""`python -m bench.scale`: what open sessions cost: memory, the steps of others, and doing nothing.
+"""Measures the cost of open sessions in memory, in steps and while idle: `python -m bench.scale`.
 
-Two servers on one core, measured in turn: one with as many sessions as there are streams, one with many more,
-which its streams visit one after the other. The larger one is asked for its memory before and after, and for
-its CPU time while all its sessions and a thousand streams are idle.
+Two servers on one core are measured in turn: one with as many sessions as streams, and one with many more
+sessions, which its streams step one after the other. For the larger server the benchmark also measures its
+memory before and after the sessions are opened, and its CPU time while all sessions and a thousand streams
+are idle.
 """
 
 import argparse
@@ -42,7 +43,7 @@ _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel
 
 
 class VisitingStream(FrameStream):
-    """A stream that advances many sessions by a step each, one after the other, one a message."""
+    """Steps many sessions on one stream, one after the other, one step a message."""
 
     def __init__(self, call: grpc.aio.StreamStreamCall, handles: Sequence[int], first_position: int) -> None:
         super().__init__(call, handles[:1], one_step(), first_position)
@@ -50,7 +51,7 @@ class VisitingStream(FrameStream):
         self._next = 0
 
     def message(self) -> bytes:
-        """The next session's step, encoded."""
+        """Encodes the step of the next session."""
         self._request.step.handles = self._handles[self._next]
         self._request.step.positions = pack_uint64([self.position])
         self._next += 1
@@ -61,7 +62,7 @@ class VisitingStream(FrameStream):
 
 
 class Crowd:
-    """Sessions of one server, opened and stepped twice, so that both copies of every state are in memory."""
+    """Opens sessions and steps them twice, so that both copies of every state are in memory."""
 
     def __init__(self, served: Served, channel: grpc.aio.Channel) -> None:
         self._served = served
@@ -69,7 +70,7 @@ class Crowd:
         self.handles: list[int] = []
 
     async def open(self, sessions: int) -> np.ndarray:
-        """Opens them; gives the output that each got for its second step, all alike."""
+        """Opens the sessions; returns the output of the second step, which is equal for all."""
         stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         outputs = np.empty((0, _SIZE), np.float32)
         for begin in range(0, sessions, _FRAME):
@@ -91,12 +92,12 @@ class Crowd:
         return outputs
 
     def visitors(self, streams: int) -> list[VisitingStream]:
-        """Streams that share all sessions among them."""
+        """Opens streams, and divides all sessions among them."""
         call = self._channel.stream_stream(STREAM)
         return [VisitingStream(call(), self.handles[number::streams], 2) for number in range(streams)]
 
     async def idle_streams(self, streams: int) -> list[grpc.aio.StreamStreamCall]:
-        """Streams that were used once, for a step that is refused, and stay open."""
+        """Opens streams that make one step, which is refused, and then stay idle."""
         calls = []
         for _ in range(streams):
             stream = FrameStream(self._channel.stream_stream(STREAM)(), self.handles[:1], one_step(), 2**40)
@@ -106,39 +107,41 @@ class Crowd:
 
 
 def one_step() -> np.ndarray:
-    """The input of every step here, [1, I]."""
+    """Returns the input of every step, [1, I]."""
     return np.random.default_rng(1).standard_normal((1, _SIZE)).astype(np.float32)
 
 
 async def idle_share(served: Served, *, seconds: float) -> float:
-    """CPU seconds a second while nobody asks for anything."""
-    await asyncio.sleep(1.0)  # what was begun ends
+    """Measures CPU seconds a second while there are no requests."""
+    await asyncio.sleep(1.0)  # earlier work ends
     cpu_s, begun_s = served.cpu_s(), time.perf_counter()
     await asyncio.sleep(seconds)
     return (served.cpu_s() - cpu_s) / (time.perf_counter() - begun_s)
 
 
 async def _check(stream: FrameStream) -> None:
-    """Raises RuntimeError where a stream's steps are refused."""
+    """Raises RuntimeError if a step of the stream is refused."""
     reply = sequence_pb2.SessionStreamResponse.FromString(await stream.exchange())
     if from_tensor(reply.step.outputs["y"]).shape != (1, _SIZE):
         raise RuntimeError(f"a step gave {str(reply)[:500]}")
 
 
 async def connected(served: Served) -> grpc.aio.Channel:
-    """A channel of the running event loop."""
+    """Opens a channel in the running event loop."""
     return grpc.aio.insecure_channel(served.address, options=_OPTIONS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sessions", type=int, default=100_000, help="open sessions of the larger server")
-    parser.add_argument("--idle-streams", type=int, default=1_000, help="open streams that do nothing")
-    parser.add_argument("--idle-seconds", type=float, default=20.0, help="how long nothing is done")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
-    parser.add_argument("--short", action="store_true", help="less of everything, except sessions")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--idle-streams", type=int, default=1_000, help="open idle streams")
+    parser.add_argument("--idle-seconds", type=float, default=20.0, help="seconds of the idle measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, after one warm-up round")
+    parser.add_argument(
+        "--short", action="store_true", help="fewer and shorter measurements, with the same sessions"
+    )
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     if options.short:
         options.idle_seconds, options.seconds, options.rounds = 11.0, 1.0, 3

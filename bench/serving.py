@@ -1,7 +1,8 @@
-"""`python -m bench.serving`: what a step costs the server, beside an echo of the same bytes and onnxruntime.
+"""Measures the server's cost of a step, next to an echo and onnxruntime: `python -m bench.serving`.
 
-Every comparison runs interleaved on one server core and one client core; what counts are the ratios at the
-end of each part. Shapes of outputs are checked before anything is timed.
+The echo server returns the same bytes. All comparisons run interleaved, on one server core and one client
+core. The results are the ratios at the end of each part. Shapes of outputs are checked before anything is
+timed.
 """
 
 import argparse
@@ -36,7 +37,7 @@ FRAMES = (256, 1024)
 
 
 def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dict[str, float]:
-    """One run of the engine at that batch, with nothing around it."""
+    """Runs only the engine, at that batch size."""
     package = read_package(f"lstm{size}", 1, repository / f"lstm{size}" / "1")
     engine = Engine(package.graph, package.spec)
     x = np.random.default_rng(1).standard_normal((1, rows, size)).astype(np.float32)
@@ -54,7 +55,7 @@ def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dic
 def compare(
     title: str, echo: Served, server: Served, repository: Path, *, rounds: int, **kind: Any
 ) -> Report:
-    """One part: the echo, the server and (for frames) the engine alone, in turn; then the ratios."""
+    """Measures the echo, the server and (for frames) the engine alone, in turn; reports the ratios."""
     print(f"\n{title}", file=sys.stderr)
     measures = {
         "echo": partial(measure, echo, echo=True, **kind),
@@ -79,10 +80,10 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds, after one warm-up round")
     parser.add_argument("--rows", type=int, default=10_000, help="sequences to predict")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     pin_client()
     parts = [("64 streams, one session each, H=64", 64, 1, 64), ("one stream, one session, H=64", 1, 1, 64)]

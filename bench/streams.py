@@ -1,4 +1,4 @@
-"""Streams of steps, on the server or on a bare echo of the same bytes: state beside transport."""
+"""Runs streams of steps on the server, or on a bare echo of the same bytes."""
 
 import asyncio
 import time
@@ -17,10 +17,9 @@ _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel
 
 
 class FrameStream:
-    """A stream that advances its own sessions, one frame a message.
+    """Steps its own sessions on one stream, one frame a message.
 
-    Messages are bytes on both sides of the channel, so that the client's work on them is the same for the
-    server measured and for the echo beside it.
+    Messages are bytes on the client's side, so the client does the same work for the server as for the echo.
     """
 
     def __init__(self, call: Any, handles: list[int], x: np.ndarray, first_position: int) -> None:
@@ -33,13 +32,13 @@ class FrameStream:
         self._rows = len(handles)
 
     def message(self) -> bytes:
-        """The next frame, encoded."""
+        """Encodes the next frame."""
         self._request.step.positions = np.full(self._rows, self.position, np.uint64).tobytes()
         self.position += 1
         return self._request.SerializeToString()
 
     async def exchange(self) -> bytes:
-        """One frame there and back."""
+        """Sends one frame and reads the reply."""
         await self.call.write(self.message())
         return await self.call.read()
 
@@ -47,7 +46,7 @@ class FrameStream:
 async def open_streams(
     channel: grpc.aio.Channel, *, model: str, size: int, streams: int, sessions: int, echo: bool
 ) -> list[FrameStream]:
-    """Opens streams with so many sessions each; on the echo nothing but the bytes is there."""
+    """Opens streams with a number of sessions each; on the echo there are no sessions, only bytes."""
     random = np.random.default_rng(1)
     opened = []
     for number in range(streams):
@@ -77,7 +76,7 @@ async def open_streams(
 async def load(
     streams: list[FrameStream], served: Served, *, seconds: float, in_flight: int = 1
 ) -> dict[str, float]:
-    """Keeps every stream busy; server CPU a message, throughput and latencies."""
+    """Keeps every stream busy; measures server CPU a message, throughput and latencies."""
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 

@@ -1,12 +1,12 @@
-"""A training step in NumPy beside the same step in PyTorch: forward, backward, Adam.
+"""Measures a training step in NumPy next to the same step in PyTorch: forward, backward, Adam.
 
     pip install torch==2.13.0
     OPENBLAS_CORETYPE=SkylakeX python bench/training.py [--rounds 30] [--threads 1] [--json FILE]
 
-Both sides run the same layer (I = H), batch and number of threads, in turns within one process, so a
-noisy moment hits both. The variable gives NumPy the kernels that `statewise train` gives it on processors
-with AVX-512; leave it out elsewhere. Before anything is timed, outputs and gradients are compared. Times are
-medians; what counts is the ratio.
+Both sides run the same layer (I = H), batch and number of threads, in turn within one process, so a noisy
+moment affects both. On processors with AVX-512, the variable selects the same NumPy kernels as `statewise
+train`; leave it out on other processors. Outputs and gradients are compared before anything is timed. Times
+are medians; the result is the ratio.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CELLS = ("lstm", "gru")
 
 
 def numpy_step(cell: str, size: int, x: Any, weight: Any) -> tuple[Network, Callable[[], Any], Parameters]:
-    """A network whose head passes h on, and a function that makes one training step with it."""
+    """Makes a network whose head passes h on, and a function for one training step with it."""
     spec = NetworkSpec.from_dict(
         {
             "input_size": size,
@@ -57,7 +57,7 @@ def numpy_step(cell: str, size: int, x: Any, weight: Any) -> tuple[Network, Call
 
 
 def products_step(gates: int, size: int) -> Callable[[], Any]:
-    """The step's five matrix products alone, in NumPy: the bound that its BLAS sets."""
+    """Makes a function for the step's five matrix products alone, in NumPy: the bound that BLAS sets."""
     rng = np.random.default_rng(2)
 
     def draw(*shape: int) -> Any:
@@ -79,7 +79,7 @@ def products_step(gates: int, size: int) -> Callable[[], Any]:
 
 
 def torch_step(torch: Any, network: Network, x: Any, weight: Any) -> tuple[Any, Callable[[], Any]]:
-    """PyTorch's module with the same weights, and a function that makes one training step with it."""
+    """Makes PyTorch's module with the same weights, and a function for one training step with it."""
     spec, size = network.spec, network.spec.hidden_size
     order = {"lstm": [0, 1, 3, 2], "gru": [1, 0, 2]}[spec.cell]
     p = {name: np.split(network.parameters[f"layer0.forward.{name}"].copy(), spec.gates) for name in "WRb"}
@@ -105,7 +105,7 @@ def torch_step(torch: Any, network: Network, x: Any, weight: Any) -> tuple[Any, 
 
 
 def measure(torch: Any, cell: str, size: int, rounds: int) -> dict[str, Any]:
-    """Compare, warm up, then time both in turns."""
+    """Compares the results, warms up, and times both in turn."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((STEPS, BATCH, size)).astype(np.float32)
     weight = rng.standard_normal((STEPS, BATCH, size)).astype(np.float32) / (STEPS * BATCH)
@@ -143,11 +143,11 @@ def measure(torch: Any, cell: str, size: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every cell and size, print a table, write JSON."""
+    """Measures every cell and size, prints a table, writes JSON."""
     parser = argparse.ArgumentParser(description="A training step in NumPy beside PyTorch's.")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--json", type=Path, help="file to which the numbers are also written")
     options = parser.parse_args()
     try:
         import torch

@@ -1,7 +1,7 @@
-"""NVIDIA Triton beside us: the server inside the nvidia-pytriton wheel, in an environment of its own.
+"""Installs and runs NVIDIA Triton, from the nvidia-pytriton wheel, in a separate environment.
 
-tritonclient needs an older protobuf and brings another package `inference`, so nothing of it is imported
-here. The environment is made on first use, in the user's cache folder, and kept.
+tritonclient needs an older protobuf and contains another package `inference`, so this process imports nothing
+of it. The environment is created on first use, in the user's cache folder, and kept.
 """
 
 import os
@@ -39,14 +39,14 @@ sequence_batching {
 
 
 class NoTritonError(Exception):
-    """It cannot be installed or started here."""
+    """Triton cannot be installed or started on this machine."""
 
 
 def environment() -> Path:
-    """The folder of its virtual environment.
+    """Creates the virtual environment if needed; returns its folder.
 
     Raises:
-        NoTritonError: its packages cannot be installed.
+        NoTritonError: The packages cannot be installed.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "statewise" / "triton"
@@ -54,7 +54,7 @@ def environment() -> Path:
         print(f"installing Triton into {folder}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", *_PACKAGES]
-        # The checkout's constraints are those of another environment.
+        # The checkout's constraints belong to another environment.
         clean = {name: value for name, value in os.environ.items() if "CONSTRAINT" not in name}
         if subprocess.run(pip, env=clean, check=False).returncode != 0:
             raise NoTritonError(f"pip cannot install {', '.join(_PACKAGES)}")
@@ -64,10 +64,10 @@ def environment() -> Path:
 
 @contextmanager
 def triton_server(folder: Path, onnx: Path, scratch: Path) -> Iterator[str]:
-    """Serves a model of ours as `lstm64`, on the servers' core; gives its address.
+    """Serves one of our models as `lstm64`, on the servers' core; yields the address.
 
     Raises:
-        NoTritonError: it does not start.
+        NoTritonError: The server does not start.
     """
     version = scratch / "repository" / "lstm64" / "1"
     version.mkdir(parents=True)
@@ -112,7 +112,7 @@ def triton_server(folder: Path, onnx: Path, scratch: Path) -> Iterator[str]:
 
 
 def triton_steps_per_s(folder: Path, address: str, *, sessions: int, seconds: float) -> float:
-    """What the program written with tritonclient gets, on this process's core."""
+    """Measures the program written with tritonclient, on this process's core."""
     command = [folder / "bin/python", _HERE / "triton_client.py", address, str(sessions), str(seconds)]
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
@@ -122,7 +122,7 @@ def _wait_for(process: "subprocess.Popen[bytes]", port: int, log: str) -> None:
     until = time.monotonic() + _PATIENCE_S
     while process.poll() is None and time.monotonic() < until:
         try:
-            # The port opens when all models are ready.
+            # The port opens only after all models are ready.
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:

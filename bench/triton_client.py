@@ -1,6 +1,6 @@
-"""The gateway of `bench/client.py` written with tritonclient: sessions that each await their own steps.
+"""Runs the gateway of `bench/client.py` with tritonclient: each session awaits its own steps.
 
-Runs with the packages of Triton's environment and imports nothing of this project. Prints steps a second.
+This program runs in Triton's environment and imports nothing of this project. It prints steps a second.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""The LSTM as a model of Triton's Python backend: onnxruntime runs it, an array keeps its states.
+"""Serves the LSTM as a model of Triton's Python backend: onnxruntime runs it, an array holds its states.
 
-Runs inside Triton, with the packages of its environment, and imports nothing of this project.
+This module runs inside Triton's environment and imports nothing of this project.
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ _MOST_SESSIONS = 4096
 
 
 class TritonPythonModel:
-    """One instance; Triton calls it with whatever its sequence batcher put together."""
+    """One instance of the model; Triton calls it with the requests that its sequence batcher gathered."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads `model.onnx` from beside this file."""
+        """Loads `model.onnx` from the folder of this file."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
@@ -26,7 +26,7 @@ class TritonPythonModel:
         self.states = np.zeros((_MOST_SESSIONS, states.shape[1]), np.float32)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One step of each sequence, in one run."""
+        """Steps each sequence once, in one run."""
 
         def column(name: str) -> np.ndarray:
             tensors = [triton.get_input_tensor_by_name(request, name) for request in requests]
