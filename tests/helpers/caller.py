@@ -7,12 +7,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import grpc
-from numpy.typing import NDArray
+from tests.helpers.arrays import Array
 
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
-
-Array = NDArray[Any]
 
 
 class _Showing:

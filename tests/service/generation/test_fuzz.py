@@ -1,4 +1,4 @@
-"""A thousand wrong requests for each call that generates: refused or served, and nobody else notices."""
+"""Sends a thousand wrong requests to each call that generates, while a bystander steps a session."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ CALLS = ("Predict", "Generate", "GenerateSessions", "OpenSessions", "Step", "Ses
 
 
 async def right_requests(caller: Caller) -> list[Message]:
-    """Tokens and numbers, in the graph and from outside, after prompts and what an encoder read."""
+    """Right requests: tokens and numbers, in the graph and from outside, after prompts and encoder inputs."""
     calls = caller.sequences
     opened = await calls.OpenSessions(pb.OpenSessionsRequest(model="letters", session_ids=["a", "b"]))
     handles = pack_uint64([session.handle for session in opened.sessions])
@@ -64,7 +64,7 @@ async def right_requests(caller: Caller) -> list[Message]:
 
 @pytest.fixture
 def models(repository: Path, generative: Path, tmp_path: Path) -> Path:
-    """The bystander's model, and those that generate."""
+    """A repository of the bystander's model and of those that generate."""
     models = tmp_path / "repository"
     models.mkdir()
     for folder in (*repository.iterdir(), *generative.iterdir()):

@@ -1,4 +1,4 @@
-"""A generation that is given up at an awkward moment leaves everybody else alone."""
+"""Cancels a generation in the turn of the loop that would begin it: other sessions go on."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ async def test_given_up_in_the_turn_that_would_begin_it_it_takes_nothing(generat
 
         assert not (await step(slice(0, 2), 0)).failures
         generating = asyncio.create_task(generate())
-        # It asks for its turn, the next one of the scheduler, which comes before it is told that it is over.
+        # The generation asks for the scheduler's next turn, which comes before its task is cancelled.
         await asyncio.sleep(0)
         behind_it = step(slice(1, 2), 1)
         generating.cancel()

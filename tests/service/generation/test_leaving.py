@@ -1,11 +1,11 @@
-"""Callers that leave at any moment, whatever they were about: what they leave behind is in order."""
+"""Cancels callers at random moments: no session stays busy, no step queued, no stream open."""
 
 import asyncio
 import random
 from contextlib import aclosing
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tests.helpers.caller import connect
 
@@ -14,12 +14,13 @@ from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, pack_uint64
 
 LIVES = 60
-MODELS = {"letters": 3, "chatter": 2, "wave": np.zeros(3, np.float32), "speech": 7}
-"""What each is stepped with."""
+Sample = int | npt.NDArray[np.float32]
+MODELS: dict[str, Sample] = {"letters": 3, "chatter": 2, "wave": np.zeros(3, np.float32), "speech": 7}
+"""A sample of each model."""
 
 
 class Life:
-    """What one caller does, until it is cancelled in the middle of it."""
+    """What one caller does until it is cancelled."""
 
     def __init__(self, client: AsyncClient, chance: random.Random) -> None:
         self._client = client
@@ -33,14 +34,14 @@ class Life:
                 for _ in range(self._chance.randrange(1, 6)):
                     await self._do(session, MODELS[model])
             except StatewiseError:
-                pass  # others take sessions over, and some have begun with nothing to go on from
+                pass  # other callers take sessions over, and a generation may have nothing to go on from
 
     async def _session(self, model: str) -> AsyncSession:
         condition = "pqr" if model == "speech" else None
         name = self._chance.choice([None, f"{model}-shared"])
         return await self._client.session(model, id=name, condition=condition)
 
-    async def _do(self, session: AsyncSession, sample: Any) -> None:
+    async def _do(self, session: AsyncSession, sample: Sample) -> None:
         match self._chance.choice(["step", "steps", "generate", "leave", "rewind", "copy", "close"]):
             case "step":
                 await session.step(sample)
@@ -104,7 +105,7 @@ async def test_calls_may_be_given_up_at_any_moment(address: str, seed: int) -> N
             (opened,) = (await caller.sequences.OpenSessions(opening)).sessions
             await caller.sequences.Step(caller.frame([(opened.handle, 0)], x))
             for _ in range(20):
-                # Refused where an earlier one was applied; what counts is that it ends.
+                # The server refuses this after a request that was applied; the test is that the call ends.
                 request = pb.GenerateSessionsRequest(
                     handles=pack_uint64([opened.handle]), positions=pack_uint64([1]), steps=pack_uint32([200])
                 )

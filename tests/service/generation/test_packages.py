@@ -1,4 +1,4 @@
-"""Packages whose graphs beside the read graph are missing, damaged, or not what the metadata says."""
+"""Loads packages whose auxiliary graphs are missing, damaged, or differ from the metadata."""
 
 import json
 import shutil

@@ -1,11 +1,11 @@
-"""Sessions that step, generate, are copied, turned back and given up, in any order.
+"""Steps, generates with, copies, rewinds and abandons sessions by random programs.
 
-The dataplane without transport, driven by random programs. The oracle is the read graph in onnxruntime and
-the training side's draw, one row alone; temperatures are 0 and 1, where both weigh alike to the bit.
+The programs drive the dataplane without transport. The oracle is the read graph in onnxruntime and the
+training side's draw, one row alone. Temperatures are 0 and 1, where both sides weigh alike to the bit.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.helpers.arrays import Floats
 
 from statewise.models import draw_tokens, uniform_numbers
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.base import StepResult
-from statewise.service.dataplane import CancellationToken, Dataplane, SessionGenerator
+from statewise.service.base import RowFailure, StepResult
+from statewise.service.dataplane import CancellationToken, Dataplane, OpenedSession, SessionGenerator
 from statewise.service.engine import Sampling
 from statewise.wire import Reason
 
@@ -30,32 +32,44 @@ IDS = ("a", "b", "c")
 BEGIN, END = 7, 0
 
 NAME = st.sampled_from(IDS)
-WISH = st.tuples(st.sampled_from([1, 2, 9, 30]), st.sampled_from([0.0, 1.0]), st.sampled_from([0, 2]))
+OPTIONS = st.tuples(st.sampled_from([1, 2, 9, 30]), st.sampled_from([0.0, 1.0]), st.sampled_from([0, 2]))
 KIND = st.sampled_from(["now", "now", "again", "ahead", "given up"])
 REQUEST = st.one_of(
     st.tuples(st.just("step"), NAME, st.sampled_from(["now", "again"]), st.sampled_from([1, 1, 3])),
-    st.tuples(st.just("generate"), NAME, KIND, WISH),
+    st.tuples(st.just("generate"), NAME, KIND, OPTIONS),
 )
 PROGRAM = st.lists(
     st.one_of(
         st.tuples(st.just("burst"), st.lists(REQUEST, min_size=1, max_size=6)),
         st.tuples(st.sampled_from(["close", "rewind"]), NAME),
         st.tuples(st.sampled_from(["fork", "restore"]), st.tuples(NAME, NAME)),
-        st.tuples(st.just("leave"), st.tuples(NAME, NAME, st.integers(0, 30), WISH)),
+        st.tuples(st.just("leave"), st.tuples(NAME, NAME, st.integers(0, 30), OPTIONS)),
     ),
     min_size=1,
     max_size=8,
 )
 
 
+Options = tuple[int, float, int]
+"""Steps, temperature and top_k."""
+Request = tuple[str, str, str, Any]
+"""Operation, session, kind, and the operation's detail: steps, or `Options`."""
+Memory = tuple[Floats | None, Floats | None]
+"""State [1, S] and last output [V]; None before the first step."""
+Answer = bytes | tuple[list[int], int] | Reason
+"""Outputs of a step; tokens of a generation and the position after them; or why it failed."""
+Awaited = tuple[Answer, Awaitable[Answer]]
+"""The answer that is expected, and the one that comes."""
+
+
 class Graph:
-    """The read graph, alone."""
+    """Runs the read graph for one row."""
 
     def __init__(self, path: Path) -> None:
         self._session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (self._state,) = [e.shape[1] for e in self._session.get_inputs() if e.name == "state"]
 
-    def read(self, tokens: Any, state: Any) -> tuple[Any, Any]:
+    def read(self, tokens: Sequence[int], state: Floats | None) -> tuple[Floats, Floats]:
         """Outputs [T, V] and the state after."""
         feeds = {
             "x": np.array(tokens, np.int32)[:, None],
@@ -72,11 +86,11 @@ class Expected:
 
     handle: int
     position: int = 0
-    now: Any = (None, None)
-    """State and last output."""
-    before: Any = (None, None)
-    last: Any = None
-    """The last request: its start and what it asked."""
+    now: Memory = (None, None)
+    before: Memory = (None, None)
+    """What the session held before its last request."""
+    last: tuple[int, tuple[Any, ...]] | None = None
+    """The last request: its start position, and its operation with all details."""
 
 
 @pytest.fixture(scope="module", params=["letters", "letters_outside"])
@@ -100,7 +114,7 @@ def dataplane(generative: Path, request: pytest.FixtureRequest) -> Iterator[Data
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=PROGRAM, seed=st.integers(0, 2**32 - 1))
 def test_every_answer_is_the_oracles(
-    dataplane: Dataplane, generative: Path, model: str, program: Any, seed: int
+    dataplane: Dataplane, generative: Path, model: str, program: list[tuple[str, Any]], seed: int
 ) -> None:
     graph = Graph(generative / model / "1" / "model.onnx")
     asyncio.run(Driver(dataplane, graph, model, np.random.default_rng(seed)).run(program))
@@ -110,7 +124,7 @@ def test_every_answer_is_the_oracles(
 
 
 class Driver:
-    """Does what a program says, foretells what comes of it, and compares."""
+    """Runs a program, computes the expected answer of each operation, and compares."""
 
     def __init__(self, dataplane: Dataplane, graph: Graph, model: str, random: np.random.Generator) -> None:
         self._dataplane = dataplane
@@ -120,18 +134,18 @@ class Driver:
         self._random = random
         self._sessions: dict[str, Expected] = {}
 
-    async def run(self, program: Any) -> None:
-        """Ends with no session open and nothing under way."""
+    async def run(self, program: list[tuple[str, Any]]) -> None:
+        """Runs the program, then closes all sessions."""
         for name, detail in program:
             await getattr(self, name)(detail)
-        # What was left may still run; nothing else runs before it.
+        # An abandoned generation may still run; a request that comes later ends after it.
         await self.burst([("generate", "a", "now", (1, 0.0, 0))])
         for name in list(self._sessions):
             await self.close(name)
 
     # --- operations ---
 
-    async def burst(self, requests: Any) -> None:
+    async def burst(self, requests: list[Request]) -> None:
         """Sends requests without waiting for answers, each after what was sent before."""
         await self._open(name for _, name, _, _ in requests)
         answers = []
@@ -142,14 +156,14 @@ class Driver:
         for expected, answer in answers:
             assert await answer == expected
 
-    async def leave(self, detail: Any) -> None:
-        """Generates and leaves some turns of the loop later, with a step of another session behind it."""
-        name, other, turns, wish = detail
+    async def leave(self, detail: tuple[str, str, int, Options]) -> None:
+        """Cancels a generation some turns of the loop later; a step of another session waits behind it."""
+        name, other, turns, options = detail
         await self._open((name, other))
         session, seed = self._sessions[name], int(self._random.integers(3))
         start = session.position
-        _, position, after = self._said(start, session.now, wish, seed)
-        asked = asyncio.create_task(self._asked(session.handle, start, wish, seed, CancellationToken()))
+        _, position, after = self._said(start, session.now, options, seed)
+        asked = asyncio.create_task(self._asked(session.handle, start, options, seed, CancellationToken()))
         await asyncio.sleep(0)
         behind = self._step(self._sessions[other], "now", 1) if other != name else None
         for _ in range(turns):
@@ -160,11 +174,11 @@ class Driver:
             expected, answer = behind
             async with asyncio.timeout(60):
                 assert await answer == expected
-        # It had done its work, or it has done nothing.
+        # The generation was applied as a whole, or not at all.
         held = self._dataplane.sessions.get(name, owner="").view.position
         assert held in (start, position)
         if held > start:
-            self._moved(session, ("generate", wish, seed), position - start, after)
+            self._moved(session, ("generate", options, seed), position - start, after)
 
     async def close(self, name: str) -> None:
         """Ends a session."""
@@ -173,7 +187,7 @@ class Driver:
             del self._sessions[name]
 
     async def rewind(self, name: str) -> None:
-        """To before the last request, where there is one."""
+        """Takes the last request back, where there is one."""
         if name not in self._sessions or self._sessions[name].last is None:
             return
         session = self._sessions[name]
@@ -182,19 +196,19 @@ class Driver:
         assert rewound.view.position == session.last[0]
         session.position, session.now, session.last = session.last[0], session.before, None
 
-    async def fork(self, names: Any) -> None:
-        """Copies a session, last output and all."""
+    async def fork(self, names: tuple[str, str]) -> None:
+        """Copies a session with its last output."""
         if names[0] in self._sessions:
             made = await self._dataplane.sessions.fork(self._handles(names[0]), [names[1]], owner="")
             self._copied(*names, *made)
 
-    async def restore(self, names: Any) -> None:
+    async def restore(self, names: tuple[str, str]) -> None:
         """Copies a session through a snapshot."""
         if names[0] in self._sessions:
             tokens, _ = await self._dataplane.sessions.snapshot(self._handles(names[0]), owner="")
             self._copied(*names, *self._dataplane.sessions.restore(tokens, [names[1]], owner=""))
 
-    # --- what they share ---
+    # --- parts of operations ---
 
     async def _open(self, names: Iterable[str]) -> None:
         for name in dict.fromkeys(names):
@@ -202,10 +216,12 @@ class Driver:
                 (opened,), _ = await self._dataplane.sessions.open(self._model, 0, [name], owner="")
                 self._sessions[name] = Expected(opened.view.handle)
 
-    def _handles(self, name: str) -> Any:
+    def _handles(self, name: str) -> npt.NDArray[np.uint64]:
         return np.array([self._sessions[name].handle], np.uint64)
 
-    def _copied(self, name: str, twin: str, made: Any, failures: Any) -> None:
+    def _copied(
+        self, name: str, twin: str, made: Sequence[OpenedSession], failures: Sequence[RowFailure]
+    ) -> None:
         if twin in self._sessions:
             assert [failure.reason for failure in failures] == [Reason.SESSION_EXISTS]
             return
@@ -213,12 +229,12 @@ class Driver:
         assert made[0].view.position == original.position
         self._sessions[twin] = Expected(made[0].view.handle, original.position, original.now)
 
-    def _moved(self, session: Expected, asked: Any, steps: int, after: Any) -> None:
+    def _moved(self, session: Expected, asked: tuple[Any, ...], steps: int, after: Memory) -> None:
         session.before, session.now = session.now, after
         session.last = (session.position, asked)
         session.position += steps
 
-    def _step(self, session: Expected, kind: str, steps: int) -> Any:
+    def _step(self, session: Expected, kind: str, steps: int) -> Awaited:
         tokens, start = self._random.integers(0, 9, steps).tolist(), session.position
         if kind == "again" and session.last is not None and session.last[1][0] == "step":
             start, (_, tokens) = session.last
@@ -244,27 +260,29 @@ class Driver:
         )
         return expected, answer
 
-    def _generate(self, session: Expected, kind: str, wish: Any) -> Any:
+    def _generate(self, session: Expected, kind: str, options: Options) -> Awaited:
         seed = int(self._random.integers(3))
         start = session.position + (3 if kind == "ahead" else 0)
         if kind == "again" and session.last is not None and session.last[1][0] == "generate":
-            start, (_, wish, seed) = session.last
-            tokens, position, _ = self._said(start, session.before, wish, seed)
-            expected: Any = (tokens, position)
+            start, (_, options, seed) = session.last
+            tokens, position, _ = self._said(start, session.before, options, seed)
+            expected: Answer = (tokens, position)
         elif kind == "ahead":
             expected = Reason.POSITION_MISMATCH
         elif kind == "given up":
             expected = Reason.CANCELLED
         else:
-            tokens, position, after = self._said(start, session.now, wish, seed)
+            tokens, position, after = self._said(start, session.now, options, seed)
             expected = (tokens, position)
             if position > start:
-                self._moved(session, ("generate", wish, seed), position - start, after)
+                self._moved(session, ("generate", options, seed), position - start, after)
         ticket = CancellationToken(cancelled=kind == "given up")
-        return expected, asyncio.create_task(self._asked(session.handle, start, wish, seed, ticket))
+        return expected, asyncio.create_task(self._asked(session.handle, start, options, seed, ticket))
 
-    async def _asked(self, handle: int, start: int, wish: Any, seed: int, ticket: CancellationToken) -> Any:
-        steps, temperature, top_k = wish
+    async def _asked(
+        self, handle: int, start: int, options: Options, seed: int, ticket: CancellationToken
+    ) -> Answer:
+        steps, temperature, top_k = options
         parts = self._generator.generate(
             np.array([handle], np.uint64),
             np.array([start], np.uint64),
@@ -288,9 +306,9 @@ class Driver:
             return error.reason
         return tokens, position
 
-    def _said(self, start: int, now: Any, wish: Any, seed: int) -> Any:
-        """Tokens, the position after them, and state and last output then."""
-        steps, temperature, top_k = wish
+    def _said(self, start: int, now: Memory, options: Options, seed: int) -> tuple[list[int], int, Memory]:
+        """Tokens, the position after them, and what the session holds then."""
+        steps, temperature, top_k = options
         (state, last), position = now, start
         if position == 0:
             y, state = self._graph.read([BEGIN], state)

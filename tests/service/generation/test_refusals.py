@@ -1,5 +1,6 @@
-"""What generating refuses, and in which words; nothing else is disturbed by it."""
+"""Sends requests to generate that the server refuses: reasons and messages; nothing else is disturbed."""
 
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.helpers.caller import Caller, connect
+from tests.helpers.generation import SamplingColumns, generate, generate_sessions, sessions_request
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
@@ -23,7 +25,7 @@ def _request(**fields: Any) -> pb.GenerateRequest:
     return pb.GenerateRequest(**{"model": "letters", "rows": 1, "steps": pack_uint32([4]), **fields})
 
 
-async def _refusal(call: Any) -> tuple[str, str]:
+async def _refusal(call: AsyncIterable[object]) -> tuple[str, str]:
     """Reason and message of a call that fails."""
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         async for _ in call:
@@ -66,7 +68,7 @@ async def _refusal(call: Any) -> tuple[str, str]:
     ],
 )
 async def test_requests_that_cannot_be(
-    caller: Caller, oracle: Any, asking: Any, fields: dict[str, Any], reason: str, words: str
+    caller: Caller, fields: dict[str, Any], reason: str, words: str
 ) -> None:
     found, message = await _refusal(caller.sequences.Generate(_request(**fields)))
     assert (found, words in message) == (reason, True), message
@@ -80,7 +82,7 @@ async def test_requests_that_cannot_be(
         ({"prompt_text": TextRows(rows=["ab", "a-b", ""])}, "expected symbols of a b c d e f; got '-'"),
     ],
 )
-async def test_a_bad_row_fails_alone(caller: Caller, asking: Any, fields: dict[str, Any], words: str) -> None:
+async def test_a_bad_row_fails_alone(caller: Caller, fields: dict[str, Any], words: str) -> None:
     errors = []
     async for piece in caller.sequences.Generate(_request(rows=3, **fields)):
         errors += piece.errors
@@ -120,38 +122,38 @@ async def test_openings_that_cannot_be(
     assert (info.reason, words in error.message) == (reason, True), error.message
 
 
-async def test_sessions_that_cannot_generate(caller: Caller, asking: Any) -> None:
+async def test_sessions_that_cannot_generate(caller: Caller) -> None:
     (plain,) = await caller.open("plain", "p")
-    error = await caller.ask(generate=asking.sessions_request([(plain, 0)], 3, asking.Settings()))
+    error = await caller.ask(generate=sessions_request([(plain, 0)], 3, SamplingColumns()))
     assert "does not generate" in error.message
     (letters,) = await caller.open("letters", "l")
     for request, words in (
-        (asking.sessions_request([], 3, asking.Settings()), "no rows"),
-        (asking.sessions_request([(letters, 0)], [], asking.Settings()), "steps: expected"),
-        (asking.sessions_request([(letters, 0)] * 2, 3, asking.Settings()), "a handle stands twice"),
-        (asking.sessions_request([(letters, 0), (plain, 0)], 3, asking.Settings()), "different models"),
+        (sessions_request([], 3, SamplingColumns()), "no rows"),
+        (sessions_request([(letters, 0)], [], SamplingColumns()), "steps: expected"),
+        (sessions_request([(letters, 0)] * 2, 3, SamplingColumns()), "a handle stands twice"),
+        (sessions_request([(letters, 0), (plain, 0)], 3, SamplingColumns()), "different models"),
         (
             pb.GenerateSessionsRequest(handles=pack_uint64([letters]), steps=ONE),
             "expected columns of equal length",
         ),
     ):
         assert words in (await caller.ask(generate=request)).message
-    said = await asking.generate_sessions(caller, [(12345, 0)], 3, asking.Settings())
+    said = await generate_sessions(caller, [(12345, 0)], 3, SamplingColumns())
     assert said.errors == {0: "SESSION_NOT_FOUND"}
     # Nothing of all this has touched the session.
-    said = await asking.generate_sessions(caller, [(letters, 0)], 3, asking.Settings())
+    said = await generate_sessions(caller, [(letters, 0)], 3, SamplingColumns())
     assert said.errors == {}
 
 
-async def test_a_full_queue_is_told_before_anything_runs(generative: Path, asking: Any) -> None:
+async def test_a_full_queue_is_told_before_anything_runs(generative: Path) -> None:
     async with running_server(generative, queue_steps=50) as address, connect(address) as caller:
         reason, message = await _refusal(caller.sequences.Generate(_request(steps=pack_uint32([51]))))
         assert (reason, "try again in" in message) == ("QUEUE_FULL", True)
         (handle,) = await caller.open("letters", "a")
-        error = await caller.ask(generate=asking.sessions_request([(handle, 0)], 51, asking.Settings()))
+        error = await caller.ask(generate=sessions_request([(handle, 0)], 51, SamplingColumns()))
         assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-        said = await asking.generate_sessions(caller, [(handle, 0)], 50, asking.Settings())
+        said = await generate_sessions(caller, [(handle, 0)], 50, SamplingColumns())
         assert said.errors == {}
-        # Whatever was refused or has run is off the queue again.
-        said = await asking.generate(caller, "letters", rows=1, steps=49)
+        # The queue counts neither the refused steps nor those that have run.
+        said = await generate(caller, "letters", rows=1, steps=49)
         assert said.errors == {}

@@ -1,4 +1,7 @@
-"""Numbers and draws are the training side's, bit for bit: the service has its own, and may not import it."""
+"""Compares the service's random numbers and draws with the training side's, bit for bit.
+
+The service has code of its own for both because it may not import the training side.
+"""
 
 import numpy as np
 import pytest

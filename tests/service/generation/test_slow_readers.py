@@ -1,4 +1,4 @@
-"""Who asks for much and takes it slowly holds up nobody: the queue counts what has to run, not what waits."""
+"""Reads generations slowly: the queue counts steps that have to run, not results that wait for a reader."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,13 @@ import pytest
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane import CancellationToken, Dataplane, Generator, SessionGenerator, Start
+from statewise.service.dataplane import (
+    CancellationToken,
+    Dataplane,
+    GenerationInputs,
+    Generator,
+    SessionGenerator,
+)
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences
 
@@ -31,7 +37,7 @@ async def dataplane(generative: Path) -> AsyncIterator[Dataplane]:
 
 
 async def _let_everything_run(dataplane: Dataplane, model: str) -> None:
-    """Pieces run on the event loop, so turns of it are all they need."""
+    """Turns the event loop, on which the pieces run, until all of them have run."""
     for _ in range(20 * STEPS):
         await asyncio.sleep(0)
     assert dataplane.models.find(model).scheduler.queued_steps == 0
@@ -39,7 +45,7 @@ async def _let_everything_run(dataplane: Dataplane, model: str) -> None:
 
 async def test_what_has_run_is_off_the_queue_though_nobody_took_it(dataplane: Dataplane) -> None:
     model = dataplane.models.find("chatter")
-    start = Start(2, RawSequences(), RawSequences())
+    start = GenerationInputs(2, RawSequences(), RawSequences())
     steps = np.full(2, STEPS, np.uint32)
     parts = Generator(dataplane).generate(
         model, start, steps, Sampling.greedy(2), CancellationToken(), owner=""
@@ -70,7 +76,7 @@ async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dat
 async def test_what_nobody_takes_is_bounded(dataplane: Dataplane) -> None:
     model = dataplane.models.find("wave")
     generator = Generator(dataplane)
-    start = Start(1, RawSequences({"x": np.zeros((1, 3), np.float32)}), RawSequences())
+    start = GenerationInputs(1, RawSequences({"x": np.zeros((1, 3), np.float32)}), RawSequences())
     steps = np.array([200_000], np.uint32)  # 2.4 MB of values
     first = generator.generate(model, start, steps, Sampling.greedy(1), CancellationToken(), owner="")
     async with aclosing(first) as slowly:

@@ -1,12 +1,12 @@
-"""Text to tokens and back: by unit, and through Generate."""
-
-from typing import Any
+"""Translates text to tokens and back: by the codec alone, and through Generate and Predict."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.helpers.arrays import Array
 from tests.helpers.caller import Caller
+from tests.helpers.generation import SamplingColumns, generate, oracle_of
 
 from statewise.service.inputs._text import Codec, TextError, TextWriter
 from statewise.v1 import sequence_pb2 as pb
@@ -28,7 +28,7 @@ UNKNOWN = Vocabulary(("a", "b", "?", "_"), unknown=2, pad=3)
         (LETTERS, "ba", [2, 1]),
         (SOUNDS, "AH L AH", [1, 2, 1]),
         (SOUNDS, " AH  L ", [1, 2]),
-        (UNKNOWN, "aXb_", [0, 2, 1, 2]),  # what fills is no text
+        (UNKNOWN, "aXb_", [0, 2, 1, 2]),  # the pad token has no text
         (UNKNOWN, "", []),
         (UNKNOWN, "\U0001f600a", [2, 0]),
         (Vocabulary(("é", "ß", "z"), case_folding="lower"), "ZÉ", [2, 0]),
@@ -88,13 +88,11 @@ def test_pieces_joined_are_the_text(pieces: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize("model", ["letters", "letters_outside"])
-async def test_prompts_of_text_are_prompts_of_tokens(
-    caller: Caller, oracle: Any, asking: Any, model: str
-) -> None:
-    settings = asking.Settings(seed=[1, 2, 3])
+async def test_prompts_of_text_are_prompts_of_tokens(caller: Caller, model: str) -> None:
+    settings = SamplingColumns(seed=[1, 2, 3])
     texts = ["", "Abc", "ffe"]
     prompts = [[8], [8, 1, 2, 3], [8, 6, 6, 5]]
-    said = await asking.generate(
+    said = await generate(
         caller,
         model,
         rows=3,
@@ -104,7 +102,7 @@ async def test_prompts_of_text_are_prompts_of_tokens(
         prompt_text=TextRows(rows=texts),
     )
     assert said.values == {
-        row: oracle(model).tokens(prompt, 9, settings, row) for row, prompt in enumerate(prompts)
+        row: oracle_of(model).tokens(prompt, 9, settings, row) for row, prompt in enumerate(prompts)
     }
     letters = "-abcdef"
     assert said.text == {
@@ -112,15 +110,13 @@ async def test_prompts_of_text_are_prompts_of_tokens(
     }
 
 
-async def test_without_a_condition_text_begins_with_the_first(
-    caller: Caller, oracle: Any, asking: Any
-) -> None:
-    settings = asking.Settings(seed=[6])
-    said = await asking.generate(
+async def test_without_a_condition_text_begins_with_the_first(caller: Caller) -> None:
+    settings = SamplingColumns(seed=[6])
+    said = await generate(
         caller, "letters", rows=1, steps=9, settings=settings, prompt_text=TextRows(rows=["ab"])
     )
-    assert said.values[0] == oracle("letters").tokens([7, 1, 2], 9, settings, 0)
-    tensors = await asking.generate(
+    assert said.values[0] == oracle_of("letters").tokens([7, 1, 2], 9, settings, 0)
+    tensors = await generate(
         caller,
         "letters",
         rows=2,
@@ -130,15 +126,15 @@ async def test_without_a_condition_text_begins_with_the_first(
         prompt_lengths=pack_uint32([2, 0]),
     )
     assert tensors.values == {
-        0: oracle("letters").tokens([1, 2], 9, settings, 0),
-        1: oracle("letters").tokens([7], 9, settings, 0),
+        0: oracle_of("letters").tokens([1, 2], 9, settings, 0),
+        1: oracle_of("letters").tokens([7], 9, settings, 0),
     }
 
 
-async def test_texts_are_whole_sequences_too(caller: Caller, oracle: Any) -> None:
-    """Predict reads them behind the begin token, and gives what it gives for the tokens."""
+async def test_texts_are_whole_sequences_too(caller: Caller) -> None:
+    """Predict puts the begin token in front, and gives what it gives for the tokens."""
     request = pb.PredictRequest(model="letters", text=TextRows(rows=["ab", "a!", "fedc"]))
-    rows: dict[int, Any] = {}
+    rows: dict[int, Array] = {}
     errors = []
     async for response in caller.sequences.Predict(request):
         errors += [(error.row, error.reason) for error in response.errors]
@@ -148,5 +144,5 @@ async def test_texts_are_whole_sequences_too(caller: Caller, oracle: Any) -> Non
             rows.update(zip(unpack_uint32(response.rows).tolist(), pieces, strict=True))
     assert errors == [(1, "BAD_TENSOR")]
     for row, tokens in ((0, [7, 1, 2]), (2, [7, 6, 5, 4, 3])):
-        y, _ = oracle("letters").network.run(np.array(tokens, np.int32)[:, None])
+        y, _ = oracle_of("letters").network.run(np.array(tokens, np.int32)[:, None])
         np.testing.assert_allclose(rows[row], y[:, 0], atol=1e-5)

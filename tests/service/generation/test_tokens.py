@@ -1,11 +1,11 @@
-"""Tokens equal the training side's feedback loop, whoever feeds back, however they are batched or cut."""
+"""Compares generated tokens with the training side's, in any batches and pieces, in the graph or fed back."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.helpers.caller import Caller, connect
+from tests.helpers.generation import SamplingColumns, generate, generate_sessions, oracle_of
 
 from statewise.service.testing import running_server
 from statewise.v1.tensor_pb2 import TextRows
@@ -27,12 +27,10 @@ def _prompts(rows: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("model", MODELS)
-async def test_generate_says_what_the_oracle_says(
-    caller: Caller, oracle: Any, asking: Any, model: str, rows: int
-) -> None:
-    prompts, settings = _prompts(rows), asking.Settings.varied(rows)
+async def test_generate_says_what_the_oracle_says(caller: Caller, model: str, rows: int) -> None:
+    prompts, settings = _prompts(rows), SamplingColumns.varied(rows)
     steps = np.random.default_rng(rows).integers(1, STEPS, rows)
-    said = await asking.generate(
+    said = await generate(
         caller,
         model,
         rows=rows,
@@ -43,7 +41,7 @@ async def test_generate_says_what_the_oracle_says(
         prompt_lengths=pack_uint32([len(prompt) - 1 for prompt in prompts]),
     )
     expected = {
-        row: oracle(model).tokens(prompt, int(steps[row]), settings, row)
+        row: oracle_of(model).tokens(prompt, int(steps[row]), settings, row)
         for row, prompt in enumerate(prompts)
     }
     assert said.values == expected
@@ -57,14 +55,14 @@ async def test_generate_says_what_the_oracle_says(
 @pytest.mark.parametrize("inline_s", [0.0, 1.0])
 @pytest.mark.parametrize("model", MODELS)
 async def test_pieces_and_threads_change_nothing(
-    generative: Path, oracle: Any, asking: Any, model: str, piece_s: float, inline_s: float
+    generative: Path, model: str, piece_s: float, inline_s: float
 ) -> None:
-    settings = asking.Settings(temperature=[0.9], seed=[5, 6, 7])
+    settings = SamplingColumns(temperature=[0.9], seed=[5, 6, 7])
     async with (
         running_server(generative, piece_s=piece_s, inline_s=inline_s) as address,
         connect(address) as caller,
     ):
-        said = await asking.generate(
+        said = await generate(
             caller,
             model,
             rows=3,
@@ -74,7 +72,7 @@ async def test_pieces_and_threads_change_nothing(
         )
     longest = max(map(len, said.values.values()))
     assert said.values == {
-        row: oracle(model).tokens([token], STEPS, settings, row) for row, token in enumerate([X, Y, X])
+        row: oracle_of(model).tokens([token], STEPS, settings, row) for row, token in enumerate([X, Y, X])
     }
     if piece_s < 1e-6:
         assert said.pieces >= longest
@@ -82,12 +80,10 @@ async def test_pieces_and_threads_change_nothing(
 
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("model", MODELS)
-async def test_sessions_generate_a_then_b_as_a_and_b(
-    caller: Caller, oracle: Any, asking: Any, model: str, rows: int
-) -> None:
-    prompts, settings = _prompts(rows), asking.Settings.varied(rows)
+async def test_sessions_generate_a_then_b_as_a_and_b(caller: Caller, model: str, rows: int) -> None:
+    prompts, settings = _prompts(rows), SamplingColumns.varied(rows)
     if rows == 1:
-        settings = asking.Settings.long(oracle(model), prompts[0], STEPS)
+        settings = SamplingColumns.long(oracle_of(model), prompts[0], STEPS)
     first, second = 9, STEPS - 9
     handles = await caller.open(model, *(f"in two {row}" for row in range(rows)))
     twins = await caller.open(model, *(f"at once {row}" for row in range(rows)))
@@ -100,17 +96,17 @@ async def test_sessions_generate_a_then_b_as_a_and_b(
             )
         )
     starts = [len(prompt) for prompt in prompts]
-    whole = await asking.generate_sessions(caller, list(zip(twins, starts, strict=True)), STEPS, settings)
+    whole = await generate_sessions(caller, list(zip(twins, starts, strict=True)), STEPS, settings)
     assert whole.values == {
-        row: oracle(model).tokens(prompt, STEPS, settings, row) for row, prompt in enumerate(prompts)
+        row: oracle_of(model).tokens(prompt, STEPS, settings, row) for row, prompt in enumerate(prompts)
     }
-    a = await asking.generate_sessions(caller, list(zip(handles, starts, strict=True)), first, settings)
+    a = await generate_sessions(caller, list(zip(handles, starts, strict=True)), first, settings)
     going = [row for row in range(rows) if a.values[row][-1] != 0]
-    b = await asking.generate_sessions(
+    b = await generate_sessions(
         caller,
         [(handles[row], a.positions[row]) for row in going],
         second,
-        asking.Settings(
+        SamplingColumns(
             **{
                 name: [column[row] if len(column) > 1 else column[0] for row in going] if column else []
                 for name, column in vars(settings).items()
@@ -132,7 +128,7 @@ async def test_sessions_generate_a_then_b_as_a_and_b(
         )
     )
     assert not y.errors
-    network = oracle(model).network
+    network = oracle_of(model).network
     for row in range(rows):
         read = [*prompts[row], *(token for token in whole.values[row] if token != 0), 2]
         expected, _ = network.run(np.array(read, np.int32)[:, None])
@@ -140,33 +136,31 @@ async def test_sessions_generate_a_then_b_as_a_and_b(
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_fresh_session_begins_by_itself(caller: Caller, oracle: Any, asking: Any, model: str) -> None:
-    settings = asking.Settings(seed=[3])
+async def test_a_fresh_session_begins_by_itself(caller: Caller, model: str) -> None:
+    settings = SamplingColumns(seed=[3])
     (handle,) = await caller.open(model, "fresh")
-    said = await asking.generate_sessions(caller, [(handle, 0)], 5, settings)
-    assert said.values[0] == oracle(model).tokens([X], 5, settings, 0)
+    said = await generate_sessions(caller, [(handle, 0)], 5, settings)
+    assert said.values[0] == oracle_of(model).tokens([X], 5, settings, 0)
     consumed = sum(token != 0 for token in said.values[0])
     assert said.positions == {0: 1 + consumed}
-    again = await asking.generate_sessions(caller, [(handle, 0)], 5, settings)
+    again = await generate_sessions(caller, [(handle, 0)], 5, settings)
     assert (again.values, again.positions) == (said.values, said.positions)
 
 
-async def test_a_session_that_has_ended_says_so_again_and_stays(
-    caller: Caller, oracle: Any, asking: Any
-) -> None:
+async def test_a_session_that_has_ended_says_so_again_and_stays(caller: Caller) -> None:
     settings = next(
         found
         for seed in range(100)
-        if 2 < len(oracle("letters").tokens([X], 50, found := asking.Settings(seed=[seed]), 0)) < 20
+        if 2 < len(oracle_of("letters").tokens([X], 50, found := SamplingColumns(seed=[seed]), 0)) < 20
     )
     (handle,) = await caller.open("letters", "ending")
-    first = await asking.generate_sessions(caller, [(handle, 0)], 50, settings)
+    first = await generate_sessions(caller, [(handle, 0)], 50, settings)
     assert first.values[0][-1] == 0
     assert first.positions[0] == len(first.values[0])
     position = first.positions[0]
     for _ in range(2):
-        more = await asking.generate_sessions(caller, [(handle, position)], 50, settings)
+        more = await generate_sessions(caller, [(handle, position)], 50, settings)
         assert (more.values, more.positions) == ({0: [0]}, {0: position})
     # Nothing was consumed, so the request before is still the one that can be repeated.
-    again = await asking.generate_sessions(caller, [(handle, 0)], 50, settings)
+    again = await generate_sessions(caller, [(handle, 0)], 50, settings)
     assert again.values == first.values

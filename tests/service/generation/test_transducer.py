@@ -1,11 +1,13 @@
-"""Encoder-decoders: sequences of one kind in, sequences of another kind out, whole or over sessions."""
+"""Serves encoder-decoders: whole sequences by Predict and Generate, and step by step with sessions."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.helpers.arrays import Floats
 from tests.helpers.caller import Caller, connect
+from tests.helpers.generation import Generated, SamplingColumns, generate, generate_sessions, oracle_of
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
@@ -19,7 +21,7 @@ SOUNDS = ["<end>", "AH", "L", "OW", "K", "S", "T"]
 
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> str:
-    """One that generates in the graph, and one that does not."""
+    """A model that generates in the graph, and one that does not."""
     return str(request.param)
 
 
@@ -28,14 +30,14 @@ def _sources(rows: int) -> list[list[int]]:
     return [random.integers(1, 6, random.integers(1, 9)).tolist() for _ in range(rows)]
 
 
-def _encoded(oracle: Any, source: list[int]) -> Any:
-    return oracle("speech").network.encode(np.array(source, np.int32)[:, None])
+def _encoded(source: list[int]) -> Floats:
+    return oracle_of("speech").network.encode(np.array(source, np.int32)[:, None])
 
 
-def _said(oracle: Any, asking: Any, source: list[int], steps: int = LIMIT) -> list[int]:
-    """The likeliest, to the end or the limit."""
-    greedy = asking.Settings(temperature=[0])
-    return list(oracle("speech").tokens([BEGIN], steps, greedy, 0, state=_encoded(oracle, source)))
+def _said(source: list[int], steps: int = LIMIT) -> list[int]:
+    """The likeliest tokens, up to the end token or the limit."""
+    greedy = SamplingColumns(temperature=[0])
+    return list(oracle_of("speech").tokens([BEGIN], steps, greedy, 0, state=_encoded(source)))
 
 
 def _tensors(sources: list[list[int]]) -> dict[str, Any]:
@@ -53,8 +55,8 @@ def _sounds(tokens: list[int]) -> str:
     return " ".join(SOUNDS[token] for token in tokens if token)
 
 
-async def _predict(caller: Caller, asking: Any, **fields: Any) -> Any:
-    said = asking.Said.nothing()
+async def _predict(caller: Caller, **fields: Any) -> Generated:
+    said = Generated()
     async for response in caller.sequences.Predict(pb.PredictRequest(**fields)):
         assert response.version == 1
         said.add(response)
@@ -62,31 +64,27 @@ async def _predict(caller: Caller, asking: Any, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("rows", [1, 300])
-async def test_predict_says_what_the_training_side_says(
-    caller: Caller, oracle: Any, asking: Any, model: str, rows: int
-) -> None:
+async def test_predict_says_what_the_training_side_says(caller: Caller, model: str, rows: int) -> None:
     sources = _sources(rows)
-    said = await _predict(caller, asking, model=model, **_tensors(sources))
-    expected = {row: _said(oracle, asking, source) for row, source in enumerate(sources)}
+    said = await _predict(caller, model=model, **_tensors(sources))
+    expected = {row: _said(source) for row, source in enumerate(sources)}
     assert said.values == expected
     assert said.text == {row: _sounds(tokens) for row, tokens in expected.items()}
     if rows > 1:
         assert len({len(tokens) for tokens in expected.values()}) > 3
 
 
-async def test_text_goes_in_and_out(caller: Caller, oracle: Any, asking: Any, model: str) -> None:
+async def test_text_goes_in_and_out(caller: Caller, model: str) -> None:
     sources = _sources(20)
     said = await _predict(
-        caller, asking, model=model, text=TextRows(rows=[_text(one).upper() for one in sources] + ["pox"])
+        caller, model=model, text=TextRows(rows=[_text(one).upper() for one in sources] + ["pox"])
     )
-    assert said.text == {row: _sounds(_said(oracle, asking, one)) for row, one in enumerate(sources)}
+    assert said.text == {row: _sounds(_said(one)) for row, one in enumerate(sources)}
     assert said.errors == {20: "BAD_TENSOR"}
 
 
 @pytest.mark.parametrize("by", ["text", "ragged", "equal"])
-async def test_generate_is_conditioned_by_what_the_encoder_reads(
-    caller: Caller, oracle: Any, asking: Any, model: str, by: str
-) -> None:
+async def test_generate_is_conditioned_by_what_the_encoder_reads(caller: Caller, model: str, by: str) -> None:
     sources = _sources(12)
     if by == "equal":
         sources = [(source * 5)[:5] for source in sources]
@@ -98,19 +96,17 @@ async def test_generate_is_conditioned_by_what_the_encoder_reads(
         },
         "equal": {"condition": {"x": to_tensor(np.array(sources if by == "equal" else [], np.int32))}},
     }[by]
-    settings = asking.Settings(temperature=[0.7], seed=range(12))
-    said = await asking.generate(caller, model, rows=12, steps=10, settings=settings, **condition)
+    settings = SamplingColumns(temperature=[0.7], seed=range(12))
+    said = await generate(caller, model, rows=12, steps=10, settings=settings, **condition)
     for row, source in enumerate(sources):
-        state = _encoded(oracle, source)
-        assert said.values[row] == oracle(model).tokens([BEGIN], 10, settings, row, state=state)
+        state = _encoded(source)
+        assert said.values[row] == oracle_of(model).tokens([BEGIN], 10, settings, row, state=state)
 
 
-async def test_a_prompt_of_tensors_is_taken_as_it_is(
-    caller: Caller, oracle: Any, asking: Any, model: str
-) -> None:
-    settings, state = asking.Settings(seed=[9]), _encoded(oracle, [1, 2, 3])
+async def test_a_prompt_of_tensors_is_taken_as_it_is(caller: Caller, model: str) -> None:
+    settings, state = SamplingColumns(seed=[9]), _encoded([1, 2, 3])
     condition = {"condition_text": TextRows(rows=["pqr"])}
-    said = await asking.generate(
+    said = await generate(
         caller,
         model,
         rows=1,
@@ -120,16 +116,14 @@ async def test_a_prompt_of_tensors_is_taken_as_it_is(
         prompt_lengths=pack_uint32([3]),
         **condition,
     )
-    assert said.values[0] == oracle(model).tokens([BEGIN, 3, 4], 8, settings, 0, state=state)
-    text = await asking.generate(
+    assert said.values[0] == oracle_of(model).tokens([BEGIN, 3, 4], 8, settings, 0, state=state)
+    text = await generate(
         caller, model, rows=1, steps=8, settings=settings, prompt_text=TextRows(rows=["OW K"]), **condition
     )
     assert text.values == said.values
 
 
-async def test_sessions_begin_with_what_was_encoded(
-    caller: Caller, oracle: Any, asking: Any, model: str
-) -> None:
+async def test_sessions_begin_with_what_was_encoded(caller: Caller, model: str) -> None:
     sources = _sources(5)
     opened = await caller.ask(
         open=pb.OpenSessionsRequest(
@@ -140,16 +134,16 @@ async def test_sessions_begin_with_what_was_encoded(
     )
     assert [(error.row, error.reason) for error in opened.errors] == [(3, "BAD_TENSOR")]
     sessions = [(session.handle, session.position) for session in opened.sessions]
-    greedy = asking.Settings(temperature=[0])
-    first = await asking.generate_sessions(caller, sessions, 3, greedy)
+    greedy = SamplingColumns(temperature=[0])
+    first = await generate_sessions(caller, sessions, 3, greedy)
     going = [row for row in range(5) if first.values[row][-1]]
     assert going
-    rest = await asking.generate_sessions(
+    rest = await generate_sessions(
         caller, [(sessions[row][0], first.positions[row]) for row in going], [], greedy
     )
     for place, row in enumerate(going):
         whole = first.values[row] + rest.values[place]
-        assert whole == _said(oracle, asking, sources[row], LIMIT + 3)
+        assert whole == _said(sources[row], LIMIT + 3)
     # The same by steps: the begin token is the first.
     reply = await caller.ask(
         open=pb.OpenSessionsRequest(
@@ -161,13 +155,11 @@ async def test_sessions_begin_with_what_was_encoded(
     )
     (handle,) = [session.handle for session in reply.sessions]
     await caller.ask(step=caller.frame([(handle, 0)], np.array([BEGIN], np.int32)))
-    said = await asking.generate_sessions(caller, [(handle, 1)], LIMIT, greedy)
-    assert said.values[0] == _said(oracle, asking, sources[0])
+    said = await generate_sessions(caller, [(handle, 1)], LIMIT, greedy)
+    assert said.values[0] == _said(sources[0])
 
 
-async def test_snapshots_carry_what_was_encoded_to_another_server(
-    generative: Path, oracle: Any, asking: Any, model: str
-) -> None:
+async def test_snapshots_carry_what_was_encoded_to_another_server(generative: Path, model: str) -> None:
     async with running_server(generative, snapshot_key="k") as address, connect(address) as caller:
         opened = await caller.ask(
             open=pb.OpenSessionsRequest(model=model, session_ids=["a"], encoder_text=TextRows(rows=["pqrst"]))
@@ -176,18 +168,16 @@ async def test_snapshots_carry_what_was_encoded_to_another_server(
         taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=handles))
     async with running_server(generative, snapshot_key="k") as address, connect(address) as caller:
         restored = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=taken.tokens, session_ids=["b"]))
-        said = await asking.generate_sessions(
-            caller, [(restored.sessions[0].handle, 0)], LIMIT, asking.Settings(temperature=[0])
+        said = await generate_sessions(
+            caller, [(restored.sessions[0].handle, 0)], LIMIT, SamplingColumns(temperature=[0])
         )
-    assert said.values[0] == _said(oracle, asking, [1, 2, 3, 4, 5])
+    assert said.values[0] == _said([1, 2, 3, 4, 5])
 
 
-async def test_opening_again_takes_the_session_over_as_it_stands(
-    caller: Caller, oracle: Any, asking: Any, model: str
-) -> None:
+async def test_opening_again_takes_the_session_over_as_it_stands(caller: Caller, model: str) -> None:
     request = pb.OpenSessionsRequest(model=model, session_ids=["twice"], encoder_text=TextRows(rows=["pq"]))
     (session,) = (await caller.ask(open=request)).sessions
-    settings = asking.Settings(seed=[1])
-    first = await asking.generate_sessions(caller, [(session.handle, 0)], 1, settings)
+    settings = SamplingColumns(seed=[1])
+    first = await generate_sessions(caller, [(session.handle, 0)], 1, settings)
     (again,) = (await caller.ask(open=request)).sessions
     assert (again.created, again.position) == (False, first.positions[0])

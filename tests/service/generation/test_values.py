@@ -1,12 +1,13 @@
-"""Forecasts that read themselves: real values, in raw units, with no chance in them."""
-
-from typing import Any
+"""Compares forecasts, real values in raw units that are fed back, with those of the training side."""
 
 import numpy as np
 import pytest
+from tests.helpers.arrays import Floats
 from tests.helpers.caller import Caller
+from tests.helpers.generation import SamplingColumns, generate, generate_sessions
+from tests.helpers.generative_models import checkpoint_of
 
-from statewise.models import generate_values
+from statewise.models import Checkpoint, generate_values
 from statewise.v1 import model_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, pack_uint64, to_tensor
@@ -15,7 +16,7 @@ MODELS = ["wave", "wave_outside", "drift"]
 STEPS = 12
 
 
-def _expected(checkpoint: Any, x: Any, steps: int) -> Any:
+def _expected(checkpoint: Checkpoint, x: Floats, steps: int) -> Floats:
     y, state = checkpoint.predict(x[:, None], None, None)
     return generate_values(checkpoint, state, y[-1], steps)[0][:, 0]
 
@@ -23,11 +24,11 @@ def _expected(checkpoint: Any, x: Any, steps: int) -> Any:
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_forecast_is_fed_back_in_the_units_of_the_input(
-    caller: Caller, checkpoint: Any, asking: Any, random: np.random.Generator, model: str, rows: int
+    caller: Caller, random: np.random.Generator, model: str, rows: int
 ) -> None:
     prompts = [random.standard_normal((steps, 3)).astype(np.float32) for steps in random.integers(1, 9, rows)]
     steps = random.integers(1, STEPS, rows)
-    said = await asking.generate(
+    said = await generate(
         caller,
         model,
         rows=rows,
@@ -37,33 +38,31 @@ async def test_a_forecast_is_fed_back_in_the_units_of_the_input(
     )
     assert {row: len(values) for row, values in said.values.items()} == dict(enumerate(steps.tolist()))
     for row, prompt in enumerate(prompts):
-        expected = _expected(checkpoint(model), prompt, int(steps[row]))
+        expected = _expected(checkpoint_of(model), prompt, int(steps[row]))
         np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_forecast_in_two_parts_is_the_forecast_at_once_bit_for_bit(
-    caller: Caller, asking: Any, random: np.random.Generator, model: str
+    caller: Caller, random: np.random.Generator, model: str
 ) -> None:
     x = random.standard_normal((4, 3)).astype(np.float32)
     handles = await caller.open(model, "a", "b")
     for handle in handles:
         await caller.step(handle, 0, x)
-    whole = await asking.generate_sessions(caller, [(handles[0], 4)], 20, asking.Settings())
-    first = await asking.generate_sessions(caller, [(handles[1], 4)], 7, asking.Settings())
+    whole = await generate_sessions(caller, [(handles[0], 4)], 20, SamplingColumns())
+    first = await generate_sessions(caller, [(handles[1], 4)], 7, SamplingColumns())
     fork = await caller.ask(fork=pb.ForkSessionsRequest(handles=pack_uint64([handles[1]]), session_ids=["c"]))
     for handle in (handles[1], fork.sessions[0].handle):
-        second = await asking.generate_sessions(caller, [(handle, 11)], 13, asking.Settings())
+        second = await generate_sessions(caller, [(handle, 11)], 13, SamplingColumns())
         assert first.values[0] + second.values[0] == whole.values[0]
         assert second.positions == {0: 24}
 
 
-async def test_in_the_graph_and_from_outside_are_alike(
-    caller: Caller, asking: Any, random: np.random.Generator
-) -> None:
+async def test_in_the_graph_and_from_outside_are_alike(caller: Caller, random: np.random.Generator) -> None:
     prompt = random.standard_normal((5, 3)).astype(np.float32)
     said = [
-        await asking.generate(
+        await generate(
             caller,
             model,
             rows=1,
@@ -77,22 +76,18 @@ async def test_in_the_graph_and_from_outside_are_alike(
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_without_a_beginning_there_is_nothing_to_go_on_from(
-    caller: Caller, asking: Any, model: str
-) -> None:
-    said = await asking.generate(caller, model, rows=2, steps=3)
+async def test_without_a_beginning_there_is_nothing_to_go_on_from(caller: Caller, model: str) -> None:
+    said = await generate(caller, model, rows=2, steps=3)
     assert said.errors == {0: "BAD_TENSOR", 1: "BAD_TENSOR"}
     (handle,) = await caller.open(model, "fresh")
-    said = await asking.generate_sessions(caller, [(handle, 0)], 3, asking.Settings())
+    said = await generate_sessions(caller, [(handle, 0)], 3, SamplingColumns())
     assert said.errors == {0: "WRONG_CALL"}
 
 
-async def test_a_condition_may_be_real_valued(
-    caller: Caller, checkpoint: Any, asking: Any, random: np.random.Generator
-) -> None:
+async def test_a_condition_may_be_real_valued(caller: Caller, random: np.random.Generator) -> None:
     first, rest = random.standard_normal((2, 3)).astype(np.float32), random.standard_normal((3, 3))
     rest = rest.astype(np.float32)
-    said = await asking.generate(
+    said = await generate(
         caller,
         "wave",
         rows=2,
@@ -102,7 +97,7 @@ async def test_a_condition_may_be_real_valued(
         prompt_lengths=pack_uint32([3, 0]),
     )
     for row, prompt in enumerate([np.concatenate([first[:1], rest]), first[1:]]):
-        expected = _expected(checkpoint("wave"), prompt, 5)
+        expected = _expected(checkpoint_of("wave"), prompt, 5)
         np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
 
 
@@ -121,22 +116,20 @@ async def test_models_say_whether_and_what_they_generate(caller: Caller) -> None
     assert dict(letters.vocabulary.conditions) == {"<x>": 7, "<y>": 8}
 
 
-async def test_a_forecast_that_leaves_the_numbers_fails_alone(
-    caller: Caller, checkpoint: Any, asking: Any
-) -> None:
+async def test_a_forecast_that_leaves_the_numbers_fails_alone(caller: Caller) -> None:
     prompts = np.ones((3, 3), np.float32)
     prompts[1] = 3e38  # beyond what its scale can be divided by
     request = {"prompt": {"x": to_tensor(prompts)}, "prompt_lengths": pack_uint32([1, 1, 1])}
-    said = await asking.generate(caller, "drift", rows=3, steps=5, **request)
+    said = await generate(caller, "drift", rows=3, steps=5, **request)
     assert said.errors == {1: "INTERNAL"}
-    expected = _expected(checkpoint("drift"), prompts[:1], 5)
+    expected = _expected(checkpoint_of("drift"), prompts[:1], 5)
     for row in (0, 2):
         np.testing.assert_allclose(said.values[row], expected, rtol=1e-3, atol=1e-4)
     handles = await caller.open("drift", "a", "b", "c")
     await caller.ask(step=caller.frame([(handle, 0) for handle in handles], prompts))
     sessions = [(handle, 1) for handle in handles]
-    first = await asking.generate_sessions(caller, sessions, 5, asking.Settings())
+    first = await generate_sessions(caller, sessions, 5, SamplingColumns())
     assert (first.errors, first.positions) == ({1: "INTERNAL"}, {0: 6, 2: 6})
     # Nothing was applied to the one that failed.
-    again = await asking.generate_sessions(caller, [(handles[1], 1)], 5, asking.Settings())
+    again = await generate_sessions(caller, [(handles[1], 1)], 5, SamplingColumns())
     assert again.errors == {0: "INTERNAL"}
