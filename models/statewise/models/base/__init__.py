@@ -1,4 +1,4 @@
-"""Holds what every other folder may need: array types, errors, scratch memory, BLAS threads; no network."""
+"""Holds what all other folders share: array types, errors, scratch memory, BLAS threads; never a network."""
 
 from statewise.models.base._errors import CheckpointError, ModelsError, RecipeError, TrainingDiverged
 from statewise.models.base._threads import blas_threads

@@ -1,4 +1,4 @@
-"""Runs one recurrent layer in one direction over whole sequences; no stacking, no padding, no loss.
+"""Runs one recurrent layer in one direction over whole sequences; never stacks, pads or knows a loss.
 
 `equations` defines one step of each cell. RNN, LSTM and GRU compute the same for all steps, forward and
 backward, and are written for speed. Arrays are [T, features, B]: a column is a sequence, and each gate of

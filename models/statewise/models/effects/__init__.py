@@ -1,4 +1,4 @@
-"""Measures what recurrent networks do, as functions that return numbers and draw no pictures.
+"""Measures what recurrent networks do, as functions that return numbers; never draws a picture.
 
 `python -m statewise.models.effects` prints a summary.
 """

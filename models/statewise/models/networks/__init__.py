@@ -1,4 +1,4 @@
-"""Builds networks: spec, parameters, layers, head, losses, units; no recipe, no data set, no file."""
+"""Builds and runs networks: spec, parameters, layers, head, losses, units; never reads a recipe or a file."""
 
 from statewise.models.networks._dropout import Dropout
 from statewise.models.networks._initial import initial_values

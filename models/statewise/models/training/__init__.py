@@ -1,4 +1,4 @@
-"""Trains networks by recipe: the loop over epochs, measuring, resuming; defines no task and no cell."""
+"""Trains networks by recipe: the loop over epochs, measuring, resuming; never defines a task or a cell."""
 
 from statewise.models.training._fit import Progress, fit
 from statewise.models.training._state import start
