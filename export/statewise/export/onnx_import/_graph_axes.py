@@ -168,7 +168,7 @@ def _input_axes(path: Path, tensor: GraphTensor, symbols: set[str], *, one_row: 
     if not free:
         raise SourceError(
             path,
-            f"{title}: expected a batch axis as the state has; what is the "
+            f"{title}: expected a batch axis, as the state has one; an input that is the "
             "same for all rows can be made a constant (--constant NAME=VALUE)",
         )
     batches = [axis for axis in free if tensor.sizes[axis] in symbols]

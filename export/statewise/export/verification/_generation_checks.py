@@ -11,7 +11,7 @@ import numpy as np
 from statewise.export.base import Array
 from statewise.export.package import Package
 from statewise.export.verification._differences import relative_difference
-from statewise.export.verification._graph_runners import EncoderRunner, GenerationInputs, GeneratorRunner
+from statewise.export.verification._graph_runners import EncoderRunner, GeneratorFeed, GeneratorRunner
 from statewise.export.verification._random_batch import RandomBatch, draw_batch
 from statewise.export.verification._report import Check
 from statewise.models import Checkpoint, generate_tokens, generate_values
@@ -24,9 +24,9 @@ _CUT = 7  # steps after which a generation is cut in two
 _FORECAST_STEPS = 12  # a forecast that reads itself magnifies rounding, so the check follows few steps
 
 
-def draw_generation_inputs(
+def draw_generator_feed(
     package: Package, generate: GenerateSpec, rng: np.random.Generator
-) -> tuple[Array, GenerationInputs]:
+) -> tuple[Array, GeneratorFeed]:
     """Draws states [B, S] to generate from, and settings that differ from row to row."""
     pair = package.spec.state[0]
     rows = len(_REMAINING)
@@ -34,7 +34,7 @@ def draw_generation_inputs(
     end = words.end if words is not None and words.end is not None else 0
     return (
         rng.uniform(-1, 1, (rows, *pair.shape)).astype(pair.dtype),
-        GenerationInputs(
+        GeneratorFeed(
             remaining=np.array(_REMAINING),
             noise=rng.random((max(_REMAINING), rows), np.float32),
             temperature=np.resize(np.array(_TEMPERATURES, np.float32), rows),
@@ -50,10 +50,10 @@ def check_generation(
     """Checks the generator graph against the NumPy feedback loop."""
     generate = package.spec.generate
     assert generate is not None, "the caller has looked"
-    state, inputs = draw_generation_inputs(package, generate, rng)
+    state, feed = draw_generator_feed(package, generate, rng)
     if generate.sampled:
-        return _check_tokens(checkpoint, package, state, inputs, rng, bound=bound)
-    return _check_values(checkpoint, package, generate, state, inputs, rng, bound=bound)
+        return _check_tokens(checkpoint, package, state, feed, rng, bound=bound)
+    return _check_values(checkpoint, package, generate, state, feed, rng, bound=bound)
 
 
 def _check_values(
@@ -61,18 +61,18 @@ def _check_values(
     package: Package,
     generate: GenerateSpec,
     state: Array,
-    inputs: GenerationInputs,
+    feed: GeneratorFeed,
     rng: np.random.Generator,
     *,
     bound: float,
 ) -> list[Check]:
-    rows = len(inputs.remaining)
-    inputs = replace(inputs, remaining=np.full(rows, _FORECAST_STEPS))
+    rows = len(feed.remaining)
+    feed = replace(feed, remaining=np.full(rows, _FORECAST_STEPS))
     x = rng.standard_normal((1, rows, *generate.emitted.shape)).astype(np.float32)
     y, state_now = checkpoint.predict(checkpoint.normalisation.outputs(x), None, state)
     assert state_now is not None, "a generative network is streamable"
     expected, expected_state, _ = generate_values(checkpoint, state_now, y[0], _FORECAST_STEPS)
-    found, found_state = GeneratorRunner(package).run(state_now, inputs)
+    found, found_state = GeneratorRunner(package).run(state_now, feed)
     values = relative_difference(expected, found)
     return [
         Check("generate = NumPy", values < bound, f"{rows} rows, {len(found)} values each", values, bound),
@@ -84,22 +84,22 @@ def _check_tokens(
     checkpoint: Checkpoint,
     package: Package,
     state: Array,
-    inputs: GenerationInputs,
+    feed: GeneratorFeed,
     rng: np.random.Generator,
     *,
     bound: float,
 ) -> list[Check]:
-    rows = len(inputs.remaining)
+    rows = len(feed.remaining)
     tokens = rng.integers(0, package.spec.inputs[0].vocabulary_size or 1, (1, rows)).astype(np.int32)
     y, state_now = checkpoint.network.run(tokens, None, state)
     assert state_now is not None, "a generative network is streamable"
-    found, found_state = GeneratorRunner(package).run(state_now, inputs)
+    found, found_state = GeneratorRunner(package).run(state_now, feed)
     expected = np.full_like(found, -1)
     expected_state = np.empty_like(found_state)
     # The loop in NumPy has one stop token for all rows.
-    for stop in np.unique(inputs.stop):
-        chosen = np.flatnonzero(inputs.stop == stop).tolist()
-        part = inputs.rows(chosen)
+    for stop in np.unique(feed.stop):
+        chosen = np.flatnonzero(feed.stop == stop).tolist()
+        part = feed.rows(chosen)
         generated = generate_tokens(
             checkpoint.network,
             state_now[chosen],
@@ -143,27 +143,27 @@ def check_encoder(
 
 
 def generation_differences(
-    package: Package, state: Array, inputs: GenerationInputs, *, least_rows: int
+    package: Package, state: Array, feed: GeneratorFeed, *, least_rows: int
 ) -> dict[str, float]:
     """How far a generation depends on being cut in two, and on the rows beside it."""
     graphs = [GeneratorRunner(package, threads=threads, least_rows=least_rows) for threads in (1, 2)]
-    emitted, after = graphs[0].run(state, inputs)
+    emitted, after = graphs[0].run(state, feed)
 
     first, middle = graphs[0].run(
-        state, replace(inputs, remaining=np.minimum(inputs.remaining, _CUT), noise=inputs.noise[:_CUT])
+        state, replace(feed, remaining=np.minimum(feed.remaining, _CUT), noise=feed.noise[:_CUT])
     )
-    left = inputs.remaining - _CUT
+    left = feed.remaining - _CUT
     if package.spec.generate is not None and package.spec.generate.sampled:
-        left[(first == inputs.stop).any(axis=0) & (inputs.stop >= 0)] = 0
-    rest = replace(inputs, remaining=np.maximum(left, 0), noise=inputs.noise[_CUT:])
+        left[(first == feed.stop).any(axis=0) & (feed.stop >= 0)] = 0
+    rest = replace(feed, remaining=np.maximum(left, 0), noise=feed.noise[_CUT:])
     second, end = graphs[0].run(middle, rest)
     pieces = np.concatenate([first, second])[: len(emitted)]
     in_pieces = max(relative_difference(emitted, pieces), relative_difference(after, end))
 
     alone = 0.0
-    for row in range(len(inputs.remaining)):
+    for row in range(len(feed.remaining)):
         for graph in graphs:
-            own, own_after = graph.run(state[row : row + 1], inputs.rows([row]))
+            own, own_after = graph.run(state[row : row + 1], feed.rows([row]))
             alone = max(alone, relative_difference(emitted[: len(own), row], own[:, 0]))
             alone = max(alone, relative_difference(after[row], own_after[0]))
     return {"generate in pieces = at once": in_pieces, "generate alone = batched": alone}

@@ -139,7 +139,7 @@ class EncoderRunner:
 
 
 @dataclass(frozen=True)
-class GenerationInputs:
+class GeneratorFeed:
     """How many values to generate and how to draw them, [B] each; `noise` [N, B]."""
 
     remaining: Array
@@ -148,9 +148,9 @@ class GenerationInputs:
     top_k: Array
     stop: Array
 
-    def rows(self, chosen: Sequence[int]) -> "GenerationInputs":
+    def rows(self, chosen: Sequence[int]) -> "GeneratorFeed":
         """Some of the rows."""
-        return GenerationInputs(
+        return GeneratorFeed(
             self.remaining[chosen],
             self.noise[:, chosen],
             self.temperature[chosen],
@@ -168,19 +168,19 @@ class GeneratorRunner:
         self._state = package.spec.state[0]
         self._graph = GraphRunner(package, GENERATOR_GRAPH, threads=threads, least_rows=least_rows)
 
-    def run(self, state: Array, generation: GenerationInputs) -> tuple[Array, Array]:
+    def run(self, state: Array, feed: GeneratorFeed) -> tuple[Array, Array]:
         """The values [N, B, ...] emitted from a state [B, S], and the state after them."""
         inputs = {
             self._state.input: (state, self._state.batch_axis),
-            REMAINING: (generation.remaining.astype(np.int32), 0),
+            REMAINING: (feed.remaining.astype(np.int32), 0),
         }
         if self._spec.sampled:
-            inputs[NOISE] = (generation.noise.astype(np.float32), 1)
-            inputs[TEMPERATURE] = (generation.temperature.astype(np.float32), 0)
-            inputs[TOP_K] = (generation.top_k.astype(np.int32), 0)
-            inputs[STOP] = (generation.stop.astype(np.int32), 0)
+            inputs[NOISE] = (feed.noise.astype(np.float32), 1)
+            inputs[TEMPERATURE] = (feed.temperature.astype(np.float32), 0)
+            inputs[TOP_K] = (feed.top_k.astype(np.int32), 0)
+            inputs[STOP] = (feed.stop.astype(np.int32), 0)
         outputs = [(self._spec.emitted.name, 1), (self._state.output, self._state.batch_axis)]
-        emitted, after = self._graph.run(len(generation.remaining), inputs, outputs)
+        emitted, after = self._graph.run(len(feed.remaining), inputs, outputs)
         return emitted, after
 
 

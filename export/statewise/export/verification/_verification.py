@@ -31,7 +31,7 @@ from statewise.export.verification._generation_checks import (
     check_encoder,
     check_generation,
     draw_encoder_batch,
-    draw_generation_inputs,
+    draw_generator_feed,
     encoder_difference,
     generation_differences,
 )
@@ -159,8 +159,8 @@ def _own_differences(package: Package, batch: RandomBatch, seed: int, *, least_r
         sources = draw_encoder_batch(package, rng)
         differences["encode alone = batched"] = encoder_difference(package, sources, least_rows=least_rows)
     if package.spec.generate is not None and GENERATOR_GRAPH in package.files:
-        state, inputs = draw_generation_inputs(package, package.spec.generate, rng)
-        differences |= generation_differences(package, state, inputs, least_rows=least_rows)
+        state, feed = draw_generator_feed(package, package.spec.generate, rng)
+        differences |= generation_differences(package, state, feed, least_rows=least_rows)
     return differences
 
 
