@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels, write_small_models
-from tests.helpers.untrained_models import write_untrained_models
+from tests.helpers.models.small import SmallModels, write_small_models
+from tests.helpers.models.untrained import write_untrained_models
 
 from statewise.service.testing import running_server
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.client import AsyncClient, InvalidInput, Timeout, Unavailable
 from statewise.service.testing import server_in_thread

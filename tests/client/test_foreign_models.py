@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests.helpers.foreign_models import MODELS
+from tests.helpers.models.foreign import MODELS
 
 from statewise.client import Client, InvalidInput
 from statewise.service.testing import server_in_thread

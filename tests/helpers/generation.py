@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tests.helpers.arrays import Floats
 from tests.helpers.caller import Caller
-from tests.helpers.generative_models import END, checkpoint_of
+from tests.helpers.models.generative import END, checkpoint_of
 
 from statewise.models import Network, generate_tokens, uniform_numbers
 from statewise.v1 import sequence_pb2 as pb

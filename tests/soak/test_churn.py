@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.v1 import admin_pb2, admin_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 from statewise.wire import pack_uint64

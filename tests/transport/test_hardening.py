@@ -20,10 +20,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from tests.helpers.bystander import connect_bystander
+from tests.helpers.attacks.bystander import connect_bystander
+from tests.helpers.attacks.http2 import GOAWAY, MAX_CONCURRENT_STREAMS, PING, RST_STREAM, SETTINGS, Connection
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
-from tests.transport.http2 import GOAWAY, MAX_CONCURRENT_STREAMS, PING, RST_STREAM, SETTINGS, Connection
+from tests.helpers.models.small import SmallModels
 
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2, model_pb2

@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.service import ServerError
 from statewise.service.base import Settings

@@ -1,4 +1,4 @@
-"""A foreign graph that model.toml lets generate: its outputs are fed back by the server."""
+"""Generates with a foreign graph that model.toml declares a generator; the server feeds its outputs back."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.helpers.generative_models import write_generative_models
+from tests.helpers.models.generative import write_generative_models
 
 from statewise.service.testing import running_server
 

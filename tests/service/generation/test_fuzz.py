@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf.message import Message
+from tests.helpers.attacks.fuzzing import METHODS, attacked, by_type
 from tests.helpers.caller import Caller
-from tests.helpers.fuzzing import METHODS, attacked, by_type
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.v1 import sequence_pb2 as pb
 from statewise.v1.tensor_pb2 import TextRows

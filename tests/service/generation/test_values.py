@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.arrays import Floats
 from tests.helpers.caller import Caller
 from tests.helpers.generation import SamplingColumns, generate, generate_sessions
-from tests.helpers.generative_models import checkpoint_of
+from tests.helpers.models.generative import checkpoint_of
 
 from statewise.models import Checkpoint, generate_values
 from statewise.v1 import model_pb2

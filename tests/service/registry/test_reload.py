@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2 as mp

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.service import Settings
 from statewise.service.server import build_dataplane

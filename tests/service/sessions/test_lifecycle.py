@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.service import Settings
 from statewise.service.assembly import build_dataplane

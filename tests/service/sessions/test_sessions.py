@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.v1 import sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModel, SmallModels
+from tests.helpers.models.small import SmallModel, SmallModels
 
 
 class Bystander:

@@ -14,9 +14,9 @@ from random import Random
 
 import grpc
 from google.protobuf.message import Message
-from tests.helpers.bystander import Bystander, connect_bystander
+from tests.helpers.attacks.bystander import Bystander, connect_bystander
 from tests.helpers.caller import Caller, connect
-from tests.helpers.small_models import SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.service import Scope, add_token
 from statewise.service.testing import running_server
