@@ -1,11 +1,8 @@
 """Compares every gradient with central differences, in float64."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.models.differences import Array, assert_gradients_agree, central_differences
 from tests.models.oracle import CellFields
 
 from statewise.models import (
@@ -19,29 +16,7 @@ from statewise.models import (
 )
 from statewise.models.networks import NetworkTape
 
-Array = npt.NDArray[np.floating[Any]]
 T, B, I, O, H = 5, 3, 2, 3, 2  # noqa: E741
-
-
-def central_differences(function: Callable[[], float], at: Array, *, width: float = 1e-5) -> Array:
-    slope = np.empty_like(at)
-    for index in np.ndindex(at.shape):
-        value = at[index]
-        at[index] = value + width
-        above = function()
-        at[index] = value - width
-        below = function()
-        at[index] = value
-        slope[index] = (above - below) / (2 * width)
-    return slope
-
-
-def assert_gradients_agree(analytic: dict[str, Array], numeric: dict[str, Array]) -> None:
-    largest = max(float(np.abs(value).max()) for value in analytic.values())
-    assert largest > 0
-    for name, value in analytic.items():
-        scale = np.maximum(np.abs(value) + np.abs(numeric[name]), 1e-3 * largest)
-        assert (np.abs(value - numeric[name]) < 1e-6 * scale).all(), name
 
 
 def check(

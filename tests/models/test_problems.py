@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tests.models.differences import assert_gradients_agree, central_differences
 
 from statewise.models import (
     AdamW,
@@ -53,18 +54,8 @@ def test_the_gradient_of_an_encoder_decoder(cell: str, bidirectional: bool, rng:
         return problem.learn(network, batch, None, gradients, work, None)[0]
 
     loss()
-    analytic, width = gradients.flat.copy(), 1e-5
-    largest = np.abs(analytic).max()
-    for index in range(len(analytic)):
-        value = parameters.flat[index]
-        parameters.flat[index] = value + width
-        above = loss()
-        parameters.flat[index] = value - width
-        below = loss()
-        parameters.flat[index] = value
-        numeric = (above - below) / (2 * width)
-        scale = max(abs(analytic[index]) + abs(numeric), 1e-3 * largest)
-        assert abs(analytic[index] - numeric) < 1e-6 * scale
+    analytic = {"parameters": gradients.flat.copy()}
+    assert_gradients_agree(analytic, {"parameters": central_differences(loss, parameters.flat)})
 
 
 def pairs_of(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

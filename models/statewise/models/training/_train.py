@@ -23,7 +23,7 @@ from statewise.models.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from statewise.models.datasets import LabelledSequences
+from statewise.models.datasets import Dataset, LabelledSequences
 from statewise.models.problems import Problem, classification, make_problem, recipe_data
 from statewise.models.recipes import Recipe
 from statewise.models.training._fit import Progress, fit
@@ -141,7 +141,7 @@ def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:
     return float(np.average(accuracies, weights=sizes))
 
 
-def _final_metrics(recipe: Recipe, data: object, problem: Problem, state: FitState) -> dict[str, float]:
+def _final_metrics(recipe: Recipe, data: Dataset, problem: Problem, state: FitState) -> dict[str, float]:
     """Metrics on the test part, or else by cross-validation, or else on the validation part."""
     if problem.has_test:
         metrics = dict(problem.evaluate(state.network(problem), "test"))
