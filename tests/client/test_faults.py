@@ -342,12 +342,12 @@ class World:
         return self.core.multiplexer.submit(operation)
 
     def session(self) -> SessionCore:
-        core: SessionCore = self.run(self.core.open("sum", None, None, None))
+        core: SessionCore = self.run(self.core.sessions.open("sum", None, None, None))
         return core
 
     def group(self, count: int) -> GroupCore:
         core: GroupCore = self.run(
-            self.core.open_group(
+            self.core.groups.open(
                 "sum", count=count, session_ids=None, condition=None, version=None, timeout_s=None
             )
         )
@@ -661,7 +661,7 @@ def test_questions_after_a_model_that_is_being_loaded_are_spaced() -> None:
 def test_bulk_work_waits_for_no_longer_than_the_client_has_patience() -> None:
     world = World(retry_for_s=10)
     scoring, answer = world.run(
-        world.core.scoring("sum", start=0, version=None, labels=False, timeout_s=None)
+        world.core.sequences.scoring("sum", start=0, version=None, labels=False, timeout_s=None)
     )
     scoring.offer(sample_of(0, np.ones(3, np.int64)))
     world.now_s += 1  # nobody else comes

@@ -137,7 +137,7 @@ class AsyncClient:
             >>> [(model.name, model.version) for model in await client.models() if model.is_default]
             [('gait', 2), ('vowels', 1)]
         """
-        return await self._shell.run(self._core.models(self._core.timeout_s(timeout)))
+        return await self._shell.run(self._core.catalogue.models(self._core.timeout_s(timeout)))
 
     async def model(
         self, name: str, *, version: int | None = None, timeout: float | None = None
@@ -153,7 +153,7 @@ class AsyncClient:
             ('speaker 1', 'speaker 2')
         """
         return await self._shell.run(
-            self._core.model(name, version, self._core.timeout_s(timeout), fresh=True)
+            self._core.catalogue.model(name, version, self._core.timeout_s(timeout), fresh=True)
         )
 
     async def server(self, *, timeout: float | None = None) -> ServerInfo:
@@ -166,7 +166,7 @@ class AsyncClient:
             >>> (await client.server()).limits.message_bytes
             4194304
         """
-        return await self._shell.run(self._core.server(self._core.timeout_s(timeout)))
+        return await self._shell.run(self._core.catalogue.server(self._core.timeout_s(timeout)))
 
     async def list_sessions(
         self, *, model: str | None = None, timeout: float | None = None
@@ -181,7 +181,7 @@ class AsyncClient:
             >>> max(await client.list_sessions(model="gait"), key=lambda session: session.idle_s).id
             'ankle-sensor'
         """
-        return await self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
+        return await self._shell.run(self._core.catalogue.list_sessions(model, self._core.timeout_s(timeout)))
 
     async def watch_stats(self, *, interval: float = 1.0) -> AsyncIterator[ServerStats]:
         """What the server counts: a report at once, then one at every interval, until the caller stops.
@@ -232,7 +232,9 @@ class AsyncClient:
             >>> await client.predict("vowels", [first, second])  # [T_1, 12], [T_2, 12] -> [9], [9]
         """
         timeout_s = self._core.timeout_s(timeout)
-        plan = self._core.predict(model, inputs, version=version, labels=labels, timeout_s=timeout_s)
+        plan = self._core.sequences.predict(
+            model, inputs, version=version, labels=labels, timeout_s=timeout_s
+        )
         return await self._shell.run(plan)
 
     def score(
@@ -337,7 +339,7 @@ class AsyncClient:
 
         async def values() -> AsyncIterator[Value]:
             timeout_s = self._core.timeout_s(timeout)
-            plan = self._core.generating(
+            plan = self._core.sequences.generating(
                 model,
                 generate_options,
                 prompt=prompt,
@@ -385,7 +387,9 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
-            plan = self._core.open(model, id, version, self._core.timeout_s(timeout), condition=condition)
+            plan = self._core.sessions.open(
+                model, id, version, self._core.timeout_s(timeout), condition=condition
+            )
             core = await self._shell.run(plan)
             return self._session(core, keep=keep or id is not None)
 
@@ -424,7 +428,7 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSessionGroup":
-            plan = self._core.open_group(
+            plan = self._core.groups.open(
                 model,
                 count=count,
                 session_ids=ids,
@@ -434,7 +438,7 @@ class AsyncClient:
             )
             core = await self._shell.run(plan)
             if keep:
-                self._core.forget(core)
+                self._core.anonymous.forget(core)
             return AsyncSessionGroup(self._shell, core, keep=keep or ids is not None)
 
         return Opening(opening())
@@ -452,7 +456,9 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
-            core = await self._shell.run(self._core.resume(session_id, self._core.timeout_s(timeout)))
+            core = await self._shell.run(
+                self._core.sessions.resume(session_id, self._core.timeout_s(timeout))
+            )
             return self._session(core, keep=True)
 
         return Opening(opening())
@@ -471,12 +477,14 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
-            core = await self._shell.run(self._core.restore(token, id, self._core.timeout_s(timeout)))
+            core = await self._shell.run(
+                self._core.sessions.restore(token, id, self._core.timeout_s(timeout))
+            )
             return self._session(core, keep=keep or id is not None)
 
         return Opening(opening())
 
     def _session(self, core: SessionCore, *, keep: bool) -> "AsyncSession":
         if keep:
-            self._core.forget(core)
+            self._core.anonymous.forget(core)
         return AsyncSession(self._shell, core, keep=keep)

@@ -31,7 +31,7 @@ async def score(
     shell = opened()  # not before the loop runs
     timeout_s = shell.core.timeout_s(timeout)
     scoring, answer = await shell.run(
-        shell.core.scoring(model, start=start, version=version, labels=labels, timeout_s=timeout_s)
+        shell.core.sequences.scoring(model, start=start, version=version, labels=labels, timeout_s=timeout_s)
     )
     total = source.total() if isinstance(source, SampleSource) else None
     meter = report and Meter(report, clock=shell.core.clock, total=total, done=start)

@@ -82,7 +82,7 @@ class AsyncSession:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        batcher = None if timeout is None else client.batchers.of(self.model, timeout_s)
         return await self._shell.operate(self._core.step(inputs, batcher), timeout_s)
 
     async def stream(
@@ -117,9 +117,9 @@ class AsyncSession:
 
         async def opening() -> "AsyncSession":
             client = self._shell.core
-            core = await self._shell.run(client.fork(self._core, id, client.timeout_s(timeout)))
+            core = await self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout)))
             if keep or id is not None:
-                client.forget(core)
+                client.anonymous.forget(core)
             return AsyncSession(self._shell, core, keep=keep or id is not None)
 
         return Opening(opening())

@@ -76,7 +76,7 @@ class AsyncSessionGroup:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        batcher = None if timeout is None else client.batchers.of(self.model, timeout_s)
         return await self._shell.operate(self._core.step(inputs, index, batcher), timeout_s)
 
     async def close(self, *, timeout: float | None = None) -> None:

@@ -120,7 +120,7 @@ class Client:
             >>> [(model.name, model.version) for model in client.models() if model.is_default]
             [('gait', 2), ('vowels', 1)]
         """
-        return self._shell.run(self._core.models(self._core.timeout_s(timeout)))
+        return self._shell.run(self._core.catalogue.models(self._core.timeout_s(timeout)))
 
     def model(self, name: str, *, version: int | None = None, timeout: float | None = None) -> ModelInfo:
         """One model version; None: the default one.
@@ -133,7 +133,9 @@ class Client:
             >>> client.model("vowels").labels[:2]
             ('speaker 1', 'speaker 2')
         """
-        return self._shell.run(self._core.model(name, version, self._core.timeout_s(timeout), fresh=True))
+        return self._shell.run(
+            self._core.catalogue.model(name, version, self._core.timeout_s(timeout), fresh=True)
+        )
 
     def server(self, *, timeout: float | None = None) -> ServerInfo:
         """The server's release, limits and store.
@@ -145,7 +147,7 @@ class Client:
             >>> client.server().limits.message_bytes
             4194304
         """
-        return self._shell.run(self._core.server(self._core.timeout_s(timeout)))
+        return self._shell.run(self._core.catalogue.server(self._core.timeout_s(timeout)))
 
     def list_sessions(self, *, model: str | None = None, timeout: float | None = None) -> list[SessionInfo]:
         """Open sessions, of one model or of all, in no particular order: one's own, and with the scope for it
@@ -158,7 +160,7 @@ class Client:
             >>> max(client.list_sessions(model="gait"), key=lambda session: session.idle_s).id
             'ankle-sensor'
         """
-        return self._shell.run(self._core.list_sessions(model, self._core.timeout_s(timeout)))
+        return self._shell.run(self._core.catalogue.list_sessions(model, self._core.timeout_s(timeout)))
 
     def watch_stats(self, *, interval: float = 1.0) -> Iterator[ServerStats]:
         """What the server counts: a report at once, then one at every interval, until the caller stops.
@@ -209,7 +211,9 @@ class Client:
             >>> client.predict("vowels", [first, second])  # [T_1, 12], [T_2, 12] -> [9], [9]
         """
         timeout_s = self._core.timeout_s(timeout)
-        plan = self._core.predict(model, inputs, version=version, labels=labels, timeout_s=timeout_s)
+        plan = self._core.sequences.predict(
+            model, inputs, version=version, labels=labels, timeout_s=timeout_s
+        )
         return self._shell.run(plan)
 
     def score(
@@ -313,7 +317,7 @@ class Client:
         timeout_s = self._core.timeout_s(timeout)
         generate_options = GenerateOptions(steps, temperature, top_k, seed)
         return self._generate(
-            self._core.generating(
+            self._core.sequences.generating(
                 model,
                 generate_options,
                 prompt=prompt,
@@ -355,7 +359,9 @@ class Client:
             ...     for forecast in session.stream(samples):
             ...         print(forecast)
         """
-        plan = self._core.open(model, id, version, self._core.timeout_s(timeout), condition=condition)
+        plan = self._core.sessions.open(
+            model, id, version, self._core.timeout_s(timeout), condition=condition
+        )
         core = self._shell.run(plan)
         return self._session(core, keep=keep or id is not None)
 
@@ -390,7 +396,7 @@ class Client:
             >>> with client.sessions("gait", count=1024) as group:
             ...     forecasts = group.step(samples)  # [1024, 9] -> [1024, 9]
         """
-        plan = self._core.open_group(
+        plan = self._core.groups.open(
             model,
             count=count,
             session_ids=ids,
@@ -400,7 +406,7 @@ class Client:
         )
         core = self._shell.run(plan)
         if keep:
-            self._core.forget(core)
+            self._core.anonymous.forget(core)
         return SessionGroup(self._shell, core, keep=keep or ids is not None)
 
     def resume(self, session_id: str, *, timeout: float | None = None) -> "Session":
@@ -414,7 +420,7 @@ class Client:
             >>> session.position
             7040
         """
-        core = self._shell.run(self._core.resume(session_id, self._core.timeout_s(timeout)))
+        core = self._shell.run(self._core.sessions.resume(session_id, self._core.timeout_s(timeout)))
         return self._session(core, keep=True)
 
     def restore(
@@ -429,7 +435,7 @@ class Client:
         Example:
             >>> again = client.restore(session.snapshot())
         """
-        core = self._shell.run(self._core.restore(token, id, self._core.timeout_s(timeout)))
+        core = self._shell.run(self._core.sessions.restore(token, id, self._core.timeout_s(timeout)))
         return self._session(core, keep=keep or id is not None)
 
     def _generate(self, plan: GeneratePlan, timeout_s: float | None) -> Iterator[Value]:
@@ -438,5 +444,5 @@ class Client:
 
     def _session(self, core: SessionCore, *, keep: bool) -> "Session":
         if keep:
-            self._core.forget(core)
+            self._core.anonymous.forget(core)
         return Session(self._shell, core, keep=keep)

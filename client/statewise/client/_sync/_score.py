@@ -26,7 +26,7 @@ def score(
     """Results in the order of the source. Arguments as for `Client.score`."""
     timeout_s = shell.core.timeout_s(timeout)
     scoring, answer = shell.run(
-        shell.core.scoring(model, start=start, version=version, labels=labels, timeout_s=timeout_s)
+        shell.core.sequences.scoring(model, start=start, version=version, labels=labels, timeout_s=timeout_s)
     )
     meter = report and Meter(report, clock=shell.core.clock, total=source.total(), done=start)
     answered: SimpleQueue[tuple[ScoreBatch, Future[list[Outcome]]]] = SimpleQueue()

@@ -79,7 +79,7 @@ class Session:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        batcher = None if timeout is None else client.batchers.of(self.model, timeout_s)
         return self._shell.operate(self._core.step(inputs, batcher), timeout_s)
 
     def stream(self, inputs: Iterable[object], *, timeout: float | None = None) -> Iterator[Value]:
@@ -104,9 +104,9 @@ class Session:
             >>> twin = session.fork()
         """
         client = self._shell.core
-        core = self._shell.run(client.fork(self._core, id, client.timeout_s(timeout)))
+        core = self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout)))
         if keep or id is not None:
-            client.forget(core)
+            client.anonymous.forget(core)
         return Session(self._shell, core, keep=keep or id is not None)
 
     def snapshot(self, *, timeout: float | None = None) -> bytes:

@@ -74,7 +74,7 @@ class SessionGroup:
         """
         client = self._shell.core
         timeout_s = client.timeout_s(timeout)
-        batcher = None if timeout is None else client.batcher(self.model, timeout_s)
+        batcher = None if timeout is None else client.batchers.of(self.model, timeout_s)
         return self._shell.operate(self._core.step(inputs, index, batcher), timeout_s)
 
     def close(self, *, timeout: float | None = None) -> None:

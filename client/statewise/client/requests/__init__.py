@@ -1,6 +1,6 @@
 """Builds requests that need no session and reads their answers; never sends them."""
 
-from statewise.client.requests._call_retries import GenerateRetries, wait_before_retry
+from statewise.client.requests._call_retries import GenerateRetries, call, wait_before_retry
 from statewise.client.requests._conditions import Conditions
 from statewise.client.requests._generation import (
     GenerateOptions,
@@ -36,6 +36,7 @@ __all__ = [
     "Query",
     "Wait",
     "answer_wait_s",
+    "call",
     "generate_request",
     "gives_text",
     "read_piece",

@@ -1,10 +1,14 @@
 """Makes a call outside the session stream again until it is answered or another try cannot help."""
 
+from typing import Any
+
 from statewise.client.requests._generation import OutputCursor
-from statewise.client.requests._plans import Plan, Wait
-from statewise.client.retries import RetryPolicy
-from statewise.client.values import Status, Subject, error_of
+from statewise.client.requests._plans import Call, ClientOptions, Plan, Wait
+from statewise.client.retries import CALL_RULES, RetryPolicy
+from statewise.client.values import Failed, Status, Subject, error_of
 from statewise.v1 import sequence_pb2
+
+_NO_SUBJECT = Subject()
 
 
 def wait_before_retry(policy: RetryPolicy, status: Status, subject: Subject) -> Plan[None]:
@@ -16,6 +20,23 @@ def wait_before_retry(policy: RetryPolicy, status: Status, subject: Subject) -> 
     if not policy.allows(status):
         raise error_of(status, subject)
     yield Wait(policy.pause_s(status))
+
+
+def call(
+    options: ClientOptions, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT
+) -> Plan[Any]:
+    """Makes a call that may be repeated; returns its response, or the list of responses where it streams.
+
+    Raises:
+        StatewiseError: the call failed; it names `subject`.
+    """
+    policy = options.retry_policy(CALL_RULES, timeout_s)
+    while True:
+        try:
+            return (yield Call(method, request, policy.left_s))
+        except Failed as failed:
+            status = failed.status
+        yield from wait_before_retry(policy, status, subject)
 
 
 class GenerateRetries:

@@ -1,0 +1,112 @@
+"""Looks up what a server offers: models, limits, open sessions. Remembers models and limits."""
+
+import math
+
+from statewise.client.requests import ClientOptions, Plan, call
+from statewise.client.values import (
+    Limits,
+    ModelChanged,
+    ModelInfo,
+    ServerInfo,
+    SessionInfo,
+    Subject,
+    read_model,
+    read_server,
+    read_session,
+)
+from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
+
+_PAGE_SESSIONS = 1000
+# How long a version counts as the default one once looked up: a server looks for new versions less often.
+_DEFAULT_S = 1.0
+
+
+class Catalogue:
+    """What this client knows of its server.
+
+    Args:
+        options: how the client behaves.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._server: ServerInfo | None = None
+        self._models: dict[tuple[str, int], ModelInfo] = {}
+        self._defaults_until_s: dict[str, float] = {}
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the server, as last looked up, keeps sessions beyond its end."""
+        return self._server is not None and self._server.store != "none"
+
+    @property
+    def known_limits(self) -> Limits:
+        """The server's limits, which must have been looked up."""
+        assert self._server is not None
+        return self._server.limits
+
+    def limits(self, timeout_s: float | None) -> Plan[Limits]:
+        """The server's limits, as they were when last looked up."""
+        server = self._server or (yield from self.server(timeout_s))
+        return server.limits
+
+    def server(self, timeout_s: float | None) -> Plan[ServerInfo]:
+        """The server as it is now."""
+        response = yield from call(self._options, "GetServer", admin_pb2.GetServerRequest(), timeout_s)
+        self._server = read_server(response)
+        return self._server
+
+    def models(self, timeout_s: float | None) -> Plan[list[ModelInfo]]:
+        """Every version that the server knows."""
+        response = yield from call(self._options, "ListModels", model_pb2.ListModelsRequest(), timeout_s)
+        return [read_model(model) for model in response.models]
+
+    def model(
+        self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
+    ) -> Plan[ModelInfo]:
+        """One version; None: the default one, as it was when last looked up unless `fresh`."""
+        key = (name, version or 0)
+        if fresh or key not in self._models:
+            request = model_pb2.GetModelRequest(name=name, version=version or 0)
+            subject = Subject("", name, version)
+            response = yield from call(self._options, "GetModel", request, timeout_s, subject)
+            info = read_model(response.model)
+            self._models[key] = self._models[name, info.version] = info
+            if not version:
+                self._defaults_until_s[name] = self._options.clock() + _DEFAULT_S
+        return self._models[key]
+
+    def current_model(self, name: str, version: int | None, timeout_s: float | None) -> Plan[ModelInfo]:
+        """One version; None: the default one, looked up again where the last look-up is over a second old."""
+        until_s = self._defaults_until_s.get(name, -math.inf)
+        fresh = version is None and self._options.clock() >= until_s
+        return (yield from self.model(name, version, timeout_s, fresh=fresh))
+
+    def model_of(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[ModelInfo]:
+        """The version that a session was opened with.
+
+        Raises:
+            ModelChanged: the server has other files for that version by now.
+        """
+        model = yield from self.model(opened.model, opened.version, timeout_s)
+        if model.digest != opened.digest:
+            model = yield from self.model(opened.model, opened.version, timeout_s, fresh=True)
+            if model.digest != opened.digest:
+                raise ModelChanged(
+                    "the server no longer has the files it began with", session_id=opened.session_id
+                )
+        return model
+
+    def list_sessions(self, model: str | None, timeout_s: float | None) -> Plan[list[SessionInfo]]:
+        """All open sessions that the caller may see, fetched page by page."""
+        found: list[SessionInfo] = []
+        token = ""
+        while True:
+            request = admin_pb2.ListSessionsRequest(
+                page_size=_PAGE_SESSIONS, page_token=token, model=model or ""
+            )
+            response = yield from call(self._options, "ListSessions", request, timeout_s)
+            found.extend(read_session(session) for session in response.sessions)
+            token = response.next_page_token
+            if not token:
+                return found

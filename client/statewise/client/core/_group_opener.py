@@ -1,0 +1,165 @@
+"""Opens groups of sessions, in as many requests as they need."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from statewise.client.core._opener import FAREWELL_S, Opener
+from statewise.client.requests import Conditions, Plan
+from statewise.client.sessions import GroupCore, GroupJournal
+from statewise.client.values import (
+    InputReader,
+    InvalidInput,
+    Limits,
+    PartialFailure,
+    RequestLimits,
+    StatewiseError,
+    Subject,
+    error_of,
+    status_of_row,
+)
+from statewise.v1 import sequence_pb2
+from statewise.wire import pack_uint64
+
+# Sessions of one request where the server announces no limit.
+_MOST_SESSIONS = 1 << 16
+# A session in the reply: id, handle, digest and names at their longest.
+_LONGEST_SESSION_BYTES = 512
+
+
+class GroupOpener(Opener):
+    """Plans that give a `GroupCore`."""
+
+    __slots__ = ()
+
+    def open(
+        self,
+        name: str,
+        *,
+        count: int | None,
+        session_ids: Sequence[str] | None,
+        condition: object,
+        version: int | None,
+        timeout_s: float | None,
+    ) -> Plan[GroupCore]:
+        """Many sessions of one model: `count` anonymous ones, or those with these ids."""
+        if (count is None) == (session_ids is None):
+            raise InvalidInput("expected either count= or ids=")
+        if isinstance(session_ids, str):
+            raise InvalidInput(
+                f"expected a list of ids; got {session_ids!r}: session(id=) opens a single one"
+            )
+        new_id = self.options.new_id
+        ids = [new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
+        _check_ids(ids, count)
+        opened: list[sequence_pb2.Session] = []
+        try:
+            conditions = yield from self._open_all(name, ids, condition, version, timeout_s, opened)
+            group = yield from self._core(opened, conditions, timeout_s)
+        except StatewiseError:
+            # Nobody else can find the anonymous ones that are open. Named ones are left to their owner.
+            if session_ids is None:
+                yield from self._abandon(opened)
+            raise
+        if session_ids is None:
+            self.anonymous.add(group)
+        return group
+
+    def _open_all(
+        self,
+        name: str,
+        ids: list[str],
+        condition: object,
+        version: int | None,
+        timeout_s: float | None,
+        opened: list[sequence_pb2.Session],
+    ) -> Plan[Conditions | None]:
+        """Opens sessions and appends them to `opened`; returns their conditions.
+
+        Raises:
+            PartialFailure: some could not be opened.
+            StatewiseError: none could be opened.
+        """
+        conditions, bounds = yield from self._bounds(name, len(ids), condition, version, timeout_s)
+        errors: dict[int, StatewiseError] = {}
+        subject = Subject("", name, version)
+        # All are of one version, even if the default changes in between.
+        pinned = version or 0
+        for begin, end in bounds:
+            request = (
+                sequence_pb2.OpenSessionsRequest(model=name, version=pinned, session_ids=ids[begin:end])
+                if conditions is None
+                else conditions.request(ids[begin:end], begin)
+            )
+            reply = yield from self.exchange("open", request, subject, timeout_s)
+            opened.extend(reply.sessions)
+            for error in reply.errors:
+                row = begin + error.row
+                errors[row] = error_of(status_of_row(error), Subject(ids[row], name, version))
+            pinned = reply.sessions[0].version if reply.sessions else pinned
+        if len(errors) == len(ids):
+            raise errors[0]
+        if errors:
+            raise PartialFailure([None if row in errors else ids[row] for row in range(len(ids))], errors)
+        return conditions
+
+    def _bounds(
+        self, name: str, count: int, condition: object, version: int | None, timeout_s: float | None
+    ) -> Plan[tuple[Conditions | None, list[tuple[int, int]]]]:
+        """The sessions' conditions, and which sessions go into one request: first and last (exclusive)."""
+        limits = yield from self.catalogue.limits(timeout_s)
+        most = _most_sessions(limits)
+        if condition is None:
+            return None, [(begin, min(begin + most, count)) for begin in range(0, count, most)]
+        model = yield from self.catalogue.current_model(name, version, timeout_s)
+        conditions = Conditions.of(model, condition, count=count)
+        request_limits = RequestLimits.for_predict(limits, model.predicted)
+        request_limits = replace(request_limits, rows=min(request_limits.rows, most))
+        return conditions, conditions.bounds(count, request_limits)
+
+    def _core(
+        self,
+        opened: Sequence[sequence_pb2.Session],
+        conditions: Conditions | None,
+        timeout_s: float | None,
+    ) -> Plan[GroupCore]:
+        model = yield from self.catalogue.model_of(opened[0], timeout_s)
+        batcher = yield from self.batchers.default(model, timeout_s)
+        journal = GroupJournal(
+            model,
+            np.array([session.position for session in opened], np.uint64),
+            limit_bytes=self.options.replay_bytes * len(opened),
+            budget=self.budget,
+            keep_tail=self.catalogue.has_store,
+        )
+        return GroupCore(self.multiplexer, batcher, InputReader(model), journal, opened, conditions)
+
+    def _abandon(self, opened: Sequence[sequence_pb2.Session]) -> Plan[None]:
+        """Tries to close sessions. Where that fails they expire."""
+        if not opened:
+            return
+        most = _most_sessions((yield from self.catalogue.limits(None)))
+        with suppress(StatewiseError):
+            for begin in range(0, len(opened), most):
+                handles = pack_uint64(session.handle for session in opened[begin : begin + most])
+                request = sequence_pb2.CloseSessionsRequest(handles=handles)
+                yield from self.exchange("close", request, Subject(), FAREWELL_S)
+
+
+def _check_ids(ids: Sequence[str], count: int | None) -> None:
+    """Raises InvalidInput where these cannot be the ids of a group's sessions."""
+    if not ids:
+        came = "ids=[]" if count is None else f"count={count}"
+        raise InvalidInput(f"expected at least one session; got {came}")
+    if len(set(ids)) != len(ids):
+        twice = next(each for each, times in Counter(ids).items() if times > 1)
+        raise InvalidInput(f"expected every id once; {twice!r} stands twice")
+
+
+def _most_sessions(limits: Limits) -> int:
+    """How many sessions one request opens, so that it and its reply fit into a message."""
+    rows = limits.request_rows or _MOST_SESSIONS
+    return max(1, min(rows, limits.message_bytes // _LONGEST_SESSION_BYTES))

@@ -1,0 +1,127 @@
+"""Plans work on whole sequences, which needs no session: predictions, bulk runs, generations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from statewise.client.bulk import Outcome, ScoreBatch, Scoring, score_plan
+from statewise.client.core._catalogue import Catalogue
+from statewise.client.requests import (
+    Answers,
+    ClientOptions,
+    GenerateOptions,
+    OutputCursor,
+    Plan,
+    Query,
+    call,
+    generate_request,
+    gives_text,
+)
+from statewise.client.values import (
+    InternalError,
+    InvalidInput,
+    ModelInfo,
+    RequestLimits,
+    Subject,
+    Value,
+)
+from statewise.v1 import sequence_pb2
+
+GeneratePlan = Plan[tuple[sequence_pb2.GenerateRequest, OutputCursor]]
+"""Gives the request for one generated sequence, and the cursor that takes its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Plans that start from a model's initial state and keep nothing."""
+
+    options: ClientOptions
+    catalogue: Catalogue
+
+    def predict(
+        self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
+    ) -> Plan[Value]:
+        """The outputs of sequences, or with `labels` the names of their best classes."""
+        query = yield from self._query(name, value, version, timeout_s)
+        model = query.model
+        limits = yield from self.catalogue.limits(timeout_s)
+        answers: Answers | None = None
+        subject = Subject("", name, version)
+        for first_row, request in query.requests(
+            RequestLimits.for_predict(limits, model),
+            version=version or 0,
+            timeout_s=timeout_s,
+            labels=labels,
+        ):
+            for response in (yield from call(self.options, "Predict", request, timeout_s, subject)):
+                if answers is None:
+                    if response.version and response.version != model.version:
+                        model = yield from self._model(name, response.version, timeout_s)
+                    answers = Answers(query, model)
+                try:
+                    answers.add(first_row, response)
+                except (ValueError, IndexError) as error:
+                    raise InternalError(f"a reply that makes no sense: {error}") from error
+        if answers is None:
+            raise InternalError("the server answered nothing")
+        return answers.value(labels=labels)
+
+    def scoring(
+        self, name: str, *, start: int, version: int | None, labels: bool, timeout_s: float | None
+    ) -> Plan[tuple[Scoring, Callable[[ScoreBatch], Plan[list[Outcome]]]]]:
+        """A bulk run of one version, whatever the default becomes; and the plan of one of its requests."""
+        if start < 0:
+            raise InvalidInput(f"expected a start of 0 or more; got {start}")
+        model = yield from self._model(name, version, timeout_s, fresh=True)
+        if labels and not model.labels:
+            raise InvalidInput(f"model {name!r} has no labels: expected labels=False")
+        limits = yield from self.catalogue.limits(timeout_s)
+        request_limits = RequestLimits.for_predict(limits, model)
+        if limits.queue_steps:
+            # A request larger than the whole queue would be refused for ever.
+            request_limits = replace(request_limits, steps=min(request_limits.steps, limits.queue_steps))
+        scoring = Scoring(model, request_limits, clock=self.options.clock, start=start)
+        answer = partial(
+            score_plan,
+            request_limits=request_limits,
+            options=self.options,
+            labels=labels,
+            timeout_s=timeout_s,
+        )
+        return scoring, answer
+
+    def generating(
+        self,
+        name: str,
+        generate_options: GenerateOptions,
+        *,
+        prompt: object,
+        condition: object,
+        text: bool | None,
+        version: int | None,
+        timeout_s: float | None,
+    ) -> GeneratePlan:
+        """The request for one generated sequence, and the cursor that takes its values."""
+        model = yield from self.catalogue.current_model(name, version, timeout_s)
+        cursor = OutputCursor(model, text=gives_text(model, prompt, text))
+        request = generate_request(
+            model, generate_options, prompt=prompt, condition=condition, timeout_s=timeout_s
+        )
+        return request, cursor
+
+    def _query(self, name: str, value: object, version: int | None, timeout_s: float | None) -> Plan[Query]:
+        model = yield from self._model(name, version, timeout_s)
+        try:
+            return Query.of(model, value)
+        except InvalidInput:
+            # The default version may be another one by now.
+            renewed = yield from self._model(name, version, timeout_s, fresh=True)
+            if renewed.digest == model.digest:
+                raise
+            return Query.of(renewed, value)
+
+    def _model(
+        self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
+    ) -> Plan[ModelInfo]:
+        """A version as predictions take it."""
+        return (yield from self.catalogue.model(name, version, timeout_s, fresh=fresh)).predicted

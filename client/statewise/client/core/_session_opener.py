@@ -1,0 +1,95 @@
+"""Opens single sessions: new ones, open ones by their id, snapshots and copies."""
+
+from typing import Any
+
+from statewise.client.core._opener import Opener
+from statewise.client.requests import Conditions, Operate, Plan
+from statewise.client.sessions import Journal, SessionCore
+from statewise.client.values import InputReader, Subject, error_of, status_of_row
+from statewise.v1 import sequence_pb2
+
+
+class SessionOpener(Opener):
+    """Plans that give a `SessionCore`. Without an id the session is anonymous: the client closes it."""
+
+    __slots__ = ()
+
+    def open(
+        self,
+        name: str,
+        session_id: str | None,
+        version: int | None,
+        timeout_s: float | None,
+        *,
+        condition: object = None,
+    ) -> Plan[SessionCore]:
+        """A new session at its start or, if the id is open already, that session where it stands."""
+        request = sequence_pb2.OpenSessionsRequest(
+            model=name, version=version or 0, session_ids=[self._new_id(session_id)]
+        )
+        opening: sequence_pb2.OpenSessionsRequest | None = None
+        if condition is not None:
+            model = yield from self.catalogue.current_model(name, version, timeout_s)
+            request = opening = Conditions.of(model, condition, count=1).request(request.session_ids)
+        subject = Subject(session_id or "", name, version)
+        reply = yield from self.exchange("open", request, subject, timeout_s)
+        core = yield from self._core(reply, subject, timeout_s, opening)
+        return self._registered(core, session_id)
+
+    def resume(self, session_id: str, timeout_s: float | None) -> Plan[SessionCore]:
+        """A session that was opened before, by this client or another."""
+        request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
+        subject = Subject(session_id)
+        reply = yield from self.exchange("resume", request, subject, timeout_s)
+        return (yield from self._core(reply, subject, timeout_s))
+
+    def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
+        """A session with the state of a snapshot."""
+        request = sequence_pb2.RestoreSessionsRequest(tokens=[token], session_ids=[self._new_id(session_id)])
+        subject = Subject(session_id or "")
+        reply = yield from self.exchange("restore", request, subject, timeout_s, alone=True)
+        core = yield from self._core(reply, subject, timeout_s)
+        return self._registered(core, session_id)
+
+    def fork(
+        self, session: SessionCore, session_id: str | None, timeout_s: float | None
+    ) -> Plan[SessionCore]:
+        """A copy of a session."""
+        copied = yield Operate(session.fork(self._new_id(session_id)), timeout_s)
+        core = yield from self._adopt(copied, timeout_s, session.remote.opening)
+        return self._registered(core, session_id)
+
+    def _new_id(self, given: str | None) -> str:
+        return self.options.new_id() if given is None else given
+
+    def _registered(self, core: SessionCore, given_id: str | None) -> SessionCore:
+        if given_id is None:
+            self.anonymous.add(core)
+        return core
+
+    def _core(
+        self,
+        reply: Any,
+        subject: Subject,
+        timeout_s: float | None,
+        opening: sequence_pb2.OpenSessionsRequest | None = None,
+    ) -> Plan[SessionCore]:
+        if reply.errors:
+            raise error_of(status_of_row(reply.errors[0]), subject)
+        return (yield from self._adopt(reply.sessions[0], timeout_s, opening))
+
+    def _adopt(
+        self,
+        opened: sequence_pb2.Session,
+        timeout_s: float | None,
+        opening: sequence_pb2.OpenSessionsRequest | None = None,
+    ) -> Plan[SessionCore]:
+        model = yield from self.catalogue.model_of(opened, timeout_s)
+        batcher = yield from self.batchers.default(model, timeout_s)
+        journal = Journal(
+            opened.position,
+            limit_bytes=self.options.replay_bytes,
+            budget=self.budget,
+            keep_tail=self.catalogue.has_store,
+        )
+        return SessionCore(self.multiplexer, batcher, InputReader(model), journal, opened, opening)
