@@ -10,6 +10,7 @@ import ast
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +126,7 @@ def imported_names(path: Path, source_root: Path) -> Iterator[tuple[str, str]]:
             yield from ((module, alias.name) for alias in node.names)
 
 
+@cache
 def read_package(name: str) -> Package:
     """Reads the modules of a package and what they import of each other."""
     base = PACKAGES[name]
