@@ -59,7 +59,7 @@ def build_dataplane(
             queue_steps=settings.queue_steps,
             queue_s=settings.queue_s,
             inline_s=settings.inline_s,
-            piece_s=settings.piece_s,
+            slice_s=settings.piece_s,
             slow=slow,
             tracing=tracing,
         )

@@ -224,7 +224,7 @@ async def test_a_package_may_ask_to_share_runs_within_rounding(tmp_path: Path) -
         if name != "apart":
             (tmp_path / name / "1" / "model.toml").write_text('batch = "tolerance"\n')
     models = load(tmp_path).models
-    assert {loaded.package.name: loaded.profile.together for loaded in models} == {
+    assert {loaded.package.name: loaded.profile.batchable for loaded in models} == {
         "apart": False,
         "asks": True,
         "coupled": False,  # its neighbours change it: never

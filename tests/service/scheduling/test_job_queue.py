@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from statewise.service.base import RaggedColumns
 from statewise.service.engine import EngineProfile, Exactness
 from statewise.service.scheduling import SequenceJob
 from statewise.service.scheduling._job_queue import JobQueue
@@ -21,21 +22,23 @@ SPEC = ModelSpec(
     lengths="lengths",
 )
 STEP_S = 1e-6
-PIECE_S = 100 * STEP_S  # a hundred steps of one row
+SLICE_S = 100 * STEP_S  # a hundred steps of one row
 
 
 @dataclass
 class Machine:
-    """A lane, and the pieces run in it on a clock that each of them moves on by what it costs."""
+    """A queue, and the slices run in it on a clock that each of them moves on by what it costs."""
 
     now_s: float = 1000.0
     ended: list[int] = field(default_factory=list)
     dropped: list[tuple[int, str]] = field(default_factory=list)
-    pieces: list[tuple[list[int], int]] = field(default_factory=list)
+    slices: list[tuple[list[int], int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        test = EngineProfile(Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, together=True)
-        self.queue = JobQueue(test, mixes=True, clock=lambda: self.now_s, piece_s=PIECE_S)
+        profile = EngineProfile(
+            Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, batchable=True
+        )
+        self.queue = JobQueue(profile, mixes=True, clock=lambda: self.now_s, slice_s=SLICE_S)
         self._numbers: dict[Any, int] = {}
         self.cancelled: set[int] = set()
 
@@ -44,8 +47,7 @@ class Machine:
         steps = np.array(lengths, np.uint32)
         job = SequenceJob(
             SPEC,
-            inputs=[np.zeros((sum(lengths), 1), np.float32)],
-            lengths=steps,
+            RaggedColumns(SPEC.inputs, [np.zeros((sum(lengths), 1), np.float32)], steps),
             state=[np.zeros((len(lengths), 1), np.float32)],
             done=lambda *_: None,
             is_cancelled=lambda: number in self.cancelled,
@@ -55,24 +57,24 @@ class Machine:
         self._numbers[job] = number
         self.queue.add(job)
 
-    def run_piece(self) -> bool:
+    def run_slice(self) -> bool:
         """Runs one; False: there was none."""
-        piece, dropped = self.queue.next_slice()
+        chosen, dropped = self.queue.next_slice()
         self.dropped += [(self._numbers[job], failure.reason.value) for job, failure in dropped]
-        if piece is None:
+        if chosen is None:
             return False
         begun_s = self.now_s
-        self.pieces.append(([self._numbers[part.job] for part in piece.parts], piece.steps))
-        self.now_s += piece.rows * piece.steps * STEP_S
-        for part in piece.parts:
-            zeros = np.zeros((piece.steps, part.rows, 1), np.float32)
-            part.job.absorb(piece.steps, part.rows, [zeros], [zeros[0]], [])
-        self.ended += [self._numbers[job] for job in self.queue.end_piece(piece, begun_s=begun_s)]
+        self.slices.append(([self._numbers[member.job] for member in chosen.members], chosen.steps))
+        self.now_s += chosen.rows * chosen.steps * STEP_S
+        for member in chosen.members:
+            zeros = np.zeros((chosen.steps, member.rows, 1), np.float32)
+            member.job.absorb(chosen.steps, member.rows, [zeros], [zeros[0]], [])
+        self.ended += [self._numbers[job] for job in self.queue.end_slice(chosen, begun_s=begun_s)]
         return True
 
     def run(self) -> None:
         """Until nothing is left."""
-        while self.run_piece():
+        while self.run_slice():
             pass
 
 
@@ -82,7 +84,7 @@ def test_jobs_of_one_size_end_in_the_order_they_came() -> None:
         machine.add(number, 2_000)
     begun_s = machine.now_s
     while not machine.ended:
-        machine.run_piece()
+        machine.run_slice()
     assert machine.now_s - begun_s < 20 * 2_000 * STEP_S  # not when all of them are nearly done
     machine.run()
     assert machine.ended == sorted(machine.ended)
@@ -91,32 +93,32 @@ def test_jobs_of_one_size_end_in_the_order_they_came() -> None:
 def test_short_work_overtakes_long_and_long_work_is_not_forgotten() -> None:
     machine = Machine()
     machine.add(0, *[1_000] * 64)
-    machine.run_piece()
+    machine.run_slice()
     machine.add(1, 5)
-    machine.run_piece()
+    machine.run_slice()
     assert machine.ended == [1]
     for number in range(2, 5_000):  # twice what the machine can do
         machine.add(number, *[50] * 8)
-        machine.run_piece()
-        machine.run_piece()
+        machine.run_slice()
+        machine.run_slice()
         if 0 in machine.ended:
             break
     machine.run()
     assert machine.ended.index(0) < len(machine.ended) - 100
 
 
-def test_a_piece_takes_no_more_jobs_than_make_it_cheaper() -> None:
+def test_a_slice_takes_no_more_jobs_than_make_it_cheaper() -> None:
     machine = Machine()
     for number in range(100):
         machine.add(number, 2_000)
-    machine.run_piece()
-    jobs, steps = machine.pieces[0]
+    machine.run_slice()
+    jobs, steps = machine.slices[0]
     assert (len(jobs), steps) == (6, 16)
     short = Machine()
     for number in range(100):
         short.add(number, 1)
-    short.run_piece()
-    assert len(short.pieces[0][0]) > 50
+    short.run_slice()
+    assert len(short.slices[0][0]) > 50
 
 
 @pytest.mark.parametrize("sweep", [False, True], ids=["met on the way", "swept out"])
@@ -128,7 +130,7 @@ def test_what_nobody_waits_for_is_not_run(sweep: bool) -> None:
     machine.now_s += 2
     machine.cancelled.add(0)
     if sweep:
-        assert [failure.reason.value for _, failure in machine.queue.drop_given_up()] == [
+        assert [failure.reason.value for _, failure in machine.queue.drop_abandoned()] == [
             "CANCELLED",
             "DEADLINE",
         ]
@@ -136,17 +138,17 @@ def test_what_nobody_waits_for_is_not_run(sweep: bool) -> None:
     machine.run()
     assert machine.ended == [2]
     assert machine.dropped == ([] if sweep else [(0, "CANCELLED"), (1, "DEADLINE")])
-    assert {number for numbers, _ in machine.pieces for number in numbers} == {2}
+    assert {number for numbers, _ in machine.slices for number in numbers} == {2}
     assert machine.queue.wait_s == 0
 
 
-def test_waiting_is_judged_by_what_pieces_took() -> None:
+def test_waiting_is_judged_by_what_slices_took() -> None:
     machine = Machine()
     machine.add(0, 100_000)
     assert machine.queue.wait_s == pytest.approx(100_000 * STEP_S)
     for _ in range(200):
-        machine.now_s += 3 * PIECE_S  # something else has the machine
-        machine.run_piece()
+        machine.now_s += 3 * SLICE_S  # something else has the machine
+        machine.run_slice()
     assert machine.queue.wait_s == pytest.approx(4 * 100_000 * STEP_S, rel=0.1)
 
 
@@ -163,10 +165,10 @@ def test_time_without_work_is_nobodys_cost() -> None:
 def test_time_after_the_last_was_given_up_is_nobodys_cost(sweep: bool) -> None:
     machine = Machine()
     machine.add(0, 1_000)
-    machine.run_piece()
+    machine.run_slice()
     machine.cancelled.add(0)
     if sweep:
-        machine.queue.drop_given_up()
+        machine.queue.drop_abandoned()
     else:
         machine.run()
     machine.now_s += 60
@@ -176,12 +178,12 @@ def test_time_after_the_last_was_given_up_is_nobodys_cost(sweep: bool) -> None:
     assert machine.queue.step_s == pytest.approx(STEP_S)
 
 
-def test_one_piece_that_was_held_up_says_little() -> None:
+def test_one_slice_that_was_held_up_says_little() -> None:
     machine = Machine()
     machine.add(0, 100_000)
-    machine.run_piece()
+    machine.run_slice()
     machine.now_s += 60
-    machine.run_piece()
+    machine.run_slice()
     assert STEP_S < machine.queue.step_s < 1.2 * STEP_S
 
 
@@ -199,9 +201,9 @@ def test_every_job_ends_once(jobs: list[list[int]]) -> None:
     machine = Machine()
     for number, lengths in enumerate(jobs):
         machine.add(number, *lengths)
-        machine.run_piece()
+        machine.run_slice()
     machine.run()
     assert sorted(machine.ended) == list(range(len(jobs)))
     assert len(machine.queue) == 0
     assert machine.queue.wait_s == 0
-    assert all(steps >= 1 for _, steps in machine.pieces)
+    assert all(steps >= 1 for _, steps in machine.slices)

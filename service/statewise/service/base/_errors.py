@@ -49,8 +49,8 @@ def shortened(message: str) -> str:
     return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
 
 
-def given_up(cancelled: bool, deadline_s: float | None, now_s: float) -> ServiceError | None:
-    """Why a request need not run any more; None: somebody waits for it."""
+def abandoned(cancelled: bool, deadline_s: float | None, now_s: float) -> ServiceError | None:
+    """Why no caller waits for a request any more; None: one does."""
     if cancelled:
         return ServiceError(Reason.CANCELLED, "the request was cancelled; nothing was applied")
     if deadline_s is not None and deadline_s < now_s:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from statewise.service.base import (
     Array,
     Handles,
+    RaggedColumns,
     RowFailure,
     ServiceError,
     ServiceLimits,
     StepBatch,
     StepResult,
     model_fault,
-    starts_of,
 )
 from statewise.service.dataplane._sessions import Sessions
 from statewise.service.inputs import arrange_inputs, invalid_rows
@@ -124,7 +124,7 @@ class Dataplane:
         time_steps = self.limits.check_size(len(lengths), lengths)
         spec = model.package.spec
         arranged = arrange_inputs(spec, inputs, rows=len(lengths), time_steps=time_steps)
-        model.scheduler.check_room(time_steps)
+        model.scheduler.check_capacity(time_steps)
         invalid = invalid_rows(spec, arranged, lengths)
         work = model.scheduler.statistics.predict
         if invalid:
@@ -140,19 +140,15 @@ class Dataplane:
         buckets = list(buckets_of_like_length(good, lengths))
         begun_s, ended_s = math.inf, self.clock()
         number = self.table.owner_number(owner)
-        size = sum(array.nbytes for array in arranged) + _output_bytes(spec, lengths)
+        columns = RaggedColumns(spec.inputs, arranged, lengths)
+        size = columns.nbytes + _output_bytes(spec, lengths)
         self.undelivered.take(number, size)
         try:
-            starts = starts_of(lengths)
             for rows in buckets:
                 job = SequenceJob(
                     spec,
-                    inputs=[
-                        array if entry.per_step else array[rows]
-                        for array, entry in zip(arranged, spec.inputs, strict=True)
-                    ],
-                    lengths=lengths[rows],
-                    starts=starts[rows],
+                    columns,
+                    rows,
                     state=model.arena.initial(len(rows)),
                     done=partial(_put, finished, rows),
                     is_cancelled=lambda: left,
@@ -163,7 +159,7 @@ class Dataplane:
                 rows, job, failure = await finished.get()
                 ended_s = job.ended_s  # that of the last one in the end: they come as they end
                 begun_s = min(begun_s, job.begun_s or math.inf)  # 0.0: it never began
-                part = _part(rows, job, failure, lengths, spec)
+                part = _part(rows, job, failure, lengths)
                 work.add(len(part.rows), int(part.lengths.sum()), part.failures)
                 yield part
         finally:
@@ -280,19 +276,15 @@ def _failures_alone(failures: Sequence[RowFailure]) -> PredictPart:
 
 
 def _part(
-    rows: NDArray[np.intp], job: SequenceJob, failure: ServiceError | None, lengths: Lengths, spec: ModelSpec
+    rows: NDArray[np.intp], job: SequenceJob, failure: ServiceError | None, lengths: Lengths
 ) -> PredictPart:
     if failure is not None:
         return _failures_alone([RowFailure(row, failure.reason, failure.message) for row in rows.tolist()])
     outputs, _, good = job.results()
     if good.all():
-        return PredictPart(rows, lengths[rows], outputs, ())
-    by_step = np.repeat(good, lengths[rows])
-    kept = [
-        array[by_step if entry.per_step else good] for array, entry in zip(outputs, spec.outputs, strict=True)
-    ]
+        return PredictPart(rows, lengths[rows], outputs.arrays, ())
     failures = [model_fault(row) for row in rows[~good].tolist()]
-    return PredictPart(rows[good], lengths[rows][good], kept, failures)
+    return PredictPart(rows[good], lengths[rows][good], outputs.take(np.flatnonzero(good)).arrays, failures)
 
 
 def _put(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, ServiceError, elements_of
+from statewise.service.base import Array, RaggedColumns, ServiceError
 from statewise.service.inputs import TokenizedSequences
 from statewise.service.scheduling import Job, Scheduler, SequenceJob, buckets_of_like_length
 from statewise.wire import ModelSpec
@@ -59,7 +59,7 @@ async def run(scheduler: Scheduler, make: Callable[..., _W], cancellation: Cance
             ended.set_exception(failure)
 
     job = make(done=done, is_cancelled=cancellation.is_cancelled, deadline_s=cancellation.deadline_s)
-    scheduler.submit_job(job, held=True)
+    scheduler.submit_job(job, reserved=True)
     return await ended
 
 
@@ -94,22 +94,15 @@ async def read(
     after = [array.copy() for array in state]
     good = np.ones(len(rows), np.bool_)
 
+    inputs = RaggedColumns(spec.inputs, sequences.inputs, sequences.lengths)
+
     async def bucket(places: NDArray[np.intp]) -> None:
-        chosen = rows[places]
-        elements = elements_of(chosen, sequences.lengths)
-        make: Any = partial(
-            SequenceJob,
-            spec,
-            inputs=[
-                array[elements if entry.per_step else chosen]
-                for array, entry in zip(sequences.inputs, spec.inputs, strict=True)
-            ],
-            lengths=lengths[places],
-            state=[array[places] for array in state],
-        )
+        make: Any = partial(SequenceJob, spec, inputs, rows[places], state=[array[places] for array in state])
         job: SequenceJob = await run(scheduler, make, cancellation)
         outputs, successors, well = job.results()
-        kept = [array for array, entry in zip(outputs, spec.outputs, strict=True) if not entry.per_step]
+        kept = [
+            array for array, entry in zip(outputs.arrays, spec.outputs, strict=True) if not entry.per_step
+        ]
         for whole, part in zip([*last, *after], [*kept, *successors], strict=True):
             whole[places] = part
         good[places] = well

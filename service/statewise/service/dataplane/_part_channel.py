@@ -110,7 +110,7 @@ async def write_rows(
     """
     generator = model.require_generator()
 
-    def grew(chunk: EmittedChunk) -> None:
+    def put(chunk: EmittedChunk) -> None:
         own = replace(chunk, rows=rows[chunk.rows])
         channel.put(GeneratedPart(own, generator.spec.emitted.name))
 
@@ -123,7 +123,7 @@ async def write_rows(
         steps=steps,
         sampling=sampling,
         stop=generator.stop,
-        grew=grew,
+        on_chunk=put,
     )
     job: GenerationJob = await run(model.scheduler, make, cancellation)
     channel.put_faults(rows[sorted(job.failed)])

@@ -117,6 +117,6 @@ class SessionGenerator:
                     await channel.end()
                 finally:  # the caller may leave during this very wait
                     self._table.touch(lease.slots)
-                    model.scheduler.release(lease.slots)
+                    model.scheduler.release_sessions(lease.slots)
         latency_s = self._clock() - received_s
         self._dataplane.answered("generate", model, latency_s, rows=rows, steps=time_steps)

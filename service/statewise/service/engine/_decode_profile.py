@@ -27,20 +27,20 @@ class DecodeProfile:
     """What the test found; a Pace.
 
     Attributes:
-        together: Whether rows leave each other alone, bit for bit.
+        batchable: Whether rows leave each other alone, bit for bit.
         chunkable: Whether a generation in two runs gives the same bits as in one.
         step_s: Seconds that a step takes, however few rows it has.
         row_step_s: Seconds that each row adds to it.
     """
 
-    together: bool
+    batchable: bool
     chunkable: bool
     step_s: float
     row_step_s: float
 
     def cost_s(self, rows: int, steps: int) -> float:
         """See Pace."""
-        if not self.together:
+        if not self.batchable:
             return rows * steps * (self.step_s + self.row_step_s)
         return steps * (self.step_s + rows * self.row_step_s)
 
@@ -67,18 +67,18 @@ def profile_decode_loop(
     draw = _draw(feedback, _STEPS, _TIMED_ROWS, random)
     few = slice(0, _ROWS)
     some, own = [array[few] for array in state], draw.rows(few)
-    together = _alone_is_batched(feedback, some, own)
-    if not together and feedback.engine.minimum_rows == 1:
+    batchable = _alone_is_batched(feedback, some, own)
+    if not batchable and feedback.engine.minimum_rows == 1:
         feedback.engine.minimum_rows = 2
-        together = _alone_is_batched(feedback, some, own)
-        if not together:
+        batchable = _alone_is_batched(feedback, some, own)
+        if not batchable:
             feedback.engine.minimum_rows = 1
     one = slice(0, 1)
     lone_s = _time(feedback, [array[one] for array in state], draw.rows(one), clock)
     many_s = _time(feedback, state, draw, clock)
     row_step_s = max(0.0, many_s - lone_s) / (_TIMED_ROWS - 1)
     return DecodeProfile(
-        together=together,
+        batchable=batchable,
         chunkable=_cut_is_whole(feedback, some, own),
         step_s=max(lone_s - row_step_s, 1e-7),
         row_step_s=row_step_s,

@@ -42,18 +42,24 @@ class EngineProfile:
         chunkable: Whether a sequence run in pieces gives the same bits as run whole.
         run_s: Seconds that a run of one row and step takes.
         row_step_s: Seconds that each row and step adds in a large batch.
-        together: Whether rows of different sessions may share a run.
+        batchable: Whether rows of different sessions may share a run.
     """
 
     exactness: Exactness
     chunkable: bool
     run_s: float
     row_step_s: float
-    together: bool
+    batchable: bool
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """Seconds a run of that size will take, roughly."""
+        """Seconds that rows will take, roughly: in one run, or in a run each where they may not share."""
+        if not self.batchable:
+            return rows * (self.run_s + steps * self.row_step_s)
         return self.run_s + rows * steps * self.row_step_s
+
+    def steps_within(self, seconds: float, rows: int) -> int | None:
+        """Time steps, at least 1, that a run of so many rows may have; None: sequences cannot be cut."""
+        return max(1, int(seconds / (rows * self.row_step_s))) if self.chunkable else None
 
 
 def profile_engine(
@@ -90,7 +96,7 @@ def profile_engine(
         chunkable=engine.spec.streamable and step_difference == 0,
         run_s=_time(engine, rows=1, steps=1, clock=clock),
         row_step_s=_time(engine, rows=64, steps=16, clock=clock) / (64 * 16),
-        together=exactness is Exactness.EXACT
+        batchable=exactness is Exactness.EXACT
         or (sharing is Sharing.TOLERANCE and exactness is Exactness.TOLERANCE),
     )
 

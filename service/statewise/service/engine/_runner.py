@@ -38,7 +38,7 @@ def run_batch(
     lengths: NDArray[np.int32],
     state: Sequence[Array],
     *,
-    together: bool,
+    batchable: bool,
 ) -> RunResult:
     """Runs rows in one batch, or, where that fails or cannot be, each alone.
 
@@ -49,10 +49,10 @@ def run_batch(
         inputs: Per-step ones [T, B, ...], others [B, ...].
         lengths: Time steps of each row, [B], from 1 to T.
         state: [B, ...].
-        together: Whether rows may share a run.
+        batchable: Whether rows may share a run.
     """
     one_length = engine.spec.lengths is not None or bool((lengths == lengths[0]).all())
-    if (together and one_length) or len(lengths) == 1:
+    if (batchable and one_length) or len(lengths) == 1:
         try:
             outputs, successors = engine.run(inputs, lengths, state)
         except EngineError as error:

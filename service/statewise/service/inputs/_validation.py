@@ -4,7 +4,7 @@ Shape and type are judged for the request as a whole, values row by row: onnxrun
 numbers without a word, and lets a token outside the vocabulary fail its neighbours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,9 @@ def _valid(entry: TensorSpec, array: Array) -> NDArray[np.bool_] | None:
     return None
 
 
-def invalid_rows(spec: ModelSpec, inputs: list[Array], steps: NDArray[np.uint32] | None) -> dict[int, str]:
+def invalid_rows(
+    spec: ModelSpec, inputs: Sequence[Array], steps: NDArray[np.uint32] | None
+) -> dict[int, str]:
     """Rows whose values the model must not see, each with what is wrong. Usually empty.
 
     Args:

@@ -1,7 +1,7 @@
-"""Rows that generate, in pieces: work of the scheduler's lane of long work, beside sequences that are read.
+"""Generates values slice by slice, in the same queue as the sequences that are read.
 
-No sessions, texts or messages. What rows emit is given away piece by piece; their states stay here until the
-work is done, so nothing has happened when it is given up.
+No sessions, texts or messages. Each slice's values are passed on at once; the states stay in the job until it
+is done.
 """
 
 import logging
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EmittedChunk:
-    """What some rows emitted.
+    """The values that some rows emitted in one slice.
 
     Attributes:
-        rows: Those that did.
+        rows: Which rows.
         lengths: Values of each of them, uint32, at least 1.
         values: [sum(lengths), ...], the rows one after another.
         positions: Time steps that each has consumed by now, uint64.
@@ -52,40 +52,40 @@ class GenerationJob(Job):
     """Rows and what they still emit.
 
     Args:
-        feedback: Runs them.
-        pace: What it costs.
+        decode_loop: Runs the rows.
+        cost_model: What running them costs.
         state: [rows, ...] for each state that sessions keep.
         positions: Time steps consumed before, uint64 [rows].
         steps: Values that each row emits at most, uint32 [rows], each at least 1.
-        sampling: How they are drawn.
+        sampling: How values are drawn.
         stop: The value that ends a row; None: none does.
-        grew: Takes what rows emit; must not raise.
+        on_chunk: Takes the values of each slice; must not raise.
         done: As of Job. The others, too.
     """
 
     def __init__(
         self,
-        feedback: DecodeLoop,
-        pace: CostModel,
+        decode_loop: DecodeLoop,
+        cost_model: CostModel,
         *,
         state: Sequence[Array],
         positions: NDArray[np.uint64],
         steps: NDArray[np.uint32],
         sampling: Sampling,
         stop: int | None,
-        grew: Callable[[EmittedChunk], None],
+        on_chunk: Callable[[EmittedChunk], None],
         done: "Callable[[GenerationJob, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
     ) -> None:
         super().__init__(done=done, is_cancelled=is_cancelled, deadline_s=deadline_s)
-        self.feedback = feedback
-        self.pace = pace
+        self.decode_loop = decode_loop
+        self.cost_model = cost_model
         self.state = [array.copy() for array in state]
         self.start = positions
         self.sampling = sampling
         self.stop = NOTHING if stop is None else stop
-        self.grew = grew
+        self.on_chunk = on_chunk
         self.time_steps = int(steps.sum(dtype=np.int64))
         self.left = steps.astype(np.int32)
         """Values that each row still emits."""
@@ -105,16 +105,16 @@ class GenerationJob(Job):
         """Rows that still emit."""
         return int(np.count_nonzero(self.left))
 
-    def piece(self, parts: list[SliceMember[Any]], steps: int) -> JobSlice:
+    def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "GenerationSlice":
         """See Job."""
-        return GenerationSlice(parts, steps)
+        return GenerationSlice(members, steps)
 
     def draw(self, rows: NDArray[np.intp], steps: int) -> Draw:
         """How rows emit their next values."""
         chosen = self.sampling.rows(rows)
         remaining = np.minimum(self.left[rows], np.int32(steps))
         noise = np.zeros((steps, len(rows)), np.float32)
-        if self.feedback.spec.sampled:
+        if self.decode_loop.spec.sampled:
             noise = uniform_numbers(chosen.seed, self.start[rows] + self.consumed[rows], steps)
         stop = np.full(len(rows), self.stop, np.int32)
         return Draw(steps, remaining, noise, chosen.temperature, chosen.top_k, stop)
@@ -127,15 +127,15 @@ class GenerationJob(Job):
         state: Sequence[Array],
         failed: Sequence[int],
     ) -> None:
-        """Takes what a piece gave: values [N, rows, ...], states, and which of the rows failed."""
+        """Takes the results of a slice: values [N, rows, ...], states, and which of the rows failed."""
         asked = np.minimum(self.left[rows], steps)
-        if self.feedback.spec.sampled:
+        if self.decode_loop.spec.sampled:
             lengths = (emitted != NOTHING).sum(axis=0)
             last = emitted[np.maximum(lengths - 1, 0), np.arange(len(rows))]
             stopped = (lengths > 0) & (last == self.stop)
         else:
             lengths, stopped = asked.astype(np.int64), np.zeros(len(rows), np.bool_)
-            # A forecast that has left the numbers has nothing to be fed back.
+            # A forecast that is infinite or not a number cannot be fed back.
             beyond = ~np.isfinite(emitted).reshape(len(emitted), len(rows), -1).all(axis=(0, 2))
             failed = sorted({*failed, *np.flatnonzero(beyond).tolist()})
         good = np.ones(len(rows), np.bool_)
@@ -153,60 +153,45 @@ class GenerationJob(Job):
         by_row = np.swapaxes(emitted, 0, 1)[good]
         values = by_row[np.arange(by_row.shape[1]) < lengths[:, None]]
         positions = self.start[rows] + self.consumed[rows]
-        self.grew(EmittedChunk(rows, lengths.astype(np.uint32), values, positions, self.left[rows] == 0))
+        self.on_chunk(EmittedChunk(rows, lengths.astype(np.uint32), values, positions, self.left[rows] == 0))
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationSlice:
-    """What one run takes of the generations; see Piece."""
+class GenerationSlice(JobSlice[GenerationJob]):
+    """Some values of some generation jobs."""
 
-    parts: list[SliceMember[GenerationJob]]
-    steps: int
+    __slots__ = ()
 
-    @property
-    def rows(self) -> int:
-        """See Piece."""
-        last = self.parts[-1]
-        return last.begin + last.rows
-
-    def run(self, engine: Engine, *, together: bool) -> RunResult:
-        """Runs it by the feedback of its work, which decides itself whether rows share a run."""
-        first = self.parts[0].job
-        feedback = first.feedback
-        chosen = [np.flatnonzero(part.job.left) for part in self.parts]
-        steps = min(self.steps, max(part.job.remaining for part in self.parts))
-        draws = [part.job.draw(rows, steps) for part, rows in zip(self.parts, chosen, strict=True)]
+    def run(self, engine: Engine, *, batchable: bool) -> RunResult:
+        """See JobSlice. The jobs' decode loop runs, and their cost model says whether rows share a run."""
+        first = self.members[0].job
+        active = [np.flatnonzero(member.job.left) for member in self.members]
+        steps = min(self.steps, max(member.job.remaining for member in self.members))
+        draws = [member.job.draw(rows, steps) for member, rows in zip(self.members, active, strict=True)]
         draw = draws[0] if len(draws) == 1 else _side_by_side(steps, draws)
-        state = [
-            np.concatenate(arrays)
-            for arrays in zip(
-                *(
-                    [array[rows] for array in part.job.state]
-                    for part, rows in zip(self.parts, chosen, strict=True)
-                ),
-                strict=True,
-            )
+        states = [
+            [array[rows] for array in member.job.state]
+            for member, rows in zip(self.members, active, strict=True)
         ]
+        state = [np.concatenate(arrays) for arrays in zip(*states, strict=True)]
         rows = len(draw.remaining)
-        if rows == 1 or (first.pace is not None and first.pace.together):
+        if rows == 1 or (first.cost_model is not None and first.cost_model.batchable):
             try:
-                emitted, after = feedback.run(state, draw)
+                emitted, after = first.decode_loop.run(state, draw)
             except EngineError as error:
                 _log.warning("generating %d rows failed: %s", rows, error)
             else:
                 return RunResult([emitted], after, [])
-        return _run_alone(feedback, state, draw)
+        return _run_alone(first.decode_loop, state, draw)
 
-    def share_out(self, engine: Engine, result: RunResult) -> None:
-        """Gives every generation its values and states."""
-        for part in self.parts:
-            own = slice(part.begin, part.begin + part.rows)
-            part.job.absorb(
-                np.flatnonzero(part.job.left),
+    def distribute(self, engine: Engine, result: RunResult) -> None:
+        """See JobSlice."""
+        for member in self.members:
+            member.job.absorb(
+                np.flatnonzero(member.job.left),
                 self.steps,
-                result.outputs[0][:, own],
-                [array[own] for array in result.state],
-                [row - own.start for row in result.failed if own.start <= row < own.stop],
+                result.outputs[0][:, member.run_rows],
+                [array[member.run_rows] for array in result.state],
+                member.failed(result),
             )
 
 
@@ -221,16 +206,16 @@ def _side_by_side(steps: int, draws: Sequence[Draw]) -> Draw:
     )
 
 
-def _run_alone(feedback: DecodeLoop, state: Sequence[Array], draw: Draw) -> RunResult:
+def _run_alone(decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw) -> RunResult:
     """Each row in a run of its own; rows that fail keep their state and emit nothing."""
-    spec, rows = feedback.spec, len(draw.remaining)
+    spec, rows = decode_loop.spec, len(draw.remaining)
     nothing = NOTHING if spec.sampled else 0
     emitted = np.full((draw.steps, rows, *spec.emitted.shape), nothing, DTYPES[spec.emitted.dtype])
     result = RunResult([emitted], [array.copy() for array in state], [])
     for row in range(rows):
         one = slice(row, row + 1)
         try:
-            values, after = feedback.run([array[one] for array in state], draw.rows(one))
+            values, after = decode_loop.run([array[one] for array in state], draw.rows(one))
         except EngineError as error:
             _log.error("a row failed when it generated alone: %s", error)
             result.failed.append(row)

@@ -1,7 +1,6 @@
-"""What the scheduler's lane of long work runs piece by piece: work, its share of a piece, and the piece.
+"""Defines the work that is run slice by slice: a job, a slice of some jobs, and what slices cost.
 
-Not when it runs (scheduler). Work owns its state: nothing of a session changes before it is done, so giving
-it up restores everything.
+A job owns its state: no session changes before the job is done, so dropping a job undoes all of it.
 """
 
 from abc import ABC, abstractmethod
@@ -12,66 +11,82 @@ from typing import Any, Generic, Protocol, TypeVar
 from statewise.service.base import ServiceError
 from statewise.service.engine import Engine, RunResult
 
-_W = TypeVar("_W", bound="Job", covariant=True)
+_J = TypeVar("_J", bound="Job", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class SliceMember(Generic[_W]):
-    """Work's share of a piece: its first `rows` active rows, from row `begin` of the run on."""
+class SliceMember(Generic[_J]):
+    """A job's share of a slice: its first `rows` active rows, from row `begin` of the run on."""
 
-    job: _W
+    job: _J
     rows: int
     begin: int
 
-
-class JobSlice(Protocol):
-    """Some rows of some work, side by side in one run. While it runs, its work is in nobody else's hands."""
-
     @property
-    def parts(self) -> "Sequence[SliceMember[Job]]":
-        """At least one; all of the kind of the first."""
+    def run_rows(self) -> slice:
+        """Its rows of the run."""
+        return slice(self.begin, self.begin + self.rows)
+
+    def failed(self, result: RunResult) -> list[int]:
+        """Which of its rows failed, counted from its own first row."""
+        return [row - self.begin for row in result.failed if self.begin <= row < self.begin + self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSlice(ABC, Generic[_J]):
+    """Some rows of some jobs, side by side in one run.
+
+    While a slice runs nothing else reads or writes its jobs, so it may run in any thread.
+
+    Attributes:
+        members: The jobs' shares; at least one; all jobs of one kind.
+        steps: Time steps at most.
+    """
+
+    members: Sequence[SliceMember[_J]]
+    steps: int
 
     @property
     def rows(self) -> int:
         """Rows of the run."""
+        last = self.members[-1]
+        return last.begin + last.rows
 
-    @property
-    def steps(self) -> int:
-        """Time steps at most."""
+    @abstractmethod
+    def run(self, engine: Engine, *, batchable: bool) -> RunResult:
+        """Runs the slice; `batchable` says whether rows of the read graph may share a run."""
 
-    def run(self, engine: Engine, *, together: bool) -> RunResult:
-        """Runs it, in any thread; `together` says whether rows of the read graph may share a run."""
-
-    def share_out(self, engine: Engine, result: RunResult) -> None:
-        """Gives all work its results."""
+    @abstractmethod
+    def distribute(self, engine: Engine, result: RunResult) -> None:
+        """Gives every job its results."""
 
 
 class CostModel(Protocol):
-    """What pieces of a kind of work cost. Work of one pace may share pieces."""
+    """What slices of a kind of job cost. Only jobs of one cost model share slices."""
 
     @property
-    def together(self) -> bool:
+    def batchable(self) -> bool:
         """Whether rows may share a run."""
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """Seconds a piece of that size will take, roughly."""
+        """Seconds that a slice of that size will take, roughly."""
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Time steps, at least 1, that a piece of so many rows may have; None: it cannot be cut."""
+        """Time steps, at least 1, that a slice of so many rows may have; None: it cannot be cut."""
 
 
 class Job(ABC):
     """Rows, and how far they have come.
 
     Args:
-        done: Called once, with the work and the failure of all of it or None.
-        is_cancelled: Asked between pieces.
+        done: Called once, with the job and with the failure of all of it or None.
+        is_cancelled: Asked between slices.
         deadline_s: On the scheduler's clock; None: none.
     """
 
     time_steps: int
     """Of all rows together, at most."""
-    pace: CostModel | None = None
+    cost_model: CostModel | None = None
     """None: that of the read graph."""
 
     def __init__(
@@ -85,17 +100,17 @@ class Job(ABC):
         self.is_cancelled = is_cancelled
         self.deadline_s = deadline_s
         self.queued_steps = 0
-        """Time steps that the scheduler's queue counts for this work alone, not with a request's."""
+        """Time steps that the scheduler's queue counts for this job alone, not with a request's."""
         self.time = 0
-        """Time steps behind it."""
+        """Time steps that have run."""
         self.received_s = 0.0
-        """When it was asked for, on the scheduler's clock."""
+        """When the scheduler took the job, on its clock."""
         self.begun_s = 0.0
-        """When its first piece began, on the scheduler's clock."""
-        self.span: Any = None
-        """Of the request that it belongs to; None: it is not traced."""
+        """When the first slice began, on the scheduler's clock; 0.0: none has."""
         self.ended_s = 0.0
         """When `done` was called, on the scheduler's clock."""
+        self.span: Any = None
+        """Of the request that the job belongs to; None: the request is not traced."""
 
     @property
     @abstractmethod
@@ -108,5 +123,5 @@ class Job(ABC):
         """Rows that still run."""
 
     @abstractmethod
-    def piece(self, parts: list[SliceMember[Any]], steps: int) -> JobSlice:
-        """A piece of this work and others of its pace, of so many time steps at most."""
+    def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "JobSlice[Job]":
+        """A slice of this job and others of its cost model, of so many time steps at most."""

@@ -1,8 +1,7 @@
-"""Work of many time steps, run in pieces: the rows of a Predict bucket, or of a step request with chunks.
+"""Runs many time steps of given sequences: the rows of a Predict bucket, or of a step request with chunks.
 
-Rows are kept longest first and padded to the longest, so that the rows still running at any time are the
-first ones and a piece is a plain slice. A job owns its working state: nothing of a session changes before the
-job is done, so giving it up restores everything.
+A job keeps its rows longest first and padded to the longest, so that the rows which still run are always the
+first ones, and a slice takes no copy of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, ServiceError, offsets_in_rows, starts_of
-from statewise.service.scheduling._job import Job, SliceMember
-from statewise.service.scheduling._piece import SequenceSlice
-from statewise.wire import DTYPES, ModelSpec
+from statewise.service.base import (
+    Array,
+    Indices,
+    RaggedColumns,
+    ServiceError,
+    blank_padded,
+    take_padded,
+)
+from statewise.service.engine import Engine, RunResult, run_batch
+from statewise.service.scheduling._job import Job, JobSlice, SliceMember
+from statewise.wire import ModelSpec
 
 
 class SequenceJob(Job):
@@ -22,46 +28,36 @@ class SequenceJob(Job):
 
     Args:
         spec: The model's.
-        inputs: In the spec's order, in request order: per-step [elements, ...], others [rows, ...].
-        lengths: Time steps of each row, [rows], each at least 1.
-        starts: Where each row begins in the per-step inputs, [rows]; None: one row after another.
-        state: In the spec's order, [rows, ...], in request order.
+        inputs: Of a request, with lengths.
+        rows: Which rows of the request the job runs, each of at least one time step; None: all.
+        state: In the spec's order, [rows, ...], in the order of `rows`.
         done: As of Job. The others, too.
     """
 
     def __init__(
         self,
         spec: ModelSpec,
+        inputs: RaggedColumns,
+        rows: Indices | None = None,
         *,
-        inputs: Sequence[Array],
-        lengths: NDArray[np.integer],
-        starts: NDArray[np.intp] | None = None,
         state: Sequence[Array],
         done: "Callable[[SequenceJob, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
     ) -> None:
         super().__init__(done=done, is_cancelled=is_cancelled, deadline_s=deadline_s)
+        assert inputs.lengths is not None, "sequences have lengths"
         self._spec = spec
+        lengths = inputs.lengths if rows is None else inputs.lengths[rows]
         self._order = np.argsort(-lengths.astype(np.int64), kind="stable")
-        self.request_lengths = lengths
-        """Time steps of each row, in request order."""
+        self._request_lengths = lengths
         self.lengths = lengths[self._order].astype(np.int32)
+        """Time steps of each row, longest first."""
         self.time_steps = int(self.lengths.sum())
-        begins = (starts_of(lengths) if starts is None else starts)[self._order]
-        self.inputs = [
-            self._pad(array, begins) if entry.per_step else array[self._order]
-            for array, entry in zip(inputs, spec.inputs, strict=True)
-        ]
+        self.inputs = inputs.pad(self._order if rows is None else rows[self._order])
         self.state = [array[self._order] for array in state]
-        rows, longest = len(self.lengths), int(self.lengths[0])
-        self.outputs: list[Array] = [
-            np.zeros(
-                (longest, rows, *entry.shape) if entry.per_step else (rows, *entry.shape), DTYPES[entry.dtype]
-            )
-            for entry in spec.outputs
-        ]
-        self.failed: set[int] = set()
+        self._outputs = blank_padded(spec.outputs, len(self.lengths), int(self.lengths[0]))
+        self._failed: set[int] = set()
         """Rows, longest first, whose run failed even alone."""
 
     @property
@@ -74,9 +70,9 @@ class SequenceJob(Job):
         """Rows that still run: the first ones."""
         return int(np.count_nonzero(self.lengths > self.time))
 
-    def piece(self, parts: list[SliceMember[Any]], steps: int) -> SequenceSlice:
+    def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "SequenceSlice":
         """See Job."""
-        return SequenceSlice(parts, steps)
+        return SequenceSlice(members, steps)
 
     def absorb(
         self,
@@ -86,44 +82,78 @@ class SequenceJob(Job):
         state: Sequence[Array],
         failed: Sequence[int],
     ) -> None:
-        """Takes the results of a piece of up to `steps` time steps of the first `rows` rows."""
+        """Takes the results of up to `steps` time steps of the first `rows` rows."""
         taken = min(steps, self.remaining)
         ending = self.lengths[:rows] <= self.time + steps
-        for kept, array, entry in zip(self.outputs, outputs, self._spec.outputs, strict=True):
+        for kept, array, entry in zip(self._outputs, outputs, self._spec.outputs, strict=True):
             if entry.per_step:
                 kept[self.time : self.time + taken, :rows] = array[:taken]
             else:
                 kept[:rows][ending] = array[ending]
         for kept, array in zip(self.state, state, strict=True):
             kept[:rows] = array
-        self.failed.update(failed)
+        self._failed.update(failed)
         self.time += taken
 
-    def results(self) -> tuple[list[Array], list[Array], NDArray[np.bool_]]:
-        """Outputs as the inputs were laid out, states, and which rows are good; all in request order.
+    def results(self) -> tuple[RaggedColumns, list[Array], NDArray[np.bool_]]:
+        """Outputs, states, and which rows did not fail; all in request order.
 
-        Outputs of failed rows are there and mean nothing.
+        Outputs and states of failed rows are there and mean nothing.
         """
-        place = np.empty(len(self._order), np.intp)
-        place[self._order] = np.arange(len(self._order))
-        good = np.ones(len(place), np.bool_)
-        good[[int(self._order[row]) for row in self.failed]] = False
-        outputs = [
-            self._unpad(array, place) if entry.per_step else array[place]
-            for array, entry in zip(self.outputs, self._spec.outputs, strict=True)
+        columns = np.empty(len(self._order), np.intp)
+        columns[self._order] = np.arange(len(self._order))
+        good = np.ones(len(columns), np.bool_)
+        good[[int(self._order[row]) for row in self._failed]] = False
+        outputs = RaggedColumns.unpad(self._spec.outputs, self._outputs, self._request_lengths, columns)
+        return outputs, [array[columns] for array in self.state], good
+
+
+class SequenceSlice(JobSlice[SequenceJob]):
+    """Some time steps of some sequence jobs. Of each job it takes the first rows."""
+
+    __slots__ = ()
+
+    def run(self, engine: Engine, *, batchable: bool) -> RunResult:
+        """See JobSlice."""
+        lengths = np.empty(self.rows, np.int32)
+        for member in self.members:
+            own = member.job.lengths[: member.rows] - member.job.time
+            lengths[member.run_rows] = np.minimum(own, self.steps)
+        steps = int(lengths.max())
+        inputs = [
+            self._steps_of(number, steps, len(lengths)) if entry.per_step else self._rows_of(number)
+            for number, entry in enumerate(engine.spec.inputs)
         ]
-        return outputs, [array[place] for array in self.state], good
+        state = [
+            np.concatenate([member.job.state[number][: member.rows] for member in self.members])
+            for number in range(len(engine.spec.state))
+        ]
+        return run_batch(engine, inputs, lengths, state, batchable=batchable)
 
-    def _pad(self, flat: Array, begins: NDArray[np.intp]) -> Array:
-        """[elements, ...] to [T, rows, ...], longest first; short rows repeat their last element."""
-        if len(begins) == 1:
-            return flat[begins[0] : begins[0] + self.time_steps, None]
-        time = np.arange(self.lengths[0])[:, None]
-        return flat.take(np.minimum(time, self.lengths - 1) + begins, axis=0)
+    def distribute(self, engine: Engine, result: RunResult) -> None:
+        """See JobSlice."""
+        for member in self.members:
+            member.job.absorb(
+                self.steps,
+                member.rows,
+                take_padded(engine.spec.outputs, result.outputs, member.run_rows),
+                [array[member.run_rows] for array in result.state],
+                member.failed(result),
+            )
 
-    def _unpad(self, padded: Array, place: NDArray[np.intp]) -> Array:
-        """[T, rows, ...], longest first, to [sum(lengths), ...] in request order."""
-        if len(place) == 1:
-            return padded[:, 0]
-        lengths = self.request_lengths
-        return padded[offsets_in_rows(lengths), np.repeat(place, lengths)]
+    def _rows_of(self, number: int) -> Array:
+        """One input that is not per step, [rows, ...], of all members."""
+        return np.concatenate([member.job.inputs[number][: member.rows] for member in self.members])
+
+    def _steps_of(self, number: int, steps: int, rows: int) -> Array:
+        """One per-step input, [steps, rows, ...], from the time on that each job has come to."""
+        blocks = [
+            member.job.inputs[number][member.job.time : member.job.time + steps, : member.rows]
+            for member in self.members
+        ]
+        if len(blocks) == 1:
+            return np.ascontiguousarray(blocks[0])
+        joined = np.zeros((steps, rows, *blocks[0].shape[2:]), blocks[0].dtype)
+        for member, block in zip(self.members, blocks, strict=True):
+            joined[: len(block), member.run_rows] = block
+        return joined

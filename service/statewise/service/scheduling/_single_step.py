@@ -1,9 +1,8 @@
-"""A single step of a single session that nobody shares a run with: the usual frame of a quiet server.
+"""Runs one step of one session alone: the usual request of a quiet server.
 
-The same as a batch of one (admission, runner), in scalars instead of columns: what a lone step costs is
-mostly the number of array operations around the engine. Only the plain case is decided here. Whatever is
-unusual about a frame (a retry, a void handle, a NaN, a run that fails) is left to the batch path, and nothing
-has changed by then.
+The same as a batch of one (step execution, run_batch), in scalars instead of columns: most of the cost of
+such a step are the array operations around the engine. Only the plain case is handled. A retry, an invalid
+handle, a NaN or a run that fails is left to the batch path, and nothing has changed by then.
 """
 
 import numpy as np
@@ -17,7 +16,7 @@ _ONE_STEP = np.ones(1, np.int32)
 
 
 class SingleStep:
-    """Runs lone steps of one model version.
+    """Runs single steps of one model version.
 
     Args:
         engine: Runs them.
@@ -29,33 +28,34 @@ class SingleStep:
         self._engine = engine
         self._arena = arena
         self._table = table
-        self._inputs_by_step = [entry.per_step for entry in engine.spec.inputs]
+        self._inputs_per_step = [entry.per_step for entry in engine.spec.inputs]
         self._outputs = [(entry.name, entry.per_step) for entry in engine.spec.outputs]
 
-    def run(self, frame: StepBatch) -> StepResult | None:
-        """Applies a frame of one row and one step; None: it has to take the batch path."""
-        inputs = frame.inputs
-        slot = self._table.admit_one(int(frame.handles[0]), frame.owner, int(frame.positions[0]))
+    def run(self, batch: StepBatch) -> StepResult | None:
+        """Applies a batch of one row and one step; None: it has to take the batch path."""
+        inputs = batch.inputs
+        slot = self._table.admit_one(int(batch.handles[0]), batch.owner, int(batch.positions[0]))
         if slot is None or not all_valid(self._engine.spec, inputs):
             return None
-        place = self._table.arena_index(slot)
+        arena_index = self._table.arena_index(slot)
         try:
             outputs, state = self._engine.run(
                 [
-                    array[None] if by_step else array
-                    for array, by_step in zip(inputs, self._inputs_by_step, strict=True)
+                    array[None] if per_step else array
+                    for array, per_step in zip(inputs, self._inputs_per_step, strict=True)
                 ],
                 _ONE_STEP,
-                self._arena.view_at(place),
+                self._arena.view_at(arena_index),
             )
         except EngineError:
             return None
-        self._arena.write(place ^ 1, state)
-        self._table.advance_one(slot, int(digest_rows(inputs, per_step=self._inputs_by_step, steps=None)[0]))
+        self._arena.write(arena_index ^ 1, state)
+        digest = digest_rows(inputs, per_step=self._inputs_per_step, steps=None)
+        self._table.advance_one(slot, int(digest[0]))
         return StepResult(
             {
-                name: array[0] if by_step else array
-                for (name, by_step), array in zip(self._outputs, outputs, strict=True)
+                name: array[0] if per_step else array
+                for (name, per_step), array in zip(self._outputs, outputs, strict=True)
             },
             (),
         )

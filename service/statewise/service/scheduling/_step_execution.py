@@ -1,12 +1,12 @@
-"""Rows of session requests: which may run, from which state, and what becomes of them.
+"""Prepares the rows of step batches for a run, and commits what the run gave.
 
-Not when they run (scheduler) nor how (engine). A row that is refused, or whose run fails, changes nothing and
-leaves the other rows alone; a row that repeats its session's last request is answered and changes nothing
+Not when rows run (step runner) nor how (engine). A row that is refused, or whose run fails, changes nothing
+and leaves the other rows alone; a row that repeats its session's last request is answered and changes nothing
 either.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ from statewise.service.base import (
     Array,
     Cells,
     Handles,
+    Indices,
+    RaggedColumns,
     RowFailure,
     Slots,
     StepBatch,
@@ -23,9 +25,10 @@ from statewise.service.base import (
     model_fault,
 )
 from statewise.service.inputs import invalid_rows
+from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.session_state import SessionTable, StateArena, digest_rows
-from statewise.service.telemetry import fields
-from statewise.wire import DTYPES, ModelSpec, Reason
+from statewise.service.telemetry import ModelStatistics, fields
+from statewise.wire import ModelSpec, Reason
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +37,9 @@ _SESSIONS_NAMED = 10  # in one line of the log
 
 @dataclass(frozen=True, slots=True)
 class GatheredBatch:
-    """Frames that are run as one request, and the sessions that their rows name."""
+    """Step batches that run as one, and the sessions that their rows name."""
 
-    frames: list[StepBatch]
+    batches: list[StepBatch]
     handles: Handles
     slots: Slots
     cells: Cells
@@ -44,41 +47,42 @@ class GatheredBatch:
 
 @dataclass(frozen=True, slots=True)
 class PreparedBatch:
-    """The rows of one or more frames that may run, as columns.
+    """The rows of gathered batches that may run, as columns.
 
     Attributes:
-        frames: Where the rows came from, in order.
-        total: Rows of all the frames.
+        batches: Where the rows came from, in order.
+        total: Rows of all the batches.
         rows: Which of them may run; None: all.
         slots: Their sessions.
-        cells: What the table holds of them.
+        cells: The table's record of each.
         steps: Their time steps; None: 1 each.
-        inputs: Their inputs, laid out as in a frame.
+        inputs: Their inputs, laid out as in a step batch.
         digests: Of their inputs.
         retry: Which of them repeat their session's last request; None: none.
         failures: Every other row, and rows that fail later.
     """
 
-    frames: list[StepBatch]
+    batches: list[StepBatch]
     total: int
-    rows: NDArray[np.intp] | None
+    rows: Indices | None
     slots: Slots
     cells: Cells
     steps: NDArray[np.uint32] | None
-    inputs: list[Array]
+    inputs: Sequence[Array]
     digests: NDArray[np.uint64]
     retry: NDArray[np.bool_] | None
     failures: dict[int, RowFailure]
 
 
 class StepExecution:
-    """Admits and settles the rows of one model version.
+    """Prepares and commits the rows of one model version.
 
     Args:
         spec: The model's.
         arena: Holds the sessions' states.
         table: Holds the sessions.
-        answer: Answers a frame.
+        answers: Answers step batches.
+        statistics: Of the model version.
     """
 
     def __init__(
@@ -87,136 +91,134 @@ class StepExecution:
         arena: StateArena,
         table: SessionTable,
         *,
-        answer: Callable[[StepBatch, StepResult], None],
+        answers: StepAnswers,
+        statistics: ModelStatistics,
     ) -> None:
         self._spec = spec
         self._arena = arena
         self._table = table
-        self._answer = answer
+        self._answers = answers
+        self._statistics = statistics
         self._per_step = [entry.per_step for entry in spec.inputs]
         self._output_names = [entry.name for entry in spec.outputs]
 
-    def select(self, frames: list[StepBatch]) -> GatheredBatch:
-        """Frames as one request."""
-        handles = frames[0].handles if len(frames) == 1 else np.concatenate([f.handles for f in frames])
+    def gather(self, batches: list[StepBatch]) -> GatheredBatch:
+        """Step batches as one."""
+        handles = batches[0].handles if len(batches) == 1 else np.concatenate([b.handles for b in batches])
         slots = self._table.slots_of(handles)
-        return GatheredBatch(frames, handles, slots, self._table.read(slots))
+        return GatheredBatch(batches, handles, slots, self._table.read(slots))
 
-    def admit(self, selected: GatheredBatch) -> PreparedBatch:
-        """Judges every row: its handle, its position, its values. Frames of chunks come one at a time."""
-        frames, handles, slots, cells = selected.frames, selected.handles, selected.slots, selected.cells
-        first = frames[0]
-        alone = len(frames) == 1
-        positions = first.positions if alone else np.concatenate([frame.positions for frame in frames])
-        inputs = (
+    def prepare(self, gathered: GatheredBatch) -> PreparedBatch:
+        """Finds the rows that may run, by handle, position and values. A batch of chunks comes alone."""
+        batches, handles, slots, cells = gathered.batches, gathered.handles, gathered.slots, gathered.cells
+        first = batches[0]
+        alone = len(batches) == 1
+        positions = first.positions if alone else np.concatenate([batch.positions for batch in batches])
+        inputs: Sequence[Array] = (
             first.inputs
             if alone
-            else [np.concatenate(arrays) for arrays in zip(*(frame.inputs for frame in frames), strict=True)]
+            else [np.concatenate(arrays) for arrays in zip(*(batch.inputs for batch in batches), strict=True)]
         )
         steps = first.steps
         owner: NDArray[np.int64] | int = first.owner
-        if not alone and any(frame.owner != first.owner for frame in frames):
-            owner = np.repeat([frame.owner for frame in frames], [len(frame.handles) for frame in frames])
+        if not alone and any(batch.owner != first.owner for batch in batches):
+            owner = np.repeat([batch.owner for batch in batches], [len(batch.handles) for batch in batches])
         digests = digest_rows(inputs, per_step=self._per_step, steps=steps)
-        admission = self._table.classify(
+        verdicts = self._table.classify(
             cells, handles, owner, positions, 1 if steps is None else steps, digests
         )
+        retry = verdicts.retry
         invalid = invalid_rows(self._spec, inputs, steps)
-        if admission.good is None and not invalid:
-            return PreparedBatch(
-                frames, len(handles), None, slots, cells, steps, inputs, digests, admission.retry, {}
-            )
-        good = np.ones(len(handles), np.bool_) if admission.good is None else admission.good.copy()
-        failures = {
-            row: self._table.explain(row, int(handles[row]), int(positions[row]), owner=_at(owner, row))
-            for row in np.flatnonzero(~good).tolist()
-        }
-        for row, message in invalid.items():
-            failures.setdefault(row, RowFailure(row, Reason.BAD_TENSOR, message))
-        good[list(invalid)] = False
-        rows = np.flatnonzero(good)
-        by_step = rows if steps is None else np.flatnonzero(np.repeat(good, steps))
-        return PreparedBatch(
-            frames,
-            len(handles),
-            rows,
-            slots[rows],
-            cells[rows],
-            None if steps is None else steps[rows],
-            [
-                array[by_step if per_step else rows]
-                for array, per_step in zip(inputs, self._per_step, strict=True)
-            ],
-            digests[rows],
-            None if admission.retry is None else admission.retry[rows],
-            failures,
-        )
+        total, rows = len(handles), None
+        failures: dict[int, RowFailure] = {}
+        if verdicts.good is not None or invalid:
+            for row in [] if verdicts.good is None else np.flatnonzero(~verdicts.good).tolist():
+                handle, position = int(handles[row]), int(positions[row])
+                failures[row] = self._table.explain(row, handle, position, owner=_at(owner, row))
+            for row, message in invalid.items():
+                failures.setdefault(row, RowFailure(row, Reason.BAD_TENSOR, message))
+            rows = np.delete(np.arange(total), list(failures))
+            slots, cells, digests = slots[rows], cells[rows], digests[rows]
+            inputs = RaggedColumns(self._spec.inputs, inputs, steps).take(rows).arrays
+            steps = None if steps is None else steps[rows]
+            retry = None if retry is None else retry[rows]
+        if retry is not None:
+            self._statistics.retried_rows += int(np.count_nonzero(retry))
+        return PreparedBatch(batches, total, rows, slots, cells, steps, inputs, digests, retry, failures)
 
-    def state_of(self, admitted: PreparedBatch) -> list[Array]:
+    def state_of(self, prepared: PreparedBatch) -> list[Array]:
         """The states that the rows run from, [rows, ...] for each state pair."""
-        return self._arena.gather(self._table.arena_indices(admitted.cells, admitted.retry))
+        return self._arena.gather(self._table.arena_indices(prepared.cells, prepared.retry))
 
-    def settle(
-        self, admitted: PreparedBatch, outputs: list[Array], state: Sequence[Array], failed: Sequence[int]
+    def commit(
+        self,
+        prepared: PreparedBatch,
+        outputs: Sequence[Array],
+        state: Sequence[Array],
+        failed: Sequence[int],
     ) -> None:
-        """Makes the new states current and answers the frames.
+        """Makes the new states current and answers the step batches.
 
         Args:
-            admitted: What ran.
-            outputs: Of the rows that ran well, laid out as in a frame.
+            prepared: What ran.
+            outputs: Of all rows that ran, laid out as in a step batch.
             state: Of all rows that ran.
             failed: Rows, of those that ran, whose run failed.
         """
-        for row in failed:
-            number = row if admitted.rows is None else int(admitted.rows[row])
-            admitted.failures[number] = model_fault(number)
+        slots, cells, steps, digests = prepared.slots, prepared.cells, prepared.steps, prepared.digests
         if failed:
-            sessions = [
-                self._table.view(slot).session_id
-                for slot in admitted.slots[failed[:_SESSIONS_NAMED]].tolist()
-            ]
-            _log.error("the model failed on rows of sessions", extra=fields(session_ids=sessions))
-        slots, cells, steps, digests = admitted.slots, admitted.cells, admitted.steps, admitted.digests
-        if failed or admitted.retry is not None:
+            self._note_failures(prepared, failed)
+            well = np.delete(np.arange(len(slots)), failed)
+            outputs = RaggedColumns(self._spec.outputs, outputs, steps).take(well).arrays
+        if failed or prepared.retry is not None:
             self._table.touch(slots)
-            new = np.ones(len(slots), np.bool_) if admitted.retry is None else ~admitted.retry
+            new = np.ones(len(slots), np.bool_) if prepared.retry is None else ~prepared.retry
             new[failed] = False
             slots, cells, digests = slots[new], cells[new], digests[new]
             steps = None if steps is None else steps[new]
             state = [array[new] for array in state]
         self._arena.scatter(self._table.next_arena_indices(cells), state)
         self._table.advance(slots, cells, 1 if steps is None else steps, digests)
-        self._reply(admitted, outputs)
+        self._answer(prepared, outputs)
 
-    def refuse(self, admitted: PreparedBatch) -> None:
-        """Answers frames of which no row may run."""
-        nothing = [np.empty((0, *entry.shape), DTYPES[entry.dtype]) for entry in self._spec.outputs]
-        self._reply(admitted, nothing)
+    def _note_failures(self, prepared: PreparedBatch, failed: Sequence[int]) -> None:
+        for row in failed:
+            number = row if prepared.rows is None else int(prepared.rows[row])
+            prepared.failures[number] = model_fault(number)
+        sessions = [
+            self._table.view(slot).session_id for slot in prepared.slots[failed[:_SESSIONS_NAMED]].tolist()
+        ]
+        _log.error("the model failed on rows of sessions", extra=fields(session_ids=sessions))
 
-    def _reply(self, admitted: PreparedBatch, outputs: list[Array]) -> None:
-        """Deals outputs and failures back to the frames."""
-        frames, failures, names = admitted.frames, admitted.failures, self._output_names
-        if len(frames) == 1:
+    def refuse(self, prepared: PreparedBatch) -> None:
+        """Answers step batches of which no row may run."""
+        nothing = RaggedColumns.blank(self._spec.outputs, np.empty(0, np.uint32))
+        self._answer(prepared, nothing.arrays)
+
+    def _answer(self, prepared: PreparedBatch, outputs: Sequence[Array]) -> None:
+        """Gives every step batch its own outputs and failures."""
+        batches, failures, names = prepared.batches, prepared.failures, self._output_names
+        if len(batches) == 1:
             ordered = [failures[row] for row in sorted(failures)] if failures else ()
-            self._answer(frames[0], StepResult(self._named(outputs), ordered))
+            self._answers.answer(batches[0], StepResult(self._named(outputs), ordered))
             return
         if not failures:
             begin = 0
-            for frame in frames:
-                end = begin + len(frame.handles)
-                dealt = {name: array[begin:end] for name, array in zip(names, outputs, strict=True)}
-                self._answer(frame, StepResult(dealt, ()))
+            for batch in batches:
+                end = begin + len(batch.handles)
+                own_outputs = {name: array[begin:end] for name, array in zip(names, outputs, strict=True)}
+                self._answers.answer(batch, StepResult(own_outputs, ()))
                 begin = end
             return
-        succeeded = np.ones(admitted.total, np.bool_)
+        succeeded = np.ones(prepared.total, np.bool_)
         succeeded[list(failures)] = False
-        place = np.concatenate([[0], np.cumsum(succeeded)])
+        kept_before = np.concatenate([[0], np.cumsum(succeeded)])
         begin = 0
-        for frame in frames:
-            end = begin + len(frame.handles)
+        for batch in batches:
+            end = begin + len(batch.handles)
             own = [replace(failures[row], row=row - begin) for row in range(begin, end) if row in failures]
-            kept = [array[place[begin] : place[end]] for array in outputs]
-            self._answer(frame, StepResult(self._named(kept), own))
+            kept = [array[kept_before[begin] : kept_before[end]] for array in outputs]
+            self._answers.answer(batch, StepResult(self._named(kept), own))
             begin = end
 
     def _named(self, outputs: Sequence[Array]) -> dict[str, Array]:

@@ -1,47 +1,60 @@
-"""What waits to begin: frames of steps, and operations on sessions that keep their place among them.
+"""Keeps step batches and barriers until they may begin, in the order they came.
 
-Not what runs (scheduler). Whatever concerns one session leaves in the order it came, and not before what it
-waits for has ended; what concerns different sessions may overtake.
+Not what runs (step runner). Items of one session leave in order, and not while a run holds the session; items
+of different sessions may overtake.
 """
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
-from statewise.service.base import Barrier, ServiceError, StepBatch, given_up
+from statewise.service.base import Barrier, StepBatch, abandoned
+from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_execution import GatheredBatch, StepExecution
 from statewise.service.session_state import SessionTable
 
 MAXIMUM_BATCH_ROWS = 1024
-"""Rows of one run. More do not make a row cheaper, and make everybody wait longer."""
+"""Rows of one run. More do not make a row cheaper, and make every caller wait longer."""
 _LOOK_AGAIN_S = 0.05
-"""Pause between two looks at requests that wait for sessions which are running, where none has ended."""
+"""Pause between two looks at batches that wait for sessions which are running, where none has ended."""
+
+
+class TakenSteps(NamedTuple):
+    """What may begin now.
+
+    Attributes:
+        single: Batches of single steps, for one run; None: there are none.
+        chunks: Batches of many steps a row, each to be run as a job.
+        again: Whether to look again at the next turn: what still waits may have waited for what has left.
+    """
+
+    single: GatheredBatch | None
+    chunks: list[StepBatch]
+    again: bool
 
 
 class StepQueue:
-    """Frames and controls of one model version, in the order they came.
+    """Step batches and barriers of one model version.
 
     Args:
         table: Holds the sessions.
-        admission: Makes frames one request.
+        execution: Gathers batches.
+        answers: Answers batches that no caller waits for any more.
         clock: Seconds, monotonic; deadlines are on it.
-        start: Begins a frame of chunks, whose sessions are busy from then on.
-        refuse: Answers a frame that is given up.
     """
 
     def __init__(
         self,
         table: SessionTable,
-        admission: StepExecution,
+        execution: StepExecution,
+        answers: StepAnswers,
         *,
         clock: Callable[[], float],
-        start: Callable[[StepBatch], None],
-        refuse: Callable[[StepBatch, ServiceError], None],
     ) -> None:
         self._table = table
-        self._admission = admission
+        self._execution = execution
+        self._answers = answers
         self._clock = clock
-        self._start = start
-        self._refuse = refuse
         self._waiting: deque[StepBatch | Barrier] = deque()
         self._only_single_steps = True
         self._look_again_s = 0.0
@@ -50,7 +63,7 @@ class StepQueue:
         return len(self._waiting)
 
     def add(self, item: StepBatch | Barrier) -> None:
-        """Takes what is to begin."""
+        """Takes a batch or a barrier."""
         self._only_single_steps &= isinstance(item, StepBatch) and item.steps is None
         self._waiting.append(item)
         self._look_again_s = 0.0
@@ -59,41 +72,39 @@ class StepQueue:
         """Notes that sessions are no longer busy: what waits for them may begin."""
         self._look_again_s = 0.0
 
-    def lone_step(self, now_s: float) -> StepBatch | None:
-        """The frame that waits, where it is the only one, of one session and one step, and still wanted."""
+    def only_step(self, now_s: float) -> StepBatch | None:
+        """The one batch that waits, where it is one step of one session and its caller still waits."""
         if len(self._waiting) != 1 or not self._only_single_steps:
             return None
-        frame = self._waiting[0]
-        assert isinstance(frame, StepBatch)
-        if len(frame.handles) > 1 or given_up(frame.cancelled, frame.deadline_s, now_s):
+        batch = self._waiting[0]
+        assert isinstance(batch, StepBatch)
+        if len(batch.handles) > 1 or abandoned(batch.cancelled, batch.deadline_s, now_s):
             return None
-        return frame
+        return batch
 
-    def remove_lone_step(self) -> None:
-        """Takes out what `lone_step` gave."""
+    def remove_only_step(self) -> None:
+        """Takes out the batch that `only_step` gave."""
         self._waiting.clear()
 
-    def take(self) -> tuple[GatheredBatch | None, bool]:
-        """Frames of single steps for one run, or None; on the way starts what else may begin.
-
-        Also says whether to look again at the next turn: what still waits may have waited for what has gone.
-        """
+    def take(self) -> TakenSteps:
+        """Takes out what may begin. Runs barriers, and answers batches that no caller waits for any more."""
         if self._look_again_s and self._clock() < self._look_again_s:
-            return None, False
+            return TakenSteps(None, [], again=False)
         before = len(self._waiting)
-        selected = self._take_in_order() if self._only_single_steps else None
-        if selected is None:
-            selected = self._take_what_may_begin()
+        single = self._take_in_order() if self._only_single_steps else None
+        chunks: list[StepBatch] = []
+        if single is None:
+            single, chunks = self._take_out_of_order()
         again = 0 < len(self._waiting) < before
         if self._waiting and not again:
-            # It waits for a run, whose end says so. Thousands may wait, and every piece plans a turn.
+            # All wait for runs, whose end says so. Thousands may wait, and every slice of a job plans a turn.
             self._look_again_s = self._clock() + _LOOK_AGAIN_S
-        return selected, again
+        return TakenSteps(single, chunks, again)
 
     def _take_in_order(self) -> GatheredBatch | None:
         """The usual case: single steps, each session once, none running. None: it is not that case."""
         rows = 0
-        frames: list[StepBatch] = []
+        batches: list[StepBatch] = []
         now_s = self._clock()
         for item in self._waiting:
             assert isinstance(item, StepBatch)
@@ -101,43 +112,44 @@ class StepQueue:
                 return None
             if rows + len(item.handles) > MAXIMUM_BATCH_ROWS and rows > 0:
                 break
-            frames.append(item)
+            batches.append(item)
             rows += len(item.handles)
-        selected = self._admission.select(frames)
-        if len(frames) > 1 and self._table.has_repeats(selected.slots):
+        gathered = self._execution.gather(batches)
+        if len(batches) > 1 and self._table.has_repeats(gathered.slots):
             return None
-        if self._table.any_busy(selected.cells):
+        if self._table.any_busy(gathered.cells):
             return None
-        for _ in frames:
+        for _ in batches:
             self._waiting.popleft()
-        return selected
+        return gathered
 
-    def _take_what_may_begin(self) -> GatheredBatch | None:
+    def _take_out_of_order(self) -> tuple[GatheredBatch | None, list[StepBatch]]:
         waiting, self._waiting = self._waiting, deque()
         taken: set[int] = set()
-        selected: list[StepBatch] = []
+        single: list[StepBatch] = []
+        chunks: list[StepBatch] = []
         rows = 0
         self._only_single_steps = True
         for item in waiting:
             if isinstance(item, StepBatch):
-                failure = given_up(item.cancelled, item.deadline_s, self._clock())
+                failure = abandoned(item.cancelled, item.deadline_s, self._clock())
                 if failure is not None:
-                    self._refuse(item, failure)
+                    self._answers.answer(item, failure)
                     continue
-            places = item.slots if isinstance(item, Barrier) else self._table.slots_of(item.handles)
-            slots = places.tolist()
-            blocked = not taken.isdisjoint(slots) or bool(self._table.busy[places].any())
-            taken.update(slots)
-            full = isinstance(item, StepBatch) and rows + len(slots) > MAXIMUM_BATCH_ROWS and rows > 0
+            slots = item.slots if isinstance(item, Barrier) else self._table.slots_of(item.handles)
+            numbers = slots.tolist()
+            blocked = not taken.isdisjoint(numbers) or bool(self._table.busy[slots].any())
+            taken.update(numbers)
+            full = isinstance(item, StepBatch) and rows + len(numbers) > MAXIMUM_BATCH_ROWS and rows > 0
             if blocked or full:
                 self._waiting.append(item)
                 self._only_single_steps &= isinstance(item, StepBatch) and item.steps is None
             elif isinstance(item, Barrier):
-                taken.difference_update(slots)
+                taken.difference_update(numbers)
                 item.action()
             elif item.steps is not None:
-                self._start(item)
+                chunks.append(item)
             else:
-                selected.append(item)
-                rows += len(slots)
-        return self._admission.select(selected) if selected else None
+                single.append(item)
+                rows += len(numbers)
+        return self._execution.gather(single) if single else None, chunks

@@ -2,7 +2,15 @@
 
 from statewise.service.telemetry._logs import fields
 from statewise.service.telemetry._slow_requests import SlowRequests
-from statewise.service.telemetry._statistics import OK, ROWS, SECONDS, Histogram, ModelStatistics, Statistics
+from statewise.service.telemetry._statistics import (
+    OK,
+    ROWS,
+    SECONDS,
+    Histogram,
+    ModelStatistics,
+    RunCounts,
+    Statistics,
+)
 
 __all__ = [
     "OK",
@@ -10,6 +18,7 @@ __all__ = [
     "SECONDS",
     "Histogram",
     "ModelStatistics",
+    "RunCounts",
     "SlowRequests",
     "Statistics",
     "fields",

@@ -125,12 +125,6 @@ class RunCounts:
     run_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
 
-    def begin(self, rows: int, received_s: Iterable[float], now_s: float) -> None:
-        """Counts a run, and since when those waited who have their first one."""
-        self.rows.observe(rows)
-        for one_s in received_s:
-            self.queue_s.observe(now_s - one_s)
-
     def __add__(self, other: "RunCounts") -> "RunCounts":
         return RunCounts(self.rows + other.rows, self.run_s + other.run_s, self.queue_s + other.queue_s)
 

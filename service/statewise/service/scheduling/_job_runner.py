@@ -1,0 +1,126 @@
+"""Runs jobs slice by slice, so that a step never waits for a whole sequence.
+
+A slice that is expected to be short runs on the event loop, any other in a thread; one slice runs at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+
+from statewise.service.base import ServiceError, server_fault
+from statewise.service.engine import Engine, EngineProfile, RunResult
+from statewise.service.scheduling._accounting import QueuedSteps, RunAccounting
+from statewise.service.scheduling._job import Job, JobSlice
+from statewise.service.scheduling._job_queue import AbandonedJob, JobQueue
+
+_log = logging.getLogger(__name__)
+
+
+class JobRunner:
+    """Runs the jobs of one model version.
+
+    Args:
+        engine: Runs slices.
+        profile: What the engine may do, and what runs cost.
+        accounting: Counts the runs of slices.
+        queued: Counts the time steps of jobs until they are done.
+        executor: Where runs go that would hold up the event loop.
+        clock: Seconds, monotonic; deadlines are on it.
+        inline_s: Runs expected to be shorter happen on the event loop.
+        slice_s: Seconds that a slice may take.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        profile: EngineProfile,
+        *,
+        accounting: RunAccounting,
+        queued: QueuedSteps,
+        executor: Executor,
+        clock: Callable[[], float],
+        inline_s: float,
+        slice_s: float,
+    ) -> None:
+        self._engine = engine
+        self._profile = profile
+        self._accounting = accounting
+        self._queued = queued
+        self._executor = executor
+        self._clock = clock
+        self._inline_s = inline_s
+        mixes = profile.batchable and engine.spec.lengths is not None
+        self._queue = JobQueue(profile, mixes=mixes, clock=clock, slice_s=slice_s)
+        self._running = False
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until all jobs will have run, roughly."""
+        return self._queue.wait_s
+
+    @property
+    def step_s(self) -> float:
+        """Seconds that a row and step takes under the present load."""
+        return self._queue.step_s
+
+    def add(self, job: Job) -> None:
+        """Takes a job."""
+        self._queue.add(job)
+
+    def end_abandoned(self) -> None:
+        """Ends every waiting job that no caller waits for any more."""
+        self._end_all(self._queue.drop_abandoned())
+
+    def run_next(self, then: Callable[[], None]) -> None:
+        """Runs the next slice; calls `then` when the slice has ended."""
+        if self._running or not self._queue:
+            return
+        chosen, dropped = self._queue.next_slice()
+        self._end_all(dropped)
+        if chosen is None:
+            return
+        own = chosen.members[0].job.cost_model
+        cost_s = (self._profile if own is None else own).cost_s(chosen.rows, chosen.steps)
+        begun_s = self._clock()
+        fresh = [member.job for member in chosen.members if member.job.time == 0]
+        self._accounting.begin(fresh, chosen.rows, begun_s)
+        run = partial(chosen.run, self._engine, batchable=self._profile.batchable)
+        if cost_s <= self._inline_s:
+            self._finish(chosen, run, begun_s, then)
+            return
+        self._running = True
+
+        def finish(ran: asyncio.Future[RunResult]) -> None:
+            self._running = False
+            self._finish(chosen, ran.result, begun_s, then)
+
+        asyncio.get_running_loop().run_in_executor(self._executor, run).add_done_callback(finish)
+
+    def _finish(
+        self, ran: JobSlice[Job], run: Callable[[], RunResult], begun_s: float, then: Callable[[], None]
+    ) -> None:
+        try:
+            result = run()
+            self._accounting.end([member.job for member in ran.members], ran.rows, begun_s)
+            ran.distribute(self._engine, result)
+        except (Exception, asyncio.CancelledError) as error:
+            _log.error("a slice of jobs failed", exc_info=error)
+            self._queue.fail_slice(ran)
+            failure = server_fault()
+            for member in ran.members:
+                self._end(member.job, failure)
+        else:
+            for job in self._queue.end_slice(ran, begun_s=begun_s):
+                self._end(job, None)
+        then()
+
+    def _end_all(self, dropped: Sequence[AbandonedJob]) -> None:
+        for job, failure in dropped:
+            self._end(job, failure)
+
+    def _end(self, job: Job, failure: ServiceError | None) -> None:
+        self._queued.count -= job.queued_steps
+        job.ended_s = self._clock()
+        job.done(job, failure)
