@@ -11,7 +11,13 @@ from functools import partial
 from typing import Any
 
 from statewise.service.base import ModelKey, ServiceLimits, Settings
-from statewise.service.dataplane import Dataplane, Sessions
+from statewise.service.dataplane import Dataplane
+from statewise.service.dataplane.sessions import (
+    SessionAdministration,
+    SessionDirectory,
+    Sessions,
+    SessionTurns,
+)
 from statewise.service.engine import Engine, EngineProfile, load_engine
 from statewise.service.registry import ModelRegistry
 from statewise.service.scheduling import Scheduler
@@ -47,7 +53,51 @@ def build_dataplane(
         from statewise.service.tracing import Tracing
 
         tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
+    models = make_models(
+        settings.repository,
+        make_engine=partial(
+            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
+        ),
+        make_scheduler=_scheduler_maker(
+            settings, table, executor=executor, clock=clock, slow=slow, tracing=tracing
+        ),
+        sessions=settings.sessions,
+    )
+    limits, statistics = ServiceLimits(settings), Statistics()
+    snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
+    directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
+    turns = SessionTurns(models, table)
+    return Dataplane(
+        models,
+        table,
+        sessions=Sessions(
+            models, table, directory=directory, turns=turns, limits=limits, snapshots=snapshots
+        ),
+        session_administration=SessionAdministration(
+            models,
+            table,
+            directory=directory,
+            turns=turns,
+            idle_timeout_s=settings.idle_timeout_s,
+            clock=clock,
+        ),
+        limits=limits,
+        statistics=statistics,
+        slow=slow,
+        tracing=tracing,
+        clock=clock,
+    )
 
+
+def _scheduler_maker(
+    settings: Settings,
+    table: SessionTable,
+    *,
+    executor: Executor,
+    clock: Callable[[], float],
+    slow: SlowRequests,
+    tracing: Any,
+) -> Callable[[Engine, StateArena, EngineProfile], Scheduler]:
     def make_scheduler(engine: Engine, arena: StateArena, profile: EngineProfile) -> Scheduler:
         return Scheduler(
             engine,
@@ -64,25 +114,4 @@ def build_dataplane(
             tracing=tracing,
         )
 
-    models = make_models(
-        settings.repository,
-        make_engine=partial(
-            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
-        ),
-        sessions=settings.sessions,
-        make_scheduler=make_scheduler,
-    )
-    limits = ServiceLimits(settings)
-    snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
-    statistics = Statistics()
-    sessions = Sessions(models, table, limits=limits, snapshots=snapshots, statistics=statistics, clock=clock)
-    return Dataplane(
-        models,
-        table,
-        sessions=sessions,
-        limits=limits,
-        statistics=statistics,
-        slow=slow,
-        tracing=tracing,
-        clock=clock,
-    )
+    return make_scheduler

@@ -69,7 +69,7 @@ async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dat
         await anext(slowly)
         await _let_everything_run(dataplane, "chatter")
     # Nobody took the rest, so nothing was applied.
-    assert dataplane.sessions.get("a", owner="").view.position == 0
+    assert dataplane.session_administration.get("a", owner="").view.position == 0
     assert not dataplane.table.busy.any()
 
 

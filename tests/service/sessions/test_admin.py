@@ -126,9 +126,9 @@ async def test_sessions_that_expired_are_said_to_have(repository: Path) -> None:
         dataplane.models.load_all()
         await dataplane.sessions.open("steps", 0, ["a"], owner="")
         now_s = 61.0
-        assert sum(dataplane.sessions.expire_idle()) == 1
+        assert sum(dataplane.session_administration.expire_idle()) == 1
         with pytest.raises(ServiceError, match="session 'a' was idle for too long") as seen:
-            dataplane.sessions.get("a", owner="")
+            dataplane.session_administration.get("a", owner="")
         with pytest.raises(ServiceError) as closed:
-            await dataplane.sessions.close_by_id("a", owner="")
+            await dataplane.session_administration.close("a", owner="")
         assert [failure.value.reason for failure in (seen, closed)] == [Reason.SESSION_EXPIRED] * 2

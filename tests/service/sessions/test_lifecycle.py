@@ -159,8 +159,8 @@ async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path)
         now_s += 50.0
         await sessions.resume(["young"], owner="")
         now_s += 20.0
-        assert sum(sessions.expire_idle()) == 1
-        assert sum(sessions.expire_idle()) == 0
+        assert sum(dataplane.session_administration.expire_idle()) == 1
+        assert sum(dataplane.session_administration.expire_idle()) == 0
         _, (by_id,) = await sessions.resume(["old"], owner="")
         assert by_id.reason == "SESSION_EXPIRED"
         _, (by_handle,) = await sessions.snapshot(np.array([opened[0].view.handle], np.uint64), owner="")
@@ -202,12 +202,12 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
             lambda: sessions.rewind(handles, np.ones(1, np.uint64), owner=""),
         ):
             now_s += 50.0
-            assert sum(sessions.expire_idle()) == 0
+            assert sum(dataplane.session_administration.expire_idle()) == 0
             await ask()
         now_s += 50.0
-        sessions.get("a", owner="")  # looking is not asking
+        dataplane.session_administration.get("a", owner="")  # looking is not asking
         now_s += 11.0
-        assert sum(sessions.expire_idle()) == 1
+        assert sum(dataplane.session_administration.expire_idle()) == 1
 
 
 async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(
@@ -222,7 +222,7 @@ async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(
         names = [f"s{number}" for number in range(25)]
         opened, _ = await dataplane.sessions.open("steps", 0, names, owner="")
         now_s += 61.0
-        assert sum(dataplane.sessions.expire_idle()) == 25
+        assert sum(dataplane.session_administration.expire_idle()) == 25
         _, by_id = await dataplane.sessions.resume(names, owner="")
         handles = np.array([one.view.handle for one in opened], np.uint64)
         _, by_handle = await dataplane.sessions.snapshot(handles, owner="")

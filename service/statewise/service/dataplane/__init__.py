@@ -6,7 +6,7 @@ from statewise.service.dataplane._generator import GenerationInputs, Generator
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.dataplane._sessions import OpenedSession, Sessions
+from statewise.service.dataplane.sessions import OpenedSession
 
 __all__ = [
     "CancellationToken",
@@ -17,7 +17,6 @@ __all__ = [
     "OpenedSession",
     "PredictPart",
     "SessionGenerator",
-    "Sessions",
     "parts_within",
     "predict_texts",
 ]

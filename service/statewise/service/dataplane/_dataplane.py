@@ -25,7 +25,7 @@ from statewise.service.base import (
     StepResult,
     model_fault,
 )
-from statewise.service.dataplane._sessions import Sessions
+from statewise.service.dataplane.sessions import SessionAdministration, Sessions
 from statewise.service.inputs import arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.scheduling import SequenceJob, buckets_of_like_length
@@ -64,7 +64,8 @@ class Dataplane:
     Args:
         models: What is served.
         table: The sessions.
-        sessions: Their life.
+        sessions: Operations on sessions.
+        session_administration: Operations on sessions without handles.
         limits: What every request has to satisfy.
         statistics: Counts of the whole server.
         slow: Tells of requests that took long.
@@ -78,6 +79,7 @@ class Dataplane:
         table: SessionTable,
         *,
         sessions: Sessions,
+        session_administration: SessionAdministration,
         limits: ServiceLimits,
         statistics: Statistics,
         slow: SlowRequests,
@@ -87,6 +89,7 @@ class Dataplane:
         self.models = models
         self.table = table
         self.sessions = sessions
+        self.session_administration = session_administration
         self.limits = limits
         self.statistics = statistics
         self._slow = slow

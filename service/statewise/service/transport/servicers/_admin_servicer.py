@@ -69,7 +69,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         size = request.page_size or _DEFAULT_PAGE
         if size > _LARGEST_PAGE:
             raise ServiceError(Reason.BAD_REQUEST, f"expected a page_size up to {_LARGEST_PAGE}; got {size}")
-        sessions, following = self._dataplane.sessions.page(
+        sessions, following = self._dataplane.session_administration.page(
             owner=_listed_owner(request.owner),
             start=_read_token(request.page_token),
             size=size,
@@ -86,7 +86,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.GetSessionResponse:
         """By the client's own name for it."""
         owner = caller().owner_meant(request.owner)
-        found = self._dataplane.sessions.get(request.session_id, owner=owner)
+        found = self._dataplane.session_administration.get(request.session_id, owner=owner)
         return admin_pb2.GetSessionResponse(session=convert.session_info(found))
 
     @reports
@@ -95,7 +95,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.CloseSessionResponse:
         """Whoever holds its handle."""
         owner = caller().owner_meant(request.owner)
-        await self._dataplane.sessions.close_by_id(request.session_id, owner=owner)
+        await self._dataplane.session_administration.close(request.session_id, owner=owner)
         return admin_pb2.CloseSessionResponse()
 
     @reports

@@ -1,0 +1,14 @@
+"""Opens, moves, lists and ends sessions, for owners by name. Never steps, generation or messages."""
+
+from statewise.service.dataplane.sessions._session_administration import SessionAdministration
+from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
+from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.dataplane.sessions._sessions import Sessions
+
+__all__ = [
+    "OpenedSession",
+    "SessionAdministration",
+    "SessionDirectory",
+    "SessionTurns",
+    "Sessions",
+]

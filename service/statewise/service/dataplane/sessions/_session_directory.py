@@ -1,0 +1,127 @@
+"""Creates, finds and ends single sessions: a slot of the table, a row of an arena, a share of a quota each.
+
+Knows no requests and no order between them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from statewise.service.base import Array, RowFailure, ServiceError, ServiceLimits
+from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.session_state import Quotas, SessionTable, SessionView
+from statewise.service.telemetry import Statistics
+from statewise.wire import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """A session in an answer.
+
+    Attributes:
+        view: Its record in the table.
+        model: Its version.
+        created: Whether the request created the session.
+    """
+
+    view: SessionView
+    model: LoadedModel
+    created: bool
+
+
+class SessionDirectory:
+    """Sessions by owner's number and id.
+
+    Args:
+        models: The served models.
+        table: The sessions.
+        limits: Limits of all sessions together, and of each owner's.
+        statistics: Counts of the whole server.
+    """
+
+    def __init__(
+        self, models: ModelRegistry, table: SessionTable, *, limits: ServiceLimits, statistics: Statistics
+    ) -> None:
+        self._models = models
+        self._table = table
+        self._state_bytes = limits.settings.state_bytes
+        self._quotas = Quotas(
+            sessions=limits.settings.owner_sessions, state_bytes=limits.settings.owner_state_bytes
+        )
+        self._statistics = statistics
+
+    def create(
+        self,
+        model: LoadedModel,
+        owner: int,
+        session_id: str,
+        *,
+        origin: str,
+        state: Sequence[Array] | None = None,
+        position: int = 0,
+    ) -> int:
+        """Creates a session and gives its slot.
+
+        Args:
+            model: The session's version.
+            owner: Number of the owner.
+            session_id: The session's id.
+            origin: The operation, as statistics name it.
+            state: One [*shape] a state pair; None: the model's initial state.
+            position: Time steps that the state has consumed.
+
+        Raises:
+            ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT.
+        """
+        if self._table.find(owner, session_id) is not None:
+            raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
+        if self._table.is_full:
+            raise ServiceError(
+                Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"
+            )
+        used = sum(loaded.arena.used_rows * loaded.arena.bytes_per_session for loaded in self._models)
+        if used + model.arena.bytes_per_session > self._state_bytes:
+            raise ServiceError(
+                Reason.BYTES_LIMIT,
+                f"the sessions' state fills {used} of {self._state_bytes} bytes: close some",
+            )
+        self._quotas.take(owner, model.arena.bytes_per_session)
+        self._statistics.opened[origin] += 1
+        slot = self._table.add(owner, session_id, model=model.number, row=model.arena.take_row())
+        if state is not None:
+            model.arena.write(self._table.arena_index(slot), state)
+        if position:
+            self._table.set_position(slot, position)
+        return slot
+
+    def end(self, slot: int, *, cause: str = "closed") -> None:
+        """Ends a session and frees all it held; `cause` as statistics name it."""
+        model = self.model_of(slot)
+        self._quotas.give_back(self._table.owner_of(slot), model.arena.bytes_per_session)
+        remove = self._table.expire if cause == "idle" else self._table.remove
+        model.arena.give_back(remove(slot))
+        self._models.free_if_unused(model)
+        self._statistics.ended[cause] += 1
+
+    def model_of(self, slot: int) -> LoadedModel:
+        """A session's version."""
+        return self._models[self._table.model_of(slot)]
+
+    def describe(self, slot: int, *, created: bool) -> OpenedSession:
+        """A session as it is now."""
+        return OpenedSession(self._table.view(slot), self.model_of(slot), created)
+
+    def require(self, session_id: str, owner: str) -> int:
+        """The slot of a session. Raises ServiceError (SESSION_NOT_FOUND, SESSION_EXPIRED)."""
+        number = self._table.known_owner(owner)
+        slot = self._table.find(number, session_id)
+        if slot is None:
+            failure = self.missing(0, number, session_id)
+            raise ServiceError(failure.reason, failure.message)
+        return slot
+
+    def missing(self, row: int, owner: int, session_id: str) -> RowFailure:
+        """The failure of a row whose session is not open."""
+        if self._table.has_expired(owner, session_id):
+            message = f"session {session_id!r} was idle for too long and has ended"
+            return RowFailure(row, Reason.SESSION_EXPIRED, message)
+        return RowFailure(row, Reason.SESSION_NOT_FOUND, f"no session {session_id!r} is open")
