@@ -49,7 +49,7 @@ def generate(
     top_k: TopKOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Generates one sequence and prints each value at once: as text, or as a JSON array on a line.
+    """Generates one sequence and prints each value as it arrives: as text, or as a JSON array on a line.
 
     For example:
 

@@ -40,7 +40,7 @@ def stream(
       sensor | statewise stream --model gait --session ankle-sensor | consumer
     """
     with connection.client() as client:
-        # Fails at once on a wrong address. A session would try to reconnect for a long time.
+        # Fails immediately on a wrong address. A session would try to reconnect for a long time.
         client.model(model, version=version)
         with client.session(model, id=session, version=version) as opened:
             _step_lines(opened)

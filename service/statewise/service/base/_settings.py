@@ -1,7 +1,6 @@
-"""What an operator can set, with defaults: flags over STATEWISE_* variables over a TOML file.
+"""Defines and reads the server's settings: flags override STATEWISE_* variables, these override a TOML file.
 
-Nothing reads the environment but this. Every entry of `Settings` is a limit or a place, in the unit that its
-name says.
+Only this module reads the environment. Times are in seconds and sizes in bytes, as the names say.
 """
 
 from difflib import get_close_matches
@@ -30,11 +29,11 @@ _Positive = Annotated[int, Field(gt=0)]
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used. The message names its key and value."""
+    """A setting is invalid. The message names its key and value."""
 
 
 class Settings(BaseSettings):
-    """Everything `statewise serve` can be told."""
+    """All settings of `statewise serve`. The string below each field is its row in docs/operations.md."""
 
     model_config = SettingsConfigDict(env_prefix="STATEWISE_", extra="forbid", frozen=True)
 
@@ -59,7 +58,7 @@ class Settings(BaseSettings):
     request_steps: _Positive = 1_048_576
     """Most time steps in one request, summed over its rows."""
     sessions: Annotated[int, Field(gt=0, le=MAXIMUM_SESSIONS)] = 100_000
-    """Most sessions open at once."""
+    """Most sessions open at the same time."""
     state_bytes: _Positive = 4 * _GIB
     """Most bytes of session state in memory; both copies of each session count."""
     queue_steps: _Positive = 4_194_304
@@ -97,16 +96,16 @@ class Settings(BaseSettings):
     reflection: bool = False
     """Offers gRPC's server reflection, so that callers can read the contract from the server."""
     owner_sessions: _Positive | None = None
-    """Most sessions that one owner has open at once. Unset: no limit per owner."""
+    """Most sessions that one owner has open at the same time. Unset: no limit per owner."""
     owner_state_bytes: _Positive | None = None
     """Most bytes of session state that one owner has in memory; both copies count. Unset: no limit per
     owner."""
     streams: _Positive = 16_384
-    """Most session streams open at once."""
+    """Most session streams open at the same time."""
     connections: _Positive = 16_384
-    """Most connections at once; the server closes further connections as they arrive."""
+    """Most connections open at the same time; the server closes further connections as they arrive."""
     connection_calls: _Positive = 4_096
-    """Most calls and streams at once on one connection; further ones wait at the client."""
+    """Most calls and streams open at the same time on one connection; further ones wait at the client."""
     connection_age_s: Annotated[float, Field(ge=0)] = 0.0
     """Age at which the server ends a connection, so that clients spread over newly added servers; 0:
     never."""
@@ -144,7 +143,7 @@ class Settings(BaseSettings):
         """Merges flags (those that are not None), the environment and a TOML file.
 
         Raises:
-            SettingsError: naming key and value of the first entry that cannot be used.
+            SettingsError: An entry is invalid; the message names key and value of the first such entry.
         """
         given = {key: value for key, value in flags.items() if value is not None}
         try:
@@ -196,10 +195,10 @@ class Settings(BaseSettings):
         return self
 
     def signing_key(self) -> bytes | None:
-        """The key that signs snapshots, where one was set.
+        """Returns the key that signs snapshots; None if neither setting is set.
 
         Raises:
-            ValueError: its file cannot be read, or holds less than a key.
+            ValueError: The key file cannot be read, or holds fewer than 16 bytes.
         """
         if self.snapshot_key_file is None:
             return None if self.snapshot_key is None else self.snapshot_key.get_secret_value().encode()
@@ -232,7 +231,7 @@ class Settings(BaseSettings):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address."""
+    """Whether only this machine can reach the host."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -240,7 +239,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_secret(key: str) -> bool:
-    """Whether an entry's value must not be shown: it is a secret, or would be one if it were spelt right."""
+    """Whether the value of an entry must stay hidden: its key names a secret, or is a misspelling of one."""
     return key in _SECRETS or (key not in Settings.model_fields and bool(get_close_matches(key, _SECRETS)))
 
 
