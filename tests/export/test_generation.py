@@ -111,7 +111,7 @@ def test_neither_neighbours_nor_cuts_change_a_bit(tmp_path, cell):
     np.testing.assert_array_equal(state_now, after)
 
 
-def test_a_step_after_generating_just_goes_on(tmp_path):
+def test_a_step_after_generating_continues(tmp_path):
     checkpoint = make_checkpoint(**TEXT_GENERATOR)
     rng = np.random.default_rng(8)
     state, _ = start(checkpoint, 4, rng)
@@ -199,7 +199,7 @@ def test_a_residual_network_generates_without_a_graph(tmp_path):
     assert verify_package(package).passed
 
 
-def test_a_package_says_how_to_write_with_it(tmp_path):
+def test_a_package_declares_how_it_generates(tmp_path):
     checkpoint = replace(make_checkpoint(**TEXT_GENERATOR), vocabulary=VOCABULARY)
     spec = read_package(export_checkpoint(checkpoint, tmp_path)).spec
 
@@ -214,7 +214,7 @@ def test_a_package_says_how_to_write_with_it(tmp_path):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(("both", "layers"), [(False, 1), (True, 1), (False, 2)], ids=str)
-def test_an_encoder_leaves_what_numpys_leaves(tmp_path, cell, both, layers):
+def test_an_encoder_graph_equals_the_numpy_encoder(tmp_path, cell, both, layers):
     checkpoint = make_encoder_decoder(cell=cell, bidirectional=both, layers=layers)
     tokens = np.random.default_rng(12).integers(0, 6, (5, 4)).astype(np.int32)
     lengths = np.array([5, 1, 3, 2], np.int32)
@@ -262,7 +262,7 @@ def test_sound_packages_verify(tmp_path, kind, from_checkpoint):
         ("generate.onnx", lambda model: _rename_input(model, "top_k"), "metadata"),
     ],
 )
-def test_flaws_of_the_other_graphs_are_found(tmp_path, file, change, failing):
+def test_flaws_of_generator_and_encoder_graphs_are_found(tmp_path, file, change, failing):
     checkpoint = make_encoder_decoder()
     package = export_checkpoint(checkpoint, tmp_path)
     model = onnx.load(package / file)

@@ -145,7 +145,7 @@ def test_lengths_are_found_and_kept(tmp_path):
     assert verify_package(package).passed
 
 
-def test_the_package_says_what_was_found_and_why(tmp_path):
+def test_model_toml_records_the_findings_and_their_reasons(tmp_path):
     package = import_onnx(batch_first_lstm().save(tmp_path / "m.onnx"), tmp_path / "repository")
     text = (package / "model.toml").read_text()
 

@@ -108,7 +108,7 @@ def test_a_file_without_metadata_is_an_error(package):
         read_package(package)
 
 
-def test_what_model_toml_alone_declares_is_left_to_the_server(package):
+def test_a_package_with_model_toml_and_no_metadata_is_left_to_the_server(package):
     rewrite(package, lambda model: model.ClearField("metadata_props"))
     (package / "model.toml").write_text('batch = "exact"\n')
     with pytest.raises(PackageError, match=r"what model\.toml declares is tested by the server"):

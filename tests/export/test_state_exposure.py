@@ -30,6 +30,6 @@ def test_hidden_state_can_be_exposed(tmp_path):
         ({"direction": "reverse"}, "lstm: expected an operator that reads forwards"),
     ],
 )
-def test_what_cannot_be_exposed_is_said(tmp_path, options, complaint):
+def test_operators_that_cannot_be_exposed_are_an_error(tmp_path, options, complaint):
     with pytest.raises(SourceError, match=complaint):
         import_onnx(hidden_lstm(**options).save(tmp_path / "m.onnx"), tmp_path / "r", expose_state=True)

@@ -38,7 +38,9 @@ from statewise.export import SourceError, import_onnx, read_package, verify_pack
         (two_sums, {"state": {"a": "c", "b": "d"}}, "expected an input and an output beside the state"),
     ],
 )
-def test_what_the_graph_does_not_say_is_refused_with_what_was_seen(tmp_path, make_graph, options, complaint):
+def test_a_choice_that_the_graph_leaves_open_is_refused_with_the_candidates(
+    tmp_path, make_graph, options, complaint
+):
     with pytest.raises(SourceError, match=complaint):
         import_onnx(make_graph().save(tmp_path / "m.onnx"), tmp_path / "repository", **options)
     assert not (tmp_path / "repository").exists()

@@ -136,7 +136,7 @@ def test_graphs_compute_what_pytorch_computes(tmp_path, kind, layers, both):
     assert np.abs(run(package, x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_a_description_says_what_names_and_shapes_do_not(tmp_path):
+def test_a_description_adds_what_names_and_shapes_leave_open(tmp_path):
     w = weights("LSTM", module="net.lstm.", linear="net.out.")
     w["embed.weight"] = np.random.default_rng(2).standard_normal((8, INPUTS)).astype(np.float32)
     w["other.weight"] = np.zeros((2, 2), np.float32)
@@ -226,7 +226,7 @@ def with_array(name: str, *shape: int) -> Change:
         (with_array("rnn.bias_ih_l0", 7), "", "do not fit together"),
     ],
 )
-def test_what_cannot_be_imported_is_said(tmp_path, change, description, complaint):
+def test_weights_that_cannot_be_imported_are_an_error(tmp_path, change, description, complaint):
     file = write_safetensors(tmp_path / "w.safetensors", change(weights("LSTM")))
     (tmp_path / "w.toml").write_text(description)
 

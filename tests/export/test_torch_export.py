@@ -14,7 +14,7 @@ from statewise.export import import_onnx, verify_package
     # A second LSTM in one process comes out of the dynamo exporter with its free sizes frozen.
     [("LSTM", 1, False), ("LSTM", 2, False), ("GRU", 2, False), ("LSTM", 1, True), ("GRU", 2, True)],
 )
-def test_what_pytorch_exports(tmp_path, kind, layers, dynamo):
+def test_graphs_that_pytorch_exports(tmp_path, kind, layers, dynamo):
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
 

@@ -193,7 +193,7 @@ def coupled(tmp_path: Path) -> Path:
     return path
 
 
-def test_rows_that_touch_each_other_are_found(coupled):
+def test_rows_that_depend_on_each_other_are_found(coupled):
     report = verify_package(coupled)
 
     assert not check(report, "alone = batched").passed

@@ -32,7 +32,7 @@ def test_float16_halves_the_file_and_stays_exact(tmp_path, fields):
     assert report.exactness is Exactness.EXACT
 
 
-def test_the_error_written_down_is_the_one_against_the_checkpoint(tmp_path):
+def test_the_noted_error_is_the_error_against_the_checkpoint(tmp_path):
     checkpoint = make_checkpoint(hidden_size=64)
     package = export_checkpoint(checkpoint, tmp_path, weights="float16")
 

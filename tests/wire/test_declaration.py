@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs/models.md"
 
 
 @given(specs)
-def test_what_metadata_says_is_a_declaration(spec: ModelSpec) -> None:
+def test_all_metadata_are_a_declaration(spec: ModelSpec) -> None:
     for entries in (spec.inputs, spec.outputs):
         assume(len({entry.name for entry in entries}) == len(entries))
     declaration = ModelDeclaration.from_toml(spec.to_toml())
@@ -32,7 +32,7 @@ def test_the_page_lists_every_entry() -> None:
         assert not left_out, kind
 
 
-def test_nothing_has_to_be_said() -> None:
+def test_every_entry_is_optional() -> None:
     assert ModelDeclaration.from_toml("") == ModelDeclaration()
 
 
@@ -69,6 +69,6 @@ def test_the_example_of_the_page() -> None:
         ('call_shapes = ["some"]', r"call_shapes\[0\]: expected one of one_to_one, .*; got 'some'"),
     ],
 )
-def test_what_cannot_be_read_is_named(text: str, complaint: str) -> None:
+def test_an_entry_that_cannot_be_read_is_named(text: str, complaint: str) -> None:
     with pytest.raises(MetadataError, match=complaint):
         ModelDeclaration.from_toml(text)

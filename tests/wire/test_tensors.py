@@ -27,7 +27,7 @@ def test_an_array_comes_back_bit_for_bit(array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in DTYPES if DTYPES[name].itemsize > 1])
-def test_bytes_are_little_endian_whatever_the_array_is(name: str) -> None:
+def test_bytes_are_little_endian_for_arrays_of_any_byte_order(name: str) -> None:
     values = np.arange(6).reshape(2, 3)
     message = to_tensor(values.astype(DTYPES[name].newbyteorder(">")))
     assert message.data == values.astype(DTYPES[name].newbyteorder("<")).tobytes()
@@ -66,7 +66,7 @@ def test_the_view_outlives_its_message() -> None:
     ],
     ids=lambda array: str(array.dtype),
 )
-def test_elements_without_a_place_on_the_wire_are_refused(array: np.ndarray) -> None:
+def test_element_types_that_the_wire_lacks_are_refused(array: np.ndarray) -> None:
     with pytest.raises(TensorError, match=r"expected elements of float32, .*; got "):
         to_tensor(array)
 

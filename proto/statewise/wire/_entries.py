@@ -11,7 +11,7 @@ from statewise.wire._tensors import DTYPES
 
 
 class MetadataError(ValueError):
-    """Metadata is absent, of another format, or not of the form described here."""
+    """Metadata is absent, of another format, or has an entry of another form than expected."""
 
 
 def read_entry(kind: Any, raw: Any, where: str) -> Any:

@@ -85,7 +85,7 @@ def draw_batch(spec: ModelSpec, checkpoint: Checkpoint | None, rng: np.random.Ge
 
 
 def _raw_units(x: Array, normalisation: Normalisation) -> Array:
-    """The raw inputs that normalise to x; with a square root as transform, to |x|."""
+    """Raw inputs of normalised inputs x; a transform by square root loses the sign of x * scale + mean."""
     if normalisation.input_mean is not None and normalisation.input_scale is not None:
         x = x * normalisation.input_scale + normalisation.input_mean
     return np.square(x) if normalisation.transform == "sqrt" else x
