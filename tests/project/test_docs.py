@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from statewise.service.transport.messages._status import STATUS_OF_REASON
+from statewise.service.transport.messages import STATUS_OF_REASON
 from statewise.wire import Reason
 
 ROOT = Path(__file__).parents[2]

@@ -50,7 +50,7 @@ FOREIGN = {
 
 # Who may know of gRPC, and who of the event loop or of threads. The others are values and functions.
 TRANSPORT = {
-    "service": {"server.py", "transport"},
+    "service": {"transport"},
     "client": {"transport"},
 }
 WAITING = {
@@ -61,6 +61,7 @@ WAITING = {
         "process",
         "registry",
         "scheduling",
+        "server.py",
         "testing.py",
         *TRANSPORT["service"],
     },

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from statewise.service.process import ServerEventLoop
-from statewise.service.transport.messages._step_encoding import encode_step
+from statewise.service.transport.messages import encode_step
 from statewise.service.transport.servicers._message_sender import MessageSender
 from statewise.v1 import sequence_pb2
 from statewise.wire import fill_tensor, from_tensor

@@ -1,20 +1,17 @@
-"""A server's life: it starts, serves, sees to what is due, and stops.
+"""Runs the server: starts it, repeats its background tasks, and stops it.
 
-The server is ready when `start` returns, and has let go of everything when `stop` does.
+The server accepts calls when `start` returns, and holds no resources when `stop` returns.
 """
 
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 
-import grpc
-from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import make_wsgi_app
 
 from statewise.service.assembly import build_dataplane
@@ -22,27 +19,10 @@ from statewise.service.auth import Callers, CallersError
 from statewise.service.base import Settings
 from statewise.service.engine import EngineError, check_provider
 from statewise.service.monitoring import HttpProbe, Readiness, make_registry
-from statewise.service.process import ServerEventLoop, keep_freed_pages
+from statewise.service.process import ServerEventLoop, allow_many_connections, keep_freed_pages
 from statewise.service.registry import ModelRegistry
-from statewise.service.telemetry import _logs as logs
-from statewise.service.transport import (
-    AuthInterceptor,
-    TlsError,
-    TransportError,
-    add_reflection,
-    allow_many_connections,
-    check_exposure,
-    listen,
-    options,
-)
-from statewise.service.transport.servicers import (
-    AdminServicer,
-    Health,
-    ModelServicer,
-    SequenceServicer,
-    add_sequence_service,
-)
-from statewise.v1 import admin_pb2_grpc, model_pb2_grpc
+from statewise.service.telemetry import configure_logs
+from statewise.service.transport import GrpcServer, TlsError, TransportError, check_exposure
 
 _log = logging.getLogger(__name__)
 
@@ -59,13 +39,13 @@ class Server:
     """A server on the running event loop.
 
     Args:
-        settings: What the operator set.
-        tracer_provider: OpenTelemetry's, of a program that has one, takes the server's spans; None: they go
-            where the settings say.
+        settings: The operator's settings.
+        tracer_provider: OpenTelemetry's tracer provider, which gets the server's spans; None: the settings
+            say where spans go.
         make_models: Makes the registry of models, as for `build_dataplane`.
 
     Raises:
-        ServerError: traces are wanted and the extra for them is not installed.
+        ServerError: the settings ask for traces, and the extra for traces is not installed.
     """
 
     def __init__(
@@ -77,30 +57,27 @@ class Server:
     ) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
-        self._exporting = _export_traces(settings) if tracer_provider is None else None
+        self._trace_exporter = _export_traces(settings) if tracer_provider is None else None
         self._dataplane = build_dataplane(
             settings,
             executor=self._executor,
-            tracer_provider=tracer_provider or self._exporting,
+            tracer_provider=tracer_provider or self._trace_exporter,
             make_models=make_models,
         )
-        self._sequences = SequenceServicer(self._dataplane)
-        self._health = Health()
+        self._grpc = GrpcServer(self._dataplane, release=_release())
         self._readiness = Readiness(self._dataplane)
         self._probe = self._make_probe() if settings.metrics_listen else None
         self.metrics_address = ""
-        """HOST:PORT of /metrics, /readyz and /healthz, once `start` has begun."""
+        """HOST:PORT of /metrics, /readyz and /healthz; set early in `start`, before models load."""
         self._callers: Callers | None = None
-        self._grpc: grpc.aio.Server | None = None
-        self._admin: AdminServicer | None = None
-        self._chores: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
-        """Loads the repository, listens, and gives the address: HOST:PORT.
+        """Loads the repository and listens. Returns the address, HOST:PORT.
 
         Raises:
-            ServerError: an address or the execution provider cannot be had, or an address must not be
-                served so; a file of callers or certificates cannot be used.
+            ServerError: an address cannot be opened, or must not be served without TLS and callers; the
+                execution provider is missing; the callers file or a certificate is invalid.
             ServiceError: the repository cannot be read.
         """
         settings = self._settings
@@ -114,63 +91,26 @@ class Server:
         if self._probe is not None:
             self._start_probe(self._probe)
         self._dataplane.models.load_all()
-        tell_health = partial(self._health.tell, self._dataplane.models)
-        self._grpc = grpc.aio.server(interceptors=self._interceptors(), options=options(settings))
-        add_sequence_service(self._sequences, self._grpc)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(self._dataplane, changed=tell_health), self._grpc
-        )
-        self._admin = AdminServicer(self._dataplane, version=_release(), started_ns=time.time_ns())
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin, self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        if settings.reflection:
-            add_reflection(self._grpc)
         try:
-            address = listen(self._grpc, settings)
+            address = await self._grpc.start(self._callers)
         except (TransportError, TlsError) as error:
             raise ServerError(str(error)) from None
-        tell_health()
-        await self._grpc.start()
         self._readiness.listening()
-        # A session may live for up to a tenth longer than the limit says.
-        sweep_s = min(_LONGEST_SWEEP_PAUSE_S, settings.idle_timeout_s / 10)
-        self._do_every(sweep_s, "ending idle sessions", self._expire_idle_sessions)
-        self._do_every(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
-        if settings.repository_poll_s:
-            self._do_every(
-                settings.repository_poll_s, "following the repository", self._follow_the_repository
-            )
-        if self._callers is not None:
-            follow = partial(self._follow_the_callers, self._callers)
-            self._do_every(_CALLERS_POLL_S, "following the callers", follow)
+        self._start_background_tasks()
         return address
 
     async def stop(self) -> None:
-        """Refuses what is new, lets what is under way finish within the grace period, and ends."""
-        grace_s = self._settings.grace_s
+        """Refuses new requests, lets others finish within the grace period, and frees all resources."""
         self._dataplane.limits.draining = True
-        for chore in self._chores:
-            chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
-        self._health.drain()
-        self._sequences.drain(grace_s)
-        if self._admin is not None:
-            self._admin.drain()
-        if self._grpc is not None:
-            await self._grpc.stop(grace_s)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._grpc.stop()
         if self._probe is not None:
             await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()
-        if self._exporting is not None:
-            await asyncio.to_thread(self._exporting.shutdown)
-
-    def _interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        gate = AuthInterceptor(self._callers, self._dataplane.statistics)
-        if self._dataplane.tracing is None:
-            return [gate]
-        from statewise.service.transport.tracing import TracingInterceptor
-
-        return [gate, TracingInterceptor(self._dataplane.tracing)]
+        if self._trace_exporter is not None:
+            await asyncio.to_thread(self._trace_exporter.shutdown)
 
     def _make_probe(self) -> HttpProbe:
         readiness = self._readiness
@@ -191,20 +131,32 @@ class Server:
             ) from None
         _log.info("metrics, readiness and liveness on http://%s", self.metrics_address)
 
-    # --- chores ---
+    # --- background tasks ---
 
-    def _do_every(self, pause_s: float, what: str, chore: Callable[[], Awaitable[None]]) -> None:
-        """Whatever goes wrong with it once, the next time comes."""
+    def _start_background_tasks(self) -> None:
+        settings = self._settings
+        # A session may live up to a tenth longer than idle_timeout_s.
+        sweep_s = min(_LONGEST_SWEEP_PAUSE_S, settings.idle_timeout_s / 10)
+        self._repeat(sweep_s, "ending idle sessions", self._expire_idle_sessions)
+        self._repeat(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
+        if settings.repository_poll_s:
+            self._repeat(settings.repository_poll_s, "following the repository", self._follow_the_repository)
+        if self._callers is not None:
+            follow = partial(self._follow_the_callers, self._callers)
+            self._repeat(_CALLERS_POLL_S, "following the callers", follow)
 
-        async def again_and_again() -> None:
+    def _repeat(self, interval_s: float, what: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Runs a task at an interval. A failing run is logged; the task runs again at the next interval."""
+
+        async def repeating() -> None:
             while True:
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(interval_s)
                 try:
-                    await chore()
+                    await run()
                 except Exception as error:
                     _log.error("%s failed", what, exc_info=error)
 
-        self._chores.append(asyncio.create_task(again_and_again()))
+        self._background.append(asyncio.create_task(repeating()))
 
     async def _expire_idle_sessions(self) -> None:
         ended = 0
@@ -215,29 +167,29 @@ class Server:
             _log.info("%d sessions were idle for too long and have ended", ended)
 
     async def _cut_stalled_streams(self) -> None:
-        self._sequences.cut_stalled()
+        self._grpc.cut_stalled_streams()
 
     async def _follow_the_callers(self, callers: Callers) -> None:
-        """Whom the file names no longer loses the streams that are open, too."""
+        """Reads a changed callers file; callers that the file no longer names lose their open streams."""
         if callers.follow():
-            self._sequences.end_streams_of_strangers(callers)
+            self._grpc.end_streams_of_unknown(callers)
 
     async def _follow_the_repository(self) -> None:
         await self._dataplane.models.follow()
-        self._health.tell(self._dataplane.models)
+        self._grpc.update_health()
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Args:
-        settings: What the operator set.
-        ready: Gets one line, `listening on HOST:PORT`, when the server is ready.
+        settings: The operator's settings.
+        ready: Gets one line, `listening on HOST:PORT`, when the server accepts calls.
 
     Raises:
         ServerError, ServiceError: as `Server.start`.
     """
-    logs.configure(style=settings.log_format, level=settings.log_level)
+    configure_logs(style=settings.log_format, level=settings.log_level)
     keep_freed_pages()
     allow_many_connections()
     with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
@@ -246,21 +198,21 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
 
 async def _serve(settings: Settings, ready: TextIO) -> None:
     server = Server(settings)
-    asked_to_stop = asyncio.Event()
+    stop_signal = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop.set)
+        loop.add_signal_handler(number, stop_signal.set)
     try:
         address = await server.start()
         print(f"listening on {address}", file=ready, flush=True)
-        await asked_to_stop.wait()
+        await stop_signal.wait()
         _log.info("stopping; requests in flight have %g s", settings.grace_s)
     finally:
         await server.stop()
 
 
 def _export_traces(settings: Settings) -> Any:
-    """Where spans go by the settings; None: nowhere."""
+    """OpenTelemetry's tracer provider by the settings; None: they ask for no traces."""
     if not settings.traces_endpoint:
         return None
     try:

@@ -1,6 +1,6 @@
 """Counts and logs requests as they happen. Never reads models or the dataplane."""
 
-from statewise.service.telemetry._logs import fields
+from statewise.service.telemetry._logs import configure_logs, fields
 from statewise.service.telemetry._slow_requests import SlowRequests
 from statewise.service.telemetry._statistics import (
     OK,
@@ -21,5 +21,6 @@ __all__ = [
     "RunCounts",
     "SlowRequests",
     "Statistics",
+    "configure_logs",
     "fields",
 ]

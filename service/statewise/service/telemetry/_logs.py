@@ -1,7 +1,7 @@
-"""How the log of a server process looks: lines for people or JSON objects for machines, on stderr.
+"""Formats the log of a server process on stderr: lines for people or JSON objects for machines.
 
-Messages come from everywhere, this only lays them out. What belongs to a message beside its text travels as
-`extra=fields(...)`: ids of requests and sessions, never inputs, outputs, states or credentials.
+A message carries further values as `extra=fields(...)`: ids of requests and sessions, never inputs, outputs,
+states or credentials.
 """
 
 import json
@@ -15,12 +15,12 @@ _FIELDS = "statewise_fields"
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """What belongs to a message, for a logger's `extra`. Values are of JSON's types; None is left out."""
+    """Values for a logger's `extra`, of JSON's types; None is left out."""
     return {_FIELDS: {name: value for name, value in values.items() if value is not None}}
 
 
-def configure(*, style: str, level: str) -> None:
-    """Sets up the log of this process, which is the server's alone.
+def configure_logs(*, style: str, level: str) -> None:
+    """Configures the root logger; only for a process that runs nothing but the server.
 
     Args:
         style: "console" or "json".
@@ -39,11 +39,11 @@ class ConsoleFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the hook
-        """Fields before what an exception adds."""
-        said = "".join(
+        """The message with its fields, before the traceback of an exception."""
+        fields_text = "".join(
             f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in _fields_of(record).items()
         )
-        return super().formatMessage(record) + said
+        return super().formatMessage(record) + fields_text
 
 
 class JsonFormatter(logging.Formatter):

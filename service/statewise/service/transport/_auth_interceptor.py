@@ -1,7 +1,7 @@
-"""The one door: every call passes it, and behind it has an identity.
+"""Authenticates every call and checks its scopes, before its request is decoded.
 
-Who may call what stands in one table, by scope; a call that nobody put there is for admins. A stream is
-judged when it begins, not message by message. A request is decoded after its caller has been let in: nobody
+One table lists the scopes of every method; a method that is not in the table needs the admin scope. A stream
+is checked when it begins, not at every message. Only requests of authorised callers are decoded, so nobody
 else can make the server parse anything.
 """
 
@@ -16,7 +16,7 @@ from statewise.service.auth import ANYBODY, Callers, Identity, Scope, enter_call
 from statewise.service.base import ServiceError
 from statewise.service.telemetry import Statistics
 from statewise.service.transport._tls import certificate_names
-from statewise.service.transport.messages._rpc import Context, abort
+from statewise.service.transport.messages import Context, abort
 from statewise.wire import Reason
 
 _PREDICT = frozenset({Scope.PREDICT})
@@ -59,20 +59,20 @@ SCOPES: dict[str, dict[str, frozenset[Scope]]] = {
     },
     "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": _ANY},
 }
-"""Scopes by service and method; a caller needs one of those named."""
+"""Scopes by service and method; a caller needs one of them."""
 
-_OPEN_TO_ALL = "/grpc.health.v1.Health/"
-"""Probes have no credentials, and learn nothing but whether the server serves."""
+_WITHOUT_CREDENTIALS = "/grpc.health.v1.Health/"
+"""Probes have no credentials, and learn only whether the server serves."""
 
 _Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Lets callers in.
+    """Refuses calls without valid credentials or without the scope that they need.
 
     Args:
-        callers: Tells who calls; None: everybody may do everything.
-        statistics: Counts who is refused.
+        callers: Identify callers; None: every caller may do everything.
+        statistics: Count refused calls.
     """
 
     def __init__(self, callers: Callers | None, statistics: Statistics) -> None:
@@ -83,9 +83,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Gives who serves a method, behind the gate; None: nobody."""
+        """The handler of a method, behind the checks; None: there is no such method."""
         handler = await continuation(details)
-        if handler is None or details.method.startswith(_OPEN_TO_ALL):
+        if handler is None or details.method.startswith(_WITHOUT_CREDENTIALS):
             return handler  # type: ignore[no-any-return]
         guarded = self._guarded.get(details.method)
         if guarded is None:
@@ -114,8 +114,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             try:
                 return await serving
             except grpc.aio.AbortError as aborted:
-                # The call keeps what ended it, and that, by its trace, would keep the request: a cycle, whose
-                # megabytes would stay until the next garbage collection.
+                # The call keeps the exception, and the exception's traceback would keep the request: a cycle
+                # whose megabytes would stay until the next garbage collection.
                 aborted.__context__ = None
                 raise aborted.with_traceback(None) from None
 
@@ -143,7 +143,7 @@ def needed(method: str) -> frozenset[Scope]:
 
 
 def _behaviour_of(handler: Any) -> tuple[_Behaviour, Callable[..., Any]]:
-    """What serves a call, as a coroutine function, and the kind of handler that carries it."""
+    """The coroutine function that serves a call, and the function that makes a handler of its kind."""
     if handler.request_streaming:
         behaviour, kind = handler.stream_stream, grpc.stream_stream_rpc_method_handler
     elif handler.response_streaming:

@@ -1,9 +1,8 @@
-"""How the server meets the network: the limits it gives gRPC, TLS, and which addresses it may serve.
+"""Opens the server's port: checks that the address may be served, sets gRPC's limits, adds TLS.
 
-Not the services. What gRPC can refuse by itself (size, number, age) it refuses before anything is decoded.
+gRPC enforces the limits of size, number and age itself, before anything is decoded.
 """
 
-import resource
 import socket
 
 import grpc
@@ -23,13 +22,13 @@ _READ_AHEAD_BYTES = 1024 * 1024
 
 
 class TransportError(Exception):
-    """The address cannot, or may not, be served. The message says why."""
+    """The address cannot or must not be served. The message says why."""
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:
-    """What gRPC is told."""
-    given = {
-        # Holds before a message is read and, for compressed ones, while it is unpacked.
+    """GRPC's options."""
+    values = {
+        # Applies before a message is read and, to compressed ones, while it is unpacked.
         "max_receive_message_length": settings.message_bytes,
         "max_send_message_length": -1,
         "max_metadata_size": _LONGEST_METADATA_BYTES,
@@ -40,24 +39,24 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         "max_concurrent_streams": settings.connection_calls,
         "server_handshake_timeout_ms": round(settings.handshake_s * 1000),
         "http2.settings_timeout": round(settings.handshake_s * 1000),
-        # A peer that is gone, or takes nothing at all, is noticed; one that pings for the sake of it is left.
+        # Detects clients that are gone or take nothing, and cuts off clients that ping too often.
         "keepalive_time_ms": _KEEPALIVE_S * 1000,
         "keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_S * 1000,
         "http2.min_ping_interval_without_data_ms": _SHORTEST_PING_S * 1000,
         "http2.max_ping_strikes": _PING_STRIKES,
-        # What a stream may send beyond what has been read of it. Left alone, gRPC lets this grow with the
-        # speed of the network, and streams that send without end fill the memory.
+        # Bytes that a client may send ahead of the server's reading. By default this window grows with the
+        # speed of the network, and streams that send without end would fill the memory.
         "http2.bdp_probe": 0,
         "http2.lookahead_bytes": _READ_AHEAD_BYTES,
     }
     if settings.connection_age_s:
-        given["max_connection_age_ms"] = round(settings.connection_age_s * 1000)
-        given["max_connection_age_grace_ms"] = round(settings.grace_s * 1000)
-    return [(f"grpc.{name}", value) for name, value in given.items()]
+        values["max_connection_age_ms"] = round(settings.connection_age_s * 1000)
+        values["max_connection_age_grace_ms"] = round(settings.grace_s * 1000)
+    return [(f"grpc.{name}", value) for name, value in values.items()]
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raises TransportError where the settings would serve strangers, or in clear, without having said so."""
+    """Raises TransportError for an address open to the network without TLS or callers, unless `insecure`."""
     if settings.insecure or is_loopback(settings.listen.rpartition(":")[0]):
         return
     missing = []
@@ -73,11 +72,11 @@ def check_exposure(settings: Settings) -> None:
 
 
 def listen(server: grpc.aio.Server, settings: Settings) -> str:
-    """Opens the port and gives the address, HOST:PORT.
+    """Opens the port. Returns the address, HOST:PORT.
 
     Raises:
-        TransportError: the port cannot be had.
-        TlsError: certificate or key cannot be used.
+        TransportError: the port cannot be opened.
+        TlsError: certificate or key are invalid.
     """
     host, _, port = settings.listen.rpartition(":")
     try:
@@ -96,7 +95,7 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
 
 
 def _why_not(host: str, port: int) -> str:
-    """What the system says of an address that gRPC could not listen on; gRPC itself only logs it."""
+    """The system's error for an address that gRPC could not listen on; gRPC itself only logs the error."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -107,13 +106,7 @@ def _why_not(host: str, port: int) -> str:
 
 
 def add_reflection(server: grpc.aio.Server) -> None:
-    """Lets callers ask for the contract of every service here."""
+    """Adds server reflection: clients can ask for the contract of every service."""
     files = (sequence_pb2, model_pb2, admin_pb2, health_pb2)
     names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-
-
-def allow_many_connections() -> None:
-    """Lets this process have as many files open as it may: the usual soft limit is 1,024 connections."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,7 +1,7 @@
-"""The server's side of TLS: its certificate, read again when it is renewed, and whose certificates it trusts.
+"""Makes the server's TLS credentials, and reads its certificate again when the files change.
 
-Every connection gets what the files hold when it begins; a file that cannot be used leaves what was used
-before. Private keys are read, handed to gRPC, and neither kept nor logged.
+A connection gets the certificate that the files hold when it begins; while a file is invalid, the last valid
+certificate stays. Private keys are passed to gRPC, and neither kept nor logged.
 """
 
 import logging
@@ -17,19 +17,19 @@ _log = logging.getLogger(__name__)
 
 
 class TlsError(ValueError):
-    """Certificate, key or authorities that cannot be used. The message names the file."""
+    """An invalid certificate, key or authorities file. The message names the file."""
 
 
 def server_credentials(
     *, certificate: Path, key: Path, client_authorities: Path | None
 ) -> grpc.ServerCredentials:
-    """Credentials that follow their files.
+    """Credentials that change with their files.
 
     Args:
         certificate: PEM file of the server's certificate chain.
         key: PEM file of its private key.
         client_authorities: PEM file of the authorities whose client certificates are trusted; every client
-            has to show one then. None: clients show none.
+            then needs a certificate. None: no client needs one.
 
     Raises:
         TlsError: a file cannot be read, or key and certificate do not belong together.
@@ -50,7 +50,7 @@ def server_credentials(
     current = read()
 
     def follow() -> grpc.ServerCertificateConfiguration:
-        """Called by gRPC, in a thread of its own, as each connection begins."""
+        """GRPC calls this in a thread of its own for each new connection."""
         nonlocal current
         if watch.changed():
             try:
@@ -66,7 +66,7 @@ def server_credentials(
 
 
 def certificate_names(auth_context: Mapping[str, object]) -> list[str]:
-    """Names in the certificate that a client has shown and TLS has verified, the alternative ones first."""
+    """Names in the verified certificate of a client, the alternative ones first."""
     names: list[str] = []
     for key in ("x509_subject_alternative_name", "x509_common_name"):
         values = auth_context.get(key, ())
@@ -76,10 +76,10 @@ def certificate_names(auth_context: Mapping[str, object]) -> list[str]:
 
 
 def _check(certificate: Path, key: Path, client_authorities: Path | None) -> None:
-    """Lets the standard library judge the files: gRPC would say no more than that handshakes fail."""
+    """Checks the files with the standard library, whose errors say more than a failed handshake of gRPC."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # A key that needs a password would otherwise make the server wait at its terminal.
+        # Without a password given here, a protected key would make the server wait for one at its terminal.
         context.load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise TlsError(f"{certificate} with {key}: {_words(error)}") from None

@@ -1,1 +1,52 @@
-"""Converts messages of the contract to values and back, and failures to statuses. Never decides anything."""
+"""Converts messages to values and back, and failures to statuses. Never decides about a request."""
+
+from statewise.service.transport.messages._model_message import model_message
+from statewise.service.transport.messages._requests import (
+    read_arrays,
+    read_deadline_s,
+    read_sampling,
+    read_sequences,
+    read_start,
+    read_text,
+    read_uint32,
+    read_uint64,
+)
+from statewise.service.transport.messages._responses import (
+    fill_step_response,
+    generate_response,
+    generate_sessions_response,
+    predict_responses,
+    session_info_message,
+    session_message,
+    transduced_response,
+)
+from statewise.service.transport.messages._rpc import Context, abort, aborts_on_failure, write_response
+from statewise.service.transport.messages._status import STATUS_OF_REASON, row_error, status_of
+from statewise.service.transport.messages._step_encoding import encode_step
+
+__all__ = [
+    "STATUS_OF_REASON",
+    "Context",
+    "abort",
+    "aborts_on_failure",
+    "encode_step",
+    "fill_step_response",
+    "generate_response",
+    "generate_sessions_response",
+    "model_message",
+    "predict_responses",
+    "read_arrays",
+    "read_deadline_s",
+    "read_sampling",
+    "read_sequences",
+    "read_start",
+    "read_text",
+    "read_uint32",
+    "read_uint64",
+    "row_error",
+    "session_info_message",
+    "session_message",
+    "status_of",
+    "transduced_response",
+    "write_response",
+]

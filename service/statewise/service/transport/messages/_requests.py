@@ -1,114 +1,116 @@
-"""Generation as messages, and back.
+"""Reads requests: converts their fields to arrays, sequences and sampling options.
 
-No decisions: what does not fit is refused in the words of `statewise.wire`.
+Decides nothing: a field that cannot be read is a ServiceError in the words of `statewise.wire`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ServiceError
-from statewise.service.dataplane import GeneratedPart, GenerationInputs
+from statewise.service.base import Array, ServiceError
+from statewise.service.dataplane import GenerationInputs
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences
-from statewise.service.transport.messages import _responses as convert
-from statewise.service.transport.messages._status import row_error
 from statewise.v1 import sequence_pb2, tensor_pb2
-from statewise.wire import Reason, pack_uint32, pack_uint64, to_tensor
+from statewise.wire import Reason, TensorError, from_tensor, unpack_uint32, unpack_uint64
 
 
-def given(
+def read_arrays(tensors: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
+    """Inputs by name, as views of the message. Raises ServiceError (BAD_TENSOR)."""
+    result: dict[str, Array] = {}
+    for name in tensors:
+        try:
+            result[name] = from_tensor(tensors[name])
+        except TensorError as error:
+            raise ServiceError(Reason.BAD_TENSOR, f"input {name!r}: {error}") from None
+    return result
+
+
+def read_uint64(column: bytes, name: str) -> NDArray[np.uint64]:
+    """A packed column. Raises ServiceError (BAD_REQUEST)."""
+    try:
+        return unpack_uint64(column)
+    except TensorError as error:
+        raise ServiceError(Reason.BAD_REQUEST, f"{name}: {error}") from None
+
+
+def read_uint32(column: bytes, name: str) -> NDArray[np.uint32]:
+    """A packed column. Raises ServiceError (BAD_REQUEST)."""
+    try:
+        return unpack_uint32(column)
+    except TensorError as error:
+        raise ServiceError(Reason.BAD_REQUEST, f"{name}: {error}") from None
+
+
+def read_deadline_s(request: Any, *, clock: Callable[[], float], remaining_s: float | None) -> float | None:
+    """The nearer of the call's end and the request's own timeout, on the clock; None: neither is set.
+
+    Args:
+        request: A message with a field `timeout`.
+        clock: Seconds, monotonic.
+        remaining_s: Seconds until the call ends; None: no end.
+    """
+    if request.HasField("timeout"):
+        own_s = request.timeout.ToNanoseconds() / 1e9
+        remaining_s = own_s if remaining_s is None else min(own_s, remaining_s)
+    return None if remaining_s is None else clock() + remaining_s
+
+
+def read_sequences(
     inputs: Mapping[str, tensor_pb2.Tensor], lengths: bytes, text: Sequence[str] | None
 ) -> RawSequences:
-    """Sequences as they were sent. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
-    return RawSequences(
-        convert.arrays(inputs), convert.column_uint32(lengths, "lengths") if lengths else None, text
-    )
+    """Sequences as the client sent them. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+    return RawSequences(read_arrays(inputs), read_uint32(lengths, "lengths") if lengths else None, text)
 
 
-def text_rows(message: tensor_pb2.TextRows, *, present: bool) -> Sequence[str] | None:
-    """The texts of a field, or None where it is absent."""
+def read_text(message: tensor_pb2.TextRows, *, present: bool) -> Sequence[str] | None:
+    """The texts of a field, or None where the field is absent."""
     return message.rows if present else None
 
 
-def start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
-    """What rows read before they write. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+def read_start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
+    """Condition and prompt of every row. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
     return GenerationInputs(
         request.rows,
-        given(
+        read_sequences(
             request.condition,
             request.condition_lengths,
-            text_rows(request.condition_text, present=request.HasField("condition_text")),
+            read_text(request.condition_text, present=request.HasField("condition_text")),
         ),
-        given(
+        read_sequences(
             request.prompt,
             request.prompt_lengths,
-            text_rows(request.prompt_text, present=request.HasField("prompt_text")),
+            read_text(request.prompt_text, present=request.HasField("prompt_text")),
         ),
     )
 
 
-def sampling(message: sequence_pb2.Sampling, rows: int) -> Sampling:
-    """How values of rows are drawn. Raises ServiceError (BAD_REQUEST), naming field, expected and got."""
-    temperature = _column("temperature", message.temperature, rows, np.float32, default=1)
-    top_k = _column("top_k", message.top_k, rows, np.uint32, default=0)
+def read_sampling(message: sequence_pb2.Sampling, rows: int) -> Sampling:
+    """Sampling options of every row.
+
+    Raises:
+        ServiceError: BAD_REQUEST, naming the field, what was expected and what came.
+    """
+    temperature = _per_row("temperature", message.temperature, rows, np.float32, default=1)
+    top_k = _per_row("top_k", message.top_k, rows, np.uint32, default=0)
     if not (np.isfinite(temperature) & (temperature >= 0)).all():
         raise _bad("temperature", f"finite numbers of at least 0; got {list(message.temperature)[:4]}")
     if len(message.top_k) and not top_k.all():
         raise _bad("top_k", "at least 1; got 0")
-    # More than there are tokens is all of them.
+    # A top_k above the number of tokens selects all of them, so the cut to int32 changes nothing.
     return Sampling(
         temperature,
         np.minimum(top_k, np.iinfo(np.int32).max).astype(np.int32),
-        _column("seed", message.seed, rows, np.uint64, default=0),
+        _per_row("seed", message.seed, rows, np.uint64, default=0),
     )
 
 
-def generate_response(part: GeneratedPart) -> sequence_pb2.GenerateResponse:
-    """What rows emitted, for who has no sessions."""
-    response = sequence_pb2.GenerateResponse(errors=[row_error(one) for one in part.failures])
-    _put(response, part)
-    return response
-
-
-def sessions_response(part: GeneratedPart) -> sequence_pb2.GenerateSessionsResponse:
-    """What sessions emitted."""
-    response = sequence_pb2.GenerateSessionsResponse(errors=[row_error(one) for one in part.failures])
-    _put(response, part)
-    if part.chunk is not None:
-        response.positions = pack_uint64(part.chunk.positions)
-    return response
-
-
-def predict_response(part: GeneratedPart, *, version: int) -> sequence_pb2.PredictResponse:
-    """What an encoder-decoder said, of whole rows."""
-    response = sequence_pb2.PredictResponse(errors=[row_error(one) for one in part.failures], version=version)
-    _put(response, part)
-    return response
-
-
-def _put(
-    response: sequence_pb2.GenerateResponse
-    | sequence_pb2.GenerateSessionsResponse
-    | sequence_pb2.PredictResponse,
-    part: GeneratedPart,
-) -> None:
-    grown = part.chunk
-    if grown is None:
-        return
-    response.rows = pack_uint32(grown.rows)
-    response.lengths = pack_uint32(grown.lengths)
-    response.outputs[part.name].CopyFrom(to_tensor(grown.values))
-    if part.text is not None:
-        response.text.rows.extend(part.text)
-
-
-def _column(
+def _per_row(
     name: str, values: Sequence[float], rows: int, dtype: type[np.generic], *, default: float
 ) -> NDArray[Any]:
-    """One number a row, of none (the default), one for all, or one a row."""
+    """[rows] numbers, from none (the default), one for all rows, or one a row."""
     if len(values) not in (0, 1, rows):
         raise _bad(name, f"none, 1 or {rows} numbers; got {len(values)}")
     return np.resize(np.array(values or [default], dtype), rows)

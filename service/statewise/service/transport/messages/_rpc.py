@@ -1,4 +1,4 @@
-"""How a failure leaves a servicer: as the status of the call, with its reason."""
+"""Ends an RPC with the status of its failure, and writes its responses within a time limit."""
 
 import asyncio
 import functools
@@ -20,17 +20,20 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 async def abort(context: Context, error: ServiceError) -> NoReturn:
-    """Ends a call with a failure, as its status."""
+    """Ends an RPC with the status of a failure."""
     status = rpc_status.to_status(status_of(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
     raise AssertionError("abort raises")
 
 
-def reports(method: _Method) -> _Method:
-    """Makes a method's ServiceError the status of the call."""
+def aborts_on_failure(method: _Method) -> _Method:
+    """Decorates an RPC's method: a ServiceError becomes the status of the RPC.
+
+    Any other exception becomes INTERNAL; its detail goes to the log alone.
+    """
 
     @functools.wraps(method)
-    async def reporting(self: Any, request: Any, context: Context) -> Any:
+    async def aborting(self: Any, request: Any, context: Context) -> Any:
         try:
             return await method(self, request, context)
         except ServiceError as error:
@@ -41,19 +44,27 @@ def reports(method: _Method) -> _Method:
             _log.error("%s failed", method.__name__, exc_info=error, extra=_fields(context))
             await abort(context, server_fault())
 
-    return reporting  # type: ignore[return-value]
+    return aborting  # type: ignore[return-value]
 
 
-async def deliver(context: Context, response: Any, *, stall_s: float) -> None:
-    """Writes one of several responses; ends the call where its caller does not take it in time."""
+async def write_response(context: Context, response: Any, *, stall_s: float) -> None:
+    """Writes one of several responses.
+
+    Args:
+        context: The RPC.
+        response: The message.
+        stall_s: Seconds within which the client must take the message.
+
+    Raises:
+        asyncio.CancelledError: the client took nothing in time, or its connection broke; ends the RPC.
+    """
     try:
         async with asyncio.timeout(stall_s):
             await context.write(response)
     except TimeoutError:
-        # gRPC accepts no status while a message waits to be taken: the call ends without one.
+        # gRPC accepts no status while a message waits to be taken: the RPC ends without one.
         raise asyncio.CancelledError("the caller takes nothing") from None
     except grpc.aio.InternalError:
-        # The connection broke; there is nobody to tell.
         raise asyncio.CancelledError("the caller left") from None
 
 

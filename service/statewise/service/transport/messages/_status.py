@@ -1,6 +1,6 @@
-"""The gRPC status of every reason, in one table, and failures as google.rpc.Status.
+"""Maps every reason to its gRPC status, in one table, and packs failures as google.rpc.Status.
 
-The only place that chooses a status. Reasons travel in ErrorInfo, the delay of QUEUE_FULL in RetryInfo.
+No other module chooses a status. ErrorInfo carries the reason, RetryInfo the delay of QUEUE_FULL.
 """
 
 import grpc
@@ -43,7 +43,7 @@ STATUS_OF_REASON: dict[Reason, grpc.StatusCode] = {
 
 
 def status_of(error: ServiceError) -> status_pb2.Status:
-    """A failure as it travels, in a stream's reply or in trailing metadata."""
+    """A failure for a reply on a stream or for trailing metadata."""
     details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN))]
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
@@ -53,7 +53,7 @@ def status_of(error: ServiceError) -> status_pb2.Status:
 
 
 def row_error(failure: RowFailure) -> tensor_pb2.RowError:
-    """The failure of a row as it travels."""
+    """The failure of one row."""
     return tensor_pb2.RowError(
         row=failure.row,
         code=_code(failure.reason),

@@ -1,7 +1,7 @@
-"""The reply to a step as the bytes of its message, written around the output with one copy of its elements.
+"""Encodes the reply to a step as bytes, with one copy of the output's elements.
 
-Byte for byte what protobuf writes for the same SessionStreamResponse, copying the elements three times on the
-way. Only for the usual reply, one output and no failures; every other reply is a message.
+The bytes are those that protobuf writes for the same SessionStreamResponse, with three copies. Only the usual
+reply, one output and no failures, is encoded here; every other reply is a message.
 """
 
 from functools import lru_cache
@@ -17,8 +17,8 @@ Response = sequence_pb2.SessionStreamResponse
 
 
 def encode_step(request_id: int, name: str, output: NDArray[Any]) -> bytes:
-    """The SessionStreamResponse of a step that gave one output, with at least one element."""
-    # Encoded fields may stand one after another in one message: the number, then the result.
+    """The SessionStreamResponse of a step with one output of at least one element."""
+    # Encodings of one message's fields may be joined: the number, then the result.
     number = Response(request_id=request_id).SerializeToString()
     elements = np.ascontiguousarray(output)
     return b"".join((number, _before_elements(name, output.dtype, output.shape), elements.data))
@@ -26,7 +26,7 @@ def encode_step(request_id: int, name: str, output: NDArray[Any]) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _before_elements(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """A result up to its elements, which are the last bytes of it."""
+    """A result without its elements, which are its last bytes."""
     response = Response()
     blank = np.zeros(shape, dtype)
     fill_tensor(response.step.outputs[name], blank)

@@ -1,17 +1,13 @@
-"""The gRPC services: convert, call the dataplane, convert back.
-
-No decisions about models or sessions. Every failure leaves as a status with its reason; a fault of ours
-leaves as INTERNAL and its detail goes to the log alone.
-"""
+"""Implements the gRPC services by calls of the dataplane. Never decides about models or sessions."""
 
 from statewise.service.transport.servicers._admin_servicer import AdminServicer
-from statewise.service.transport.servicers._health_servicer import Health
+from statewise.service.transport.servicers._health_servicer import HealthServicer
 from statewise.service.transport.servicers._model_servicer import ModelServicer
 from statewise.service.transport.servicers._sequence_servicer import SequenceServicer, add_sequence_service
 
 __all__ = [
     "AdminServicer",
-    "Health",
+    "HealthServicer",
     "ModelServicer",
     "SequenceServicer",
     "add_sequence_service",

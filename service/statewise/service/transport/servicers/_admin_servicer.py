@@ -1,4 +1,4 @@
-"""statewise.v1.AdminService: looking into a running server."""
+"""Implements statewise.v1.AdminService: shows limits, sessions and statistics of the running server."""
 
 import asyncio
 import base64
@@ -11,9 +11,8 @@ import onnxruntime
 from statewise.service.auth import Scope, caller
 from statewise.service.base import ServiceError
 from statewise.service.dataplane import Dataplane
-from statewise.service.transport.messages import _responses as convert
-from statewise.service.transport.messages._rpc import Context, reports
-from statewise.service.transport.servicers._stats_report import Reporter
+from statewise.service.transport.messages import Context, aborts_on_failure, session_info_message
+from statewise.service.transport.servicers._stats_report import StatsReporter
 from statewise.v1 import admin_pb2, admin_pb2_grpc
 from statewise.wire import Reason
 
@@ -38,9 +37,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._started_ns = started_ns
         self._drained = asyncio.Event()
 
-    @reports
+    @aborts_on_failure
     async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
-        """Limits are those of the settings."""
+        """Releases, limits, and whether the server drains."""
         settings = self._dataplane.limits.settings
         response = admin_pb2.GetServerResponse(
             version=self._version,
@@ -61,11 +60,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         response.started_at.FromNanoseconds(self._started_ns)
         return response
 
-    @reports
+    @aborts_on_failure
     async def ListSessions(
         self, request: admin_pb2.ListSessionsRequest, _: Context
     ) -> admin_pb2.ListSessionsResponse:
-        """Pages follow the slots, so a session open throughout is listed exactly once."""
+        """Pages are in the order of the slots: a session open throughout is listed exactly once."""
         size = request.page_size or _DEFAULT_PAGE
         if size > _LARGEST_PAGE:
             raise ServiceError(Reason.BAD_REQUEST, f"expected a page_size up to {_LARGEST_PAGE}; got {size}")
@@ -76,33 +75,33 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             model=request.model,
         )
         return admin_pb2.ListSessionsResponse(
-            sessions=[convert.session_info(one) for one in sessions],
+            sessions=[session_info_message(one) for one in sessions],
             next_page_token="" if following is None else _token(following),
         )
 
-    @reports
+    @aborts_on_failure
     async def GetSession(
         self, request: admin_pb2.GetSessionRequest, _: Context
     ) -> admin_pb2.GetSessionResponse:
-        """By the client's own name for it."""
+        """One session, by its id."""
         owner = caller().owner_meant(request.owner)
         found = self._dataplane.session_administration.get(request.session_id, owner=owner)
-        return admin_pb2.GetSessionResponse(session=convert.session_info(found))
+        return admin_pb2.GetSessionResponse(session=session_info_message(found))
 
-    @reports
+    @aborts_on_failure
     async def CloseSession(
         self, request: admin_pb2.CloseSessionRequest, _: Context
     ) -> admin_pb2.CloseSessionResponse:
-        """Whoever holds its handle."""
+        """Ends a session by its id; its handle is not needed."""
         owner = caller().owner_meant(request.owner)
         await self._dataplane.session_administration.close(request.session_id, owner=owner)
         return admin_pb2.CloseSessionResponse()
 
-    @reports
+    @aborts_on_failure
     async def WatchStats(  # type: ignore[override]
         self, request: admin_pb2.WatchStatsRequest, context: Context
     ) -> None:
-        """Until the caller leaves or the server goes away."""
+        """Reports at an interval until the client leaves or the server shuts down."""
         interval_s = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else 1.0
         if not _SHORTEST_INTERVAL_S <= interval_s <= _LONGEST_INTERVAL_S:
             raise ServiceError(
@@ -110,7 +109,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 f"expected an interval of {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g} s; "
                 f"got {interval_s:g}",
             )
-        reporter = Reporter(self._dataplane)
+        reporter = StatsReporter(self._dataplane)
         while True:
             self._dataplane.limits.refuse_when_draining()
             await context.write(reporter.report())
@@ -118,12 +117,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 await asyncio.wait_for(self._drained.wait(), interval_s)
 
     def drain(self) -> None:
-        """Tells who watches that the server goes away."""
+        """Ends the reports: the server shuts down."""
         self._drained.set()
 
 
 def _listed_owner(named: str) -> str | None:
-    """Whose sessions a caller sees: those of whom it names, else its own, or everybody's for an admin."""
+    """The owner whose sessions are listed; None: all owners, for an admin that names none."""
     if not named and Scope.ADMIN in caller().scopes:
         return None
     return caller().owner_meant(named)

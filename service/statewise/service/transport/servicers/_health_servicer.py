@@ -1,10 +1,10 @@
-"""grpc.health.v1: may the server, and each of its models, be sent work?
+"""Implements grpc.health.v1: whether the server, and each of its models, takes requests.
 
-Names: "" is the server, "models/NAME" is a model. The server is ready from the moment it listens until it
-drains, while there is any model to serve; a model of which no version could be loaded is not.
+The service name "" is the server, "models/NAME" a model. The server serves from the moment it listens until
+it drains, as long as it has a model; a model serves while one of its versions is ready.
 
-Messages and stubs are those of grpcio-health-checking, its servicer is not: there, one watcher that leaves
-keeps the others from ever hearing of a change, and watchers that stay hold up a shutdown.
+Messages and stubs come from grpcio-health-checking. Its servicer is not used: there, a watcher that leaves
+keeps the other watchers from hearing of changes, and watchers that stay hold up a shutdown.
 """
 
 import asyncio
@@ -13,53 +13,53 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statewise.service.registry import ModelRegistry, VersionState
-from statewise.service.transport.messages._rpc import Context
+from statewise.service.transport.messages import Context
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """The health service."""
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """grpc.health.v1.Health."""
 
     def __init__(self) -> None:
         self._serving = {"": False}
         self._draining = False
         self._changed = asyncio.Event()
 
-    def tell(self, models: ModelRegistry) -> None:
-        """Says whether the server takes work, and for which models. Once it drains: nothing any more."""
+    def update(self, models: ModelRegistry) -> None:
+        """Takes over which models serve; does nothing once the server drains."""
         if self._draining:
             return
-        told = dict.fromkeys(self._serving, False)
+        serving = dict.fromkeys(self._serving, False)
         for status in models.statuses():
             name = f"models/{status.name}"
-            told[name] = told.get(name, False) or status.state is VersionState.READY
-        told[""] = models.serves_any
-        self._say(told)
+            serving[name] = serving.get(name, False) or status.state is VersionState.READY
+        serving[""] = models.serves_any
+        self._publish(serving)
 
     def drain(self) -> None:
-        """Says of everything that it takes no more work, and lets go of whoever watches."""
+        """Reports NOT_SERVING for every name, and ends all watches."""
         self._draining = True
-        self._say(dict.fromkeys(self._serving, False))
+        self._publish(dict.fromkeys(self._serving, False))
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        """NOT_FOUND for a model that was never heard of."""
+        """NOT_FOUND for a name that has never been published."""
         if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"nothing is known of {request.service!r}")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
-        """Until the caller leaves or the server goes away."""
-        told = None
+        """Reports changes until the client leaves or the server shuts down."""
+        reported = None
         while True:
             changed, status = self._changed, self._status(request.service)
-            if status != told:
+            if status != reported:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
-                told = status
+                reported = status
             if self._draining and not changed.is_set():
                 return
             await changed.wait()
@@ -68,7 +68,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         serving = self._serving.get(service)
         return _UNKNOWN if serving is None else _SERVING if serving else _NOT_SERVING
 
-    def _say(self, serving: dict[str, bool]) -> None:
+    def _publish(self, serving: dict[str, bool]) -> None:
         self._serving = serving
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

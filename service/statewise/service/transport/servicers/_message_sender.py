@@ -1,9 +1,8 @@
-"""Sends the messages of one RPC, one after another, in the turn of the event loop in which they are posted.
+"""Sends the messages of one RPC in order, each at once where gRPC can take it, without waking a task.
 
-Not a queue with a task behind it: gRPC's `write` is a coroutine that begins the operation and then waits for
-the future that ends it. It is driven by hand to that point by whoever posts, and to its end when the next
-message is posted, so that no task is woken for a reply. gRPC takes one message at a time; the others wait
-here in order. How many may wait is the caller's to bound, by `waiting`.
+gRPC's `write` is a coroutine that begins the operation, then awaits the future of its end. `post` drives the
+coroutine by hand up to that future, and the next `post` drives it to its end. gRPC takes one message at a
+time; further messages wait here. The caller bounds how many wait, by `waiting`.
 """
 
 import asyncio
@@ -13,12 +12,12 @@ from typing import Any
 
 
 class MessageSender:
-    """Messages on their way out.
+    """Messages that wait or are being sent.
 
     Args:
-        write: Begins to send a message; waits for nothing but futures of the running loop.
-        sent: Called when a message that had to wait has begun to be sent.
-        failed: Called once, when a message could not be sent; nothing is sent after it.
+        write: Sends a message; awaits nothing but futures of the running loop.
+        sent: Called when the sending of a message that had to wait has begun.
+        failed: Called once, when a message cannot be sent; no later message is sent.
     """
 
     def __init__(
@@ -40,16 +39,16 @@ class MessageSender:
 
     @property
     def busy(self) -> bool:
-        """Whether a message has begun to be sent and gRPC has not taken it yet."""
+        """Whether the sending of a message has begun and gRPC has not taken the message yet."""
         return self._writing is not None and not self._wait.done()
 
     @property
     def waiting(self) -> int:
-        """Messages that could not be begun yet."""
+        """Messages whose sending has not begun."""
         return len(self._outbox)
 
     def post(self, message: Any) -> None:
-        """Sends a message, or keeps it until those before it are sent. After a failure: does nothing."""
+        """Sends a message, or keeps it until the earlier ones are sent. Does nothing after a failure."""
         if self._writing is not None and not self._outbox and self._wait.done():
             self._advance()
         if self._writing is None:
@@ -60,13 +59,13 @@ class MessageSender:
             self._wait.add_done_callback(self._go_on)
 
     async def flush(self) -> None:
-        """Returns when everything posted is sent, or cannot be."""
+        """Returns when all posted messages are sent, or cannot be sent."""
         while self._writing is not None:
             await asyncio.wait((self._wait,))
             self._go_on(self._wait)
 
     def abandon(self) -> None:
-        """Drops what waits. The message under way ends by itself, with the RPC at the latest."""
+        """Drops the messages that wait. A message being sent ends by itself, with the RPC at the latest."""
         self._broken = True
         self._outbox.clear()
         if self._writing is not None:
@@ -79,7 +78,7 @@ class MessageSender:
             self._advance()
 
     def _advance(self) -> None:
-        """Drives the write to its next wait or to its end."""
+        """Drives the write to its next future or to its end."""
         assert self._writing is not None
         try:
             self._wait = self._writing.send(None)

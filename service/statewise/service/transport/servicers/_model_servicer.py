@@ -1,12 +1,11 @@
-"""statewise.v1.ModelService: what is served."""
+"""Implements statewise.v1.ModelService: lists, loads and unloads model versions."""
 
 from collections.abc import Callable
 from typing import Any
 
 from statewise.service.dataplane import Dataplane
 from statewise.service.registry import LoadedModel, VersionStatus
-from statewise.service.transport.messages import _responses as convert
-from statewise.service.transport.messages._rpc import Context, reports
+from statewise.service.transport.messages import Context, aborts_on_failure, model_message
 from statewise.v1 import model_pb2, model_pb2_grpc
 
 
@@ -15,39 +14,39 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     Args:
         dataplane: The server's behaviour.
-        changed: Called when other versions serve than before.
+        changed: Called after a version was loaded or unloaded.
     """
 
     def __init__(self, dataplane: Dataplane, *, changed: Callable[[], None]) -> None:
         self._models = dataplane.models
-        self._limits = dataplane.limits
+        self._request_steps = dataplane.limits.settings.request_steps
         self._changed = changed
 
-    @reports
+    @aborts_on_failure
     async def ListModels(self, _: Any, __: Context) -> model_pb2.ListModelsResponse:
-        """All versions, also those that could not be loaded."""
+        """All versions, those that failed to load included."""
         return model_pb2.ListModelsResponse(
             models=[self._message(status) for status in self._models.statuses()]
         )
 
-    @reports
+    @aborts_on_failure
     async def GetModel(self, request: model_pb2.GetModelRequest, _: Context) -> model_pb2.GetModelResponse:
-        """One version that serves, be it only its open sessions, whose callers may want to know it."""
+        """One version that serves, even if it only serves sessions that are open already."""
         loaded = self._models.look_up(request.name, request.version)
         return model_pb2.GetModelResponse(model=self._message_of(loaded))
 
-    @reports
+    @aborts_on_failure
     async def LoadModel(self, request: model_pb2.LoadModelRequest, _: Context) -> model_pb2.LoadModelResponse:
-        """Answers when the version serves."""
+        """Replies when the version serves."""
         loaded = await self._models.load(request.name, request.version)
         self._changed()
         return model_pb2.LoadModelResponse(model=self._message_of(loaded))
 
-    @reports
+    @aborts_on_failure
     async def UnloadModel(
         self, request: model_pb2.UnloadModelRequest, _: Context
     ) -> model_pb2.UnloadModelResponse:
-        """Answers when nothing new gets the version."""
+        """Replies when no new request gets the version."""
         status = await self._models.unload(request.name, request.version)
         self._changed()
         return model_pb2.UnloadModelResponse(model=self._message(status))
@@ -56,8 +55,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         return self._message(next(status for status in self._models.statuses() if status.loaded is loaded))
 
     def _message(self, status: VersionStatus) -> model_pb2.Model:
-        return convert.model(
+        return model_message(
             status,
             is_default=self._models.default_version(status.name) == status.version,
-            request_steps=self._limits.settings.request_steps,
+            request_steps=self._request_steps,
         )

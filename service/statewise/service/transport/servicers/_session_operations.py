@@ -1,26 +1,53 @@
-"""The calls that read or write text and generate: convert, call, convert."""
+"""Performs operations on sessions, for streams and unary calls alike, by calls of the dataplane.
 
-from collections.abc import AsyncGenerator, Sequence
+Converts request and result, and counts the request. A ServiceError passes through as it is.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TypeVar
 
-from statewise.service.base import Array, ServiceError
+from statewise.service.auth import caller
+from statewise.service.base import Array, RowFailure, ServiceError, StepBatch, StepResult
 from statewise.service.dataplane import (
     CancellationToken,
     Dataplane,
     Generator,
+    OpenedSession,
     SessionGenerator,
     parts_within,
-    predict_texts,
 )
-from statewise.service.registry import LoadedModel
-from statewise.service.transport.messages import _requests as _generation
-from statewise.service.transport.messages import _responses as convert
+from statewise.service.telemetry import OK
+from statewise.service.transport.messages import (
+    generate_sessions_response,
+    read_arrays,
+    read_deadline_s,
+    read_sampling,
+    read_sequences,
+    read_text,
+    read_uint32,
+    read_uint64,
+    row_error,
+    session_message,
+)
+from statewise.service.transport.servicers._request_counts import RequestCount, counted
 from statewise.v1 import sequence_pb2
+
+StepReply = Callable[[StepResult | ServiceError], None]
+
+_Reply = TypeVar(
+    "_Reply",
+    sequence_pb2.OpenSessionsResponse,
+    sequence_pb2.ResumeSessionsResponse,
+    sequence_pb2.RestoreSessionsResponse,
+    sequence_pb2.ForkSessionsResponse,
+    sequence_pb2.RewindSessionsResponse,
+)
 
 
 class SessionOperations:
-    """Predicting of texts and by encoder-decoders, generating, and encoding to begin sessions with.
+    """Operations on sessions, one method each, named as in a stream's request; for the caller of the running
+    task.
 
     Args:
         dataplane: The server's behaviour.
@@ -28,113 +55,170 @@ class SessionOperations:
 
     def __init__(self, dataplane: Dataplane) -> None:
         self._dataplane = dataplane
-        self._generator = Generator(dataplane)
-        self._sessions = SessionGenerator(dataplane)
-        self._limit_bytes = dataplane.limits.settings.message_bytes * 3 // 4
+        self._clock = dataplane.clock
+        self._sessions = dataplane.sessions
+        self._encoder = Generator(dataplane)
+        self._generator = SessionGenerator(dataplane)
+        self._part_bytes = dataplane.limits.settings.message_bytes * 3 // 4
+        self.statistics = dataplane.statistics
 
-    async def predict(
-        self,
-        model: LoadedModel,
-        request: sequence_pb2.PredictRequest,
-        deadline_s: float | None,
-        *,
-        owner: str,
-    ) -> AsyncGenerator[sequence_pb2.PredictResponse]:
-        """Rows as they end: outputs, or what an encoder-decoder says."""
-        texts = _generation.text_rows(request.text, present=request.HasField("text"))
-        if model.auxiliary.encoder is not None:
-            given = _generation.given(request.inputs, request.lengths, texts)
-            ticket = CancellationToken(deadline_s)
-            async with aclosing(self._generator.transduce(model, given, ticket, owner=owner)) as said:
-                async for whole in said:
-                    for part in parts_within(whole, self._limit_bytes):
-                        yield _generation.predict_response(part, version=model.package.version)
-            return
-        if texts is not None:
-            predicted = predict_texts(self._dataplane, model, texts, owner=owner, deadline_s=deadline_s)
-        else:
-            lengths = convert.column_uint32(request.lengths, "lengths")
-            inputs = convert.arrays(request.inputs)
-            predicted = self._dataplane.predict(model, lengths, inputs, owner=owner, deadline_s=deadline_s)
-        async with aclosing(predicted) as parts:
-            async for rows in parts:
-                for response in convert.predict_responses(
-                    model,
-                    rows,
-                    message_bytes=self._dataplane.limits.settings.message_bytes,
-                    labels=request.return_labels,
-                ):
-                    yield response
+    def step(
+        self, request: sequence_pb2.StepRequest, reply: StepReply, *, remaining_s: float | None = None
+    ) -> StepBatch | None:
+        """Advances sessions.
+
+        Args:
+            request: The sessions, their positions and inputs.
+            reply: Gets the result, exactly once.
+            remaining_s: Seconds until the call ends; None: no end.
+
+        Returns:
+            The batch, for cancelling; None where `reply` has been called already.
+
+        Raises:
+            ServiceError: the request as a whole is refused; `reply` is not called.
+        """
+        requests = self.statistics.requests
+
+        def count_and_reply(result: StepResult | ServiceError) -> None:
+            requests["step", result.reason if isinstance(result, ServiceError) else OK] += 1
+            reply(result)
+
+        deadline_s = read_deadline_s(request, clock=self._clock, remaining_s=remaining_s)
+        try:
+            return self._dataplane.step(
+                read_uint64(request.handles, "handles"),
+                read_uint64(request.positions, "positions"),
+                read_uint32(request.steps, "steps") if request.steps else None,
+                read_arrays(request.inputs),
+                owner=caller().owner,
+                deadline_s=deadline_s,
+                reply=count_and_reply,
+            )
+        except ServiceError as error:
+            requests["step", error.reason] += 1
+            raise
 
     async def generate(
-        self, request: sequence_pb2.GenerateRequest, ticket: CancellationToken, *, owner: str
-    ) -> AsyncGenerator[sequence_pb2.GenerateResponse]:
-        """Pieces of rows as they grow; the last is `done`."""
-        model = self._dataplane.models.find(request.model, request.version)
-        start = _generation.start(request)
-        self._dataplane.limits.check_size(start.rows, None)
-        steps = convert.column_uint32(request.steps, "steps")
-        steps = model.require_generator().steps(steps, start.rows)
-        sampling = _generation.sampling(request.sampling, start.rows)
-        parts = self._generator.generate(model, start, steps, sampling, ticket, owner=owner)
-        left = start.rows
-        async with aclosing(parts) as grown:
-            async for whole in grown:
-                for part in parts_within(whole, self._limit_bytes):
-                    left -= part.ended + len(part.failures)
-                    response = _generation.generate_response(part)
-                    response.done = left == 0
-                    yield response
-
-    async def generate_sessions(
-        self, request: sequence_pb2.GenerateSessionsRequest, ticket: CancellationToken, *, owner: str
+        self,
+        request: sequence_pb2.GenerateSessionsRequest,
+        cancellation: CancellationToken,
+        *,
+        remaining_s: float | None = None,
     ) -> AsyncGenerator[sequence_pb2.GenerateSessionsResponse]:
-        """Pieces of rows as they grow; with the last, `done`, they have been applied."""
-        parts = self._sessions.generate(
-            convert.column_uint64(request.handles, "handles"),
-            convert.column_uint64(request.positions, "positions"),
-            convert.column_uint32(request.steps, "steps"),
-            lambda rows: _generation.sampling(request.sampling, rows),
-            ticket,
-            owner=owner,
-        )
-        async with aclosing(parts) as grown:
-            async for whole in grown:
-                for part in parts_within(whole, self._limit_bytes):
-                    yield _generation.sessions_response(part)
-        yield sequence_pb2.GenerateSessionsResponse(done=True)
+        """What sessions emit, as they emit it; with the last response, `done`, their new states apply.
 
-    async def beginnings(self, request: sequence_pb2.OpenSessionsRequest) -> "Beginnings | None":
-        """The states that sessions begin in; None: the model's initial one.
+        Args:
+            request: The sessions, their positions and sampling options.
+            cancellation: Of the request; gets its deadline.
+            remaining_s: Seconds until the call ends; None: no end.
+        """
+        with RequestCount(self.statistics, "generate_sessions"):
+            cancellation.deadline_s = read_deadline_s(request, clock=self._clock, remaining_s=remaining_s)
+            generated = self._generator.generate(
+                read_uint64(request.handles, "handles"),
+                read_uint64(request.positions, "positions"),
+                read_uint32(request.steps, "steps"),
+                lambda rows: read_sampling(request.sampling, rows),
+                cancellation,
+                owner=caller().owner,
+            )
+            async with aclosing(generated) as parts:
+                async for whole in parts:
+                    for part in parts_within(whole, self._part_bytes):
+                        yield generate_sessions_response(part)
+            yield sequence_pb2.GenerateSessionsResponse(done=True)
+
+    @counted("open")
+    async def open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
+        """Opens sessions, in the states that the encoder computes where the request has inputs for it."""
+        opened, failures = await self._sessions.open(
+            request.model,
+            request.version,
+            request.session_ids,
+            owner=caller().owner,
+            begin=await self._encoded_states(request),
+        )
+        return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
+
+    @counted("resume")
+    async def resume(
+        self, request: sequence_pb2.ResumeSessionsRequest
+    ) -> sequence_pb2.ResumeSessionsResponse:
+        """Gives sessions new handles."""
+        resumed, failures = await self._sessions.resume(request.session_ids, owner=caller().owner)
+        return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
+
+    @counted("close")
+    async def close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
+        """Ends sessions."""
+        handles = read_uint64(request.handles, "handles")
+        failures = await self._sessions.close(handles, owner=caller().owner)
+        return sequence_pb2.CloseSessionsResponse(errors=[row_error(one) for one in failures])
+
+    @counted("restore")
+    async def restore(
+        self, request: sequence_pb2.RestoreSessionsRequest
+    ) -> sequence_pb2.RestoreSessionsResponse:
+        """Opens sessions from snapshots."""
+        restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner=caller().owner)
+        return _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
+
+    @counted("fork")
+    async def fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
+        """Copies sessions."""
+        handles = read_uint64(request.handles, "handles")
+        forked, failures = await self._sessions.fork(handles, request.session_ids, owner=caller().owner)
+        return _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
+
+    @counted("rewind")
+    async def rewind(
+        self, request: sequence_pb2.RewindSessionsRequest
+    ) -> sequence_pb2.RewindSessionsResponse:
+        """Sets sessions back to the position before their last request."""
+        handles = read_uint64(request.handles, "handles")
+        positions = read_uint64(request.positions, "positions")
+        rewound, failures = await self._sessions.rewind(handles, positions, owner=caller().owner)
+        return _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
+
+    @counted("snapshot")
+    async def snapshot(
+        self, request: sequence_pb2.SnapshotSessionsRequest
+    ) -> sequence_pb2.SnapshotSessionsResponse:
+        """Gives sessions' states as signed tokens."""
+        handles = read_uint64(request.handles, "handles")
+        tokens, failures = await self._sessions.snapshot(handles, owner=caller().owner)
+        return sequence_pb2.SnapshotSessionsResponse(
+            tokens=tokens, errors=[row_error(one) for one in failures]
+        )
+
+    async def _encoded_states(
+        self, request: sequence_pb2.OpenSessionsRequest
+    ) -> Callable[[int], Sequence[Array]] | None:
+        """Gives the state of a row, or raises its ServiceError; None: sessions begin in the initial state.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, WRONG_CALL, BAD_TENSOR, BAD_REQUEST, QUEUE_FULL.
         """
         model = self._dataplane.models.find(request.model, request.version)
-        texts = _generation.text_rows(request.encoder_text, present=request.HasField("encoder_text"))
-        given = _generation.given(request.encoder_inputs, request.encoder_lengths, texts)
-        if not given and model.auxiliary.encoder is None:
+        text = read_text(request.encoder_text, present=request.HasField("encoder_text"))
+        raw = read_sequences(request.encoder_inputs, request.encoder_lengths, text)
+        if not raw and model.auxiliary.encoder is None:
             return None
         rows = len(request.session_ids)
-        state, failures = await self._generator.encode(model, given, rows, CancellationToken())
-        return Beginnings(state, failures)
+        state, failures = await self._encoder.encode(model, raw, rows, CancellationToken())
+
+        def state_of(row: int) -> list[Array]:
+            if row in failures:
+                raise ServiceError(failures[row].reason, failures[row].message)
+            return [array[row] for array in state]
+
+        return state_of
 
 
-class Beginnings:
-    """States that sessions begin in, by row of the request.
-
-    Args:
-        state: [rows, ...] for each state.
-        failures: Rows that have none.
-    """
-
-    def __init__(self, state: Sequence[Array], failures: dict[int, Any]) -> None:
-        self._state = state
-        self._failures = failures
-
-    def __call__(self, row: int) -> list[Array]:
-        """The state of a row. Raises ServiceError where it has none."""
-        failure = self._failures.get(row)
-        if failure is not None:
-            raise ServiceError(failure.reason, failure.message)
-        return [array[row] for array in self._state]
+def _reply(
+    message: type[_Reply], sessions: Sequence[OpenedSession], failures: Sequence[RowFailure]
+) -> _Reply:
+    return message(
+        sessions=[session_message(one) for one in sessions], errors=[row_error(one) for one in failures]
+    )

@@ -1,4 +1,4 @@
-"""Reports of WatchStats: counters as they stand, percentiles of what was answered since the last report."""
+"""Builds the reports of WatchStats: counters since loading, percentiles since the last report."""
 
 import os
 import time
@@ -7,12 +7,12 @@ from pathlib import Path
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
 from statewise.service.monitoring import ModelGauges, read_model_gauges
-from statewise.service.telemetry import SECONDS, Histogram
+from statewise.service.telemetry import SECONDS, Histogram, ModelStatistics
 from statewise.v1 import admin_pb2
 
 
-class Reporter:
-    """Reports to one caller.
+class StatsReporter:
+    """Builds the reports of one call.
 
     Args:
         dataplane: The server's behaviour.
@@ -23,13 +23,13 @@ class Reporter:
         self._reported: dict[ModelKey, Histogram] = {}
 
     def report(self) -> admin_pb2.WatchStatsResponse:
-        """The server at this moment."""
-        readings = read_model_gauges(self._dataplane)
-        latencies = {key: _latency(reading) for key, reading in readings.items()}
+        """The server's statistics now."""
+        gauges = read_model_gauges(self._dataplane)
+        latencies = {key: _latency(one.statistics) for key, one in gauges.items()}
         response = admin_pb2.WatchStatsResponse(
             models=[
-                _model(key, readings[key], latencies[key], self._since(key, latencies[key]))
-                for key in sorted(readings)
+                _model_stats(key, gauges[key], latencies[key], self._since(key, latencies[key]))
+                for key in sorted(gauges)
             ],
             streams=self._dataplane.statistics.streams,
             resident_bytes=_resident_bytes(),
@@ -41,32 +41,32 @@ class Reporter:
 
     def _since(self, key: ModelKey, latency: Histogram) -> Histogram:
         earlier = self._reported.get(key)
-        # A version that was unloaded and loaded again counts from nothing.
+        # A version that was unloaded and loaded again counts from 0.
         if earlier is None or earlier.count > latency.count:
             return latency
         return latency - earlier
 
 
-def _latency(reading: ModelGauges) -> Histogram:
-    return sum((work.latency_s for work in reading.statistics.operations.values()), Histogram(SECONDS))
+def _latency(statistics: ModelStatistics) -> Histogram:
+    return sum((counts.latency_s for counts in statistics.operations.values()), Histogram(SECONDS))
 
 
-def _model(
-    key: ModelKey, reading: ModelGauges, latency: Histogram, recent: Histogram
+def _model_stats(
+    key: ModelKey, gauges: ModelGauges, latency: Histogram, recent: Histogram
 ) -> admin_pb2.ModelStats:
-    works = reading.statistics.operations.values()
-    lanes = reading.statistics.lanes.values()
+    operations = gauges.statistics.operations.values()
+    runs = gauges.statistics.lanes.values()
     name, version = key
     stats = admin_pb2.ModelStats(
         model=name,
         version=version,
-        sessions=reading.sessions,
-        steps=sum(work.steps for work in works),
-        batches=sum(lane.rows.count for lane in lanes),
-        errors=sum(sum(work.errors.values()) for work in works),
-        queued_steps=reading.queued_steps,
-        state_bytes=reading.state_bytes,
-        batch_rows=int(sum(lane.rows.total for lane in lanes)),
+        sessions=gauges.sessions,
+        steps=sum(counts.steps for counts in operations),
+        batches=sum(counts.rows.count for counts in runs),
+        errors=sum(sum(counts.errors.values()) for counts in operations),
+        queued_steps=gauges.queued_steps,
+        state_bytes=gauges.state_bytes,
+        batch_rows=int(sum(counts.rows.total for counts in runs)),
         requests=latency.count,
     )
     if recent.count:

@@ -1,6 +1,6 @@
-"""Where spans of requests begin and end: around calls, and around every message of a session stream.
+"""Begins and ends the spans of requests: of calls, and of every request on a session stream.
 
-Behind the gate, so that who is not let in leaves no trace. Nothing here runs or is imported without traces.
+Runs after the auth interceptor, so a refused call leaves no span. Not imported while tracing is off.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
 
 from statewise.service.tracing import Tracing
-from statewise.service.transport.messages._rpc import Context
+from statewise.service.transport.messages import Context
 from statewise.v1 import sequence_pb2
 
 _TRACED = "/statewise.v1.SequenceService/"
@@ -20,7 +20,7 @@ _STREAM = f"{_TRACED}SessionStream"
 
 
 class TracingInterceptor(grpc.aio.ServerInterceptor):
-    """Traces what is asked of the SequenceService.
+    """Traces the calls of the SequenceService.
 
     Args:
         tracing: Makes the spans.
@@ -32,7 +32,7 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Gives who serves a method, with spans around."""
+        """The handler of a method, with spans around it."""
         handler: Any = await continuation(details)
         if handler is None or not details.method.startswith(_TRACED):
             return handler  # type: ignore[no-any-return]
@@ -75,7 +75,7 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Stream:
-    """A stream's context, with a span from every request read to its last reply."""
+    """A stream's context that begins a span with every request read and ends it with the last reply."""
 
     def __init__(self, context: Context, tracing: Tracing) -> None:
         self._context = context
@@ -86,7 +86,7 @@ class _Stream:
         return getattr(self._context, name)
 
     async def read(self) -> Any:
-        """The next request; its span is the current one for whoever reads, until the next."""
+        """The next request; until the one after it, its span is the current one of the reading task."""
         request = await self._context.read()
         if isinstance(request, sequence_pb2.SessionStreamRequest) and request.request_id not in self._spans:
             operation = request.WhichOneof("operation") or "nothing"
@@ -98,7 +98,7 @@ class _Stream:
         return request
 
     async def write(self, response: sequence_pb2.SessionStreamResponse | bytes) -> None:
-        """Writes a reply; the last one of its request ends the span."""
+        """Writes a reply; the last reply to a request ends its span."""
         if isinstance(response, bytes):
             response = sequence_pb2.SessionStreamResponse.FromString(response)
         self._end_span(response)
@@ -119,7 +119,7 @@ class _Stream:
         span.end()
 
     def end(self) -> None:
-        """Ends what was not answered."""
+        """Ends the spans of unanswered requests."""
         for span in self._spans.values():
             span.set_status(StatusCode.ERROR, "the stream ended")
             span.end()
@@ -132,7 +132,7 @@ def _carrier(context: Context) -> Mapping[str, str]:
 
 
 def _like(handler: Any, behaviour: Callable[..., Any]) -> Any:
-    """A handler as another one, with another behaviour."""
+    """A handler of the same kind as another, with another behaviour."""
     if handler.request_streaming:
         kind = grpc.stream_stream_rpc_method_handler
     elif handler.response_streaming:
