@@ -262,15 +262,3 @@ async def test_the_unary_calls_do_the_same(caller: Caller, random: np.random.Gen
     assert [one.position for one in everything] == [1, 1, 1]
     close = pb.CloseSessionsRequest(handles=pack_uint64([one.handle for one in everything]))
     assert not (await calls.CloseSessions(close)).errors
-
-
-async def test_a_stream_whose_caller_has_said_everything_still_gets_its_answers(
-    caller: Caller, random: np.random.Generator
-) -> None:
-    x = random.standard_normal((50_000, 3)).astype(np.float32)
-    (handle,) = await caller.open("steps", "a")
-    await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
-    await caller.stream.done_writing()
-    assert from_tensor((await caller.receive()).step.outputs["y"]).shape == (50_000, 2)
-    with pytest.raises(AssertionError, match="the stream has ended"):
-        await caller.receive()

@@ -1,0 +1,64 @@
+"""Starts servers in processes of their own, whose signals, memory and open files a test can see."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+SERVE = """
+import json, sys
+from statewise.service import Settings, serve
+serve(Settings(**json.loads(sys.argv[1])), ready=sys.stdout)
+"""
+
+
+class ServerProcess:
+    """A server in a process of its own."""
+
+    def __init__(self, child: "subprocess.Popen[str]") -> None:
+        self.child = child
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        assert line.startswith("listening on 127.0.0.1:")
+        self.address = line.split()[-1]
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory that the process holds now."""
+        pages = int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    @property
+    def highest_bytes(self) -> int:
+        """The most memory that the process has ever held."""
+        status = Path(f"/proc/{self.child.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
+    @property
+    def open_files(self) -> int:
+        """The number of files and sockets that the process has open."""
+        return len(os.listdir(f"/proc/{self.child.pid}/fd"))
+
+
+class ServerProcesses:
+    """Starts servers of one repository; they end with the test."""
+
+    def __init__(self, repository: Path, running: ExitStack) -> None:
+        self._repository = repository
+        self._running = running
+
+    def start(self, **settings: Any) -> ServerProcess:
+        """A server with these settings, once it listens."""
+        chosen = {"repository": str(self._repository), "listen": "127.0.0.1:0", "grace_s": 5, **settings}
+        child = self._running.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", SERVE, json.dumps(chosen)], stdout=subprocess.PIPE, text=True
+            )
+        )
+        self._running.callback(child.kill)
+        return ServerProcess(child)

@@ -1,0 +1,114 @@
+"""Reads no replies: the server bounds the memory that they take, and gives them up."""
+
+import asyncio
+import itertools
+
+import grpc
+import numpy as np
+from tests.helpers.attacks.bystander import connect_bystander
+from tests.helpers.caller import connect
+from tests.helpers.models.small import SmallModels
+from tests.helpers.server_process import ServerProcesses
+
+from statewise.v1 import admin_pb2
+from statewise.v1 import sequence_pb2 as pb
+from statewise.wire import pack_uint32, to_tensor
+
+MIB = 1024 * 1024
+
+
+async def test_a_stream_that_is_never_read_holds_a_bounded_number_of_replies_and_is_given_up(
+    processes: ServerProcesses, small_models: SmallModels
+) -> None:
+    server = processes.start(stall_s=1.0, stream_requests=8)
+    big = np.zeros((100_000, 3), np.float32)
+    async with (
+        connect_bystander(server.address, small_models) as bystander,
+        connect(server.address) as attacker,
+    ):
+        (handle,) = await attacker.open("steps", "a")
+        memory = server.resident_bytes
+        frame = attacker.frame([(handle, 0)], big, steps=[len(big)])
+
+        async def write_on() -> None:
+            for number in itertools.count(1_000):
+                await attacker.stream.write(pb.SessionStreamRequest(request_id=number, step=frame))
+
+        attack = asyncio.create_task(write_on())
+        watching = bystander.caller.admin.WatchStats(admin_pb2.WatchStatsRequest())
+        most = 0
+        async for stats in watching:
+            most = max(most, server.resident_bytes - memory)
+            await bystander.steps()
+            if stats.streams == 1:
+                break
+        watching.cancel()
+        attack.cancel()
+        # 8 requests of 1.2 MB, their replies of 0.8 MB, and what gRPC and the allocator keep.
+        assert 0 < most < 96 * MIB
+
+
+LONG = pb.PredictRequest(
+    model="steps",
+    lengths=pack_uint32([20_000] * 10),
+    inputs={"x": to_tensor(np.zeros((200_000, 3), np.float32))},
+)
+"""A prediction with 2.4 MB of inputs and 1.6 MB of outputs."""
+
+
+NARROW = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
+"""Options of a client that buffers little."""
+
+
+async def test_predictions_that_are_never_read_leave_memory_flat(
+    processes: ServerProcesses, small_models: SmallModels
+) -> None:
+    """Four of 160 predictions fit and the others are refused; all of them would be 640 MB."""
+    server = processes.start(prediction_bytes=16 * MIB)
+    async with (
+        connect_bystander(server.address, small_models) as bystander,
+        connect(server.address, **NARROW) as attacker,
+    ):
+        memory = server.resident_bytes
+        stuck: set[asyncio.Task[grpc.StatusCode]] = set()
+        for _ in range(32):
+            codes = {asyncio.create_task(attacker.sequences.Predict(LONG).code()) for _ in range(5)}
+            ended: set[asyncio.Task[grpc.StatusCode]] = set()
+            while len(ended) < (5 if stuck else 1):
+                done, codes = await asyncio.wait(codes, return_when=asyncio.FIRST_COMPLETED)
+                ended |= done
+            assert {code.result() for code in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            stuck |= codes
+            await bystander.steps()
+        assert server.resident_bytes - memory < 256 * MIB
+        for code in stuck:
+            code.cancel()
+
+
+async def test_predictions_that_are_never_read_are_given_up(processes: ServerProcesses) -> None:
+    server = processes.start(stall_s=0.5, prediction_bytes=5 * MIB)
+    async with connect(server.address, **NARROW) as attacker, connect(server.address) as honest:
+        call = attacker.sequences.Predict(LONG)
+        await call.initial_metadata()
+        rows = refused = 0
+        while not rows:
+            try:
+                async for part in honest.sequences.Predict(LONG):
+                    rows += len(part.rows) // 4
+            except grpc.aio.AioRpcError:
+                refused += 1
+        assert rows == 10
+        assert refused
+
+
+async def test_a_refused_request_is_let_go_at_once(processes: ServerProcesses) -> None:
+    """The memory of a request is free before Python's next search for cycles, until which many could come."""
+    server = processes.start()
+    request = pb.PredictRequest(model="nobody", lengths=LONG.lengths, inputs=LONG.inputs)
+    async with connect(server.address) as caller:
+        for round_ in range(2):
+            if round_:
+                memory = server.resident_bytes
+            for _ in range(100):
+                assert await caller.sequences.Predict(request).code() is grpc.StatusCode.NOT_FOUND
+        assert server.resident_bytes - memory < 24 * MIB
