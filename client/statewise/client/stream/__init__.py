@@ -1,8 +1,8 @@
-"""Multiplexes operations and steps over one session stream; never opens a connection and never waits."""
+"""Multiplexes operations and steps over one session stream; never opens a connection and never blocks."""
 
 from statewise.client.stream._effects import AcquireTurn, Exchange, Gather
 from statewise.client.stream._messages import set_timeout, stream_request
-from statewise.client.stream._multiplexer import StreamConnection, StreamMultiplexer, Transport, closed_error
+from statewise.client.stream._multiplexer import StreamMultiplexer, closed_error
 from statewise.client.stream._operation_runner import OperationRunner
 from statewise.client.stream._protocols import (
     Effect,
@@ -15,6 +15,7 @@ from statewise.client.stream._protocols import (
 )
 from statewise.client.stream._retries import exchange, pause_before_retry
 from statewise.client.stream._step_batcher import Outputs, StepBatcher, StepResult, StepRow
+from statewise.client.stream._stream_connection import StreamConnection, Transport
 from statewise.client.stream._tracing import tracing_of
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What an operation on sessions waits for: a reply, several operations, a pause before another try."""
+"""Defines what an operation on sessions can wait for: a reply, other operations, its turn, a pause."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from statewise.wire import Chunk
 
 
 class Exchange:
-    """One message and its reply.
+    """One request and its reply.
 
     Args:
-        field: the operation's name.
-        content: its message, encoded.
+        field: name of the operation, and of its field in the message.
+        content: the request, encoded.
     """
 
     __slots__ = ("_content", "_field", "_waiter")
@@ -30,16 +30,16 @@ class Exchange:
         self._waiter: Waiter | None = None
 
     def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
-        """Queues the message."""
+        """Queues the request."""
         self._waiter = waiter
         queue.enqueue(self)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
+        """Only while unsent. Later the server is told to cancel the request, and its reply still comes."""
         return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
-        """The message, numbered."""
+        """The message, with its request id."""
         return stream_request(request_id, self._field, self._content)
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
@@ -63,9 +63,7 @@ class Exchange:
 
 
 class Gather:
-    """Several operations at once; the outcome is the list of their results, or of the exceptions they ended
-    with.
-    """
+    """Several operations at once. The outcome is a list: the result of each, or the exception it raised."""
 
     __slots__ = ("_left", "_operations", "_outcomes", "_waiter")
 
@@ -76,17 +74,17 @@ class Gather:
         self._waiter: Waiter | None = None
 
     def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
-        """Begins all of them, in order."""
+        """Begins all operations, in order."""
         self._waiter = waiter
         for index, operation in enumerate(self._operations):
             OperationRunner(queue, operation, _GatherFuture(self, index), waiter.origin).begin()
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Never: some may have gone."""
+        """Never: some requests may have been sent."""
         return False
 
     def collect(self, index: int, outcome: Any) -> None:
-        """One of them is done."""
+        """Takes the outcome of one operation."""
         self._outcomes[index] = outcome
         self._left -= 1
         if self._left == 0 and self._waiter is not None:
@@ -111,25 +109,25 @@ class _GatherFuture:
 
 
 class Pause:
-    """A wait before another try. All operations that wait do so together, for one connection serves all."""
+    """A pause before another try. All operations share it, because one connection serves them all."""
 
     __slots__ = ()
 
     def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
-        """Joins those waiting."""
+        """Joins the others that wait."""
         queue.pause(waiter)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Never: the try before may have been applied."""
+        """Never: the previous try may have been applied."""
         return False
 
 
 class AcquireTurn:
-    """Waits until the requests before this one are done.
+    """Waits until a session has done what was requested of it before.
 
     Args:
-        waiting: the queue.
-        first: goes before the others, though it came later: it belongs to the request that is being done.
+        waiting: the session's queue.
+        first: goes to the front, because this operation completes the one that runs now.
     """
 
     __slots__ = ("_first", "_waiting")
@@ -153,7 +151,7 @@ class AcquireTurn:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Asks the server to give up a request. Nobody waits for the acknowledgement."""
+    """Tells the server to cancel a request. Nothing waits for the acknowledgement."""
 
     target: int
     is_step_batch: ClassVar[bool] = False

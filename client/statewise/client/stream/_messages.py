@@ -1,4 +1,4 @@
-"""Encodes what all requests of the session stream have in common: the envelope and the timeout."""
+"""Encodes the envelope and the timeout of a request of the session stream."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from statewise.wire import Chunk, nested
 
 
 def stream_request(request_id: int, field: str, content: Sequence[Chunk]) -> bytes:
-    """A message of the session stream around an operation that is encoded already."""
+    """The message that carries a request, which is encoded already."""
     head = sequence_pb2.SessionStreamRequest(request_id=request_id).SerializeToString()
     number = sequence_pb2.SessionStreamRequest.DESCRIPTOR.fields_by_name[field].number
     return b"".join([head, *nested(number, content)])

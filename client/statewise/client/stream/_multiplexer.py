@@ -1,17 +1,18 @@
-"""The session stream without its transport: what is sent next, who gets a reply, when to connect again.
+"""Sends all requests of a client over one session stream, hands out the replies, and connects again.
 
 The multiplexer drives operations. A shell lends it a `Transport` and calls `receive`, `broken` and
 `StreamConnection.take`; a shell with threads holds one lock around every call. Nothing here knows gRPC,
 threads or an event loop.
 
-Invariant: every future handed out resolves: by its operation's end, by `close`, or is given up by `abandon`.
+Invariant: every future handed out resolves when its operation ends or the client is closed, unless the caller
+abandoned it.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from types import GeneratorType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from statewise.client.retries import STREAM_RULES, Backoff, RetryPolicy
 from statewise.client.stream._effects import Cancel
@@ -24,53 +25,17 @@ from statewise.client.stream._protocols import (
     Tracing,
     Waiter,
 )
+from statewise.client.stream._stream_connection import StreamConnection, Transport
 from statewise.client.values import Failed, Status, Unavailable
 from statewise.v1 import sequence_pb2
 
 T = TypeVar("T")
 
-# More in flight add no throughput; steps that wait leave in fuller frames instead. Enough that some slow ones
-# do not hold up the rest, and below what servers answer at once on a stream.
+# More step batches in flight add no throughput; steps that wait leave in fuller batches instead. The number
+# is large enough that a few slow ones do not hold up the rest, and below what servers answer at once on a
+# stream.
 _STEP_BATCHES_IN_FLIGHT = 16
-
-
-class Transport(Protocol):
-    """What a shell lends the multiplexer. Every method returns at once."""
-
-    def connect(self, stream: "StreamConnection") -> None:
-        """Opens a session stream and reports on it through the multiplexer, as this `stream`."""
-        ...
-
-    def wake(self, stream: "StreamConnection") -> None:
-        """`stream.take()` has something now, or the stream has ended."""
-        ...
-
-    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Calls back once, later."""
-        ...
-
-    def future(self) -> Any:
-        """A new future."""
-        ...
-
-
-class StreamConnection:
-    """One connection of the session stream."""
-
-    __slots__ = ("_multiplexer", "ended", "in_flight", "number", "retired", "step_batches")
-
-    def __init__(self, multiplexer: "StreamMultiplexer", number: int) -> None:
-        self._multiplexer = multiplexer
-        self.number = number
-        self.in_flight: dict[int, InFlightRequest] = {}
-        self.step_batches = 0
-        self.retired = False
-        """No more requests go this way; those unanswered still get their replies."""
-        self.ended = False
-
-    def take(self) -> bytes | None:
-        """The next message to write, or None: wait to be woken, and finish writing once `retired`."""
-        return self._multiplexer.take(self)
+_CLOSED = Status("CANCELLED", message="the client is closed; make a new one")
 
 
 class StreamMultiplexer:
@@ -79,8 +44,8 @@ class StreamMultiplexer:
     Args:
         transport: the shell.
         clock: monotonic seconds.
-        backoff: waits between tries.
-        retry_for_s: for how long an operation tries to reach a server before it gives up.
+        backoff: gives the pauses between tries.
+        retry_for_s: how long an operation tries to reach a server before it gives up.
         tracing: makes spans of messages; None: there are none.
     """
 
@@ -105,15 +70,15 @@ class StreamMultiplexer:
         self._attempt = 0
         self._timer_runs = False
         self._woken = False
-        self.closed = False
         self._clock = clock
+        self.closed = False
         self.retry_for_s = retry_for_s
         self.connection_number = 0
-        """Number of connections begun so far. What a server said over an earlier one may be gone."""
+        """Connections begun so far. What a server said over an earlier one may no longer hold."""
 
     @property
     def connected(self) -> bool:
-        """Whether a stream is open, as far as is known."""
+        """Whether a stream is open, as far as this side knows."""
         return self._current is not None
 
     def retry_policy(self) -> RetryPolicy:
@@ -121,7 +86,7 @@ class StreamMultiplexer:
         return RetryPolicy(STREAM_RULES, self._clock, self._backoff, self.retry_for_s)
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
-        """Starts what a caller asks for."""
+        """Starts an operation for a caller."""
         future = self._transport.future()
         if isinstance(operation, GeneratorType):
             pending_call: PendingCall[T] = OperationRunner(self, operation, future)
@@ -138,10 +103,10 @@ class StreamMultiplexer:
         return pending_call
 
     def abandon(self, pending_call: PendingCall[Any]) -> None:
-        """The caller left: what is unsent is dropped, what was sent is cancelled where it can be."""
+        """The caller left: unsent requests are dropped, requests in flight are cancelled where possible."""
         pending_call.withdraw()
 
-    # What effects do.
+    # For effects and step batchers.
 
     def enqueue(self, request: InFlightRequest) -> None:
         """Sends a request as soon as possible."""
@@ -149,10 +114,10 @@ class StreamMultiplexer:
             request.fail(Failed(_CLOSED))
             return
         self._exchanges.append(request)
-        self.kick()
+        self._wake_writer()
 
     def dequeue(self, request: InFlightRequest) -> bool:
-        """Takes a request back. Where it was sent already the server is told, and the answer is False."""
+        """Takes an unsent request back. False: the request was sent, and the server is told to cancel it."""
         if request in self._exchanges:
             self._exchanges.remove(request)
             return True
@@ -160,21 +125,21 @@ class StreamMultiplexer:
         return False
 
     def cancel(self, matches: Callable[[InFlightRequest], bool]) -> None:
-        """Asks the server to give a request up, where it is on its way; its reply still comes."""
+        """Tells the server to cancel requests in flight; their replies still come."""
         in_flight = self._current.in_flight if self._current else {}
         for request_id in [number for number, request in in_flight.items() if matches(request)]:
             self.enqueue(Cancel(request_id))
 
     def offer(self, source: RequestSource) -> None:
-        """Asks `source` for requests as there is room for them, until it has none."""
+        """Takes requests from `source` as there is room for them, until it has none."""
         if self.closed:
             source.fail(Failed(_CLOSED))
             return
         self._sources.append(source)
-        self.kick()
+        self._wake_writer()
 
     def pause(self, waiter: Waiter) -> None:
-        """Resumes `waiter` after the current wait."""
+        """Resumes `waiter` when the pause before the connection's next try is over."""
         if self.closed:
             waiter.throw(Failed(_CLOSED))
             return
@@ -184,26 +149,10 @@ class StreamMultiplexer:
             self._transport.after(self._backoff.delay_s(self._attempt), self._resume_paused)
             self._attempt += 1
 
-    def kick(self) -> None:
-        """Gets going what is queued."""
-        if not (self._exchanges or self._sources):
-            return
-        if self._current is None:
-            if self._timer_runs:
-                return
-            self.connection_number += 1
-            stream = StreamConnection(self, self.connection_number)
-            self._current = self._streams[stream.number] = stream
-            self._woken = True
-            self._transport.connect(stream)
-        elif not self._woken:
-            self._woken = True
-            self._transport.wake(self._current)
-
-    # What shells report.
+    # For shells.
 
     def take(self, stream: StreamConnection) -> bytes | None:
-        """The next message of a stream."""
+        """The next message of a stream, or None."""
         if stream is not self._current:
             return None
         while (request := self._next(stream)) is not None:
@@ -222,8 +171,8 @@ class StreamMultiplexer:
         return None
 
     def receive(self, stream: StreamConnection, response: sequence_pb2.SessionStreamResponse) -> None:
-        """A message came."""
-        if not response.HasField("error"):  # who is told to come back later waits longer each time
+        """Hands a reply to the request it answers."""
+        if not response.HasField("error"):  # after an error, the next pause is longer
             self._attempt = 0
         if response.request_id == 0:
             if response.HasField("draining"):
@@ -244,10 +193,10 @@ class StreamMultiplexer:
             stream.in_flight[response.request_id] = request
         if self._tracing is not None:
             self._tracing.answered(response, last=answered)
-        self.kick()
+        self._wake_writer()
 
     def broken(self, stream: StreamConnection, status: Status) -> None:
-        """A connection ended. What it left unanswered fails with `status`, lost and maybe applied."""
+        """Fails what a connection that ended left unanswered: as lost and, if sent, as maybe applied."""
         if stream.ended:
             return
         stream.ended = True
@@ -268,7 +217,7 @@ class StreamMultiplexer:
             item.fail(Failed(replace(status, lost=True)))
 
     def close(self) -> None:
-        """Ends everything; whoever still waits gets Unavailable."""
+        """Ends everything; operations that still wait fail with Unavailable."""
         if self.closed:
             return
         self.closed = True
@@ -281,11 +230,23 @@ class StreamMultiplexer:
         for waiter in paused:
             waiter.throw(Failed(_CLOSED))
 
-    def _withdraw_unsent(self) -> list[InFlightRequest | RequestSource]:
-        unsent: list[InFlightRequest | RequestSource] = [*self._exchanges, *self._sources]
-        self._exchanges.clear()
-        self._sources.clear()
-        return unsent
+    # What the above share.
+
+    def _wake_writer(self) -> None:
+        """Has the stream written on, and opened where there is none, if a request waits."""
+        if not (self._exchanges or self._sources):
+            return
+        if self._current is None:
+            if self._timer_runs:
+                return
+            self.connection_number += 1
+            stream = StreamConnection(self.connection_number, self.take)
+            self._current = self._streams[stream.number] = stream
+            self._woken = True
+            self._transport.connect(stream)
+        elif not self._woken:
+            self._woken = True
+            self._transport.wake(self._current)
 
     def _next(self, stream: StreamConnection) -> InFlightRequest | None:
         if self._exchanges:
@@ -299,25 +260,28 @@ class StreamMultiplexer:
             self._sources.popleft()
         return None
 
+    def _withdraw_unsent(self) -> list[InFlightRequest | RequestSource]:
+        unsent: list[InFlightRequest | RequestSource] = [*self._exchanges, *self._sources]
+        self._exchanges.clear()
+        self._sources.clear()
+        return unsent
+
     def _retire(self, stream: StreamConnection) -> None:
         stream.retired = True
         if stream is self._current:
             self._current = None
             self._woken = False
             self._transport.wake(stream)
-            self.kick()
+            self._wake_writer()
 
     def _resume_paused(self) -> None:
         self._timer_runs = False
         paused, self._paused = self._paused, []
         for waiter in paused:
             waiter.resume(None)
-        self.kick()
-
-
-_CLOSED = Status("CANCELLED", message="the client is closed; make a new one")
+        self._wake_writer()
 
 
 def closed_error() -> Unavailable:
-    """What the methods of a closed client raise."""
+    """The exception that methods of a closed client raise."""
     return Unavailable(_CLOSED.message)

@@ -1,8 +1,8 @@
-"""Spans of a client's calls and messages, by OpenTelemetry.
+"""Makes spans of a client's calls and messages with OpenTelemetry.
 
-The only module that knows it, imported where a client is given a tracer provider. A message is a span in the
-trace of whoever asked for what it holds; where it holds what several asked for, it is in the first one's and
-linked to the others. The server's spans join through W3C's traceparent.
+No other module imports OpenTelemetry, and this one is imported only if a client is given a tracer provider.
+The span of a message belongs to the caller's trace; a message for several callers belongs to the first one's
+and is linked to the others. The server's spans join through W3C's traceparent.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ class OpenTelemetryTracing:
     """Makes the spans of one client.
 
     Args:
-        provider: Takes them.
+        provider: takes the spans.
     """
 
     def __init__(self, provider: Any) -> None:
@@ -45,28 +45,28 @@ class OpenTelemetryTracing:
 
     @contextmanager
     def call(self, method: str, metadata: Metadata) -> Iterator[Metadata]:
-        """A call of its own, as long as the context is open; gives the metadata it carries."""
+        """Makes a span of a call, open as long as the context; gives the metadata the call carries."""
         span = self._tracer.start_span(f"statewise.{method}", context=get_current(), kind=SpanKind.CLIENT)
         try:
             yield (*metadata, *_carried(span).items())
         except Exception as error:
-            details = getattr(error, "details", None)  # what gRPC's errors call their message
+            details = getattr(error, "details", None)  # the message of gRPC's errors
             span.set_status(StatusCode.ERROR, str(details() if callable(details) else error))
             raise
         finally:
             span.end()
 
-    # --- messages of the session stream, by their request_id ---
+    # For messages of the session stream.
 
     def sent(self, request_id: int, request: InFlightRequest) -> bytes:
-        """Begins the span of a message; gives what is appended to it, encoded."""
+        """Begins the span of a message; returns the bytes that are appended to the message."""
         operation, origins = request.traced()
-        asking = list(dict.fromkeys(span for span in origins if span is not None))
+        parents = list(dict.fromkeys(span for span in origins if span is not None))
         span = self._tracer.start_span(
             f"statewise.{operation}",
-            context=set_span_in_context(asking[0], Context()) if asking else Context(),
+            context=set_span_in_context(parents[0], Context()) if parents else Context(),
             kind=SpanKind.CLIENT,
-            links=[Link(other.get_span_context()) for other in asking[1:]],
+            links=[Link(other.get_span_context()) for other in parents[1:]],
             attributes={"statewise.request_id": request_id},
         )
         self._messages[request_id] = span
@@ -74,7 +74,7 @@ class OpenTelemetryTracing:
         return carried.SerializeToString()
 
     def answered(self, response: sequence_pb2.SessionStreamResponse, *, last: bool) -> None:
-        """Ends the span of a message where this is its last reply."""
+        """Ends the span of a message if this is its last reply."""
         span = self._messages.get(response.request_id)
         if span is None or not last:
             return

@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 class OperationRunner(Generic[T]):
-    """An operation under way.
+    """A running operation.
 
     Args:
         queue: takes its requests.
-        operation: what is done.
+        operation: the operation.
         future: of its result.
-        origin: the span of who asked; None: there is none.
+        origin: the caller's span; None: there is none.
     """
 
     __slots__ = ("_operation", "_queue", "effect", "future", "origin")
@@ -37,11 +37,11 @@ class OperationRunner(Generic[T]):
         self._operation.close()
 
     def resume(self, value: Any) -> None:
-        """The effect waited for succeeded."""
+        """The awaited effect succeeded."""
         self._advance(self._operation.send, value)
 
     def throw(self, failed: Failed) -> None:
-        """The effect waited for failed."""
+        """The awaited effect failed."""
         self._advance(self._operation.throw, failed)
 
     def withdraw(self) -> None:

@@ -1,8 +1,8 @@
-"""Names what the stream's parts expect of each other: operations, effects, requests, waiters, tracing.
+"""Defines what the stream's parts expect of each other: operations, effects, requests, waiters, tracing.
 
-An operation is a generator: it yields an effect (send this, wait for my turn, wait before another try), is
-sent the outcome or has a `Failed` thrown into it, and returns its result. Nothing here knows a transport,
-threads or an event loop.
+An operation is a generator: it yields an effect (send this request, wait for my turn, pause before another
+try), is sent the outcome or has a `Failed` thrown into it, and returns its result. Nothing here knows a
+transport, threads or an event loop.
 """
 
 from collections.abc import Generator, Iterable
@@ -17,63 +17,63 @@ _T_co = TypeVar("_T_co", covariant=True)
 _T_contra = TypeVar("_T_contra", contravariant=True)
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-"""Of a call: names and values."""
+"""Names and values that travel with a call."""
 
 Operation = Generator["Effect", Any, T]
-"""Something done to sessions, in the making."""
+"""Something done to sessions that returns a T."""
 
 
 class Future(Protocol[_T_contra]):
-    """What asyncio's and concurrent.futures' futures have in common."""
+    """What the futures of asyncio and concurrent.futures have in common."""
 
     def done(self) -> bool:
-        """Whether it is settled or cancelled."""
+        """Whether the future is settled or cancelled."""
         ...
 
     def set_result(self, result: _T_contra, /) -> None:
-        """Settles it."""
+        """Settles the future."""
         ...
 
     def set_exception(self, exception: Any, /) -> None:
-        """Settles it with an exception."""
+        """Settles the future with an exception."""
         ...
 
 
 class Waiter(Protocol):
-    """Who waits for the outcome of an effect."""
+    """Waits for the outcome of an effect."""
 
     origin: Any
-    """The span of who asked; None: there is none."""
+    """The caller's span; None: there is none."""
 
     def resume(self, value: Any) -> None:
-        """It succeeded."""
+        """The effect succeeded."""
         ...
 
     def throw(self, failed: Failed) -> None:
-        """It failed."""
+        """The effect failed."""
         ...
 
 
 class Effect(Protocol):
-    """What an operation waits for."""
+    """Something that an operation can wait for."""
 
     def begin(self, queue: "RequestQueue", waiter: Waiter) -> None:
-        """Starts it; the outcome goes to `waiter`."""
+        """Starts the effect, whose outcome goes to `waiter`."""
         ...
 
     def withdraw(self, queue: "RequestQueue", waiter: Waiter) -> bool:
-        """Takes it back while the server knows nothing of it. False where that is too late."""
+        """Takes the effect back while the server knows nothing of it. False: too late."""
         ...
 
 
 class InFlightRequest(Protocol):
-    """A request on its way."""
+    """A request that was sent or is about to be."""
 
     is_step_batch: ClassVar[bool]
-    """Made by a source, and so counted among the frames in flight."""
+    """Whether the request counts among the step batches in flight."""
 
     def encode(self, request_id: int) -> bytes:
-        """The message."""
+        """The message, with its request id."""
         ...
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
@@ -85,56 +85,56 @@ class InFlightRequest(Protocol):
         ...
 
     def traced(self) -> tuple[str, list[Any]]:
-        """The operation's name, and the origins of those who wait for it. Asked only where spans are made."""
+        """The operation's name, and the callers' spans. Called only if spans are made."""
         ...
 
 
 class RequestSource(Protocol):
-    """Something that makes requests when there is room to send them: see `StepBatcher`."""
+    """Makes requests when there is room to send them: see `StepBatcher`."""
 
     def take(self) -> InFlightRequest | None:
-        """The next request, or None."""
+        """The next request. None: there is none until the source is offered again."""
         ...
 
     def fail(self, failed: Failed) -> None:
-        """The connection went: nothing waiting here will be sent."""
+        """The connection ended: what waits in the source will not be sent."""
         ...
 
 
 class PendingCall(Protocol[_T_co]):
-    """Something that a caller asked for, between the asking and the result."""
+    """What a caller started and has no result of yet."""
 
     future: Any
-    """Of the result."""
+    """Takes the result."""
     origin: Any
-    """The span of who asked; None: there is none."""
+    """The caller's span; None: there is none."""
 
     def begin(self) -> None:
-        """Starts it."""
+        """Starts the call."""
         ...
 
     def close(self) -> None:
-        """It will not be started."""
+        """The call will not be started."""
         ...
 
     def withdraw(self) -> None:
-        """Nobody waits for the result any more. What the server may know of is still seen to its end."""
+        """The caller left. A request that the server may know of is still carried to its end."""
         ...
 
 
 class RequestQueue(Protocol):
-    """What effects ask of the multiplexer."""
+    """The part of the multiplexer that effects use."""
 
     def enqueue(self, request: InFlightRequest) -> None:
         """Sends a request as soon as possible."""
         ...
 
     def dequeue(self, request: InFlightRequest) -> bool:
-        """Takes a request back. Where it was sent already the server is told, and the answer is False."""
+        """Takes an unsent request back. False: the request was sent, and the server is told to cancel it."""
         ...
 
     def pause(self, waiter: Waiter) -> None:
-        """Resumes `waiter` after the current wait."""
+        """Resumes `waiter` when the pause before the connection's next try is over."""
         ...
 
 
@@ -146,15 +146,15 @@ class Tracing(Protocol):
         ...
 
     def call(self, method: str, metadata: Metadata) -> AbstractContextManager[Metadata]:
-        """A call of its own, as long as the context is open; gives the metadata it carries."""
+        """Makes a span of a call, open as long as the context; gives the metadata the call carries."""
         ...
 
     def sent(self, request_id: int, request: InFlightRequest) -> bytes:
-        """Begins the span of a message; gives what is appended to it, encoded."""
+        """Begins the span of a message; returns the bytes that are appended to the message."""
         ...
 
     def answered(self, response: sequence_pb2.SessionStreamResponse, *, last: bool) -> None:
-        """Ends the span of a message where this is its last reply."""
+        """Ends the span of a message if this is its last reply."""
         ...
 
     def lost(self, request_ids: Iterable[int], failed: Failed) -> None:

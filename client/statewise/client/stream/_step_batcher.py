@@ -1,9 +1,9 @@
-"""Steps of single sessions that leave in one message, and its reply dealt back.
+"""Gathers steps of single sessions into one message, and deals the reply back to the sessions.
 
-A batcher holds the steps of one model version that wait to be sent. Whatever has gathered there when the
-connection has room leaves as one frame: the busier the client, the fuller its frames. Rows of many steps
-leave apart from short ones, which would wait for them. A row's failure is that row's alone; where the server
-refuses a whole frame for its content, its rows are sent again each on its own.
+A batcher holds the steps of one model version that wait to be sent. When the connection has room, all that
+has gathered leaves as one step batch: the busier the client, the fuller its batches. Rows of many time steps
+leave apart from short ones, which would wait for them. A row's failure affects that row alone; if the server
+refuses a whole batch for its content, every row is sent again alone.
 """
 
 from collections import deque
@@ -31,14 +31,14 @@ from statewise.v1 import sequence_pb2
 from statewise.wire import Chunk, named_tensor, pack_uint32, pack_uint64, unpack_uint64
 
 _SHORT_STEPS = 32
-"""Rows of no more time steps than this travel together, however their lengths differ."""
+"""Rows of at most so many time steps travel together, however their lengths differ."""
 
 Outputs = tuple[NDArray[Any], ...]
 
 
 @dataclass(slots=True)
 class StepResult:
-    """What one session's step gave."""
+    """The result of one session's step."""
 
     outputs: Outputs
     """In the order of the model's outputs: per-step outputs [steps, ...], others [...]."""
@@ -46,11 +46,11 @@ class StepResult:
 
 
 class BatchRow(Protocol):
-    """One session's part of a frame."""
+    """One session's part of a step batch."""
 
     handle: int
     position: int
-    """Where it starts, in time steps."""
+    """Where the row starts, in time steps."""
     payload: InputBytes
 
     @property
@@ -60,15 +60,15 @@ class BatchRow(Protocol):
 
     @property
     def origin(self) -> Any:
-        """The span of who asked; None: there is none."""
+        """The caller's span; None: there is none."""
         ...
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
-        """It was applied. `outputs` as in `StepResult`."""
+        """The row was applied. `outputs` as in `StepResult`."""
         ...
 
     def failed(self, failed: Failed) -> None:
-        """It was not, or nobody knows."""
+        """The row was not applied, or it is unknown whether it was."""
         ...
 
 
@@ -99,7 +99,7 @@ class StepRow:
         self._batcher.add(self)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Only while it waits in the batcher. A frame of this row alone is cancelled, a shared one is not."""
+        """Only while the row waits in the batcher. A sent batch is cancelled if it holds this row alone."""
         return self._batcher.remove(self)
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
@@ -138,7 +138,7 @@ class StepBatcher:
             self._multiplexer.offer(self)
 
     def remove(self, row: BatchRow) -> bool:
-        """Takes a row back; False where it was sent."""
+        """Takes an unsent row back. False: the row was sent."""
         if row in self._waiting:
             self._waiting.remove(row)
             return True
@@ -146,11 +146,11 @@ class StepBatcher:
         return False
 
     def send_alone(self, row: BatchRow) -> None:
-        """Sends a row in a frame of its own."""
+        """Sends a row in a step batch of its own."""
         self._multiplexer.enqueue(StepBatch(self, [row]))
 
     def take(self) -> "StepBatch | None":
-        """The next frame, or None when nothing waits."""
+        """The next step batch. None: no row waits."""
         waiting = self._waiting
         if not waiting:
             self._offered = False
@@ -176,7 +176,7 @@ class StepBatcher:
         return StepBatch(self, rows)
 
     def fail(self, failed: Failed) -> None:
-        """The connection went before anything waiting here was sent."""
+        """Fails all rows that wait: the connection ended before they were sent."""
         self._offered = False
         rows, self._waiting = self._waiting, deque()
         for row in rows:
@@ -212,7 +212,7 @@ class StepBatcher:
 
 
 class StepBatch:
-    """Rows on their way together."""
+    """Rows that travel in one message."""
 
     __slots__ = ("_batcher", "rows")
     is_step_batch: ClassVar[bool] = True
@@ -222,7 +222,7 @@ class StepBatch:
         self.rows = rows
 
     def encode(self, request_id: int) -> bytes:
-        """The message, numbered."""
+        """The message, with its request id."""
         rows = self.rows
         request = self._batcher.request(
             [row.handle for row in rows],
@@ -233,7 +233,7 @@ class StepBatch:
         return stream_request(request_id, "step", request)
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
-        """Deals the reply."""
+        """Deals the reply to the rows."""
         if response.HasField("error"):
             self._refused(Failed(status_of_rpc(response.error)))
             return True
@@ -241,7 +241,7 @@ class StepBatch:
         return True
 
     def fail(self, failed: Failed) -> None:
-        """Nobody knows what became of the rows."""
+        """Fails all rows."""
         for row in self.rows:
             row.failed(failed)
 
@@ -258,15 +258,15 @@ class StepBatch:
 
 
 def _length(steps: int) -> int:
-    """The same number for rows that may travel together: long ones within a factor of two."""
+    """The same number for rows that may travel together: long ones differ by less than a factor of two."""
     return max(steps, _SHORT_STEPS).bit_length()
 
 
 def deal(model: ModelInfo, response: sequence_pb2.StepResponse, rows: Sequence[BatchRow]) -> None:
-    """Gives each row its part of a step's reply.
+    """Gives each row its part of the reply.
 
     Raises:
-        TensorError, KeyError, ValueError: the reply does not fit the request; no row was given anything.
+        TensorError, KeyError, ValueError: the reply does not fit the request; no row was answered.
     """
     errors = {error.row: Failed(status_of_row(error)) for error in response.errors}
     good = [row for index, row in enumerate(rows) if index not in errors] if errors else rows

@@ -1,4 +1,4 @@
-"""Chooses what makes spans; imports OpenTelemetry only where a client is given a tracer provider."""
+"""Chooses the maker of spans; imports OpenTelemetry only if a client is given a tracer provider."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from statewise.client.stream._protocols import Tracing
 
 
 def tracing_of(tracer_provider: Any) -> Tracing | None:
-    """What makes spans for a provider; None, and nothing is imported, where there is none."""
+    """Makes spans for a tracer provider. None, and nothing is imported, without one."""
     if tracer_provider is None:
         return None
     from statewise.client.stream._opentelemetry import OpenTelemetryTracing
