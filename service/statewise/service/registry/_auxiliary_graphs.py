@@ -1,6 +1,6 @@
-"""What a model version has beside its read graph: what generates, and the encoder it starts from.
+"""Loads and tests the graphs of a version beside its read graph: the generator and the encoder.
 
-Loaded and tested like the read graph. Both are described like read graphs, so one engine runs all three.
+Both are described like read graphs, so the same engine runs all three.
 """
 
 from collections.abc import Callable
@@ -33,12 +33,12 @@ _MakeEngine = Callable[[Path, ModelSpec, GraphLayout | None], Engine]
 
 @dataclass(frozen=True)
 class GeneratorGraph:
-    """How a model generates.
+    """What feeds a model's outputs back: generate.onnx, or a loop around the read graph.
 
     Attributes:
         decode_loop: Runs it.
         profile: What a run costs, and whether rows share runs.
-        stop: The token that ends a row; None: none does.
+        stop: The token that ends a row; None: no token does.
     """
 
     decode_loop: DecodeLoop
@@ -47,27 +47,29 @@ class GeneratorGraph:
 
     @property
     def spec(self) -> GenerateSpec:
-        """What is emitted."""
+        """What the generator emits, and how."""
         return self.decode_loop.spec
 
-    def steps(self, asked: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
-        """Values that each row emits at most, [rows].
+    def steps(self, requested: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
+        """The most values that each row emits, [rows].
 
         Args:
-            asked: One number a row, one for all, or none: the model's own limit.
-            rows: How many.
+            requested: One number a row, one for all rows, or none: the model's own limit.
+            rows: Number of rows.
 
         Raises:
             ServiceError: BAD_REQUEST.
         """
         limit = self.spec.step_limit
-        if not len(asked) and limit is not None:
-            asked = np.array([limit], np.uint32)
-        if len(asked) not in (1, rows):
-            raise ServiceError(Reason.BAD_REQUEST, f"steps: expected 1 or {rows} numbers; got {len(asked)}")
-        if not asked.all():
+        if not len(requested) and limit is not None:
+            requested = np.array([limit], np.uint32)
+        if len(requested) not in (1, rows):
+            raise ServiceError(
+                Reason.BAD_REQUEST, f"steps: expected 1 or {rows} numbers; got {len(requested)}"
+            )
+        if not requested.all():
             raise ServiceError(Reason.BAD_REQUEST, "steps: expected at least 1 a row; got 0")
-        return np.broadcast_to(asked, rows)
+        return np.broadcast_to(requested, rows)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class EncoderGraph:
     Attributes:
         engine: Runs it; its spec is that of a many-to-one model whose outputs are the states.
         profile: What a run costs, and whether rows share runs.
-        codec: How it reads text; None: it does not.
+        codec: Turns text into the encoder's tokens; None: the encoder takes no text.
     """
 
     engine: Engine
@@ -87,12 +89,12 @@ class EncoderGraph:
 
 @dataclass(frozen=True)
 class AuxiliaryGraphs:
-    """Beside the read graph.
+    """The graphs beside the read graph.
 
     Attributes:
         generator: None: the model does not generate.
         encoder: None: sessions begin at the initial value of each state.
-        codec: The text of what is read and written step by step; None: no text.
+        codec: Text of the read graph and the generator; None: the model has no vocabulary.
     """
 
     generator: GeneratorGraph | None
@@ -103,15 +105,15 @@ class AuxiliaryGraphs:
 def load_auxiliary_graphs(
     package: ServablePackage, engine: Engine, make_engine: _MakeEngine
 ) -> AuxiliaryGraphs:
-    """Loads and tests what a package has beside its read graph.
+    """Loads and tests the graphs that a package has beside its read graph.
 
     Args:
         package: The package.
-        engine: Its read graph, tested.
+        engine: Its read graph, loaded and tested.
         make_engine: Loads a graph.
 
     Raises:
-        ServiceError: PACKAGE_INVALID: a graph that the metadata promises is missing, or is another.
+        ServiceError: PACKAGE_INVALID: a graph is missing, or is not what the metadata says.
         EngineError: a graph cannot be loaded or run.
     """
     spec = package.spec
@@ -120,7 +122,7 @@ def load_auxiliary_graphs(
     if spec.encode is None and CallShape.ENCODER_DECODER in spec.call_shapes:
         raise _invalid(package, "model.onnx", "an encoder-decoder; expected the metadata of its encoder")
     if spec.generate is not None:
-        problem = _problem(spec, spec.generate)
+        problem = _feedback_problem(spec, spec.generate)
         if problem:
             raise _invalid(package, "model.onnx", f"generate: {problem}")
         decode_loop = _decode_loop(package, spec.generate, engine, make_engine)
@@ -134,7 +136,7 @@ def load_auxiliary_graphs(
 
 
 def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
-    """The graph encode.onnx, described like a many-to-one read graph."""
+    """The spec of encode.onnx, as that of a many-to-one read graph."""
     return ModelSpec(
         inputs=encode.inputs,
         outputs=tuple(
@@ -163,8 +165,8 @@ def _graph(package: ServablePackage, file: str, spec: ModelSpec) -> tuple[Path, 
     return path, spec
 
 
-def _problem(spec: ModelSpec, generate: GenerateSpec) -> str:
-    """Why outputs cannot be fed back as declared; empty: they can."""
+def _feedback_problem(spec: ModelSpec, generate: GenerateSpec) -> str:
+    """Why the model's outputs cannot be its next inputs as declared; empty: they can."""
     fed = next((entry for entry in spec.inputs if entry.name == generate.input), None)
     if fed is None or not fed.per_step or fed.shape != generate.emitted.shape:
         return f"expected a per-step input {generate.input!r} of shape {list(generate.emitted.shape)}"

@@ -1,7 +1,7 @@
-"""Which axis of a graph's tensor is batch, which is time, and which belong to one sample.
+"""Determines which axis of a tensor is batch, which is time, and which belong to one sample.
 
-Declared, or told by the graph's own names of its free sizes; never guessed. What does not fit the graph is
-refused, naming the entry, what was expected and what is there.
+From the declaration, or from the names that the graph gives its free sizes; never a guess. Errors name the
+entry, what was expected and what the graph has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ class GraphValue:
     """An input or output as the graph describes it.
 
     Attributes:
-        dtype: As packages name it.
-        dims: Sizes; text or None where one is free.
+        dtype: Type of its elements, as packages name it.
+        dims: Size of each axis; text or None: a free size.
     """
 
     dtype: str
@@ -40,7 +40,7 @@ Values = Mapping[str, GraphValue]
 
 
 def required(graph: Values, name: str, what: str, kind: str) -> GraphValue:
-    """The graph's input or output (`kind`) of that name, which `what` asks for."""
+    """The graph's input or output (`kind`) of that name, for the entry that `what` names."""
     if name not in graph:
         known = ", ".join(map(repr, graph)) or "none"
         raise MetadataError(f"{what}: expected one of the graph's {kind}s, {known}; got {name!r}")
@@ -51,7 +51,7 @@ def required(graph: Values, name: str, what: str, kind: str) -> GraphValue:
 
 
 def state_axes(pair: StateDeclaration, before: GraphValue, after: GraphValue) -> AxisWords:
-    """Of a state input; its successor is alike."""
+    """The axes of a state input, checked to be those of the state output."""
     where = f"state {pair.input!r}"
     axes = pair.axes
     if axes is None and pair.shape is not None:
@@ -59,7 +59,7 @@ def state_axes(pair: StateDeclaration, before: GraphValue, after: GraphValue) ->
     axes = _checked(where, axes, before, pair.dtype, fixed_time=None)
     if TIME in axes:
         raise MetadataError(f"{where}: axes: expected no time; got {list(axes)}")
-    if after.dtype != before.dtype or not _alike(before.dims, after.dims):
+    if after.dtype != before.dtype or not _compatible(before.dims, after.dims):
         raise MetadataError(
             f"state output {pair.output!r}: expected what {pair.input!r} is, {before.dtype} "
             f"{list(before.dims)}; got {after.dtype} {list(after.dims)}"
@@ -67,7 +67,7 @@ def state_axes(pair: StateDeclaration, before: GraphValue, after: GraphValue) ->
     return axes
 
 
-def _alike(left: Sequence[int | str | None], right: Sequence[int | str | None]) -> bool:
+def _compatible(left: Sequence[int | str | None], right: Sequence[int | str | None]) -> bool:
     return len(left) == len(right) and all(
         a == b or not (isinstance(a, int) and isinstance(b, int)) for a, b in zip(left, right, strict=True)
     )
@@ -76,7 +76,7 @@ def _alike(left: Sequence[int | str | None], right: Sequence[int | str | None]) 
 def tensor_axes(
     kind: str, entry: TensorDeclaration, value: GraphValue, *, fixed_time: int | None
 ) -> AxisWords:
-    """Of an input or output (`kind`); fixed_time is the size that a fixed time axis has to have."""
+    """The axes of an input or output (`kind`); a time axis of fixed size must have the size fixed_time."""
     axes = entry.axes
     if axes is None and entry.shape is not None:
         axes = (*leading(entry.per_step is not False), *entry.shape)
@@ -86,7 +86,7 @@ def tensor_axes(
 def _checked(
     where: str, axes: AxisWords | None, value: GraphValue, dtype: str | None, *, fixed_time: int | None
 ) -> AxisWords:
-    """Axes that fit the graph's sizes; where none are declared, those that its names tell."""
+    """Axes that fit the graph's sizes: the declared ones, or those that the graph's names give."""
     dims = value.dims
     if dtype not in (None, value.dtype):
         raise MetadataError(f"{where}: dtype: expected the graph's, {value.dtype}; got {dtype}")
@@ -115,5 +115,5 @@ def _checked(
 
 
 def leading(per_step: bool) -> AxisWords:
-    """The first axes of a tensor in the form of packages."""
+    """The leading axes of a tensor in the form of packages."""
     return (TIME, BATCH) if per_step else (BATCH,)

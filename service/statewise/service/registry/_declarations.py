@@ -1,6 +1,6 @@
-"""What metadata says of a graph and what model.toml says over it, as one declaration.
+"""Merges two declarations of a graph: its metadata, and model.toml, which overrides the metadata.
 
-Not what the graph itself says (interface). Nothing is checked here: both were read by `statewise.wire`.
+Nothing is compared with the graph (`_graph_spec.py`); `statewise.wire` has checked each of the two by itself.
 """
 
 from dataclasses import fields, replace
@@ -12,36 +12,36 @@ _T = TypeVar("_T", TensorDeclaration, StateDeclaration)
 
 
 def declare(spec: ModelSpec) -> ModelDeclaration:
-    """Metadata in the form of a declaration, to be overridden by one."""
+    """Metadata as a declaration."""
     return ModelDeclaration.from_toml(spec.to_toml())
 
 
 def override(base: ModelDeclaration, over: ModelDeclaration) -> ModelDeclaration:
-    """What `over` says, and `base` where it says nothing; tensors and states are matched by their names."""
-    whole: ModelDeclaration = _said(base, over)
+    """`base` with the fields that `over` sets; tensors and states are matched by their names."""
+    merged: ModelDeclaration = _merged(base, over)
     return replace(
-        whole,
+        merged,
         inputs=_matched(base.inputs, over.inputs, "name"),
         outputs=_matched(base.outputs, over.outputs, "name"),
         state=_matched(base.state, over.state, "input"),
     )
 
 
-def _said(base: Any, over: Any) -> Any:
+def _merged(base: Any, over: Any) -> Any:
     """`base` with those fields of `over` that are not at their default."""
-    said = {
+    changes = {
         entry.name: getattr(over, entry.name)
         for entry in fields(over)
         if getattr(over, entry.name) not in (entry.default, {})
     }
-    if "axes" in said:  # another way to say what a shape says
-        said = {name: None for name in ("shape", "batch_axis") if hasattr(base, name)} | said
-    return replace(base, **said)
+    if "axes" in changes:  # replaces a shape, which gives the same sizes in another form
+        changes = {name: None for name in ("shape", "batch_axis") if hasattr(base, name)} | changes
+    return replace(base, **changes)
 
 
 def _matched(base: tuple[_T, ...], over: tuple[_T, ...], key: str) -> tuple[_T, ...]:
     by_name = {getattr(entry, key): entry for entry in base}
     for entry in over:
         name = getattr(entry, key)
-        by_name[name] = _said(by_name[name], entry) if name in by_name else entry
+        by_name[name] = _merged(by_name[name], entry) if name in by_name else entry
     return tuple(by_name.values())

@@ -1,8 +1,7 @@
-"""What a graph takes, gives and keeps: what model.toml and metadata declare, completed from the graph itself.
+"""Completes a declaration from its graph: inputs, outputs and states, and where batch and time lie.
 
-Not a guess: which inputs are state is declared, and an axis is batch or time because model.toml, or the
-graph's name for it, says so. What does not fit is refused, naming the entry, what was expected and what is
-there.
+Never guesses: which inputs are states is declared, and an axis is batch or time because the declaration, or
+the graph's name for it, says so. Errors name the entry, what was expected and what the graph has.
 """
 
 from dataclasses import replace
@@ -33,27 +32,27 @@ from statewise.wire import (
 _LENGTHS = "statewise.lengths"
 
 
-def complete(
+def complete_spec(
     declaration: ModelDeclaration, graph_inputs: Values, graph_outputs: Values
 ) -> tuple[ModelSpec, GraphLayout | None]:
-    """The specification of a graph, and its layout unless it is in the form of packages.
+    """The spec of a graph, and its layout; None: the graph is in the form of packages.
 
     Args:
-        declaration: What is known of the graph.
-        graph_inputs: By name.
-        graph_outputs: By name.
+        declaration: Metadata and model.toml, merged.
+        graph_inputs: The graph's inputs by name.
+        graph_outputs: The graph's outputs by name.
 
     Raises:
-        MetadataError: naming the entry, what was expected and what was found.
+        MetadataError: naming the entry, what was expected and what came.
     """
     return _Completion(declaration, graph_inputs, graph_outputs).result()
 
 
 class _Completion:
-    """One graph: first the axes of everything, then how runs are laid out, then what callers see."""
+    """One graph: first the axes of every tensor, then the layout of runs, then the spec that callers see."""
 
     def __init__(self, declaration: ModelDeclaration, inputs: Values, outputs: Values) -> None:
-        self._said = declaration
+        self._declaration = declaration
         self._graph_inputs = inputs
         self._graph_outputs = outputs
         befores, afters = ([getattr(pair, end) for pair in declaration.state] for end in ("input", "output"))
@@ -64,10 +63,12 @@ class _Completion:
             if pairs > 1:
                 raise MetadataError(f"state {name!r}: expected in one pair; it is in {pairs}")
         self._lengths = self._lengths_input()
-        taken, given = {*befores, declaration.lengths}, set(afters)
-        self._inputs = _listed("input", declaration.inputs, inputs, taken, all_of_them=True)
-        self._outputs = _listed(
-            "output", declaration.outputs, outputs, given, all_of_them=not declaration.outputs
+        reserved_inputs, reserved_outputs = {*befores, declaration.lengths}, set(afters)
+        self._inputs = _declared_and_others(
+            "input", declaration.inputs, inputs, reserved_inputs, with_others=True
+        )
+        self._outputs = _declared_and_others(
+            "output", declaration.outputs, outputs, reserved_outputs, with_others=not declaration.outputs
         )
         self._names = [entry.name for entry in self._inputs] + befores
         self._state_axes = [
@@ -85,11 +86,11 @@ class _Completion:
     def result(self) -> tuple[ModelSpec, GraphLayout | None]:
         one_row, one_step = self._one_row(), self._one_step()
         inputs = [
-            self._place("input", entry, axes, one_step=one_step, one_row=one_row)
+            self._axis_layout("input", entry, axes, one_step=one_step, one_row=one_row)
             for entry, axes in zip(self._inputs, self._input_axes, strict=True)
         ]
         outputs = [
-            self._place("output", entry, axes, one_step=one_step, one_row=one_row)
+            self._axis_layout("output", entry, axes, one_step=one_step, one_row=one_row)
             for entry, axes in zip(self._outputs, self._output_axes, strict=True)
         ]
         layout = GraphLayout(
@@ -97,9 +98,9 @@ class _Completion:
             outputs=tuple(outputs),
             state=tuple(
                 AxisLayout(pair.input, axes)
-                for pair, axes in zip(self._said.state, self._state_axes, strict=True)
+                for pair, axes in zip(self._declaration.state, self._state_axes, strict=True)
             ),
-            successors=tuple(pair.output for pair in self._said.state),
+            successors=tuple(pair.output for pair in self._declaration.state),
             lengths=self._lengths,
             one_row=one_row,
             one_step=one_step,
@@ -107,15 +108,21 @@ class _Completion:
         spec = self._spec(layout)
         plain = (
             not (one_row or one_step)
-            and all(place.axes[: 1 + place.per_step] == leading(place.per_step) for place in inputs + outputs)
-            and all(place.axes[:1] == (BATCH,) for place in layout.state)
-            and not any(place.context for place in inputs)
+            and all(
+                tensor.axes[: 1 + tensor.per_step] == leading(tensor.per_step) for tensor in inputs + outputs
+            )
+            and all(tensor.axes[:1] == (BATCH,) for tensor in layout.state)
+            and not any(tensor.context for tensor in inputs)
             and (self._lengths is None or self._lengths[1] == "int32")
         )
-        return (replace(spec, lengths=self._said.lengths), None) if plain else (spec, layout)
+        return (replace(spec, lengths=self._declaration.lengths), None) if plain else (spec, layout)
 
     def _one_row(self) -> bool:
-        """Whether a run takes one row: a batch axis is fixed, or something that every row has has none."""
+        """Whether a run takes one row.
+
+        So it is where a batch axis has size 1, or where a state, an output, or every input and state has no
+        batch axis.
+        """
         batches = [
             self._graph_inputs[name].dims[axes.index(BATCH)]
             for name, axes in zip(self._names, [*self._input_axes, *self._state_axes], strict=True)
@@ -134,7 +141,7 @@ class _Completion:
         return not times or any(isinstance(size, int) for size in times)
 
     def _lengths_input(self) -> tuple[str, str] | None:
-        name = self._said.lengths
+        name = self._declaration.lengths
         if name is None:
             return None
         value = required(self._graph_inputs, name, "lengths", "input")
@@ -142,11 +149,11 @@ class _Completion:
             raise MetadataError(
                 f"lengths: expected an int32 or int64 input of one axis; got {value.dtype} {list(value.dims)}"
             )
-        if any(entry.context for entry in self._said.inputs):
+        if any(entry.context for entry in self._declaration.inputs):
             raise MetadataError("lengths: expected none beside an input with context; got " + repr(name))
         return name, value.dtype
 
-    def _place(
+    def _axis_layout(
         self, kind: str, entry: TensorDeclaration, axes: AxisWords, *, one_step: bool, one_row: bool
     ) -> AxisLayout:
         per_step = entry.per_step
@@ -161,38 +168,38 @@ class _Completion:
             raise MetadataError(
                 f"{kind} {entry.name!r}: per_step: expected true, for it has a time axis; got false"
             )
-        place = AxisLayout(entry.name, axes, per_step, entry.context)
+        tensor = AxisLayout(entry.name, axes, per_step, entry.context)
         if entry.context:
-            _check_context(place, shared=BATCH not in axes and not one_row)
-        return place
+            _check_context(tensor, shared=BATCH not in axes and not one_row)
+        return tensor
 
     def _spec(self, layout: GraphLayout) -> ModelSpec:
-        said = self._said
+        declaration = self._declaration
         inputs = tuple(
-            _tensor_spec(entry, place, self._graph_inputs)
-            for entry, place in zip(self._inputs, layout.inputs, strict=True)
+            _tensor_spec(entry, tensor, self._graph_inputs)
+            for entry, tensor in zip(self._inputs, layout.inputs, strict=True)
         )
         outputs = tuple(
-            _tensor_spec(entry, place, self._graph_outputs)
-            for entry, place in zip(self._outputs, layout.outputs, strict=True)
+            _tensor_spec(entry, tensor, self._graph_outputs)
+            for entry, tensor in zip(self._outputs, layout.outputs, strict=True)
         )
         pairs = [
             StatePair(
                 pair.input,
                 pair.output,
                 self._graph_inputs[pair.input].dtype,
-                _sizes(place.axes),
+                _sizes(tensor.axes),
                 initial=_whole(
                     f"state {pair.input!r}: initial", pair.initial or 0.0, self._graph_inputs[pair.input]
                 ),
                 parts=pair.parts,
             )
-            for pair, place in zip(said.state, layout.state, strict=True)
+            for pair, tensor in zip(declaration.state, layout.state, strict=True)
         ]
         pairs += [
-            _context_pair(place, entry)
-            for place, entry in zip(layout.inputs, inputs, strict=True)
-            if place.context
+            _context_pair(tensor, entry)
+            for tensor, entry in zip(layout.inputs, inputs, strict=True)
+            if tensor.context
         ]
         every_step = any(entry.per_step for entry in outputs)
         looped = layout.one_row or layout.one_step
@@ -200,73 +207,73 @@ class _Completion:
             inputs,
             outputs,
             tuple(pairs),
-            said.call_shapes or (CallShape.MANY_TO_MANY if every_step else CallShape.MANY_TO_ONE,),
-            lengths=_LENGTHS if looped else said.lengths,
-            labels=said.labels,
-            vocabulary=said.vocabulary,
-            encode=said.encode,
-            generate=said.generate,
-            notes=said.notes,
+            declaration.call_shapes or (CallShape.MANY_TO_MANY if every_step else CallShape.MANY_TO_ONE,),
+            lengths=_LENGTHS if looped else declaration.lengths,
+            labels=declaration.labels,
+            vocabulary=declaration.vocabulary,
+            encode=declaration.encode,
+            generate=declaration.generate,
+            notes=declaration.notes,
         )
 
 
-def _check_context(place: AxisLayout, *, shared: bool) -> None:
-    where, sizes = f"input {place.name!r}: context", _sizes(place.axes)
-    if shared or not place.per_step:
+def _check_context(tensor: AxisLayout, *, shared: bool) -> None:
+    where, sizes = f"input {tensor.name!r}: context", _sizes(tensor.axes)
+    if shared or not tensor.per_step:
         raise MetadataError(
-            f"{where}: expected 0 for what is the same for all rows or steps; got {place.context}"
+            f"{where}: expected 0 for what is the same for all rows or steps; got {tensor.context}"
         )
-    if TIME not in place.axes and (not sizes or sizes[-1] <= place.context):
+    if TIME not in tensor.axes and (not sizes or sizes[-1] <= tensor.context):
         raise MetadataError(
-            f"{where}: expected less than the last axis of {list(place.axes)}; got {place.context}"
+            f"{where}: expected less than the last axis of {list(tensor.axes)}; got {tensor.context}"
         )
 
 
-def _listed(
+def _declared_and_others(
     kind: str,
     declared: tuple[TensorDeclaration, ...],
     graph: Values,
-    taken: set[str | None] | set[str],
+    reserved: set[str | None] | set[str],
     *,
-    all_of_them: bool,
+    with_others: bool,
 ) -> list[TensorDeclaration]:
-    """The declared tensors, and where asked for the graph's others, in the graph's order behind them."""
+    """The declared tensors; with_others also the graph's other ones behind them, in the graph's order."""
     for entry in declared:
         required(graph, entry.name, kind, kind)
-        if entry.name in taken:
+        if entry.name in reserved:
             raise MetadataError(
                 f"{kind} {entry.name!r}: expected a name that is no state; it is declared as one"
             )
-    names = {entry.name for entry in declared} | taken
-    others = [TensorDeclaration(name) for name in graph if name not in names] if all_of_them else []
+    names = {entry.name for entry in declared} | reserved
+    others = [TensorDeclaration(name) for name in graph if name not in names] if with_others else []
     listed = [*declared, *others]
     if not listed:
         raise MetadataError(f"{kind}s: expected at least one beside the state; got none")
     return listed
 
 
-def _tensor_spec(entry: TensorDeclaration, place: AxisLayout, graph: Values) -> TensorSpec:
+def _tensor_spec(entry: TensorDeclaration, tensor: AxisLayout, graph: Values) -> TensorSpec:
     value, where = graph[entry.name], f"input {entry.name!r}"
-    shape = _sizes(place.axes)
-    if place.context and TIME not in place.axes:
-        shape = (*shape[:-1], shape[-1] - place.context)
+    shape = _sizes(tensor.axes)
+    if tensor.context and TIME not in tensor.axes:
+        shape = (*shape[:-1], shape[-1] - tensor.context)
     if entry.vocabulary_size is not None and DTYPES[value.dtype].kind not in "iu":
         raise MetadataError(f"{where}: vocabulary_size: expected an input of integers; it is {value.dtype}")
     default = None if entry.default is None else _whole(f"{where}: default", entry.default, value)
-    return TensorSpec(entry.name, value.dtype, shape, place.per_step, default, entry.vocabulary_size)
+    return TensorSpec(entry.name, value.dtype, shape, tensor.per_step, default, entry.vocabulary_size)
 
 
 def _whole(where: str, number: float, value: GraphValue) -> float:
-    """A number that the tensor can hold."""
+    """The number, if the tensor can hold it."""
     if DTYPES[value.dtype].kind != "f" and not number.is_integer():
         raise MetadataError(f"{where}: expected a whole number for {value.dtype}; got {number}")
     return number
 
 
-def _context_pair(place: AxisLayout, entry: TensorSpec) -> StatePair:
+def _context_pair(tensor: AxisLayout, entry: TensorSpec) -> StatePair:
     shape = entry.shape
-    shape = (place.context, *shape) if TIME in place.axes else (*shape[:-1], place.context)
-    name = f"{place.name}.context"
+    shape = (tensor.context, *shape) if TIME in tensor.axes else (*shape[:-1], tensor.context)
+    name = f"{tensor.name}.context"
     return StatePair(name, name, entry.dtype, shape)
 
 

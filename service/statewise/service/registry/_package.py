@@ -1,8 +1,7 @@
-"""One version folder of the repository, read and checked: <repository>/<model>/<version>/.
+"""Reads a version folder, <repository>/<model>/<version>/, and checks its description against its graph.
 
-Not loaded yet: a package is what the files say: the graph's own metadata, and model.toml where it says
-something else or the graph says nothing. Its digest covers every file, so that equal digests mean equal
-behaviour.
+The description is the graph's metadata, overridden by model.toml. Nothing is loaded for serving. The digest
+covers every file, so equal digests mean equal behaviour.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ from statewise.service.base import ServiceError
 from statewise.service.engine import GraphLayout
 from statewise.service.registry._axes import GraphValue
 from statewise.service.registry._declarations import declare, override
-from statewise.service.registry._graph_spec import complete
+from statewise.service.registry._graph_spec import complete_spec
 from statewise.wire import METADATA_KEY, MetadataError, ModelDeclaration, ModelSpec, Reason, Sharing
 
 MODEL_TOML = "model.toml"
@@ -36,13 +35,13 @@ class ServablePackage:
     """A model version on disk.
 
     Attributes:
-        name: The model's folder.
-        version: The version's folder, at least 1.
-        folder: Where it is.
-        digest: sha256 over names and contents of all its files, hexadecimal.
-        spec: What its graph takes, gives and keeps.
-        layout: Where batch and time lie, for a graph that is not in the form of packages.
-        sharing: Which load-time classes may share runs.
+        name: Name of the model's folder.
+        version: At least 1.
+        folder: The version's folder.
+        digest: sha256 over names and contents of all files, hexadecimal.
+        spec: Inputs, outputs and states of the read graph.
+        layout: The axes of a graph that is not in the form of packages; None: it is.
+        sharing: Classes of the load-time test whose rows may share runs.
     """
 
     name: str
@@ -55,7 +54,7 @@ class ServablePackage:
 
     @property
     def graph(self) -> Path:
-        """The read graph."""
+        """Path of the read graph."""
         return self.folder / "model.onnx"
 
 
@@ -63,21 +62,21 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
     """Reads a version folder.
 
     Raises:
-        ServiceError: PACKAGE_INVALID, saying which file and what is wrong with it.
+        ServiceError: PACKAGE_INVALID, naming the file and what is wrong with it.
     """
     graph = folder / "model.onnx"
     if not graph.is_file():
         raise _invalid(f"{name}/{version} has no model.onnx")
     digest = _digest(folder)
-    session = _look_into(f"{name}/{version}/model.onnx", graph)
+    session = _open_graph(f"{name}/{version}/model.onnx", graph)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    declared = _declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
+    declared = _read_declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
     if metadata is None and declared is None:
         raise _invalid(
             f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata, and no {MODEL_TOML} beside it "
             "declares its state: make a package of it with `statewise import`, or write one. "
-            f"The graph takes {_listed(inputs)} and gives {_listed(outputs)}"
+            f"The graph takes {_described(inputs)} and gives {_described(outputs)}"
         )
     where = f"{name}/{version}/{MODEL_TOML if declared else 'model.onnx'}"
     try:
@@ -88,18 +87,18 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
         declaration = declared or ModelDeclaration()
         if spec is not None:
             declaration = override(declare(spec), declaration)
-        spec, layout = complete(declaration, _values(inputs), _values(outputs))
+        spec, layout = complete_spec(declaration, _values(inputs), _values(outputs))
     except MetadataError as error:
         raise _invalid(f"{where}: {error}") from error
     return ServablePackage(name, version, folder, digest, spec, layout, declaration.batch)
 
 
-def _listed(entries: Sequence[Any]) -> str:
-    """Inputs or outputs for people who have to declare them."""
+def _described(entries: Sequence[Any]) -> str:
+    """Inputs or outputs with type and shape, for a message."""
     return ", ".join(f"{name} {value.dtype} {list(value.dims)}" for name, value in _values(entries).items())
 
 
-def _declaration(where: str, path: Path) -> ModelDeclaration | None:
+def _read_declaration(where: str, path: Path) -> ModelDeclaration | None:
     try:
         return ModelDeclaration.from_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -116,18 +115,19 @@ def _values(entries: Sequence[Any]) -> dict[str, GraphValue]:
 
 
 def check_graph(where: str, path: Path, spec: ModelSpec) -> None:
-    """Looks whether a graph beside the read graph is what the metadata says.
+    """Checks that an auxiliary graph exists and is what the metadata says.
 
     Raises:
         ServiceError: PACKAGE_INVALID, naming `where` and what is wrong.
     """
     if not path.is_file():
         raise _invalid(f"{where}: the metadata promises this graph, and it is missing")
-    session = _look_into(where, path)
+    session = _open_graph(where, path)
     _check_against_graph(where, spec, session.get_inputs(), session.get_outputs())
 
 
-def _look_into(where: str, graph: Path) -> Any:
+def _open_graph(where: str, graph: Path) -> Any:
+    """A session that describes the graph: not optimised, and not for running."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
@@ -154,7 +154,7 @@ def _digest(folder: Path) -> str:
 def _check_against_graph(
     where: str, spec: ModelSpec, graph_inputs: Sequence[Any], graph_outputs: Sequence[Any]
 ) -> None:
-    """Every name of the spec is in the graph with its type and rank, and every graph input is in the spec."""
+    """Raises unless the graph has every name of the spec, with its type and rank, and no other input."""
     inputs = {entry.name: entry for entry in graph_inputs}
     outputs = {entry.name: entry for entry in graph_outputs}
     expected_inputs = {entry.name: (entry.dtype, _axes(entry.shape, entry.per_step)) for entry in spec.inputs}
@@ -165,11 +165,14 @@ def _check_against_graph(
         expected_inputs[pair.input] = expected_outputs[pair.output] = (pair.dtype, ("batch", *pair.shape))
     if spec.lengths is not None:
         expected_inputs[spec.lengths] = ("int32", ("batch",))
-    for found, expected, kind in ((inputs, expected_inputs, "input"), (outputs, expected_outputs, "output")):
+    for present, expected, kind in (
+        (inputs, expected_inputs, "input"),
+        (outputs, expected_outputs, "output"),
+    ):
         for name, (dtype, axes) in expected.items():
-            if name not in found:
+            if name not in present:
                 raise _invalid(f"{where}: the metadata names {kind} {name!r}, which the graph does not have")
-            entry = found[name]
+            entry = present[name]
             if _ORT_DTYPES.get(entry.type) != dtype or not _fits(entry.shape, axes):
                 raise _invalid(
                     f"{where}: {kind} {name!r}: expected {dtype} {list(axes)}; got {entry.type} {entry.shape}"
@@ -183,11 +186,11 @@ def _axes(shape: tuple[int, ...], per_step: bool) -> tuple[str | int, ...]:
     return ("time", "batch", *shape) if per_step else ("batch", *shape)
 
 
-def _fits(found: Sequence[Any], axes: tuple[str | int, ...]) -> bool:
-    """Same rank; free where time and batch are, and not contradicting the sizes elsewhere."""
-    if len(found) != len(axes):
+def _fits(sizes: Sequence[Any], axes: tuple[str | int, ...]) -> bool:
+    """Same rank, batch and time of free size, and no other size contradicts the spec."""
+    if len(sizes) != len(axes):
         return False
     return all(
         not isinstance(size, int) if isinstance(axis, str) else (size == axis or not isinstance(size, int))
-        for size, axis in zip(found, axes, strict=True)
+        for size, axis in zip(sizes, axes, strict=True)
     )
