@@ -78,6 +78,7 @@ OFFERS = {
         "CallShape",
         "Chunk",
         "EncodeSpec",
+        "Exactness",
         "GenerateSpec",
         "MetadataError",
         "ModelDeclaration",

@@ -9,7 +9,8 @@ from statewise.export._importing import import_onnx, import_torch
 from statewise.export.base import ExportError, PackageError, SourceError, UnsupportedNetwork, VersionExists
 from statewise.export.graphs import Weights
 from statewise.export.package import Package, read_package
-from statewise.export.verification import Check, Exactness, VerifyReport, verify_package
+from statewise.export.verification import Check, VerifyReport, verify_package
+from statewise.wire import Exactness
 
 __all__ = [
     "Check",

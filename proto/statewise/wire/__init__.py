@@ -20,6 +20,7 @@ from statewise.wire._reasons import Reason
 from statewise.wire._specs import (
     CallShape,
     EncodeSpec,
+    Exactness,
     GenerateSpec,
     StatePair,
     StatePart,
@@ -38,6 +39,7 @@ __all__ = [
     "CallShape",
     "Chunk",
     "EncodeSpec",
+    "Exactness",
     "GenerateSpec",
     "MetadataError",
     "ModelDeclaration",

@@ -5,6 +5,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+class Exactness(StrEnum):
+    """Whether a row's result depends on how the row was run."""
+
+    EXACT = "exact"
+    """Alone or batched, step by step or whole: the same bits."""
+    TOLERANCE = "tolerance"
+    """The same within rounding."""
+    UNSAFE = "unsafe"
+    """Results depend on neighbours, or on how a sequence is cut."""
+
+
 class CallShape(StrEnum):
     """How inputs relate to outputs in time."""
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise.service.base import RaggedColumns
-from statewise.service.engine import EngineProfile, Exactness
+from statewise.service.engine import EngineProfile
 from statewise.service.scheduling import SequenceJob
 from statewise.service.scheduling._job_queue import JobQueue
-from statewise.wire import CallShape, ModelSpec, StatePair, TensorSpec
+from statewise.wire import CallShape, Exactness, ModelSpec, StatePair, TensorSpec
 
 SPEC = ModelSpec(
     inputs=(TensorSpec("x", "float32", (1,)),),

@@ -3,12 +3,11 @@
 from statewise.export.verification._differences import relative_difference, run_batch
 from statewise.export.verification._graph_runners import ReadGraphRunner
 from statewise.export.verification._random_batch import draw_batch
-from statewise.export.verification._report import Check, Exactness, VerifyReport
+from statewise.export.verification._report import Check, VerifyReport
 from statewise.export.verification._verification import verify_package
 
 __all__ = [
     "Check",
-    "Exactness",
     "ReadGraphRunner",
     "VerifyReport",
     "draw_batch",

@@ -1,21 +1,11 @@
 """Defines the report of a verification: checks with numbers, and the class of the model."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-
-class Exactness(StrEnum):
-    """Whether a row's result depends on how the row was run."""
-
-    EXACT = "exact"
-    """Alone or batched, step by step or whole: the same bits."""
-    TOLERANCE = "tolerance"
-    """The same within rounding."""
-    UNSAFE = "unsafe"
-    """Results depend on neighbours, or on how a sequence is cut."""
+from statewise.wire import Exactness
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ from statewise.export.verification._generation_checks import (
 )
 from statewise.export.verification._graph_runners import ReadGraphRunner
 from statewise.export.verification._random_batch import RandomBatch, draw_batch
-from statewise.export.verification._report import Check, Exactness, VerifyReport
+from statewise.export.verification._report import Check, VerifyReport
 from statewise.models import Checkpoint, load_checkpoint
+from statewise.wire import Exactness
 
 BOUND = 1e-5
 """Upper limit of differences, relative to the largest number of the reference; the limit itself fails."""

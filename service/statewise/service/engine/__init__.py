@@ -12,7 +12,7 @@ from statewise.service.engine._decode_loop import (
 )
 from statewise.service.engine._decode_profile import DecodeProfile, profile_decode_loop
 from statewise.service.engine._engine import Engine, EngineError, check_provider
-from statewise.service.engine._engine_profile import EngineProfile, Exactness, profile_engine
+from statewise.service.engine._engine_profile import EngineProfile, profile_engine
 from statewise.service.engine._layout import AxisLayout, GraphLayout
 from statewise.service.engine._runner import RunResult, run_batch
 from statewise.service.engine._sampling import Sampling, uniform_numbers
@@ -26,7 +26,6 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineProfile",
-    "Exactness",
     "GraphDecodeLoop",
     "GraphLayout",
     "HostDecodeLoop",

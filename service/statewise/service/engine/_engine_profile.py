@@ -7,30 +7,18 @@ library, so it is found at every load and never stored.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array
 from statewise.service.engine._engine import Engine
-from statewise.wire import DTYPES, Sharing, TensorSpec
+from statewise.wire import DTYPES, Exactness, Sharing, TensorSpec
 
 _BATCHES = (2, 3, 7, 16, 64)
 _TIME = 9
 _ROWS_COMPARED = (0, -1)
 _TOLERANCE = 1e-4
-
-
-class Exactness(Enum):
-    """How far rows of one run leave each other alone."""
-
-    EXACT = "exact"
-    """Alone and batched, step by step and whole: the same bits."""
-    TOLERANCE = "tolerance"
-    """The same within rounding."""
-    UNSAFE = "unsafe"
-    """Neighbours change each other's results."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """Describes a model version as a message: signature, call shapes, vocabulary, status."""
 
-from statewise.service.engine import Exactness
 from statewise.service.registry import VersionState, VersionStatus
 from statewise.v1 import model_pb2, tensor_pb2
-from statewise.wire import CallShape, TensorSpec, Vocabulary
+from statewise.wire import CallShape, Exactness, TensorSpec, Vocabulary
 
 _EXACTNESS = {
     Exactness.EXACT: model_pb2.EXACTNESS_EXACT,
