@@ -1,4 +1,4 @@
-"""A thousand wrong requests for every call: each is refused in words or served, and nobody else notices."""
+"""Sends a thousand wrong requests to every call, while a bystander steps a session."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ INPUTS = {"x": to_tensor(X)}
 
 
 async def right_requests(caller: Caller) -> list[Message]:
-    """At least one for each call; sessions are open, and a snapshot is taken."""
+    """At least one right request for each call, with sessions that are open and a snapshot that was taken."""
     opening = pb.OpenSessionsRequest(model="steps", session_ids=["a", "b"])
     opened = await caller.sequences.OpenSessions(opening)
     handles = pack_uint64([session.handle for session in opened.sessions])

@@ -1,4 +1,4 @@
-"""How replies leave: encoded by hand, sent without a task, on a loop that is woken once for many."""
+"""Sends replies: encoded by hand, without a task each, on a loop that wakes once for many bytes."""
 
 import asyncio
 import socket

@@ -44,7 +44,7 @@ async def test_a_stream_whose_caller_has_said_everything_still_gets_its_answers(
         await caller.receive()
 
 
-def _frame(**changes: Any) -> sequence_pb2.StepRequest:
+def _frame(**changes: dict[str, Any]) -> sequence_pb2.StepRequest:
     request = sequence_pb2.StepRequest(
         handles=b"", positions=pack_uint64([0]), inputs={"x": to_tensor(np.zeros((1, 3), np.float32))}
     )
@@ -76,7 +76,7 @@ def _frame(**changes: Any) -> sequence_pb2.StepRequest:
     ids=lambda value: str(value)[:40],
 )
 async def test_a_malformed_frame_fails_as_a_whole_and_the_stream_goes_on(
-    caller: Caller, changes: Any, reason: str, words: list[str]
+    caller: Caller, changes: dict[str, Any], reason: str, words: list[str]
 ) -> None:
     (handle,) = await caller.open("steps", "a")
     request = _frame(**{"handles": pack_uint64([handle]), **changes})

@@ -1,4 +1,4 @@
-"""TLS as operators meet it: right and wrong certificates on either side, and their renewal while serving."""
+"""Connects with TLS: right and wrong certificates on either side, and their renewal while serving."""
 
 import datetime
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ YESTERDAY = LONG_AGO + datetime.timedelta(days=1)
 
 
 class Authority:
-    """A certificate authority, and what it issues as files."""
+    """A certificate authority that writes what it issues to files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +33,7 @@ class Authority:
     def issue(
         self, *names: str, to: str = "server", expired: bool = False, **options: Any
     ) -> dict[str, Path]:
-        """A certificate and its key, as the server's settings name them; replaces what has that file name."""
+        """Issues a certificate and its key as files, under the names of the server's settings."""
         dates = {"not_before": LONG_AGO, "not_after": YESTERDAY} if expired else {}
         made = self._ca.issue_cert(*names, **dates, **options)
         files = {"tls_certificate": self.folder / f"{to}.pem", "tls_key": self.folder / f"{to}.key"}
@@ -47,7 +47,7 @@ class Authority:
         return files
 
     def trusted(self, shown: dict[str, Path] | None = None) -> grpc.ChannelCredentials:
-        """What a client that trusts this authority connects with, and what it shows of itself."""
+        """Credentials of a client that trusts this authority, with the certificate that the client shows."""
         files = [None, None] if shown is None else [shown["tls_key"], shown["tls_certificate"]]
         key, chain = [None if file is None else file.read_bytes() for file in files]
         return grpc.ssl_channel_credentials(self.pem.read_bytes(), key, chain)
@@ -61,27 +61,27 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Authority:
-    """Another authority, which nobody trusts."""
+    """Another authority, which neither side trusts."""
     (tmp_path / "theirs").mkdir()
     return Authority(tmp_path / "theirs")
 
 
 @pytest.fixture
 async def mutual(repository: Path, authority: Authority) -> AsyncIterator[str]:
-    """A server that wants certificates of its clients."""
+    """A server that asks its clients for certificates."""
     files = authority.issue("127.0.0.1")
     async with running_server(repository, **files, tls_client_ca=authority.pem) as address:
         yield address
 
 
 async def tell(caller: Caller) -> str:
-    """One call, so that there is a connection."""
+    """Makes a call, and so a connection; gives the server's version."""
     reply = await caller.admin.GetServer(admin_pb2.GetServerRequest())
     return str(reply.version)
 
 
 async def refused(caller: Caller) -> None:
-    """One call that gets nowhere."""
+    """Expects that a call cannot connect."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await tell(caller)
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -133,7 +133,7 @@ async def test_a_certificates_name_is_its_owner(mutual: str, authority: Authorit
         for caller, owner in ((ann, "ann"), (bob, "bob.example.org")):
             listed = await caller.admin.ListSessions(admin_pb2.ListSessionsRequest())
             assert [one.owner for one in listed.sessions] == [owner]
-        # Certificates alone make nobody an admin.
+        # A certificate alone does not make its owner an admin.
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await ann.admin.ListSessions(admin_pb2.ListSessionsRequest(owner="bob.example.org"))
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -157,9 +157,9 @@ async def test_a_callers_file_says_what_certificates_are_good_for(
 
 
 async def test_a_renewed_certificate_is_picked_up_by_the_next_connection(
-    repository: Path, authority: Authority, caplog: Any
+    repository: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Connections that are open go on; a renewal that is half done or broken changes nothing."""
+    """Open connections go on; a renewal that is half done or broken changes nothing."""
     files = authority.issue("127.0.0.1", expired=True)
     async with running_server(repository, **files) as address:
         async with connect(address, tls=authority.trusted()) as caller:
@@ -167,7 +167,7 @@ async def test_a_renewed_certificate_is_picked_up_by_the_next_connection(
         authority.issue("127.0.0.1")
         async with connect(address, tls=authority.trusted()) as before:
             await before.open("steps", "a")
-            # The key is there already, its certificate is not.
+            # The new key is in place, its certificate is not yet.
             good = files["tls_certificate"].read_bytes()
             authority.issue("127.0.0.1")
             new = files["tls_certificate"].read_bytes()

@@ -1,15 +1,15 @@
-"""AdminService: what it tells of the server and its sessions, and ending sessions from outside."""
+"""Calls AdminService: it describes the server and its sessions, and ends sessions from outside."""
 
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from google.protobuf.message import Message
 from tests.helpers.caller import Caller, connect
 
 from statewise.service import ServiceError, Settings
@@ -67,7 +67,7 @@ async def test_what_is_open_during_a_whole_listing_is_listed_once(caller: Caller
         assert len(listed.sessions) <= 3
         seen += [session.session_id for session in listed.sessions]
         token = listed.next_page_token
-        # Some of those listed end, others take their places.
+        # A listed session ends, and another takes its place.
         ended = pack_uint64([handles[page]])
         await caller.ask(close=sp.CloseSessionsRequest(handles=ended))
         await caller.open("steps", f"new {page}")
@@ -97,7 +97,7 @@ async def test_what_is_open_during_a_whole_listing_is_listed_once(caller: Caller
     ],
 )
 async def test_requests_that_cannot_be(
-    caller: Caller, call: str, request_: Any, code: str, words: str
+    caller: Caller, call: str, request_: Message, code: str, words: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=words) as failure:
         await getattr(caller.admin, call)(request_)
@@ -111,7 +111,7 @@ async def test_a_session_ends_behind_what_was_asked_of_it_before(
     (handle,) = await caller.open("steps", "a")
     await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
     await caller.send(resume=sp.ResumeSessionsRequest(session_ids=["nobody"]))
-    assert (await caller.receive()).WhichOneof("result") == "resume"  # the step has been taken
+    assert (await caller.receive()).WhichOneof("result") == "resume"  # the server has taken the step
     await caller.admin.CloseSession(ap.CloseSessionRequest(session_id="a"))
     assert not (await caller.receive()).step.errors
     reply = await caller.ask(step=caller.frame([(handle, len(x))], x[:1]))

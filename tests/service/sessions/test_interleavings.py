@@ -1,37 +1,42 @@
-"""Whatever is done to sessions, in whatever order: every answer is the oracle's.
+"""Drives sessions by random programs, and compares every answer with the oracle's.
 
-The dataplane without transport, driven by random programs, beside a model of sessions that is a dictionary.
-An operation is a line of OPERATIONS and a method of `Driver`.
+The programs drive the dataplane without transport, beside a model of sessions that is a dictionary. An
+operation is a line of OPERATIONS and a method of `Driver`.
 """
 
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.helpers.models.small import SmallModels
+from tests.helpers.arrays import Array
+from tests.helpers.models.small import SmallModel, SmallModels
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.base import StepResult
-from statewise.service.dataplane import Dataplane
+from statewise.service.base import RowFailure, StepResult
+from statewise.service.dataplane import Dataplane, OpenedSession
 
 IDS = ("a", "b", "c", "d")
 IDLE_TIMEOUT_S = 60.0
 
 NAME = st.sampled_from(IDS)
-# One row of a frame: which session, what is right or wrong about it, and how many steps.
+# One row of a step: its session, whether its handle and position are right, and its number of steps.
 ROW = st.tuples(
     NAME, st.sampled_from(["now", "again", "ahead", "void"]), st.sampled_from([1, 1, 1, 2, 7, 40])
 )
+Row = tuple[str, str, int]
+Outcome = Array | str
+"""The outputs of a row, or the reason of its failure."""
 FRAME = st.lists(ROW, min_size=1, max_size=4, unique_by=lambda row: row[0])
 OPERATIONS = {
     "step": st.lists(FRAME, min_size=1, max_size=6),
@@ -58,15 +63,16 @@ class Expected:
     version: int
     used_s: float
     position: int = 0
-    state: Any = None
-    before: Any = None
+    state: Array | None = None
+    before: Array | None = None
+    """The state before the last request."""
     last: tuple[int, bytes] | None = None
     """Start and input of the last request."""
 
 
 @dataclass
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that the test sets."""
 
     now_s: float = 1000.0
 
@@ -84,19 +90,19 @@ class Served:
     source: Path
 
     async def publish(self) -> None:
-        """Version 2, beside version 1."""
+        """Publishes version 2 beside version 1."""
         if not (self.folder / "2").exists():
             shutil.copytree(self.source / "2", self.folder / ".2")
             os.rename(self.folder / ".2", self.folder / "2")
         await self.dataplane.models.follow()
 
     async def remove(self) -> None:
-        """Version 1 alone, for new work; sessions of version 2 stay on it."""
+        """Leaves version 1 alone for new sessions; sessions of version 2 stay on it."""
         shutil.rmtree(self.folder / "2", ignore_errors=True)
         await self.dataplane.models.follow()
 
     async def choose(self, version: int | None) -> None:
-        """The version by default; None: the highest."""
+        """Sets the default version; None: the highest."""
         if version is None:
             (self.folder / "model.toml").unlink(missing_ok=True)
         else:
@@ -124,7 +130,7 @@ def served(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=PROGRAM, seed=st.integers(0, 2**32 - 1))
 def test_every_answer_is_the_oracles(
-    served: Served, small_models: SmallModels, program: Any, seed: int
+    served: Served, small_models: SmallModels, program: list[tuple[str, Any]], seed: int
 ) -> None:
     oracles = {version: small_models.find("steps", version) for version in (1, 2)}
     asyncio.run(Driver(served, oracles, np.random.default_rng(seed)).run(program))
@@ -135,9 +141,9 @@ def test_every_answer_is_the_oracles(
 
 
 class Driver:
-    """Does what a program says, foretells what comes of it, and compares."""
+    """Runs a program, computes the expected answer of each operation, and compares."""
 
-    def __init__(self, served: Served, oracles: dict[int, Any], random: np.random.Generator) -> None:
+    def __init__(self, served: Served, oracles: dict[int, SmallModel], random: np.random.Generator) -> None:
         self._served = served
         self._dataplane = served.dataplane
         self._now = served.clock
@@ -145,12 +151,12 @@ class Driver:
         self._random = random
         self._sessions: dict[str, Expected] = {}
         self._void: dict[str, list[tuple[int, str]]] = {name: [] for name in IDS}
-        """Handles of before, by id, with the reason that they are void."""
+        """Earlier handles by id, with the reason that each is void."""
         self._versions = {1}
         self._default: int | None = None
 
-    async def run(self, program: Any) -> None:
-        """Begins and ends with version 1 alone and no session."""
+    async def run(self, program: list[tuple[str, Any]]) -> None:
+        """Runs a program; begins and ends with version 1 alone and no session."""
         for name, detail in program:
             await getattr(self, name)(detail)
         for name in IDS:
@@ -160,13 +166,13 @@ class Driver:
 
     @property
     def _version(self) -> int:
-        """The one that new sessions get."""
+        """The version that new sessions get."""
         return self._default if self._default in self._versions else max(self._versions)
 
     # --- operations ---
 
-    async def step(self, frames: Any) -> None:
-        """Sends frames without waiting for answers, foretells each answer, and compares."""
+    async def step(self, frames: list[list[Row]]) -> None:
+        """Sends steps without waiting for answers, then compares each answer with the expected one."""
         missing = sorted({name for frame in frames for name, _, _ in frame} - set(self._sessions))
         if missing:
             opened, failures = await self._dataplane.sessions.open("steps", 0, missing, owner="")
@@ -192,11 +198,11 @@ class Driver:
             self._void[name].append((self._sessions.pop(name).handle, "SESSION_NOT_FOUND"))
 
     async def resume(self, name: str) -> None:
-        """Takes a session over; one that is not open is said to have expired or to be unknown."""
+        """Takes a session over; a session that is not open has expired or is unknown."""
         resumed, failures = await self._dataplane.sessions.resume([name], owner="")
         if name not in self._sessions:
             ended = self._void[name][-1][1] if self._void[name] else "SESSION_NOT_FOUND"
-            assert failures[0].reason.value in (ended, "SESSION_EXPIRED")  # of an earlier program
+            assert failures[0].reason.value in (ended, "SESSION_EXPIRED")  # in an earlier program
             return
         session = self._sessions[name]
         assert resumed[0].view.position == session.position
@@ -204,7 +210,7 @@ class Driver:
         session.handle, session.used_s = resumed[0].view.handle, self._now()
 
     async def rewind(self, name: str) -> None:
-        """To before the last request, where there is one; else to where the session stands."""
+        """Takes the last request back where there is one; otherwise rewinds to the session's own position."""
         if name not in self._sessions:
             return
         session = self._sessions[name]
@@ -217,14 +223,14 @@ class Driver:
             session.position, session.state, session.last = target, session.before, None
 
     async def fork(self, names: tuple[str, str]) -> None:
-        """Copies a session, on whatever version it is."""
+        """Copies a session, which keeps its version."""
         name, twin = names
         if name in self._sessions:
             made, failures = await self._dataplane.sessions.fork(self._handle(name), [twin], owner="")
             self._copied(name, twin, made, failures)
 
     async def restore(self, names: tuple[str, str]) -> None:
-        """Copies a session through a snapshot, for which its version has to be served still."""
+        """Copies a session through a snapshot, which needs its version to be served still."""
         name, twin = names
         if name not in self._sessions:
             return
@@ -237,7 +243,7 @@ class Driver:
             self._copied(name, twin, made, failures)
 
     async def wait(self, seconds: float) -> None:
-        """Lets time pass; sessions that nobody has used for too long end."""
+        """Lets time pass; sessions that were idle for too long end."""
         self._now.now_s += seconds
         old = [name for name, one in self._sessions.items() if self._now() - one.used_s > IDLE_TIMEOUT_S]
         assert sum(self._dataplane.session_administration.expire_idle()) == len(old)
@@ -257,16 +263,18 @@ class Driver:
             await self._served.choose(self._default)
         assert self._dataplane.models.default_version("steps") == self._version
 
-    # --- what they share ---
+    # --- parts of operations ---
 
-    def _handle(self, name: str) -> Any:
+    def _handle(self, name: str) -> npt.NDArray[np.uint64]:
         return np.array([self._sessions[name].handle], np.uint64)
 
-    def _of_one_version(self, frame: Any) -> Any:
+    def _of_one_version(self, frame: list[Row]) -> list[Row]:
         version = self._sessions[frame[0][0]].version
         return [row for row in frame if self._sessions[row[0]].version == version]
 
-    def _copied(self, name: str, twin: str, made: Any, failures: Any) -> None:
+    def _copied(
+        self, name: str, twin: str, made: Sequence[OpenedSession], failures: Sequence[RowFailure]
+    ) -> None:
         original = self._sessions[name]
         original.used_s = self._now()
         if twin in self._sessions:
@@ -277,11 +285,11 @@ class Driver:
             made[0].view.handle, original.version, self._now(), original.position, original.state
         )
 
-    def _send(self, rows: Any) -> Any:
+    def _send(self, rows: list[Row]) -> tuple[list[Outcome], Awaitable[StepResult | ServiceError]]:
         columns = [self._row(name, kind, steps) for name, kind, steps in rows]
         handles, positions, inputs = zip(*columns, strict=True)
         expected = [
-            self._foretell(name, handle, position, x)
+            self._expect(name, handle, position, x)
             for (name, _, _), handle, position, x in zip(rows, handles, positions, inputs, strict=True)
         ]
         answer: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
@@ -297,7 +305,7 @@ class Driver:
         )
         return expected, answer
 
-    def _row(self, name: str, kind: str, steps: int) -> tuple[int, int, Any]:
+    def _row(self, name: str, kind: str, steps: int) -> tuple[int, int, Array]:
         session = self._sessions[name]
         fresh = self._random.standard_normal((steps, 3)).astype(np.float32)
         if kind == "again" and session.last is not None:
@@ -309,8 +317,8 @@ class Driver:
             return self._void[name][-1][0], session.position, fresh
         return session.handle, session.position, fresh
 
-    def _foretell(self, name: str, handle: int, position: int, x: Any) -> Any:
-        """The outputs, or the reason of the refusal."""
+    def _expect(self, name: str, handle: int, position: int, x: Array) -> Outcome:
+        """The outputs, or the reason of the refusal; applies the step to the expected session."""
         session = self._sessions[name]
         oracle = self._oracles[session.version]
         if handle != session.handle:

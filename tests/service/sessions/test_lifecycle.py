@@ -1,17 +1,17 @@
-"""What a session can do besides stepping: fork, rewind, snapshot, restore, and growing old."""
+"""Forks, rewinds, snapshots and restores sessions, and lets them expire."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels
 
-from statewise.service import Settings
+from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
+from statewise.service.base import StepResult
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import from_tensor, pack_uint64, to_tensor
@@ -46,7 +46,7 @@ async def test_rewinding_takes_back_the_last_request_and_no_more(
     await caller.step(handle, 0, x[:2])
     await caller.step(handle, 2, x[2:5])
 
-    async def rewind(position: int) -> Any:
+    async def rewind(position: int) -> pb.RewindSessionsResponse:
         request = pb.RewindSessionsRequest(handles=pack_uint64([handle]), positions=pack_uint64([position]))
         return await caller.ask(rewind=request)
 
@@ -55,7 +55,7 @@ async def test_rewinding_takes_back_the_last_request_and_no_more(
     assert (unmoved.position, unmoved.epoch) == (5, 1)
     back = (await rewind(2)).sessions[0]
     assert (back.position, back.epoch, back.handle) == (2, 2, handle)
-    # What was taken back is no request that could be repeated, and nothing older is kept.
+    # A request that was taken back cannot be repeated, and no older one is kept.
     assert (await rewind(0)).errors[0].reason == "POSITION_MISMATCH"
     y = await caller.step(handle, 2, x[2:])
     assert y.tobytes() == small_models.find("steps").run(x)[0][2:].tobytes()
@@ -165,7 +165,7 @@ async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path)
         assert by_id.reason == "SESSION_EXPIRED"
         _, (by_handle,) = await sessions.snapshot(np.array([opened[0].view.handle], np.uint64), owner="")
         assert by_handle.reason == "SESSION_EXPIRED"
-        # Another owner learns nothing of it.
+        # Another owner does not learn that the session expired.
         _, (other,) = await sessions.resume(["old"], owner="bob")
         assert other.reason == "SESSION_NOT_FOUND"
         (again,), _ = await sessions.open("steps", 0, ["old"], owner="")
@@ -184,16 +184,18 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
         handles, zero = np.array([opened.view.handle], np.uint64), np.zeros(1, np.uint64)
 
         async def step() -> None:
-            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
             x = {"x": np.ones((1, 3), np.float32)}
             dataplane.step(handles, zero, None, x, owner="", deadline_s=None, reply=answer.set_result)
-            assert not (await answer).failures
+            result = await answer
+            assert isinstance(result, StepResult)
+            assert not result.failures
 
         async def fork() -> None:
             (twin,), _ = await sessions.fork(handles, ["b"], owner="")
             await sessions.close(np.array([twin.view.handle], np.uint64), owner="")
 
-        # A step, its repetition, and what leaves a session where it is.
+        # A step, its repetition, and operations that do not move the session.
         for ask in (
             step,
             step,
@@ -205,7 +207,7 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
             assert sum(dataplane.session_administration.expire_idle()) == 0
             await ask()
         now_s += 50.0
-        dataplane.session_administration.get("a", owner="")  # looking is not asking
+        dataplane.session_administration.get("a", owner="")  # looking at a session does not keep it awake
         now_s += 11.0
         assert sum(dataplane.session_administration.expire_idle()) == 1
 

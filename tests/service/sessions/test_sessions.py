@@ -1,4 +1,4 @@
-"""Sessions over the wire: steps, positions, retries, handles, and errors that stay with their row."""
+"""Steps sessions over the wire: positions, retries, handles, and errors that stay with their row."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The table of sessions where it goes over all of them: in looks that are bounded, missing none."""
+"""Goes over all sessions of the table, for idle ones and for pages: in bounded parts, missing none."""
 
 import pytest
 

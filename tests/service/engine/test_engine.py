@@ -1,0 +1,74 @@
+"""Runs the engine on batches that it must refuse, and on rows that onnxruntime fails on."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tests.helpers.caller import connect
+
+from statewise.service.engine import Engine
+from statewise.service.registry import read_package
+from statewise.service.testing import running_server
+from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec, from_tensor
+
+
+def test_an_empty_batch_and_an_empty_row_never_reach_onnxruntime(repository: Path) -> None:
+    package = read_package("steps", 1, repository / "steps" / "1")
+    engine = Engine(package.graph, package.spec)
+    for rows, lengths in ((0, []), (2, [1, 0])):
+        with pytest.raises(ValueError, match="at least one"):
+            engine.run(
+                [np.zeros((1, rows, 3), np.float32)],
+                np.array(lengths, np.int32),
+                [np.zeros((rows, 16), np.float32)],
+            )
+
+
+async def test_a_row_whose_run_fails_fails_alone(tmp_path: Path) -> None:
+    """The graph looks up an index that is out of range; the metadata does not give the range."""
+    spec = ModelSpec(
+        inputs=(TensorSpec("x", "int64", ()),),
+        outputs=(TensorSpec("y", "float32", (2,)),),
+        state=(StatePair("s", "s_out", "float32", (2,)),),
+        call_shapes=(CallShape.MANY_TO_MANY,),
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "x"], ["y"]),
+            helper.make_node("ReduceSum", ["y", "time"], ["total"], keepdims=0),
+            helper.make_node("Add", ["s", "total"], ["s_out"]),
+        ],
+        "look-up",
+        [
+            helper.make_tensor_value_info("x", TensorProto.INT64, ["T", "B"]),
+            helper.make_tensor_value_info("s", TensorProto.FLOAT, ["B", 2]),
+        ],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", "B", 2]),
+            helper.make_tensor_value_info("s_out", TensorProto.FLOAT, ["B", 2]),
+        ],
+        initializer=[
+            numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table"),
+            numpy_helper.from_array(np.array([0], np.int64), "time"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+    (tmp_path / "lookup" / "1").mkdir(parents=True)
+    onnx.save(model, tmp_path / "lookup" / "1" / "model.onnx")
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        handles = await caller.open("lookup", "a", "b", "c")
+        for steps in (None, [1, 1, 1]):  # as a single step, and as a job
+            position = 0 if steps is None else 1
+            frame = caller.frame([(handle, position) for handle in handles], np.array([1, 9, 3]), steps=steps)
+            if position:
+                frame.positions = np.array([1, 0, 1], np.uint64).tobytes()
+            reply = await caller.ask(step=frame)
+            (error,) = reply.errors
+            assert (error.row, error.reason, error.code) == (1, "INTERNAL", 13)
+            assert from_tensor(reply.outputs["y"]).tolist() == [[2, 3], [6, 7]]
+        good = await caller.ask(step=caller.frame([(handles[1], 0)], np.array([2])))
+        assert from_tensor(good.outputs["y"]).tolist() == [[4, 5]]
