@@ -1,4 +1,4 @@
-"""Runs ONNX graphs: from inputs and states to outputs and new states. Never sessions, asyncio or gRPC."""
+"""Runs ONNX graphs: from inputs and states to outputs and new states. Knows no sessions, asyncio or gRPC."""
 
 from statewise.service.engine._decode_loop import (
     NOTHING,
@@ -7,8 +7,8 @@ from statewise.service.engine._decode_loop import (
     GraphDecodeLoop,
     HostDecodeLoop,
     RecallingEngine,
+    generator_spec,
     load_engine,
-    write_spec,
 )
 from statewise.service.engine._decode_profile import DecodeProfile, profile_decode_loop
 from statewise.service.engine._engine import Engine, EngineError, check_provider
@@ -33,10 +33,10 @@ __all__ = [
     "RunResult",
     "Sampling",
     "check_provider",
+    "generator_spec",
     "load_engine",
     "profile_decode_loop",
     "profile_engine",
     "run_batch",
     "uniform_numbers",
-    "write_spec",
 ]

@@ -1,9 +1,9 @@
-"""Graphs that are not in the form of packages, run as if they were.
+"""Runs graphs that are not in the form of packages as if they were.
 
-In front of onnxruntime's session stand layers, put together once when a graph is loaded: rows one by one,
-steps one by one, rows of equal shared inputs together, context in front of inputs, axes exchanged. Each takes
-and gives what a package's graph does, and a graph has only the layers it needs. Nothing here batches what the
-graph cannot: a row's answer is that of the graph alone.
+Layers stand in front of onnxruntime's session, put together once when a graph is loaded: rows one by one,
+steps one by one, rows of equal shared inputs together, context in front of inputs, axes exchanged. Each layer
+takes and gives the arrays of a package's graph, and a graph has only the layers it needs. No layer batches
+what the graph cannot batch: a row's result is that of the graph run on this row alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array
+from statewise.service.base import Array, Indices, blank_padded, put_padded, take_padded
 from statewise.service.engine._layout import AxisLayout, GraphLayout
-from statewise.wire import BATCH, DTYPES, TIME, ModelSpec
+from statewise.wire import BATCH, TIME, ModelSpec
 
 Arrays = Sequence[Array]
-Chosen = slice | NDArray[np.intp] | list[int]
+Rows = slice | Indices
 Lengths = NDArray[np.int32]
 Results = tuple[list[Array], list[Array]]
 Layer = Callable[[Arrays, Lengths, Arrays], Results]
@@ -26,22 +26,22 @@ _ALL = slice(None)
 
 
 class ForeignSession:
-    """Stands in the place of onnxruntime's session for a graph with a layout.
+    """Takes the place of onnxruntime's session for a graph with a layout.
 
     Args:
         session: onnxruntime's.
-        spec: What the graph is to callers.
-        layout: What it is to onnxruntime.
+        spec: The graph's inputs and outputs as callers see them.
+        layout: The graph's inputs and outputs as onnxruntime sees them.
     """
 
     def __init__(self, session: Any, spec: ModelSpec, layout: GraphLayout) -> None:
         self._spec = spec
-        run: Layer = _Exchange(session, layout)
-        if any(place.context for place in layout.inputs):
-            run = _Context(run, layout)
-        shared = [i for i, place in enumerate(layout.inputs) if BATCH not in place.axes]
+        run: Layer = _AxisExchange(session, layout)
+        if any(entry.context for entry in layout.inputs):
+            run = _InputContext(run, layout)
+        shared = [i for i, entry in enumerate(layout.inputs) if BATCH not in entry.axes]
         if shared and not layout.one_row:
-            run = _AlikeTogether(run, spec, shared)
+            run = _GroupBySharedInputs(run, spec, shared)
         if layout.one_step:
             run = _StepByStep(run, spec)
         if layout.one_row:
@@ -50,7 +50,7 @@ class ForeignSession:
         self._first_step_input = next((e.name for e in spec.inputs if e.per_step), None)
 
     def run(self, _: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
-        """As onnxruntime's, for the names and shapes of the spec: all outputs, then all successors."""
+        """As onnxruntime's `run`, for the names and shapes of the spec: all outputs, then all successors."""
         spec = self._spec
         inputs = [feeds[entry.name] for entry in spec.inputs]
         state = [feeds[pair.input] for pair in spec.state]
@@ -64,24 +64,24 @@ class ForeignSession:
         return [*outputs, *successors]
 
 
-class _Exchange:
-    """Axes of packages to those of the graph and back, around onnxruntime."""
+class _AxisExchange:
+    """Calls onnxruntime with the axes of packages exchanged for those of the graph, and back."""
 
     def __init__(self, session: Any, layout: GraphLayout) -> None:
         self._session = session
         self._lengths = layout.lengths
-        self._inputs = [_Port(place) for place in (*layout.inputs, *layout.state)]
-        self._outputs = [_Port(place) for place in layout.outputs] + [
-            _Port(AxisLayout(name, place.axes))
-            for name, place in zip(layout.successors, layout.state, strict=True)
+        self._inputs = [_TensorAxes(entry) for entry in (*layout.inputs, *layout.state)]
+        self._outputs = [_TensorAxes(entry) for entry in layout.outputs] + [
+            _TensorAxes(AxisLayout(name, entry.axes))
+            for name, entry in zip(layout.successors, layout.state, strict=True)
         ]
-        self._names = [port.name for port in self._outputs]
+        self._names = [tensor.name for tensor in self._outputs]
         self._count = len(layout.outputs)
 
     def __call__(self, inputs: Arrays, lengths: Lengths, state: Arrays) -> Results:
         feeds = {
-            port.name: port.to_graph(array)
-            for port, array in zip(self._inputs, (*inputs, *state), strict=True)
+            tensor.name: tensor.to_graph(array)
+            for tensor, array in zip(self._inputs, (*inputs, *state), strict=True)
         }
         if self._lengths is not None:
             name, dtype = self._lengths
@@ -89,26 +89,26 @@ class _Exchange:
         results = self._session.run(self._names, feeds)
         rows, steps = len(lengths), int(lengths.max())
         arrays = [
-            port.from_graph(np.asarray(array), rows, steps)
-            for port, array in zip(self._outputs, results, strict=True)
+            tensor.from_graph(np.asarray(array), rows, steps)
+            for tensor, array in zip(self._outputs, results, strict=True)
         ]
         return arrays[: self._count], arrays[self._count :]
 
 
-class _Port:
-    """One tensor on its way in or out."""
+class _TensorAxes:
+    """Exchanges the axes of one tensor."""
 
-    def __init__(self, place: AxisLayout) -> None:
-        self.name = place.name
-        self._axes = place.axes
-        leading = (TIME, BATCH) if place.per_step else (BATCH,)
-        order = [place.axes.index(word) for word in leading if word in place.axes]
-        order += [number for number, axis in enumerate(place.axes) if isinstance(axis, int)]
+    def __init__(self, entry: AxisLayout) -> None:
+        self.name = entry.name
+        self._axes = entry.axes
+        leading = (TIME, BATCH) if entry.per_step else (BATCH,)
+        order = [entry.axes.index(word) for word in leading if word in entry.axes]
+        order += [number for number, axis in enumerate(entry.axes) if isinstance(axis, int)]
         self._order = order
         self._back = np.argsort(order).tolist()
         # A leading axis that the graph lacks is of size 1: dropped on the way in, added on the way out.
-        self._drop = tuple(slice(None) if word in place.axes else 0 for word in leading)
-        self._add = tuple(slice(None) if word in place.axes else None for word in leading)
+        self._drop = tuple(slice(None) if word in entry.axes else 0 for word in leading)
+        self._add = tuple(slice(None) if word in entry.axes else None for word in leading)
 
     def to_graph(self, array: Array) -> Array:
         return np.asarray(array[self._drop]).transpose(self._back)
@@ -123,16 +123,16 @@ class _Port:
         return array.transpose(self._order)[self._add]
 
 
-class _Context:
-    """Keeps the end of what an input has been, as a state, and puts it in front of what comes."""
+class _InputContext:
+    """Keeps the last values of an input as a state, and puts them in front of the input's next values."""
 
     def __init__(self, inner: Layer, layout: GraphLayout) -> None:
         self._inner = inner
-        # (input, axis of the [T, B, ...] that grows): time, or the last one.
+        # (input, axis of the [T, B, ...] that grows: time or the last one, number of values kept)
         self._held = [
-            (number, 0 if TIME in place.axes else -1, place.context)
-            for number, place in enumerate(layout.inputs)
-            if place.context
+            (number, 0 if TIME in entry.axes else -1, entry.context)
+            for number, entry in enumerate(layout.inputs)
+            if entry.context
         ]
 
     def __call__(self, inputs: Arrays, lengths: Lengths, state: Arrays) -> Results:
@@ -150,103 +150,82 @@ class _Context:
         return outputs, [*successors, *kept]
 
 
-class _AlikeTogether:
-    """Rows that give the same shared inputs share a run, others do not: the graph takes one value for all."""
+class _GroupBySharedInputs:
+    """Batches only rows with equal shared inputs: the graph takes one value of these for a whole batch."""
 
     def __init__(self, inner: Layer, spec: ModelSpec, shared: Sequence[int]) -> None:
         self._inner = inner
-        self._rows = _Rows(spec)
+        self._spec = spec
         self._shared = [(number, spec.inputs[number].per_step) for number in shared]
 
     def __call__(self, inputs: Arrays, lengths: Lengths, state: Arrays) -> Results:
-        given = [
+        shared = [
             np.swapaxes(inputs[number], 0, 1) if per_step else inputs[number]
             for number, per_step in self._shared
         ]  # [B, ...]
-        if all((array == array[:1]).all() for array in given):
+        if all((array == array[:1]).all() for array in shared):
             return self._inner(inputs, lengths, state)
         groups: dict[bytes, list[int]] = {}
         for row in range(len(lengths)):
-            groups.setdefault(b"".join(array[row].tobytes() for array in given), []).append(row)
-        gathered = self._rows.blank(lengths, state)
-        for rows in groups.values():
-            own, before = self._rows.take(inputs, state, rows)
-            self._rows.put(gathered, rows, self._inner(own, lengths[rows], before))
-        return gathered
+            groups.setdefault(b"".join(array[row].tobytes() for array in shared), []).append(row)
+        results = _blank(self._spec, lengths, state)
+        for members in groups.values():
+            rows = np.array(members, np.intp)
+            own = take_padded(self._spec.inputs, inputs, rows)
+            before = [array[rows] for array in state]
+            _put(self._spec, results, rows, self._inner(own, lengths[rows], before))
+        return results
 
 
 class _StepByStep:
-    """Steps one after another; rows that have ended keep their state."""
+    """Runs steps one after another; rows that have ended keep their state."""
 
     def __init__(self, inner: Layer, spec: ModelSpec) -> None:
         self._inner = inner
-        self._rows = _Rows(spec)
+        self._spec = spec
 
     def __call__(self, inputs: Arrays, lengths: Lengths, state: Arrays) -> Results:
         steps = int(lengths.max())
         if steps == 1:
             return self._inner(inputs, lengths, state)
-        outputs, state = self._rows.blank(lengths, state)
+        _, state = results = _blank(self._spec, lengths, state)
         all_run = int(lengths.min())
         ones = np.ones(len(lengths), np.int32)
         for t in range(steps):
             rows = _ALL if t < all_run else np.flatnonzero(lengths > t)
-            own, before = self._rows.take(inputs, state, rows, steps=slice(t, t + 1))
-            after = self._inner(own, ones[rows], before)
-            self._rows.put((outputs, state), rows, after, begin=t)
-        return outputs, state
+            own = take_padded(self._spec.inputs, inputs, rows, steps=slice(t, t + 1))
+            after = self._inner(own, ones[rows], [array[rows] for array in state])
+            _put(self._spec, results, rows, after, begin=t)
+        return results
 
 
 class _RowByRow:
-    """Rows one after another."""
+    """Runs rows one after another."""
 
     def __init__(self, inner: Layer, spec: ModelSpec) -> None:
         self._inner = inner
-        self._rows = _Rows(spec)
+        self._spec = spec
 
     def __call__(self, inputs: Arrays, lengths: Lengths, state: Arrays) -> Results:
         if len(lengths) == 1:
             return self._inner(inputs, lengths, state)
-        gathered = self._rows.blank(lengths, state)
+        results = _blank(self._spec, lengths, state)
         for row, steps in enumerate(lengths.tolist()):
             one = slice(row, row + 1)
-            own, before = self._rows.take(inputs, state, one, steps=slice(0, steps))
-            self._rows.put(gathered, one, self._inner(own, lengths[one], before))
-        return gathered
+            own = take_padded(self._spec.inputs, inputs, one, steps=slice(0, steps))
+            before = [array[one] for array in state]
+            _put(self._spec, results, one, self._inner(own, lengths[one], before))
+        return results
 
 
-class _Rows:
-    """Some rows out of the arrays of a run, and back into them."""
+def _blank(spec: ModelSpec, lengths: Lengths, state: Arrays) -> Results:
+    """Outputs to be filled, and a copy of the states."""
+    outputs = blank_padded(spec.outputs, len(lengths), int(lengths.max()))
+    return outputs, [array.copy() for array in state]
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self._inputs = [entry.per_step for entry in spec.inputs]
-        self._outputs = spec.outputs
 
-    def blank(self, lengths: Lengths, state: Arrays) -> Results:
-        """Outputs to be filled, and a copy of the states."""
-        rows, steps = len(lengths), int(lengths.max())
-        outputs: list[Array] = [
-            np.zeros((steps, rows, *e.shape) if e.per_step else (rows, *e.shape), DTYPES[e.dtype])
-            for e in self._outputs
-        ]
-        return outputs, [array.copy() for array in state]
-
-    def take(
-        self, inputs: Arrays, state: Arrays, rows: Chosen, *, steps: slice = _ALL
-    ) -> tuple[list[Array], list[Array]]:
-        """Inputs and states of those rows."""
-        own = [
-            array[steps, rows] if per_step else array[rows]
-            for array, per_step in zip(inputs, self._inputs, strict=True)
-        ]
-        return own, [array[rows] for array in state]
-
-    def put(self, kept: Results, rows: Chosen, result: Results, *, begin: int = 0) -> None:
-        """Writes the results of those rows, from time step `begin` on."""
-        for array, own, entry in zip(kept[0], result[0], self._outputs, strict=True):
-            if entry.per_step:
-                array[begin : begin + len(own), rows] = own
-            else:
-                array[rows] = own
-        for array, own in zip(kept[1], result[1], strict=True):
-            array[rows] = own
+def _put(spec: ModelSpec, results: Results, rows: Rows, own: Results, *, begin: int = 0) -> None:
+    """Writes the results of some rows into those of all rows, from time step `begin` on."""
+    put_padded(spec.outputs, results[0], rows, own[0], begin=begin)
+    for kept, array in zip(results[1], own[1], strict=True):
+        kept[rows] = array

@@ -1,7 +1,8 @@
-"""Feeding a model its own output: in the graph that was written for it, or step by step from outside.
+"""Feeds a model its own output: inside the graph written for that, or step by step from outside.
 
-Both do what `GenerateSpec` says and give the same values. No seeds, texts or sessions: numbers and states
-come in and go out, and a run that fails has changed nothing. Immutable; may run in several threads.
+Both loops follow `GenerateSpec` and give the same values. No seeds, texts or sessions: numbers and states
+come in and go out, and a run that fails has changed nothing. Loops are immutable and may run in several
+threads.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from statewise.service.engine._sampling import draw_tokens
 from statewise.wire import DTYPES, CallShape, GenerateSpec, ModelSpec, StatePair, TensorSpec
 
 NOTHING = -1
-"""Stands where a row that had ended would have drawn a token."""
+"""The value in the place of a token that a row, having ended, did not draw."""
 
 _REMAINING = TensorSpec("remaining", "int32", (), per_step=False)
 _SAMPLING = (
@@ -31,15 +32,17 @@ _SAMPLING = (
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What rows emit, and how.
+    """How many values rows emit, and how the values are drawn.
 
     Attributes:
         steps: N, values at most.
         remaining: int32 [rows], values that each row still emits.
-        noise: float32 [N, rows], uniform in [0, 1). The others: as in `Sampling`; unused for real values.
-        temperature: float32 [rows].
-        top_k: int32 [rows].
-        stop: int32 [rows]: emitted, not consumed, and ends its row; -1: none.
+        noise: float32 [N, rows], uniform in [0, 1).
+        temperature: float32 [rows], as in `Sampling`.
+        top_k: int32 [rows], as in `Sampling`.
+        stop: int32 [rows], the token that ends a row: emitted and not consumed; -1: none.
+
+    All but `steps` and `remaining` are unused for real values.
     """
 
     steps: int
@@ -62,26 +65,29 @@ class Draw:
 
 
 class DecodeLoop(Protocol):
-    """What generates."""
+    """Generates from states."""
 
     @property
     def spec(self) -> GenerateSpec:
-        """What is emitted."""
+        """What the loop emits."""
 
     @property
     def engine(self) -> Engine:
-        """Whose `minimum_rows` decides whether lone rows are exact."""
+        """Runs the graph of the loop; `minimum_rows` decides whether a single row is exact."""
+
+    def with_minimum_rows(self, rows: int) -> "DecodeLoop":
+        """The same loop, whose engine fills runs up to so many rows."""
 
     def run(self, state: Sequence[Array], draw: Draw) -> tuple[Array, list[Array]]:
-        """Lets rows emit.
+        """Emits values.
 
         Args:
             state: [rows, ...] for each state that sessions keep.
-            draw: What they emit, and how.
+            draw: How many values rows emit, and how.
 
         Returns:
-            Values [N', rows, *shape], N' being those of the row that went on for longest; NOTHING, or 0 for
-            real values, where a row had ended. And the states after them.
+            Values [N', rows, *shape], N' being the values of the row that went on for longest; NOTHING, or 0
+            for real values, where a row had ended. And the states after the values.
 
         Raises:
             EngineError: onnxruntime failed.
@@ -89,19 +95,23 @@ class DecodeLoop(Protocol):
 
 
 class GraphDecodeLoop:
-    """The loop within generate.onnx.
+    """The loop inside generate.onnx.
 
     Args:
-        engine: The graph, loaded as `write_spec` describes it.
-        spec: What it emits.
+        engine: The graph, loaded as `generator_spec` describes it.
+        spec: What the graph emits.
     """
 
     def __init__(self, engine: Engine, spec: GenerateSpec) -> None:
         self.engine = engine
         self.spec = spec
 
+    def with_minimum_rows(self, rows: int) -> "GraphDecodeLoop":
+        """See DecodeLoop."""
+        return GraphDecodeLoop(self.engine.with_minimum_rows(rows), self.spec)
+
     def run(self, state: Sequence[Array], draw: Draw) -> tuple[Array, list[Array]]:
-        """See Feedback."""
+        """See DecodeLoop."""
         inputs: list[Array] = [draw.remaining]
         if self.spec.sampled:
             inputs += [draw.noise, draw.temperature, draw.top_k, draw.stop]
@@ -110,20 +120,24 @@ class GraphDecodeLoop:
 
 
 class HostDecodeLoop:
-    """The loop around model.onnx.
+    """The loop around model.onnx, which runs one step at a time.
 
     Args:
         engine: The read graph, which keeps its last output among its states.
-        spec: What is emitted.
+        spec: What the loop emits.
     """
 
     def __init__(self, engine: "RecallingEngine", spec: GenerateSpec) -> None:
-        self.engine: Engine = engine
+        self.engine = engine
         self.spec = spec
         self._inputs = engine.spec.inputs
 
+    def with_minimum_rows(self, rows: int) -> "HostDecodeLoop":
+        """See DecodeLoop."""
+        return HostDecodeLoop(self.engine.with_minimum_rows(rows), self.spec)
+
     def run(self, state: Sequence[Array], draw: Draw) -> tuple[Array, list[Array]]:
-        """See Feedback."""
+        """See DecodeLoop."""
         spec = self.spec
         now = [array.copy() for array in state]
         left = draw.remaining.copy()
@@ -133,27 +147,30 @@ class HostDecodeLoop:
             going = np.flatnonzero(left > 0)
             if not len(going):
                 return emitted[:step], now
-            last = now[-1][going]
+            values = now[-1][going]
             if spec.sampled:
-                last = draw_tokens(last, draw.noise[step, going], draw.temperature[going], draw.top_k[going])
-            emitted[step, going] = last
-            consumes = last != draw.stop[going] if spec.sampled else np.ones(len(going), np.bool_)
+                temperature, top_k = draw.temperature[going], draw.top_k[going]
+                values = draw_tokens(values, draw.noise[step, going], temperature, top_k)
+            emitted[step, going] = values
+            consumes = values != draw.stop[going] if spec.sampled else np.ones(len(going), np.bool_)
             left[going] = np.where(consumes, left[going] - 1, 0)
-            going = going[consumes]
-            if len(going):
-                inputs = self._fed_back(emitted[step, going])
-                whole = len(going) == len(left)
-                before = now if whole else [array[going] for array in now]
-                _, after = self.engine.run(inputs, np.ones(len(going), np.int32), before)
-                if whole:
-                    now = after
-                else:
-                    for kept, new in zip(now, after, strict=True):
-                        kept[going] = new
+            now = self._consume(now, going[consumes], emitted[step])
         return emitted, now
 
-    def _fed_back(self, values: Array) -> list[Array]:
-        """One time step of every input: the values, and defaults."""
+    def _consume(self, state: list[Array], rows: NDArray[np.intp], values: Array) -> list[Array]:
+        """The states after some rows have consumed their values, [all rows, ...]; may write into `state`."""
+        if not len(rows):
+            return state
+        inputs, lengths = self._step_inputs(values[rows]), np.ones(len(rows), np.int32)
+        if len(rows) == len(values):
+            return self.engine.run(inputs, lengths, state)[1]
+        _, after = self.engine.run(inputs, lengths, [array[rows] for array in state])
+        for kept, array in zip(state, after, strict=True):
+            kept[rows] = array
+        return state
+
+    def _step_inputs(self, values: Array) -> list[Array]:
+        """One time step of every input: `values` for the one that is fed back, defaults for the others."""
         rows = len(values)
         return [
             values[None].astype(DTYPES[entry.dtype], copy=False)
@@ -167,8 +184,8 @@ class HostDecodeLoop:
 class RecallingEngine(Engine):
     """A read graph that counts its last output among its states, for models that are fed back from outside.
 
-    So whoever copies, keeps or restores a session's state keeps what it generates from. Arguments as of
-    Engine.
+    So copying or restoring a session's state also copies or restores what the session generates from.
+    Arguments as of Engine.
     """
 
     def __init__(self, path: Path, spec: ModelSpec, *rest: Any, **options: Any) -> None:
@@ -186,13 +203,13 @@ class RecallingEngine(Engine):
 
 
 def load_engine(path: Path, spec: ModelSpec, *rest: Any, **options: Any) -> Engine:
-    """The read graph of a model, or another graph described like one. Arguments and errors as of Engine."""
-    outside = spec.generate is not None and not spec.generate.graph
-    return (RecallingEngine if outside else Engine)(path, spec, *rest, **options)
+    """Loads a read graph, or another graph described like one. Arguments and errors as of Engine."""
+    fed_from_outside = spec.generate is not None and not spec.generate.graph
+    return (RecallingEngine if fed_from_outside else Engine)(path, spec, *rest, **options)
 
 
-def write_spec(spec: ModelSpec, generate: GenerateSpec) -> ModelSpec:
-    """The graph generate.onnx, described like a read graph: one value a row in, values a step out."""
+def generator_spec(spec: ModelSpec, generate: GenerateSpec) -> ModelSpec:
+    """Describes generate.onnx like a read graph: takes one value a row, gives values a step."""
     return ModelSpec(
         inputs=(_REMAINING, *_SAMPLING) if generate.sampled else (_REMAINING,),
         outputs=(generate.emitted,),

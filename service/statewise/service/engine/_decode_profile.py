@@ -1,7 +1,6 @@
-"""What generating does on this machine, found by running it: may rows share a run, may a run be cut, and what
-does it cost?
+"""Measures by running a decode loop whether rows may share runs, whether runs may be cut, and their cost.
 
-As selftest does it for the read graph; found at every load, never stored.
+What the engine profile is for the read graph; found at every load, never stored.
 """
 
 import time
@@ -24,13 +23,13 @@ _TIMED_ROWS = 64
 
 @dataclass(frozen=True)
 class DecodeProfile:
-    """What the test found; a Pace.
+    """What a decode loop may do on this machine, and what it costs.
 
     Attributes:
-        batchable: Whether rows leave each other alone, bit for bit.
+        batchable: Whether a row gives the same bits alone and beside others.
         chunkable: Whether a generation in two runs gives the same bits as in one.
-        step_s: Seconds that a step takes, however few rows it has.
-        row_step_s: Seconds that each row adds to it.
+        step_s: Seconds that a step takes, without its rows.
+        row_step_s: Seconds that each row adds to a step.
     """
 
     batchable: bool
@@ -39,60 +38,62 @@ class DecodeProfile:
     row_step_s: float
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """See Pace."""
+        """See CostModel."""
         if not self.batchable:
             return rows * steps * (self.step_s + self.row_step_s)
         return steps * (self.step_s + rows * self.row_step_s)
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """See Pace."""
+        """See CostModel."""
         return max(1, int(seconds / self.cost_s(rows, 1))) if self.chunkable else None
 
 
 def profile_decode_loop(
-    feedback: DecodeLoop, engine: Engine, *, clock: Callable[[], float] = time.perf_counter
-) -> DecodeProfile:
-    """Tests a feedback, and sets its engine's `minimum_rows` where that makes a lone row exact.
+    decode_loop: DecodeLoop, engine: Engine, *, clock: Callable[[], float] = time.perf_counter
+) -> tuple[DecodeLoop, DecodeProfile]:
+    """Profiles a decode loop; returns the loop to generate with, and its profile.
+
+    The returned loop fills runs of one row up to two where that alone makes a single row exact.
 
     Args:
-        feedback: What generates.
-        engine: The read graph, whose states it starts from.
+        decode_loop: The loop as it was made.
+        engine: The read graph, whose states the loop starts from.
         clock: Seconds.
 
     Raises:
-        EngineError: it cannot be run at all.
+        EngineError: the loop cannot be run at all.
     """
     random = np.random.default_rng(20260101)
-    state = _state(feedback, engine, _TIMED_ROWS, random)
-    draw = _draw(feedback, _STEPS, _TIMED_ROWS, random)
+    state = _state(decode_loop, engine, _TIMED_ROWS, random)
+    draw = _draw(_STEPS, _TIMED_ROWS, random)
     few = slice(0, _ROWS)
     some, own = [array[few] for array in state], draw.rows(few)
-    batchable = _alone_is_batched(feedback, some, own)
-    if not batchable and feedback.engine.minimum_rows == 1:
-        feedback.engine.minimum_rows = 2
-        batchable = _alone_is_batched(feedback, some, own)
-        if not batchable:
-            feedback.engine.minimum_rows = 1
+    batchable = _alone_is_batched(decode_loop, some, own)
+    if not batchable and decode_loop.engine.minimum_rows == 1:
+        filling = decode_loop.with_minimum_rows(2)
+        batchable = _alone_is_batched(filling, some, own)
+        if batchable:
+            decode_loop = filling
     one = slice(0, 1)
-    lone_s = _time(feedback, [array[one] for array in state], draw.rows(one), clock)
-    many_s = _time(feedback, state, draw, clock)
-    row_step_s = max(0.0, many_s - lone_s) / (_TIMED_ROWS - 1)
-    return DecodeProfile(
+    single_s = _time(decode_loop, [array[one] for array in state], draw.rows(one), clock)
+    many_s = _time(decode_loop, state, draw, clock)
+    row_step_s = max(0.0, many_s - single_s) / (_TIMED_ROWS - 1)
+    return decode_loop, DecodeProfile(
         batchable=batchable,
-        chunkable=_cut_is_whole(feedback, some, own),
-        step_s=max(lone_s - row_step_s, 1e-7),
+        chunkable=_cut_is_whole(decode_loop, some, own),
+        step_s=max(single_s - row_step_s, 1e-7),
         row_step_s=row_step_s,
     )
 
 
-def _state(feedback: DecodeLoop, engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
-    """States that sessions might be in: a few steps of made-up input after the beginning."""
+def _state(decode_loop: DecodeLoop, engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
+    """States that sessions might be in: after a few steps of made-up input."""
     steps = 3
     inputs = []
     for entry in engine.spec.inputs:
         shape = (steps, rows, *entry.shape) if entry.per_step else (rows, *entry.shape)
         dtype = DTYPES[entry.dtype]
-        if entry.name != feedback.spec.input and entry.default is not None:
+        if entry.name != decode_loop.spec.input and entry.default is not None:
             inputs.append(np.full(shape, entry.default, dtype))
         elif dtype.kind == "f":
             inputs.append(random.standard_normal(shape).astype(dtype))
@@ -102,7 +103,7 @@ def _state(feedback: DecodeLoop, engine: Engine, rows: int, random: np.random.Ge
     return engine.run(inputs, np.full(rows, steps, np.int32), start)[1]
 
 
-def _draw(feedback: DecodeLoop, steps: int, rows: int, random: np.random.Generator) -> Draw:
+def _draw(steps: int, rows: int, random: np.random.Generator) -> Draw:
     """Rows that differ in how they draw; none stops early."""
     return Draw(
         steps,
@@ -114,24 +115,24 @@ def _draw(feedback: DecodeLoop, steps: int, rows: int, random: np.random.Generat
     )
 
 
-def _alone_is_batched(feedback: DecodeLoop, state: Sequence[Array], draw: Draw) -> bool:
-    emitted, after = feedback.run(state, draw)
+def _alone_is_batched(decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw) -> bool:
+    emitted, after = decode_loop.run(state, draw)
     for row in _ROWS_COMPARED:
         one = slice(row, row + 1)
-        own, own_after = feedback.run([array[one] for array in state], draw.rows(one))
+        own, own_after = decode_loop.run([array[one] for array in state], draw.rows(one))
         if not _same([own, *own_after], [emitted[:, one], *(array[one] for array in after)]):
             return False
     return True
 
 
-def _cut_is_whole(feedback: DecodeLoop, state: Sequence[Array], draw: Draw) -> bool:
-    emitted, after = feedback.run(state, draw)
+def _cut_is_whole(decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw) -> bool:
+    emitted, after = decode_loop.run(state, draw)
     left = draw.remaining - _CUT
-    first, middle = feedback.run(
+    first, middle = decode_loop.run(
         state, replace(draw, steps=_CUT, remaining=np.full_like(left, _CUT), noise=draw.noise[:_CUT])
     )
     rest = replace(draw, steps=draw.steps - _CUT, remaining=left, noise=draw.noise[_CUT:])
-    second, end = feedback.run(middle, rest)
+    second, end = decode_loop.run(middle, rest)
     return _same([np.concatenate([first, second]), *end], [emitted, *after])
 
 
@@ -139,11 +140,11 @@ def _same(left: Sequence[Array], right: Sequence[Array]) -> bool:
     return all(a.tobytes() == b.tobytes() for a, b in zip(left, right, strict=True))
 
 
-def _time(feedback: DecodeLoop, state: Sequence[Array], draw: Draw, clock: Callable[[], float]) -> float:
-    """Seconds a step takes; the best of some runs: the cost without the machine's other work."""
+def _time(decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw, clock: Callable[[], float]) -> float:
+    """Seconds that a step takes: the shortest of some runs, as other work on the machine only adds to it."""
     best = float("inf")
     for _ in range(3):
         begun = clock()
-        feedback.run(state, draw)
+        decode_loop.run(state, draw)
         best = min(best, clock() - begun)
     return best / draw.steps

@@ -1,24 +1,27 @@
-"""onnxruntime and nothing else: (inputs, state) -> (outputs, state).
+"""Runs one graph in onnxruntime: (inputs, state) -> (outputs, state).
 
 No gRPC, no asyncio, no sessions. An engine is immutable and may run in several threads at once. An empty
-batch or an empty row never reaches onnxruntime: the first would end the process, the second erase a state.
+batch or an empty row never reaches onnxruntime: the first would end the process, the second would erase a
+state.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from statewise.service.base import Array
+from statewise.service.base import Array, take_padded
 from statewise.service.engine._adapters import ForeignSession
 from statewise.service.engine._layout import GraphLayout
 from statewise.wire import ModelSpec
 
 
 class EngineError(Exception):
-    """onnxruntime could not load or run the graph. Its own words are for the log."""
+    """onnxruntime could not load or run the graph. The message is onnxruntime's: for the log alone."""
 
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -26,7 +29,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def check_provider(provider: str) -> None:
-    """Raises EngineError where this onnxruntime lacks the provider: it would silently take the CPU."""
+    """Raises EngineError where onnxruntime lacks the provider: it would silently run on the CPU."""
     available = ort.get_available_providers()
     if PROVIDERS[provider] not in available:
         raise EngineError(
@@ -36,14 +39,14 @@ def check_provider(provider: str) -> None:
 
 
 class Engine:
-    """One graph, loaded.
+    """One loaded graph.
 
     Args:
         path: The .onnx file.
-        spec: What its inputs and outputs mean.
+        spec: What the graph's inputs and outputs mean.
         layout: Where batch and time lie, for a graph that is not in the form of packages.
         intra_op_threads: Threads within one run.
-        provider: What it runs on, one of PROVIDERS.
+        provider: What the graph runs on, one of PROVIDERS.
 
     Raises:
         EngineError: onnxruntime cannot load the file, or does not have the provider.
@@ -71,11 +74,21 @@ class Engine:
             raise EngineError(f"onnxruntime cannot load {path.name}: {error}") from error
         self._session = session if layout is None else ForeignSession(session, spec, layout)
         self.spec = spec
-        self.minimum_rows = 1
-        """Runs of fewer rows are filled up to this many with copies of the last (see selftest)."""
+        self._minimum_rows = 1
         self._input_names = [entry.name for entry in spec.inputs]
         self._state_names = [pair.input for pair in spec.state]
         self._output_names = [entry.name for entry in spec.outputs] + [pair.output for pair in spec.state]
+
+    @property
+    def minimum_rows(self) -> int:
+        """Runs of fewer rows are filled up with copies of the last row (see `profile_engine`)."""
+        return self._minimum_rows
+
+    def with_minimum_rows(self, rows: int) -> Self:
+        """The same loaded graph, whose runs are filled up to so many rows."""
+        engine = copy(self)
+        engine._minimum_rows = rows
+        return engine
 
     def run(
         self, inputs: Sequence[Array], lengths: NDArray[np.int32], state: Sequence[Array]
@@ -97,7 +110,7 @@ class Engine:
         rows = len(lengths)
         if rows == 0 or not lengths.all():
             raise ValueError("a run has at least one row, and each row at least one time step")
-        missing = self.minimum_rows - rows
+        missing = self._minimum_rows - rows
         if missing > 0:
             inputs = [
                 _fill(array, 1 if entry.per_step else 0, missing)
@@ -116,10 +129,7 @@ class Engine:
         outputs = results[: len(self.spec.outputs)]
         successors = results[len(self.spec.outputs) :]
         if missing > 0:
-            outputs = [
-                array[:, :rows] if entry.per_step else array[:rows]
-                for array, entry in zip(outputs, self.spec.outputs, strict=True)
-            ]
+            outputs = take_padded(self.spec.outputs, outputs, slice(0, rows))
             successors = [array[:rows] for array in successors]
         return outputs, successors
 

@@ -1,4 +1,4 @@
-"""What a model does on this machine, found by running it: may sessions share a run, and what does a run cost?
+"""Measures by running a graph whether sessions may share runs of it, and what a run costs.
 
 Not a comparison with the training side (that is `statewise verify`). The outcome depends on processor and
 library, so it is found at every load and never stored.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array
+from statewise.service.base import Array, take_padded
 from statewise.service.engine._engine import Engine
 from statewise.wire import DTYPES, Exactness, Sharing, TensorSpec
 
@@ -23,11 +23,11 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class EngineProfile:
-    """What the test found.
+    """What a graph may do on this machine, and what its runs cost.
 
     Attributes:
-        exactness: Whether rows leave each other alone.
-        chunkable: Whether a sequence run in pieces gives the same bits as run whole.
+        exactness: How far rows of one run influence each other.
+        chunkable: Whether a sequence gives the same bits run in parts as run whole.
         run_s: Seconds that a run of one row and step takes.
         row_step_s: Seconds that each row and step adds in a large batch.
         batchable: Whether rows of different sessions may share a run.
@@ -52,34 +52,34 @@ class EngineProfile:
 
 def profile_engine(
     engine: Engine, *, sharing: Sharing = Sharing.EXACT, clock: Callable[[], float] = time.perf_counter
-) -> EngineProfile:
-    """Tests an engine and sets its `minimum_rows`.
+) -> tuple[Engine, EngineProfile]:
+    """Profiles a graph; returns the engine to run it with, and the profile of that engine.
+
+    A graph that is inexact only for a run of one row (the one-row path of a matrix product) becomes exact
+    when such runs are filled up to two rows. The returned engine fills them where this makes the graph more
+    exact.
 
     Args:
-        engine: The engine.
-        sharing: Which classes let rows share a run.
+        engine: The graph as it was loaded.
+        sharing: Which classes of exactness let rows share a run.
         clock: Seconds.
-
-    A graph that is inexact only for a lone row (the one-row path of a matrix product) becomes exact when lone
-    rows are filled up to two.
 
     Raises:
         EngineError: the graph cannot be run at all.
     """
     difference, step_difference = _differences(engine)
     if difference or step_difference:
-        engine.minimum_rows = 2
-        filled = _differences(engine)
+        filling = engine.with_minimum_rows(2)
+        filled = _differences(filling)
         if sum(filled) < difference + step_difference:
+            engine = filling
             difference, step_difference = filled
-        else:
-            engine.minimum_rows = 1
     worst = max(difference, step_difference)
     if worst == 0:
         exactness = Exactness.EXACT
     else:
         exactness = Exactness.TOLERANCE if worst < _TOLERANCE else Exactness.UNSAFE
-    return EngineProfile(
+    return engine, EngineProfile(
         exactness=exactness,
         chunkable=engine.spec.streamable and step_difference == 0,
         run_s=_time(engine, rows=1, steps=1, clock=clock),
@@ -100,16 +100,13 @@ def _differences(engine: Engine) -> tuple[float, float]:
         if engine.spec.lengths is None:
             lengths[:] = _TIME
         state = _state(engine, rows, random)
-        together = _valid(engine, *engine.run(inputs, lengths, state), lengths)
+        whole = _valid(engine, *engine.run(inputs, lengths, state), lengths)
         for row in _ROWS_COMPARED:
             picked = slice(row, row + 1 or None)
-            own_inputs = [
-                array[: lengths[row], picked] if entry.per_step else array[picked]
-                for array, entry in zip(inputs, engine.spec.inputs, strict=True)
-            ]
+            own_inputs = take_padded(engine.spec.inputs, inputs, picked, steps=slice(0, lengths[row]))
             own_state = [array[picked] for array in state]
             alone = _valid(engine, *engine.run(own_inputs, lengths[picked], own_state), lengths[picked])
-            batched = max(batched, _difference([values[picked] for values in together], alone))
+            batched = max(batched, _difference([values[picked] for values in whole], alone))
             if engine.spec.streamable:
                 steps = _step_by_step(engine, own_inputs, own_state, int(lengths[row]))
                 stepped = max(stepped, _difference(alone, steps))
@@ -118,17 +115,13 @@ def _differences(engine: Engine) -> tuple[float, float]:
 
 def _step_by_step(engine: Engine, inputs: Sequence[Array], state: Sequence[Array], steps: int) -> list[Array]:
     one = np.ones(1, np.int32)
-    pieces: list[list[Array]] = []
+    by_step: list[list[Array]] = []
     for t in range(steps):
-        now = [
-            array[t : t + 1] if entry.per_step else array
-            for array, entry in zip(inputs, engine.spec.inputs, strict=True)
-        ]
-        outputs, successor = engine.run(now, one, state)
-        state = successor
-        pieces.append(outputs)
+        step_inputs = take_padded(engine.spec.inputs, inputs, slice(None), steps=slice(t, t + 1))
+        outputs, state = engine.run(step_inputs, one, state)
+        by_step.append(outputs)
     whole = [
-        np.concatenate([piece[i] for piece in pieces]) if entry.per_step else pieces[-1][i]
+        np.concatenate([outputs[i] for outputs in by_step]) if entry.per_step else by_step[-1][i]
         for i, entry in enumerate(engine.spec.outputs)
     ]
     return _valid(engine, whole, state, np.array([steps], np.int32))
@@ -137,7 +130,7 @@ def _step_by_step(engine: Engine, inputs: Sequence[Array], state: Sequence[Array
 def _valid(
     engine: Engine, outputs: Sequence[Array], state: Sequence[Array], lengths: NDArray[np.int32]
 ) -> list[Array]:
-    """What means something, batch-first: [B, T, ...], zeros past each row's length, or [B, ...]."""
+    """Outputs, batch-first and 0 past each row's length ([B, T, ...] or [B, ...]), and the states."""
     values: list[Array] = []
     for array, entry in zip(outputs, engine.spec.outputs, strict=True):
         if entry.per_step:
@@ -184,7 +177,7 @@ def _state(engine: Engine, rows: int, random: np.random.Generator) -> list[Array
 
 
 def _time(engine: Engine, *, rows: int, steps: int, clock: Callable[[], float]) -> float:
-    """The best of some runs: the cost without the machine's other work."""
+    """Seconds that a run takes: the shortest of some runs, as other work on the machine only adds to it."""
     random = np.random.default_rng(1)
     inputs = [_sample(entry, rows, steps, random) for entry in engine.spec.inputs]
     lengths = np.full(rows, steps, np.int32)

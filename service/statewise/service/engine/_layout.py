@@ -1,7 +1,7 @@
-"""Where batch and time lie in a graph's inputs, outputs and states, and how much one run of it takes.
+"""Describes where batch and time lie in a graph's inputs, outputs and states, and how much one run takes.
 
-Values only: `interface.py` finds them, `foreign.py` runs graphs by them. Graphs in the form of packages (time
-first, batch next, state batch first, both of free size) have no layout.
+Values only: the registry finds them, adapters run graphs by them. Graphs in the form of packages (time first,
+batch next, state batch first, both of free size) have no layout.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ class AxisLayout:
     """One input, output or state of the graph.
 
     Attributes:
-        name: In the graph.
-        axes: "batch", "time", or a size that is part of one sample, for each axis.
-        per_step: One value for every time step, or one for the whole sequence.
-        context: Inputs: values of before that stand in front, time steps where there is a time axis, else
-            elements of the last axis.
+        name: Its name in the graph. axes: "batch", "time", or a size that is part of one sample, for each
+        axis. per_step: One value for every time step, or one for the whole sequence. context: Of an input:
+        how many earlier values stand in front of the new ones. They are time steps where
+            there is a time axis, else elements of the last axis.
     """
 
     name: str
@@ -29,13 +28,13 @@ class AxisLayout:
 
 @dataclass(frozen=True, slots=True)
 class GraphLayout:
-    """A graph as it is.
+    """The axes of a graph, and the limits of a run.
 
     Attributes:
         inputs: In the spec's order.
         outputs: In the spec's order.
         state: Inputs of the state pairs, without those that hold context; a successor has the same axes.
-        successors: Names of the outputs that hold their successors.
+        successors: Names of the outputs that hold the successors of `state`.
         lengths: Name and type of the input of each row's time steps, or None.
         one_row: A run takes a single row.
         one_step: A run takes a single time step.

@@ -1,4 +1,4 @@
-"""One batch through the engine, with the failure of a row kept to that row.
+"""Runs a batch, and row by row where the batch fails, so that the failure of a row stays with that row.
 
 Pure: takes values, gives values, may run in any thread.
 """
@@ -10,16 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array
+from statewise.service.base import Array, blank_padded, put_padded, take_padded
 from statewise.service.engine._engine import Engine, EngineError
-from statewise.wire import DTYPES
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a batch gave.
+    """The results of a batch.
 
     Attributes:
         outputs: In the spec's order, per-step [T, B, ...], others [B, ...].
@@ -40,9 +39,10 @@ def run_batch(
     *,
     batchable: bool,
 ) -> RunResult:
-    """Runs rows in one batch, or, where that fails or cannot be, each alone.
+    """Runs rows in one batch, or each row alone where the batch fails or must not be.
 
-    It cannot be where rows may not share a run, or are of unequal length and the graph takes no lengths.
+    Rows must not be batched where they may not share a run, or where they are of unequal length and the graph
+    takes no lengths.
 
     Args:
         engine: Runs them.
@@ -66,35 +66,20 @@ def _run_alone(
     engine: Engine, inputs: Sequence[Array], lengths: NDArray[np.int32], state: Sequence[Array]
 ) -> RunResult:
     spec = engine.spec
-    result = _empty(engine, lengths, state)
+    outputs = blank_padded(spec.outputs, len(lengths), int(lengths.max()))
+    result = RunResult(outputs, [array.copy() for array in state], [])
     for row, steps in enumerate(lengths.tolist()):
         one = slice(row, row + 1)
-        own = [
-            np.ascontiguousarray(array[:steps, one]) if entry.per_step else array[one]
-            for array, entry in zip(inputs, spec.inputs, strict=True)
-        ]
+        own = take_padded(spec.inputs, inputs, one, steps=slice(0, steps))
         try:
-            outputs, successors = engine.run(own, lengths[one], [array[one] for array in state])
+            own_outputs, successors = engine.run(
+                [np.ascontiguousarray(array) for array in own], lengths[one], [array[one] for array in state]
+            )
         except EngineError as error:
             _log.error("a row failed when run alone: %s", error)
             result.failed.append(row)
             continue
-        for kept, array, entry in zip(result.outputs, outputs, spec.outputs, strict=True):
-            if entry.per_step:
-                kept[:steps, one] = array
-            else:
-                kept[one] = array
+        put_padded(spec.outputs, outputs, one, own_outputs)
         for kept, array in zip(result.state, successors, strict=True):
             kept[one] = array
     return result
-
-
-def _empty(engine: Engine, lengths: NDArray[np.int32], state: Sequence[Array]) -> RunResult:
-    rows, longest = len(lengths), int(lengths.max())
-    outputs = [
-        np.zeros(
-            (longest, rows, *entry.shape) if entry.per_step else (rows, *entry.shape), DTYPES[entry.dtype]
-        )
-        for entry in engine.spec.outputs
-    ]
-    return RunResult(outputs, [array.copy() for array in state], [])

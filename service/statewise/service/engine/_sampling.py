@@ -1,7 +1,8 @@
-"""How values are drawn: settings for each row, the numbers that chance is made of, and the draw itself.
+"""Draws tokens: settings for each row, the uniform numbers, and the draw itself.
 
-Pure NumPy, and the same as the graphs' and the training side's: a number is a function of seed and time step,
-a value one of number, probabilities and settings. So a result never depends on batching or chunking.
+Pure NumPy; gives what generate.onnx and the training side give (a test compares them). A number is a function
+of seed and time step, a token one of number, probabilities and settings: neither depends on batching or
+chunking.
 """
 
 from collections.abc import Sequence
@@ -12,17 +13,14 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array
 
-LIKELIEST = np.float32(0)
-"""The temperature at which nothing is left to chance."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Settings of rows.
+    """How each row draws.
 
     Attributes:
-        temperature: float32 [rows]; 0: the likeliest.
-        top_k: int32 [rows]; 0: from all.
+        temperature: float32 [rows]; 0: the likeliest token.
+        top_k: int32 [rows], how many of the likeliest tokens to draw from; 0: from all.
         seed: uint64 [rows].
     """
 
@@ -32,7 +30,7 @@ class Sampling:
 
     @classmethod
     def greedy(cls, rows: int) -> "Sampling":
-        """Always the likeliest."""
+        """Settings that always take the likeliest token."""
         return cls(np.zeros(rows, np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.uint64))
 
     def rows(self, chosen: NDArray[np.intp]) -> "Sampling":
@@ -41,14 +39,14 @@ class Sampling:
 
     @property
     def columns(self) -> Sequence[NDArray[np.uint64]]:
-        """All of it as words, uint64 [rows] each."""
+        """Every setting as words, uint64 [rows] each."""
         return self.temperature.view(np.uint32).astype(np.uint64), self.top_k.astype(np.uint64), self.seed
 
 
 def uniform_numbers(
     seed: NDArray[np.uint64], position: NDArray[np.uint64], count: int
 ) -> NDArray[np.float32]:
-    """The numbers of `count` time steps from each row's position on, float32 [count, rows] in [0, 1).
+    """Uniform numbers of `count` time steps from each row's position on, float32 [count, rows] in [0, 1).
 
     SplitMix64 (Steele, Lea and Flood 2014) as a counter hash; all modulo 2^64:
 

@@ -20,9 +20,9 @@ from statewise.service.engine import (
     GraphLayout,
     HostDecodeLoop,
     RecallingEngine,
+    generator_spec,
     profile_decode_loop,
     profile_engine,
-    write_spec,
 )
 from statewise.service.inputs import Codec
 from statewise.service.registry._package import ServablePackage, check_graph
@@ -127,11 +127,11 @@ def load_auxiliary_graphs(
             raise _invalid(package, "model.onnx", f"generate: {problem}")
         decode_loop = _decode_loop(package, spec.generate, engine, make_engine)
         stop = spec.vocabulary.end if spec.vocabulary is not None and spec.generate.sampled else None
-        generator = GeneratorGraph(decode_loop, profile_decode_loop(decode_loop, engine), stop)
+        generator = GeneratorGraph(*profile_decode_loop(decode_loop, engine), stop)
     if spec.encode is not None:
         encode = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
         words = spec.encode.vocabulary
-        encoder = EncoderGraph(encode, profile_engine(encode), None if words is None else Codec(words))
+        encoder = EncoderGraph(*profile_engine(encode), None if words is None else Codec(words))
     return AuxiliaryGraphs(generator, encoder, codec)
 
 
@@ -155,7 +155,7 @@ def _decode_loop(
     if not generate.graph:
         assert isinstance(engine, RecallingEngine), "load_engine chooses so"
         return HostDecodeLoop(engine, generate)
-    graph = _graph(package, "generate.onnx", write_spec(package.spec, generate))
+    graph = _graph(package, "generate.onnx", generator_spec(package.spec, generate))
     return GraphDecodeLoop(make_engine(*graph, None), generate)
 
 

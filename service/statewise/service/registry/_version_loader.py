@@ -60,8 +60,11 @@ class VersionLoader:
         try:
             package = self._read_package(folder.name, folder.version, folder.path)
             engine = self._make_engine(package.graph, package.spec, package.layout)
-            profile = profile_engine(engine, sharing=package.sharing)
+            engine, profile = profile_engine(engine, sharing=package.sharing)
             auxiliary = load_auxiliary_graphs(package, engine, self._make_engine)
+            generator = auxiliary.generator
+            if generator is not None and not generator.spec.graph:
+                engine = generator.decode_loop.engine  # the loop runs the read graph: steps and loop share it
             return PreparedVersion(package, engine, profile, auxiliary)
         except ServiceError as error:
             return shortened(error.message)
