@@ -21,7 +21,7 @@ from statewise.service.dataplane.sessions import (
 from statewise.service.engine import Engine, EngineProfile, load_engine
 from statewise.service.registry import ModelRegistry
 from statewise.service.scheduling import Scheduler
-from statewise.service.session_state import SessionTable, Snapshots, StateArena
+from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena
 from statewise.service.telemetry import SlowRequests, Statistics
 
 
@@ -32,6 +32,7 @@ def build_dataplane(
     clock: Callable[[], float] = time.monotonic,
     tracer_provider: Any = None,
     make_models: Callable[..., ModelRegistry] = ModelRegistry,
+    make_table: Callable[..., SessionTable] = SessionTable,
 ) -> Dataplane:
     """The server's behaviour without a transport. No model is loaded yet.
 
@@ -41,8 +42,9 @@ def build_dataplane(
         clock: Seconds, monotonic.
         tracer_provider: OpenTelemetry's, takes spans; None: there are no spans.
         make_models: Makes the registry, with the arguments of `ModelRegistry`.
+        make_table: Makes the session table, with the arguments of `SessionTable`.
     """
-    table = SessionTable(settings.sessions, clock=clock)
+    table = make_table(settings.sessions, clock=clock)
 
     def model_of(number: int) -> ModelKey:
         return models[number].key
@@ -76,6 +78,7 @@ def build_dataplane(
         session_administration=SessionAdministration(
             models,
             table,
+            scan=SessionScan(table),
             directory=directory,
             turns=turns,
             idle_timeout_s=settings.idle_timeout_s,

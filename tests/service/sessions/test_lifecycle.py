@@ -2,16 +2,17 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.base import StepResult
+from statewise.service.session_state import SessionTable
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import from_tensor, pack_uint64, to_tensor
@@ -212,14 +213,16 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
         assert sum(dataplane.session_administration.expire_idle()) == 1
 
 
-async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("statewise.service.session_state._table._REMEMBERED", 10)
+async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(repository: Path) -> None:
     now_s = 0.0
     with ThreadPoolExecutor(1) as executor:
         settings = Settings(repository=repository, idle_timeout_s=60.0)
-        dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
+        dataplane = build_dataplane(
+            settings,
+            executor=executor,
+            clock=lambda: now_s,
+            make_table=partial(SessionTable, remembered=10),
+        )
         dataplane.models.load_all()
         names = [f"s{number}" for number in range(25)]
         opened, _ = await dataplane.sessions.open("steps", 0, names, owner="")

@@ -2,14 +2,7 @@
 
 import pytest
 
-from statewise.service.session_state import SessionTable
-
-
-@pytest.fixture(autouse=True)
-def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statewise.service.session_state._table._LOOK_SLOTS", 4)
-    monkeypatch.setattr("statewise.service.session_state._table._LOOK_FINDS", 2)
-    monkeypatch.setattr("statewise.service.session_state._table._PAGE_LOOKS", 2)
+from statewise.service.session_state import SessionScan, SessionTable
 
 
 def table_of(count: int) -> SessionTable:
@@ -23,14 +16,20 @@ def table_of(count: int) -> SessionTable:
     return table
 
 
+def scan_of(table: SessionTable) -> SessionScan:
+    """Scans so short that a few sessions need several."""
+    return SessionScan(table, scan_slots=4, scan_finds=2, page_scans=2)
+
+
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 8, 23])
 def test_idle_sessions_are_found_some_at_a_time(count: int) -> None:
     table = table_of(count)
     table.busy[1] = True
+    scan = scan_of(table)
     found: list[int] = []
     start: int | None = 0
     while start is not None:
-        slots, start = table.idle_since(10.0, start)
+        slots, start = scan.idle_since(10.0, start)
         assert len(slots) <= 2
         found += slots
     assert found == [slot for slot in range(min(count, 10)) if slot != 1]
@@ -42,13 +41,13 @@ def test_idle_sessions_are_found_some_at_a_time(count: int) -> None:
 def test_pages_hold_every_session_that_is_wanted_once(
     count: int, owner: int | None, models: list[int], size: int
 ) -> None:
-    table = table_of(count)
+    scan = scan_of(table_of(count))
     found: list[int] = []
     pages = 0
     start: int | None = 0
     while start is not None:
         before = start
-        slots, start = table.page(start, size, owner=owner, models=models)
+        slots, start = scan.page(start, size, owner=owner, models=models)
         assert len(slots) <= size
         assert start is None or 0 < start - before <= 8
         found += slots

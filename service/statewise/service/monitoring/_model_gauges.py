@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
+from statewise.service.session_state import SessionScan
 from statewise.service.telemetry import ModelStatistics
 
 IDLE_S = 60.0
@@ -56,7 +57,7 @@ def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
 
 def idle_sessions(dataplane: Dataplane) -> dict[ModelKey, int]:
     """Sessions without a request for `IDLE_S`, by name and version. Goes over all: not for the event loop."""
-    idle = dataplane.table.idle_by_model(dataplane.clock() - IDLE_S)
+    idle = SessionScan(dataplane.table).idle_by_model(dataplane.clock() - IDLE_S)
     counts: dict[ModelKey, int] = {}
     for model in list(dataplane.models):
         counts[model.key] = counts.get(model.key, 0) + idle.get(model.number, 0)

@@ -1,13 +1,15 @@
-"""Keeps sessions and their states in arrays. Never scheduling, asyncio or gRPC."""
+"""Keeps sessions and their states in arrays. Never knows scheduling, asyncio or gRPC."""
 
 from statewise.service.session_state._arena import StateArena
 from statewise.service.session_state._digests import digest_rows
 from statewise.service.session_state._quotas import Quotas, UndeliveredBytes
+from statewise.service.session_state._scan import SessionScan
 from statewise.service.session_state._snapshots import Snapshot, Snapshots, pack_state, unpack_state
 from statewise.service.session_state._table import SessionTable, SessionView
 
 __all__ = [
     "Quotas",
+    "SessionScan",
     "SessionTable",
     "SessionView",
     "Snapshot",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.registry import ModelRegistry
-from statewise.service.session_state import SessionTable
+from statewise.service.session_state import SessionScan, SessionTable
 
 
 class SessionAdministration:
@@ -17,6 +17,7 @@ class SessionAdministration:
     Args:
         models: The served models.
         table: The sessions.
+        scan: Searches the table.
         directory: Finds and ends sessions.
         turns: Orders operations.
         idle_timeout_s: Time after which an unused session expires.
@@ -28,6 +29,7 @@ class SessionAdministration:
         models: ModelRegistry,
         table: SessionTable,
         *,
+        scan: SessionScan,
         directory: SessionDirectory,
         turns: SessionTurns,
         idle_timeout_s: float,
@@ -35,6 +37,7 @@ class SessionAdministration:
     ) -> None:
         self._models = models
         self._table = table
+        self._scan = scan
         self._directory = directory
         self._turns = turns
         self._idle_timeout_s = idle_timeout_s
@@ -48,7 +51,7 @@ class SessionAdministration:
         limit_s = self._clock() - self._idle_timeout_s
         start: int | None = 0
         while start is not None:
-            slots, start = self._table.idle_since(limit_s, start)
+            slots, start = self._scan.idle_since(limit_s, start)
             for slot in slots:
                 self._directory.end(slot, cause="idle")
             yield len(slots)
@@ -66,7 +69,7 @@ class SessionAdministration:
         """
         numbers = [loaded.number for loaded in self._models if not model or loaded.package.name == model]
         number = None if owner is None else self._table.known_owner(owner)
-        slots, following = self._table.page(start, size, owner=number, models=numbers)
+        slots, following = self._scan.page(start, size, owner=number, models=numbers)
         return [self._directory.describe(slot, created=False) for slot in slots], following
 
     def get(self, session_id: str, *, owner: str) -> OpenedSession:
