@@ -4,7 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from tests.helpers.arrays import Array
@@ -12,9 +12,13 @@ from tests.helpers.arrays import Array
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 
+SessionStream = grpc.aio.StreamStreamCall[
+    sequence_pb2.SessionStreamRequest, sequence_pb2.SessionStreamResponse
+]
 
-class _Showing:
-    """A channel all of whose calls carry the same metadata."""
+
+class _WithMetadata:
+    """A channel that adds the same metadata to all its calls."""
 
     def __init__(self, channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]]) -> None:
         self._channel, self._metadata = channel, metadata
@@ -27,7 +31,7 @@ class _Showing:
 class Caller:
     """One channel, its stubs, and at most one session stream, which opens with its first message."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.sequences = sequence_pb2_grpc.SequenceServiceStub(channel)
         self.models = model_pb2_grpc.ModelServiceStub(channel)
@@ -35,7 +39,7 @@ class Caller:
         self._numbers = itertools.count(1)
 
     @cached_property
-    def stream(self) -> Any:
+    def stream(self) -> SessionStream:
         """The session stream."""
         return self.sequences.SessionStream()
 
@@ -59,33 +63,35 @@ class Caller:
         return request
 
     async def send(self, **operation: Any) -> int:
-        """Sends one operation on the stream and gives its request_id."""
+        """Sends one operation on the stream; gives its request_id."""
         number = next(self._numbers)
         await self.stream.write(sequence_pb2.SessionStreamRequest(request_id=number, **operation))
         return number
 
     async def receive(self) -> sequence_pb2.SessionStreamResponse:
-        """The next reply; fails where the stream has ended."""
+        """Reads the next reply; fails if the stream has ended."""
         reply = await self.stream.read()
         assert isinstance(reply, sequence_pb2.SessionStreamResponse), "the stream has ended"
         return reply
 
     async def ask(self, **operation: Any) -> Any:
-        """Sends one operation and gives the result it is answered with."""
+        """Sends one operation; gives the result of its reply."""
         number = await self.send(**operation)
         reply = await self.receive()
         assert reply.request_id == number
-        return getattr(reply, reply.WhichOneof("result"))
+        result = reply.WhichOneof("result")
+        assert result is not None
+        return getattr(reply, result)
 
     async def open(self, model: str, *ids: str, version: int = 0) -> list[int]:
-        """Opens sessions and gives their handles."""
+        """Opens sessions; gives their handles."""
         request = sequence_pb2.OpenSessionsRequest(model=model, version=version, session_ids=ids)
         opened = await self.ask(open=request)
         assert not opened.errors
         return [session.handle for session in opened.sessions]
 
     async def step(self, handle: int, position: int, x: Array) -> Array:
-        """One session by one step [I] or a chunk [T, I]; gives its outputs."""
+        """Steps one session by one sample [I] or a chunk [T, I]; gives the outputs."""
         chunk = x if x.ndim > 1 else x[None]
         reply = await self.ask(step=self.frame([(handle, position)], chunk, steps=[len(chunk)]))
         assert not reply.errors, reply.errors
@@ -96,7 +102,7 @@ class Caller:
 async def connect(
     address: str, *, token: str | None = None, tls: grpc.ChannelCredentials | None = None, **options: Any
 ) -> AsyncIterator[Caller]:
-    """Connects a caller, on a connection of its own, to an address: with a token, with TLS, or in clear.
+    """Connects a caller, on a connection of its own, to an address: with a token, with TLS, or unencrypted.
 
     Further keywords are channel options, without their prefix `grpc.`.
     """
@@ -107,4 +113,8 @@ async def connect(
         else grpc.aio.secure_channel(address, tls, options=named)
     )
     async with made as channel:
-        yield Caller(channel if token is None else _Showing(channel, [("authorization", f"Bearer {token}")]))
+        if token is None:
+            yield Caller(channel)
+        else:
+            metadata = [("authorization", f"Bearer {token}")]
+            yield Caller(cast("grpc.aio.Channel", _WithMetadata(channel, metadata)))

@@ -79,6 +79,7 @@ class TokenOracle:
         """The tokens that follow a prompt; `position` is where the prompt ends, by default its length."""
         temperature, top_k, seed = settings.row(row)
         after, last = self.after(prompt, state)
+        assert after is not None
         numbers = uniform_numbers(seed, len(prompt) if position is None else position, steps)
         said = generate_tokens(
             self.network, after, last, numbers[:, None], temperature=temperature, top_k=top_k, stop=END

@@ -1,6 +1,8 @@
 """Calls a server with and without credentials: each call of the contract needs a token with its scope."""
 
+from collections.abc import AsyncIterable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.helpers.caller import connect
 from tests.helpers.errors import only_reason_of
+from tests.helpers.raw_calls import stream_stream, unary_stream, unary_unary
 from tests.transport.guarded import CallersFile, GuardedServer
 
 from statewise.service import Scope, ServerError, Settings, add_token
@@ -31,11 +34,13 @@ async def ask_raw(address: str, method: str, *, token: str | None) -> grpc.aio.A
     """Calls a method with an empty request or an empty stream; gives the error, or None for an answer."""
     metadata = [] if token is None else [("authorization", token)]
     async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        kind = channel.stream_stream if CONTRACT[method].client_streaming else channel.unary_stream
         try:
             # A request that is under way when the stream ends would hide the status that ends the stream.
-            request = iter(()) if CONTRACT[method].client_streaming else b""
-            async for _ in kind(method)(request, metadata=metadata):
+            if CONTRACT[method].client_streaming:
+                answers: AsyncIterable[bytes] = stream_stream(channel, method)(iter(()), metadata=metadata)
+            else:
+                answers = unary_stream(channel, method)(b"", metadata=metadata)
+            async for _ in answers:
                 return None
         except grpc.aio.AioRpcError as error:
             return error
@@ -85,7 +90,7 @@ async def test_probes_need_no_credentials(guarded: GuardedServer) -> None:
 async def test_what_a_stranger_sends_is_not_even_decoded(guarded: GuardedServer) -> None:
     async with grpc.aio.insecure_channel(guarded.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary("/statewise.v1.SequenceService/Step")(b"\xff" * 100)
+            await unary_unary(channel, "/statewise.v1.SequenceService/Step")(b"\xff" * 100)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -119,10 +124,11 @@ async def test_a_changed_file_counts_at_once_and_ends_the_streams_of_who_is_gone
 async def test_strangers_are_not_served_unless_that_is_said(
     repository: Path, listen: str, callers: CallersFile
 ) -> None:
-    for settings, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({}, "no TLS .* and no callers"),
         ({"callers": callers.path}, "no TLS .*; configure"),
-    ):
+    ]
+    for settings, words in cases:
         server = Server(Settings(repository=repository, listen=listen, **settings))
         with pytest.raises(ServerError, match=words):
             await server.start()

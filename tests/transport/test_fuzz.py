@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from tests.helpers.attacks.fuzzing import METHODS, attacked, by_type
 from tests.helpers.caller import Caller
@@ -24,7 +25,7 @@ async def right_requests(caller: Caller) -> list[Message]:
     handles = pack_uint64([session.handle for session in opened.sessions])
     one, two, positions = handles[:8], handles, pack_uint64([0, 0])
     token = (await caller.sequences.SnapshotSessions(pb.SnapshotSessionsRequest(handles=one))).tokens[0]
-    timeout = {"seconds": 1}
+    timeout = Duration(seconds=1)
     lengths = pack_uint32([1, 3])
     return [
         pb.PredictRequest(model="steps", version=1, lengths=lengths, inputs=INPUTS, timeout=timeout),
@@ -48,7 +49,7 @@ async def right_requests(caller: Caller) -> list[Message]:
         admin_pb2.ListSessionsRequest(page_size=2, model="steps"),
         admin_pb2.GetSessionRequest(session_id="a"),
         admin_pb2.CloseSessionRequest(session_id="b"),
-        admin_pb2.WatchStatsRequest(interval={"seconds": 1}),
+        admin_pb2.WatchStatsRequest(interval=Duration(seconds=1)),
     ]
 
 

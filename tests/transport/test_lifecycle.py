@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -79,6 +80,7 @@ async def test_sigterm_says_not_serving_and_finishes_predictions(
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert await watching.read() is grpc.aio.EOF
         part = await call.read()
+        assert isinstance(part, sequence_pb2.PredictResponse)
         assert from_tensor(part.outputs["y"]).shape == (len(x), 2)
         assert await call.read() is grpc.aio.EOF
         assert await asyncio.to_thread(server.child.wait) == 0
@@ -88,7 +90,7 @@ async def test_sigterm_does_not_wait_for_who_never_reads(
     processes: ServerProcesses, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((300_000, 3)).astype(np.float32)
-    narrow = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
+    narrow: dict[str, Any] = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
     server = processes.start(grace_s=1.0)
     async with connect(server.address, **narrow) as stuck:
         (handle,) = await stuck.open("steps", "a")

@@ -5,6 +5,7 @@ import pytest
 from tests.helpers.attacks.bystander import connect_bystander
 from tests.helpers.attacks.http2 import Connection
 from tests.helpers.models.small import SmallModels
+from tests.helpers.raw_calls import stream_stream, unary_unary
 from tests.helpers.server_process import ServerProcesses
 
 MIB = 1024 * 1024
@@ -36,14 +37,14 @@ async def test_a_small_message_that_unpacks_to_a_huge_one_is_refused(
         before = server.highest_bytes
         # The message has some 130 KB on the wire.
         with pytest.raises(grpc.aio.AioRpcError, match="Decompressed message larger than max") as refused:
-            await channel.unary_unary(STEP)(bytes(128 * MIB), compression=grpc.Compression.Gzip)
+            await unary_unary(channel, STEP)(bytes(128 * MIB), compression=grpc.Compression.Gzip)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert server.highest_bytes - before < 32 * MIB
 
 
 async def test_metadata_has_a_bound(address: str) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary("/statewise.v1.AdminService/GetServer")
+        call = unary_unary(channel, "/statewise.v1.AdminService/GetServer")
         assert await call(b"", metadata=[("note", "x" * 14_000)])
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call(b"", metadata=[("note", "x" * 20_000)])
@@ -57,7 +58,7 @@ async def test_what_is_no_message_is_an_error_of_its_stream_alone(
         connect_bystander(address, small_models) as bystander,
         grpc.aio.insecure_channel(address) as channel,
     ):
-        stream = channel.stream_stream("/statewise.v1.SequenceService/SessionStream")()
+        stream = stream_stream(channel, "/statewise.v1.SequenceService/SessionStream")()
         await stream.write(b"\xff" * 10)
         with pytest.raises(grpc.aio.AioRpcError, match="cannot be read") as refused:
             await stream.read()

@@ -1,6 +1,7 @@
 """Calls a server as several owners: nobody sees, uses or ends another owner's sessions."""
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -105,10 +106,11 @@ async def test_admins_see_and_end_everybodys_sessions_and_others_their_own(guard
 async def test_every_owner_has_a_share(repository: Path, callers: CallersFile) -> None:
     path, tokens = callers.path, callers.tokens
     # A session of `steps` keeps 16 float32 numbers twice: 128 bytes.
-    for limits, word in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"owner_sessions": 2}, "SESSION_LIMIT"),
         ({"owner_state_bytes": 300}, "BYTES_LIMIT"),
-    ):
+    ]
+    for limits, word in cases:
         async with (
             running_server(repository, callers=path, **limits) as address,
             connect(address, token=tokens["ann"]) as ann,

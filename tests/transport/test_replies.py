@@ -5,6 +5,7 @@ import socket
 
 import numpy as np
 import pytest
+from tests.helpers.arrays import Array
 
 from statewise.service.process import ServerEventLoop
 from statewise.service.transport.messages import encode_step
@@ -16,7 +17,7 @@ from statewise.wire import fill_tensor, from_tensor
 @pytest.mark.parametrize("shape", [(1, 3), (300, 64), (2, 5, 7), (1,)])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.float16])
 def test_an_encoded_reply_is_what_protobuf_writes(shape: tuple[int, ...], dtype: type) -> None:
-    output = np.random.default_rng(1).integers(0, 9, shape).astype(dtype)
+    output: Array = np.random.default_rng(1).integers(0, 9, shape).astype(dtype)
     for number in (1, 2**40):
         response = sequence_pb2.SessionStreamResponse(request_id=number)
         fill_tensor(response.step.outputs["y"], output)
@@ -73,7 +74,12 @@ def test_the_servers_loop_is_woken_once_by_many_bytes_and_again_by_later_ones() 
         async def wait() -> None:
             loop = asyncio.get_running_loop()
             called = asyncio.Event()
-            loop.add_reader(ours, lambda: (calls.append(1), called.set()))
+
+            def ready() -> None:
+                calls.append(1)
+                called.set()
+
+            loop.add_reader(ours, ready)
             for _ in range(2):
                 called.clear()
                 theirs.send(b"x" * 100)

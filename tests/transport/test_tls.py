@@ -30,11 +30,9 @@ class Authority:
         self.pem = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.pem)
 
-    def issue(
-        self, *names: str, to: str = "server", expired: bool = False, **options: Any
-    ) -> dict[str, Path]:
+    def issue(self, *names: str, to: str = "server", expired: bool = False, **options: Any) -> dict[str, Any]:
         """Issues a certificate and its key as files, under the names of the server's settings."""
-        dates = {"not_before": LONG_AGO, "not_after": YESTERDAY} if expired else {}
+        dates: dict[str, Any] = {"not_before": LONG_AGO, "not_after": YESTERDAY} if expired else {}
         made = self._ca.issue_cert(*names, **dates, **options)
         files = {"tls_certificate": self.folder / f"{to}.pem", "tls_key": self.folder / f"{to}.key"}
         new = self.folder / "new"
@@ -186,7 +184,7 @@ async def test_a_renewed_certificate_is_picked_up_by_the_next_connection(
 async def test_files_that_cannot_be_used_are_one_clear_error(
     repository: Path, authority: Authority, stranger: Authority, wrong: str
 ) -> None:
-    settings: dict[str, Path] = authority.issue("127.0.0.1")
+    settings: dict[str, Any] = authority.issue("127.0.0.1")
     match wrong:
         case "certificate" | "key":
             settings[f"tls_{wrong}"].write_text("nonsense")
@@ -214,7 +212,7 @@ def test_settings_of_tls_need_each_other(repository: Path, authority: Authority)
 def test_the_world_is_served_where_callers_are_known_and_encrypted_or_that_is_not_wanted(
     repository: Path, authority: Authority
 ) -> None:
-    outside = {"repository": repository, "listen": "0.0.0.0:50051"}
+    outside: dict[str, Any] = {"repository": repository, "listen": "0.0.0.0:50051"}
     files = authority.issue("127.0.0.1")
     check_exposure(Settings(**outside, **files, tls_client_ca=authority.pem))
     check_exposure(Settings(**outside, **files, callers=Path("callers.toml")))

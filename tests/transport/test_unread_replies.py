@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import grpc
 import numpy as np
@@ -56,7 +57,7 @@ LONG = pb.PredictRequest(
 """A prediction with 2.4 MB of inputs and 1.6 MB of outputs."""
 
 
-NARROW = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
+NARROW: dict[str, Any] = {"http2.lookahead_bytes": 1024, "http2.bdp_probe": 0}
 """Options of a client that buffers little."""
 
 

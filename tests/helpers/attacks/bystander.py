@@ -10,7 +10,7 @@ from tests.helpers.models.small import SmallModel, SmallModels
 
 
 class Bystander:
-    """A session that goes on while others misbehave."""
+    """A caller who steps one session."""
 
     def __init__(self, caller: Caller, model: SmallModel) -> None:
         self.caller, self._model = caller, model
@@ -19,7 +19,7 @@ class Bystander:
         self._position = 0
 
     async def steps(self) -> None:
-        """One step more, with the right answer."""
+        """Makes one more step and compares the answer with the oracle's."""
         if not self._handle:
             (self._handle,) = await self.caller.open("steps", "bystander")
         self._position += 1

@@ -1,7 +1,6 @@
-"""Sends a thousand wrong requests to one call, and looks after everybody else meanwhile.
+"""Sends a thousand wrong requests to one call, while a bystander steps a session.
 
-A fault of the server (INTERNAL, UNKNOWN) is a failure: it would be a wrong request that the server did not
-see coming.
+The test fails if a request is answered by a fault of the server, INTERNAL or UNKNOWN.
 """
 
 import asyncio
@@ -17,6 +16,7 @@ from google.protobuf.message import Message
 from tests.helpers.attacks.bystander import Bystander, connect_bystander
 from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels
+from tests.helpers.raw_calls import stream_stream, unary_stream
 
 from statewise.service import Scope, add_token
 from statewise.service.testing import running_server
@@ -27,7 +27,7 @@ from .mutation import changed, damaged
 
 REQUESTS = 1_000
 BATCH = 50
-MOST_RESPONSES = 3  # of one call: some never end
+MOST_RESPONSES = 3  # read from one call, as some calls never end
 FAULTS = {grpc.StatusCode.INTERNAL.value[0], grpc.StatusCode.UNKNOWN.value[0]}
 
 METHODS = {
@@ -40,14 +40,15 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Attacked:
-    """A server, the attacker, and somebody else who has a session."""
+    """A server under attack: the attacker's caller, and a bystander who has a session."""
 
     caller: Caller
     bystander: Bystander
 
     async def withstands(self, method: str, right: Sequence[Message]) -> None:
-        """Sends requests that were right once; fails where one of them is a fault of the server's, where the
-        bystander notices, or where something is left behind.
+        """Sends right requests made wrong.
+
+        Fails if an answer is a fault of the server, if the bystander notices, or if a session is left behind.
         """
         codes: Counter[int] = Counter()
         requests = list(wrong_requests(right, Random(method)))
@@ -59,7 +60,7 @@ class Attacked:
             codes.update(answered)
             await self.bystander.steps()
         assert codes.total() == REQUESTS
-        # A fuzzer all of whose requests are good, or none, tests nothing.
+        # If all requests were right, or all wrong, the fuzzer would test nothing.
         assert set(codes) != {0}
         assert len(codes) > 1
         await forget_everything(self.caller)
@@ -67,7 +68,7 @@ class Attacked:
 
 @asynccontextmanager
 async def attacked(repository: Path, callers: Path, small_models: SmallModels) -> AsyncIterator[Attacked]:
-    """Serves a repository, which has the model `steps`, to both."""
+    """Serves a repository, which has the model `steps`, to an attacker and a bystander."""
     theirs, own = (add_token(callers, owner, list(Scope)) for owner in ("ann", "mallory"))
     async with (
         running_server(
@@ -80,17 +81,17 @@ async def attacked(repository: Path, callers: Path, small_models: SmallModels) -
 
 
 def wrong_requests(right: Sequence[Message], random: Random) -> Iterator[bytes]:
-    """Half of them decode."""
+    """Right requests made wrong; half of them still decode."""
     for number in range(REQUESTS):
         yield (changed if number % 2 else damaged)(random.choice(right), random)
 
 
 async def ask(caller: Caller, method: str, request: bytes) -> int:
-    """Sends bytes as they are; gives the code of the call, or the worst of what was answered."""
+    """Sends bytes as they are; gives the code of the call, or the worst code among its answers."""
     kind = METHODS[method]
     try:
         if kind.client_streaming:
-            stream = caller.channel.stream_stream(method)()
+            stream = stream_stream(caller.channel, method)()
             await stream.write(request)
             await stream.done_writing()
             worst = 0
@@ -98,7 +99,7 @@ async def ask(caller: Caller, method: str, request: bytes) -> int:
                 told = pb.SessionStreamResponse.FromString(answer)
                 worst = max(worst, fault_in(answer), told.error.code)
             return worst
-        call = caller.channel.unary_stream(method)(request)
+        call = unary_stream(caller.channel, method)(request)
         responses = worst = 0
         async for answer in call:
             worst = max(worst, fault_in(answer))
@@ -112,21 +113,22 @@ async def ask(caller: Caller, method: str, request: bytes) -> int:
 
 
 def fault_in(answer: bytes) -> int:
-    """The code of a fault of the server's that an answer tells of, for a row of it."""
+    """INTERNAL if an answer names this fault for one of its rows, otherwise 0."""
     return grpc.StatusCode.INTERNAL.value[0] if b"INTERNAL" in answer else 0
 
 
 def by_type(requests: Sequence[Message]) -> dict[str, list[Message]]:
-    """Requests by the name of their type; those of sessions also as they travel on a stream."""
+    """Requests by the name of their type; those to sessions also as messages of a stream."""
     found: dict[str, list[Message]] = {}
     for request in requests:
         found.setdefault(request.DESCRIPTOR.full_name, []).append(request)
-    operations = {
+    operations: dict[str, str] = {
         field.message_type.full_name: field.name
         for field in pb.SessionStreamRequest.DESCRIPTOR.oneofs_by_name["operation"].fields
+        if field.message_type is not None
     }
     found["statewise.v1.SessionStreamRequest"] = [
-        pb.SessionStreamRequest(request_id=7, **{operations[kind]: request})
+        _on_stream(operations[kind], request)
         for kind, of_kind in found.items()
         if kind in operations
         for request in of_kind
@@ -134,8 +136,14 @@ def by_type(requests: Sequence[Message]) -> dict[str, list[Message]]:
     return found
 
 
+def _on_stream(operation: str, request: Message) -> pb.SessionStreamRequest:
+    message = pb.SessionStreamRequest(request_id=7)
+    getattr(message, operation).CopyFrom(request)
+    return message
+
+
 async def forget_everything(caller: Caller) -> None:
-    """Every session of the attacker's can be found and ended: nothing is leaked."""
+    """Lists and closes the attacker's sessions; fails if one cannot be closed, or if another is listed."""
     while True:
         listed = await caller.admin.ListSessions(admin_pb2.ListSessionsRequest(page_size=1_000))
         own = [session.session_id for session in listed.sessions if session.owner == "mallory"]

@@ -1,7 +1,4 @@
-"""Just enough of HTTP/2 (RFC 9113) to misbehave: frames by hand over a plain socket.
-
-gRPC's own clients do not send what the tests of hardening have to send.
-"""
+"""Sends frames of HTTP/2 (RFC 9113) over a plain socket, also such as gRPC's own clients never send."""
 
 import socket
 import struct
@@ -25,7 +22,7 @@ class Frame:
 
 
 class Connection:
-    """A connection that says what it is told to, and acknowledges nothing."""
+    """A connection that sends only what the test asks for, and acknowledges nothing."""
 
     def __init__(self, address: str) -> None:
         host, port = address.rsplit(":", 1)
@@ -35,11 +32,11 @@ class Connection:
         self.send(SETTINGS, b"")
 
     def send(self, kind: int, *payloads: bytes, flags: int = 0, stream: int = 0) -> None:
-        """Frames of one kind, at once."""
+        """Sends frames of one kind in one write."""
         self._socket.sendall(b"".join(_frame(kind, payload, flags, stream) for payload in payloads))
 
     def call(self, method: str, stream: int = 1, **metadata: str) -> None:
-        """Begins a call: /SERVICE/METHOD, on an odd stream number that rises."""
+        """Begins a call of /SERVICE/METHOD; stream numbers are odd and rise."""
         fields = {
             ":method": "POST",
             ":scheme": "http",
@@ -54,17 +51,17 @@ class Connection:
         self.send(HEADERS, block, flags=END_HEADERS, stream=stream)
 
     def message(self, content: bytes, *, announced: int, stream: int = 1) -> None:
-        """The beginning of a gRPC message that claims to be so many bytes long."""
+        """Sends the beginning of a gRPC message that announces this length in bytes."""
         self.send(DATA, struct.pack(">BI", 0, announced) + content, stream=stream)
 
     def frames(self) -> Iterator[Frame]:
-        """What comes, until the peer closes."""
+        """Reads frames until the peer closes the connection."""
         while len(head := self._file.read(9)) == 9:
             size = int.from_bytes(head[:3], "big")
             yield Frame(head[3], head[4], int.from_bytes(head[5:], "big"), self._file.read(size))
 
     def trailers(self) -> bytes:
-        """The block of the headers that hold a status, not decoded: gRPC sends these as they are."""
+        """The header block that holds a status, not decoded: gRPC sends these headers as plain text."""
         for frame in self.frames():
             if frame.kind == HEADERS and b"grpc-status" in frame.payload:
                 return frame.payload

@@ -1,10 +1,11 @@
-"""Messages made wrong: by their structure, so that they still decode, or byte by byte, so that they may not.
+"""Makes messages wrong: by their fields, so that they still decode, or by their bytes, so that they may not.
 
-Everything follows from the random numbers given, so a failure can be repeated.
+All changes follow from the random numbers that are passed in, so a failure can be repeated.
 """
 
+from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message import Message
@@ -36,7 +37,7 @@ _RANGES = {
 
 
 def changed(message: Message, random: Random) -> bytes:
-    """The message with one to four of its fields made other ones, somewhere in its depth."""
+    """The message with one to four fields changed, at any depth."""
     copy = type(message)()
     copy.CopyFrom(message)
     for _ in range(random.randint(1, 4)):
@@ -45,7 +46,7 @@ def changed(message: Message, random: Random) -> bytes:
 
 
 def damaged(message: Message, random: Random) -> bytes:
-    """The message with bytes altered, cut out, put in or doubled."""
+    """The message with bytes altered, removed, inserted or doubled."""
     raw = bytearray(message.SerializeToString())
     for _ in range(random.randint(1, 6)):
         place = random.randint(0, len(raw))
@@ -65,7 +66,7 @@ def damaged(message: Message, random: Random) -> bytes:
 def _change(message: Message, random: Random) -> None:
     if not message.DESCRIPTOR.fields:
         return
-    field = random.choice(message.DESCRIPTOR.fields)
+    field = random.choice(cast("Sequence[Field]", message.DESCRIPTOR.fields))
     if random.random() < 0.15:
         message.ClearField(field.name)
     elif field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -93,7 +94,7 @@ def _change_list(values: Any, field: Field, random: Random) -> None:
 
 
 def _change_map(values: Any, random: Random) -> None:
-    """Maps of the contract go from names to tensors."""
+    """Changes a map; those of the contract go from names to tensors."""
     names = sorted(values)
     name = random.choice([*names, *_TEXTS])
     if random.random() < 0.3 and names:

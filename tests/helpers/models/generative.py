@@ -57,8 +57,15 @@ def _transducer() -> Checkpoint:
         input_size=6, output_size=0, cell="gru", hidden_size=6, bidirectional=True, embedding_size=3
     )
     shape = {"input_size": 9, "output_size": 7, "embedding_size": 4, "head": "softmax", "cell": "gru"}
-    source = {**WORDS, "tokens": READ, "conditions": {}}
-    target = {**WORDS, "tokens": SOUNDS, "separator": " ", "case": "", "begin": 7, "conditions": {}}
+    source: dict[str, Any] = {**WORDS, "tokens": READ, "conditions": {}}
+    target: dict[str, Any] = {
+        **WORDS,
+        "tokens": SOUNDS,
+        "separator": " ",
+        "case": "",
+        "begin": 7,
+        "conditions": {},
+    }
     return Checkpoint(
         network=_network(5, **shape, hidden_size=12, call_shape="encoder_decoder", encoder=encoder),
         vocabulary={"source": source, "target": target},

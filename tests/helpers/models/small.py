@@ -109,7 +109,7 @@ def _lstm_graph(spec: ModelSpec, seed: int, *, bidirectional: bool = False) -> o
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["T", "B", INPUTS]),
         helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
     ]
-    shape = ["T", "B", OUTPUTS] if per_step else ["B", OUTPUTS]
+    shape: list[str | int] = ["T", "B", OUTPUTS] if per_step else ["B", OUTPUTS]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)]
     if spec.state:
         nodes += [

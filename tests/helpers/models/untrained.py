@@ -32,7 +32,14 @@ def _network(**fields: Any) -> Network:
 
 
 def _words(tokens: list[str], **roles: Any) -> dict[str, Any]:
-    nothing = {"separator": "", "case": "", "unknown": None, "begin": None, "pad": None, "conditions": {}}
+    nothing: dict[str, Any] = {
+        "separator": "",
+        "case": "",
+        "unknown": None,
+        "begin": None,
+        "pad": None,
+        "conditions": {},
+    }
     return {**nothing, "tokens": tokens, "end": 0, **roles}
 
 

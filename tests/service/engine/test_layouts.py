@@ -1,8 +1,8 @@
-"""Wherever batch and time lie, and whether they are free: the numbers are those of the sum they stand for."""
+"""Runs a running sum with batch and time on any axes, free or fixed, and compares the numbers."""
 
 import itertools
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import numpy as np
 import onnx
@@ -14,20 +14,21 @@ from onnx import TensorProto, helper, numpy_helper
 from statewise.service.engine import Engine
 from statewise.service.registry import read_package
 
+Axes = tuple[str, ...]
 F = 2
 WORDS = ("time", "batch", "feature")
 ORDERS = list(itertools.permutations(WORDS))
 STATE_ORDERS = [("batch", "feature"), ("feature", "batch")]
 
 
-def running_sum(x_axes: Any, s_axes: Any, y_axes: Any, fixed: set[str]) -> onnx.ModelProto:
-    """y[t] = s + x[0] + ... + x[t], and y[-1] as the next s; sizes of the words in `fixed` are 1."""
+def running_sum(x_axes: Axes, s_axes: Axes, y_axes: Axes, fixed: set[str]) -> onnx.ModelProto:
+    """y[t] = s + x[0] + ... + x[t]; the next s is y[-1]. Axes named in `fixed` have size 1."""
     node = helper.make_node
 
-    def dims(axes: Any) -> list[int | str]:
+    def dims(axes: Axes) -> list[int | str]:
         return [F if word == "feature" else 1 if word in fixed else f"{word} of it" for word in axes]
 
-    def order(source: Any, target: Any) -> list[int]:
+    def order(source: Axes, target: Axes) -> list[int]:
         return [source.index(word) for word in target]
 
     nodes = [
@@ -40,7 +41,7 @@ def running_sum(x_axes: Any, s_axes: Any, y_axes: Any, fixed: set[str]) -> onnx.
         node("Transpose", ["s_after"], ["s_out"], perm=order(WORDS[1:], s_axes)),
     ]
 
-    def value(name: str, axes: Any) -> Any:
+    def value(name: str, axes: Axes) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims(axes))
 
     constants = [
@@ -51,8 +52,8 @@ def running_sum(x_axes: Any, s_axes: Any, y_axes: Any, fixed: set[str]) -> onnx.
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def toml(x_axes: Any, s_axes: Any, y_axes: Any) -> str:
-    def said(axes: Any) -> str:
+def toml(x_axes: Axes, s_axes: Axes, y_axes: Axes) -> str:
+    def said(axes: Axes) -> str:
         return "[" + ", ".join(str(F) if word == "feature" else f'"{word}"' for word in axes) + "]"
 
     return (
@@ -79,13 +80,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_every_layout_gives_the_same_numbers(
     folder: Path,
-    x_axes: Any,
-    y_axes: Any,
-    s_axes: Any,
-    fixed: Any,
+    x_axes: Axes,
+    y_axes: Axes,
+    s_axes: Axes,
+    fixed: set[str],
     rows: int,
     steps: int,
-    random: np.random.Generator,
+    random: Random,
 ) -> None:
     onnx.save(running_sum(x_axes, s_axes, y_axes, fixed), folder / "model.onnx")
     (folder / "model.toml").write_text(toml(x_axes, s_axes, y_axes))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from tests.helpers.attacks.fuzzing import METHODS, attacked, by_type
 from tests.helpers.caller import Caller
@@ -14,7 +15,7 @@ from statewise.v1.tensor_pb2 import TextRows
 from statewise.wire import pack_uint32, pack_uint64, to_tensor
 
 SAMPLING = pb.Sampling(temperature=[0.8], top_k=[3], seed=[7])
-TIMEOUT = {"seconds": 1}
+TIMEOUT = Duration(seconds=1)
 CALLS = ("Predict", "Generate", "GenerateSessions", "OpenSessions", "Step", "SessionStream")
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -21,7 +22,7 @@ from statewise.wire import Reason, pack_uint64
 
 
 async def test_the_server_is_described(repository: Path) -> None:
-    limits = {
+    limits: dict[str, Any] = {
         "message_bytes": 70_000,
         "request_rows": 12,
         "request_steps": 13,

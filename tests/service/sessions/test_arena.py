@@ -1,5 +1,7 @@
 """Stores states of sessions in an arena, and computes digests of requests."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,7 +37,7 @@ def test_an_arena_that_no_address_range_holds_is_a_memory_error() -> None:
     st.randoms(use_true_random=False),
 )
 def test_digests_follow_rows_not_batches_and_see_every_element(
-    lengths: list[int], dtype: str, width: int, random: np.random.Generator
+    lengths: list[int], dtype: str, width: int, random: Random
 ) -> None:
     steps = np.array(lengths, np.uint32)
     values = np.array([random.randrange(200) for _ in range(sum(lengths) * width)], dtype).reshape(-1, width)
@@ -43,7 +45,7 @@ def test_digests_follow_rows_not_batches_and_see_every_element(
 
     def digest(arrays: list[Array]) -> list[int]:
         sizes = np.array([len(array) for array in arrays], np.uint32)
-        return digest_rows([np.concatenate(arrays)], per_step=[True], steps=sizes).tolist()
+        return [int(one) for one in digest_rows([np.concatenate(arrays)], per_step=[True], steps=sizes)]
 
     together = digest_rows([values], per_step=[True], steps=steps).tolist()
     assert together == [digest([row])[0] for row in rows]

@@ -49,7 +49,9 @@ async def test_rewinding_takes_back_the_last_request_and_no_more(
 
     async def rewind(position: int) -> pb.RewindSessionsResponse:
         request = pb.RewindSessionsRequest(handles=pack_uint64([handle]), positions=pack_uint64([position]))
-        return await caller.ask(rewind=request)
+        answer = await caller.ask(rewind=request)
+        assert isinstance(answer, pb.RewindSessionsResponse)
+        return answer
 
     assert (await rewind(0)).errors[0].reason == "POSITION_MISMATCH"
     unmoved = (await rewind(5)).sessions[0]

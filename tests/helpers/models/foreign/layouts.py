@@ -94,7 +94,7 @@ def ring_buffer() -> ForeignModel:
         node("Slice", ["joined", "one", "five", "one"], ["buffer_out"]),
         node("ReduceMean", ["buffer_out"], ["y"], axes=[1], keepdims=0),
     ]
-    buffer = ["B", 4, F]
+    buffer: list[int | str] = ["B", 4, F]
     made = graph(
         nodes,
         [tensor("x", ["B", F]), tensor("buffer", buffer)],

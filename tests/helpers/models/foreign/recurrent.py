@@ -25,7 +25,7 @@ def lstm() -> ForeignModel:
         node("Squeeze", ["Y", "one"], ["y_t"]),
         node("Transpose", ["y_t"], ["y"], perm=[1, 0, 2]),
     ]
-    state = [1, "N", H]
+    state: list[int | str] = [1, "N", H]
     made = graph(
         nodes,
         [tensor("x", ["N", "L", F]), tensor("h0", state), tensor("c0", state)],
@@ -65,7 +65,7 @@ def lstm_with_lengths() -> ForeignModel:
         node("LSTM", ["x", "W", "R", "b", "n32", "h0", "c0"], ["Y", "hn", "cn"], hidden_size=H),
         node("Squeeze", ["Y", "one"], ["y"]),
     ]
-    state = [1, "N", H]
+    state: list[int | str] = [1, "N", H]
     made = graph(
         nodes,
         [tensor("x", ["T", "B", F]), tensor("n", ["B"], INT64), tensor("h0", state), tensor("c0", state)],
