@@ -41,7 +41,7 @@ RestartFlag = Annotated[
 
 
 @dataclass(frozen=True)
-class _Job:
+class _BulkRun:
     """One run: the sequences, the model version that runs them, and where results go."""
 
     info: ModelInfo
@@ -109,15 +109,15 @@ def score(
         if restart:
             log.begin(b"")
         info = client.model(model, version=version or _recorded_version(log))
-        job = _Job(info, source, output, labels)
-        _check_identity(log, job.identity)
+        bulk_run = _BulkRun(info, source, output, labels)
+        _check_identity(log, bulk_run.identity)
         resumed_at = log.rows
         if resumed_at:
             stderr_console().print(f"continuing at row {resumed_at:,}")
         file_format = format_of(output.suffix, info.predicted)
-        _run(client, job, log, file_format)
+        _score_rows(client, bulk_run, log, file_format)
         _write_output(output, log, file_format)
-        report = job.report(log, resumed_at=resumed_at, seconds=time.monotonic() - begun_s)
+        report = bulk_run.report(log, resumed_at=resumed_at, seconds=time.monotonic() - begun_s)
         log.remove()
     if as_json:
         print_json(report)
@@ -127,14 +127,14 @@ def score(
         )
 
 
-def _run(client: Client, job: _Job, log: ResultLog, file_format: Format) -> None:
+def _score_rows(client: Client, bulk_run: _BulkRun, log: ResultLog, file_format: Format) -> None:
     """Scores the sequences that the log lacks, and appends a record at least every second."""
     results = client.score(
-        job.info.name,
-        job.source,
+        bulk_run.info.name,
+        bulk_run.source,
         start=log.rows,
-        version=job.info.version,
-        labels=job.labels,
+        version=bulk_run.info.version,
+        labels=bulk_run.labels,
         progress=True,
     )
     pending: list[Scored] = []
