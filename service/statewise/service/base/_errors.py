@@ -1,7 +1,7 @@
-"""Failures of the service, without transport.
+"""Defines how requests and rows fail, without transport.
 
-Not gRPC statuses: those are chosen in `status.py`, in one table. A `ServiceError` fails a whole request and
-nothing of it was applied; a `RowFailure` fails one row and leaves the others alone.
+Not gRPC statuses: the transport chooses these in one table. A `ServiceError` fails a whole request, of which
+nothing was applied; a `RowFailure` fails one row and leaves the others alone.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class ServiceError(Exception):
     """A request failed as a whole; nothing of it was applied.
 
     Attributes:
-        reason: The stable word for what went wrong.
+        reason: The stable name of the failure.
         message: For people: what was expected and what came.
-        retry_after_s: With QUEUE_FULL: when to come back.
+        retry_after_s: With QUEUE_FULL: seconds after which to try again.
     """
 
     def __init__(self, reason: Reason, message: str, *, retry_after_s: float | None = None) -> None:
@@ -33,9 +33,9 @@ class RowFailure:
 
     Attributes:
         row: Index in the request.
-        reason: The stable word for what went wrong.
+        reason: The stable name of the failure.
         message: For people.
-        position: With POSITION_MISMATCH: the position held, in time steps.
+        position: With POSITION_MISMATCH: the session's position, in time steps.
     """
 
     row: int
@@ -45,7 +45,7 @@ class RowFailure:
 
 
 def shortened(message: str) -> str:
-    """A message as long as it may travel or be logged: it may quote what somebody sent, of any length."""
+    """The beginning of a message that may quote a caller, short enough to be sent and logged."""
     return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
 
 
@@ -59,10 +59,10 @@ def abandoned(cancelled: bool, deadline_s: float | None, now_s: float) -> Servic
 
 
 def server_fault() -> ServiceError:
-    """A fault of ours: the detail goes to the log, the caller learns that there is one."""
+    """The failure of a request by a fault of the server; the detail belongs in the log, not in the reply."""
     return ServiceError(Reason.INTERNAL, "the server failed; the server's log has the detail")
 
 
 def model_fault(row: int) -> RowFailure:
-    """A row that the model failed on even when it ran alone."""
+    """The failure of a row on which the model failed even when the row ran alone."""
     return RowFailure(row, Reason.INTERNAL, "the model failed on this row")

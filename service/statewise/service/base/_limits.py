@@ -1,4 +1,4 @@
-"""What every request has to satisfy: the server's limits, and that the server is not going away."""
+"""Checks requests against the server's limits, and refuses new ones while the server drains."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _LONGEST_ID_BYTES = 128
 
 
 class ServiceLimits:
-    """Refuses requests that break a limit, and all that is new once the server drains.
+    """Refuses requests that exceed a limit, and every new request once the server drains.
 
     Args:
         settings: Holds the limits.
@@ -22,15 +22,19 @@ class ServiceLimits:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.draining = False
-        """Set when the server goes away: what is new is refused, what is under way goes on."""
+        """Set when the server shuts down: new requests are refused, those under way go on."""
 
     def refuse_when_draining(self) -> None:
-        """Raises ServiceError (DRAINING) when the server goes away."""
+        """Raises ServiceError (DRAINING) when the server shuts down."""
         if self.draining:
             raise ServiceError(Reason.DRAINING, "the server is shutting down; connect to another one")
 
     def check_size(self, rows: int, steps: NDArray[np.uint32] | None) -> int:
-        """A request's time steps, where they and its rows are within the limits.
+        """Returns a request's time steps, which are within the limits, as its rows are.
+
+        Args:
+            rows: Of the request.
+            steps: Time steps of each row; None: 1 each.
 
         Raises:
             ServiceError: BAD_TENSOR for none, BYTES_LIMIT for too many.
@@ -53,12 +57,12 @@ class ServiceLimits:
         return time_steps
 
     def check_columns(self, *rows: int) -> None:
-        """Raises ServiceError (BAD_REQUEST) where the columns of a request have unequal numbers of rows."""
+        """Raises ServiceError (BAD_REQUEST) where columns of a request differ in their numbers of rows."""
         if len(set(rows)) > 1:
             raise ServiceError(Reason.BAD_REQUEST, f"expected columns of equal length; got {list(rows)} rows")
 
     def check_ids(self, session_ids: Sequence[str]) -> None:
-        """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) for ids that no session can have, or twice."""
+        """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) for ids that are invalid or repeated."""
         self.check_size(len(session_ids), None)
         for session_id in session_ids:
             if not (session_id.isprintable() and 1 <= len(session_id.encode()) <= _LONGEST_ID_BYTES):

@@ -1,5 +1,4 @@
-"""What waits in a scheduler's queue: steps of sessions, and operations that have to keep their place among
-them.
+"""Defines the requests of sessions that a scheduler queues: batches of steps, and barriers between them.
 
 Values only; the scheduler decides when they run and calls `reply` exactly once.
 """
@@ -17,11 +16,11 @@ from statewise.service.base._types import Array, Handles, Slots
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step gave.
+    """The answer to a step batch.
 
     Attributes:
         outputs: By name, of the rows that succeeded: per-step [sum(steps), ...], others [rows, ...].
-        failures: The rows that failed; nothing of them was applied.
+        failures: Of the other rows, to which nothing was applied.
     """
 
     outputs: Mapping[str, Array]
@@ -37,16 +36,16 @@ class StepBatch:
         positions: Start positions, uint64 [rows].
         steps: Time steps of each row, uint32 [rows]; None: 1 each.
         inputs: In the spec's order: per-step [sum(steps), ...], others [rows, ...].
-        owner: Number of the owner who asks.
+        owner: Number of the caller's owner.
         deadline_s: On the scheduler's clock; None: none.
-        reply: Takes the result, or why the frame failed as a whole.
-        cancelled: Set by who asked and no longer wants it.
+        reply: Takes the result, or the failure of the whole batch.
+        cancelled: Set when the caller no longer waits for the result.
         time_steps: sum(steps).
         answered: Whether `reply` has been called.
-        received_s: When the scheduler took it, on its clock.
-        begun_s: When its first run began; 0.0: not yet.
-        request_id: The caller's number for it; 0: none.
-        span: Its trace's; None: it is not traced.
+        received_s: When the scheduler took the batch, on its clock.
+        begun_s: When the first run began, on the scheduler's clock; 0.0: none has.
+        request_id: The caller's number of the request; 0: none.
+        span: Of the request; None: the request is not traced.
     """
 
     handles: Handles
@@ -70,11 +69,10 @@ class StepBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Barrier:
-    """An operation on sessions that runs when everything asked of them before has run, and nothing is
-    running.
+    """An operation on sessions that runs after all that was submitted for them before has run.
 
     Attributes:
-        slots: The sessions it touches.
+        slots: Of the sessions.
         action: Runs on the event loop; must not raise.
     """
 

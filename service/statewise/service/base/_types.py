@@ -1,4 +1,4 @@
-"""Names the types that columns of sessions and tensors have, and the limit that handles set."""
+"""Names the types of arrays and keys that the service passes around, and the limits that handles set."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ Slots = NDArray[np.intp]
 """Rows of the session table, [rows]."""
 
 Cells = NDArray[np.uint64]
-"""Copies of sessions' records, [rows, 8]; only the session table knows the meaning of each column."""
+"""Copies of sessions' records, [rows, 8]; only the session table knows what each column means."""
 
 ModelKey = tuple[str, int]
 """Name and version of a model."""
 
 SLOT_BITS = 24
-"""Low bits of a handle that hold its slot."""
+"""The number of low bits of a handle that hold its slot."""
 
 MAXIMUM_SESSIONS = 1 << SLOT_BITS
-"""Sessions one process can number."""
+"""Sessions that one process can number."""

@@ -19,7 +19,7 @@ from statewise.service.engine._sampling import draw_tokens
 from statewise.wire import DTYPES, CallShape, GenerateSpec, ModelSpec, StatePair, TensorSpec
 
 NOTHING = -1
-"""The value in the place of a token that a row, having ended, did not draw."""
+"""Stands in the place of a token for rows that have ended."""
 
 _REMAINING = TensorSpec("remaining", "int32", (), per_step=False)
 _SAMPLING = (

@@ -14,10 +14,11 @@ class AxisLayout:
     """One input, output or state of the graph.
 
     Attributes:
-        name: Its name in the graph. axes: "batch", "time", or a size that is part of one sample, for each
-        axis. per_step: One value for every time step, or one for the whole sequence. context: Of an input:
-        how many earlier values stand in front of the new ones. They are time steps where
-            there is a time axis, else elements of the last axis.
+        name: Its name in the graph.
+        axes: For each axis "batch", "time", or a size that belongs to one sample.
+        per_step: One value for every time step, or one for the whole sequence.
+        context: Of an input: how many earlier values stand in front of the new ones. They are time steps if
+            the input has a time axis, else elements of its last axis.
     """
 
     name: str

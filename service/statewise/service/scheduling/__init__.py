@@ -1,4 +1,4 @@
-"""Decides which work runs together, and when. Never looks up models, and never gRPC."""
+"""Decides which steps and jobs share a run, and when they run. Never looks up models, knows no gRPC."""
 
 from statewise.service.scheduling._buckets import buckets_of_like_length
 from statewise.service.scheduling._generation_job import EmittedChunk, GenerationJob

@@ -1,4 +1,4 @@
-"""Answers step batches: each exactly once, whatever goes wrong."""
+"""Answers step batches, each exactly once."""
 
 import logging
 from collections.abc import Callable, Sequence
