@@ -3,6 +3,7 @@
 from statewise.client.sessions._group_core import GroupCore
 from statewise.client.sessions._group_journal import GroupJournal
 from statewise.client.sessions._journal import ByteBudget, Journal
-from statewise.client.sessions._session_core import SessionCore, SessionGeneration
+from statewise.client.sessions._session_core import SessionCore
+from statewise.client.sessions._session_generation import SessionGeneration
 
 __all__ = ["ByteBudget", "GroupCore", "GroupJournal", "Journal", "SessionCore", "SessionGeneration"]

@@ -1,18 +1,24 @@
-"""What callers do with one session, as operations for the multiplexer.
+"""Offers a session's operations to its callers, one at a time and in the order of the calls.
 
-A session does one thing at a time; what is asked meanwhile waits its turn, in order. A step that raises was
-not applied, except where the exception left that open (a timeout, a cancellation, a server that stayed away);
-the next operation finds out before it does anything.
+An operation that raises was not applied, except where the exception leaves that open (a timeout, a
+cancellation, a server that stayed away): then the session's next operation finds out before it does anything
+else.
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from statewise.client.requests import GenerateOptions, OutputCursor
-from statewise.client.sessions._commands import GenerateCommand, GenerateResult, OnValues, StepCommand
-from statewise.client.sessions._journal import GeneratePayload, JournalProtocol
+from statewise.client.sessions._commands import OnValues, StepCommand
+from statewise.client.sessions._journal import JournalProtocol
 from statewise.client.sessions._remote_session import RemoteSession
+from statewise.client.sessions._session_generation import SessionGeneration, cut_short, generate
+from statewise.client.sessions._session_requests import (
+    close_session,
+    fork_session,
+    rewind_session,
+    take_snapshot,
+)
+from statewise.client.sessions._session_retries import resolve_uncertainty, retry_until_applied
 from statewise.client.stream import (
     AcquireTurn,
     Operation,
@@ -23,7 +29,6 @@ from statewise.client.stream import (
     StepRow,
     StreamMultiplexer,
     Waiter,
-    pause_before_retry,
 )
 from statewise.client.values import (
     Array,
@@ -34,44 +39,12 @@ from statewise.client.values import (
     SessionNotFound,
     Use,
     Value,
-    error_of,
     of_sequence,
     of_step,
-    status_of_row,
 )
 from statewise.v1 import sequence_pb2
-from statewise.wire import pack_uint64
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class SessionGeneration:
-    """One generation of a session.
-
-    Attributes:
-        payload: what was asked for.
-        cursor: its values.
-        timeout_s: for all of it.
-        begin: position it began from; None: it has not begun.
-        whole: every value was given.
-    """
-
-    payload: GeneratePayload
-    cursor: OutputCursor
-    timeout_s: float | None
-    begin: int | None = None
-    whole: bool = False
-
-    @classmethod
-    def of(
-        cls, model: ModelInfo, generate_options: GenerateOptions, *, text: bool, timeout_s: float | None
-    ) -> "SessionGeneration":
-        """One to come."""
-        payload = GeneratePayload(
-            generate_options.steps, generate_options.sampling.SerializeToString(deterministic=True)
-        )
-        return cls(payload, OutputCursor(model, text=text), timeout_s)
 
 
 class SessionCore:
@@ -82,8 +55,8 @@ class SessionCore:
         batcher: where its steps gather; names the model version it is pinned to.
         reader: reads inputs for that version.
         journal: keeps what it consumes.
-        opened: as the server gave it.
-        opening: how it was opened, where its state did not begin at the model's initial one.
+        opened: the session as the server described it.
+        opening: the request that opened it, if it had a condition.
     """
 
     __slots__ = ("__weakref__", "_busy", "_reader", "_waiting", "closed", "remote")
@@ -105,7 +78,7 @@ class SessionCore:
 
     @property
     def model(self) -> ModelInfo:
-        """The version it is pinned to."""
+        """The version the session is pinned to."""
         return self.remote.model
 
     def step(self, value: object, batcher: StepBatcher | None = None) -> "Operation[Value] | OneStep":
@@ -113,10 +86,10 @@ class SessionCore:
 
         Args:
             value: see `InputReader`.
-            batcher: another than the session's own, for another timeout.
+            batcher: replaces the session's own, for another timeout.
 
         Raises:
-            InvalidInput: at once; of the operation: any StatewiseError.
+            InvalidInput: at once. The operation raises any StatewiseError.
         """
         batcher = batcher or self.remote.batcher
         payload = self._reader.payload_of_step(value)
@@ -128,7 +101,7 @@ class SessionCore:
         return self._sequence(int(rows.steps[0]), rows.columns, batcher)
 
     def close(self) -> Operation[None]:
-        """Ends the session. Ending it twice, or one that the server no longer has, is no failure."""
+        """Ends the session. Closing twice, or one that the server no longer has, is no failure."""
         while self._busy:
             yield AcquireTurn(self._waiting)
         if not self.closed:
@@ -136,36 +109,50 @@ class SessionCore:
 
     def fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
         """Copies the session under a new id."""
-        return self._in_turn(self._fork(session_id))
+        return self._in_turn(fork_session(self.remote, session_id))
 
     def snapshot(self) -> Operation[bytes]:
         """Takes the state out."""
-        return self._in_turn(self._snapshot())
+        return self._in_turn(take_snapshot(self.remote))
 
     def rewind(self) -> Operation[None]:
         """Undoes the last request."""
-        return self._in_turn(self._rewind())
+        return self._in_turn(rewind_session(self.remote))
 
-    def generate(self, generation: "SessionGeneration", on_values: OnValues) -> Operation[None]:
+    def generate(self, generation: SessionGeneration, on_values: OnValues) -> Operation[None]:
         """Lets the session emit values, each fed back as its next input."""
-        return self._in_turn(self._generate(generation, on_values))
+        return self._in_turn(generate(self.remote, generation, on_values))
 
-    def cut_short(self, generation: "SessionGeneration", taken: int) -> Operation[None]:
-        """Leaves the session where only the first `taken` of the values of a run were emitted.
+    def cut_short(self, generation: SessionGeneration, taken: int) -> Operation[None]:
+        """Takes back all but the first `taken` values of a generation, right after it.
 
-        Done right after the run; where the session has gone on since, it is left alone.
+        A session that has moved on since is left alone.
         """
-        return self._in_turn(self._cut_short(generation, taken), first=True)
+        return self._in_turn(cut_short(self.remote, generation, taken), first=True)
 
-    # What the above come down to, each once its turn has come.
+    # For `OneStep`.
 
-    def one_step(self, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
-        """A time step that has to wait, or to find out first where the session stands."""
+    def try_acquire_turn(self) -> bool:
+        """Takes the turn if the session is idle and its position on the server is known."""
+        if self._busy or self.closed or self.remote.uncertain:
+            return False
+        self._busy = True
+        return True
+
+    def release_turn(self) -> None:
+        """Gives the turn to the next operation."""
+        self._busy = False
+        # Several resume if the session was closed: each ends at once.
+        while self._waiting and not self._busy:
+            self._waiting.popleft().resume(None)
+
+    def step_in_turn(self, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
+        """One time step that has to wait for its turn, or to resolve an uncertainty first."""
         reply = yield from self._in_turn(self._advance(1, payload, batcher))
         return of_step(self.model, reply.outputs)
 
     def retry_step(self, failed: Failed, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
-        """Goes on with a time step that has the turn and failed."""
+        """One time step that has the turn, and failed once."""
         try:
             reply = yield from self._retry_until_applied(failed, StepCommand(batcher, 1, payload))
             return of_step(self.model, reply.outputs)
@@ -173,7 +160,7 @@ class SessionCore:
             self.release_turn()
 
     def _sequence(self, steps: int, columns: tuple[Array, ...], batcher: StepBatcher) -> Operation[Value]:
-        # What is longer than a request may be goes in several, each applied whole or not at all.
+        # A sequence too long for one request goes in several, each applied whole or not at all.
         replies = []
         for begin in range(0, steps, batcher.request_limits.row_steps):
             end = min(begin + batcher.request_limits.row_steps, steps)
@@ -195,79 +182,16 @@ class SessionCore:
         return reply
 
     def _retry_until_applied(self, failed: Failed, command: StepCommand) -> Operation[StepResult]:
-        reply: StepResult = yield from self.remote.retry_until_applied(failed.status, command)
+        reply: StepResult = yield from retry_until_applied(self.remote, failed.status, command)
         self.remote.applied(command.steps, command.payload, reply.durable_position)
         return reply
 
     def _close(self) -> Operation[None]:
-        yield from self._ask("close", sequence_pb2.CloseSessionsRequest())
+        yield from close_session(self.remote)
         self.closed = True
-        self.remote.journal.clear()
-
-    def _fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
-        reply = yield from self._ask("fork", sequence_pb2.ForkSessionsRequest(session_ids=[session_id]))
-        session: sequence_pb2.Session = reply.sessions[0]
-        return session
-
-    def _snapshot(self) -> Operation[bytes]:
-        reply = yield from self._ask("snapshot", sequence_pb2.SnapshotSessionsRequest())
-        token: bytes = reply.tokens[0]
-        return token
-
-    def _rewind(self) -> Operation[None]:
-        remote = self.remote
-        target = remote.position if remote.previous is None else remote.previous
-        yield from self._ask("rewind", sequence_pb2.RewindSessionsRequest(positions=pack_uint64([target])))
-        remote.journal.rewind(target)
-        remote.position = target
-        remote.previous = remote.last = None
-
-    def _generate(self, generation: "SessionGeneration", on_values: OnValues) -> Operation[None]:
-        generation.begin = self.remote.position
-        yield from self._emit(
-            GenerateCommand(generation.payload, generation.cursor, on_values, generation.timeout_s)
-        )
-        generation.whole = True
-
-    def _cut_short(self, generation: "SessionGeneration", taken: int) -> Operation[None]:
-        remote = self.remote
-        if generation.begin is None:
-            return
-        if remote.last is generation.payload:
-            if generation.whole and taken == generation.cursor.given:
-                return
-            yield from self._rewind()
-        if taken and remote.position == generation.begin:
-            yield from self._emit(GenerateCommand(replace(generation.payload, steps=taken)))
-
-    def _emit(self, command: GenerateCommand) -> Operation[None]:
-        remote = self.remote
-        try:
-            result: GenerateResult = yield command.effect(remote.handle, remote.position)
-        except Failed as failed:
-            result = yield from remote.retry_until_applied(failed.status, command)
-        steps = result.position - remote.position
-        if steps:  # not where the first value was the last, which is not consumed
-            remote.applied(steps, command.payload, result.durable_position)
-
-    def _ask(self, name: str, request: Any) -> Operation[Any]:
-        """A request about the session's handle; a session that its server lost is built again first."""
-        remote = self.remote
-        policy = remote.multiplexer.retry_policy()
-        while True:
-            try:
-                request.handles = pack_uint64([remote.handle])
-                reply = yield from remote.exchange(name, request)
-                if not (reply.errors and remote.retryable(status_of_row(reply.errors[0]))):
-                    remote.raise_row(reply.errors)
-                    return reply
-                yield from remote.recover()
-            except Failed as failed:
-                if not (yield from pause_before_retry(remote.multiplexer, policy, failed.status)):
-                    raise error_of(failed.status, remote.subject) from None
 
     def _in_turn(self, body: Operation[T], *, first: bool = False) -> Operation[T]:
-        """Does something once what was asked before is done."""
+        """Runs an operation when all earlier ones of the session are done."""
         while self._busy:
             yield AcquireTurn(self._waiting, first=first)
         if self.closed:
@@ -275,38 +199,22 @@ class SessionCore:
         self._busy = True
         try:
             if self.remote.uncertain:
-                yield from self.remote.resolve_uncertainty()
+                yield from resolve_uncertainty(self.remote)
             return (yield from body)
         finally:
             self.release_turn()
 
-    def try_acquire_turn(self) -> bool:
-        """Takes the turn where that is possible at once and nothing is to be found out first."""
-        if self._busy or self.closed or self.remote.uncertain:
-            return False
-        self._busy = True
-        return True
-
-    def release_turn(self) -> None:
-        """Lets in whoever waits."""
-        self._busy = False
-        # More than one where the session was closed: those go at once.
-        while self._waiting and not self._busy:
-            self._waiting.popleft().resume(None)
-
 
 class OneStep:
-    """One time step, from the asking to its result: something under way and a row of a frame in one.
+    """One time step of a session: the caller's pending call and a row of a step batch in one object.
 
-    A gateway makes so many of these that generators, and Python's garbage collector looking at them, would be
-    most of their cost.
-
-    Usually it joins the batcher at once, and the reply settles its future. An operation goes on for it where
-    it has to wait for its turn, and where it failed.
+    A gateway makes so many of these that generators, and the garbage collector's work for them, would be most
+    of the cost of a step. Usually the row joins the batcher at once, and the reply settles its future. Only a
+    step that has to wait for its turn, or that failed, goes on as an operation.
 
     Args:
-        session: which is to advance.
-        batcher: where it gathers.
+        session: the session to advance.
+        batcher: where the row gathers.
         payload: the inputs.
     """
 
@@ -321,7 +229,7 @@ class OneStep:
         self.future: Any = None
         self.origin: Any = None
 
-    # As something under way.
+    # As a pending call.
 
     def begin(self) -> None:
         """See `PendingCall`."""
@@ -332,7 +240,7 @@ class OneStep:
             self.position = remote.position
             self._batcher.add(self)
         else:
-            self._go_on_as(session.one_step(self.payload, self._batcher))
+            self._go_on_as(session.step_in_turn(self.payload, self._batcher))
 
     def close(self) -> None:
         """See `PendingCall`."""
