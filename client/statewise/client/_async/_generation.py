@@ -10,7 +10,7 @@ from statewise.client.requests import (
     GenerateRetries,
     OutputCursor,
     answer_wait_s,
-    read_piece,
+    read_generated,
 )
 from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
@@ -26,7 +26,7 @@ async def generate(
         try:
             async with aclosing(shell.responses("Generate", request, retries.left_s)) as pieces:
                 async for piece in pieces:
-                    for value, _ in read_piece(piece, cursor, retries.subject):
+                    for value, _ in read_generated(piece, cursor, retries.subject):
                         if not isinstance(value, str) or value:
                             yield value
             return

@@ -82,6 +82,6 @@ class ClientCore:
         return self._options.retry_policy(CALL_RULES, timeout_s)
 
     def farewell(self) -> Plan[None]:
-        """Closes the anonymous sessions that are still open: nobody could find them again."""
+        """Closes the anonymous sessions that are still open, because no other client can find them."""
         if self.multiplexer.connected:
             yield from self.anonymous.farewell()

@@ -17,17 +17,17 @@ FAREWELL_S = 2.0
 
 
 class AnonymousSessions:
-    """Sessions that nobody else can find, and that are closed with the client."""
+    """Sessions whose ids no other client knows, and that are closed with this one."""
 
     def __init__(self) -> None:
         self._cores: WeakSet[SessionCore | GroupCore] = WeakSet()
 
     def add(self, core: SessionCore | GroupCore) -> None:
-        """Closes it with the client."""
+        """Has a session or group closed with the client."""
         self._cores.add(core)
 
     def forget(self, core: SessionCore | GroupCore) -> None:
-        """Leaves it open when the client is closed."""
+        """Leaves a session or group open when the client is closed."""
         self._cores.discard(core)
 
     def farewell(self) -> Plan[None]:

@@ -69,7 +69,7 @@ class Sequences:
     def scoring(
         self, name: str, *, start: int, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[tuple[Scoring, Callable[[ScoreBatch], Plan[list[Outcome]]]]]:
-        """A bulk run of one version, whatever the default becomes; and the plan of one of its requests."""
+        """A bulk run of one version, even if the default changes; and the plan of one of its requests."""
         if start < 0:
             raise InvalidInput(f"expected a start of 0 or more; got {start}")
         model = yield from self._model(name, version, timeout_s, fresh=True)

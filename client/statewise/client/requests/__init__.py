@@ -1,4 +1,4 @@
-"""Builds requests that need no session and reads their answers; never sends them."""
+"""Builds requests and reads their replies, and describes the plans that send them; never performs one."""
 
 from statewise.client.requests._call_retries import GenerateRetries, call, wait_before_retry
 from statewise.client.requests._conditions import Conditions
@@ -7,7 +7,7 @@ from statewise.client.requests._generation import (
     OutputCursor,
     generate_request,
     gives_text,
-    read_piece,
+    read_generated,
 )
 from statewise.client.requests._plans import (
     CLOSE_TIMEOUT_S,
@@ -39,6 +39,6 @@ __all__ = [
     "call",
     "generate_request",
     "gives_text",
-    "read_piece",
+    "read_generated",
     "wait_before_retry",
 ]

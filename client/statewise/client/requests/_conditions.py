@@ -1,4 +1,4 @@
-"""What sessions of an encoder-decoder begin from: one condition for all of them, or one for each."""
+"""Reads the conditions that sessions of an encoder-decoder begin from: one for all, or one for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from statewise.wire import pack_uint32, to_tensor
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Conditions of sessions in a fixed order."""
+    """The conditions of sessions in a fixed order."""
 
     model: ModelInfo
     query: Query
-    """What the encoder reads: one row for all sessions, or one for each."""
+    """The encoder's input: one row for all sessions, or one for each."""
 
     @classmethod
     def of(cls, model: ModelInfo, value: object, *, count: int) -> "Conditions":
-        """Reads what a caller passed for so many sessions.
+        """Reads a caller's value for `count` sessions.
 
         Raises:
-            InvalidInput: the model has no encoder, or its encoder cannot take it; or they are not so many.
+            InvalidInput: the model has no encoder, its encoder cannot take the value, or the number is wrong.
         """
         if not model.encoder_inputs:
             raise InvalidInput(
@@ -37,10 +37,10 @@ class Conditions:
         return cls(model, query)
 
     def bounds(self, count: int, request_limits: RequestLimits) -> list[tuple[int, int]]:
-        """Stretches of so many sessions, first and last (exclusive), whose conditions fit into a request.
+        """Splits the sessions: first and last (exclusive) of those whose conditions fit into one request.
 
         Raises:
-            LimitReached: a condition alone does not.
+            LimitReached: a condition alone does not fit.
         """
         rows = self._rows(0, count)
         if self.query.rows is None:
@@ -48,18 +48,18 @@ class Conditions:
         return request_limits.bounds(self.query.rows.steps[rows])
 
     def request(self, session_ids: Sequence[str], first: int = 0) -> sequence_pb2.OpenSessionsRequest:
-        """The opening of sessions, the first of which is session number `first`."""
+        """The request that opens these sessions, the first of which is session number `first`."""
         request = sequence_pb2.OpenSessionsRequest(
             model=self.model.name, version=self.model.version, session_ids=session_ids
         )
         rows = self._rows(first, first + len(session_ids))
-        given = self.query.rows
-        if given is None:
+        inputs = self.query.rows
+        if inputs is None:
             request.encoder_text.rows.extend(self.query.texts[row] for row in rows)
             return request
-        request.encoder_lengths = pack_uint32(given.steps[rows])
-        elements = elements_of(rows, given.steps)
-        for spec, column in zip(self.query.model.inputs, given.columns, strict=True):
+        request.encoder_lengths = pack_uint32(inputs.steps[rows])
+        elements = elements_of(rows, inputs.steps)
+        for spec, column in zip(self.query.model.inputs, inputs.columns, strict=True):
             chosen = column[elements if spec.per_step else rows]
             request.encoder_inputs[spec.name].CopyFrom(to_tensor(chosen))
         return request

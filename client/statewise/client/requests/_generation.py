@@ -1,4 +1,4 @@
-"""Generation as messages: what is asked for, and the values that come back piece by piece.
+"""Builds the request of a generation, and reads the values of its replies.
 
 Nothing here waits or knows a connection.
 """
@@ -29,10 +29,10 @@ _MOST_STEPS = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """What to generate.
+    """How much to generate, and how values are drawn.
 
     Attributes:
-        steps: values at most; None: the model's own limit, where it has one.
+        steps: values emitted at most; None: the model's own limit, if it has one.
         temperature: of the softmax; 0: always the likeliest.
         top_k: draw from the k likeliest only; None: from all.
         seed: of the random numbers.
@@ -55,12 +55,12 @@ class GenerateOptions:
 
     @property
     def packed_steps(self) -> bytes:
-        """As it travels."""
+        """`steps` as a column of one row."""
         return b"" if self.steps is None else pack_uint32([self.steps])
 
     @property
     def sampling(self) -> sequence_pb2.Sampling:
-        """How values are drawn, as it travels."""
+        """How values are drawn, as a message."""
         return sequence_pb2.Sampling(
             temperature=[self.temperature],
             top_k=[] if self.top_k is None else [self.top_k],
@@ -76,18 +76,18 @@ def generate_request(
     condition: object,
     timeout_s: float | None,
 ) -> sequence_pb2.GenerateRequest:
-    """One row to generate.
+    """The request for one generated sequence.
 
     Args:
         model: the version that generates.
-        generate_options: how much, and how it is drawn.
-        prompt: a text, or one sequence as the model reads it; None: nothing.
-        condition: the name of a condition, one time step, or for an encoder one sequence or text; None:
-            nothing.
+        generate_options: how much to generate, and how values are drawn.
+        prompt: a text, or one sequence as the model reads it; None: no prompt.
+        condition: the name of a condition, one time step, or for an encoder one sequence or text; None: no
+            condition.
         timeout_s: for all of it.
 
     Raises:
-        InvalidInput: what the model cannot take.
+        InvalidInput: the model cannot take the prompt or the condition.
     """
     request = sequence_pb2.GenerateRequest(
         model=model.name,
@@ -100,26 +100,26 @@ def generate_request(
     if isinstance(prompt, str):
         request.prompt_text.rows.append(prompt)
     elif prompt is not None:
-        request.prompt_lengths = _put(request.prompt, model, "prompt", prompt)
+        request.prompt_lengths = _write_row(request.prompt, model, "prompt", prompt)
     if isinstance(condition, str):
         request.condition_text.rows.append(condition)
     elif condition is not None and model.encoder_inputs:
-        request.condition_lengths = _put(request.condition, model.predicted, "condition", condition)
+        request.condition_lengths = _write_row(request.condition, model.predicted, "condition", condition)
     elif condition is not None:
-        _put(request.condition, model, "condition", condition, use=Use.SESSION)
+        _write_row(request.condition, model, "condition", condition, use=Use.SESSION)
     return request
 
 
 class OutputCursor:
-    """The values of one row, each given once, however often it had to be asked for them.
+    """Reads the values of one sequence, and gives each once, even if they are generated again.
 
     Args:
         model: the version that generates.
-        text: give its texts, not its tokens.
+        text: give texts instead of tokens.
     """
 
     def __init__(self, model: ModelInfo, *, text: bool) -> None:
-        assert model.emitted is not None, "checked by who asks"
+        assert model.emitted is not None, "checked by gives_text"
         self._spec = model.emitted
         self._text = text
         self._seen = 0
@@ -129,35 +129,37 @@ class OutputCursor:
         """Values given so far."""
 
     def restart(self) -> None:
-        """The same values come again, from the first one on."""
+        """The same values are generated again, from the first one on."""
         self._seen = self._seen_characters = 0
 
     def take(
-        self, piece: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
+        self, response: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
     ) -> list[tuple[Value, int]]:
-        """What a piece adds, each with how many values it stands for: one, or those of a text together.
+        """The new values of a response, each with the number of values it stands for.
+
+        A text stands for all tokens of the response, any other value for itself.
 
         Raises:
-            ValueError: a piece that makes no sense.
+            ValueError: the response makes no sense.
         """
-        count = int(unpack_uint32(piece.lengths).sum())
+        count = int(unpack_uint32(response.lengths).sum())
         if not count:
             return []
         begin, self._seen = self._seen, self._seen + count
         fresh = max(self._seen - max(begin, self.given), 0)
         self.given += fresh
         if self._text:
-            written = "".join(piece.text.rows)
+            written = "".join(response.text.rows)
             start = max(self._given_characters - self._seen_characters, 0)
             self._seen_characters += len(written)
             self._given_characters = max(self._given_characters, self._seen_characters)
             return [(written[start:], fresh)] if fresh else []
-        values = read_values(self._spec, piece.outputs, count)
+        values = read_values(self._spec, response.outputs, count)
         return [(value, 1) for value in values[count - fresh :]]
 
 
 def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
-    """Whether texts are given: as asked, or else where the model writes text and nobody handed it tokens.
+    """Whether values are given as texts: as `text` says, else if the model writes text and got no tokens.
 
     Raises:
         InvalidInput: the model generates nothing, or writes no text.
@@ -173,24 +175,24 @@ def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
     return text
 
 
-def read_piece(
-    piece: sequence_pb2.GenerateResponse, cursor: OutputCursor, subject: Subject
+def read_generated(
+    response: sequence_pb2.GenerateResponse, cursor: OutputCursor, subject: Subject
 ) -> list[tuple[Value, int]]:
-    """What a piece of a call adds.
+    """The new values of a call's response: see `OutputCursor.take`.
 
     Raises:
-        StatewiseError: the row failed, or the piece makes no sense.
+        StatewiseError: the generation failed, or the response makes no sense.
     """
-    if piece.errors:
-        raise error_of(status_of_row(piece.errors[0]), subject)
+    if response.errors:
+        raise error_of(status_of_row(response.errors[0]), subject)
     try:
-        return cursor.take(piece)
+        return cursor.take(response)
     except (ValueError, KeyError) as error:
         raise InternalError(f"a reply that makes no sense: {error}") from error
 
 
-def _put(inputs: Any, model: ModelInfo, what: str, value: object, *, use: Use = Use.PREDICT) -> bytes:
-    """Writes one row of inputs; gives its length, packed."""
+def _write_row(inputs: Any, model: ModelInfo, what: str, value: object, *, use: Use = Use.PREDICT) -> bytes:
+    """Writes one row of inputs; returns its length, packed."""
     rows = InputReader(model).read(value, use)
     if len(rows.steps) != 1:
         raise InvalidInput(f"{what}: expected one sequence; got a batch of {len(rows.steps)}")

@@ -1,7 +1,7 @@
-"""What a client does outside the session stream, step by step, and how it behaves.
+"""Defines plans, which a shell carries out by blocking or by awaiting, and the options of a client.
 
 A plan is a generator, like an operation: it yields a `Call`, an `Operate` or a `Wait`, is sent the outcome or
-has a failure thrown into it, and returns the result. Shells carry plans out by blocking or by awaiting.
+has a failure thrown into it, and returns the result.
 """
 
 import secrets
@@ -18,12 +18,12 @@ CLOSE_TIMEOUT_S = 5.0
 """For closing a session at the end of a `with`."""
 
 REPLAY_BYTES = 4 * 1024 * 1024
-"""Inputs kept for each session where nothing else is said."""
+"""Inputs kept for each session, unless the client says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call with one request. The outcome is its response, or the list of its responses where it streams."""
+    """A call with one request. The outcome is its response, or the list of its responses if it streams."""
 
     method: str
     request: Any
@@ -56,10 +56,10 @@ class ClientOptions:
         timeout_s: for calls that name none; None: no limit.
         retry_for_s: for how long a session tries to reach its server again, and anything waits for a model
             that is being loaded, before it raises Unavailable.
-        replay_bytes: inputs kept for each session, to build its state again where a server lost it.
+        replay_bytes: inputs kept for each session, to build its state again if a server lost it.
         clock: monotonic seconds.
-        random: uniform in [0, 1); spreads the times of reconnection.
-        new_id: names for anonymous sessions.
+        random: uniform in [0, 1); spreads the tries of many clients.
+        new_id: makes the ids of anonymous sessions.
         tracing: makes spans of calls and messages; None: there are none.
     """
 
@@ -83,5 +83,5 @@ class ClientOptions:
 
 
 def answer_wait_s(timeout_s: float) -> float:
-    """How long to wait for an answer: a little longer than the server, whose answer is the more exact one."""
+    """How long to wait for a reply: a little longer than the server takes, whose error says more."""
     return timeout_s * 1.05 + 0.05

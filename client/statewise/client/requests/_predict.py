@@ -1,4 +1,4 @@
-"""Whole sequences as requests, and their answers put back in order."""
+"""Encodes whole sequences as requests, and puts the outputs of their responses in order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class Query:
 
     @classmethod
     def of(cls, model: ModelInfo, value: object) -> "Query":
-        """Reads what a caller passed.
+        """Reads a caller's sequences.
 
         Raises:
-            InvalidInput: naming what was expected and what came.
+            InvalidInput: the model cannot take them.
         """
         if isinstance(value, str):
             return cls(model, Form.ONE, 1, None, _texts(model, [value]))
@@ -63,7 +63,7 @@ class Query:
         """Encoded requests that fit into the server's limits, each with the index of its first row.
 
         Raises:
-            LimitReached: a sequence alone is longer than they allow.
+            LimitReached: a sequence alone does not fit into a request.
         """
         for begin, end in self._bounds(request_limits):
             request = sequence_pb2.PredictRequest(
@@ -91,10 +91,10 @@ class Query:
 
 
 class Answers:
-    """What comes back for a query, in any order.
+    """The outputs for a query, collected from responses in any order.
 
     Args:
-        query: what was asked.
+        query: the sequences.
         model: the version that ran.
     """
 
@@ -107,10 +107,10 @@ class Answers:
         self._failures: dict[int, Status] = {}
 
     def add(self, first_row: int, response: sequence_pb2.PredictResponse) -> None:
-        """Takes some rows of the request whose first row is `first_row`.
+        """Takes a response to the request whose first row is `first_row`.
 
         Raises:
-            ValueError: a response that makes no sense.
+            ValueError: the response makes no sense.
         """
         for error in response.errors:
             self._failures[first_row + error.row] = status_of_row(error)
@@ -121,17 +121,17 @@ class Answers:
         if len(steps) != len(rows) or int(rows.max()) >= self._query.count:
             raise ValueError(f"rows {rows.tolist()} with {len(steps)} lengths")
         self._labels.update(zip(rows.tolist(), response.labels, strict=False))
-        if self._query.rows is None:  # what went in as text comes out as text
+        if self._query.rows is None:  # text in, text out
             self._texts.update(zip(rows.tolist(), response.text.rows, strict=False))
         outputs = read_outputs(self._model, response.outputs, rows=len(rows), steps=int(steps.sum()))
         self._parts.append((rows, steps, outputs))
 
     def value(self, *, labels: bool) -> Value:
-        """Everything, arranged as the query was.
+        """All outputs, arranged as the query's sequences.
 
         Raises:
             PartialFailure: some rows failed.
-            StatewiseError: the only sequence of a query that was not a batch failed.
+            StatewiseError: the query is a single sequence, and it failed.
         """
         query, model = self._query, self._model
         steps = self._settled()

@@ -35,7 +35,7 @@ class Cause(Enum):
     LOADING = auto()
     """The model is being loaded."""
     UNUSABLE = auto()
-    """The model's package cannot be loaded, until somebody replaces it."""
+    """The model's package cannot be loaded until an operator replaces it."""
     OVERLOADED = auto()
     """The model's queue is full."""
     CANCELLED = auto()
@@ -83,7 +83,7 @@ CALL_RULES = RetryRules(
 )
 """Calls outside the session stream. A server that loads a model is at work, so its end is awaited."""
 BULK_RULES = RetryRules(frozenset(Cause))
-"""Bulk work, which nobody watches: whatever may pass is waited for."""
+"""Bulk work, which runs unattended: every failure that may pass is waited for."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Keeps sessions and groups of sessions: positions, journals, recovery; never opens them."""
+"""Operates sessions and groups of sessions: turns, positions, journals, recovery; never opens a new one."""
 
 from statewise.client.sessions._group_core import GroupCore
 from statewise.client.sessions._group_journal import GroupJournal

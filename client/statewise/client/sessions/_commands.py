@@ -1,7 +1,7 @@
-"""What moves a session on, a step or a generation, in a form that can be asked for again.
+"""Describes what moves a session, a step or a generation, so that it can be sent again.
 
-Asked again from the state it began with, either gives the same. Which state that is, and whether asking again
-can help, is for `RemoteSession` to know.
+Sent again from the state it began with, either gives the same result. `_session_retries` decides about
+further tries, `_recovery` restores that state.
 """
 
 from collections.abc import Callable
@@ -24,23 +24,23 @@ from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint64
 
 OnValues = Callable[[list[tuple[Value, int]]], None]
-"""Takes values as they come, each with how many it stands for. Must return at once."""
+"""Takes values as they come, each with the number of values it stands for. Must return at once."""
 
 
 class SessionCommand(Protocol):
-    """A request that moves a session on."""
+    """A request that moves a session."""
 
     @property
     def payload(self) -> Payload:
-        """What the journal keeps of it."""
+        """The part of the request that the journal keeps."""
         ...
 
     def effect(self, handle: int, position: int) -> Effect:
-        """Asks for it, once more or for the first time."""
+        """Sends the request, for the first time or again."""
         ...
 
     def may_reach(self, steps: int) -> bool:
-        """Whether a session that applied it may have moved on by so many time steps."""
+        """Whether applying the request may move a session by so many time steps."""
         ...
 
 
@@ -57,13 +57,13 @@ class StepCommand:
         return StepRow(self.batcher, handle, position, self.steps, self.payload)
 
     def may_reach(self, steps: int) -> bool:
-        """A step moves by what it holds."""
+        """A step moves a session by its number of time steps."""
         return steps == self.steps
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateResult:
-    """Where a session stands after it generated."""
+    """Positions of a session after a generation."""
 
     position: int
     durable_position: int
@@ -75,7 +75,7 @@ class GenerateCommand:
 
     payload: GeneratePayload
     cursor: OutputCursor | None = None
-    """None: the values are not wanted, only the state that they leave."""
+    """None: only the state after the values is wanted."""
     on_values: OnValues | None = None
     timeout_s: float | None = None
 
@@ -90,14 +90,14 @@ class GenerateCommand:
         most = self.payload.steps
         return steps > 0 and (most is None or steps <= most + 1)
 
-    def receive(self, piece: sequence_pb2.GenerateSessionsResponse) -> None:
-        """Some values came."""
+    def receive(self, response: sequence_pb2.GenerateSessionsResponse) -> None:
+        """Takes the values of one reply."""
         if self.cursor is not None and self.on_values is not None:
-            self.on_values(self.cursor.take(piece))
+            self.on_values(self.cursor.take(response))
 
 
 class _GenerateRequest:
-    """The request of a generation, and its replies."""
+    """A generation's request, which has several replies."""
 
     __slots__ = ("_command", "_durable", "_failed", "_handle", "_position", "_start", "_waiter")
     is_step_batch: ClassVar[bool] = False
@@ -116,11 +116,11 @@ class _GenerateRequest:
         queue.enqueue(self)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Only while unsent; after that the server is asked to give it up, and its reply awaited."""
+        """Only while unsent. Later the server is told to cancel the request, and its replies still come."""
         return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
-        """The message, numbered."""
+        """The message, with its request id."""
         payload = self._command.payload
         request = sequence_pb2.GenerateSessionsRequest(
             handles=pack_uint64([self._handle]),
@@ -132,21 +132,21 @@ class _GenerateRequest:
         return stream_request(request_id, "generate", [request.SerializeToString()])
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
-        """Takes a piece; the last one ends it."""
+        """Takes one reply; the last one has the result."""
         if response.HasField("error"):
             self.fail(Failed(status_of_rpc(response.error)))
             return True
-        piece = response.generate
-        if piece.errors:
-            self._failed = status_of_row(piece.errors[0])
-        self._command.receive(piece)
-        if piece.positions:
-            self._position = int(unpack_uint64(piece.positions)[-1])
-        if piece.durable_positions:
-            self._durable = int(unpack_uint64(piece.durable_positions)[-1])
-        if piece.done:
+        reply = response.generate
+        if reply.errors:
+            self._failed = status_of_row(reply.errors[0])
+        self._command.receive(reply)
+        if reply.positions:
+            self._position = int(unpack_uint64(reply.positions)[-1])
+        if reply.durable_positions:
+            self._durable = int(unpack_uint64(reply.durable_positions)[-1])
+        if reply.done:
             self._end()
-        return bool(piece.done)
+        return bool(reply.done)
 
     def fail(self, failed: Failed) -> None:
         """Hands the failure on."""

@@ -1,7 +1,7 @@
-"""The journal of a group: whole requests, from which one session's inputs are cut when they are needed.
+"""Keeps the requests of a group, and cuts one session's inputs from them when needed.
 
-Kept a request at a time because a Python object a row would cost more than the row. Bounded like the journals
-of single sessions, and with the same budget.
+Requests are kept whole because a Python object for each row would cost more than the row. The bounds are
+those of single sessions' journals, with the same budget.
 """
 
 from collections import deque
@@ -27,11 +27,11 @@ class _StepRecord:
 
 
 class GroupJournal:
-    """What the sessions of a group have consumed since their starts.
+    """The requests of a group's sessions since their starts.
 
     Args:
-        model: tells how a record's columns are cut.
-        starts: position of each session's first entry to come, uint64 [sessions].
+        model: says which inputs have a value for each time step.
+        starts: position before each session's first entry, uint64 [sessions].
         limit_bytes: bytes this journal may hold, all sessions together.
         budget: shared with the other journals of the client.
         keep_tail: as for `Journal`.
@@ -77,11 +77,11 @@ class GroupJournal:
             self._drop_first()
 
     def of(self, row: int) -> "RowJournal":
-        """The journal as one session sees it."""
+        """The journal of one session."""
         return RowJournal(self, row)
 
     def after(self, row: int, position: int) -> list[Entry] | None:
-        """A session's entries from a position on, or None where they are not all held."""
+        """A session's entries from a position on. None: the journal does not have them all."""
         at = start = int(self._starts[row])
         if self._given_up:
             return None
@@ -140,20 +140,20 @@ class RowJournal:
     row: int
 
     def append(self, steps: int, payload: Payload) -> None:
-        """Adds a request that was applied. Groups do not generate."""
+        """Adds a request that was applied, which is a step: groups do not generate."""
         assert not isinstance(payload, GeneratePayload)
         self.group.append(np.array([self.row]), np.array([steps], np.uint32), payload)
 
     def forget(self, durable_position: int) -> None:
-        """Nothing: a group forgets whole requests."""
+        """Does nothing: a group forgets whole requests."""
 
     def rewind(self, position: int) -> None:
         """Gives up: requests are not cut apart."""
         self.group.clear()
 
     def after(self, position: int) -> Sequence[Entry] | None:
-        """The entries from a position on, or None where they are not all held."""
+        """The entries from a position on. None: the journal does not have them all."""
         return self.group.after(self.row, position)
 
     def clear(self) -> None:
-        """Nothing: the other sessions' inputs are still of use."""
+        """Does nothing: the other sessions' inputs are still of use."""

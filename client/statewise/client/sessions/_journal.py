@@ -1,8 +1,7 @@
-"""What a session has consumed and generated, kept so that its state can be built again where it was lost.
+"""Keeps what a session has consumed and generated, so that a lost state can be built again.
 
-Not a log on disk: memory of this process, bounded for each session and, through a budget, for the client. A
-journal that is full forgets its oldest entries; what it still has is contiguous and ends at the session's
-position.
+A journal is memory of this process, bounded for each session and, through a budget, for the client. A full
+journal forgets its oldest entries; the rest is contiguous and ends at the session's position.
 """
 
 from collections import deque
@@ -18,16 +17,16 @@ _ENTRY_BYTES = 160
 
 @dataclass(frozen=True, slots=True)
 class GeneratePayload:
-    """What a session was asked to generate; asked again from the same state, it emits the same."""
+    """A request to generate. From the same state it emits the same values again."""
 
     steps: int | None
-    """Values at most; None: the model's own limit."""
+    """Values emitted at most; None: the model's own limit."""
     sampling: bytes
-    """How they are drawn, as a message."""
+    """How values are drawn: an encoded `Sampling`."""
 
 
 Payload = InputBytes | GeneratePayload
-"""What one request of a session brought."""
+"""The content of one request of a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Entry:
 
 
 class JournalProtocol(Protocol):
-    """What a session asks of its journal."""
+    """What a session uses of its journal."""
 
     def append(self, steps: int, payload: Payload) -> None:
         """Adds a request that was applied."""
@@ -54,7 +53,7 @@ class JournalProtocol(Protocol):
         ...
 
     def after(self, position: int) -> Sequence[Entry] | None:
-        """The entries from a position on, or None where they are not all held."""
+        """The entries from a position on. None: the journal does not have them all."""
         ...
 
     def clear(self) -> None:
@@ -71,14 +70,14 @@ class ByteBudget:
 
 
 class Journal:
-    """What one session has consumed since `start`.
+    """The requests of one session since `start`.
 
     Args:
-        start: position of the first entry to come, in time steps.
+        start: position before the first entry, in time steps.
         limit_bytes: bytes this journal may hold.
         budget: shared with the other journals of the client.
-        keep_tail: whether later entries are of use once earlier ones are forgotten: only a server with a
-            store can resume from where they begin.
+        keep_tail: whether later entries are of use without the earlier ones: only a server with a store can
+            resume at the position where they begin.
     """
 
     __slots__ = ("_budget", "_bytes", "_entries", "_keep_tail", "_limit_bytes", "start")
@@ -111,7 +110,7 @@ class Journal:
             self._drop_first()
 
     def rewind(self, position: int) -> None:
-        """Drops entries past a position. Where one spans it, everything is given up."""
+        """Drops entries past a position. If an entry spans the position, gives up."""
         if self.start is None:
             return
         end = self.start + sum(steps for steps, _ in self._entries)
@@ -123,7 +122,7 @@ class Journal:
             self.clear()
 
     def after(self, position: int) -> list[Entry] | None:
-        """The entries from a position on, or None where they are not all held."""
+        """The entries from a position on. None: the journal does not have them all."""
         if self.start is None:
             return None
         at = self.start

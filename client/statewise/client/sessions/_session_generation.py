@@ -21,7 +21,7 @@ class SessionGeneration:
         cursor: takes its values.
         timeout_s: for all of it.
         begin: position it began from; None: it has not begun.
-        whole: every value was given.
+        whole: the cursor has taken every value.
     """
 
     payload: GeneratePayload
