@@ -55,7 +55,7 @@ async def test_what_has_run_is_off_the_queue_though_nobody_took_it(dataplane: Da
         assert model.scheduler.queued_steps > STEPS
         await _let_everything_run(dataplane, "chatter")
         rest = [part async for part in slowly]
-    assert first.emitted + sum(part.emitted for part in rest) == 2 * STEPS
+    assert first.values_emitted + sum(part.values_emitted for part in rest) == 2 * STEPS
     assert model.scheduler.queued_steps == 0
 
 
@@ -88,5 +88,5 @@ async def test_what_nobody_takes_is_bounded(dataplane: Dataplane) -> None:
     fewer = generator.generate(
         model, start, np.array([2], np.uint32), Sampling.greedy(1), CancellationToken(), owner=""
     )
-    assert sum([part.emitted async for part in fewer]) == 2
+    assert sum([part.values_emitted async for part in fewer]) == 2
     assert model.scheduler.queued_steps == 0

@@ -1,10 +1,11 @@
 """Implements the calls of the service without transport. Never messages or gRPC."""
 
-from statewise.service.dataplane._dataplane import Dataplane, PredictPart
+from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, parts_within
 from statewise.service.dataplane._generator import GenerationInputs, Generator
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
+from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
 from statewise.service.dataplane.sessions import OpenedSession
 

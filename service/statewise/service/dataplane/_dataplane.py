@@ -1,14 +1,11 @@
-"""What the server does with sequences, without transport: predicting whole ones, stepping sessions.
+"""Predicts whole sequences and steps sessions, without transport: the calls that most requests make.
 
-Not gRPC: servicers convert, call this, convert back. Not the life of sessions (sessions.py). Whoever calls
-has an owner's name; nobody steps another owner's sessions. A request that is refused has changed nothing.
+Generation and the other operations on sessions are elsewhere in this folder. An owner reaches only its own
+sessions. A request that is refused as a whole has changed nothing.
 """
 
-import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,54 +20,34 @@ from statewise.service.base import (
     ServiceLimits,
     StepBatch,
     StepResult,
-    model_fault,
 )
+from statewise.service.dataplane._prediction import Prediction, PredictPart, output_bytes
 from statewise.service.dataplane.sessions import SessionAdministration, Sessions
-from statewise.service.inputs import arrange_inputs, invalid_rows
+from statewise.service.inputs import Lengths, arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.scheduling import SequenceJob, buckets_of_like_length
 from statewise.service.session_state import SessionTable, UndeliveredBytes
 from statewise.service.telemetry import SlowRequests, Statistics
-from statewise.wire import DTYPES, ModelSpec, Reason
+from statewise.wire import Reason
 
 if TYPE_CHECKING:
     from statewise.service.tracing import Tracing
 
-Lengths = NDArray[np.uint32]
 Reply = Callable[[StepResult | ServiceError], None]
-_Finished = tuple[NDArray[np.intp], SequenceJob, ServiceError | None]
-
-
-@dataclass(frozen=True, slots=True)
-class PredictPart:
-    """Some rows of a prediction.
-
-    Attributes:
-        rows: Indices into the request, those that succeeded.
-        lengths: Their time steps.
-        outputs: In the spec's order, rows as in `rows`: per-step [sum(lengths), ...], others [rows, ...].
-        failures: Rows that failed.
-    """
-
-    rows: NDArray[np.intp]
-    lengths: Lengths
-    outputs: Sequence[Array]
-    failures: Sequence[RowFailure]
 
 
 class Dataplane:
     """The server's behaviour.
 
     Args:
-        models: What is served.
+        models: The served models.
         table: The sessions.
         sessions: Operations on sessions.
         session_administration: Operations on sessions without handles.
-        limits: What every request has to satisfy.
+        limits: Limits of every request.
         statistics: Counts of the whole server.
-        slow: Tells of requests that took long.
-        tracing: Makes spans of requests; None: there are none.
-        clock: Seconds, monotonic; deadlines are on it.
+        slow: Logs slow requests.
+        tracing: Makes spans of requests; None: there are no spans.
+        clock: Seconds, monotonic; deadlines are times of this clock.
     """
 
     def __init__(
@@ -116,7 +93,7 @@ class Dataplane:
             model: The version that runs them.
             lengths: Time steps of each row.
             inputs: By name: per-step [sum(lengths), ...], others [rows, ...].
-            owner: Who asks.
+            owner: Name of the caller's owner.
             deadline_s: Rows that have not run by then fail (DEADLINE); None: none.
 
         Raises:
@@ -132,52 +109,33 @@ class Dataplane:
         work = model.scheduler.statistics.predict
         if invalid:
             work.errors[Reason.BAD_TENSOR] += len(invalid)
-            yield _failures_alone(
+            yield PredictPart.of_failures(
                 [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in sorted(invalid.items())]
             )
-        good = np.arange(len(lengths))
-        if invalid:
-            good = np.delete(good, list(invalid))
-        finished: asyncio.Queue[_Finished] = asyncio.Queue()
-        left = False
-        buckets = list(buckets_of_like_length(good, lengths))
-        begun_s, ended_s = math.inf, self.clock()
-        number = self.table.owner_number(owner)
+        valid = np.delete(np.arange(len(lengths)), list(invalid))
         columns = RaggedColumns(spec.inputs, arranged, lengths)
-        size = columns.nbytes + _output_bytes(spec, lengths)
+        prediction = Prediction(model, columns, valid, deadline_s=deadline_s)
+        number = self.table.owner_number(owner)
+        size = columns.nbytes + output_bytes(spec, lengths)
         self.undelivered.take(number, size)
         try:
-            for rows in buckets:
-                job = SequenceJob(
-                    spec,
-                    columns,
-                    rows,
-                    state=model.arena.initial(len(rows)),
-                    done=partial(_put, finished, rows),
-                    is_cancelled=lambda: left,
-                    deadline_s=deadline_s,
-                )
-                model.scheduler.submit_job(job)
-            for _ in buckets:
-                rows, job, failure = await finished.get()
-                ended_s = job.ended_s  # that of the last one in the end: they come as they end
-                begun_s = min(begun_s, job.begun_s or math.inf)  # 0.0: it never began
-                part = _part(rows, job, failure, lengths)
+            for _ in range(prediction.submit()):
+                part = await prediction.next_part()
                 work.add(len(part.rows), int(part.lengths.sum()), part.failures)
                 yield part
         finally:
-            left = True
+            prediction.abandon()
             self.undelivered.give_back(number, size)
-        self.answered(
+        self.record_answer(
             "predict",
             model,
-            ended_s - received_s,
-            queue_s=None if math.isinf(begun_s) else begun_s - received_s,
+            (prediction.ended_s or self.clock()) - received_s,
+            queue_s=None if math.isinf(prediction.begun_s) else prediction.begun_s - received_s,
             rows=len(lengths),
             steps=time_steps,
         )
 
-    def answered(
+    def record_answer(
         self,
         operation: str,
         model: LoadedModel,
@@ -187,7 +145,7 @@ class Dataplane:
         steps: int,
         queue_s: float | None = None,
     ) -> None:
-        """Counts a request of many rows that has its answer, and tells of it where it took long."""
+        """Records the latency of an answered request of many rows, and logs the request if it was slow."""
         model.scheduler.statistics.operations[operation].latency_s.observe(latency_s)
         if latency_s >= self._slow.limit_s:
             self._slow.tell(operation, latency_s, queue_s=queue_s, model=model.key, rows=rows, steps=steps)
@@ -205,22 +163,22 @@ class Dataplane:
         deadline_s: float | None,
         reply: Reply,
     ) -> StepBatch | None:
-        """Asks for sessions of one model version to be advanced; `reply` gets the result, exactly once.
+        """Advances sessions of one model version; `reply` gets the result, exactly once.
 
         Args:
             handles: uint64 [rows].
             positions: Start positions, uint64 [rows].
             steps: Time steps of each row, uint32 [rows]; None: 1 each.
             inputs: By name: per-step [sum(steps), ...], others [rows, ...].
-            owner: Who asks.
-            deadline_s: Rows not begun by then fail (DEADLINE); None: none.
+            owner: Name of the caller's owner.
+            deadline_s: Rows that have not begun to run by then fail (DEADLINE); None: none.
             reply: Takes the result.
 
         Returns:
-            The frame, to cancel it by; None where it has been answered already.
+            The batch, for cancelling; None where `reply` has been called already.
 
         Raises:
-            ServiceError: the request as a whole is refused, and `reply` is not called.
+            ServiceError: the request as a whole is refused; `reply` is not called.
         """
         self.limits.refuse_when_draining()
         rows = len(handles)
@@ -239,13 +197,15 @@ class Dataplane:
             reply(StepResult({}, failures))
             return None
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
-        frame = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
-        model.scheduler.submit(frame)
-        return frame
+        batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
+        model.scheduler.submit(batch)
+        return batch
 
     def model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
-        """The one version that all the owner's handles in force belong to; None: there is none. Refuses
-        repeats.
+        """The version of the sessions that an owner's valid handles stand for; None: no handle is valid.
+
+        Raises:
+            ServiceError: BAD_REQUEST: a handle stands twice, or the sessions are of several versions.
         """
         if len(handles) == 1:
             number = self.table.model_of_handle(int(handles[0]), owner=owner)
@@ -261,36 +221,3 @@ class Dataplane:
                 Reason.BAD_REQUEST, "the sessions are of different models or versions; send a frame for each"
             )
         return self.models[int(numbers[0])]
-
-
-def _output_bytes(spec: ModelSpec, lengths: Lengths) -> int:
-    """Bytes of all outputs of sequences of these lengths."""
-    time_steps = int(lengths.sum(dtype=np.int64))
-    return sum(
-        math.prod(entry.shape)
-        * DTYPES[entry.dtype].itemsize
-        * (time_steps if entry.per_step else len(lengths))
-        for entry in spec.outputs
-    )
-
-
-def _failures_alone(failures: Sequence[RowFailure]) -> PredictPart:
-    return PredictPart(np.empty(0, np.intp), np.empty(0, np.uint32), (), failures)
-
-
-def _part(
-    rows: NDArray[np.intp], job: SequenceJob, failure: ServiceError | None, lengths: Lengths
-) -> PredictPart:
-    if failure is not None:
-        return _failures_alone([RowFailure(row, failure.reason, failure.message) for row in rows.tolist()])
-    outputs, _, good = job.results()
-    if good.all():
-        return PredictPart(rows, lengths[rows], outputs.arrays, ())
-    failures = [model_fault(row) for row in rows[~good].tolist()]
-    return PredictPart(rows[good], lengths[rows][good], outputs.take(np.flatnonzero(good)).arrays, failures)
-
-
-def _put(
-    finished: asyncio.Queue[_Finished], rows: NDArray[np.intp], job: SequenceJob, failure: ServiceError | None
-) -> None:
-    finished.put_nowait((rows, job, failure))

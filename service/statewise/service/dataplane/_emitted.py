@@ -1,4 +1,4 @@
-"""What rows of a request emitted, on its way to whoever asked. Values only."""
+"""Holds what rows of a request emitted, on its way to the caller. Values only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from statewise.service.scheduling import EmittedChunk
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPart:
-    """What some rows emitted, or why rows do not.
+    """Values that some rows emitted, and rows that failed.
 
     Attributes:
-        chunk: What was emitted, rows being indices into the request; None: nothing.
-        name: What the values are called.
-        text: What it adds to each row's text; None: the model writes no text.
-        failures: Rows that failed; what they emitted before is void.
+        chunk: The values; its rows are indices into the request; None: no values.
+        name: Name of the emitted tensor.
+        text: The text that the values add to each row of the chunk; None: the model emits no text.
+        failures: Rows that failed; their earlier values are void.
     """
 
     chunk: EmittedChunk | None
@@ -27,58 +27,59 @@ class GeneratedPart:
     failures: Sequence[RowFailure] = ()
 
     @property
-    def ended(self) -> int:
-        """Rows that will emit no more."""
+    def rows_ended(self) -> int:
+        """Number of rows that will emit no more."""
         return 0 if self.chunk is None else int(np.count_nonzero(self.chunk.ended))
 
     @property
-    def emitted(self) -> int:
-        """Values."""
+    def values_emitted(self) -> int:
+        """Number of values."""
         return 0 if self.chunk is None else int(self.chunk.lengths.sum())
 
 
 def with_text(part: GeneratedPart, writer: TextWriter | None) -> GeneratedPart:
-    """The same with what its values add to each row's text."""
+    """The part with the text that its values add to each row; None: as it is."""
     if writer is None or part.chunk is None:
         return part
     rows = part.chunk.rows.tolist()
-    return replace(part, text=[writer.add(*pair) for pair in zip(rows, _by_row(part.chunk), strict=True)])
+    text = [writer.add(row, values) for row, values in zip(rows, _by_row(part.chunk), strict=True)]
+    return replace(part, text=text)
 
 
-class WholeRows:
-    """Holds rows back until they have ended."""
+class RowBuffer:
+    """Holds the values of each row back until the row has ended."""
 
     def __init__(self) -> None:
         self._held: dict[int, list[tuple[Array, str]]] = {}
 
     def add(self, part: GeneratedPart) -> GeneratedPart:
-        """The rows that have ended with this part, with all they emitted; and the failures."""
+        """The rows that end with this part, with all their values; and the part's failures."""
         for failure in part.failures:
             self._held.pop(failure.row, None)
         chunk = part.chunk
         if chunk is None:
             return part
         text = part.text or [""] * len(chunk.rows)
-        for row, piece, words in zip(chunk.rows.tolist(), _by_row(chunk), text, strict=True):
-            self._held.setdefault(row, []).append((piece, words))
+        for row, values, words in zip(chunk.rows.tolist(), _by_row(chunk), text, strict=True):
+            self._held.setdefault(row, []).append((values, words))
         if not chunk.ended.any():
             return replace(part, chunk=None, text=None)
         rows = chunk.rows[chunk.ended]
-        pieces = [self._held.pop(row) for row in rows.tolist()]
-        values = [np.concatenate([array for array, _ in held]) for held in pieces]
+        ended = [self._held.pop(row) for row in rows.tolist()]
+        arrays = [np.concatenate([array for array, _ in held]) for held in ended]
         whole = EmittedChunk(
             rows,
-            np.array([len(array) for array in values], np.uint32),
-            np.concatenate(values),
+            np.array([len(array) for array in arrays], np.uint32),
+            np.concatenate(arrays),
             chunk.positions[chunk.ended],
             chunk.ended[chunk.ended],
         )
-        joined = ["".join(words for _, words in held) for held in pieces]
+        joined = ["".join(words for _, words in held) for held in ended]
         return replace(part, chunk=whole, text=None if part.text is None else joined)
 
 
 def parts_within(part: GeneratedPart, limit_bytes: int) -> list[GeneratedPart]:
-    """The same in parts whose values fill so many bytes at most, or are one row's."""
+    """Splits a part into parts of at most that many bytes of values each, or of one row."""
     chunk = part.chunk
     if chunk is None or chunk.values.nbytes <= limit_bytes or len(chunk.rows) == 1:
         return [part]

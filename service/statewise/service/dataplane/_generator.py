@@ -1,7 +1,6 @@
-"""What the server generates without sessions, without transport: from prompts, and from what encoders read.
+"""Generates without sessions, without transport: from prompts, conditions and what encoders read.
 
-Not how values are made (feedback) nor when (scheduler). What rows emit is given away as it comes; nothing is
-kept.
+The engine's decode loop computes values, the scheduler decides when. Nothing is kept after a request.
 """
 
 from collections.abc import AsyncGenerator
@@ -12,31 +11,31 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, RowFailure, model_fault
+from statewise.service.base import Array, Indices, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._emitted import GeneratedPart, WholeRows, with_text
+from statewise.service.dataplane._emitted import GeneratedPart, RowBuffer, with_text
 from statewise.service.dataplane._initial_states import encoded_states, encoder_input, prompted_states
 from statewise.service.dataplane._job_calls import CancellationToken
-from statewise.service.dataplane._part_channel import PartChannel, reserve_capacity, write_rows
+from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences, TextWriter, TokenizedSequences, tokenize_prompts
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 _GROUP_ROWS = 256
-"""Rows that are read and written together; beyond it a row costs the same."""
-_STEPS_WITHOUT_LIMIT = 1024
-"""Values after which Predict gives a row up that has not ended, where the model names no number."""
+"""Rows of a request that generate together; more rows do not make a row cheaper."""
+_DEFAULT_STEP_LIMIT = 1024
+"""Values after which Predict ends a row, where the model names no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationInputs:
-    """Rows that begin without a session.
+    """What the rows of a request start from, without sessions.
 
     Attributes:
-        rows: How many.
-        condition: One time step a row, or what the encoder reads.
-        prompt: What is consumed after it.
+        rows: Number of rows.
+        condition: One time step a row; with an encoder: the sequences that it reads.
+        prompt: Sequences that the rows consume after it.
     """
 
     rows: int
@@ -44,11 +43,32 @@ class GenerationInputs:
     prompt: RawSequences
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The same, as sequences that the model can read.
+
+    Attributes:
+        source: The encoder's input; None: there is no encoder.
+        prompts: What rows consume before they emit.
+        failures: Why a row cannot generate, by row.
+    """
+
+    source: TokenizedSequences | None
+    prompts: TokenizedSequences
+    failures: dict[int, str]
+
+    def good_rows(self) -> Indices:
+        """Rows that can generate, those with the shortest prompts first."""
+        lengths = self.prompts.lengths
+        good = np.setdiff1d(np.arange(len(lengths)), list(self.failures))
+        return good[np.argsort(lengths[good], kind="stable")]
+
+
 class Generator:
-    """Lets models generate.
+    """Generation without sessions.
 
     Args:
-        dataplane: The server's other behaviour; models and limits are its.
+        dataplane: Gives models and limits.
     """
 
     def __init__(self, dataplane: Dataplane) -> None:
@@ -59,114 +79,104 @@ class Generator:
     async def generate(
         self,
         model: LoadedModel,
-        start: GenerationInputs,
+        inputs: GenerationInputs,
         steps: NDArray[np.uint32],
         sampling: Sampling,
         cancellation: CancellationToken,
         *,
         owner: str,
     ) -> AsyncGenerator[GeneratedPart]:
-        """Generates from prompts and conditions; keeps nothing.
+        """Generates from prompts and conditions.
 
         Args:
             model: The version that generates.
-            start: What rows read before they write.
-            steps: Values that each row emits at most, uint32 [rows].
+            inputs: What the rows start from.
+            steps: Most values of each row, uint32 [rows].
             sampling: How values are drawn.
-            cancellation: Of the request; set as cancelled when nobody iterates any more.
-            owner: Who asks.
+            cancellation: The request's; cancelled when the iteration ends.
+            owner: Name of the caller's owner.
 
         Raises:
             ServiceError: WRONG_CALL, BAD_TENSOR, BAD_REQUEST, BYTES_LIMIT, QUEUE_FULL, DRAINING; DEADLINE and
-                CANCELLED, also after parts have been given.
+                CANCELLED, also after some parts.
         """
         self._limits.refuse_when_draining()
         received_s = self._clock()
-        rows = start.rows
-        self._limits.check_size(rows, None)
-        generator = model.require_generator()
-        codec = model.auxiliary.codec
-        source = None
-        condition = start.condition
-        if model.auxiliary.encoder is not None:
-            source = self._source(model, condition, rows)
-            condition = RawSequences()
-        prompts = tokenize_prompts(model.package.spec, codec, condition, start.prompt, rows=rows)
-        time_steps = self._limits.check_size(rows, prompts.lengths + steps.astype(np.int64))
-        failures = {**prompts.failures, **({} if source is None else source.failures)}
-        if source is None or not generator.spec.graph:
-            for row in np.flatnonzero(prompts.lengths == 0).tolist():
-                failures.setdefault(row, "nothing to generate from: expected a prompt or a condition")
-        good = np.setdiff1d(np.arange(rows), list(failures))
-        good = good[np.argsort(prompts.lengths[good], kind="stable")]
-        writer = TextWriter.of(codec, rows)
+        self._limits.check_size(inputs.rows, None)
+        start = self._read(model, inputs)
+        time_steps = self._limits.check_size(inputs.rows, start.prompts.lengths + steps.astype(np.int64))
+        writer = TextWriter.of(model.auxiliary.codec, inputs.rows)
         channel = PartChannel()
-
-        async def write(chosen: NDArray[np.intp]) -> None:
-            state, well = await prompted_states(model, source, prompts, chosen, cancellation)
-            channel.put_faults(chosen[~well])
-            chosen = chosen[well]
-            if len(chosen):
-                await write_rows(
-                    model,
-                    chosen,
-                    channel,
-                    cancellation,
-                    state=[array[well] for array in state],
-                    positions=prompts.lengths[chosen].astype(np.uint64),
-                    steps=steps[chosen],
-                    sampling=sampling.rows(chosen),
-                )
-
         work = model.scheduler.statistics.generate
         number = self._dataplane.table.owner_number(owner)
-        with reserve_capacity(model, self._dataplane.undelivered, number, time_steps) as done:
-            if failures:
-                refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in sorted(failures.items())]
+        with reserve_capacity(model, self._dataplane.undelivered, number, time_steps) as release_steps:
+            if start.failures:
+                failures = sorted(start.failures.items())
+                refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in failures]
                 channel.put(GeneratedPart(None, failures=refused))
+            good = start.good_rows()
             for begin in range(0, len(good), _GROUP_ROWS):
-                chosen = good[begin : begin + _GROUP_ROWS]
-                share = int(prompts.lengths[chosen].sum(dtype=np.int64) + steps[chosen].sum(dtype=np.int64))
-                channel.start(write(chosen), then=partial(done, share))
+                rows = good[begin : begin + _GROUP_ROWS]
+                share = int((start.prompts.lengths[rows] + steps[rows].astype(np.int64)).sum())
+                group = _generate_group(
+                    model, start, rows, channel, cancellation, steps=steps[rows], sampling=sampling.rows(rows)
+                )
+                channel.start(group, on_end=partial(release_steps, share))
             try:
                 async with aclosing(channel.parts()) as parts:
                     async for part in parts:
-                        work.add(part.ended, part.emitted, part.failures)
+                        work.add(part.rows_ended, part.values_emitted, part.failures)
                         yield with_text(part, writer)
             finally:
                 cancellation.cancelled = True
                 await channel.end()
         latency_s = self._clock() - received_s
-        self._dataplane.answered("generate", model, latency_s, rows=rows, steps=time_steps)
+        self._dataplane.record_answer("generate", model, latency_s, rows=inputs.rows, steps=time_steps)
+
+    def _read(self, model: LoadedModel, inputs: GenerationInputs) -> _Start:
+        """The request's sequences. Raises as `generate`."""
+        generator = model.require_generator()
+        source, condition = None, inputs.condition
+        if model.auxiliary.encoder is not None:
+            source = self._source(model, condition, inputs.rows)
+            condition = RawSequences()
+        prompts = tokenize_prompts(
+            model.package.spec, model.auxiliary.codec, condition, inputs.prompt, rows=inputs.rows
+        )
+        failures = {**prompts.failures, **({} if source is None else source.failures)}
+        if source is None or not generator.spec.graph:  # only generate.onnx starts from a state alone
+            for row in np.flatnonzero(prompts.lengths == 0).tolist():
+                failures.setdefault(row, "nothing to generate from: expected a prompt or a condition")
+        return _Start(source, prompts, failures)
 
     async def transduce(
         self, model: LoadedModel, raw: RawSequences, cancellation: CancellationToken, *, owner: str
     ) -> AsyncGenerator[GeneratedPart]:
-        """Encodes sequences and lets the decoder say what follows, greedily, to its end; whole rows.
+        """Encodes sequences and decodes each greedily to its end; gives whole rows.
 
         Args:
             model: An encoder-decoder.
-            raw: What the encoder reads; its lengths or texts tell the number of rows.
-            cancellation: Of the request.
-            owner: Who asks.
+            raw: The encoder's input; its lengths or texts give the number of rows.
+            cancellation: The request's.
+            owner: Name of the caller's owner.
 
         Raises:
             ServiceError: as `generate`.
         """
         rows = len(raw.lengths if raw.lengths is not None else raw.text or ())
-        limit = model.require_generator().spec.step_limit or _STEPS_WITHOUT_LIMIT
+        limit = model.require_generator().spec.step_limit or _DEFAULT_STEP_LIMIT
         steps = np.full(rows, limit, np.uint32)
-        whole = WholeRows()
-        start = GenerationInputs(rows, raw, RawSequences())
-        said = self.generate(model, start, steps, Sampling.greedy(rows), cancellation, owner=owner)
-        async with aclosing(said) as parts:
+        buffer = RowBuffer()
+        inputs = GenerationInputs(rows, raw, RawSequences())
+        generated = self.generate(model, inputs, steps, Sampling.greedy(rows), cancellation, owner=owner)
+        async with aclosing(generated) as parts:
             async for part in parts:
-                yield whole.add(part)
+                yield buffer.add(part)
 
     async def encode(
         self, model: LoadedModel, raw: RawSequences, rows: int, cancellation: CancellationToken
     ) -> tuple[list[Array], dict[int, RowFailure]]:
-        """The states that sessions of an encoder-decoder begin in, [rows, ...], and the rows that have none.
+        """Initial states of an encoder-decoder's sessions, [rows, ...], and the rows that have none.
 
         Raises:
             ServiceError: WRONG_CALL where the model has no encoder; else as `generate`.
@@ -178,15 +188,42 @@ class Generator:
         good = np.setdiff1d(np.arange(rows), list(failures))
         state = model.arena.initial(rows)
         if len(good):
-            encoded, well = await encoded_states(model, source, good, cancellation)
-            for kept, array in zip(state, encoded, strict=True):
-                kept[good] = array
-            failures.update((row, model_fault(row)) for row in good[~well].tolist())
+            encoded, succeeded = await encoded_states(model, source, good, cancellation)
+            for whole, array in zip(state, encoded, strict=True):
+                whole[good] = array
+            failures.update((row, model_fault(row)) for row in good[~succeeded].tolist())
         return state, failures
 
     def _source(self, model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
-        """What the encoder reads. Of rows that all fail there is nothing to check: each is told why."""
+        """The encoder's input, checked against the limits unless every row fails anyway."""
         source = encoder_input(model, raw, rows)
         if source.lengths.any():
             self._limits.check_size(rows, source.lengths)
         return source
+
+
+async def _generate_group(
+    model: LoadedModel,
+    start: _Start,
+    rows: Indices,
+    channel: PartChannel,
+    cancellation: CancellationToken,
+    *,
+    steps: NDArray[np.uint32],
+    sampling: Sampling,
+) -> None:
+    """Reads the prompts of some rows, then generates these rows into the channel."""
+    state, good = await prompted_states(model, start.source, start.prompts, rows, cancellation)
+    channel.put_faults(rows[~good])
+    rows = rows[good]
+    if len(rows):
+        await generate_rows(
+            model,
+            rows,
+            channel,
+            cancellation,
+            state=[array[good] for array in state],
+            positions=start.prompts.lengths[rows].astype(np.uint64),
+            steps=steps[good],
+            sampling=sampling.rows(np.flatnonzero(good)),
+        )

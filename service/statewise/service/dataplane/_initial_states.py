@@ -1,21 +1,21 @@
-"""The states that rows generate from: what their encoder leaves, and with what comes first consumed.
+"""Computes each row's initial decoder state: runs the encoder, then feeds the begin token and the prompt.
 
-Not the generating. Each function waits for jobs of its own; nothing is kept.
+Each function waits for its own jobs and keeps nothing.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, ServiceError, server_fault
-from statewise.service.dataplane._job_calls import CancellationToken, read
+from statewise.service.base import Array, Indices, ServiceError, server_fault
+from statewise.service.dataplane._job_calls import CancellationToken, consume
 from statewise.service.dataplane._session_lease import SessionLease
-from statewise.service.inputs import RawSequences, TokenizedSequences, begin_inputs, tokenize_sequences
+from statewise.service.inputs import RawSequences, TokenizedSequences, single_tokens, tokenize_sequences
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 
 def can_start_empty(model: LoadedModel) -> bool:
-    """Whether a session that has consumed nothing can generate: by a begin token, or the encoder's state."""
+    """Whether a session at position 0 can generate: from a begin token, or from the encoder's state."""
     codec, generator = model.auxiliary.codec, model.auxiliary.generator
     if codec is not None and codec.begin is not None:
         return True
@@ -23,7 +23,7 @@ def can_start_empty(model: LoadedModel) -> bool:
 
 
 def encoder_input(model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
-    """What the encoder reads, each row at least one time step long or a failure.
+    """The encoder's input sequences; each row has at least one time step, or a failure.
 
     Raises:
         ServiceError: WRONG_CALL where there is no encoder; BAD_TENSOR, BAD_REQUEST.
@@ -48,18 +48,20 @@ def encoder_input(model: LoadedModel, raw: RawSequences, rows: int) -> Tokenized
 
 
 async def encoded_states(
-    model: LoadedModel, source: TokenizedSequences, rows: NDArray[np.intp], cancellation: CancellationToken
+    model: LoadedModel, source: TokenizedSequences, rows: Indices, cancellation: CancellationToken
 ) -> tuple[list[Array], NDArray[np.bool_]]:
-    """The states that the encoder leaves, as sessions keep them; and which rows did not fail.
+    """The states that the encoder computes, in the form of session states; which rows did not fail.
 
     Raises:
         ServiceError: QUEUE_FULL, DEADLINE, CANCELLED.
     """
     encoder, scheduler = model.auxiliary.encoder, model.encoder_scheduler
-    assert encoder is not None, "there are sources of encoders only"
+    assert encoder is not None, "only encoders have sources"
     assert scheduler is not None, "an encoder has a scheduler"
     with scheduler.reserve_capacity(int(source.lengths[rows].sum(dtype=np.int64))):
-        encoded, _, good = await read(scheduler, encoder.engine.spec, source, rows, [], cancellation)
+        encoded, _, good = await consume(
+            scheduler, encoder.engine.spec, source.columns, rows, [], cancellation
+        )
     return [*encoded, *model.arena.initial(len(rows))[len(encoded) :]], good
 
 
@@ -67,10 +69,10 @@ async def prompted_states(
     model: LoadedModel,
     source: TokenizedSequences | None,
     prompts: TokenizedSequences,
-    rows: NDArray[np.intp],
+    rows: Indices,
     cancellation: CancellationToken,
 ) -> tuple[list[Array], NDArray[np.bool_]]:
-    """The states of rows that have read what their encoder says and their prompt; and which did not fail.
+    """The states of rows after their source (None: no encoder) and their prompt; which rows did not fail.
 
     Raises:
         ServiceError: as encoded_states.
@@ -78,39 +80,43 @@ async def prompted_states(
     state, good = model.arena.initial(len(rows)), np.ones(len(rows), np.bool_)
     if source is not None:
         state, good = await encoded_states(model, source, rows, cancellation)
-    reads = np.flatnonzero(good & (prompts.lengths[rows] > 0))
-    if len(reads):
-        before = [array[reads] for array in state]
+    prompted = np.flatnonzero(good & (prompts.lengths[rows] > 0))
+    if len(prompted):
+        before = [array[prompted] for array in state]
         spec = model.package.spec
-        _, after, well = await read(model.scheduler, spec, prompts, rows[reads], before, cancellation)
-        for kept, array in zip(state, after, strict=True):
-            kept[reads] = array
-        good[reads] = well
+        _, after, succeeded = await consume(
+            model.scheduler, spec, prompts.columns, rows[prompted], before, cancellation
+        )
+        for whole, array in zip(state, after, strict=True):
+            whole[prompted] = array
+        good[prompted] = succeeded
     return state, good
 
 
 async def leased_states(
     model: LoadedModel, lease: SessionLease, cancellation: CancellationToken
 ) -> tuple[list[Array], NDArray[np.uint64]]:
-    """States and positions that a claim's rows generate from: begun where they had consumed nothing.
+    """States and positions that a lease's rows generate from; rows at position 0 consume a begin token first.
 
     Raises:
         ServiceError: DEADLINE, CANCELLED, INTERNAL.
     """
-    start = lease.positions[lease.rows]
+    positions = lease.positions[lease.rows]
     token = None if model.auxiliary.codec is None else model.auxiliary.codec.begin
-    begun = np.flatnonzero(start == 0)
-    if token is None or not len(begun):
-        return lease.state, start
+    empty = np.flatnonzero(positions == 0)
+    if token is None or not len(empty):
+        return lease.state, positions
     spec = model.package.spec
-    tokens = TokenizedSequences(np.ones(len(begun), np.uint32), begin_inputs(spec, token, len(begun)), {})
-    before = [array[begun] for array in lease.state]
-    _, after, good = await read(model.scheduler, spec, tokens, np.arange(len(begun)), before, cancellation)
+    columns = single_tokens(spec, np.full(len(empty), token)).columns
+    before = [array[empty] for array in lease.state]
+    _, after, good = await consume(
+        model.scheduler, spec, columns, np.arange(len(empty)), before, cancellation
+    )
     if not good.all():
         raise server_fault()
-    for kept, array in zip(lease.state, after, strict=True):
-        kept[begun] = array
-    return lease.state, start + (start == 0)
+    for whole, array in zip(lease.state, after, strict=True):
+        whole[empty] = array
+    return lease.state, positions + (positions == 0)
 
 
 def _flattened(raw: RawSequences, rows: int) -> RawSequences:

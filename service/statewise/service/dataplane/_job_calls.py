@@ -1,6 +1,6 @@
-"""Work that comes in stages: reading, then generating, each a job of a scheduler, awaited.
+"""Awaits jobs: submits a job to a scheduler and returns when it has ended.
 
-Jobs of one request share a ticket: whoever gives the request up sets it, and they end at their next piece.
+The jobs of one request share a cancellation token; a cancelled job ends at its next slice.
 """
 
 import asyncio
@@ -12,45 +12,44 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, RaggedColumns, ServiceError
-from statewise.service.inputs import TokenizedSequences
+from statewise.service.base import Array, Indices, RaggedColumns, ServiceError
 from statewise.service.scheduling import Job, Scheduler, SequenceJob, buckets_of_like_length
 from statewise.wire import ModelSpec
 
-_W = TypeVar("_W", bound=Job)
+_Job = TypeVar("_Job", bound=Job)
 
 
 @dataclass(slots=True)
 class CancellationToken:
-    """Stands for a request that is under way.
+    """Deadline and cancellation of a request in progress.
 
     Attributes:
         deadline_s: On the schedulers' clock; None: none.
-        cancelled: Set by whoever gives the request up.
+        cancelled: Whether the caller gave the request up.
     """
 
     deadline_s: float | None = None
     cancelled: bool = False
 
     def is_cancelled(self) -> bool:
-        """Asked between pieces."""
+        """Whether the caller gave the request up; jobs ask between slices."""
         return self.cancelled
 
 
-async def run(scheduler: Scheduler, make: Callable[..., _W], cancellation: CancellationToken) -> _W:
+async def run_job(scheduler: Scheduler, make: Callable[..., _Job], cancellation: CancellationToken) -> _Job:
     """Runs a job to its end.
 
     Args:
-        scheduler: Runs it; its time steps are held there already.
-        make: Makes it, given `done`, `is_cancelled` and `deadline_s`.
-        cancellation: Of the request.
+        scheduler: Runs the job; capacity for its time steps is reserved there.
+        make: Makes the job, given `done`, `is_cancelled` and `deadline_s`.
+        cancellation: The request's.
 
     Raises:
-        ServiceError: the job as a whole failed, or was given up.
+        ServiceError: the job failed as a whole, or was cancelled.
     """
-    ended: asyncio.Future[_W] = asyncio.get_running_loop().create_future()
+    ended: asyncio.Future[_Job] = asyncio.get_running_loop().create_future()
 
-    def done(job: _W, failure: ServiceError | None) -> None:
+    def done(job: _Job, failure: ServiceError | None) -> None:
         if ended.done():
             return
         if failure is None:
@@ -63,52 +62,52 @@ async def run(scheduler: Scheduler, make: Callable[..., _W], cancellation: Cance
     return await ended
 
 
-async def read(
+async def consume(
     scheduler: Scheduler,
     spec: ModelSpec,
-    sequences: TokenizedSequences,
-    rows: NDArray[np.intp],
+    columns: RaggedColumns,
+    rows: Indices,
     state: Sequence[Array],
     cancellation: CancellationToken,
 ) -> tuple[list[Array], list[Array], NDArray[np.bool_]]:
-    """Reads sequences from given states.
+    """Runs sequences from given states.
 
     Args:
-        scheduler: Runs them.
-        spec: Of its engine.
-        sequences: Of all rows of a request.
-        rows: Which of them to read, each at least one time step long.
+        scheduler: Runs the sequences.
+        spec: The spec of its engine.
+        columns: Inputs of all rows of a request, with lengths.
+        rows: Rows to run, each at least one time step long.
         state: [len(rows), ...] for each state.
-        cancellation: Of the request.
+        cancellation: The request's.
 
     Returns:
-        Outputs that are none per step, [len(rows), ...]; the states after; and which rows did not fail.
+        Outputs that are not per step, [len(rows), ...]; the states afterwards; which rows did not fail.
 
     Raises:
-        ServiceError: as `run`.
+        ServiceError: as `run_job`.
     """
-    lengths = sequences.lengths[rows]
     last: list[Array] = [
         np.zeros((len(rows), *entry.shape), entry.dtype) for entry in spec.outputs if not entry.per_step
     ]
     after = [array.copy() for array in state]
     good = np.ones(len(rows), np.bool_)
 
-    inputs = RaggedColumns(spec.inputs, sequences.inputs, sequences.lengths)
-
-    async def bucket(places: NDArray[np.intp]) -> None:
-        make: Any = partial(SequenceJob, spec, inputs, rows[places], state=[array[places] for array in state])
-        job: SequenceJob = await run(scheduler, make, cancellation)
-        outputs, successors, well = job.results()
+    async def run_bucket(members: Indices) -> None:
+        make: Any = partial(
+            SequenceJob, spec, columns, rows[members], state=[array[members] for array in state]
+        )
+        job: SequenceJob = await run_job(scheduler, make, cancellation)
+        outputs, successors, succeeded = job.results()
         kept = [
             array for array, entry in zip(outputs.arrays, spec.outputs, strict=True) if not entry.per_step
         ]
         for whole, part in zip([*last, *after], [*kept, *successors], strict=True):
-            whole[places] = part
-        good[places] = well
+            whole[members] = part
+        good[members] = succeeded
 
-    buckets = list(buckets_of_like_length(np.arange(len(rows)), lengths))
-    for outcome in await asyncio.gather(*map(bucket, buckets), return_exceptions=True):
+    lengths = np.asarray(columns.lengths, np.uint32)[rows]
+    buckets = buckets_of_like_length(np.arange(len(rows)), lengths)
+    for outcome in await asyncio.gather(*map(run_bucket, buckets), return_exceptions=True):
         if outcome is not None:
             raise outcome
     return last, after, good

@@ -1,6 +1,6 @@
-"""What rows of one request emit, from the jobs that make it to whoever iterates.
+"""Streams generated parts from background jobs to the caller's async iterator.
 
-No decisions about requests: who starts a flow ends it, and with it every task in it.
+Decides nothing about requests. The request that starts a channel also ends it, and every task in it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array, model_fault
 from statewise.service.dataplane._emitted import GeneratedPart
-from statewise.service.dataplane._job_calls import CancellationToken, run
+from statewise.service.dataplane._job_calls import CancellationToken, run_job
 from statewise.service.engine import Sampling
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import EmittedChunk, GenerationJob
@@ -25,7 +25,7 @@ from statewise.wire import DTYPES
 
 
 class PartChannel:
-    """Parts in a queue, and the tasks that put them there."""
+    """A queue of parts, and the tasks that fill it."""
 
     def __init__(self) -> None:
         self._parts: asyncio.Queue[GeneratedPart | None] = asyncio.Queue()  # None: a task has ended
@@ -36,19 +36,19 @@ class PartChannel:
         self._parts.put_nowait(part)
 
     def put_faults(self, rows: NDArray[np.intp]) -> None:
-        """Adds the failure of rows that the model failed on, where there are any."""
+        """Adds a part with the failures of rows that the model failed on; no rows: no part."""
         if len(rows):
             self.put(GeneratedPart(None, failures=[model_fault(row) for row in rows.tolist()]))
 
-    def start(self, work: Coroutine[Any, Any, Any], *, then: Callable[[], None]) -> None:
-        """Starts a task that puts parts; calls `then` when it has ended."""
+    def start(self, work: Coroutine[Any, Any, Any], *, on_end: Callable[[], None]) -> None:
+        """Starts a task that puts parts; calls `on_end` when it has ended."""
         task = asyncio.create_task(work)
-        task.add_done_callback(lambda _: then())
+        task.add_done_callback(lambda _: on_end())
         task.add_done_callback(lambda _: self._parts.put_nowait(None))
         self._tasks.append(task)
 
     async def parts(self) -> AsyncGenerator[GeneratedPart]:
-        """Parts as they come, until all tasks have ended; raises the failure of one that failed."""
+        """Parts as they come, until all tasks have ended; raises the error of a task that failed."""
         running = len(self._tasks)
         while running or not self._parts.empty():
             part = await self._parts.get()
@@ -61,11 +61,11 @@ class PartChannel:
                     task.result()
 
     def results(self) -> list[Any]:
-        """What the tasks gave, once `parts` has come to its end."""
+        """Results of the tasks, after `parts` has ended."""
         return [task.result() for task in self._tasks]
 
     async def end(self) -> None:
-        """Ends every task."""
+        """Cancels every task, and waits for its end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -75,9 +75,9 @@ class PartChannel:
 def reserve_capacity(
     model: LoadedModel, undelivered: UndeliveredBytes, owner: int, time_steps: int
 ) -> Iterator[Callable[[int], None]]:
-    """Counts a request's time steps as waiting, and the values it may emit as not delivered.
+    """Counts a request's time steps as waiting, and the bytes of its values as not delivered, until it ends.
 
-    Gives a function that counts so many time steps as done, for the values may be delivered long after.
+    Yields a function that releases so many time steps, which may run long before their values are delivered.
 
     Raises:
         ServiceError: QUEUE_FULL, BYTES_LIMIT; WRONG_CALL where the model does not generate.
@@ -92,7 +92,7 @@ def reserve_capacity(
             undelivered.give_back(owner, size)
 
 
-async def write_rows(
+async def generate_rows(
     model: LoadedModel,
     rows: NDArray[np.intp],
     channel: PartChannel,
@@ -103,10 +103,10 @@ async def write_rows(
     steps: NDArray[np.uint32],
     sampling: Sampling,
 ) -> GenerationJob:
-    """Lets rows of a request emit into a flow, from given states.
+    """Generates rows of a request into its channel, from given states.
 
     Raises:
-        ServiceError: the rows as a whole failed, or were given up.
+        ServiceError: the rows as a whole failed, or were cancelled.
     """
     generator = model.require_generator()
 
@@ -125,6 +125,6 @@ async def write_rows(
         stop=generator.stop,
         on_chunk=put,
     )
-    job: GenerationJob = await run(model.scheduler, make, cancellation)
+    job: GenerationJob = await run_job(model.scheduler, make, cancellation)
     channel.put_faults(rows[sorted(job.failed)])
     return job

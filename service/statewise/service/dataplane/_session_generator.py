@@ -1,7 +1,7 @@
-"""Sessions that generate, without transport.
+"""Generates with sessions, without transport: each row goes on from its session's state.
 
-Not requests without sessions (generator). From its turn until all of its rows have ended a request has its
-sessions to itself; they move on once, at the end, so one that fails or is given up has changed nothing.
+A request holds a lease on its sessions until all of its rows have ended. New states are committed at the end,
+so a request that fails or is cancelled has changed nothing.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -16,7 +16,7 @@ from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, with_text
 from statewise.service.dataplane._initial_states import can_start_empty, leased_states
 from statewise.service.dataplane._job_calls import CancellationToken
-from statewise.service.dataplane._part_channel import PartChannel, reserve_capacity, write_rows
+from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
@@ -24,10 +24,10 @@ from statewise.service.registry import LoadedModel
 
 
 class SessionGenerator:
-    """Lets sessions generate.
+    """Generation with sessions.
 
     Args:
-        dataplane: The server's other behaviour; models, sessions and limits are its.
+        dataplane: Gives models, sessions and limits.
     """
 
     def __init__(self, dataplane: Dataplane) -> None:
@@ -46,19 +46,19 @@ class SessionGenerator:
         *,
         owner: str,
     ) -> AsyncGenerator[GeneratedPart]:
-        """Lets sessions of one model version emit; a row applies whole, once all have ended, or not at all.
+        """Generates with sessions of one model version. All rows apply once all have ended, or none does.
 
         Args:
             handles: uint64 [rows].
             positions: Start positions, uint64 [rows].
-            steps: As for `GeneratorGraph.steps`.
-            sampling: Gives the settings of so many rows.
-            cancellation: Of the request; set as cancelled when nobody iterates any more.
-            owner: Who asks.
+            steps: As for `GeneratorGraph.step_limits`.
+            sampling: Gives the sampling options of that many rows.
+            cancellation: The request's; cancelled when the iteration ends.
+            owner: Name of the caller's owner.
 
         Raises:
             ServiceError: WRONG_CALL, BAD_REQUEST, BYTES_LIMIT, QUEUE_FULL, DRAINING; DEADLINE and CANCELLED,
-                also after parts have been given, with nothing applied.
+                also after some parts; nothing was applied.
         """
         self._limits.refuse_when_draining()
         rows = len(handles)
@@ -72,7 +72,7 @@ class SessionGenerator:
             yield GeneratedPart(None, failures=failures)
             return
         lease = SessionLease(
-            handles, positions, number, model.require_generator().steps(steps, rows), sampling(rows)
+            handles, positions, number, model.require_generator().step_limits(steps, rows), sampling(rows)
         )
         async with aclosing(self._generate_leased(lease, model, cancellation)) as parts:
             async for part in parts:
@@ -86,15 +86,15 @@ class SessionGenerator:
         writer = TextWriter.of(model.auxiliary.codec, rows)
         work = model.scheduler.statistics.generate
         channel = PartChannel()
-        with reserve_capacity(model, self._dataplane.undelivered, lease.owner, time_steps) as done:
+        with reserve_capacity(model, self._dataplane.undelivered, lease.owner, time_steps) as release_steps:
             try:
-                await acquire_lease(lease, model, self._table, beginning=can_start_empty(model))
+                await acquire_lease(lease, model, self._table, can_start_empty=can_start_empty(model))
                 if lease.failures:
                     failures = [lease.failures[row] for row in sorted(lease.failures)]
                     channel.put(GeneratedPart(None, failures=failures))
                 if len(lease.rows):
                     state, start = await leased_states(model, lease, cancellation)
-                    generator = write_rows(
+                    generation = generate_rows(
                         model,
                         lease.rows,
                         channel,
@@ -104,19 +104,19 @@ class SessionGenerator:
                         steps=lease.steps[lease.rows],
                         sampling=lease.sampling.rows(lease.rows),
                     )
-                    channel.start(generator, then=partial(done, time_steps))
+                    channel.start(generation, on_end=partial(release_steps, time_steps))
                 async with aclosing(channel.parts()) as parts:
                     async for part in parts:
-                        work.add(part.ended, part.emitted, part.failures)
+                        work.add(part.rows_ended, part.values_emitted, part.failures)
                         yield with_text(part, writer)
                 for job in channel.results():
                     commit_lease(lease, model, self._table, job, start)
             finally:
-                cancellation.cancelled = lease.withdrawn = True
+                cancellation.cancelled = lease.abandoned = True
                 try:
                     await channel.end()
-                finally:  # the caller may leave during this very wait
+                finally:  # the caller may cancel during this wait, too
                     self._table.touch(lease.slots)
                     model.scheduler.release_sessions(lease.slots)
         latency_s = self._clock() - received_s
-        self._dataplane.answered("generate", model, latency_s, rows=rows, steps=time_steps)
+        self._dataplane.record_answer("generate", model, latency_s, rows=rows, steps=time_steps)

@@ -1,7 +1,7 @@
-"""Sessions while they generate: judged and taken in their turn, and moved on when all is done.
+"""Locks sessions for a generation: validates them, marks them busy, commits their new states at the end.
 
-Not the generating. From its turn until it is released a claim's sessions are busy, so nothing else touches
-them; a claim withdrawn before its turn takes nothing.
+From its turn until its release, nothing but its own generation touches a lease's sessions. A lease abandoned
+before its turn locks nothing.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ from statewise.service.session_state import SessionTable, digest_rows
 from statewise.wire import Reason
 
 _GENERATE = 0x47454E4552415445
-"""Tells the digest of a generation from that of a step whose input has the same bytes."""
+"""Part of every generation's digest, so that it differs from that of a step with the same bytes as input."""
 
 
 @dataclass(slots=True)
 class SessionLease:
-    """Rows of a request, and once their turn has come what they start from.
+    """Rows of a request, and from their turn on the sessions that the lease holds.
 
     Attributes:
         handles: uint64 [all rows].
         positions: Start positions, uint64 [all rows].
-        owner: Number of the owner who asks.
-        steps: Values at most, uint32 [all rows].
-        sampling: How they are drawn, [all rows].
-        rows: Those that may generate.
-        slots: Their sessions.
-        retry: Which of them repeat their session's last request, bool.
-        digests: Of what they ask for.
-        state: They start from, [rows, ...] for each state.
-        failures: Every other row.
-        withdrawn: Nobody waits for it any more.
+        owner: Number of the caller's owner.
+        steps: Most values of each row, uint32 [all rows].
+        sampling: How values are drawn, [all rows].
+        rows: Rows that may generate.
+        slots: Their sessions, [rows].
+        retry: Rows that repeat their session's last request, bool [rows].
+        digests: Digests of their requests, [rows].
+        state: States that they start from, [rows, ...] for each state.
+        failures: Failures of all other rows, by row.
+        abandoned: Whether the caller gave the request up.
     """
 
     handles: Handles
@@ -51,28 +51,28 @@ class SessionLease:
     digests: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     state: list[Array] = field(default_factory=list)
     failures: dict[int, RowFailure] = field(default_factory=dict)
-    withdrawn: bool = False
+    abandoned: bool = False
 
 
 async def acquire_lease(
-    lease: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool
+    lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_start_empty: bool
 ) -> None:
-    """Takes the sessions once nothing asked of them before is waiting or running.
+    """Locks the sessions after every earlier request for them has run, and fills the lease.
 
     Args:
-        lease: What is asked for; gets what was found.
-        model: Their version.
+        lease: The request.
+        model: The sessions' version.
         table: The sessions.
-        beginning: Whether the model can generate for a session that has consumed nothing.
+        can_start_empty: Whether the model can generate from position 0.
     """
     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def take() -> None:
-        # Cancelled in this very turn of the loop, whoever waits has not been told yet.
-        if lease.withdrawn or turn.done():
+        # The request may have been cancelled in this turn of the loop, before its task could react.
+        if lease.abandoned or turn.done():
             return
         try:
-            _classify(lease, model, table, beginning=beginning)
+            _grant(lease, model, table, can_start_empty=can_start_empty)
             table.busy[lease.slots] = True
         except Exception as error:
             turn.set_exception(error)
@@ -80,8 +80,8 @@ async def acquire_lease(
             turn.set_result(None)
 
     slots = table.slots_of(lease.handles)
-    held = slots[table.are_valid(lease.handles, slots, owner=lease.owner)]
-    model.scheduler.submit_barrier(Barrier(held, take))
+    valid = slots[table.are_valid(lease.handles, slots, owner=lease.owner)]
+    model.scheduler.submit_barrier(Barrier(valid, take))
     await turn
 
 
@@ -92,14 +92,14 @@ def commit_lease(
     job: GenerationJob,
     start: NDArray[np.uint64],
 ) -> None:
-    """Moves the sessions on to where their rows have come. Retries, failures and rows that stand stay.
+    """Writes new states and positions, but not of retries, failed rows and rows that consumed nothing.
 
     Args:
-        lease: Taken, and not released yet.
-        model: Their version.
+        lease: Acquired, not released yet.
+        model: The sessions' version.
         table: The sessions.
-        job: What the rows did.
-        start: Positions that they generated from.
+        job: The finished generation of the lease's rows.
+        start: Positions that the rows generated from, after a begin token.
     """
     moved = ~lease.retry
     moved[list(job.failed)] = False
@@ -111,31 +111,32 @@ def commit_lease(
     table.advance(slots, cells, steps[moved], lease.digests[moved])
 
 
-def _classify(lease: SessionLease, model: LoadedModel, table: SessionTable, *, beginning: bool) -> None:
+def _grant(lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_start_empty: bool) -> None:
+    """Sorts the rows into those that may generate and failures, and reads the states of the former."""
     handles, positions = lease.handles, lease.positions
     slots = table.slots_of(handles)
-    asked = [
+    requests = [
         np.full(len(handles), _GENERATE, np.uint64),
         lease.steps.astype(np.uint64),
         *lease.sampling.columns,
     ]
-    digests = digest_rows([np.stack(asked, axis=1)], per_step=[False], steps=None)
-    # How far a repeated generation came is not asked for: its digest tells it.
-    came = table.positions_of(slots) - positions
+    digests = digest_rows([np.stack(requests, axis=1)], per_step=[False], steps=None)
+    # A request does not say how many time steps its earlier run consumed; equal digests imply equal numbers.
+    consumed = table.positions_of(slots) - positions
     cells = table.read(slots)
-    verdicts = table.classify(cells, handles, lease.owner, positions, came, digests)
+    verdicts = table.classify(cells, handles, lease.owner, positions, consumed, digests)
     good = np.ones(len(handles), np.bool_) if verdicts.good is None else verdicts.good.copy()
     for row in np.flatnonzero(~good).tolist():
         lease.failures[row] = table.explain(row, int(handles[row]), int(positions[row]), owner=lease.owner)
-    if not beginning:
-        unborn = good & (positions == 0)
-        for row in np.flatnonzero(unborn).tolist():
+    if not can_start_empty:
+        empty = good & (positions == 0)
+        for row in np.flatnonzero(empty).tolist():
             lease.failures[row] = RowFailure(
                 row,
                 Reason.WRONG_CALL,
                 "the session has consumed nothing it could go on from: step it first",
             )
-        good &= ~unborn
+        good &= ~empty
     rows = np.flatnonzero(good)
     retry = np.zeros(len(handles), np.bool_) if verdicts.retry is None else verdicts.retry
     lease.rows, lease.slots, lease.digests, lease.retry = rows, slots[rows], digests[rows], retry[rows]

@@ -1,10 +1,11 @@
 """Checks and arranges a caller's inputs: arrays, texts, prompts. Never sessions, runs or gRPC."""
 
-from statewise.service.inputs._prompts import (
+from statewise.service.inputs._prompts import tokenize_prompts
+from statewise.service.inputs._sequences import (
+    Lengths,
     RawSequences,
     TokenizedSequences,
-    begin_inputs,
-    tokenize_prompts,
+    single_tokens,
     tokenize_sequences,
 )
 from statewise.service.inputs._text import Codec, TextWriter
@@ -12,13 +13,14 @@ from statewise.service.inputs._validation import all_valid, arrange_inputs, inva
 
 __all__ = [
     "Codec",
+    "Lengths",
     "RawSequences",
     "TextWriter",
     "TokenizedSequences",
     "all_valid",
     "arrange_inputs",
-    "begin_inputs",
     "invalid_rows",
+    "single_tokens",
     "tokenize_prompts",
     "tokenize_sequences",
 ]

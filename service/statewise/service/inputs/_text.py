@@ -1,7 +1,6 @@
-"""Text to tokens and back, by a model's vocabulary.
+"""Converts text to tokens and tokens to text, by a model's vocabulary.
 
-No models and no requests. Tokens with a role (begin, end, pad, conditions) are never read from text and never
-written into it.
+Tokens with a role (begin, end, pad, conditions) are never read from text and never written into it.
 """
 
 from dataclasses import dataclass
@@ -14,22 +13,22 @@ from statewise.wire import Vocabulary
 Tokens = NDArray[np.int64]
 
 _SHOWN = 40
-"""Symbols that an error lists at most."""
+"""Most symbols that an error lists."""
 
 
 class TextError(ValueError):
-    """A text that the vocabulary cannot read, or a name it does not know; says what was expected."""
+    """The vocabulary cannot read a text, or lacks a condition. The message says what it expects."""
 
 
 class Codec:
     """Reads and writes texts.
 
     Args:
-        vocabulary: Its tokens and how they are joined.
+        vocabulary: The tokens, and how their texts are joined.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._words = vocabulary
+        self._vocabulary = vocabulary
         roles = {vocabulary.begin, vocabulary.end, vocabulary.pad, *vocabulary.conditions.values()}
         self._silent = roles - {None}
         self._numbers = {
@@ -44,13 +43,13 @@ class Codec:
 
     @property
     def begin(self) -> int | None:
-        """The token that a text begins with: the only one, or the first of the conditions; None: none."""
-        words = self._words
-        return words.begin if words.begin is not None else min(words.conditions.values(), default=None)
+        """The token that a text begins with: the begin token, or else the lowest condition; None: none."""
+        begin, conditions = self._vocabulary.begin, self._vocabulary.conditions
+        return begin if begin is not None else min(conditions.values(), default=None)
 
     def condition(self, name: str) -> int:
-        """The begin token of that name, with or without its angle brackets. Raises TextError."""
-        conditions = self._words.conditions
+        """The token of a condition, named with or without its angle brackets. Raises TextError."""
+        conditions = self._vocabulary.conditions
         for spelled in (name, f"<{name}>"):
             if spelled in conditions:
                 return conditions[spelled]
@@ -59,38 +58,38 @@ class Codec:
 
     def read(self, text: str) -> Tokens:
         """The tokens of a text, without begin and end. Raises TextError for a symbol without a token."""
-        match self._words.case_folding:
+        match self._vocabulary.case_folding:
             case "upper":
                 text = text.upper()
             case "lower":
                 text = text.lower()
-        separator = self._words.separator
+        separator = self._vocabulary.separator
         if not separator and self._sizes == [1]:
             return self._characters(text)
         symbols = [part for part in text.split(separator) if part] if separator else self._symbols(text)
         return np.array([self._number(symbol) for symbol in symbols], np.int64)
 
     def _characters(self, text: str) -> Tokens:
-        """The usual vocabulary, a token a character: no Python object for each."""
+        """As `read`, for a vocabulary with one character a token: without a Python object for each."""
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        places = np.minimum(np.searchsorted(self._code_points, codes), len(self._code_points) - 1)
-        known = self._code_points[places] == codes
-        tokens = self._by_code_point[places]
+        indices = np.minimum(np.searchsorted(self._code_points, codes), len(self._code_points) - 1)
+        known = self._code_points[indices] == codes
+        tokens = self._by_code_point[indices]
         if not known.all():
             tokens[~known] = self._number(text[int(np.argmin(known))])
         return tokens
 
     def _symbols(self, text: str) -> list[str]:
-        """The longest tokens that the text begins with, one after another; single characters between them."""
-        symbols, place = [], 0
-        while place < len(text):
-            size = next((size for size in self._sizes if text[place : place + size] in self._numbers), 1)
-            symbols.append(text[place : place + size])
-            place += size
+        """Splits a text, each time after the longest token that it starts with, or after one character."""
+        symbols, start = [], 0
+        while start < len(text):
+            size = next((size for size in self._sizes if text[start : start + size] in self._numbers), 1)
+            symbols.append(text[start : start + size])
+            start += size
         return symbols
 
     def _number(self, symbol: str) -> int:
-        number = self._numbers.get(symbol, self._words.unknown)
+        number = self._numbers.get(symbol, self._vocabulary.unknown)
         if number is None:
             known = sorted(self._numbers, key=self._numbers.__getitem__)
             listed = " ".join(known[:_SHOWN]) + (" …" if len(known) > _SHOWN else "")
@@ -98,39 +97,39 @@ class Codec:
         return number
 
     def write(self, tokens: NDArray[np.integer]) -> list[str]:
-        """The texts of tokens, those with a role left out; joined by the separator they are a text."""
-        return [self._words.tokens[number] for number in tokens.tolist() if number not in self._silent]
+        """The texts of tokens, without those with a role; joined by the separator they are a text."""
+        return [self._vocabulary.tokens[number] for number in tokens.tolist() if number not in self._silent]
 
     @property
     def separator(self) -> str:
-        """What stands between two tokens."""
-        return self._words.separator
+        """The text between two tokens."""
+        return self._vocabulary.separator
 
 
 @dataclass(slots=True)
 class TextWriter:
-    """Texts that grow piece by piece; a row's pieces joined are its text.
+    """Writes the texts of rows chunk by chunk; a row's chunks joined are its text.
 
     Args:
-        codec: Writes them.
-        begun: Which of them have a token already, [rows].
+        codec: Converts tokens to text.
+        started: Rows whose text has a token already, [rows].
     """
 
     codec: Codec
-    begun: NDArray[np.bool_]
+    started: NDArray[np.bool_]
 
     @classmethod
     def of(cls, codec: Codec | None, rows: int) -> "TextWriter | None":
-        """Nothing is written yet; None where there is no codec."""
+        """A writer of empty texts; None where there is no codec."""
         return None if codec is None else cls(codec, np.zeros(rows, np.bool_))
 
     def add(self, row: int, tokens: NDArray[np.integer]) -> str:
-        """What tokens add to a row's text."""
+        """The text that tokens add to a row's text."""
         written = self.codec.write(tokens)
         if not written:
             return ""
         joined = self.codec.separator.join(written)
-        if self.begun[row]:
+        if self.started[row]:
             joined = self.codec.separator + joined
-        self.begun[row] = True
+        self.started[row] = True
         return joined

@@ -1,7 +1,7 @@
-"""What a caller sent as inputs, judged against what the model takes.
+"""Checks a request's inputs against a model's spec: types and shapes of the request, values row by row.
 
-Shape and type are judged for the request as a whole, values row by row: onnxruntime turns NaN into finite
-numbers without a word, and lets a token outside the vocabulary fail its neighbours.
+Values are checked because onnxruntime does not: it turns NaN into finite numbers, and a token outside the
+vocabulary fails the rows that share its run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,32 +13,30 @@ from statewise.service.base import Array, ServiceError
 from statewise.wire import DTYPES, ModelSpec, Reason, TensorSpec
 
 
-def arrange_inputs(spec: ModelSpec, given: Mapping[str, Array], *, rows: int, time_steps: int) -> list[Array]:
+def arrange_inputs(spec: ModelSpec, named: Mapping[str, Array], *, rows: int, time_steps: int) -> list[Array]:
     """Inputs in the spec's order, each of the right type and shape.
 
     Args:
-        spec: The model's.
-        given: By name: per-step [time_steps, ...], others [rows, ...].
+        spec: The model's spec.
+        named: By name: per-step [time_steps, ...], others [rows, ...].
         rows: Rows of the request.
         time_steps: Time steps of all rows together.
 
     Raises:
         ServiceError: BAD_TENSOR, naming the input, what was expected and what came.
     """
-    if not given.keys() <= spec.input_names:
-        unknown = next(name for name in given if name not in spec.input_names)
+    if not named.keys() <= spec.input_names:
+        unknown = next(name for name in named if name not in spec.input_names)
         expected = ", ".join(repr(entry.name) for entry in spec.inputs)
         raise _bad(f"the model has no input {unknown!r}; expected: {expected}")
-    return [_arrange(entry, given.get(entry.name), rows, time_steps) for entry in spec.inputs]
+    return [_arrange(entry, named.get(entry.name), rows, time_steps) for entry in spec.inputs]
 
 
 def _arrange(entry: TensorSpec, array: Array | None, rows: int, time_steps: int) -> Array:
     leading = time_steps if entry.per_step else rows
     dtype = DTYPES[entry.dtype]
     if array is None:
-        if entry.default is None:
-            raise _bad(f"input {entry.name!r} is missing")
-        return np.full((leading, *entry.shape), entry.default, dtype)
+        return default_input(entry, leading)
     if array.dtype != dtype:
         raise _bad(f"input {entry.name!r}: expected {entry.dtype}; got {array.dtype.name}")
     expected = (leading, *entry.shape)
@@ -51,8 +49,15 @@ def _arrange(entry: TensorSpec, array: Array | None, rows: int, time_steps: int)
     return array
 
 
+def default_input(entry: TensorSpec, count: int) -> Array:
+    """So many elements of an input's default. Raises ServiceError (BAD_TENSOR) where it has none."""
+    if entry.default is None:
+        raise _bad(f"input {entry.name!r} is missing")
+    return np.full((count, *entry.shape), entry.default, DTYPES[entry.dtype])
+
+
 def all_valid(spec: ModelSpec, inputs: list[Array]) -> bool:
-    """Whether the model may see every value of rows of one step. What `invalid_rows` finds nothing in."""
+    """Whether the model may see every value of rows of one step each; `invalid_rows` is then empty."""
     return all(
         bool(valid.all())
         for entry, array in zip(spec.inputs, inputs, strict=True)
@@ -61,7 +66,7 @@ def all_valid(spec: ModelSpec, inputs: list[Array]) -> bool:
 
 
 def _valid(entry: TensorSpec, array: Array) -> NDArray[np.bool_] | None:
-    """Which values are; None: all, whatever they are."""
+    """Which values the model may see; None: any value of that type."""
     if array.dtype.kind == "f":
         return np.isfinite(array)
     if entry.vocabulary_size is not None:
@@ -75,8 +80,8 @@ def invalid_rows(
     """Rows whose values the model must not see, each with what is wrong. Usually empty.
 
     Args:
-        spec: The model's.
-        inputs: As `arrange_inputs` gives them.
+        spec: The model's spec.
+        inputs: In the form that `arrange_inputs` returns.
         steps: Time steps of each row; None: 1 each.
     """
     invalid: dict[int, str] = {}

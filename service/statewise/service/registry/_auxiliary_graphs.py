@@ -50,7 +50,7 @@ class GeneratorGraph:
         """What the generator emits, and how."""
         return self.decode_loop.spec
 
-    def steps(self, requested: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
+    def step_limits(self, requested: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
         """The most values that each row emits, [rows].
 
         Args:

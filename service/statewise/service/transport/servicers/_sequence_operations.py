@@ -75,7 +75,7 @@ class SequenceOperations:
             start = read_start(request)
             self._dataplane.limits.check_size(start.rows, None)
             steps = read_uint32(request.steps, "steps")
-            steps = model.require_generator().steps(steps, start.rows)
+            steps = model.require_generator().step_limits(steps, start.rows)
             sampling = read_sampling(request.sampling, start.rows)
             generated = self._generator.generate(
                 model, start, steps, sampling, cancellation, owner=caller().owner
@@ -84,7 +84,7 @@ class SequenceOperations:
             async with aclosing(generated) as parts:
                 async for whole in parts:
                     for part in parts_within(whole, self._part_bytes):
-                        rows_left -= part.ended + len(part.failures)
+                        rows_left -= part.rows_ended + len(part.failures)
                         response = generate_response(part)
                         response.done = rows_left == 0
                         yield response

@@ -1,0 +1,120 @@
+"""Runs the rows of one Predict request in buckets of like length, and collects the buckets as they finish.
+
+Values are checked before; limits and counting are the dataplane's work.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, ServiceError, model_fault
+from statewise.service.dataplane._job_calls import CancellationToken
+from statewise.service.inputs import Lengths
+from statewise.service.registry import LoadedModel
+from statewise.service.scheduling import SequenceJob, buckets_of_like_length
+from statewise.wire import DTYPES, ModelSpec
+
+_Finished = tuple[Indices, SequenceJob, ServiceError | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictPart:
+    """Some rows of a prediction.
+
+    Attributes:
+        rows: Rows that succeeded, as indices into the request.
+        lengths: Time steps of each of them.
+        outputs: In the spec's order, for `rows`: per-step [sum(lengths), ...], others [rows, ...].
+        failures: Rows that failed.
+    """
+
+    rows: Indices
+    lengths: Lengths
+    outputs: Sequence[Array]
+    failures: Sequence[RowFailure]
+
+    @classmethod
+    def of_failures(cls, failures: Sequence[RowFailure]) -> "PredictPart":
+        """A part in which no row succeeded."""
+        return cls(np.empty(0, np.intp), np.empty(0, np.uint32), (), failures)
+
+
+class Prediction:
+    """Jobs of one request.
+
+    Args:
+        model: The version that runs them.
+        columns: The request's inputs.
+        rows: Rows to run, each at least one time step long.
+        deadline_s: Rows that have not run by then fail (DEADLINE); None: none.
+    """
+
+    def __init__(
+        self, model: LoadedModel, columns: RaggedColumns, rows: Indices, *, deadline_s: float | None
+    ) -> None:
+        self._model = model
+        self._columns = columns
+        self._lengths: Lengths = np.asarray(columns.lengths, np.uint32)
+        self._cancellation = CancellationToken(deadline_s)
+        self._finished: asyncio.Queue[_Finished] = asyncio.Queue()
+        self._buckets = list(buckets_of_like_length(rows, self._lengths))
+        self.begun_s = math.inf
+        """When the first of the collected jobs began to run; inf: none has."""
+        self.ended_s = 0.0
+        """When the last of the collected jobs ended; 0.0: none has."""
+
+    def submit(self) -> int:
+        """Submits the jobs; gives their number."""
+        for rows in self._buckets:
+            job = SequenceJob(
+                self._model.package.spec,
+                self._columns,
+                rows,
+                state=self._model.arena.initial(len(rows)),
+                done=partial(_put, self._finished, rows),
+                is_cancelled=self._cancellation.is_cancelled,
+                deadline_s=self._cancellation.deadline_s,
+            )
+            self._model.scheduler.submit_job(job)
+        return len(self._buckets)
+
+    async def next_part(self) -> PredictPart:
+        """The rows of the job that finishes next."""
+        rows, job, failure = await self._finished.get()
+        self.ended_s = job.ended_s
+        self.begun_s = min(self.begun_s, job.begun_s or math.inf)  # 0.0: the job never began
+        if failure is not None:
+            return PredictPart.of_failures(
+                [RowFailure(row, failure.reason, failure.message) for row in rows.tolist()]
+            )
+        outputs, _, good = job.results()
+        lengths = self._lengths[rows]
+        if good.all():
+            return PredictPart(rows, lengths, outputs.arrays, ())
+        failures = [model_fault(row) for row in rows[~good].tolist()]
+        return PredictPart(rows[good], lengths[good], outputs.take(np.flatnonzero(good)).arrays, failures)
+
+    def abandon(self) -> None:
+        """Drops the jobs that have not finished."""
+        self._cancellation.cancelled = True
+
+
+def output_bytes(spec: ModelSpec, lengths: Lengths) -> int:
+    """Bytes of all outputs of sequences of these lengths."""
+    time_steps = int(lengths.sum(dtype=np.int64))
+    return sum(
+        math.prod(entry.shape)
+        * DTYPES[entry.dtype].itemsize
+        * (time_steps if entry.per_step else len(lengths))
+        for entry in spec.outputs
+    )
+
+
+def _put(
+    finished: "asyncio.Queue[_Finished]", rows: Indices, job: SequenceJob, failure: ServiceError | None
+) -> None:
+    finished.put_nowait((rows, job, failure))
