@@ -66,30 +66,43 @@ def build_dataplane(
         sessions=settings.sessions,
     )
     limits, statistics = ServiceLimits(settings), Statistics()
-    snapshots = Snapshots(settings.signing_key() or secrets.token_bytes(32))
-    directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
-    turns = SessionTurns(models, table)
+    sessions, administration = _build_sessions(models, table, limits, statistics, clock=clock)
     return Dataplane(
         models,
         table,
-        sessions=Sessions(
-            models, table, directory=directory, turns=turns, limits=limits, snapshots=snapshots
-        ),
-        session_administration=SessionAdministration(
-            models,
-            table,
-            scan=SessionScan(table),
-            directory=directory,
-            turns=turns,
-            idle_timeout_s=settings.idle_timeout_s,
-            clock=clock,
-        ),
+        sessions=sessions,
+        session_administration=administration,
         limits=limits,
         statistics=statistics,
         slow=slow,
         tracing=tracing,
         clock=clock,
     )
+
+
+def _build_sessions(
+    models: ModelRegistry,
+    table: SessionTable,
+    limits: ServiceLimits,
+    statistics: Statistics,
+    *,
+    clock: Callable[[], float],
+) -> tuple[Sessions, SessionAdministration]:
+    directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
+    turns = SessionTurns(models, table)
+    # Without a key of its own a server's snapshots are valid until it ends.
+    snapshots = Snapshots(limits.settings.signing_key() or secrets.token_bytes(32))
+    sessions = Sessions(models, table, directory=directory, turns=turns, limits=limits, snapshots=snapshots)
+    administration = SessionAdministration(
+        models,
+        table,
+        scan=SessionScan(table),
+        directory=directory,
+        turns=turns,
+        idle_timeout_s=limits.settings.idle_timeout_s,
+        clock=clock,
+    )
+    return sessions, administration
 
 
 def _scheduler_maker(

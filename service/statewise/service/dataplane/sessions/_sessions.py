@@ -56,7 +56,7 @@ class Sessions:
         session_ids: Sequence[str],
         *,
         owner: str,
-        begin: Callable[[int], Sequence[Array]] | None = None,
+        initial_state: Callable[[int], Sequence[Array]] | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
 
@@ -65,8 +65,8 @@ class Sessions:
             version: Its version; 0: the default one.
             session_ids: Ids of the sessions.
             owner: Name of their owner.
-            begin: Gives the initial state of a row's session, or refuses the row by ServiceError; None: the
-                model's initial state.
+            initial_state: Gives the initial state of a row's session, or refuses the row by ServiceError;
+                None: the model's own.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
@@ -86,7 +86,7 @@ class Sessions:
             slot = self._table.find(number, session_id)
             try:
                 if slot is None:
-                    state = None if begin is None else begin(row)
+                    state = None if initial_state is None else initial_state(row)
                     created[row] = self._directory.create(
                         model, number, session_id, origin="open", state=state
                     )

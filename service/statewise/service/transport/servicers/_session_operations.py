@@ -137,7 +137,7 @@ class SessionOperations:
             request.version,
             request.session_ids,
             owner=caller().owner,
-            begin=await self._encoded_states(request),
+            initial_state=await self._encoded_states(request),
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
