@@ -11,8 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.helpers.caller import connect
 from tests.helpers.models.small import SmallModels
+from tests.helpers.narrow_relay import narrow_relay
 from tests.helpers.server_process import ServerProcesses
 
 from statewise.service import ServerError
@@ -56,6 +58,42 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
     assert reply.request_id == number
     y = from_tensor(reply.step.outputs["y"])
     assert y.tobytes() == small_models.find("steps").run(x)[0].tobytes()
+
+
+async def test_the_connection_stays_open_until_a_slow_client_has_read_its_last_answer(
+    processes: ServerProcesses, random: np.random.Generator
+) -> None:
+    x = random.standard_normal((300_000, 3)).astype(np.float32)
+    server = processes.start(grace_s=60.0)
+    async with narrow_relay(server.address) as address, connect(address) as caller:
+        (handle,) = await caller.open("steps", "a")
+        await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))
+        # A reply to a later request says that the long one has been taken.
+        await caller.send(resume=sequence_pb2.ResumeSessionsRequest(session_ids=["nobody"]))
+        assert (await caller.receive()).resume.errors[0].reason == "SESSION_NOT_FOUND"
+        server.child.send_signal(signal.SIGTERM)
+        assert (await caller.receive()).WhichOneof("result") == "draining"
+        assert from_tensor((await caller.receive()).step.outputs["y"]).shape == (len(x), 2)
+        with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
+            await caller.stream.read()
+        assert await asyncio.to_thread(server.child.wait) == 0
+
+
+async def test_a_stream_that_is_opened_while_the_server_drains_is_refused(repository: Path) -> None:
+    server = Server(Settings(repository=repository, listen="127.0.0.1:0", grace_s=60.0, reflection=True))
+    async with connect(await server.start()) as caller:
+        held_open = reflection_pb2_grpc.ServerReflectionStub(caller.channel).ServerReflectionInfo()
+        await held_open.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        await held_open.read()
+        watching = health_pb2_grpc.HealthStub(caller.channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stopping = asyncio.create_task(server.stop())
+        assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
+            await caller.open("steps", "a")
+        assert not stopping.done()
+        held_open.cancel()
+        await stopping
 
 
 async def test_sigterm_says_not_serving_and_finishes_predictions(

@@ -73,10 +73,14 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     Args:
         callers: Identify callers; None: every caller may do everything.
         statistics: Count refused calls.
+        allowed: Called with every call that is not refused.
     """
 
-    def __init__(self, callers: Callers | None, statistics: Statistics) -> None:
+    def __init__(
+        self, callers: Callers | None, statistics: Statistics, *, allowed: Callable[[Context], None]
+    ) -> None:
         self._callers = callers
+        self._allowed = allowed
         self._refused = statistics.refused
         self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -106,6 +110,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 self._refused[error.reason] += 1
                 await abort(context, error)
             enter_call(identity)
+            self._allowed(context)
             return await behaviour(request, context)
 
         async def guarded(request: Any, context: Context) -> Any:

@@ -1,5 +1,6 @@
 """Serves the dataplane's services over gRPC: puts servicers, interceptors and port together."""
 
+import asyncio
 import time
 
 import grpc
@@ -9,6 +10,7 @@ from statewise.service.auth import Callers
 from statewise.service.dataplane import Dataplane
 from statewise.service.transport._auth_interceptor import AuthInterceptor
 from statewise.service.transport._listening import add_reflection, listen, options
+from statewise.service.transport._open_calls import OpenCalls
 from statewise.service.transport.servicers import (
     AdminServicer,
     HealthServicer,
@@ -32,6 +34,7 @@ class GrpcServer:
         self._release = release
         self._sequences = SequenceServicer(dataplane)
         self._health = HealthServicer()
+        self._calls = OpenCalls()
         self._admin: AdminServicer | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -64,13 +67,16 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """Ends all calls: those under way may finish within the grace period, new ones are refused."""
+        clock = asyncio.get_running_loop().time
         grace_s = self._dataplane.limits.settings.grace_s
+        end_s = clock() + grace_s
         self._health.drain()
         self._sequences.drain(grace_s)
         if self._admin is not None:
             self._admin.drain()
         if self._server is not None:
-            await self._server.stop(grace_s)
+            await self._calls.drain(grace_s)
+            await self._server.stop(max(0.0, end_s - clock()))
 
     def update_health(self) -> None:
         """Takes over, for health checks, which models serve."""
@@ -85,7 +91,7 @@ class GrpcServer:
         self._sequences.end_streams_of_unknown(callers)
 
     def _interceptors(self, callers: Callers | None) -> list[grpc.aio.ServerInterceptor]:
-        authenticating = AuthInterceptor(callers, self._dataplane.statistics)
+        authenticating = AuthInterceptor(callers, self._dataplane.statistics, allowed=self._calls.add)
         if self._dataplane.tracing is None:
             return [authenticating]
         # OpenTelemetry takes long to import and is an extra.

@@ -1,0 +1,39 @@
+"""Counts the calls under way, so that the server closes its connections after the last of them has ended.
+
+gRPC closes a connection as soon as its last reply is in the kernel. A frame that the client sends after that,
+such as a window update, resets the connection, and what the client has not read by then is lost. If gRPC is
+stopped only when no call is left, it pings the client first, and closes when the client has read everything.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from statewise.service.transport.messages import Context
+
+
+class OpenCalls:
+    """Calls that began before the server drains. Later calls are refused, and not counted."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._draining = False
+        self._all_ended = asyncio.Event()
+
+    def add(self, context: Context) -> None:
+        """Counts a call until gRPC has sent its status."""
+        if not self._draining:
+            self._count += 1
+            context.add_done_callback(self._remove)  # type: ignore[arg-type]  # its stub is no protocol
+
+    async def drain(self, grace_s: float) -> None:
+        """Returns when the calls have ended, or after the grace period."""
+        self._draining = True
+        if self._count:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), grace_s)
+
+    def _remove(self, _: Any) -> None:
+        self._count -= 1
+        if self._draining and not self._count:
+            self._all_ended.set()
