@@ -92,6 +92,7 @@ OFFERS = {
         "TensorError",
         "TensorSpec",
         "Vocabulary",
+        "check_initial",
         "fill_tensor",
         "from_tensor",
         "named_tensor",

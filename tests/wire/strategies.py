@@ -30,7 +30,7 @@ tensors = st.builds(
     vocabulary_size=st.none() | st.integers(1, 10**6),
 )
 parts = st.builds(StatePart, name=words, offset=st.integers(0, 10**6), size=st.integers(1, 10**6))
-states = st.builds(
+uniform_states = st.builds(
     StatePair,
     input=words,
     output=words,
@@ -40,6 +40,15 @@ states = st.builds(
     initial=st.floats(allow_nan=False),
     parts=st.lists(parts, max_size=3).map(tuple),
 )
+uneven_states = st.builds(
+    StatePair,
+    input=words,
+    output=words,
+    dtype=dtypes,
+    shape=st.just((2, 3)),
+    initial=st.lists(st.floats(allow_nan=False), min_size=6, max_size=6).map(tuple),
+)
+states = uniform_states | uneven_states
 vocabularies = st.builds(
     Vocabulary,
     tokens=st.lists(words, min_size=4, max_size=6).map(tuple),
@@ -77,6 +86,7 @@ specs = st.builds(
     vocabulary=st.none() | vocabularies,
     encode=st.none() | encoders,
     generate=st.none() | generators,
+    least_steps=st.integers(1, 100),
     notes=st.dictionaries(words, words, max_size=3),
 )
 

@@ -4,11 +4,19 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from tests.wire.strategies import specs
 
-from statewise.wire import MetadataError, ModelDeclaration, ModelSpec, StateDeclaration, TensorDeclaration
+from statewise.wire import (
+    MetadataError,
+    ModelDeclaration,
+    ModelSpec,
+    StateDeclaration,
+    StatePair,
+    TensorDeclaration,
+)
 
 PAGE = Path(__file__).parents[2] / "docs/models.md"
 
@@ -72,3 +80,34 @@ def test_the_example_of_the_page() -> None:
 def test_an_entry_that_cannot_be_read_is_named(text: str, complaint: str) -> None:
     with pytest.raises(MetadataError, match=complaint):
         ModelDeclaration.from_toml(text)
+
+
+STATE = '[[state]]\ninput = "s"\noutput = "t"\naxes = ["batch", 2, 2]\ninitial = '
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-1e30", -1e30),
+        ("[1, 2, 3, 4]", (1.0, 2.0, 3.0, 4.0)),
+        ("[[0, 0], [-1e30, 5]]", (0.0, 0.0, -1e30, 5.0)),
+    ],
+)
+def test_an_initial_state_is_a_number_or_nested_lists_of_numbers(
+    text: str, expected: float | tuple[float, ...]
+) -> None:
+    assert ModelDeclaration.from_toml(STATE + text).state[0].initial == expected
+
+
+@pytest.mark.parametrize("text", ["[[1, 2], [3]]", "[[1, 2], 3]", '["a"]', "[[true]]"])
+def test_an_initial_state_of_another_form_is_named(text: str) -> None:
+    with pytest.raises(MetadataError, match=r"state\[0\]\.initial"):
+        ModelDeclaration.from_toml(STATE + text)
+
+
+def test_the_initial_state_has_the_state_s_shape_and_type() -> None:
+    uneven = StatePair("s", "t", "float16", (2, 2), initial=(1.0, 2.0, 3.0, 4.0))
+
+    assert uneven.initial_state().tolist() == [[1, 2], [3, 4]]
+    assert uneven.initial_state().dtype == np.float16
+    assert StatePair("s", "t", "int64", (2,), initial=3.0).initial_state().tolist() == [3, 3]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
+from math import prod
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -29,9 +30,15 @@ def read_entry(kind: Any, raw: Any, where: str) -> Any:
             return None
         if len(kinds) == 1:
             return read_entry(kinds[0], raw, where)
+        lists = [one for one in kinds if get_origin(one) is tuple]
+        if lists and isinstance(raw, list):
+            return read_entry(lists[0], raw, where)
+        if type(raw) is int and float in kinds and int not in kinds and abs(raw) <= 2**53:
+            return float(raw)
         if type(raw) in kinds:
             return raw
-        raise MetadataError(f"{where}: expected {' or '.join(_WORDS[one] for one in kinds)}; got {raw!r}")
+        words = " or ".join(_WORDS[get_origin(one) or one] for one in kinds)
+        raise MetadataError(f"{where}: expected {words}; got {raw!r}")
     if origin is tuple and isinstance(raw, list):
         return tuple(read_entry(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(raw))
     if origin is Mapping and isinstance(raw, dict):
@@ -83,6 +90,8 @@ def _check(value: Any, prefix: str) -> None:
     if isinstance(value, StatePair) and not 0 <= value.batch_axis <= len(value.shape):
         axes = len(value.shape)
         raise MetadataError(f"{prefix}batch_axis: expected 0 to {axes}; got {value.batch_axis}")
+    if isinstance(value, StatePair) and isinstance(value.initial, tuple):
+        check_initial(prefix, value.initial, value.shape)
     if isinstance(value, Vocabulary):
         numbers = {name: getattr(value, name) for name in ("unknown", "begin", "end", "pad")}
         numbers |= {f"conditions.{name}": number for name, number in value.conditions.items()}
@@ -91,3 +100,16 @@ def _check(value: Any, prefix: str) -> None:
                 raise MetadataError(
                     f"{prefix}{name}: expected a token below {len(value.tokens)}; got {number}"
                 )
+
+
+def check_initial(prefix: str, initial: tuple[float, ...], shape: tuple[int, ...]) -> None:
+    """Checks that an initial state has one number for each element of a state.
+
+    Raises:
+        MetadataError: naming both sizes.
+    """
+    if len(initial) != prod(shape):
+        raise MetadataError(
+            f"{prefix}initial: expected a number, or {prod(shape)} of them for a state of shape "
+            f"{list(shape)}; got {len(initial)}"
+        )

@@ -57,7 +57,8 @@ class StateDeclaration:
     shape: tuple[int, ...] | None = None
     batch_axis: int | None = None
     """As of `StatePair`: an alternative to `axes`, beside `shape`."""
-    initial: float | None = None
+    initial: float | tuple[float, ...] | None = None
+    """One value for all elements, or one for each element, in C order; model.toml may nest the lists."""
     parts: tuple[StatePart, ...] = ()
 
 
@@ -74,6 +75,8 @@ class ModelDeclaration:
     vocabulary: Vocabulary | None = None
     encode: EncodeSpec | None = None
     generate: GenerateSpec | None = None
+    least_steps: int = 1
+    """As of `ModelSpec`."""
     batch: Sharing = Sharing.EXACT
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,12 +91,33 @@ class ModelDeclaration:
             raw = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise MetadataError(f"no TOML: {error}") from None
+        _flatten_initial_states(raw)
         declaration: Self = read_entry(cls, raw, "")
+        if declaration.least_steps < 1:
+            raise MetadataError(f"least_steps: expected at least 1; got {declaration.least_steps}")
         for kind, entries in (("inputs", declaration.inputs), ("outputs", declaration.outputs)):
             _check_tensors(kind, entries)
         for number, pair in enumerate(declaration.state):
             _check_axes(f"state[{number}]", pair.axes)
         return declaration
+
+
+def _flatten_initial_states(raw: Any) -> None:
+    """Replaces nested lists under `initial` by flat ones, where they are even."""
+    states = raw.get("state")
+    for number, state in enumerate(states if isinstance(states, list) else ()):
+        initial = state.get("initial") if isinstance(state, dict) else None
+        if isinstance(initial, list) and any(isinstance(row, list) for row in initial):
+            state["initial"] = _flat(f"state[{number}].initial", initial)
+
+
+def _flat(where: str, rows: list[Any]) -> list[Any]:
+    """The numbers of evenly nested lists, in C order."""
+    while any(isinstance(row, list) for row in rows):
+        if len({len(row) if isinstance(row, list) else None for row in rows}) > 1:
+            raise MetadataError(f"{where}: expected rows of one length")
+        rows = [number for row in rows for number in row]
+    return rows
 
 
 def _check_tensors(kind: str, entries: tuple[TensorDeclaration, ...]) -> None:

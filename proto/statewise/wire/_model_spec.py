@@ -38,6 +38,8 @@ class ModelSpec:
     """None: sessions begin at the initial value of each state."""
     generate: GenerateSpec | None = None
     """None: the model does not generate."""
+    least_steps: int = 1
+    """The graph runs no shorter sequence, because a layer reads this many steps at a time."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Where the model comes from: recipe, seed, measured accuracy. Informative only."""
 

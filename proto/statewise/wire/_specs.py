@@ -3,6 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.wire._tensors import DTYPES
 
 
 class Exactness(StrEnum):
@@ -56,7 +62,7 @@ class StatePart:
 
 @dataclass(frozen=True)
 class StatePair:
-    """A state input, the output that succeeds it, and the initial value of a new session."""
+    """A state input, the output that succeeds it, and the initial state of a new session."""
 
     input: str
     output: str
@@ -64,8 +70,16 @@ class StatePair:
     shape: tuple[int, ...]
     """Without the batch axis."""
     batch_axis: int = 0
-    initial: float = 0.0
+    initial: float | tuple[float, ...] = 0.0
+    """One value for all elements, or one for each element, in C order."""
     parts: tuple[StatePart, ...] = ()
+
+    def initial_state(self) -> NDArray[Any]:
+        """The state of a new session, [*shape]."""
+        return np.full(self.shape, np.reshape(self.initial, self._initial_shape()), DTYPES[self.dtype])
+
+    def _initial_shape(self) -> tuple[int, ...]:
+        return self.shape if isinstance(self.initial, tuple) else ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,15 @@ from statewise.service.session_state import StateArena, digest_rows
 from statewise.wire import StatePair
 
 
+def test_an_initial_state_can_differ_from_element_to_element() -> None:
+    arena = StateArena([StatePair("s", "t", "float32", (1, 2), initial=(0.0, -1e30))], capacity=1)
+
+    (state,) = arena.read(2 * arena.take_row())
+
+    np.testing.assert_array_equal(state, np.float32([[0, -1e30]]))
+    np.testing.assert_array_equal(arena.initial(2)[0], np.float32([[[0, -1e30]]] * 2))
+
+
 def test_an_arena_hands_out_initial_states_and_knows_when_it_is_full() -> None:
     arena = StateArena([StatePair("s", "t", "float32", (2,), initial=0.5)], capacity=2)
     first, second = arena.take_row(), arena.take_row()

@@ -99,7 +99,7 @@ def _state(decode_loop: DecodeLoop, engine: Engine, rows: int, random: np.random
             inputs.append(random.standard_normal(shape).astype(dtype))
         else:
             inputs.append(random.integers(0, entry.vocabulary_size or 2, shape).astype(dtype))
-    start = [np.full((rows, *p.shape), p.initial, DTYPES[p.dtype]) for p in engine.spec.state]
+    start = [np.repeat(pair.initial_state()[None], rows, axis=0) for pair in engine.spec.state]
     return engine.run(inputs, np.full(rows, steps, np.int32), start)[1]
 
 

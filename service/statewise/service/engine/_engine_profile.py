@@ -169,7 +169,7 @@ def _state(engine: Engine, rows: int, random: np.random.Generator) -> list[Array
     """States a session might be in: small numbers around the initial one."""
     states: list[Array] = []
     for pair in engine.spec.state:
-        state: Array = np.full((rows, *pair.shape), pair.initial, DTYPES[pair.dtype])
+        state: Array = np.repeat(pair.initial_state()[None], rows, axis=0)
         if state.dtype.kind == "f":
             state = (state + 0.5 * random.standard_normal(state.shape)).astype(state.dtype)
         states.append(state)

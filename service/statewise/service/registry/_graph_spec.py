@@ -24,9 +24,11 @@ from statewise.wire import (
     MetadataError,
     ModelDeclaration,
     ModelSpec,
+    StateDeclaration,
     StatePair,
     TensorDeclaration,
     TensorSpec,
+    check_initial,
 )
 
 _LENGTHS = "statewise.lengths"
@@ -189,9 +191,7 @@ class _Completion:
                 pair.output,
                 self._graph_inputs[pair.input].dtype,
                 _sizes(tensor.axes),
-                initial=_whole(
-                    f"state {pair.input!r}: initial", pair.initial or 0.0, self._graph_inputs[pair.input]
-                ),
+                initial=_initial(pair, _sizes(tensor.axes), self._graph_inputs[pair.input]),
                 parts=pair.parts,
             )
             for pair, tensor in zip(declaration.state, layout.state, strict=True)
@@ -213,8 +213,17 @@ class _Completion:
             vocabulary=declaration.vocabulary,
             encode=declaration.encode,
             generate=declaration.generate,
+            least_steps=declaration.least_steps,
             notes=declaration.notes,
         )
+
+
+def _initial(pair: StateDeclaration, shape: tuple[int, ...], value: GraphValue) -> float | tuple[float, ...]:
+    where = f"state {pair.input!r}: "
+    if isinstance(pair.initial, tuple):
+        check_initial(where, pair.initial, shape)
+        return tuple(_whole(f"{where}initial", number, value) for number in pair.initial)
+    return _whole(f"{where}initial", pair.initial or 0.0, value)
 
 
 def _check_context(tensor: AxisLayout, *, shared: bool) -> None:

@@ -42,6 +42,7 @@ class StateArena:
     def __init__(self, pairs: Sequence[StatePair], capacity: int) -> None:
         self._pairs = tuple(pairs)
         self._copies = [reserve((2 * capacity, *pair.shape), DTYPES[pair.dtype]) for pair in self._pairs]
+        self._initial = [pair.initial_state() for pair in self._pairs]
         self._capacity = capacity
         self._touched = 0
         self._free: list[int] = []
@@ -67,8 +68,8 @@ class StateArena:
             row, self._touched = self._touched, self._touched + 1
         else:
             raise MemoryError("the arena has no free row")
-        for pair, copies in zip(self._pairs, self._copies, strict=True):
-            copies[2 * row] = pair.initial
+        for initial, copies in zip(self._initial, self._copies, strict=True):
+            copies[2 * row] = initial
         return row
 
     def give_back(self, row: int) -> None:
@@ -77,7 +78,7 @@ class StateArena:
 
     def initial(self, rows: int) -> list[NDArray[Any]]:
         """Initial states for rows that keep none, one [rows, *shape] a state pair."""
-        return [np.full((rows, *p.shape), p.initial, DTYPES[p.dtype]) for p in self._pairs]
+        return [np.repeat(initial[None], rows, axis=0) for initial in self._initial]
 
     def read(self, index: int) -> list[NDArray[Any]]:
         """A copy of the state at `index` (2 * row + parity), one [*shape] a state pair."""
