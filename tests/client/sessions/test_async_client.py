@@ -1,4 +1,4 @@
-"""What only the asynchronous client has: tasks at once, cancellation, awaiting and entering."""
+"""Tests what only `AsyncClient` has: concurrent tasks, cancellation, awaiting and entering."""
 
 import asyncio
 import gc
@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.client.relay import Relay
+from tests.client.samples import sequences
+from tests.helpers.arrays import Floats
 from tests.helpers.models.small import SmallModels
 
 from statewise.client import AsyncClient, SessionNotFound, Timeout, Unavailable
@@ -20,16 +23,12 @@ async def client(address: str) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def sequences(count: int, length: int) -> Any:
-    return np.random.default_rng(5).standard_normal((count, length, 3)).astype(np.float32)
-
-
 async def test_concurrent_tasks_get_what_each_gets_alone(
     client: AsyncClient, small_models: SmallModels
 ) -> None:
-    rows = sequences(200, 8)
+    rows = sequences(*[8] * 200)
 
-    async def run(row: Any) -> Any:
+    async def run(row: Floats) -> Any:
         async with client.session("steps") as session:
             return np.stack([await session.step(sample) for sample in row])
 
@@ -41,8 +40,8 @@ async def test_concurrent_tasks_get_what_each_gets_alone(
 async def test_a_bad_step_fails_alone_among_concurrent_ones(
     client: AsyncClient, small_models: SmallModels
 ) -> None:
-    rows = sequences(20, 1)
-    rows[7] = np.nan
+    rows = sequences(*[1] * 20)
+    rows[7][:] = np.nan
     opened = await asyncio.gather(*(client.session("steps") for _ in rows))
     outcomes = await asyncio.gather(
         *(session.step(row[0]) for session, row in zip(opened, rows, strict=True)), return_exceptions=True
@@ -64,14 +63,14 @@ async def test_a_session_can_be_awaited_or_entered(client: AsyncClient) -> None:
 async def test_steps_asked_at_once_of_one_session_keep_their_order(
     client: AsyncClient, small_models: SmallModels
 ) -> None:
-    (row,) = sequences(1, 12)
+    (row,) = sequences(12)
     async with client.session("steps") as session:
         outputs = await asyncio.gather(*(session.step(sample) for sample in row))
     np.testing.assert_array_equal(np.stack(outputs), small_models.find("steps").run(row)[0])
 
 
 async def test_steps_that_wait_while_their_session_is_closed_are_all_told(client: AsyncClient) -> None:
-    sample = sequences(1, 1)[0][0]
+    sample = sequences(1)[0][0]
     session = await client.session("steps")
     first = asyncio.create_task(session.step(sample))
     await asyncio.sleep(0)
@@ -85,7 +84,7 @@ async def test_steps_that_wait_while_their_session_is_closed_are_all_told(client
 
 
 async def test_steps_that_wait_while_their_group_is_closed_are_all_told(client: AsyncClient) -> None:
-    samples = sequences(1, 2)[0]
+    samples = sequences(2)[0]
     group = await client.sessions("steps", count=2)
     first = asyncio.create_task(group.step(samples))
     await asyncio.sleep(0)
@@ -100,7 +99,7 @@ async def test_steps_that_wait_while_their_group_is_closed_are_all_told(client: 
 async def test_after_a_cancelled_step_the_session_goes_on(
     client: AsyncClient, small_models: SmallModels
 ) -> None:
-    (row,) = sequences(1, 9)
+    (row,) = sequences(9)
     async with client.session("steps") as session:
         for sample in row[:8]:
             waiting = asyncio.create_task(session.step(sample))
@@ -119,7 +118,7 @@ async def test_after_a_cancelled_step_the_session_goes_on(
 
 
 async def test_streams_take_both_kinds_of_iterables(client: AsyncClient, small_models: SmallModels) -> None:
-    (row,) = sequences(1, 6)
+    (row,) = sequences(6)
 
     async def samples() -> AsyncIterator[Any]:
         for sample in row:
@@ -138,7 +137,7 @@ async def test_a_timeout_that_is_long_enough_does_nothing(client: AsyncClient) -
 
 
 async def test_a_timeout_of_its_own_for_every_step_does_not_add_up(client: AsyncClient) -> None:
-    sample = sequences(1, 1)[0][0]
+    sample = sequences(1)[0][0]
     async with client.session("steps") as session:
         await asyncio.gather(*(session.step(sample, timeout=60 + number) for number in range(100)))
         gc.collect()
@@ -149,7 +148,7 @@ async def test_a_timeout_of_its_own_for_every_step_does_not_add_up(client: Async
     assert len(batchers) <= 65  # what may be kept, and the session's own
 
 
-async def test_no_answer_is_a_timeout(relay: Any) -> None:
+async def test_no_answer_is_a_timeout(relay: Relay) -> None:
     async with AsyncClient(relay.address) as client:
         session = await client.session("steps", id="slow")
         relay.hold_replies()
@@ -161,7 +160,7 @@ async def test_no_answer_is_a_timeout(relay: Any) -> None:
         await (await client.resume("slow")).close()
 
 
-async def test_closing_ends_what_waits_and_leaves_no_task(relay: Any) -> None:
+async def test_closing_ends_what_waits_and_leaves_no_task(relay: Relay) -> None:
     client = AsyncClient(relay.address)
     session = await client.session("steps", id="interrupted")
     relay.hold_replies()
@@ -175,12 +174,12 @@ async def test_closing_ends_what_waits_and_leaves_no_task(relay: Any) -> None:
     relay.cut()
 
 
-async def test_closing_that_is_cancelled_still_ends_everything(relay: Any) -> None:
+async def test_closing_that_is_cancelled_still_ends_everything(relay: Relay) -> None:
     client = AsyncClient(relay.address)
     session = await client.session("steps")
     relay.hold_replies()
     closing = asyncio.create_task(client.close())
-    await asyncio.sleep(0)  # the farewell is under way, and nobody will answer it
+    await asyncio.sleep(0)  # the requests that close sessions are sent and get no answer
     closing.cancel()
     await asyncio.wait((closing,))
     assert closing.cancelled()
@@ -191,7 +190,7 @@ async def test_closing_that_is_cancelled_still_ends_everything(relay: Any) -> No
     relay.cut()
 
 
-async def test_calls_under_way_when_the_client_is_closed_say_so(relay: Any) -> None:
+async def test_calls_under_way_when_the_client_is_closed_say_so(relay: Relay) -> None:
     client = AsyncClient(relay.address)
     await client.model("steps")
     watching = client.watch_stats(interval=3600)

@@ -1,10 +1,11 @@
-"""Bulk work by both clients against a real server: order, rows that fail, files, memory, servers that go."""
+"""Scores many sequences through both clients: order, failing rows, files, memory, servers that stop."""
 
 import asyncio
 import io
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import redirect_stderr
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.helpers.models.small import SmallModels
+from tests.client.clients import Clients
+from tests.client.restarts import RestartableServer
+from tests.client.samples import sequences
+from tests.helpers.models.small import SmallModel, SmallModels
 
 from statewise.client import (
     AsyncClient,
@@ -28,16 +32,10 @@ from statewise.client import (
 from statewise.client.bulk import Meter, report_of
 from statewise.service.testing import server_in_thread
 
-
-def sequences(*lengths: int, seed: int = 1) -> list[Any]:
-    random = np.random.default_rng(seed)
-    return [random.standard_normal((length, 3)).astype(np.float32) for length in lengths]
-
-
 RAGGED = sequences(5, 1, 12, 5, 30, 2, 7)
 
 
-def expect_outputs(found: list[Any], rows: list[Any], model: Any) -> None:
+def expect_outputs(found: list[Any], rows: list[Any], model: SmallModel) -> None:
     assert [scored.index for scored in found] == list(range(len(rows)))
     for scored, row in zip(found, rows, strict=True):
         assert scored.error is None
@@ -47,13 +45,13 @@ def expect_outputs(found: list[Any], rows: list[Any], model: Any) -> None:
 class TestResults:
     @pytest.mark.parametrize("name", ["steps", "last", "both"])
     def test_every_sequence_has_the_outputs_it_has_alone(
-        self, client: Any, small_models: SmallModels, name: str
+        self, client: Client, small_models: SmallModels, name: str
     ) -> None:
         found = list(client.score(name, RAGGED))
         expect_outputs(found, RAGGED, small_models.find(name))
         assert [scored.id for scored in found] == list(range(len(RAGGED)))
 
-    def test_thousands_come_in_order_through_many_requests(self, client: Any) -> None:
+    def test_thousands_come_in_order_through_many_requests(self, client: Client) -> None:
         lengths = np.random.default_rng(2).integers(1, 12, size=4000).tolist()
         rows = sequences(*lengths)
         found = list(client.score("last", iter(rows)))
@@ -61,39 +59,39 @@ class TestResults:
         expected = client.predict("last", rows)
         np.testing.assert_array_equal([scored.outputs for scored in found], expected)
 
-    def test_names_come_back(self, client: Any) -> None:
+    def test_names_come_back(self, client: Client) -> None:
         samples = [Sample("a", RAGGED[0]), Sample(("b", 7), RAGGED[1])]
         assert [scored.id for scored in client.score("last", samples)] == ["a", ("b", 7)]
         assert [scored.id for scored in client.score("last", {"x": RAGGED[0], "y": RAGGED[1]})] == ["x", "y"]
 
     def test_lists_and_arrays_of_other_types_are_sequences_too(
-        self, client: Any, small_models: SmallModels
+        self, client: Client, small_models: SmallModels
     ) -> None:
         row = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
         found = list(client.score("steps", [row, np.array(row), np.array(row, np.float16)]))
         expect_outputs(found, [row, row, row], small_models.find("steps"))
 
-    def test_nothing_in_nothing_out(self, client: Any) -> None:
+    def test_nothing_in_nothing_out(self, client: Client) -> None:
         assert list(client.score("steps", [])) == []
 
-    def test_start_passes_over_what_was_done_before(self, client: Any) -> None:
+    def test_start_passes_over_what_was_done_before(self, client: Client) -> None:
         whole = list(client.score("last", RAGGED))
         rest = list(client.score("last", RAGGED, start=4))
         assert [(s.index, s.id) for s in rest] == [(s.index, s.id) for s in whole[4:]]
         np.testing.assert_array_equal([s.outputs for s in rest], [s.outputs for s in whole[4:]])
 
-    def test_labels_of_a_model_that_has_none_are_refused(self, client: Any) -> None:
+    def test_labels_of_a_model_that_has_none_are_refused(self, client: Client) -> None:
         with pytest.raises(InvalidInput, match="labels"):
             list(client.score("steps", RAGGED, labels=True))
 
-    def test_a_version_may_be_named(self, client: Any, small_models: SmallModels) -> None:
+    def test_a_version_may_be_named(self, client: Client, small_models: SmallModels) -> None:
         found = list(client.score("steps", RAGGED[:1], version=1))
         np.testing.assert_array_equal(found[0].outputs, small_models.find("steps", 1).run(RAGGED[0])[0])
 
 
 class TestRowsThatFail:
     def test_they_are_reported_in_their_place_and_the_others_are_not_touched(
-        self, client: Any, small_models: SmallModels
+        self, client: Client, small_models: SmallModels
     ) -> None:
         spoilt = RAGGED[2].copy()
         spoilt[3, 1] = np.nan
@@ -119,29 +117,29 @@ class TestRowsThatFail:
                 found[place].outputs, small_models.find("steps").run(rows[place])[0]
             )
 
-    def test_a_batch_is_no_sequence(self, client: Any) -> None:
+    def test_a_batch_is_no_sequence(self, client: Client) -> None:
         (scored,) = client.score("steps", [np.zeros((2, 4, 3))])
         assert "one sequence" in str(scored.error)
 
-    def test_one_longer_than_a_request_fails_alone(self, connect: Any, repository: Path) -> None:
+    def test_one_longer_than_a_request_fails_alone(self, clients: Clients, repository: Path) -> None:
         with server_in_thread(repository, message_bytes=64 * 1024) as address:
-            client = connect(address)
+            client = clients.connect(address)
             found = list(client.score("last", [*RAGGED, np.zeros((6000, 3), np.float32), *RAGGED]))
         assert isinstance(found[7].error, LimitReached)
         assert [scored.index for scored in found if scored.error] == [7]
 
-    def test_what_concerns_all_rows_ends_the_run(self, client: Any) -> None:
+    def test_what_concerns_all_rows_ends_the_run(self, client: Client) -> None:
         with pytest.raises(ModelNotFound):
             list(client.score("nothing", RAGGED))
         with pytest.raises(InvalidInput, match="start"):
             list(client.score("steps", RAGGED, start=-1))
 
     @pytest.mark.parametrize("source", [7, "no-such-file.jsonl", "*.nothing"])
-    def test_a_source_that_is_none_is_told_at_once(self, client: Any, source: Any) -> None:
+    def test_a_source_that_is_none_is_told_at_once(self, client: Client, source: Any) -> None:
         with pytest.raises(InvalidInput, match="expected"):
             client.score("steps", source)
 
-    def test_what_the_source_raises_reaches_the_caller(self, client: Any) -> None:
+    def test_what_the_source_raises_reaches_the_caller(self, client: Client) -> None:
         def rows() -> Iterator[Any]:
             yield RAGGED[0]
             raise KeyError("from the source")
@@ -151,7 +149,7 @@ class TestRowsThatFail:
 
 
 class TestBounds:
-    def test_a_source_is_read_no_further_than_what_is_held(self, client: Any) -> None:
+    def test_a_source_is_read_no_further_than_what_is_held(self, client: Client) -> None:
         row = np.zeros((50_000, 3), np.float32)  # a megabyte with its outputs
         read = 0
 
@@ -199,35 +197,35 @@ class TestBounds:
 
 
 class TestServersThatGo:
-    def test_a_full_queue_is_waited_for(self, connect: Any, repository: Path) -> None:
+    def test_a_full_queue_is_waited_for(self, clients: Clients, repository: Path) -> None:
         rows = sequences(*[20] * 200)
         with server_in_thread(repository, queue_steps=100) as address:
-            client = connect(address)
+            client = clients.connect(address)
             found = list(client.score("last", [*rows, np.zeros((101, 3), np.float32)]))
             expected = [client.predict("last", row) for row in rows]
         assert isinstance(found.pop().error, LimitReached)
         assert [scored.error for scored in found] == [None] * len(rows)
         np.testing.assert_array_equal([scored.outputs for scored in found], expected)
 
-    def test_a_restart_is_waited_for(self, connect: Any, server_to_restart: Any) -> None:
+    def test_a_restart_is_waited_for(self, clients: Clients, repository: Path) -> None:
         rows = sequences(*[5] * 3000)
-        with server_to_restart() as (address, restart):
-            client = connect(address)
+        with RestartableServer(repository) as server:
+            client = clients.connect(server.address)
             found = []
             for scored in client.score("last", iter(rows)):
                 found.append(scored)
                 if scored.index == 500:
-                    restart()
+                    server.restart()
             expected = client.predict("last", rows)
         assert [scored.error for scored in found] == [None] * len(rows)
         np.testing.assert_array_equal([scored.outputs for scored in found], expected)
 
-    def test_one_that_stays_away_ends_the_run(self, connect: Any, server_to_restart: Any) -> None:
-        with server_to_restart() as (address, restart):
-            client = connect(address, reconnect_s=0.2)
+    def test_one_that_stays_away_ends_the_run(self, clients: Clients, repository: Path) -> None:
+        with RestartableServer(repository) as server:
+            client = clients.connect(server.address, reconnect_s=0.2)
             results = client.score("last", repeat(RAGGED[0]))
             next(results)
-            restart(back=False)
+            server.stop()
             with pytest.raises(Unavailable):
                 list(results)
 
@@ -250,14 +248,18 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 class TestFiles:
     @pytest.mark.parametrize("kind", [".jsonl", ".npz", ".parquet"])
-    def test_rows_of_a_file(self, client: Any, small_models: SmallModels, tmp_path: Path, kind: str) -> None:
+    def test_rows_of_a_file(
+        self, client: Client, small_models: SmallModels, tmp_path: Path, kind: str
+    ) -> None:
         path = write(tmp_path / f"rows{kind}", RAGGED)
         found = list(client.score("steps", path))
         expect_outputs(found, RAGGED, small_models.find("steps"))
         assert [scored.id for scored in found] == [f"row {index}" for index in range(len(RAGGED))]
         assert [scored.id for scored in client.score("steps", path, start=5)] == ["row 5", "row 6"]
 
-    def test_a_pattern_reads_its_files_in_the_order_of_their_names(self, client: Any, tmp_path: Path) -> None:
+    def test_a_pattern_reads_its_files_in_the_order_of_their_names(
+        self, client: Client, tmp_path: Path
+    ) -> None:
         write(tmp_path / "2.npz", RAGGED[3:])
         write(tmp_path / "1.jsonl", RAGGED[:3])
         expected = [scored.outputs for scored in client.score("last", RAGGED)]
@@ -266,7 +268,7 @@ class TestFiles:
             assert [scored.index for scored in found] == list(range(start, len(RAGGED)))
             np.testing.assert_array_equal([scored.outputs for scored in found], expected[start:])
 
-    def test_npz_of_equal_lengths_and_of_one_array_a_sequence(self, client: Any, tmp_path: Path) -> None:
+    def test_npz_of_equal_lengths_and_of_one_array_a_sequence(self, client: Client, tmp_path: Path) -> None:
         batch = np.stack(sequences(4, 4, 4))
         np.savez_compressed(tmp_path / "batch.npz", inputs=batch)
         np.savez(tmp_path / "named.npz", b=batch[0], a=batch[2])
@@ -278,7 +280,7 @@ class TestFiles:
         assert list(named) == ["b", "a"]
         np.testing.assert_array_equal([named["b"], named["a"]], expected[[0, 2]])
 
-    def test_lines_that_hold_no_sequence_fail_alone(self, client: Any, tmp_path: Path) -> None:
+    def test_lines_that_hold_no_sequence_fail_alone(self, client: Client, tmp_path: Path) -> None:
         good = json.dumps({"inputs": RAGGED[0].tolist()})
         path = tmp_path / "rows.jsonl"
         path.write_text(f'{good}\n{{"id": 3,\n\n[1]\n{{"id": "x", "input": 1}}\n{good}\n')
@@ -291,33 +293,33 @@ class TestFiles:
         assert f"{expected}a list" in str(found[2].error)
         assert f"{expected}the keys 'id', 'input'" in str(found[3].error)
 
-    def test_nulls_in_parquet_fail_alone(self, client: Any, tmp_path: Path) -> None:
+    def test_nulls_in_parquet_fail_alone(self, client: Client, tmp_path: Path) -> None:
         rows = [[[1.0, 2.0, 3.0]], None, [[1.0, 2.0]], [[1.0, 2.0, 3.0]]]
         pq.write_table(pa.table({"inputs": rows}), tmp_path / "rows.parquet")
         found = list(client.score("last", tmp_path / "rows.parquet"))
         assert [scored.error is None for scored in found] == [True, False, False, True]
 
     @pytest.mark.parametrize("name", ["rows.csv", "rows.npz", "rows.parquet"])
-    def test_a_file_of_another_kind_is_told(self, client: Any, tmp_path: Path, name: str) -> None:
+    def test_a_file_of_another_kind_is_told(self, client: Client, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text("nothing of that kind")
         with pytest.raises(InvalidInput, match="rows"):
             list(client.score("last", tmp_path / name))
 
-    def test_parts_that_do_not_fit_are_told(self, client: Any, tmp_path: Path) -> None:
+    def test_parts_that_do_not_fit_are_told(self, client: Client, tmp_path: Path) -> None:
         np.savez(tmp_path / "rows.npz", inputs=np.zeros((9, 3)), lengths=[4, 4])
         with pytest.raises(InvalidInput, match="expected 8 time steps"):
             list(client.score("last", tmp_path / "rows.npz"))
 
 
 class TestProgress:
-    def test_the_last_report_is_of_everything(self, client: Any) -> None:
+    def test_the_last_report_is_of_everything(self, client: Client) -> None:
         told: list[Progress] = []
         list(client.score("last", [*RAGGED, "text"], start=2, progress=told.append))
         last = told[-1]
         assert (last.done, last.total, last.scored, last.failed, last.ended) == (8, 8, 6, 1, True)
         assert last.left_s == 0
 
-    def test_files_know_how_many_rows_they_have(self, client: Any, tmp_path: Path) -> None:
+    def test_files_know_how_many_rows_they_have(self, client: Client, tmp_path: Path) -> None:
         for kind in (".jsonl", ".npz", ".parquet"):
             write(tmp_path / f"rows{kind}", RAGGED)
         told: list[Progress] = []
@@ -336,7 +338,7 @@ class TestProgress:
         assert "0:06 left" in str(told[-1])
         assert len(told) < 40  # three seconds, at most ten a second
 
-    def test_only_terminals_are_drawn_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sys.stderr", io.StringIO())
-        assert report_of(True) is None
+    def test_only_terminals_are_drawn_on(self) -> None:
+        with redirect_stderr(io.StringIO()):
+            assert report_of(True) is None
         assert report_of(False) is None

@@ -1,4 +1,4 @@
-"""Timeouts of many waits by few timers, on a clock of the test's own."""
+"""Ends many waits with few timers, on a clock of the test's own."""
 
 import asyncio
 import heapq

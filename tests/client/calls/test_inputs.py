@@ -1,4 +1,4 @@
-"""Ranks, types and several inputs, judged without a server."""
+"""Reads inputs by rank, type and name, without a server."""
 
 from typing import Any
 

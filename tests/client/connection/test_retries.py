@@ -1,4 +1,4 @@
-"""How often a failed request is sent again, on a clock that only its own pauses move."""
+"""Counts how often a failed request is sent again, on a clock that only its own pauses move."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Journals hold what a session needs to be built again, and no more than they may."""
+"""Keeps in journals what a session needs to be built again, and no more than their limit."""
 
 import numpy as np
 from hypothesis import given
@@ -72,7 +72,7 @@ def test_over_its_limit_it_keeps_the_tail_only_where_that_is_of_use() -> None:
     assert all(nothing.after(position) is None for position in (0, 4900, 5000))
 
 
-def test_the_ledger_bounds_all_journals_together() -> None:
+def test_the_budget_bounds_all_journals_together() -> None:
     budget = ByteBudget(10_000)
     held = [Journal(0, limit_bytes=1 << 20, budget=budget, keep_tail=True) for _ in range(5)]
     for _ in range(100):
@@ -84,25 +84,25 @@ def test_the_ledger_bounds_all_journals_together() -> None:
     assert budget.used_bytes == 0
 
 
-frames = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1), max_size=12)
+step_batches = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1), max_size=12)
 
 
-@given(frames=frames, position=st.integers(0, 12), durable=st.integers(0, 4))
+@given(batches=step_batches, position=st.integers(0, 12), durable=st.integers(0, 4))
 def test_a_group_gives_each_session_what_its_own_journal_would(
-    frames: list[dict[int, int]], position: int, durable: int
+    batches: list[dict[int, int]], position: int, durable: int
 ) -> None:
     budget = ByteBudget(1 << 30)
     group = GroupJournal(MODEL, np.zeros(4, np.uint64), limit_bytes=1 << 30, budget=budget, keep_tail=True)
     alone = [Journal(0, limit_bytes=1 << 30, budget=ByteBudget(1 << 30), keep_tail=True) for _ in range(4)]
     ticks = iter(range(1 << 20))
-    for frame in frames:
+    for batch in batches:
         payloads = [
-            (bytes(next(ticks) % 256 for _ in range(2 * n)), bytes([row])) for row, n in frame.items()
+            (bytes(next(ticks) % 256 for _ in range(2 * n)), bytes([row])) for row, n in batch.items()
         ]
-        for (row, count), payload in zip(frame.items(), payloads, strict=True):
+        for (row, count), payload in zip(batch.items(), payloads, strict=True):
             alone[row].append(count, payload)
         columns = tuple(b"".join(column) for column in zip(*payloads, strict=True))
-        group.append(np.array(list(frame)), np.array(list(frame.values()), np.uint32), columns)
+        group.append(np.array(list(batch)), np.array(list(batch.values()), np.uint32), columns)
     for row in range(4):
         assert group.of(row).after(position) == alone[row].after(position)
     group.forget(np.full(4, durable, np.uint64))

@@ -1,5 +1,4 @@
-"""A model that is being loaded is waited for; who has no patience is told to come back. One that is let go of
-keeps its sessions."""
+"""Asks for models that are being loaded: calls wait, or say when to come back."""
 
 import shutil
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.client.clients import Clients
 from tests.helpers.models.small import SmallModels
 
 from statewise.client import ModelNotFound, Unavailable
@@ -24,7 +24,7 @@ TOLD = "'steps' .*is being loaded and tested: ask again in a moment"
 
 
 class CountingRegistry(ModelRegistry):
-    """Counts in `refused` the look-ups that were told to come back."""
+    """Counts in `refused` the look-ups that raised MODEL_LOADING."""
 
     def __init__(self, *args: Any, refused: threading.Semaphore, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,19 +48,19 @@ class CountingRegistry(ModelRegistry):
             raise
 
 
-class Shop:
+class LoadingServer:
     """A server that serves `last`, and has begun to load `steps`, whose loading waits for `go_on`."""
 
-    def __init__(self, address: str, go_on: threading.Event, asked: threading.Semaphore) -> None:
+    def __init__(self, address: str, go_on: threading.Event, refused: threading.Semaphore) -> None:
         self.address = address
         self.go_on = go_on
-        self.asked = asked
-        """Counts those who were told to come back."""
+        self.refused = refused
+        """Released for each look-up that raised MODEL_LOADING."""
 
 
 @pytest.fixture
-def shop(repository: Path, tmp_path: Path) -> Iterator[Shop]:
-    reached, go_on, asked = threading.Event(), threading.Event(), threading.Semaphore(0)
+def loading(repository: Path, tmp_path: Path) -> Iterator[LoadingServer]:
+    reached, go_on, refused = threading.Event(), threading.Event(), threading.Semaphore(0)
     shutil.copytree(repository / "last", tmp_path / "last")
 
     def read(name: str, version: int, folder: Path) -> Any:
@@ -69,7 +69,7 @@ def shop(repository: Path, tmp_path: Path) -> Iterator[Shop]:
             assert go_on.wait(60)
         return read_package(name, version, folder)
 
-    make_models = partial(CountingRegistry, refused=asked, read_package=read)
+    make_models = partial(CountingRegistry, refused=refused, read_package=read)
     with server_in_thread(
         tmp_path,
         make_server=partial(Server, make_models=make_models),
@@ -80,13 +80,13 @@ def shop(repository: Path, tmp_path: Path) -> Iterator[Shop]:
         (tmp_path / ".new").rename(tmp_path / "steps")
         assert reached.wait(60)
         try:
-            yield Shop(address, go_on, asked)
+            yield LoadingServer(address, go_on, refused)
         finally:
             go_on.set()
 
 
-def test_the_hasty_are_told_to_come_back(shop: Shop, connect: Any) -> None:
-    client, x = connect(shop.address, reconnect_s=0), np.zeros((4, 3), np.float32)
+def test_the_hasty_are_told_to_come_back(loading: LoadingServer, clients: Clients) -> None:
+    client, x = clients.connect(loading.address, reconnect_s=0), np.zeros((4, 3), np.float32)
     for ask in (
         lambda: client.predict("steps", x),
         lambda: client.predict("steps", x, version=2),
@@ -107,14 +107,14 @@ def test_the_hasty_are_told_to_come_back(shop: Shop, connect: Any) -> None:
 
 @pytest.mark.parametrize("what", ["predict", "session", "sessions", "restore", "score"])
 def test_the_patient_wait(
-    shop: Shop, connect: Any, repository: Path, small_models: SmallModels, what: str
+    loading: LoadingServer, clients: Clients, repository: Path, small_models: SmallModels, what: str
 ) -> None:
     x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
-    client = connect(shop.address)
+    client = clients.connect(loading.address)
     token = b""
     if what == "restore":
         with server_in_thread(repository, snapshot_key="k") as elsewhere:
-            token = connect(elsewhere).session("steps").snapshot()
+            token = clients.connect(elsewhere).session("steps").snapshot()
     ask = {
         "predict": lambda: client.predict("steps", x),
         "session": lambda: client.session("steps").step(x),
@@ -125,23 +125,23 @@ def test_the_patient_wait(
     with ThreadPoolExecutor(1) as pool:
         try:
             waiting = pool.submit(ask)
-            for _ in range(5):  # more often than a call is made that finds no server
-                assert shop.asked.acquire(timeout=60)
+            for _ in range(5):  # more often than a call is repeated that reaches no server
+                assert loading.refused.acquire(timeout=60)
         finally:
-            shop.go_on.set()
+            loading.go_on.set()
         y = waiting.result()
     assert np.asarray(y).tobytes() == small_models.find("steps", 2).run(x)[0].tobytes()
 
 
 def test_a_session_is_found_again_when_its_version_serves_nothing_else(
-    connect: Any, repository: Path, tmp_path: Path, small_models: SmallModels
+    clients: Clients, repository: Path, tmp_path: Path, small_models: SmallModels
 ) -> None:
     x = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     shutil.copytree(repository / "steps", tmp_path / "steps")
     with server_in_thread(tmp_path, repository_poll_s=0.01) as address:
-        first = connect(address).session("steps", id="diary", version=1).step(x[:2])
+        first = clients.connect(address).session("steps", id="diary", version=1).step(x[:2])
         shutil.rmtree(tmp_path / "steps" / "1")
-        newcomer = connect(address)
+        newcomer = clients.connect(address)
         while [model.status for model in newcomer.models()] != ["unloading", "ready"]:
             pass
         session = newcomer.resume("diary")

@@ -1,13 +1,12 @@
-"""Every call shape through both clients: one, a batch, a ragged list; arrays, numbers, texts; labels."""
+"""Calls models of every call shape: one, a batch, a ragged list; arrays, numbers, texts; labels."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from statewise.client import InvalidInput
+from statewise.client import Client, InvalidInput
 from statewise.service.testing import server_in_thread
 
 RANDOM = np.random.default_rng(9)
@@ -22,7 +21,7 @@ def address(untrained: Path) -> Iterator[str]:
         yield address
 
 
-def test_models_tell_their_call_shape(client: Any) -> None:
+def test_models_tell_their_call_shape(client: Client) -> None:
     assert {model.name: str(model.call_shapes[0]) for model in client.models()} == {
         "tumour": "one_to_one",
         "names": "one_to_many",
@@ -32,7 +31,7 @@ def test_models_tell_their_call_shape(client: Any) -> None:
     }
 
 
-def test_one_to_one_takes_samples(client: Any) -> None:
+def test_one_to_one_takes_samples(client: Client) -> None:
     batch = client.predict("tumour", SAMPLES)
     assert batch.shape == (4, 1)
     np.testing.assert_array_equal(client.predict("tumour", SAMPLES[1]), batch[1])
@@ -42,7 +41,7 @@ def test_one_to_one_takes_samples(client: Any) -> None:
         client.predict("tumour", SAMPLES[:, :29])
 
 
-def test_many_to_one_takes_sequences(client: Any) -> None:
+def test_many_to_one_takes_sequences(client: Client) -> None:
     ragged = client.predict("vowels", UTTERANCES)
     assert [output.shape for output in ragged] == [(9,)] * 4
     for utterance, output in zip(UTTERANCES, ragged, strict=True):
@@ -53,14 +52,14 @@ def test_many_to_one_takes_sequences(client: Any) -> None:
     assert client.predict("vowels", equal).shape == (2, 9)
 
 
-def test_many_to_many_gives_an_output_a_step(client: Any) -> None:
+def test_many_to_many_gives_an_output_a_step(client: Client) -> None:
     ragged = client.predict("gait", WALKS)
     assert [output.shape for output in ragged] == [(5, 9), (40, 9), (1, 9)]
     with client.session("gait") as session:
         np.testing.assert_array_equal(np.stack(list(session.stream(WALKS[1]))), ragged[1])
 
 
-def test_one_to_many_is_generated_and_can_be_read(client: Any) -> None:
+def test_one_to_many_is_generated_and_can_be_read(client: Client) -> None:
     text = "".join(client.generate("names", condition="male", steps=9, seed=2))
     tokens = [int(token) for token in client.generate("names", condition="male", steps=9, seed=2, text=False)]
     assert text == "".join(chr(ord("A") + token - 1) for token in tokens if token)
@@ -71,7 +70,7 @@ def test_one_to_many_is_generated_and_can_be_read(client: Any) -> None:
     np.testing.assert_array_equal(client.predict("names", "maria"), first)
 
 
-def test_an_encoder_decoder_gives_as_much_as_it_has_to_say(client: Any) -> None:
+def test_an_encoder_decoder_gives_as_much_as_it_has_to_say(client: Client) -> None:
     words = ["hello", "memory", "a"]
     texts = client.predict("g2p", words)
     tokens = client.predict("g2p", [np.array([ord(letter) - 96 for letter in word]) for word in words])
@@ -79,7 +78,7 @@ def test_an_encoder_decoder_gives_as_much_as_it_has_to_say(client: Any) -> None:
     assert [len(text.split()) for text in texts] == [int(np.count_nonzero(row)) for row in tokens]
 
 
-def test_labels_come_on_request(client: Any) -> None:
+def test_labels_come_on_request(client: Client) -> None:
     best = [f"speaker {1 + int(output.argmax())}" for output in client.predict("vowels", UTTERANCES)]
     assert client.predict("vowels", UTTERANCES, labels=True) == best
     assert client.predict("vowels", UTTERANCES[0], labels=True) == best[0]

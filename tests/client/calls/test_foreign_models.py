@@ -1,4 +1,4 @@
-"""Models of others in a user's hand: samples in, samples out, whatever the graph looks like."""
+"""Steps and predicts with models that others exported: their inputs and outputs go by name."""
 
 from collections.abc import Iterator
 

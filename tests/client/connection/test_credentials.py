@@ -1,4 +1,4 @@
-"""What a client shows of itself with every call, and whom it trusts; against servers that look."""
+"""Sends tokens and certificates, and refuses servers that are not trusted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trustme
+from tests.client.clients import Clients
 
 from statewise.client import InvalidInput, Tls, Unauthenticated, Unavailable
 from statewise.service import Scope, add_token
@@ -52,9 +53,9 @@ def guarded(repository: Path, authority: trustme.CA, tmp_path: Path) -> Iterator
         yield address, token
 
 
-def test_a_token_travels_with_every_call(connect: Any, guarded: Any, pem: Path) -> None:
+def test_a_token_travels_with_every_call(clients: Clients, guarded: tuple[str, str], pem: Path) -> None:
     address, token = guarded
-    client = connect(address, token=token, tls=Tls(ca=pem))
+    client = clients.connect(address, token=token, tls=Tls(ca=pem))
     assert client.predict("steps", X).shape == (2, 2)
     with client.session("steps") as session:
         assert session.step(X).shape == (2, 2)
@@ -63,28 +64,30 @@ def test_a_token_travels_with_every_call(connect: Any, guarded: Any, pem: Path) 
 
 @pytest.mark.parametrize("token", [None, "open barley"])
 def test_without_the_token_the_advice_is_to_pass_one(
-    connect: Any, guarded: Any, pem: Path, token: str | None
+    clients: Clients, guarded: tuple[str, str], pem: Path, token: str | None
 ) -> None:
     with pytest.raises(Unauthenticated, match=r"pass token="):
-        connect(guarded[0], token=token, tls=Tls(ca=pem)).predict("steps", X)
+        clients.connect(guarded[0], token=token, tls=Tls(ca=pem)).predict("steps", X)
 
 
 @pytest.mark.parametrize("tls", [None, True])
-def test_whom_it_does_not_trust_it_does_not_talk_to(connect: Any, guarded: Any, tls: Any) -> None:
+def test_whom_it_does_not_trust_it_does_not_talk_to(
+    clients: Clients, guarded: tuple[str, str], tls: Any
+) -> None:
     with pytest.raises(Unavailable):
-        connect(guarded[0], token=guarded[1], tls=tls).server()
+        clients.connect(guarded[0], token=guarded[1], tls=tls).server()
 
 
-def test_a_name_that_is_not_the_targets(connect: Any, guarded: Any, pem: Path) -> None:
+def test_a_name_that_is_not_the_targets(clients: Clients, guarded: tuple[str, str], pem: Path) -> None:
     address = guarded[0].replace("localhost", "127.0.0.1")
     with pytest.raises(Unavailable):
-        connect(address, token=guarded[1], tls=Tls(ca=pem)).server()
+        clients.connect(address, token=guarded[1], tls=Tls(ca=pem)).server()
     tls = Tls(ca=pem, server_name="localhost")
-    assert connect(address, token=guarded[1], tls=tls).server().store == "none"
+    assert clients.connect(address, token=guarded[1], tls=tls).server().store == "none"
 
 
 def test_a_certificate_may_tell_who_it_is(
-    connect: Any, repository: Path, authority: trustme.CA, pem: Path, tmp_path: Path
+    clients: Clients, repository: Path, authority: trustme.CA, pem: Path, tmp_path: Path
 ) -> None:
     server = issue(authority, tmp_path, "localhost")
     mine = issue(authority, tmp_path, "scorer.example.org")
@@ -95,31 +98,31 @@ def test_a_certificate_may_tell_who_it_is(
         tls_key=server["key"],
         tls_client_ca=pem,
     ) as address:
-        with connect(address, tls=Tls(ca=pem, **mine)).session("steps", id="known") as session:
+        with clients.connect(address, tls=Tls(ca=pem, **mine)).session("steps", id="known") as session:
             session.step(X)
-            listed = connect(address, tls=Tls(ca=pem, **mine)).list_sessions()
+            listed = clients.connect(address, tls=Tls(ca=pem, **mine)).list_sessions()
             assert [info.owner for info in listed] == ["scorer.example.org"]
             session.close()
         with pytest.raises(Unavailable):
-            connect(address, tls=Tls(ca=pem)).server()
+            clients.connect(address, tls=Tls(ca=pem)).server()
 
 
-def test_a_certificate_that_is_no_file_is_named(connect: Any) -> None:
+def test_a_certificate_that_is_no_file_is_named(clients: Clients) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pem"):
-        connect("127.0.0.1:1", tls=Tls(ca="nowhere.pem")).server()
+        clients.connect("127.0.0.1:1", tls=Tls(ca="nowhere.pem")).server()
 
 
 @pytest.mark.parametrize(
     "target",
     ["", "http://127.0.0.1:50051", "127.0.0.1:0", "localhost:65536", "ipv4:10.0.0.1:1,10.0.0.2:99999"],
 )
-def test_a_target_that_would_be_misread_is_refused(connect: Any, target: str) -> None:
+def test_a_target_that_would_be_misread_is_refused(clients: Clients, target: str) -> None:
     with pytest.raises(InvalidInput, match=f"expected a target HOST:PORT.*; got {target!r}"):
-        connect(target)
+        clients.connect(target)
 
 
 @pytest.mark.parametrize("token", ["", "swt_abc\n", " two words", "clé"])
-def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(connect: Any, token: str) -> None:
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(clients: Clients, token: str) -> None:
     with pytest.raises(InvalidInput, match="expected a token of printable ASCII characters") as refused:
-        connect("127.0.0.1:1", token=token)
+        clients.connect("127.0.0.1:1", token=token)
     assert not token or token.strip() not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Spans of both clients, and that a real server's join them."""
+"""Traces both clients, and joins their spans with those of a real server."""
 
 import asyncio
 import subprocess
@@ -14,9 +14,11 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode, use_span
+from opentelemetry.trace import Span, SpanKind, StatusCode, use_span
+from tests.client.clients import Clients
+from tests.client.relay import Relay
 
-from statewise.client import AsyncClient, Client, ModelNotFound, Unavailable
+from statewise.client import AsyncClient, AsyncSession, Client, ModelNotFound, Unavailable
 from statewise.service import Server, Settings
 
 X = np.ones(3, np.float32)
@@ -72,9 +74,9 @@ def test_a_group_is_in_the_trace_of_who_asked(
 
 
 def test_both_clients_make_the_same_spans(
-    connect: Any, address: str, provider: TracerProvider, exporter: InMemorySpanExporter
+    clients: Clients, address: str, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    client = connect(address, tracer_provider=provider)
+    client = clients.connect(address, tracer_provider=provider)
     with client.session("steps") as session:
         session.step(X)
     client.predict("last", X[None])
@@ -104,7 +106,7 @@ async def test_steps_of_several_tasks_in_one_message_are_linked(
     async with AsyncClient(await server.start(), tracer_provider=provider) as client:
         sessions = [await client.session("steps") for _ in callers]
 
-        async def step(caller: Any, session: Any) -> None:
+        async def step(caller: Span, session: AsyncSession) -> None:
             with use_span(caller):
                 await session.step(X)
 
@@ -122,8 +124,8 @@ async def test_steps_of_several_tasks_in_one_message_are_linked(
         assert served[span.context.span_id].context.trace_id == span.context.trace_id
 
 
-class Begun(SpanProcessor):
-    """Tells when a span has begun."""
+class StartSignal(SpanProcessor):
+    """Signals when a span has begun."""
 
     def __init__(self) -> None:
         self._begun = threading.Event()
@@ -134,12 +136,12 @@ class Begun(SpanProcessor):
 
 
 def test_a_message_that_gets_no_answer_ends_its_span(
-    relay: Any, provider: TracerProvider, exporter: InMemorySpanExporter
+    relay: Relay, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
     with Client(relay.address, tracer_provider=provider) as client, client.session("steps") as session:
         session.step(X)
         relay.hold_replies()
-        sending = Begun()
+        sending = StartSignal()
         provider.add_span_processor(sending)
         with ThreadPoolExecutor(1) as threads:
             stepping = threads.submit(session.step, X)

@@ -1,0 +1,52 @@
+"""Lists models, sessions, limits and statistics of a server through both clients."""
+
+import numpy as np
+import pytest
+
+from statewise.client import (
+    Client,
+    InvalidInput,
+)
+
+
+def test_models_lists_every_version_with_its_shapes(client: Client) -> None:
+    found = {(model.name, model.version): model for model in client.models()}
+    assert set(found) == {("steps", 1), ("steps", 2), ("last", 1), ("both", 1)}
+    steps = found["steps", 2]
+    assert steps.is_default
+    assert not found["steps", 1].is_default
+    assert (steps.inputs[0].shape, steps.inputs[0].dtype) == ((3,), "float32")
+    assert steps.streamable
+    assert not found["both", 1].streamable
+    assert found["last", 1].labels == ("left", "right")
+
+
+def test_server_announces_its_limits(client: Client) -> None:
+    server = client.server()
+    assert server.limits.message_bytes > 0
+    assert server.store == "none"
+
+
+def test_list_sessions_shows_those_open_and_filters(client: Client) -> None:
+    with client.session("steps", id="listed") as session:
+        session.step(np.zeros((4, 3), np.float32))
+        found = {info.id: info for info in client.list_sessions(model="steps")}
+        assert (found["listed"].model, found["listed"].position) == ("steps", 4)
+        assert "listed" not in {info.id for info in client.list_sessions(model="last")}
+        session.close()
+    assert "listed" not in {info.id for info in client.list_sessions()}
+
+
+def test_statistics_are_watched_until_the_caller_stops(client: Client) -> None:
+    with client.session("steps") as session:
+        session.step(np.zeros((4, 3), np.float32))
+        reports = client.watch_stats(interval=0.1)
+        first, second = next(reports), next(reports)
+        reports.close()
+    found = {(model.model, model.version): model for model in first.models}
+    assert found["steps", 2].steps >= 4
+    assert found["steps", 2].sessions >= 1
+    assert found["steps", 2].latency_p50_s is not None
+    assert second.at > first.at
+    with pytest.raises(InvalidInput, match="expected an interval of"):
+        next(client.watch_stats(interval=0.01))

@@ -1,0 +1,86 @@
+"""Passes TCP connections on to a server, holds replies back and cuts connections."""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+
+class Relay:
+    """Passes TCP connections on to a server. Replies can be held back, and connections cut."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.rsplit(":", 1)
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._connected = threading.Condition()
+        self.accepted = 0
+        """Connections so far."""
+        self._spawn(self._accept)
+
+    def wait_for_connection(self, number: int, timeout_s: float | None = None) -> bool:
+        """Waits until so many connections were made; False: they were not, in that time."""
+        with self._connected:
+            return self._connected.wait_for(lambda: self.accepted >= number, timeout_s)
+
+    def release_replies(self) -> None:
+        """Lets the replies that were held back through to the client."""
+        self._flowing.set()
+
+    def hold_replies(self) -> None:
+        """Holds back, from now on, everything that the server sends."""
+        self._flowing.clear()
+
+    def cut(self) -> None:
+        """Ends every connection, drops the replies that were held back, and lets new connections through."""
+        sockets, self._sockets = self._sockets, []
+        for each in sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        self._flowing.set()
+
+    def close(self) -> None:
+        """Ends the relay and its connections."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()  # after this no connection is added that `cut` would miss
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                with self._connected:
+                    self.accepted += 1
+                    self._connected.notify_all()
+                far = socket.create_connection(self._target)
+                self._sockets += [near, far]
+                self._spawn(self._pass_on, near, far, None)
+                self._spawn(self._pass_on, far, near, self._flowing)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event | None) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if gate is not None:
+                    gate.wait()
+                sink.sendall(data)
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        if gate is not None:
+            source.close()
+            sink.close()
+
+    def _spawn(self, target: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments, name="relay")
+        self._threads.append(thread)
+        thread.start()

@@ -1,0 +1,166 @@
+"""Steps groups of sessions through both clients."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.client.clients import Clients
+from tests.client.samples import sequences
+from tests.helpers.models.small import SmallModels
+
+from statewise.client import (
+    Client,
+    InvalidInput,
+    LimitReached,
+    PartialFailure,
+    SessionExists,
+    SessionMoved,
+)
+from statewise.service.testing import server_in_thread
+
+
+def test_one_step_each(client: Client, small_models: SmallModels) -> None:
+    batch = np.stack(sequences(6, 6, 6, 6))
+    with client.sessions("steps", count=4) as group:
+        assert len(group) == 4
+        outputs = np.stack([group.step(batch[:, step]) for step in range(6)], axis=1)
+        np.testing.assert_array_equal(group.positions, [6] * 4)
+    for row, output in zip(batch, outputs, strict=True):
+        np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
+
+
+def test_several_steps_each_and_ragged(client: Client, small_models: SmallModels) -> None:
+    rows = sequences(5, 2, 9)
+    with client.sessions("steps", count=3) as group, client.sessions("last", count=3) as last:
+        assert group.step(np.zeros((3, 4, 3))).shape == (3, 4, 2)
+        assert last.step(np.zeros((3, 4, 3))).shape == (3, 2)
+    with client.sessions("steps", count=3) as group, client.sessions("last", count=3) as last:
+        for row, output in zip(rows, group.step(rows), strict=True):
+            np.testing.assert_array_equal(output, small_models.find("steps").run(row)[0])
+        for row, output in zip(rows, last.step(rows), strict=True):
+            np.testing.assert_array_equal(output, small_models.find("last").run(row)[0])
+        np.testing.assert_array_equal(group.positions, [5, 2, 9])
+
+
+@pytest.mark.parametrize("index", [[3, 1], slice(1, 4, 2), np.array([False, True, False, True, False])])
+def test_an_index_chooses_sessions(client: Client, index: Any) -> None:
+    with client.sessions("steps", count=5) as group:
+        chosen = np.arange(5)[index]
+        first = group.step(np.ones((2, 3)), index=index)
+        assert first.shape == (2, 2)
+        np.testing.assert_array_equal(group.positions, np.isin(np.arange(5), chosen))
+
+
+def test_a_bad_row_fails_alone_and_is_not_advanced(client: Client, small_models: SmallModels) -> None:
+    batch = np.stack(sequences(2, 2, 2))
+    with client.sessions("steps", count=3) as group:
+        bad = batch[:, 0].copy()
+        bad[1, 2] = np.nan
+        with pytest.raises(PartialFailure) as caught:
+            group.step(bad)
+        assert list(caught.value.errors) == [1]
+        assert isinstance(caught.value.errors[1], InvalidInput)
+        assert caught.value.outputs[1] is None
+        np.testing.assert_array_equal(group.positions, [1, 0, 1])
+        np.testing.assert_array_equal(
+            group.step(batch[1], index=[1, 0])[0], small_models.find("steps").run(batch[1][:1])[0][0]
+        )
+
+
+def test_a_session_taken_away_fails_alone(client: Client, clients: Clients, address: str) -> None:
+    with client.sessions("steps", count=3) as group:
+        taken = clients.connect(address).resume(group.ids[2])
+        with pytest.raises(PartialFailure) as caught:
+            group.step(np.zeros((3, 3)))
+        assert isinstance(caught.value.errors[2], SessionMoved)
+        np.testing.assert_array_equal(group.positions, [1, 1, 0])
+        taken.close()
+
+
+def test_more_sessions_than_a_message_takes(
+    repository: Path, clients: Clients, small_models: SmallModels
+) -> None:
+    batch = np.random.default_rng(2).standard_normal((3000, 3)).astype(np.float32)
+    with (
+        server_in_thread(repository, message_bytes=64 * 1024) as address,
+        clients.connect(address).sessions("steps", count=3000) as group,
+    ):
+        outputs = group.step(batch)
+        np.testing.assert_array_equal(group.positions, np.ones(3000))
+    for row in (0, 1499, 2999):
+        np.testing.assert_array_equal(
+            outputs[row], small_models.find("steps").run(batch[row : row + 1])[0][0]
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "index", "message"),
+    [
+        (
+            np.zeros((2, 3)),
+            None,
+            r"expected float32 \[4, 3\], \[4, T, 3\] or a list of 4 \[T, 3\]; got fl",
+        ),
+        (np.zeros((4, 2)), None, r"got float32 of shape \[4, 2\]"),
+        ([np.zeros((1, 3))] * 3, None, "got a list of 3"),
+        (np.zeros((2, 3)), [1, 1], "an index stands twice"),
+        (np.zeros((2, 3)), [1, 9], "index into 4 sessions"),
+        (np.zeros((2, 3)), [], "at least one index"),
+    ],
+)
+def test_what_does_not_fit_is_named(client: Client, value: Any, index: Any, message: str) -> None:
+    with client.sessions("steps", count=4) as group:
+        with pytest.raises(InvalidInput, match=message):
+            group.step(value, index=index)
+        np.testing.assert_array_equal(group.positions, np.zeros(4))
+
+
+def test_names_are_kept_and_collisions_reported(client: Client) -> None:
+    with client.session("last", id="b") as held:
+        with pytest.raises(PartialFailure) as caught:
+            client.sessions("steps", ids=["a", "b"]).step(np.zeros((2, 3)))
+        assert isinstance(caught.value.errors[1], SessionExists)
+        client.resume("a").close()
+        held.close()
+
+
+def test_what_it_is_can_be_read(address: str) -> None:
+    with Client(address) as client, client.sessions("steps", count=3) as group:
+        version = client.model("steps").version
+        assert repr(group) == f"<3 sessions of steps/{version}>"
+        assert repr(client.session("steps", id="read")) == f"<Session read of steps/{version} at 0>"
+        client.resume("read").close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "either count= or ids="),
+        ({"count": 0}, "at least one session; got count=0"),
+        ({"count": -1}, "at least one session; got count=-1"),
+        ({"ids": []}, r"at least one session; got ids=\[\]"),
+        ({"ids": "abc"}, "a list of ids; got 'abc'"),
+        ({"ids": ["a", "b", "a"]}, "every id once; 'a' stands twice"),
+    ],
+)
+def test_what_is_no_group(client: Client, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        client.sessions("steps", **asked).step(np.zeros((0, 3)))
+
+
+def test_a_group_that_cannot_be_opened_leaves_no_session(repository: Path, clients: Clients) -> None:
+    with server_in_thread(repository, sessions=5, request_rows=3) as address:
+        client = clients.connect(address)
+        with pytest.raises(PartialFailure, match="3 of 8 rows failed") as caught:
+            client.sessions("steps", count=8).step(np.zeros((8, 3)))
+        assert all(isinstance(error, LimitReached) for error in caught.value.errors.values())
+        assert client.list_sessions() == []
+
+
+def test_nor_where_a_later_request_is_refused(repository: Path, clients: Clients) -> None:
+    with server_in_thread(repository, request_rows=3) as address:
+        client = clients.connect(address)
+        with pytest.raises(InvalidInput, match="expected ids of 1 to 128"):
+            client.sessions("steps", ids=["a", "b", "c", ""]).step(np.zeros((4, 3)))
+        assert {info.id for info in client.list_sessions()} == {"a", "b", "c"}  # named ones can be found
