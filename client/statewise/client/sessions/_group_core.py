@@ -164,7 +164,7 @@ class GroupCore:
         policy = self._multiplexer.retry_policy()
         maybe_applied = False
         while True:
-            message = batcher.request(
+            message = batcher.encode_request(
                 self._remote.handles[request.rows],
                 self._remote.positions[request.rows],
                 request.steps,

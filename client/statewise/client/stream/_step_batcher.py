@@ -182,14 +182,14 @@ class StepBatcher:
         for row in rows:
             row.failed(failed)
 
-    def request(
+    def encode_request(
         self,
         handles: Iterable[int] | NDArray[np.uint64],
         positions: Iterable[int] | NDArray[np.uint64],
         steps: NDArray[np.uint32],
         columns: Iterable[Chunk],
     ) -> list[Chunk]:
-        """Rows as one StepRequest, encoded.
+        """Rows as one StepRequest.
 
         Args:
             handles: of each row.
@@ -224,7 +224,7 @@ class StepBatch:
     def encode(self, request_id: int) -> bytes:
         """The message, with its request id."""
         rows = self.rows
-        request = self._batcher.request(
+        request = self._batcher.encode_request(
             [row.handle for row in rows],
             [row.position for row in rows],
             np.array([row.steps for row in rows], np.uint32),
