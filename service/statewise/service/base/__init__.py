@@ -9,7 +9,7 @@ from statewise.service.base._errors import (
     shortened,
 )
 from statewise.service.base._limits import ServiceLimits
-from statewise.service.base._padded import blank_padded, put_padded, take_padded
+from statewise.service.base._padded import blank_padded, padded_shape, put_padded, take_padded
 from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_in_rows, starts_of
 from statewise.service.base._settings import Settings, SettingsError, is_loopback
 from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
@@ -38,6 +38,7 @@ __all__ = [
     "is_loopback",
     "model_fault",
     "offsets_in_rows",
+    "padded_shape",
     "put_padded",
     "server_fault",
     "shortened",

@@ -13,14 +13,14 @@ from statewise.wire import DTYPES, TensorSpec
 _ALL = slice(None)
 
 
+def padded_shape(tensor: TensorSpec, rows: int, steps: int) -> tuple[int, ...]:
+    """The shape of a tensor for so many rows and time steps."""
+    return (steps, rows, *tensor.shape) if tensor.per_step else (rows, *tensor.shape)
+
+
 def blank_padded(tensors: Sequence[TensorSpec], rows: int, steps: int) -> list[Array]:
     """Arrays of zeros for so many rows and time steps."""
-    return [
-        np.zeros(
-            (steps, rows, *tensor.shape) if tensor.per_step else (rows, *tensor.shape), DTYPES[tensor.dtype]
-        )
-        for tensor in tensors
-    ]
+    return [np.zeros(padded_shape(tensor, rows, steps), DTYPES[tensor.dtype]) for tensor in tensors]
 
 
 def take_padded(

@@ -135,13 +135,15 @@ class RaggedColumns:
         element. Needs `lengths`.
         """
         assert self.lengths is not None, "rows of one step each are not ragged"
-        starts, lengths = self.starts[rows], self.lengths[rows].astype(np.intp)
         if len(rows) == 1:  # a view
-            begin, end = int(starts[0]), int(starts[0] + lengths[0])
+            row = int(rows[0])
+            begin = int(self.starts[row]) if row else 0
+            end = begin + int(self.lengths[row])
             return [
-                array[begin:end, None] if tensor.per_step else array[rows]
+                array[begin:end, None] if tensor.per_step else array[row : row + 1]
                 for tensor, array in zip(self.tensors, self.arrays, strict=True)
             ]
+        starts, lengths = self.starts[rows], self.lengths[rows].astype(np.intp)
         elements = np.minimum(np.arange(lengths.max())[:, None], lengths - 1) + starts
         return [
             array.take(elements if tensor.per_step else rows, axis=0)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array
+from statewise.service.base import Array, padded_shape
 from statewise.service.engine._engine import Engine
 from statewise.service.engine._sampling import draw_tokens
 from statewise.wire import DTYPES, CallShape, GenerateSpec, ModelSpec, StatePair, TensorSpec
@@ -171,14 +171,12 @@ class HostDecodeLoop:
 
     def _step_inputs(self, values: Array) -> list[Array]:
         """One time step of every input: `values` for the one that is fed back, defaults for the others."""
-        rows = len(values)
         return [
             values[None].astype(DTYPES[entry.dtype], copy=False)
             if entry.name == self.spec.input
-            else np.full((1, rows, *entry.shape) if entry.per_step else (rows, *entry.shape), entry.default)
-            .astype(DTYPES[entry.dtype])
+            else np.full(padded_shape(entry, len(values), 1), entry.default, DTYPES[entry.dtype])
             for entry in self._inputs
-        ]  # fmt: skip
+        ]
 
 
 class RecallingEngine(Engine):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from statewise.service.base import Array
+from statewise.service.base import Array, padded_shape
 from statewise.service.engine._decode_loop import NOTHING, DecodeLoop, Draw
 from statewise.service.engine._engine import Engine
 from statewise.wire import DTYPES
@@ -91,7 +91,7 @@ def _state(decode_loop: DecodeLoop, engine: Engine, rows: int, random: np.random
     steps = 3
     inputs = []
     for entry in engine.spec.inputs:
-        shape = (steps, rows, *entry.shape) if entry.per_step else (rows, *entry.shape)
+        shape = padded_shape(entry, rows, steps)
         dtype = DTYPES[entry.dtype]
         if entry.name != decode_loop.spec.input and entry.default is not None:
             inputs.append(np.full(shape, entry.default, dtype))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, take_padded
+from statewise.service.base import Array, padded_shape, take_padded
 from statewise.service.engine._engine import Engine
 from statewise.wire import DTYPES, Exactness, Sharing, TensorSpec
 
@@ -156,7 +156,7 @@ def _difference(left: Sequence[Array], right: Sequence[Array]) -> float:
 
 
 def _sample(entry: TensorSpec, rows: int, time_steps: int, random: np.random.Generator) -> Array:
-    shape = (time_steps, rows, *entry.shape) if entry.per_step else (rows, *entry.shape)
+    shape = padded_shape(entry, rows, time_steps)
     dtype = DTYPES[entry.dtype]
     if entry.default is not None:
         return np.full(shape, entry.default, dtype)
