@@ -33,7 +33,7 @@ def elements_of(rows: Indices, lengths: NDArray[np.integer]) -> Indices:
     return np.repeat(starts_of(lengths)[rows], own) + offsets_in_rows(own)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RaggedColumns:
     """One array for each of some tensors; all arrays hold the same rows.
 

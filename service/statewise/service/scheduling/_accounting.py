@@ -29,7 +29,7 @@ class QueuedSteps:
         self._limit = limit
 
     def check(self, time_steps: int, *, step_s: float) -> None:
-        """Raises ServiceError (QUEUE_FULL) where that many more would pass the limit.
+        """Raises ServiceError (QUEUE_FULL) where that many more would exceed the limit.
 
         Args:
             time_steps: Of the new work.

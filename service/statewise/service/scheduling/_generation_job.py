@@ -60,7 +60,9 @@ class GenerationJob(Job):
         sampling: How values are drawn.
         stop: The value that ends a row; None: none does.
         on_chunk: Takes the values of each slice; must not raise.
-        done: As of Job. The others, too.
+        done: See Job.
+        is_cancelled: See Job.
+        deadline_s: See Job.
     """
 
     def __init__(

@@ -5,9 +5,9 @@ session run in the order they came. Every step batch and every job gets exactly 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from statewise.service.base import Barrier, Slots, StepBatch
@@ -97,8 +97,10 @@ class Scheduler:
         return self._queued.count
 
     def check_capacity(self, time_steps: int) -> None:
-        """Raises ServiceError (QUEUE_FULL) where long work of that many time steps would have to wait too
-        long, or pass the limit of the queue.
+        """Checks whether jobs of that many time steps may be submitted.
+
+        Raises:
+            ServiceError: QUEUE_FULL: they would have to wait too long, or exceed the limit of the queue.
         """
         if self._jobs.wait_s > self._queue_s:
             self._jobs.end_abandoned()
@@ -110,15 +112,13 @@ class Scheduler:
             )
         self._queued.check(time_steps, step_s=self._jobs.step_s)
 
-    @contextmanager
-    def reserve_capacity(self, time_steps: int) -> Iterator[Callable[[int], None]]:
+    def reserve_capacity(self, time_steps: int) -> AbstractContextManager[Callable[[int], None]]:
         """Counts time steps as waiting, for a request of several jobs. Raises ServiceError (QUEUE_FULL).
 
-        Yields a function that releases so many of them; the rest is released at the end.
+        The context gives a function that releases so many of them, and releases the rest at its end.
         """
         self.check_capacity(time_steps)
-        with self._queued.reserve(time_steps) as release:
-            yield release
+        return self._queued.reserve(time_steps)
 
     def submit(self, batch: StepBatch) -> None:
         """Takes a step batch, or raises ServiceError (QUEUE_FULL)."""
@@ -141,7 +141,7 @@ class Scheduler:
         self._plan_turn()
 
     def submit_job(self, job: Job, *, reserved: bool = False) -> None:
-        """Takes a job, however much waits: a caller with many jobs checks the capacity once for all of them.
+        """Takes a job without a check: a caller with many jobs checks the capacity once for all of them.
 
         Args:
             job: The job.

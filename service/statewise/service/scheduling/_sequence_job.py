@@ -31,7 +31,9 @@ class SequenceJob(Job):
         inputs: Of a request, with lengths.
         rows: Which rows of the request the job runs, each of at least one time step; None: all.
         state: In the spec's order, [rows, ...], in the order of `rows`.
-        done: As of Job. The others, too.
+        done: See Job.
+        is_cancelled: See Job.
+        deadline_s: See Job.
     """
 
     def __init__(
