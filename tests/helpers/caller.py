@@ -4,7 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 from tests.helpers.arrays import Array
@@ -12,6 +12,8 @@ from tests.helpers.arrays import Array
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 SessionStream = grpc.aio.StreamStreamCall[
     sequence_pb2.SessionStreamRequest, sequence_pb2.SessionStreamResponse
 ]
@@ -118,3 +120,10 @@ async def connect(
         else:
             metadata = [("authorization", f"Bearer {token}")]
             yield Caller(cast("grpc.aio.Channel", _WithMetadata(channel, metadata)))
+
+
+async def read_answer(call: grpc.aio.UnaryStreamCall[Request, Answer]) -> Answer:
+    """Reads the next answer of a call; fails if there is none."""
+    answer = await call.read()
+    assert answer is not grpc.aio.EOF, "the call has ended"
+    return cast("Answer", answer)

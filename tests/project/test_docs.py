@@ -60,7 +60,7 @@ def test_what_the_deployment_asks_prometheus_for_is_there() -> None:
 def test_the_table_of_failures_is_that_of_the_server() -> None:
     design = (ROOT / "docs/design.md").read_text()
     rows = re.findall(r"^\| ([A-Z_, ]+) \| ([A-Z_, ]+|the same) \| ", design, re.MULTILINE)
-    written = {}
+    written: dict[str, str] = {}
     for reasons, statuses in rows:
         names = reasons.split(", ")
         of_each = names if statuses == "the same" else statuses.split(", ")

@@ -1,4 +1,4 @@
-"""Whole sequences: ragged batches, results over several messages, rows that fail alone, limits."""
+"""Predicts whole sequences: ragged batches, results in several messages, rows that fail alone, limits."""
 
 import asyncio
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.helpers.arrays import Array
 from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels
 
@@ -15,7 +16,7 @@ from statewise.v1 import model_pb2, sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, to_tensor, unpack_uint32
 
 
-def _request(model: str, sequences: list[Any], **fields: Any) -> sequence_pb2.PredictRequest:
+def _request(model: str, sequences: list[Array], **fields: Any) -> sequence_pb2.PredictRequest:
     return sequence_pb2.PredictRequest(
         model=model,
         lengths=pack_uint32([len(one) for one in sequences]),
@@ -26,9 +27,9 @@ def _request(model: str, sequences: list[Any], **fields: Any) -> sequence_pb2.Pr
 
 async def _predict(
     caller: Caller, request: sequence_pb2.PredictRequest
-) -> tuple[dict[int, Any], dict[int, str], int]:
-    """Outputs by row, reasons of failed rows, and how many messages they came in."""
-    rows: dict[int, Any] = {}
+) -> tuple[dict[int, Array], dict[int, str], int]:
+    """Outputs by row, reasons of failed rows, and the number of messages."""
+    rows: dict[int, Array] = {}
     failures: dict[int, str] = {}
     messages = 0
     async for response in caller.sequences.Predict(request):
@@ -80,7 +81,7 @@ async def test_results_larger_than_a_message_come_in_several(
 async def test_labels_on_request(caller: Caller, random: np.random.Generator) -> None:
     sequences = [random.standard_normal((steps, 3)).astype(np.float32) for steps in (4, 9, 2, 7)]
     named: dict[int, str] = {}
-    outputs: dict[int, Any] = {}
+    outputs: dict[int, Array] = {}
     async for response in caller.sequences.Predict(_request("last", sequences, return_labels=True)):
         rows = unpack_uint32(response.rows).tolist()
         named.update(zip(rows, response.labels, strict=True))

@@ -30,7 +30,7 @@ def make(lengths: Sequence[int], *, start: int = 0) -> RaggedColumns:
     """Columns whose elements are all different, apart from columns of another start."""
     sizes = np.array(lengths, np.uint32)
     steps, rows = int(sizes.sum()), len(sizes)
-    arrays = [
+    arrays: list[np.ndarray] = [
         np.arange(start, start + steps),
         np.arange(start, start + 2 * steps, dtype=np.float32).reshape(steps, 2),
         np.arange(start, start + 3 * rows, dtype=np.float32).reshape(rows, 3),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from statewise.service import Settings, SettingsError
 
@@ -33,7 +34,7 @@ def test_a_secret_is_not_shown_when_it_cannot_be_used(tmp_path: Path, key: str) 
     with pytest.raises(SettingsError, match=f"^{key}: ") as failure:
         Settings.load(config=file)
     assert "hunter2" not in str(failure.value)
-    assert "hunter2" not in repr(Settings(repository=tmp_path, snapshot_key="hunter2"))
+    assert "hunter2" not in repr(Settings(repository=tmp_path, snapshot_key=SecretStr("hunter2")))
 
 
 def test_the_key_of_snapshots_may_stand_in_a_file(tmp_path: Path) -> None:

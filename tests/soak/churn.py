@@ -1,7 +1,7 @@
-"""Sessions that come and go at random on a real server, each checked against the graph run alone.
+"""Opens, steps, copies, loses and ends sessions at random, and compares each with the graph run alone.
 
-A caller keeps, for each of its sessions, what it gave and what it got. When the session ends, for whatever
-reason, the whole of it runs once more, alone in onnxruntime, and has to give the same bits.
+A caller records the inputs and outputs of each of its sessions. When a session ends, for any reason, its
+inputs run once more, alone in onnxruntime, and have to give the same bits.
 """
 
 import time
@@ -12,23 +12,23 @@ from typing import Any
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
+from tests.helpers.arrays import Array
+from tests.helpers.models.small import SmallModel
 
 from statewise.v1 import sequence_pb2 as pb
 from statewise.v1 import sequence_pb2_grpc
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 
-Array = NDArray[Any]
 _SESSIONS = 40
-"""Sessions that one caller has open, about; half as many more at most."""
+"""The number of sessions that a caller keeps open; with copies up to half as many more."""
 _ROWS = 32
 _STEPS = (1, 1, 1, 1, 1, 2, 5, 9)
 _LONG_STEPS = 3000
-"""Of a request that is given up; they do not count as steps of the run."""
+"""The length of a request that is cancelled; its steps do not count as steps of the run."""
 
 
 class ChurnError(AssertionError):
-    """The server did what it must not."""
+    """The server gave a wrong answer."""
 
 
 @dataclass(eq=False)
@@ -37,42 +37,44 @@ class Held:
 
     Attributes:
         name: Its id.
-        handle: The one in force.
-        given: Inputs of each request, [n, I].
-        got: Outputs of each request, [n, O]; None where the reply was lost.
-        used_s: When the last request was sent that was answered: the server used it then or later.
-        rewindable: Whether the last request can be taken back or repeated.
+        handle: Its current handle.
+        inputs: Inputs of each request, [n, I].
+        outputs: Outputs of each request, [n, O]; None where the reply was lost.
+        used_s: When the last answered request was sent; the server used the session then or later.
+        rewindable: Whether the last request can be rewound or repeated.
     """
 
     name: str
     handle: int
     used_s: float
-    given: list[Array] = field(default_factory=list)
-    got: list[Array | None] = field(default_factory=list)
+    inputs: list[Array] = field(default_factory=list)
+    outputs: list[Array | None] = field(default_factory=list)
     rewindable: bool = False
 
     @property
     def position(self) -> int:
         """Time steps consumed."""
-        return sum(map(len, self.given))
+        return sum(map(len, self.inputs))
 
     def twin(self, name: str, handle: int, used_s: float) -> "Held":
         """A copy of the session as the server makes one."""
-        return Held(name, handle, used_s, list(self.given), list(self.got))
+        return Held(name, handle, used_s, list(self.inputs), list(self.outputs))
 
 
-class Caller:
-    """One connection, its sessions, and the dice.
+class ChurningCaller:
+    """One connection, its sessions, and a generator of random operations.
 
     Args:
-        number: Of the caller; its ids begin with it.
+        number: Of the caller; the ids of its sessions begin with this number.
         address: HOST:PORT of the server.
-        oracle: Runs one sequence [T, I] alone, to outputs [T, O] and a state.
-        seed: Of the dice.
+        oracle: The model; it runs one sequence [T, I] alone.
+        seed: Of the random operations.
         idle_timeout_s: The server's.
     """
 
-    def __init__(self, number: int, address: str, *, oracle: Any, seed: int, idle_timeout_s: float) -> None:
+    def __init__(
+        self, number: int, address: str, *, oracle: SmallModel, seed: int, idle_timeout_s: float
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._number = number
         self._address = address
@@ -81,7 +83,7 @@ class Caller:
         self._timeout_s = idle_timeout_s
         self._live: list[Held] = []
         self.abandoned: list[Held] = []
-        """Sessions left behind without a word."""
+        """Sessions that were left without closing them."""
         self._names = 0
         self._asked_s = 0.0
         self._requests = 0
@@ -113,10 +115,10 @@ class Caller:
             raise ChurnError(f"{operation} was answered by {reply}")
         return getattr(reply, str(reply.WhichOneof("result")))
 
-    # --- the dice ---
+    # --- random operations ---
 
     async def run(self, steps: int) -> None:
-        """Takes at least so many steps, then ends what is open and what can be found again."""
+        """Takes at least so many steps, then closes all open sessions."""
         operations = [
             (self._open, 4),
             (self._step, 60),
@@ -170,16 +172,16 @@ class Caller:
             self._settle(picked, inputs, await self._ask(step=self._frame(picked, inputs)))
 
     async def _again(self) -> None:
-        """Repeats the last requests: the same answers, nothing changes."""
-        picked = [one for one in self._pick(_ROWS) if one.rewindable and one.got[-1] is not None]
+        """Repeats the last requests: the answers are the same, and the sessions do not move."""
+        picked = [one for one in self._pick(_ROWS) if one.rewindable and one.outputs[-1] is not None]
         if not picked:
             return
-        inputs = [one.given[-1] for one in picked]
-        positions = [one.position - len(one.given[-1]) for one in picked]
+        inputs = [one.inputs[-1] for one in picked]
+        positions = [one.position - len(one.inputs[-1]) for one in picked]
         reply = await self._ask(step=self._frame(picked, inputs, positions))
         answers = self._rows(picked, inputs, reply)
         for one, answer in answers.items():
-            if answer.tobytes() != np.asarray(one.got[-1]).tobytes():
+            if answer.tobytes() != np.asarray(one.outputs[-1]).tobytes():
                 raise ChurnError(f"session {one.name}: a repeated request was answered otherwise")
         self.counts["repeated"] += len(answers)
 
@@ -222,11 +224,11 @@ class Caller:
             return
         request = pb.RewindSessionsRequest(
             handles=pack_uint64([one.handle for one in picked]),
-            positions=pack_uint64([one.position - len(one.given[-1]) for one in picked]),
+            positions=pack_uint64([one.position - len(one.inputs[-1]) for one in picked]),
         )
         for one in self._without_failed(picked, (await self._ask(rewind=request)).errors):
-            one.given.pop()
-            one.got.pop()
+            one.inputs.pop()
+            one.outputs.pop()
             one.rewindable = False
             self.counts["rewound"] += 1
 
@@ -237,7 +239,7 @@ class Caller:
             self.counts["resumed"] += len(picked)
 
     async def _cancel(self) -> None:
-        """Gives a long request up right behind asking: it applies whole or not at all, and says which."""
+        """Cancels a long request at once; the reply says whether the request was applied."""
         picked = self._pick(2)
         if not picked:
             return
@@ -254,7 +256,7 @@ class Caller:
             raise ChurnError(f"a cancelled request was answered by {replies[asked]}")
 
     async def _leave(self) -> None:
-        """Breaks the connection with a request under way, and finds out by resuming what became of it."""
+        """Breaks the connection during a request; resuming the sessions tells whether it was applied."""
         picked = self._pick(_ROWS)
         if not picked:
             return
@@ -274,7 +276,7 @@ class Caller:
         self.counts["abandoned"] += len(picked)
 
     async def _return(self) -> None:
-        """Comes back to sessions that were abandoned some time ago: they go on, or have expired."""
+        """Resumes sessions that were abandoned earlier: they go on, or have expired."""
         now_s = time.monotonic()
         old = [one for one in self.abandoned if self._random.random() < 0.5 or self._is_old(one, now_s)][:8]
         self.abandoned = [one for one in self.abandoned if one not in old]
@@ -282,7 +284,7 @@ class Caller:
             self._live += old
             await self._take_over(old, lost=None)
 
-    # --- what the above share ---
+    # --- parts of operations ---
 
     def _inputs(self, picked: Sequence[Held]) -> list[Array]:
         lengths = (
@@ -303,7 +305,7 @@ class Caller:
         )
 
     def _rows(self, picked: Sequence[Held], inputs: Sequence[Array], reply: Any) -> dict[Held, Array]:
-        """The answer of each session that has one; the others have expired."""
+        """The answer of each session; those without one have expired."""
         failed = {error.row for error in reply.errors}
         answered = [
             (one, len(x))
@@ -324,8 +326,8 @@ class Caller:
     ) -> None:
         given = dict(zip(picked, inputs, strict=True))
         for one, answer in self._rows(picked, inputs, reply).items():
-            one.given.append(given[one])
-            one.got.append(answer)
+            one.inputs.append(given[one])
+            one.outputs.append(answer)
             one.rewindable = True
             self.counts[counted] += len(answer)
 
@@ -347,15 +349,15 @@ class Caller:
             one.handle = taken.handle
             one.used_s = self._asked_s
             if unanswered is not None and taken.position == one.position + len(unanswered):
-                one.given.append(unanswered)
-                one.got.append(None)
+                one.inputs.append(unanswered)
+                one.outputs.append(None)
                 one.rewindable = True
                 self.counts["steps"] += len(unanswered)
             elif taken.position != one.position:
                 raise ChurnError(f"session {one.name} is at {taken.position} and was left at {one.position}")
 
     def _without_failed(self, picked: Sequence[Held], errors: Any) -> list[Held]:
-        """The sessions without an error. Those with one may only have been idle for too long."""
+        """The sessions without an error; the only permitted error is that a session was idle for too long."""
         gone = [picked[error.row] for error in errors]
         now_s = time.monotonic()
         for one, error in zip(gone, errors, strict=True):
@@ -369,15 +371,15 @@ class Caller:
         return now_s - one.used_s > 0.9 * self._timeout_s
 
     def _end(self, ended: Sequence[Held]) -> None:
-        """Compares what sessions answered with the graph alone, and lets go of them."""
+        """Compares the answers of sessions with the graph run alone, and forgets the sessions."""
         self._live = [one for one in self._live if one not in ended]
         for one in ended:
-            if not one.given:
+            if not one.inputs:
                 continue
-            expected, _ = self._oracle.run(np.concatenate(one.given))
+            expected, _ = self._oracle.run(np.concatenate(one.inputs))
             begin = 0
-            for got, given in zip(one.got, one.given, strict=True):
+            for got, given in zip(one.outputs, one.inputs, strict=True):
                 if got is not None and got.tobytes() != expected[begin : begin + len(given)].tobytes():
                     raise ChurnError(f"session {one.name} answered otherwise than the graph alone")
                 begin += len(given)
-            self.counts["compared"] += sum(len(got) for got in one.got if got is not None)
+            self.counts["compared"] += sum(len(got) for got in one.outputs if got is not None)

@@ -21,7 +21,7 @@ def test_protobuf_reads_the_message_it_would_have_written(
     for name, array in inputs.items():
         expected.step.inputs[name].CopyFrom(to_tensor(array))
 
-    content = [sequence_pb2.StepRequest(handles=handles).SerializeToString()]
+    content: list[bytes | memoryview] = [sequence_pb2.StepRequest(handles=handles).SerializeToString()]
     for name, array in inputs.items():
         field = sequence_pb2.StepRequest.INPUTS_FIELD_NUMBER
         content += named_tensor(field, name, array.dtype.name, array.shape, [array.data])

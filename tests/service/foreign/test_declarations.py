@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from tests.helpers.caller import connect
+from tests.helpers.caller import connect, read_answer
 from tests.helpers.models.foreign import MODELS
 from tests.service.foreign.stepping import advance
 
@@ -87,7 +87,7 @@ async def test_model_toml_overrides_what_metadata_says(repository: Path, tmp_pat
         assert model.inputs[0].default_value == 0.5
         assert model.exactness == model_pb2.EXACTNESS_EXACT
         asked = sequence_pb2.PredictRequest(model="last", lengths=pack_uint32([3]), return_labels=True)
-        reply = await caller.sequences.Predict(asked).read()
+        reply = await read_answer(caller.sequences.Predict(asked))
     session = ort.InferenceSession(str(source), providers=["CPUExecutionProvider"])
     feeds = {"x": np.full((3, 1, 3), 0.5, np.float32), "lengths": np.array([3], np.int32)}
     y = session.run(["y"], {**feeds, "state": np.full((1, 16), 0.25, np.float32)})[0]

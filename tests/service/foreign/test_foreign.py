@@ -129,7 +129,9 @@ async def test_rows_with_other_shared_inputs_do_not_share_a_run(
     foreign = shared_rate()
     foreign.publish(tmp_path / "m" / "1")
     rates = [3.0, 2.0, 3.0, 5.0]
-    own = [[{**step, "rate": np.float32(rate)} for step in foreign.draw(random, 5)] for rate in rates]
+    own = [
+        [{**step, "rate": np.array(rate, np.float32)} for step in foreign.draw(random, 5)] for rate in rates
+    ]
     async with running_server(tmp_path) as address, connect(address) as caller:
         handles = await caller.open("m", *"abcd")
         asked = request([(handle, 0) for handle in handles], own)
@@ -139,7 +141,7 @@ async def test_rows_with_other_shared_inputs_do_not_share_a_run(
         asked.positions = pack_uint64([5] * 4)
         by_default = from_tensor((await caller.ask(step=asked)).outputs["y"])
     for row, steps in enumerate(own):
-        more = [{**step, "rate": np.float32(7)} for step in steps]
+        more = [{**step, "rate": np.array(7, np.float32)} for step in steps]
         expected = foreign.alone([*steps, *more])["y"]
         assert y[5 * row : 5 * row + 5].tobytes() == expected[:5].tobytes()
         assert by_default[5 * row : 5 * row + 5].tobytes() == expected[5:].tobytes()

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +15,17 @@ from statewise.client import AsyncClient, AsyncSession, StatewiseError
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, pack_uint64
 
+T = TypeVar("T")
 LIVES = 60
 Sample = int | npt.NDArray[np.float32]
 MODELS: dict[str, Sample] = {"letters": 3, "chatter": 2, "wave": np.zeros(3, np.float32), "speech": 7}
 """A sample of each model."""
+
+
+def closable(values: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """The same values; the client says only that they can be iterated."""
+    assert isinstance(values, AsyncGenerator)
+    return values
 
 
 class Life:
@@ -51,7 +60,7 @@ class Life:
                 async for _ in session.generate(steps=self._chance.randrange(1, 40)):
                     pass
             case "leave":
-                async with aclosing(session.generate(steps=40)) as values:
+                async with aclosing(closable(session.generate(steps=40))) as values:
                     await anext(values, None)
             case "rewind":
                 await session.rewind()
@@ -70,7 +79,7 @@ async def nothing_is_left(address: str) -> None:
             await session.step(MODELS[left.model])
             await session.close()
         assert await client.list_sessions() == []
-        async with aclosing(client.watch_stats()) as reports:
+        async with aclosing(closable(client.watch_stats())) as reports:
             report = await anext(reports)
     assert [model.queued_steps for model in report.models] == [0] * len(report.models)
     assert report.streams == 1

@@ -188,13 +188,14 @@ class Driver:
 
     async def rewind(self, name: str) -> None:
         """Takes the last request back, where there is one."""
-        if name not in self._sessions or self._sessions[name].last is None:
+        session = self._sessions.get(name)
+        if session is None or session.last is None:
             return
-        session = self._sessions[name]
-        positions = np.array([session.last[0]], np.uint64)
+        start = session.last[0]
+        positions = np.array([start], np.uint64)
         (rewound,), _ = await self._dataplane.sessions.rewind(self._handles(name), positions, owner="")
-        assert rewound.view.position == session.last[0]
-        session.position, session.now, session.last = session.last[0], session.before, None
+        assert rewound.view.position == start
+        session.position, session.now, session.last = start, session.before, None
 
     async def fork(self, names: tuple[str, str]) -> None:
         """Copies a session with its last output."""
@@ -300,6 +301,8 @@ class Driver:
                 async for part in coming:
                     if part.failures:
                         return part.failures[0].reason
+                    assert part.chunk is not None
+                    assert part.chunk.positions is not None
                     tokens += part.chunk.values.tolist()
                     position = int(part.chunk.positions[0])
         except ServiceError as error:
@@ -315,6 +318,7 @@ class Driver:
             last, position = y[-1], 1
         tokens: list[int] = []
         for number in uniform_numbers(seed, position, steps):
+            assert last is not None
             (token,) = draw_tokens(
                 last[None], np.array([number]), temperature=temperature, top_k=top_k
             ).tolist()

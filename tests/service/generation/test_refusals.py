@@ -7,14 +7,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from tests.helpers.caller import Caller, connect
+from tests.helpers.errors import info_in, status_of
 from tests.helpers.generation import SamplingColumns, generate, generate_sessions, sessions_request
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
-from statewise.v1.tensor_pb2 import TextRows
+from statewise.v1.tensor_pb2 import RowError, TextRows
 from statewise.wire import pack_uint32, pack_uint64, to_tensor
 
 TOKENS = {"x": to_tensor(np.array([7], np.int32))}
@@ -30,11 +29,8 @@ async def _refusal(call: AsyncIterable[object]) -> tuple[str, str]:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         async for _ in call:
             pass
-    status = rpc_status.from_call(failure.value)
-    info = error_details_pb2.ErrorInfo()
-    assert status is not None
-    assert status.details[0].Unpack(info)
-    return info.reason, status.message
+    status = status_of(failure.value)
+    return info_in(status).reason, status.message
 
 
 @pytest.mark.parametrize(
@@ -83,7 +79,7 @@ async def test_requests_that_cannot_be(
     ],
 )
 async def test_a_bad_row_fails_alone(caller: Caller, fields: dict[str, Any], words: str) -> None:
-    errors = []
+    errors: list[RowError] = []
     async for piece in caller.sequences.Generate(_request(rows=3, **fields)):
         errors += piece.errors
     assert [(error.row, error.reason) for error in errors] == [(1, "BAD_TENSOR")]
@@ -117,9 +113,7 @@ async def test_openings_that_cannot_be(
     caller: Caller, model: str, fields: dict[str, Any], reason: str, words: str
 ) -> None:
     error = await caller.ask(open=pb.OpenSessionsRequest(model=model, session_ids=["a"], **fields))
-    info = error_details_pb2.ErrorInfo()
-    assert error.details[0].Unpack(info)
-    assert (info.reason, words in error.message) == (reason, True), error.message
+    assert (info_in(error).reason, words in error.message) == (reason, True), error.message
 
 
 async def test_sessions_that_cannot_generate(caller: Caller) -> None:

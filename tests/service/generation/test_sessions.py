@@ -122,10 +122,10 @@ async def test_what_is_asked_of_a_session_runs_in_that_order(caller: Caller, mod
     first = await caller.send(generate=sessions_request([(handle, 1)], 8, settings))
     second = await caller.send(step=caller.frame([(handle, 9)], np.array([2], np.int32)))
     third = await caller.send(generate=sessions_request([(handle, 10)], 3, settings))
-    ended = []
+    ended: list[int] = []
     while len(ended) < 3:
         reply = await caller.receive()
-        assert not getattr(reply, reply.WhichOneof("result")).errors
+        assert not getattr(reply, str(reply.WhichOneof("result"))).errors
         if reply.HasField("step") or reply.generate.done:
             ended.append(reply.request_id)
     assert ended == [first, second, third]
@@ -138,7 +138,7 @@ async def test_a_single_step_never_waits_for_a_generation(caller: Caller, model:
     long = await caller.send(generate=sessions_request([(handle, 1)], A_LOT, settings))
     assert (await caller.receive()).request_id == long
     step = await caller.send(step=caller.frame([(other, 1)], np.array([2], np.int32)))
-    replies = []
+    replies: list[pb.SessionStreamResponse] = []
     while not replies or replies[-1].request_id != step:
         replies.append(await caller.receive())
     assert not any(reply.generate.done for reply in replies)
@@ -215,7 +215,7 @@ async def test_a_session_closed_while_it_generates_ends_after_it(caller: Caller,
     settings = SamplingColumns(seed=[5])
     first = await caller.send(generate=sessions_request([(handle, 1)], 200, settings))
     second = await caller.send(close=pb.CloseSessionsRequest(handles=pack_uint64([handle])))
-    ended = []
+    ended: list[int] = []
     while len(ended) < 2:
         reply = await asyncio.wait_for(caller.receive(), 30)
         if reply.HasField("close") or reply.generate.done:

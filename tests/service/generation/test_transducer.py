@@ -88,16 +88,16 @@ async def test_generate_is_conditioned_by_what_the_encoder_reads(caller: Caller,
     sources = _sources(12)
     if by == "equal":
         sources = [(source * 5)[:5] for source in sources]
-    condition = {
+    conditions: dict[str, dict[str, Any]] = {
         "text": {"condition_text": TextRows(rows=[_text(source) for source in sources])},
         "ragged": {
             "condition": {"x": to_tensor(np.concatenate(sources).astype(np.int32))},
             "condition_lengths": pack_uint32([len(source) for source in sources]),
         },
         "equal": {"condition": {"x": to_tensor(np.array(sources if by == "equal" else [], np.int32))}},
-    }[by]
+    }
     settings = SamplingColumns(temperature=[0.7], seed=range(12))
-    said = await generate(caller, model, rows=12, steps=10, settings=settings, **condition)
+    said = await generate(caller, model, rows=12, steps=10, settings=settings, **conditions[by])
     for row, source in enumerate(sources):
         state = _encoded(source)
         assert said.values[row] == oracle_of(model).tokens([BEGIN], 10, settings, row, state=state)

@@ -1,5 +1,7 @@
 """Compares forecasts, real values in raw units that are fed back, with those of the training side."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.helpers.arrays import Floats
@@ -18,6 +20,7 @@ STEPS = 12
 
 def _expected(checkpoint: Checkpoint, x: Floats, steps: int) -> Floats:
     y, state = checkpoint.predict(x[:, None], None, None)
+    assert state is not None
     return generate_values(checkpoint, state, y[-1], steps)[0][:, 0]
 
 
@@ -119,7 +122,7 @@ async def test_models_say_whether_and_what_they_generate(caller: Caller) -> None
 async def test_a_forecast_that_leaves_the_numbers_fails_alone(caller: Caller) -> None:
     prompts = np.ones((3, 3), np.float32)
     prompts[1] = 3e38  # beyond what its scale can be divided by
-    request = {"prompt": {"x": to_tensor(prompts)}, "prompt_lengths": pack_uint32([1, 1, 1])}
+    request: dict[str, Any] = {"prompt": {"x": to_tensor(prompts)}, "prompt_lengths": pack_uint32([1, 1, 1])}
     said = await generate(caller, "drift", rows=3, steps=5, **request)
     assert said.errors == {1: "INTERNAL"}
     expected = _expected(checkpoint_of("drift"), prompts[:1], 5)

@@ -1,4 +1,4 @@
-"""The health check of the container image, run as Docker runs it, beside a real server."""
+"""Runs the health check of the container image as Docker does, beside a real server."""
 
 import asyncio
 import sys
@@ -26,7 +26,7 @@ async def probe(address: str, metrics: str, **environment: str) -> int:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> dict[str, Path]:
-    """What a server with TLS is told."""
+    """Settings of a server with TLS."""
     made = trustme.CA().issue_cert("server.example.org")
     files = {"tls_certificate": tmp_path / "server.pem", "tls_key": tmp_path / "server.key"}
     made.cert_chain_pems[0].write_to_path(files["tls_certificate"])

@@ -1,11 +1,10 @@
-"""HTTP beside the service: may the server be sent work, and does it work?"""
+"""Asks the HTTP side of a server whether it is ready and alive."""
 
 import asyncio
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -42,7 +41,7 @@ async def test_ready_while_a_model_is_served_and_alive_throughout(repository: Pa
         await server.stop()
 
 
-def _health(channel: grpc.aio.Channel) -> Callable[[], Any]:
+def _health(channel: grpc.aio.Channel) -> Callable[[], Awaitable[str]]:
     async def status() -> str:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -52,7 +51,7 @@ def _health(channel: grpc.aio.Channel) -> Callable[[], Any]:
 
 async def test_a_stuck_event_loop_is_seen_from_outside(repository: Path) -> None:
     async with serve_with_metrics(repository) as (_, metrics):
-        # Asking from the event loop without awaiting is the fault: it does nothing else meanwhile.
+        # The request blocks the event loop of the server, which is the fault that the server has to see.
         assert http_get(metrics, "/healthz") == (503, "the event loop does not answer\n")
         assert http_get(metrics, "/metrics")[0] == 200
         assert (await asyncio.to_thread(http_get, metrics, "/healthz"))[0] == 200
@@ -63,7 +62,7 @@ async def test_who_says_nothing_keeps_no_other_away_for_long(repository: Path) -
         host, _, port = metrics.rpartition(":")
         silent = [socket.create_connection((host, int(port))) for _ in range(40)]
         try:
-            # Beyond the connections that are kept, the others are closed at once, and the kept ones in time.
+            # The server closes connections beyond its limit at once, and the others after a time.
             for one in silent:
                 one.settimeout(30)
                 assert await asyncio.to_thread(one.recv, 1) == b""

@@ -1,4 +1,4 @@
-"""The log of a server process: its two styles, slow requests, and what must never be in it."""
+"""Reads the log of a server process: its two formats, slow requests, and that it holds no secrets."""
 
 import asyncio
 import json
@@ -79,8 +79,8 @@ def test_the_console_has_the_fields_behind_the_message() -> None:
 
 
 @asynccontextmanager
-async def serving(repository: Path, **settings: str) -> AsyncIterator[tuple[Any, str]]:
-    """A process with these settings in its environment."""
+async def serving(repository: Path, **settings: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A server process with these settings in its environment; gives its address too."""
     environment = {f"STATEWISE_{name.upper()}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -153,8 +153,8 @@ def test_no_request_is_slow_unless_that_is_asked_for(repository: Path) -> None:
     assert SlowRequests(0.0, table, model_of=lambda _: ("m", 1), clock=lambda: 0.0).limit_s > 1e300
 
 
-def brittle(root: Path) -> None:
-    """A model that adds up its inputs, and fails on any of 10 or more."""
+def write_brittle_model(root: Path) -> None:
+    """Writes a model that adds up its inputs, and fails if one is 10 or more."""
     spec = ModelSpec(
         inputs=(TensorSpec("x", "float32", (3,)),),
         outputs=(TensorSpec("y", "float32", (3,), per_step=True),),
@@ -191,7 +191,7 @@ def brittle(root: Path) -> None:
 async def test_a_row_that_the_model_fails_on_is_logged_by_its_session(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    brittle(tmp_path)
+    write_brittle_model(tmp_path)
     async with running_server(tmp_path) as address, connect(address) as caller:
         good, bad = await caller.open("brittle", "good", "bad")
         x = np.array([[1, 2, 3], [1, 99, 3]], np.float32)

@@ -1,4 +1,4 @@
-"""The metrics of a real server that has done real work."""
+"""Reads the metrics of a real server after real work."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 class Metrics:
-    """One scrape."""
+    """The series of one scrape."""
 
     def __init__(self, text: str) -> None:
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -39,7 +39,7 @@ class Metrics:
 
 
 async def scrape(address: str) -> Metrics:
-    """The server's metrics."""
+    """Reads the server's metrics."""
     status, text = await asyncio.to_thread(http_get, address, "/metrics")
     assert status == 200
     return Metrics(text)
@@ -57,7 +57,7 @@ async def test_work_is_counted_by_model_operation_and_reason(
         await caller.step(a, 0, x[:1])
         frame = caller.frame([(a, 1), (b, 0)], x, steps=[2, 5])
         await caller.ask(step=frame)
-        await caller.ask(step=frame)  # a retry, both rows
+        await caller.ask(step=frame)  # a retry of both rows
         reply = await caller.ask(step=caller.frame([(a, 3), (b, 9)], x[:2]))
         assert [error.reason for error in reply.errors] == ["POSITION_MISMATCH"]
         refused = await caller.ask(step=caller.frame([(a, 4), (a, 4)], x[:2]))
@@ -152,7 +152,7 @@ async def test_a_version_loaded_twice_is_one_series(repository: Path) -> None:
 
 
 async def test_what_is_exported_is_what_the_page_lists(repository: Path, tmp_path: Path) -> None:
-    """Name, type and labels of every metric, after everything has happened once."""
+    """Name, type and labels of every metric, after each event has happened once."""
     page = Path(__file__).parents[3] / "docs" / "operations.md"
     rows = re.findall(r"^\| `(statewise_\w+)` \| (\w+) \|([^|]*)\|", page.read_text(), re.MULTILINE)
     written = {

@@ -1,4 +1,4 @@
-"""Counting: what falls into which bucket, and how near a percentile read from buckets comes."""
+"""Counts values into buckets, and reads percentiles from them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Spans of a real server, taken by OpenTelemetry's exporter for tests."""
+"""Collects the spans of a real server with OpenTelemetry's exporter for tests."""
 
 import asyncio
 import subprocess
@@ -12,8 +12,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
@@ -32,7 +34,7 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 
 class Spans:
-    """What was recorded, by name."""
+    """The recorded spans, by name."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -49,7 +51,7 @@ class Spans:
 async def traced(
     repository: Path, spans: Spans, *processors: SpanProcessor, **options: Any
 ) -> AsyncIterator[str]:
-    """A real server that records."""
+    """A real server that records spans."""
     provider = TracerProvider(**options)
     for processor in processors:
         provider.add_span_processor(processor)
@@ -63,6 +65,10 @@ async def traced(
         provider.shutdown()
 
 
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
 def linked(span: ReadableSpan) -> set[int]:
     return {link.context.span_id for link in span.links}
 
@@ -71,33 +77,34 @@ async def test_steps_that_share_a_run_are_linked_to_it_and_it_to_them(repository
     spans = Spans()
     async with traced(repository, spans) as address, connect(address) as caller:
         a, b = await caller.open("steps", "a", "b")
-        # Both are in the server before it answers: they come in one piece of the connection.
+        # Both steps reach the server before it answers, because they come in one read of the connection.
         numbers = [await caller.send(step=caller.frame([(handle, 0)], X)) for handle in (a, b)]
         assert {(await caller.receive()).request_id for _ in numbers} == set(numbers)
         await caller.ask(close=pb.CloseSessionsRequest(handles=pack_uint64([a, b])))
     opened = spans.one("statewise.open")
     assert opened.kind is SpanKind.SERVER
-    assert dict(opened.attributes or {}) == {
+    assert attributes(opened) == {
         "statewise.model": "steps",
         "statewise.session_ids": ("a", "b"),
         "statewise.request_id": 1,
         "statewise.row_errors": 0,
     }
     steps = spans("statewise.step")
-    assert [span.attributes["statewise.session_ids"] for span in steps] == [("a",), ("b",)]
-    assert {(span.attributes["statewise.model"], span.attributes["statewise.version"]) for span in steps} == {
-        ("steps", 2)
-    }
-    assert [span.attributes["statewise.request_id"] for span in steps] == numbers
+    assert [attributes(span)["statewise.session_ids"] for span in steps] == [("a",), ("b",)]
+    assert {
+        (attributes(span)["statewise.model"], attributes(span)["statewise.version"]) for span in steps
+    } == {("steps", 2)}
+    assert [attributes(span)["statewise.request_id"] for span in steps] == numbers
     runs = {run.context.span_id: run for run in spans("statewise.run")}
     for step in steps:
         (number,) = linked(step)
         run = runs[number]
         assert step.context.span_id in linked(run)
-        assert run.attributes["statewise.rows"] == len(linked(run))
-        assert run.attributes["statewise.lane"] == "single"
-        assert step.start_time <= run.end_time <= step.end_time
-    assert sum(run.attributes["statewise.rows"] for run in runs.values()) == 2
+        assert attributes(run)["statewise.rows"] == len(linked(run))
+        assert attributes(run)["statewise.lane"] == "single"
+        assert run.end_time is not None
+        assert (step.start_time or 0) <= run.end_time <= (step.end_time or 0)
+    assert sum(attributes(run)["statewise.rows"] for run in runs.values()) == 2
 
 
 async def test_a_message_and_a_call_join_the_trace_of_their_caller(repository: Path) -> None:
@@ -119,10 +126,12 @@ async def test_a_message_and_a_call_join_the_trace_of_their_caller(repository: P
     for name in ("statewise.step", "statewise.Predict"):
         span = spans.one(name)
         assert f"{span.context.trace_id:032x}" == TRACE
+        assert span.parent is not None
         assert f"{span.parent.span_id:016x}" == PARENT
         (number,) = linked(span)
         (run,) = (run for run in spans("statewise.run") if run.context.span_id == number)
-        assert run.attributes["statewise.lane"] == "long"
+        assert attributes(run)["statewise.lane"] == "long"
+        assert run.parent is not None
         assert (run.context.trace_id, run.parent.span_id) == (span.context.trace_id, span.context.span_id)
     assert spans.one("statewise.cancel").parent is None
 
@@ -137,12 +146,12 @@ async def test_a_failure_is_the_status_of_its_span(repository: Path) -> None:
             [part async for part in caller.sequences.Predict(pb.PredictRequest(model="nobody"))]
     refused, uneven = spans("statewise.step")
     assert refused.status.status_code is StatusCode.ERROR
-    assert "a handle stands twice" in refused.status.description
+    assert "a handle stands twice" in str(refused.status.description)
     assert uneven.status.status_code is StatusCode.UNSET
-    assert uneven.attributes["statewise.row_errors"] == 1
+    assert attributes(uneven)["statewise.row_errors"] == 1
     predict = spans.one("statewise.Predict")
     assert predict.status.status_code is StatusCode.ERROR
-    assert "nobody" in predict.status.description
+    assert "nobody" in str(predict.status.description)
 
 
 async def test_what_the_caller_decided_not_to_trace_is_not(repository: Path) -> None:
@@ -159,23 +168,23 @@ async def test_what_the_caller_decided_not_to_trace_is_not(repository: Path) -> 
                 )
             )
             await caller.receive()
-    assert spans.one("statewise.step").attributes["statewise.request_id"] == 99
+    assert attributes(spans.one("statewise.step"))["statewise.request_id"] == 99
     assert len(spans("statewise.run")) == 1
 
 
-class Begun(SpanProcessor):
-    """Tells when the span of a step has begun."""
+class StepBegins(SpanProcessor):
+    """Sets an event when the span of a step begins."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
 
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if span.name == "statewise.step":
             self.event.set()
 
 
 async def test_a_stream_that_ends_leaves_no_span_open(repository: Path) -> None:
-    spans, step = Spans(), Begun()
+    spans, step = Spans(), StepBegins()
     async with traced(repository, spans, step) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         x = np.ones((300_000, 3), np.float32)
@@ -186,12 +195,14 @@ async def test_a_stream_that_ends_leaves_no_span_open(repository: Path) -> None:
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Takes what exporters send."""
+    """Receives the spans that exporters send."""
 
     def __init__(self) -> None:
-        self.received: list[Any] = []
+        self.received: list[ResourceSpans] = []
 
-    def Export(self, request: Any, _: Any) -> Any:  # noqa: N802 - named as in the .proto file
+    def Export(  # noqa: N802 - named as in the .proto file
+        self, request: trace_service_pb2.ExportTraceServiceRequest, _: grpc.ServicerContext
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
         self.received += request.resource_spans
         return trace_service_pb2.ExportTraceServiceResponse()
 
@@ -200,7 +211,7 @@ async def test_spans_reach_a_collector_by_the_time_the_server_has_stopped(reposi
     collector = Collector()
     with ThreadPoolExecutor(2) as threads:
         listening = grpc.server(threads)
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, listening)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, listening)  # type: ignore[no-untyped-call]
         endpoint = f"http://127.0.0.1:{listening.add_insecure_port('127.0.0.1:0')}"
         listening.start()
         async with (
@@ -210,8 +221,8 @@ async def test_spans_reach_a_collector_by_the_time_the_server_has_stopped(reposi
             await caller.open("steps", "a")
         listening.stop(None).wait()
     (resource,) = collector.received
-    attributes = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
-    assert attributes["service.name"] == "statewise"
+    described = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+    assert described["service.name"] == "statewise"
     assert [span.name for span in resource.scope_spans[0].spans] == ["statewise.open"]
 
 

@@ -1,4 +1,4 @@
-"""What lies in a repository and should not: reported by name, never served, and nothing else disturbed."""
+"""Serves repositories with hostile packages: these are reported and not served, and the others serve."""
 
 import shutil
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def _weight(model: onnx.ModelProto, name: str = "V") -> onnx.TensorProto:
 
 
 def _outside(location: str) -> Change:
-    """A weight whose numbers stand in a file elsewhere."""
+    """Moves a weight's numbers to a file outside the package."""
 
     def change(folder: Path, model: onnx.ModelProto) -> None:
         tensor = _weight(model)
@@ -45,13 +45,13 @@ def _outside(location: str) -> Change:
 
 
 def _linked(folder: Path, model: onnx.ModelProto) -> None:
-    """The same through a link within the folder."""
+    """Does the same through a link inside the package."""
     _outside("weights.bin")(folder, model)
     (folder / "weights.bin").symlink_to(folder.parent.parent / "secret.bin")
 
 
 def _huge(folder: Path, model: onnx.ModelProto) -> None:
-    """A weight of 4 TiB, as it says."""
+    """Declares a weight of 4 TiB."""
     tensor = _weight(model)
     tensor.dims[:] = [2**20, 2**20]
     _save(folder, model)
@@ -65,7 +65,7 @@ def _huge_without_data(folder: Path, model: onnx.ModelProto) -> None:
 
 
 def _huge_constant(folder: Path, model: onnx.ModelProto) -> None:
-    """A graph that makes 4 TiB of zeros as it is loaded."""
+    """Makes the graph compute 4 TiB of zeros when it is loaded."""
     model.graph.initializer.append(numpy_helper.from_array(np.array([2**40], np.int64), "size"))
     model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["zeros"]))
     model.graph.node.append(helper.make_node("ReduceMax", ["zeros"], ["none"], keepdims=0))
@@ -76,7 +76,7 @@ def _huge_constant(folder: Path, model: onnx.ModelProto) -> None:
 
 
 def _huge_state(folder: Path, model: onnx.ModelProto) -> None:
-    """Metadata that claim a state of 4 TiB a session."""
+    """Declares a state of 4 TiB a session."""
     _claim(model, lambda text: text.replace("[16]", f"[{2**40}]"))
     _save(folder, model)
 
@@ -143,8 +143,9 @@ HOSTILE = {
 
 
 async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path) -> None:
-    """4 MiB a session, two copies, all the sessions that there may be: more than can be addressed."""
-    inputs, states = ["T", "B", 3], ["B", 2**20]
+    """4 MiB a session, two copies, 2^24 sessions: more than the address space."""
+    inputs: list[str | int] = ["T", "B", 3]
+    states: list[str | int] = ["B", 2**20]
     graph = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["s"], ["s_out"])],
         "large",

@@ -1,4 +1,4 @@
-"""A version that is being loaded is not served, and no version that does not exist."""
+"""Looks versions up while they are loaded: they are not served yet, and not missing either."""
 
 import asyncio
 import shutil
@@ -19,7 +19,7 @@ from statewise.wire import Reason
 
 
 class Held:
-    """Lets a function, once armed, wait in its thread: `reached` at its beginning, until told to `go_on`."""
+    """A function that, once armed, sets `reached` when it is called, and waits for `go_on`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -92,7 +92,7 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
     (tmp_path / "broken" / "1").mkdir(parents=True)
     following = await reached(reader, served.follow())
     try:
-        # Also what is next in line.
+        # Versions that wait for their turn are loading, too.
         for asked in [("last", 0), ("last", 1), ("broken", 0), ("steps", 2)]:
             assert reason(served, *asked) is Reason.MODEL_LOADING, asked
         for asked in [("last", 2), ("steps", 3), ("nobody", 0)]:
@@ -125,7 +125,7 @@ async def test_what_is_loaded_by_request_is_being_loaded_too(
     assert reason(served, "last") is Reason.MODEL_LOADING
     reader.go_on.set()
     assert await loaded is served.find("last")
-    # Whoever asked for it has left: nobody is at work on it.
+    # After the caller of `load` has left, the version is no longer being loaded.
     await served.unload("last")
     loaded = await reached(reader, served.load("last"))
     loaded.cancel()

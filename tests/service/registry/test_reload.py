@@ -1,16 +1,18 @@
-"""A repository that changes under a running server: new versions serve, gone ones let sessions end."""
+"""Changes the repository of a running server: new versions serve, removed ones until their sessions end."""
 
 import asyncio
 import os
 import shutil
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from tests.helpers.caller import Caller, connect
+from google.protobuf.message import Message
+from tests.helpers.arrays import Array
+from tests.helpers.caller import Caller, connect, read_answer
 from tests.helpers.models.small import SmallModels
 
 from statewise.service.testing import running_server
@@ -29,26 +31,25 @@ def published(repository: Path, tmp_path: Path) -> Path:
 
 
 def publish(source: Path, target: Path) -> None:
-    """As an exporter does: written beside its place, then renamed."""
+    """Publishes a version as an exporter does: copies it under another name, then renames it."""
     hidden = target.parent / f".{target.name}"
     shutil.copytree(source, hidden)
     os.rename(hidden, target)
 
 
-async def until(caller: Caller, wanted: dict[int, int], *, default: int) -> None:
-    """Waits until the versions of `steps` have these statuses; a test that waits in vain hangs visibly."""
+async def until(caller: Caller, wanted: Mapping[int, int], *, default: int) -> None:
+    """Asks again and again until the versions of `steps` have these statuses."""
     while True:
         listed = (await caller.models.ListModels(mp.ListModelsRequest())).models
         statuses = {model.version: model.status for model in listed}
         if statuses == wanted and any(model.is_default and model.version == default for model in listed):
             return
-        await asyncio.sleep(SOON_S)
 
 
 async def version_that_answers(caller: Caller) -> int:
     x = np.zeros((1, 3), np.float32)
     request = sp.PredictRequest(model="steps", lengths=pack_uint32([1]), inputs={"x": to_tensor(x)})
-    return int((await caller.sequences.Predict(request).read()).version)
+    return int((await read_answer(caller.sequences.Predict(request))).version)
 
 
 async def test_a_new_version_serves_new_work_and_sessions_stay_on_theirs(
@@ -98,7 +99,6 @@ async def test_a_folder_changed_after_loading_is_reported_and_ignored(
             model = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
             if model.failure:
                 break
-            await asyncio.sleep(SOON_S)
         assert "changed after loading" in model.failure
         assert (model.status, model.digest) == (mp.MODEL_STATUS_READY, before.digest)
 
@@ -146,7 +146,7 @@ async def test_loading_and_unloading_by_request(published: Path, repository: Pat
     ],
 )
 async def test_requests_to_load_that_cannot_be(
-    published: Path, call: str, request_: Any, code: str, words: str
+    published: Path, call: str, request_: Message, code: str, words: str
 ) -> None:
     async with running_server(published, repository_poll_s=0) as address, connect(address) as caller:
         (published / "steps" / "3").mkdir()
@@ -172,7 +172,7 @@ async def test_a_prediction_under_way_outlives_its_version(
     ):
         answering = aiter(caller.sequences.Predict(asked))
         parts = [await anext(answering)]
-        assert unpack_uint32(parts[0].rows).tolist() == [0]  # the long ones are under way
+        assert unpack_uint32(parts[0].rows).tolist() == [0]  # the long rows are still running
         shutil.rmtree(published / "steps" / "2")
         await until(caller, {1: mp.MODEL_STATUS_READY}, default=1)
         parts += [part async for part in answering]
@@ -191,16 +191,16 @@ RELOADS = 100
 
 
 def source_of(version: int) -> int:
-    """Which of the two networks a version of the long test holds."""
+    """The network, 1 or 2, that a version of the long test holds."""
     return 1 + version % 2
 
 
 async def until_default(caller: Caller, version: int) -> None:
+    """Asks again and again until this version is the default."""
     while True:
         model = (await caller.models.GetModel(mp.GetModelRequest(name="steps"))).model
         if model.version == version:
             return
-        await asyncio.sleep(0)
 
 
 async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
@@ -216,17 +216,18 @@ async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
     async def predict(caller: Caller) -> None:
         request = sp.PredictRequest(model="steps", lengths=pack_uint32([4]), inputs={"x": to_tensor(x)})
         while changing:
-            reply = await caller.sequences.Predict(request).read()
+            reply = await read_answer(caller.sequences.Predict(request))
             assert unpack_uint32(reply.rows).tolist() == [0]
             assert from_tensor(reply.outputs["y"]).tobytes() == expected[source_of(reply.version)]
             answered[source_of(reply.version)] += 1
 
-    async def open_session(caller: Caller, name: str) -> Any:
+    async def open_session(caller: Caller, name: str) -> sp.Session:
         opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[name]))
+        session: sp.Session
         (session,) = opened.sessions
         return session
 
-    async def finish(caller: Caller, session: Any, y: list[Any]) -> None:
+    async def finish(caller: Caller, session: sp.Session, y: list[Array]) -> None:
         for t in range(len(y), 4):
             y.append(await caller.step(session.handle, t, x[t]))
         assert np.concatenate(y).tobytes() == expected[source_of(session.version)]
@@ -245,7 +246,7 @@ async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
         connect(address) as three,
     ):
         work = [asyncio.create_task(predict(one)), asyncio.create_task(short_sessions(two))]
-        held: deque[tuple[Any, list[Any]]] = deque()
+        held: deque[tuple[sp.Session, list[Array]]] = deque()
         for version in range(2, RELOADS + 2):
             session = await open_session(three, f"held {version}")
             assert session.version == version - 1
@@ -257,7 +258,7 @@ async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
             (folder / "model.toml").unlink()
             await until_default(three, version)
             shutil.rmtree(folder / str(version - 1))
-            if len(held) == 7:  # on versions that are long gone
+            if len(held) == 7:  # whose versions were removed long ago
                 await finish(three, *held.popleft())
         changing = False
         await asyncio.gather(*work)

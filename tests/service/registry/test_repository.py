@@ -1,4 +1,4 @@
-"""What a repository may hold: versions, defaults, packages that cannot be served; what the self-test says."""
+"""Loads repositories: versions, defaults, packages that cannot be served, and the engine's profile."""
 
 import asyncio
 import gc
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,7 +42,7 @@ def load(repository: Path) -> Dataplane:
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    """A repository to spoil: `last` alone."""
+    """A copy of the repository that a test may spoil: `last` alone."""
     shutil.copytree(repository / "last", tmp_path / "last")
     return tmp_path
 
@@ -156,10 +157,10 @@ async def test_a_package_that_cannot_be_served_is_reported_and_the_others_serve(
 async def test_a_version_that_nobody_holds_leaves_memory_at_once(copy: Path) -> None:
     models = load(copy).models
     loaded = models.find("last")
-    held = [weakref.ref(loaded.scheduler), weakref.ref(loaded.arena)]
+    held: list[weakref.ref[Any]] = [weakref.ref(loaded.scheduler), weakref.ref(loaded.arena)]
     del loaded
     shutil.rmtree(copy / "last" / "1")
-    gc.disable()  # what only a search for cycles would find is not gone
+    gc.disable()  # memory that only a search for cycles would free must not remain
     try:
         await models.follow()
         assert [reference() for reference in held] == [None, None]
@@ -173,7 +174,7 @@ def test_a_repository_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 
 def save_elementwise(folder: Path, expression: str) -> None:
-    """state + x -> state and y, and a say in how rows touch each other: none, or through their sum."""
+    """Writes a model of state + x -> state and y; coupled rows change each other through their sum."""
     spec = ModelSpec(
         inputs=(TensorSpec("x", "float32", (4,)),),
         outputs=(TensorSpec("y", "float32", (4,)),),
@@ -209,7 +210,7 @@ async def test_rows_that_touch_each_other_are_run_alone(tmp_path: Path) -> None:
     async with running_server(tmp_path) as address, connect(address) as caller:
         listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
         assert {model.name: model.exactness for model in listed} == {
-            "apart": model_pb2.EXACTNESS_TOLERANCE,  # step by step sums in another order
+            "apart": model_pb2.EXACTNESS_TOLERANCE,  # single steps add in another order
             "coupled": model_pb2.EXACTNESS_UNSAFE,
         }
         for name in ("coupled", "apart"):
@@ -227,7 +228,7 @@ async def test_a_package_may_ask_to_share_runs_within_rounding(tmp_path: Path) -
     assert {loaded.package.name: loaded.profile.batchable for loaded in models} == {
         "apart": False,
         "asks": True,
-        "coupled": False,  # its neighbours change it: never
+        "coupled": False,  # a row changes with its neighbours, so the model may never be batched
     }
 
 

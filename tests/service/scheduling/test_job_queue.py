@@ -1,7 +1,6 @@
-"""The order of long work: short before long, first come first done, nothing forgotten."""
+"""Runs a queue of jobs on a clock: short ones before long ones, otherwise in order, and all of them."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from statewise.service.base import RaggedColumns
 from statewise.service.engine import EngineProfile
-from statewise.service.scheduling import SequenceJob
+from statewise.service.scheduling import Job, SequenceJob
 from statewise.service.scheduling._job_queue import JobQueue
 from statewise.wire import CallShape, Exactness, ModelSpec, StatePair, TensorSpec
 
@@ -27,7 +26,7 @@ SLICE_S = 100 * STEP_S  # a hundred steps of one row
 
 @dataclass
 class Machine:
-    """A queue, and the slices run in it on a clock that each of them moves on by what it costs."""
+    """A job queue, and a clock that each slice moves on by its cost."""
 
     now_s: float = 1000.0
     ended: list[int] = field(default_factory=list)
@@ -39,11 +38,11 @@ class Machine:
             Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, batchable=True
         )
         self.queue = JobQueue(profile, mixes=True, clock=lambda: self.now_s, slice_s=SLICE_S)
-        self._numbers: dict[Any, int] = {}
+        self._numbers: dict[Job, int] = {}
         self.cancelled: set[int] = set()
 
     def add(self, number: int, *lengths: int, deadline_s: float | None = None) -> None:
-        """A job of rows of these lengths."""
+        """Adds a job with rows of these lengths."""
         steps = np.array(lengths, np.uint32)
         job = SequenceJob(
             SPEC,
@@ -58,7 +57,7 @@ class Machine:
         self.queue.add(job)
 
     def run_slice(self) -> bool:
-        """Runs one; False: there was none."""
+        """Runs the next slice; False: there was none."""
         chosen, dropped = self.queue.next_slice()
         self.dropped += [(self._numbers[job], failure.reason.value) for job, failure in dropped]
         if chosen is None:
@@ -67,13 +66,14 @@ class Machine:
         self.slices.append(([self._numbers[member.job] for member in chosen.members], chosen.steps))
         self.now_s += chosen.rows * chosen.steps * STEP_S
         for member in chosen.members:
+            assert isinstance(member.job, SequenceJob)
             zeros = np.zeros((chosen.steps, member.rows, 1), np.float32)
             member.job.absorb(chosen.steps, member.rows, [zeros], [zeros[0]], [])
         self.ended += [self._numbers[job] for job in self.queue.end_slice(chosen, begun_s=begun_s)]
         return True
 
     def run(self) -> None:
-        """Until nothing is left."""
+        """Runs slices until the queue is empty."""
         while self.run_slice():
             pass
 
@@ -85,7 +85,7 @@ def test_jobs_of_one_size_end_in_the_order_they_came() -> None:
     begun_s = machine.now_s
     while not machine.ended:
         machine.run_slice()
-    assert machine.now_s - begun_s < 20 * 2_000 * STEP_S  # not when all of them are nearly done
+    assert machine.now_s - begun_s < 20 * 2_000 * STEP_S  # the first one does not wait for the others
     machine.run()
     assert machine.ended == sorted(machine.ended)
 
@@ -147,7 +147,7 @@ def test_waiting_is_judged_by_what_slices_took() -> None:
     machine.add(0, 100_000)
     assert machine.queue.wait_s == pytest.approx(100_000 * STEP_S)
     for _ in range(200):
-        machine.now_s += 3 * SLICE_S  # something else has the machine
+        machine.now_s += 3 * SLICE_S  # another process has the machine
         machine.run_slice()
     assert machine.queue.wait_s == pytest.approx(4 * 100_000 * STEP_S, rel=0.1)
 
@@ -191,7 +191,7 @@ def test_short_work_says_nothing_about_what_long_work_costs() -> None:
     machine = Machine()
     for number in range(100):
         machine.add(number, 1)
-        machine.now_s += 1e-3  # a run has a cost of its own
+        machine.now_s += 1e-3  # each run has a fixed cost
         machine.run()
     assert machine.queue.step_s == pytest.approx(STEP_S)
 

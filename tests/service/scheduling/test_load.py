@@ -1,6 +1,6 @@
-"""More than the server can do, and work that nobody waits for any more: refused, dropped, nothing changed.
+"""Sends more work than the server can do, and gives work up: it is refused or dropped, and changes nothing.
 
-Where work has to be under way, pieces of a single step make it last for longer than any test.
+Where a test needs work under way, slices of a single step make the work last longer than the test.
 """
 
 import asyncio
@@ -13,22 +13,23 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
-from tests.helpers.caller import Caller, connect
+from tests.helpers.arrays import Array
+from tests.helpers.caller import Caller, connect, read_answer
+from tests.helpers.errors import info_in
 from tests.helpers.models.small import SmallModels
 
 from statewise.service import Settings
-from statewise.service.server import build_dataplane
+from statewise.service.assembly import build_dataplane
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2, sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, to_tensor
 
 LONG = 100_000
-SLOW = {"piece_s": 1e-9, "inline_s": 0.0}
+SLOW: dict[str, Any] = {"piece_s": 1e-9, "inline_s": 0.0}
 """A piece a step, each in a thread."""
 
 
-def _predict(x: Any) -> sequence_pb2.PredictRequest:
+def _predict(x: Array) -> sequence_pb2.PredictRequest:
     return sequence_pb2.PredictRequest(
         model="steps", lengths=pack_uint32([len(x)]), inputs={"x": to_tensor(x)}
     )
@@ -40,13 +41,13 @@ def _refusal(error: grpc.aio.AioRpcError) -> bytes:
 
 
 async def _send_long(caller: Caller, handle: int) -> int:
-    """A chunk that is under way for longer than the test, its session open."""
+    """Sends a chunk that takes longer than the test; its session is open."""
     x = np.ones((LONG, 3), np.float32)
     return int(await caller.send(step=caller.frame([(handle, 0)], x, steps=[LONG])))
 
 
 async def _cancel(caller: Caller, number: int) -> None:
-    """Gives a request up, and waits until it has ended so."""
+    """Cancels a request, and waits until the server has ended it."""
     await caller.send(cancel=sequence_pb2.CancelRequest(target_request_id=number))
     replies = [await caller.receive() for _ in range(2)]
     (ended,) = [reply for reply in replies if reply.request_id == number]
@@ -68,7 +69,7 @@ async def test_work_that_would_wait_too_long_is_refused_and_single_steps_are_not
         assert b"QUEUE_FULL" in details
         assert b"RetryInfo" in details
         await _cancel(caller, number)
-        answer = await caller.sequences.Predict(_predict(x)).read()
+        answer = await read_answer(caller.sequences.Predict(_predict(x)))
         assert from_tensor(answer.outputs["y"]).tobytes() == small_models.find("steps").run(x)[0].tobytes()
 
 
@@ -89,7 +90,7 @@ async def test_a_chunk_cancelled_between_its_pieces_changes_nothing(
 
 
 async def _pieces_have_run(caller: Caller, count: int) -> None:
-    """Waits until so many runs have been made."""
+    """Waits until the server has made so many more runs."""
     before = None
     async for stats in caller.admin.WatchStats(_every(0.1)):
         runs = sum(model.batches for model in stats.models)
@@ -134,16 +135,14 @@ async def test_a_step_whose_time_passes_while_it_waits_is_not_applied(
         await _pieces_have_run(caller, 1)
         await caller.send(cancel=sequence_pb2.CancelRequest(target_request_id=number))
         replies = {reply.request_id: reply for reply in [await caller.receive() for _ in range(3)]}
-        info = error_details_pb2.ErrorInfo()
-        assert replies[late].error.details[0].Unpack(info)
-        assert info.reason == "DEADLINE"
+        assert info_in(replies[late].error).reason == "DEADLINE"
         assert (await caller.step(handle, 0, x[0])).tobytes() == small_models.find("steps").run(x)[
             0
         ].tobytes()
 
 
 async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
+    while not holds():  # noqa: ASYNC110 - the dataplane has no event for this
         await asyncio.sleep(0)
 
 
@@ -186,7 +185,7 @@ async def test_a_prediction_that_nobody_waits_for_stops_at_its_next_piece(
         ({"request_steps": 7}, "7 time steps a request; got 8"),
     ],
 )
-async def test_requests_have_a_size(repository: Path, limit: dict[str, int], words: str) -> None:
+async def test_requests_have_a_size(repository: Path, limit: dict[str, Any], words: str) -> None:
     x = np.zeros((8, 3), np.float32)
     async with running_server(repository, **limit) as address, connect(address) as caller:
         request = sequence_pb2.PredictRequest(
