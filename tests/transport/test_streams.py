@@ -44,7 +44,7 @@ async def test_a_stream_whose_caller_has_said_everything_still_gets_its_answers(
         await caller.receive()
 
 
-def _frame(**changes: dict[str, Any]) -> sequence_pb2.StepRequest:
+def _frame(**changes: Any) -> sequence_pb2.StepRequest:
     request = sequence_pb2.StepRequest(
         handles=b"", positions=pack_uint64([0]), inputs={"x": to_tensor(np.zeros((1, 3), np.float32))}
     )

@@ -3,11 +3,11 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Generic, ParamSpec, TypeVar
 
 import pytest
 
@@ -15,13 +15,18 @@ from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
 from statewise.service.registry import ModelRegistry, VersionState, read_package, scan_repository
+from statewise.service.registry._package import ServablePackage
+from statewise.service.registry._repository import RepositoryScan
 from statewise.wire import Reason
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class Held:
+
+class Held(Generic[P, T]):
     """A function that, once armed, sets `reached` when it is called, and waits for `go_on`."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[P, T]) -> None:
         self._function = function
         self._armed = False
         self.reached, self.go_on = threading.Event(), threading.Event()
@@ -30,25 +35,29 @@ class Held:
         self._armed = True
         self.reached, self.go_on = threading.Event(), threading.Event()
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         if self._armed:
             self.reached.set()
             assert self.go_on.wait(60)
-        return self._function(*args)
+        return self._function(*args, **kwargs)
+
+
+Reader = Held[[str, int, Path], ServablePackage]
+Scanner = Held[[Path], RepositoryScan]
 
 
 @pytest.fixture
-def reader() -> Held:
+def reader() -> Reader:
     return Held(read_package)
 
 
 @pytest.fixture
-def scanner() -> Held:
+def scanner() -> Scanner:
     return Held(scan_repository)
 
 
 @pytest.fixture
-def dataplane(repository: Path, tmp_path: Path, reader: Held, scanner: Held) -> Iterator[Dataplane]:
+def dataplane(repository: Path, tmp_path: Path, reader: Reader, scanner: Scanner) -> Iterator[Dataplane]:
     """Serves version 1 of `steps`, alone in its repository."""
     shutil.copytree(repository / "steps" / "1", tmp_path / "steps" / "1")
     make_models = partial(ModelRegistry, read_package=reader, scan=scanner)
@@ -76,7 +85,7 @@ def statuses(served: ModelRegistry) -> dict[tuple[str, int], VersionState]:
     return {(status.name, status.version): status.state for status in served.statuses()}
 
 
-async def reached(held: Held, work: Any) -> "asyncio.Task[Any]":
+async def reached(held: Reader | Scanner, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
     """Begins `work`; returns when it waits in the held function."""
     held.arm()
     task = asyncio.create_task(work)
@@ -85,7 +94,7 @@ async def reached(held: Held, work: Any) -> "asyncio.Task[Any]":
 
 
 async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serves(
-    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Reader
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
@@ -118,7 +127,7 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
 
 
 async def test_what_is_loaded_by_request_is_being_loaded_too(
-    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Reader
 ) -> None:
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1")
     loaded = await reached(reader, served.load("last"))
@@ -136,7 +145,7 @@ async def test_what_is_loaded_by_request_is_being_loaded_too(
 
 
 async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_again(
-    dataplane: Dataplane, served: ModelRegistry, reader: Held
+    dataplane: Dataplane, served: ModelRegistry, reader: Reader
 ) -> None:
     kept = served.find("steps", 1)
     await dataplane.sessions.open("steps", 0, ["a"], owner="")
@@ -155,7 +164,7 @@ async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_
 
 
 async def test_one_that_failed_and_was_mended_is_being_loaded_again(
-    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Reader
 ) -> None:
     (tmp_path / "last" / "1").mkdir(parents=True)
     await served.follow()
@@ -170,7 +179,7 @@ async def test_one_that_failed_and_was_mended_is_being_loaded_again(
 
 
 async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
-    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Held
+    served: ModelRegistry, repository: Path, tmp_path: Path, reader: Reader
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     with pytest.raises(ServiceError) as unknown:
@@ -189,7 +198,7 @@ async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
 
 
 async def test_while_the_default_version_is_unloaded_there_is_always_one(
-    served: ModelRegistry, repository: Path, tmp_path: Path, scanner: Held
+    served: ModelRegistry, repository: Path, tmp_path: Path, scanner: Scanner
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     await served.follow()

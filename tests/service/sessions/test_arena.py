@@ -17,8 +17,8 @@ def test_an_initial_state_can_differ_from_element_to_element() -> None:
 
     (state,) = arena.read(2 * arena.take_row())
 
-    np.testing.assert_array_equal(state, np.float32([[0, -1e30]]))
-    np.testing.assert_array_equal(arena.initial(2)[0], np.float32([[[0, -1e30]]] * 2))
+    np.testing.assert_array_equal(state, np.array([[0, -1e30]], np.float32))
+    np.testing.assert_array_equal(arena.initial(2)[0], np.array([[[0, -1e30]]] * 2, np.float32))
 
 
 def test_an_arena_hands_out_initial_states_and_knows_when_it_is_full() -> None:
