@@ -1,4 +1,4 @@
-"""The engine, the images and the project that these tests share. Without an engine they skip."""
+"""Fixtures of the container tests: engine, images and project. Tests skip where no engine can run."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.docker.stack import REPLICAS, Stack
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """An engine with stand-ins for everything that would be pulled."""
+    """An engine with stand-ins for the images that Compose would pull."""
     with tempfile.TemporaryDirectory(prefix="statewise-") as folder, ExitStack() as running:
         try:
             engine = running.enter_context(running_engine(Path(folder) / "engine"))
@@ -25,7 +25,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def stack(engine: Engine) -> Iterator[Stack]:
-    """The project, its image built; nothing of it runs."""
+    """The project with its image built and no container running."""
     stack = Stack(engine)
     stack.compose("build")
     yield stack
@@ -34,7 +34,7 @@ def stack(engine: Engine) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def everything(stack: Stack) -> Iterator[Stack]:
-    """All there is, healthy: three replicas behind HAProxy, Prometheus, Grafana's stand-in."""
+    """The project with all services healthy: three replicas, HAProxy, Prometheus, Grafana's stand-in."""
     stack.up("balanced", "monitoring", servers=REPLICAS)
     yield stack
     stack.down()

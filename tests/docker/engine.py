@@ -1,7 +1,7 @@
-"""A Docker engine of the tests' own: started for them, stopped after them, and nothing of it left behind.
+"""Starts a Docker engine for the tests, stops it after them, and checks that it leaves nothing behind.
 
-Not the engine that a machine may be running already. Its networks have no way out and change nothing of the
-host's: no bridge of its own, no rules of the packet filter, no forwarding.
+The engine is not the one that a machine may be running already. Its networks have no way out and do not
+change the host: no bridge, no rules of the packet filter, no forwarding.
 """
 
 import json
@@ -27,10 +27,10 @@ class NoEngineError(Exception):
 
 
 def eventually(condition: Callable[[], Any], *, within_s: float, what: str) -> Any:
-    """Asks until the answer is true, and gives it: for what other processes do without telling.
+    """Asks until the answer is true, and gives the answer: for changes that other processes do not announce.
 
     Raises:
-        AssertionError: it was not in time; with what was waited for, and the last answer.
+        AssertionError: The answer was not true in time; the message names `what` and the last answer.
     """
     end = time.monotonic() + within_s
     while not (answer := condition()):
@@ -47,7 +47,7 @@ class Engine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads Docker's command, and Compose below `config`, to this engine."""
+        """The variables by which Docker's command, and Compose below `config`, find this engine."""
         return {
             **os.environ,
             "DOCKER_HOST": f"unix://{self.folder / 'socket'}",
@@ -55,10 +55,10 @@ class Engine:
         }
 
     def docker(self, *arguments: str, stdin: str | None = None) -> str:
-        """Runs Docker's command; gives what it prints, on standard error too.
+        """Runs Docker's command; gives its output and its standard error.
 
         Raises:
-            AssertionError: it failed; with what it said.
+            AssertionError: The command failed; the message holds its output.
         """
         done = subprocess.run(
             ["docker", *arguments],
@@ -72,20 +72,20 @@ class Engine:
         return done.stdout
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What the engine knows of a container or an image."""
+        """The engine's description of a container or an image."""
         (found,) = json.loads(self.docker("inspect", name))
         return dict(found)
 
 
 @contextmanager
 def running_engine(folder: Path) -> Iterator[Engine]:
-    """Starts an engine and tries it out.
+    """Starts an engine and runs a container on it.
 
     Args:
-        folder: Where it keeps everything; removed afterwards. Short, for it holds a socket.
+        folder: Holds all the engine's files; removed afterwards. The path is short, as a socket's must be.
 
     Raises:
-        NoEngineError: it does not start, or cannot run a container.
+        NoEngineError: The engine does not start, or cannot run a container.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if os.geteuid() != 0:
@@ -101,7 +101,7 @@ def running_engine(folder: Path) -> Iterator[Engine]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [
-                # If the tests are killed, the engine is told to stop.
+                # If the tests are killed, the kernel sends the engine SIGTERM.
                 "setpriv", "--pdeathsig", "TERM",
                 "dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec",
                 "--pidfile", folder / "pid", "--host", f"unix://{folder / 'socket'}",

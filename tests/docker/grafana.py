@@ -1,8 +1,8 @@
-"""Stands in for Grafana, which no Debian package holds: reads what is provisioned where Grafana reads it.
+"""Stands in for Grafana, for which Debian has no package: reads the same provisioned files.
 
-It answers two requests. /api/health says that a data source and a dashboard were found;
-/api/datasources/proxy/uid/UID/… passes a query on to the data source of that id. It draws nothing: whether a
-panel looks as it should is not tested.
+Two requests are answered. /api/health says that a data source and a dashboard were found;
+/api/datasources/proxy/uid/UID/… passes a query on to the data source of that id. Nothing is drawn, so the
+tests do not cover the look of a panel.
 """
 
 import re

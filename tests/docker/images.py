@@ -1,9 +1,9 @@
-"""Stand-ins for the images that Dockerfile and compose file name, made on the spot from Debian packages.
+"""Makes stand-ins for the images that Dockerfile and compose file name, from Debian packages.
 
-Where no registry can be reached nothing can be pulled. The stand-ins carry the names of what they stand for,
-so the files under test stay as users have them. Two root file systems are made and kept in the user's cache
-folder: one is the base of our own image, the other holds what runs beside it, and Compose itself. A file
-there is complete, or not there.
+The tests must also run where no registry can be reached. The stand-ins have the names of the images, so the
+files under test stay as users have them. Two root file systems are made and kept in the user's cache folder:
+one is the base of our own image, the other holds the programs beside it, and Compose itself. A file in the
+cache is complete.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class RootFileSystem:
     packages: Sequence[str]
 
     def make(self) -> Path:
-        """The tar file; made if it is not in the cache."""
+        """Makes the tar file unless the cache has it; gives its path."""
         command = [
             "mmdebstrap", "--quiet", "--mode=root", "--format=tar", "--variant=minbase",
             f"--include={','.join(self.packages)}",

@@ -1,6 +1,6 @@
-"""The compose files under test, brought up on an engine, and their containers.
+"""Brings the compose files under test up on an engine, and looks at their containers.
 
-Ports of the host are chosen here, free ones, through the variables that a user has for it.
+The published ports are free ports of the host, set by the variables that users have for them.
 """
 
 import os
@@ -29,7 +29,7 @@ def moment(stamp: str) -> datetime:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A free port of the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -43,31 +43,31 @@ class Container:
 
     @property
     def state(self) -> dict[str, Any]:
-        """As `docker inspect` gives it: Pid, Status, ExitCode, Health and others."""
+        """The state from `docker inspect`: Pid, Status, ExitCode, Health and others."""
         return dict(self.engine.inspect(self.name)["State"])
 
     @property
     def restarts(self) -> int:
-        """How often the engine has started it again."""
+        """The number of times that the engine has restarted the container."""
         return int(self.engine.inspect(self.name)["RestartCount"])
 
     def address(self, port: int = 50051) -> str:
-        """Where a port of the container is published: HOST:PORT."""
+        """The host's address of a published port: HOST:PORT."""
         (published,) = self.engine.inspect(self.name)["NetworkSettings"]["Ports"][f"{port}/tcp"]
         return f"{published['HostIp']}:{published['HostPort']}"
 
     def logged(self, text: str) -> datetime:
-        """When it last logged a line that holds this text."""
+        """The time of the last log line that holds this text."""
         lines = self.engine.docker("logs", "--timestamps", self.name).splitlines()
         stamps = [line.split()[0] for line in lines if text in line]
         return moment(stamps[-1])
 
     def kill(self) -> None:
-        """Ends its process as a crash would; `docker kill` would count as a stop by hand."""
+        """Kills the container's process as a crash would; `docker kill` counts as a manual stop."""
         os.kill(self.state["Pid"], signal.SIGKILL)
 
     def execute(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        """Runs a command in it."""
+        """Runs a command in the container."""
         return subprocess.run(
             ["docker", "exec", self.name, *command],
             env=self.engine.environment, capture_output=True, text=True,
@@ -98,10 +98,10 @@ class Stack:
         }
 
     def compose(self, *arguments: str, **variables: str) -> str:
-        """Runs Compose; gives what it prints.
+        """Runs Compose; gives its output.
 
         Raises:
-            AssertionError: it failed; with what it said.
+            AssertionError: Compose failed; the message holds its output.
         """
         done = subprocess.run(
             [*COMPOSE.split(), *arguments],
@@ -111,13 +111,13 @@ class Stack:
         return done.stdout
 
     def up(self, *profiles: str, servers: int = 1) -> None:
-        """Brings the project up, and waits until everything is healthy."""
+        """Brings the project up, and waits until all services are healthy."""
         chosen = [f"--profile={profile}" for profile in profiles]
         variables = {"STATEWISE_PORT": ""} if servers > 1 else {}
         self.compose(*chosen, "up", "--detach", "--wait", f"--scale=server={servers}", **variables)
 
     def down(self) -> None:
-        """Takes everything away, volumes too."""
+        """Removes all containers, networks and volumes."""
         self.compose("--profile=balanced", "--profile=monitoring", "down", "--volumes", "--timeout=5")
 
     def containers(self, service: str) -> Sequence[Container]:

@@ -1,4 +1,4 @@
-"""Three replicas behind HAProxy: all of them work, and what clients notice when one dies or drains."""
+"""Calls three replicas behind HAProxy: all of them work, and clients go on when one dies or drains."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def replicas(everything: Stack) -> list[Container]:
 
 @pytest.fixture
 def balanced(everything: Stack) -> str:
-    """HAProxy's address, when it sends work to all replicas."""
+    """HAProxy's address, once HAProxy sends work to all replicas."""
     eventually(
         lambda: ready_replicas(everything) == REPLICAS, within_s=30, what="all replicas in HAProxy's rotation"
     )
@@ -53,14 +53,14 @@ def sunspots(steps: int, seed: int = 1) -> Array:
 
 
 def expected(replica: Container, samples: Array) -> Array:
-    """What one replica answers to the whole sequence, [T, 1]: a session's steps have the same bits."""
+    """One replica's answer to the whole sequence, [T, 1]; a session's steps have the same bits."""
     with Client(replica.address()) as client:
         return np.asarray(client.predict("sunspots", samples))
 
 
 @dataclass(frozen=True)
 class Held:
-    """Where a session is, by its replica's own account."""
+    """The place of a session, as its replica lists it."""
 
     replica: str
     epoch: int
@@ -79,14 +79,14 @@ def held(replicas: Sequence[Container]) -> dict[str, Held]:
 
 @contextmanager
 def sessions(address: str, number: int) -> Iterator[list[Session]]:
-    """Open sessions, each on a stream of its own: of a client of its own."""
+    """Opens sessions, each with a client and so a stream of its own."""
     with ExitStack() as opened:
         clients = [opened.enter_context(Client(address)) for _ in range(number)]
         yield [opened.enter_context(client.session("sunspots")) for client in clients]
 
 
 def step_all(sessions: Sequence[Session], samples: Array) -> list[Array]:
-    """What each session answers to these samples, sent one by one: [T, 1]."""
+    """Each session's answers to these samples, which are sent one by one: [T, 1]."""
     return [np.stack([session.step(sample) for sample in samples]) for session in sessions]
 
 
@@ -171,7 +171,7 @@ def test_sigterm_lets_a_replica_finish_what_is_under_way(balanced: str, replicas
         )
         calls = [SequenceServiceStub(channel).Predict(request) for _ in range(3)]
         for call in calls:
-            assert unpack_uint32(next(call).rows).tolist() == [0]  # the long ones are under way
+            assert unpack_uint32(next(call).rows).tolist() == [0]  # the long rows are still running
 
         stopping = subprocess.Popen(
             ["docker", "stop", leaving.name], env=leaving.engine.environment, stdout=subprocess.DEVNULL
@@ -202,7 +202,7 @@ def requests_of_replicas(stack: Stack) -> dict[str, int]:
 
 @contextmanager
 def health_events(container: Container) -> Iterator[Iterator[str]]:
-    """What the engine finds out about a container's health, as it does."""
+    """Yields the engine's verdicts on a container's health as they come."""
     chosen = ["--filter", f"container={container.name}", "--filter", "event=health_status"]
     with subprocess.Popen(
         ["docker", "events", *chosen, "--format", "{{.Status}}"],

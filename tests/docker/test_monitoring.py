@@ -1,4 +1,4 @@
-"""Prometheus beside three replicas: it has scraped every target, and every query of the dashboard has data.
+"""Asks Prometheus beside three replicas: all targets are scraped, and every query of the dashboard has data.
 
 The queries go to Prometheus through the data source that is provisioned for Grafana.
 """
@@ -29,7 +29,7 @@ SCRAPES_S = 60.0  # a rate needs two
 
 
 def asked(stack: Stack, path: str, **parameters: str) -> Any:
-    """What Prometheus answers, asked through the data source of Grafana's provisioning."""
+    """Prometheus' answer to a query through the data source that is provisioned for Grafana."""
     source = f"http://127.0.0.1:{stack.grafana_port}/api/datasources/proxy/uid/prometheus"
     with urlopen(f"{source}/api/v1/{path}?{urlencode(parameters)}") as reply:
         return json.load(reply)["data"]
@@ -37,7 +37,7 @@ def asked(stack: Stack, path: str, **parameters: str) -> Any:
 
 @pytest.fixture(scope="module")
 def busy(everything: Stack) -> Stack:
-    """Replicas that have had something of everything to count."""
+    """Replicas with at least one event for every metric."""
     samples = np.linspace(0, 200, 24, dtype=np.float32)[:, None]
     for replica in everything.containers("server"):
         address = replica.address()

@@ -1,4 +1,4 @@
-"""Plain `docker compose up`: the image, and one server with the sample models, as the page shows it."""
+"""Runs plain `docker compose up`, as the page shows it: the image, and one server with the sample models."""
 
 import re
 import subprocess

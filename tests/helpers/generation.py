@@ -20,7 +20,7 @@ Steps = int | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 @dataclass
 class SamplingColumns:
-    """How rows draw, one value a row or one for all: as the contract has it and as the oracle takes it."""
+    """Sampling settings by row, or one value for all rows; read by the server and by the oracle."""
 
     temperature: Sequence[float] = (1.0,)
     top_k: Sequence[int] = ()

@@ -1,1 +1,1 @@
-"""Holds what sends wrong requests to a server, and the bystander who must not notice them."""
+"""Holds senders of wrong requests, and the bystander who must not notice them; holds no test."""

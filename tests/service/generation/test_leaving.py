@@ -72,7 +72,7 @@ class Life:
 
 
 async def nothing_is_left(address: str) -> None:
-    """Every session can be taken over, stepped and closed; nothing waits and nobody listens."""
+    """Takes over, steps and closes every session; then no step is queued and no other stream is open."""
     async with AsyncClient(address) as client, asyncio.timeout(60):
         for left in await client.list_sessions():
             session = await client.resume(left.id)

@@ -82,7 +82,7 @@ class Graph:
 
 @dataclass
 class Expected:
-    """A session as it should be."""
+    """The expected state of a session."""
 
     handle: int
     position: int = 0

@@ -132,7 +132,7 @@ async def test_what_is_asked_of_a_session_runs_in_that_order(caller: Caller, mod
 
 
 async def test_a_single_step_never_waits_for_a_generation(caller: Caller, model: str) -> None:
-    """And a cancelled generation leaves the session as it was."""
+    """A cancelled generation leaves its session as it was."""
     handle, other = await _begun(caller, model, "long"), await _begun(caller, model, "short")
     settings = SamplingColumns()
     long = await caller.send(generate=sessions_request([(handle, 1)], A_LOT, settings))

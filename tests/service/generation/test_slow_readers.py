@@ -26,7 +26,7 @@ STEPS = 300
 
 @pytest.fixture
 async def dataplane(generative: Path) -> AsyncIterator[Dataplane]:
-    """Pieces of one step, on the event loop; room for four megabytes that nobody has taken yet."""
+    """Slices of one step run on the event loop; four megabytes of results may wait for their readers."""
     limits = Settings(
         repository=generative, piece_s=1e-9, inline_s=1.0, prediction_bytes=4 * 2**20, queue_s=3600.0
     )
@@ -68,7 +68,7 @@ async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dat
     async with aclosing(parts) as slowly:
         await anext(slowly)
         await _let_everything_run(dataplane, "chatter")
-    # Nobody took the rest, so nothing was applied.
+    # The reader left early, so nothing was applied.
     assert dataplane.session_administration.get("a", owner="").view.position == 0
     assert not dataplane.table.busy.any()
 

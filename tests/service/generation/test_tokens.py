@@ -118,7 +118,7 @@ async def test_sessions_generate_a_then_b_as_a_and_b(caller: Caller, model: str,
         together[row] += b.values[place]
     assert together == whole.values
 
-    # A step after generating just goes on from what was consumed: everything but the end.
+    # A step after a generation continues from the consumed tokens: all but the end token.
     for row in range(rows):
         consumed = [token for token in whole.values[row] if token != 0]
         assert whole.positions[row] == starts[row] + len(consumed)

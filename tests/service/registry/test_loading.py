@@ -73,7 +73,7 @@ def served(dataplane: Dataplane) -> ModelRegistry:
 
 
 def reason(served: ModelRegistry, name: str, version: int = 0) -> Reason | None:
-    """Why a version cannot be had; None: it can."""
+    """The reason that a look-up of a version fails; None if it succeeds."""
     try:
         served.find(name, version)
     except ServiceError as error:

@@ -57,7 +57,7 @@ PROGRAM = st.lists(
 
 @dataclass
 class Expected:
-    """A session as it should be."""
+    """The expected state of a session."""
 
     handle: int
     version: int

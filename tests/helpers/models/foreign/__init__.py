@@ -1,4 +1,4 @@
-"""Holds graphs as others make them: written with onnx alone, each with the model.toml that declares it."""
+"""Holds graphs as other tools export them, each with its model.toml; holds no model of the exporter."""
 
 from collections.abc import Callable
 

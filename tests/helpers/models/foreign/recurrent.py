@@ -18,7 +18,7 @@ from tests.helpers.models.foreign.model import (
 
 
 def lstm() -> ForeignModel:
-    """As PyTorch exports it: batch first, h and c of [layers, batch, hidden], no lengths."""
+    """An LSTM as PyTorch exports it: batch first, h and c of [layers, batch, hidden], no lengths."""
     nodes = [
         node("Transpose", ["x"], ["x_t"], perm=[1, 0, 2]),
         node("LSTM", ["x_t", "W", "R", "b", "", "h0", "c0"], ["Y", "hn", "cn"], hidden_size=H),
