@@ -79,7 +79,9 @@ async def test_the_connection_stays_open_until_a_slow_client_has_read_its_last_a
         assert await asyncio.to_thread(server.child.wait) == 0
 
 
-async def test_a_stream_that_is_opened_while_the_server_drains_is_refused(repository: Path) -> None:
+async def test_a_stream_opened_while_the_server_drains_gets_refusals_and_ends(
+    repository: Path,
+) -> None:
     server = Server(Settings(repository=repository, listen="127.0.0.1:0", grace_s=60.0, reflection=True))
     async with connect(await server.start()) as caller:
         held_open = reflection_pb2_grpc.ServerReflectionStub(caller.channel).ServerReflectionInfo()
@@ -89,10 +91,13 @@ async def test_a_stream_that_is_opened_while_the_server_drains_is_refused(reposi
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
         stopping = asyncio.create_task(server.stop())
         assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
-            await caller.open("steps", "a")
+        refused = await caller.ask(open=sequence_pb2.OpenSessionsRequest(model="steps", session_ids=["a"]))
+        assert (refused.code, "shutting down" in refused.message) == (14, True)
         assert not stopping.done()
         held_open.cancel()
+        assert (await caller.receive()).WhichOneof("result") == "draining"
+        with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
+            await caller.stream.read()
         await stopping
 
 

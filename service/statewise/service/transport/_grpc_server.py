@@ -76,7 +76,9 @@ class GrpcServer:
             self._admin.drain()
         if self._server is not None:
             await self._calls.drain(grace_s)
-            await self._server.stop(max(0.0, end_s - clock()))
+            remaining_s = max(0.0, end_s - clock())
+            self._sequences.drain(remaining_s)  # streams that clients have opened since
+            await self._server.stop(remaining_s)
 
     def update_health(self) -> None:
         """Takes over, for health checks, which models serve."""

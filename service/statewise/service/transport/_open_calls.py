@@ -13,7 +13,7 @@ from statewise.service.transport.messages import Context
 
 
 class OpenCalls:
-    """Calls that began before the server drains. Later calls are refused, and not counted."""
+    """Calls that began before draining. Later ones are not counted: the dataplane refuses their work."""
 
     def __init__(self) -> None:
         self._count = 0

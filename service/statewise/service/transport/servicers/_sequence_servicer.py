@@ -31,7 +31,6 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     """
 
     def __init__(self, dataplane: Dataplane) -> None:
-        self._limits = dataplane.limits
         self._settings = dataplane.limits.settings
         self._statistics = dataplane.statistics
         self._sequences = SequenceOperations(dataplane)
@@ -59,7 +58,6 @@ class SequenceServicer(sequence_pb2_grpc.SequenceServiceServicer):
     @aborts_on_failure
     async def SessionStream(self, _: Any, context: Context) -> None:  # type: ignore[override]
         """Operations on sessions, many at once."""
-        self._limits.refuse_when_draining()
         limit = self._settings.streams
         if len(self._streams) >= limit:
             raise ServiceError(

@@ -98,6 +98,8 @@ class SessionStream:
 
     def drain(self, grace_s: float) -> None:
         """Tells the client that the server shuts down; the stream ends when all requests are answered."""
+        if self._draining:
+            return
         self._draining = True
         notice = Response()
         notice.draining.grace.FromNanoseconds(int(grace_s * 1e9))
