@@ -17,8 +17,10 @@ from tests.helpers.models.small import SmallModel
 
 from statewise.v1 import sequence_pb2 as pb
 from statewise.v1 import sequence_pb2_grpc
+from statewise.v1.tensor_pb2 import RowError
 from statewise.wire import from_tensor, pack_uint32, pack_uint64, to_tensor
 
+Copied = pb.ForkSessionsResponse | pb.RestoreSessionsResponse
 _SESSIONS = 40
 """The number of sessions that a caller keeps open; with copies up to half as many more."""
 _ROWS = 32
@@ -304,7 +306,9 @@ class ChurningCaller:
             inputs={"x": to_tensor(np.concatenate(inputs))},
         )
 
-    def _rows(self, picked: Sequence[Held], inputs: Sequence[Array], reply: Any) -> dict[Held, Array]:
+    def _rows(
+        self, picked: Sequence[Held], inputs: Sequence[Array], reply: pb.StepResponse
+    ) -> dict[Held, Array]:
         """The answer of each session; those without one have expired."""
         failed = {error.row for error in reply.errors}
         answered = [
@@ -322,7 +326,12 @@ class ChurningCaller:
         return {one: piece for (one, _), piece in zip(answered, pieces, strict=True)}
 
     def _settle(
-        self, picked: Sequence[Held], inputs: Sequence[Array], reply: Any, *, counted: str = "steps"
+        self,
+        picked: Sequence[Held],
+        inputs: Sequence[Array],
+        reply: pb.StepResponse,
+        *,
+        counted: str = "steps",
     ) -> None:
         given = dict(zip(picked, inputs, strict=True))
         for one, answer in self._rows(picked, inputs, reply).items():
@@ -331,7 +340,7 @@ class ChurningCaller:
             one.rewindable = True
             self.counts[counted] += len(answer)
 
-    def _adopt(self, picked: list[Held], names: Sequence[str], reply: Any) -> None:
+    def _adopt(self, picked: list[Held], names: Sequence[str], reply: Copied) -> None:
         origin = dict(zip(names, picked, strict=True))
         self._without_failed(picked, reply.errors)
         for made in reply.sessions:
@@ -356,7 +365,7 @@ class ChurningCaller:
             elif taken.position != one.position:
                 raise ChurnError(f"session {one.name} is at {taken.position} and was left at {one.position}")
 
-    def _without_failed(self, picked: Sequence[Held], errors: Any) -> list[Held]:
+    def _without_failed(self, picked: Sequence[Held], errors: Sequence[RowError]) -> list[Held]:
         """The sessions without an error; the only permitted error is that a session was idle for too long."""
         gone = [picked[error.row] for error in errors]
         now_s = time.monotonic()
