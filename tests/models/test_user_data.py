@@ -82,7 +82,7 @@ def test_words_and_pairs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "name", "content", "message"),
     [
-        ("forecast", "x.csv", "a,b\n1,2\n3,nan\n", "line 3, b: expected a finite number, got nan"),
+        ("forecast", "x.csv", "a,b\n1,2\n3,nan\n", "line 3, b: a value is missing; data.missing can be"),
         ("forecast", "x.csv", "a,b\n1,2\n3,four\n", "line 3, b: expected a number, got 'four'"),
         ("forecast", "x.csv", "a,b\n1,2\n3\n", "line 3: expected 2 values, got 1"),
         ("forecast", "x.csv", "a,b\n", "expected rows below the header"),
@@ -109,8 +109,14 @@ def test_faulty_files_are_named(task: str, name: str, content: str, message: str
     [
         ({"x": np.zeros((4, 3, 2))}, "expected an array label, got x"),
         ({"x": np.zeros((4, 3, 2)), "label": np.zeros(5)}, "got (4, 3, 2) and (5,)"),
-        ({"x": np.zeros((4, 3, 2)), "label": np.arange(4), "lengths": [0, 1, 2, 3]}, "lengths: expected 4"),
-        ({"x": np.full((4, 3, 2), np.inf), "label": np.arange(4)}, "x: expected finite numbers, got inf"),
+        (
+            {"x": np.zeros((4, 3, 2)), "label": np.arange(4), "lengths": [0, 1, 2, 3]},
+            "lengths: expected whole",
+        ),
+        (
+            {"x": np.full((4, 3, 2), np.inf), "label": np.arange(4)},
+            "x: expected finite float32 numbers, got inf at [0, 0, 0]",
+        ),
         ({"x": np.full((4, 3, 2), "a"), "label": np.arange(4)}, "x: expected numbers"),
     ],
 )

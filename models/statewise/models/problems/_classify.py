@@ -14,7 +14,7 @@ import numpy as np
 from statewise.models.base import Floats, Integers
 from statewise.models.datasets import LabelledSequences
 from statewise.models.networks import CallShape, HeadName, Network, NetworkSpec, Normalisation
-from statewise.models.problems._problem import Batch, Part, Problem, pad
+from statewise.models.problems._problem import Batch, Part, Problem, pad, validation_count
 from statewise.models.recipes import Recipe
 
 _EVALUATION_BATCH = 256
@@ -84,8 +84,10 @@ def classification(
     """
     settings, train = recipe.network, recipe.train
     count = len(data.train)
+    if recipe.data.folds > count:
+        raise recipe.error("data.folds", f"expected at most {count}, the number of sequences to train on")
     if validation is None:
-        held = round(recipe.data.validation_fraction * count)
+        held = validation_count(recipe, count, "sequences")
         validation = np.random.default_rng([train.seed, 2]).permutation(count)[:held]
     kept = np.setdiff1d(np.arange(count), validation)
     shape, head = _call_shape(recipe, data), _head(recipe, data)

@@ -15,7 +15,7 @@ import numpy as np
 from statewise.models.base import Floats
 from statewise.models.datasets import Series
 from statewise.models.networks import Network, NetworkSpec, Normalisation
-from statewise.models.problems._problem import Batch, Part, Problem
+from statewise.models.problems._problem import Batch, Part, Problem, validation_count
 from statewise.models.recipes import Recipe
 
 
@@ -89,13 +89,8 @@ def forecast(recipe: Recipe, data: Series) -> Forecast:
     if settings.head not in ("auto", "linear"):
         raise recipe.error("network.head", "expected linear for a forecast")
     T, channels = data.values.shape
-    train_end = data.split - round(recipe.data.validation_fraction * data.split)
-    batch_count = (train_end - 1) // (train.window * train.batch_size)
-    if batch_count == 0:
-        raise recipe.error(
-            "train.window",
-            f"expected at most {(train_end - 1) // train.batch_size} for this series and batch_size",
-        )
+    train_end = data.split - validation_count(recipe, data.split, "steps")
+    batch_count = _batch_count(recipe, train_end)
     ranges: dict[Part, tuple[int, int]] = {}
     if train_end < data.split:
         ranges["validation"] = (train_end, data.split)
@@ -126,6 +121,27 @@ def forecast(recipe: Recipe, data: Series) -> Forecast:
         amplitude=train.amplitude,
         raw_units=recipe.data.units == "raw",
     )
+
+
+def _batch_count(recipe: Recipe, steps: int) -> int:
+    """Batches of an epoch over a series of so many steps.
+
+    Raises:
+        RecipeError: The series is too short for one batch.
+    """
+    train = recipe.train
+    longest = (steps - 1) // train.batch_size  # the last step has no next one to forecast
+    if longest < 1:
+        raise recipe.error(
+            "train.batch_size", f"expected at most {steps - 1}: the series has {steps} steps to train on"
+        )
+    if longest < train.window:
+        raise recipe.error(
+            "train.window",
+            f"expected at most {longest}: the series has {steps} steps to train on, cut into "
+            f"{train.batch_size} parallel streams (train.batch_size)",
+        )
+    return longest // train.window
 
 
 def _rms(difference: Floats) -> float:

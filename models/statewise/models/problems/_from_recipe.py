@@ -47,9 +47,17 @@ def recipe_data(recipe: Recipe) -> Dataset:
                 columns=data.columns,
                 test_fraction=data.test_fraction,
                 seed=recipe.train.seed,
+                time=data.time,
+                missing=data.missing,
             )
         case "forecast":
-            return read_series(path, columns=data.columns, test_fraction=data.test_fraction)
+            return read_series(
+                path,
+                columns=data.columns,
+                test_fraction=data.test_fraction,
+                time=data.time,
+                missing=data.missing,
+            )
         case "language":
             return read_words(path)
         case _:

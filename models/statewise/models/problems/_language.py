@@ -15,7 +15,7 @@ import numpy as np
 from statewise.models.base import Integers
 from statewise.models.datasets import Words
 from statewise.models.networks import Network, NetworkSpec
-from statewise.models.problems._problem import Batch, Part, Problem, pad
+from statewise.models.problems._problem import Batch, Part, Problem, pad, part_sizes
 from statewise.models.problems._text import Vocabulary
 from statewise.models.problems._trigram import trigram_bits
 from statewise.models.recipes import Recipe
@@ -83,10 +83,9 @@ def language(recipe: Recipe, data: Words) -> Language:
     rng = np.random.default_rng([train.seed, 2])
     # A word with two conditions is on one side of the split only.
     distinct = rng.permutation(sorted(set(data.words)))
-    tested = round(recipe.data.test_fraction * len(distinct))
-    validated = tested + round(recipe.data.validation_fraction * (len(distinct) - tested))
+    tested, validated = part_sizes(recipe, len(distinct), "different words")
     side = {
-        word: "test" if n < tested else "validation" if n < validated else "train"
+        word: "test" if n < tested else "validation" if n < tested + validated else "train"
         for n, word in enumerate(distinct)
     }
     parts: dict[str, list[Integers]] = {"train": [], "validation": [], "test": []}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from statewise.models.base import Array, Floats, Integers, Workspace
+from statewise.models.datasets import held_out_count
 from statewise.models.networks import (
     Dropout,
     Network,
@@ -23,6 +24,7 @@ from statewise.models.networks import (
     cross_entropy,
     squared_error,
 )
+from statewise.models.recipes import Recipe
 
 Part = Literal["validation", "test"]
 
@@ -120,6 +122,36 @@ class Problem:
                 return binary_cross_entropy(scores, targets, counted)
             case _:
                 return squared_error(scores, targets, counted)
+
+
+def part_sizes(recipe: Recipe, count: int, noun: str) -> tuple[int, int]:
+    """How many examples are for testing, and how many of the others for validation.
+
+    Args:
+        recipe: With the shares.
+        count: Of all examples.
+        noun: What they are, in plural.
+
+    Raises:
+        RecipeError: A part that the recipe asks for, or the training part, would be empty.
+    """
+    data = recipe.data
+    if data.test_count >= count:
+        raise recipe.error("data.test_count", f"of {count} {noun}, this leaves none to train on")
+    tested = data.test_count or held_out_count(
+        count, data.test_fraction, source=recipe.source, key="data.test_fraction", noun=noun
+    )
+    return tested, validation_count(recipe, count - tested, noun)
+
+
+def validation_count(recipe: Recipe, count: int, noun: str) -> int:
+    """How many of the training examples are for validation.
+
+    Raises:
+        RecipeError: The validation or the training part would be empty.
+    """
+    fraction = recipe.data.validation_fraction
+    return held_out_count(count, fraction, source=recipe.source, key="data.validation_fraction", noun=noun)
 
 
 def pad(sequences: list[Array]) -> tuple[Array, Integers]:

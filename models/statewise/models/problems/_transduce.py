@@ -16,7 +16,7 @@ from statewise.models.base import Floats, Integers, Workspace
 from statewise.models.datasets import Pairs
 from statewise.models.generation import generate_tokens
 from statewise.models.networks import Dropout, Network, NetworkSpec, Parameters, encoder_part
-from statewise.models.problems._problem import Batch, Part, Problem, pad
+from statewise.models.problems._problem import Batch, Part, Problem, pad, part_sizes
 from statewise.models.problems._text import Vocabulary, edit_distance
 from statewise.models.recipes import Recipe
 
@@ -163,11 +163,10 @@ def transduction(recipe: Recipe, data: Pairs) -> Transduction:
         right.setdefault(source, []).append(target)
     words = sorted(right)
     order = np.random.default_rng([train.seed, 2]).permutation(len(words))
-    tested = recipe.data.test_count or round(recipe.data.test_fraction * len(words))
-    validated = tested + round(recipe.data.validation_fraction * (len(words) - tested))
+    tested, validated = part_sizes(recipe, len(words), "different sources")
     held_out: dict[Part, Sequence[tuple[Integers, Sequence[Integers]]]] = {}
     part: Part
-    for part, begin, end in (("test", 0, tested), ("validation", tested, validated)):
+    for part, begin, end in (("test", 0, tested), ("validation", tested, tested + validated)):
         if end > begin:
             held_out[part] = [
                 (letters.encode(words[index]), [sounds.encode(target) for target in right[words[index]]])
@@ -175,7 +174,7 @@ def transduction(recipe: Recipe, data: Pairs) -> Transduction:
             ]
     kept = [
         (letters.encode(words[index]), sounds.encode(target))
-        for index in order[validated:]
+        for index in order[tested + validated :]
         for target in right[words[index]]
     ]
     batch_count = sum(

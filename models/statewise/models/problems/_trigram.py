@@ -30,7 +30,7 @@ def trigram_bits(
         rng: Chooses the words that the weights are fitted to.
     """
     order = rng.permutation(len(train))
-    tenth = len(train) // 10
+    tenth = max(1, len(train) // 10)
     weights = np.full(4, 0.25)
     parts = _parts(
         [train[index] for index in order[tenth:]], [train[index] for index in order[:tenth]], tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from statewise.models.datasets import MissingRule
 from statewise.models.networks import ActivationName, CallShape, CellName, HeadName, Transform
 from statewise.models.optimisation import ScheduleName
 
@@ -21,6 +22,12 @@ class DataSettings:
         label: Column of a csv, or array of an npz, that holds the classes.
         sequence: Column of a csv with an identifier that all rows of one sequence share; empty if every
             row is a sequence.
+        time: Column of a csv with the time of each row, a number or as 2024-01-31T12:00; not read as a value.
+            Times must rise; an interval longer than one and a half usual ones is a gap: steps are missing.
+        missing: What to do about missing values (an empty cell, NA, NaN, null, ? or -; in an npz, NaN) and
+            missing steps: refuse the file; repeat the previous value; interpolate, which looks ahead to the
+            next value; or drop the rows with missing values, and let the steps on both sides of a gap be
+            neighbours.
         columns: Columns of a csv to read, in order; empty for all others.
         test_fraction: Share of a user's data held out for testing: the end of a series, else a random draw
             that depends on the seed.
@@ -36,6 +43,8 @@ class DataSettings:
     source: str
     label: str = "label"
     sequence: str = ""
+    time: str = ""
+    missing: MissingRule = "refuse"
     columns: tuple[str, ...] = ()
     test_fraction: float = 0.2
     test_count: int = 0
@@ -159,6 +168,8 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "language": (
         "data.label",
         "data.sequence",
+        "data.time",
+        "data.missing",
         "data.columns",
         "data.folds",
         "data.transform",
@@ -170,6 +181,8 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "transduce": (
         "data.label",
         "data.sequence",
+        "data.time",
+        "data.missing",
         "data.columns",
         "data.folds",
         "data.transform",
