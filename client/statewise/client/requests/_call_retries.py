@@ -17,7 +17,7 @@ def wait_before_retry(policy: RetryPolicy, status: Status, subject: Subject) -> 
     Raises:
         StatewiseError: another try cannot help, or its time is over.
     """
-    if not policy.allows(status):
+    if not policy.try_again_after(status):
         raise error_of(status, subject)
     yield Wait(policy.pause_s(status))
 

@@ -50,12 +50,12 @@ Plan = Generator[Call | Operate | Wait, Any, T]
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """How a client behaves.
+    """The settings of a client.
 
     Attributes:
         timeout_s: for calls that name none; None: no limit.
-        retry_for_s: for how long a session tries to reach its server again, and anything waits for a model
-            that is being loaded, before it raises Unavailable.
+        retry_for_s: how long a session tries to reach its server again, any request waits for a model that is
+            being loaded, and bulk work waits for a server, before they raise Unavailable.
         replay_bytes: inputs kept for each session, to build its state again if a server lost it.
         clock: monotonic seconds.
         random: uniform in [0, 1); spreads the tries of many clients.

@@ -63,7 +63,7 @@ def _cause_of(status: Status) -> Cause | None:
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """After which failures a kind of request is tried again. After any other failure it is not."""
+    """The failures after which a kind of request is tried again."""
 
     for_a_period: frozenset[Cause]
     """Tried again until `retry_for_s` after the first of these failures."""
@@ -71,7 +71,7 @@ class RetryRules:
     """Tried again until the request failed four times."""
 
     def cover(self, status: Status) -> bool:
-        """Whether a failure like this may pass."""
+        """Whether another try may help after such a failure."""
         cause = _cause_of(status)
         return cause in self.for_a_period or cause in self.few_times
 
@@ -81,7 +81,7 @@ STREAM_RULES = RetryRules(frozenset({Cause.LOST, Cause.OVERSIZED, Cause.DRAINING
 CALL_RULES = RetryRules(
     frozenset({Cause.LOADING}), few_times=frozenset({Cause.LOST, Cause.UNREACHABLE, Cause.DRAINING})
 )
-"""Calls outside the session stream. A server that loads a model is at work, so its end is awaited."""
+"""Calls outside the session stream. Loading a model ends by itself, so it is waited for longer."""
 BULK_RULES = RetryRules(frozenset(Cause))
 """Bulk work, which runs unattended: every failure that may pass is waited for."""
 
@@ -110,11 +110,11 @@ class RetryPolicy:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds for the next try; None: no limit."""
+        """Seconds until the deadline, at least a millisecond; None: no deadline."""
         return None if self.deadline_s is None else max(self.deadline_s - self.clock(), 0.001)
 
-    def allows(self, status: Status) -> bool:
-        """Counts a failure; tells whether the request is to be tried again."""
+    def try_again_after(self, status: Status) -> bool:
+        """Counts a failure; returns whether the request is to be sent again."""
         self._failures += 1
         cause = _cause_of(status)
         if cause in self.rules.few_times:
@@ -133,7 +133,7 @@ class RetryPolicy:
         return self._longest_pause_s > 0
 
     def pause_s(self, status: Status) -> float:
-        """Seconds to wait before the try that `allows` granted: never past the period or the deadline."""
+        """Seconds to wait before the next try: never past the period or the deadline."""
         delay_s = self.backoff.delay_s(self._failures - 1)
         if _cause_of(status) is Cause.OVERLOADED:
             delay_s = max(delay_s, status.retry_after_s)

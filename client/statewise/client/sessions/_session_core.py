@@ -240,7 +240,7 @@ class OneStep:
             self.position = remote.position
             self._batcher.add(self)
         else:
-            self._go_on_as(session.step_in_turn(self.payload, self._batcher))
+            self._continue_as(session.step_in_turn(self.payload, self._batcher))
 
     def close(self) -> None:
         """See `PendingCall`."""
@@ -264,8 +264,8 @@ class OneStep:
 
     def failed(self, failed: Failed) -> None:
         """See `BatchRow`."""
-        self._go_on_as(self._session.retry_step(failed, self.payload, self._batcher))
+        self._continue_as(self._session.retry_step(failed, self.payload, self._batcher))
 
-    def _go_on_as(self, operation: Operation[Value]) -> None:
+    def _continue_as(self, operation: Operation[Value]) -> None:
         self._runner = OperationRunner(self._session.remote.multiplexer, operation, self.future, self.origin)
         self._runner.begin()

@@ -1,4 +1,4 @@
-"""Sends all requests of a client over one session stream, hands out the replies, and connects again.
+"""Sends a client's requests about sessions over one stream, hands out the replies, and connects again.
 
 The multiplexer drives operations. A shell lends it a `Transport` and calls `receive`, `broken` and
 `StreamConnection.take`; a shell with threads holds one lock around every call. Nothing here knows gRPC,

@@ -13,7 +13,7 @@ def pause_before_retry(
     multiplexer: StreamMultiplexer, policy: RetryPolicy, status: Status
 ) -> Operation[bool]:
     """Waits with the other operations of the connection. False, at once: no further try is to be made."""
-    if multiplexer.closed or not policy.allows(status):
+    if multiplexer.closed or not policy.try_again_after(status):
         return False
     yield Pause()
     return True
