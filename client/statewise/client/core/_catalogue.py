@@ -36,7 +36,7 @@ class Catalogue:
 
     @property
     def has_store(self) -> bool:
-        """Whether the server, as last looked up, keeps sessions beyond its end."""
+        """Whether the server has a store for sessions, as last looked up."""
         return self._server is not None and self._server.store != "none"
 
     @property
@@ -77,7 +77,7 @@ class Catalogue:
         return self._models[key]
 
     def current_model(self, name: str, version: int | None, timeout_s: float | None) -> Plan[ModelInfo]:
-        """One version; None: the default one, looked up again where the last look-up is over a second old."""
+        """One version; None: the default one, looked up again after a second."""
         until_s = self._defaults_until_s.get(name, -math.inf)
         fresh = version is None and self._options.clock() >= until_s
         return (yield from self.model(name, version, timeout_s, fresh=fresh))

@@ -78,7 +78,7 @@ class ClientCore:
         return timeout_s
 
     def call_retry_policy(self, timeout_s: float | None) -> RetryPolicy:
-        """The tries of a call that is about to be made."""
+        """A new policy, for the tries of one call."""
         return self._options.retry_policy(CALL_RULES, timeout_s)
 
     def farewell(self) -> Plan[None]:

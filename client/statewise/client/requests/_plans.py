@@ -77,7 +77,7 @@ class ClientOptions:
         return Backoff(self.random)
 
     def retry_policy(self, rules: RetryRules, timeout_s: float | None = None) -> RetryPolicy:
-        """The tries of one request; `timeout_s` is for all of them together."""
+        """A new policy, for the tries of one request; `timeout_s` is for all of them together."""
         deadline_s = None if timeout_s is None else self.clock() + timeout_s
         return RetryPolicy(rules, self.clock, self.backoff, self.retry_for_s, deadline_s)
 

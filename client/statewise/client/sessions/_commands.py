@@ -46,7 +46,7 @@ class SessionCommand(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepCommand:
-    """Time steps of input."""
+    """A step: one or more time steps of input."""
 
     batcher: StepBatcher
     steps: int
@@ -71,7 +71,7 @@ class GenerateResult:
 
 @dataclass(frozen=True, slots=True)
 class GenerateCommand:
-    """Values that a session emits."""
+    """A generation: values that a session emits."""
 
     payload: GeneratePayload
     cursor: OutputCursor | None = None
@@ -116,7 +116,7 @@ class _GenerateRequest:
         queue.enqueue(self)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Only while unsent. Later the server is told to cancel the request, and its replies still come."""
+        """Succeeds while unsent. Later the server is told to cancel the request; its replies still come."""
         return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
@@ -149,7 +149,7 @@ class _GenerateRequest:
         return bool(reply.done)
 
     def fail(self, failed: Failed) -> None:
-        """Hands the failure on."""
+        """Hands the failure to the operation."""
         assert self._waiter is not None
         self._waiter.throw(failed)
 

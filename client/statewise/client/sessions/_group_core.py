@@ -95,7 +95,7 @@ class GroupCore:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of the sessions, in order."""
+        """The sessions' ids, in order."""
         return self._remote.ids
 
     @property
@@ -199,7 +199,7 @@ class GroupCore:
         batcher: StepBatcher,
         maybe_applied: bool,
     ) -> Operation[GroupResult]:
-        """Takes a reply in which some rows failed; sends those again for which that can help."""
+        """Takes a reply in which some rows failed; sends the retryable ones again."""
         statuses = {error.row: status_of_row(error) for error in reply.errors}
         good, outputs = outputs_of_good_rows(self.model, request, reply, list(statuses))
         self._remote.applied(request.subset(self.model, good), unpack_uint64(reply.durable_positions))
@@ -251,7 +251,7 @@ class GroupCore:
             self._remote.applied(alone, np.array([outcome.durable_position], np.uint64))
 
     def _resolve_uncertainty(self, rows: Index) -> Operation[None]:
-        """Brings the server to the known position of these rows, where that is open."""
+        """Resolves the uncertainty of these rows where there is one."""
         uncertain = self._remote.uncertain_among(rows)
         if not uncertain:
             return

@@ -79,7 +79,7 @@ class RemoteSession:
 
     @property
     def subject(self) -> Subject:
-        """For errors."""
+        """Names the session in errors."""
         return Subject(self.id, self.model.name, self.model.version)
 
     @property
@@ -104,7 +104,7 @@ class RemoteSession:
         self.previous_position = self.last_payload = None
 
     def adopt(self, session: sequence_pb2.Session) -> None:
-        """Takes over the handle of an opening."""
+        """Takes the handle that the server gave when it opened or resumed the session."""
         self.handle = session.handle
         self.durable_position = session.durable_position
         self.connection_number = self.multiplexer.connection_number

@@ -53,7 +53,7 @@ class _AcquireRows:
         self._waiting.append((waiter, self._rows))
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Always: nothing was sent."""
+        """Always succeeds: nothing was sent."""
         kept = [entry for entry in self._waiting if entry[0] is not waiter]
         self._waiting.clear()
         self._waiting.extend(kept)

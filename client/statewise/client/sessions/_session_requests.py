@@ -1,4 +1,4 @@
-"""Sends a session's requests that move it by no input: close, fork, snapshot, rewind."""
+"""Sends the requests of a session that carry no input: close, fork, snapshot, rewind."""
 
 from typing import Any
 

@@ -35,7 +35,7 @@ class Exchange:
         queue.enqueue(self)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Only while unsent. Later the server is told to cancel the request, and its reply still comes."""
+        """Succeeds while unsent. Later the server is told to cancel the request; its reply still comes."""
         return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
@@ -43,7 +43,7 @@ class Exchange:
         return stream_request(request_id, self._field, self._content)
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
-        """Hands the reply on."""
+        """Hands the reply to the operation."""
         assert self._waiter is not None
         if response.HasField("error"):
             self._waiter.throw(Failed(status_of_rpc(response.error)))
@@ -52,7 +52,7 @@ class Exchange:
         return True
 
     def fail(self, failed: Failed) -> None:
-        """Hands the failure on."""
+        """Hands the failure to the operation."""
         assert self._waiter is not None
         self._waiter.throw(failed)
 
@@ -80,7 +80,7 @@ class Gather:
             OperationRunner(queue, operation, _GatherFuture(self, index), waiter.origin).begin()
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Never: some requests may have been sent."""
+        """Never succeeds: some requests may have been sent."""
         return False
 
     def collect(self, index: int, outcome: Any) -> None:
@@ -118,7 +118,7 @@ class Pause:
         queue.pause(waiter)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Never: the previous try may have been applied."""
+        """Never succeeds: the previous try may have been applied."""
         return False
 
 
@@ -144,7 +144,7 @@ class AcquireTurn:
             self._waiting.append(waiter)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Always: nothing was sent."""
+        """Always succeeds: nothing was sent."""
         self._waiting.remove(waiter)
         return True
 

@@ -82,7 +82,7 @@ class StreamMultiplexer:
         return self._current is not None
 
     def retry_policy(self) -> RetryPolicy:
-        """The tries of one request."""
+        """A new policy, for the tries of one request."""
         return RetryPolicy(STREAM_RULES, self._clock, self._backoff, self.retry_for_s)
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
@@ -103,7 +103,7 @@ class StreamMultiplexer:
         return pending_call
 
     def abandon(self, pending_call: PendingCall[Any]) -> None:
-        """The caller left: unsent requests are dropped, requests in flight are cancelled where possible."""
+        """Drops the unsent requests of a call whose caller left; cancels those in flight where possible."""
         pending_call.withdraw()
 
     # For effects and step batchers.
@@ -233,7 +233,7 @@ class StreamMultiplexer:
     # What the above share.
 
     def _wake_writer(self) -> None:
-        """Has the stream written on, and opened where there is none, if a request waits."""
+        """If a request waits: tells the shell to write on, or to open a stream where there is none."""
         if not (self._exchanges or self._sources):
             return
         if self._current is None:

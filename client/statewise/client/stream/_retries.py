@@ -12,7 +12,7 @@ from statewise.client.values import Failed, Status, Subject, error_of, status_of
 def pause_before_retry(
     multiplexer: StreamMultiplexer, policy: RetryPolicy, status: Status
 ) -> Operation[bool]:
-    """Waits with the other operations of the connection. False, at once: no further try is to be made."""
+    """Pauses with the connection's other operations; returns whether to send the request again."""
     if multiplexer.closed or not policy.try_again_after(status):
         return False
     yield Pause()

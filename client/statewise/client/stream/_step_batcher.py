@@ -99,7 +99,7 @@ class StepRow:
         self._batcher.add(self)
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:
-        """Only while the row waits in the batcher. A sent batch is cancelled if it holds this row alone."""
+        """Succeeds while the row waits. Later its step batch is cancelled if it holds this row alone."""
         return self._batcher.remove(self)
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
