@@ -28,7 +28,7 @@ from statewise.service.inputs import Codec
 from statewise.service.registry._package import ServablePackage, check_graph
 from statewise.wire import CallShape, EncodeSpec, GenerateSpec, ModelSpec, Reason, TensorSpec
 
-_MakeEngine = Callable[[Path, ModelSpec, GraphLayout | None], Engine]
+MakeEngine = Callable[[Path, ModelSpec, GraphLayout | None], Engine]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class AuxiliaryGraphs:
 
 
 def load_auxiliary_graphs(
-    package: ServablePackage, engine: Engine, make_engine: _MakeEngine
+    package: ServablePackage, engine: Engine, make_engine: MakeEngine
 ) -> AuxiliaryGraphs:
     """Loads and tests the graphs that a package has beside its read graph.
 
@@ -129,9 +129,9 @@ def load_auxiliary_graphs(
         stop = spec.vocabulary.end if spec.vocabulary is not None and spec.generate.sampled else None
         generator = GeneratorGraph(*profile_decode_loop(decode_loop, engine), stop)
     if spec.encode is not None:
-        encode = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
+        encode_engine = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
         words = spec.encode.vocabulary
-        encoder = EncoderGraph(*profile_engine(encode), None if words is None else Codec(words))
+        encoder = EncoderGraph(*profile_engine(encode_engine), None if words is None else Codec(words))
     return AuxiliaryGraphs(generator, encoder, codec)
 
 
@@ -150,7 +150,7 @@ def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
 
 
 def _decode_loop(
-    package: ServablePackage, generate: GenerateSpec, engine: Engine, make_engine: _MakeEngine
+    package: ServablePackage, generate: GenerateSpec, engine: Engine, make_engine: MakeEngine
 ) -> DecodeLoop:
     if not generate.graph:
         assert isinstance(engine, RecallingEngine), "load_engine chooses so"

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from statewise.service.base import ModelKey, ServiceError
+from statewise.service.registry._auxiliary_graphs import MakeEngine
 from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
 from statewise.service.registry._package import read_package
 from statewise.service.registry._repository import RepositoryScan, VersionFolder, scan_repository
 from statewise.service.registry._version_loader import (
-    MakeEngine,
     MakeScheduler,
     PreparedVersion,
     ReadPackage,
@@ -223,7 +223,7 @@ class ModelRegistry:
             return next(status for status in self.statuses() if (status.name, status.version) == key)
 
     def free_if_unused(self, loaded: LoadedModel) -> None:
-        """Frees a version that serves no longer and has no session."""
+        """Removes a version from memory if it serves no longer and has no session."""
         self._records.free_if_unused(loaded)
 
     def _commit(self, folder: VersionFolder, prepared: PreparedVersion | str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from statewise.service.base import ModelKey
 
 FolderSignature = tuple[tuple[str, int, int], ...]
-"""Name, size in bytes and modification time in ns of each file; another signature: somebody wrote there."""
+"""Name, size in bytes and modification time in ns of each file; another signature: the folder was changed."""
 
 
 @dataclass(frozen=True, slots=True)

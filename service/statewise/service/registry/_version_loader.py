@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from statewise.service.base import ServiceError, shortened
-from statewise.service.engine import Engine, EngineProfile, GraphLayout, profile_engine
-from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, load_auxiliary_graphs
+from statewise.service.engine import Engine, EngineProfile, profile_engine
+from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, MakeEngine, load_auxiliary_graphs
 from statewise.service.registry._loaded_model import LoadedModel
 from statewise.service.registry._package import ServablePackage
 from statewise.service.registry._repository import VersionFolder
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
-from statewise.wire import ModelSpec
 
-MakeEngine = Callable[[Path, ModelSpec, GraphLayout | None], Engine]
 MakeScheduler = Callable[[Engine, StateArena, EngineProfile], Scheduler]
 ReadPackage = Callable[[str, int, Path], ServablePackage]
 

@@ -1,4 +1,4 @@
-"""Keeps one record of every known version, and one of every model: states, defaults, what is wrong with them.
+"""Keeps one record of every known version, and one of every model: states, defaults, mistakes.
 
 Decides nothing about loading. Records are replaced, never changed, so other threads may read them.
 """
@@ -44,7 +44,11 @@ class ModelRecord:
 
 
 class VersionRecords:
-    """Versions by name and number, and the loaded ones by the number that the session table knows them by."""
+    """Records by name and version.
+
+    Attributes:
+        in_memory: Loaded versions by their number in the session table, in the order of loading.
+    """
 
     def __init__(self) -> None:
         self.in_memory: dict[int, LoadedModel] = {}
@@ -67,7 +71,7 @@ class VersionRecords:
 
     @contextmanager
     def loading(self, keys: Iterable[ModelKey]) -> Iterator[None]:
-        """Records versions as loading; those without another record at the end get their earlier one back."""
+        """Records versions as loading. One that is still so at the end gets its earlier record back."""
         before = {key: self._versions.get(key) for key in keys}
         self._versions.update(dict.fromkeys(before, VersionRecord(VersionState.LOADING)))
         try:
@@ -83,7 +87,7 @@ class VersionRecords:
                     self._drop_if_gone(key)  # its last session may have ended meanwhile
 
     def withdraw(self, key: ModelKey, state: VersionState) -> LoadedModel | None:
-        """Ends a version's service, as UNLOADING or UNLOADED; gives what has served."""
+        """Ends a version's service, as UNLOADING or UNLOADED. Returns what served; None: nothing did."""
         loaded = self._versions[key].loaded
         self._versions[key] = VersionRecord(state)
         if loaded is not None:
@@ -92,7 +96,7 @@ class VersionRecords:
         return loaded
 
     def free_if_unused(self, loaded: LoadedModel) -> None:
-        """Frees a loaded version that serves no longer and has no session."""
+        """Removes a loaded version from memory if it serves no longer and has no session."""
         record = self._versions.get(loaded.key)
         if loaded.arena.used_rows == 0 and (record is None or record.loaded is not loaded):
             self.in_memory.pop(loaded.number, None)
@@ -105,7 +109,7 @@ class VersionRecords:
             del self._versions[key]
 
     def newest(self) -> dict[ModelKey, LoadedModel]:
-        """Of each version in memory what was loaded last: it serves, or it has open sessions."""
+        """What was loaded last of each version in memory; it serves, or it has open sessions."""
         return {loaded.key: loaded for loaded in list(self.in_memory.values())}
 
     def default(self, name: str) -> int | None:
@@ -136,7 +140,7 @@ class VersionRecords:
             for (model, number), record in self._versions.items()
             if model == name and version in (0, number)
         }
-        # Defaults are chosen when the last version is loaded: a new model that is ready before has none yet.
+        # A new model has no default before all versions are loaded, though one of its own may be ready.
         waits_for_default = VersionState.READY in states and self.default(name) is None
         return waits_for_default or VersionState.LOADING in states
 
@@ -144,7 +148,7 @@ class VersionRecords:
         """Serves by default the version that model.toml names, or else the highest that serves.
 
         Returns:
-            What is newly found wrong with files model.toml.
+            Mistakes in files model.toml that were not known before.
         """
         served: dict[str, list[int]] = {name: [] for name in repository.mistakes}
         for (name, version), record in self._versions.items():
