@@ -143,8 +143,8 @@ class RaggedColumns:
                 array[begin:end, None] if tensor.per_step else array[row : row + 1]
                 for tensor, array in zip(self.tensors, self.arrays, strict=True)
             ]
-        starts, lengths = self.starts[rows], self.lengths[rows].astype(np.intp)
-        elements = np.minimum(np.arange(lengths.max())[:, None], lengths - 1) + starts
+        lengths = self.lengths[rows]
+        elements = np.minimum(np.arange(int(lengths.max()))[:, None], lengths - 1) + self.starts[rows]
         return [
             array.take(elements if tensor.per_step else rows, axis=0)
             for tensor, array in zip(self.tensors, self.arrays, strict=True)

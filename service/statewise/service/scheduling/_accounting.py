@@ -28,17 +28,15 @@ class QueuedSteps:
         self.count = 0
         self._limit = limit
 
-    def check(self, time_steps: int, *, step_s: float) -> None:
-        """Raises ServiceError (QUEUE_FULL) where that many more would exceed the limit.
+    def has_room(self, time_steps: int) -> bool:
+        """Whether so many more are within the limit."""
+        return self.count + time_steps <= self._limit
 
-        Args:
-            time_steps: Of the new work.
-            step_s: Seconds that a time step takes at present.
-        """
-        if self.count + time_steps > self._limit:
-            raise queue_full(
-                f"{self.count} time steps wait already, of {self._limit} that may", self.count * step_s
-            )
+    def refusal(self, *, step_s: float) -> ServiceError:
+        """Why more time steps are refused; `step_s` is what a time step takes at present, in seconds."""
+        return queue_full(
+            f"{self.count} time steps wait already, of {self._limit} that may", self.count * step_s
+        )
 
     @contextmanager
     def reserve(self, time_steps: int) -> Iterator[Callable[[int], None]]:

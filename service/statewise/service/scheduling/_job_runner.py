@@ -52,32 +52,19 @@ class JobRunner:
         self._clock = clock
         self._inline_s = inline_s
         mixes = profile.batchable and engine.spec.lengths is not None
-        self._queue = JobQueue(profile, mixes=mixes, clock=clock, slice_s=slice_s)
+        self.queue = JobQueue(profile, mixes=mixes, clock=clock, slice_s=slice_s)
+        """The jobs that wait or run."""
         self._running = False
-
-    @property
-    def wait_s(self) -> float:
-        """Seconds until all jobs will have run, roughly."""
-        return self._queue.wait_s
-
-    @property
-    def step_s(self) -> float:
-        """Seconds that a row and step takes under the present load."""
-        return self._queue.step_s
-
-    def add(self, job: Job) -> None:
-        """Takes a job."""
-        self._queue.add(job)
 
     def end_abandoned(self) -> None:
         """Ends every waiting job that no caller waits for any more."""
-        self._end_all(self._queue.drop_abandoned())
+        self._end_all(self.queue.drop_abandoned())
 
     def run_next(self, then: Callable[[], None]) -> None:
-        """Runs the next slice; calls `then` when the slice has ended."""
-        if self._running or not self._queue:
+        """Runs the next slice of the jobs that wait; calls `then` when the slice has ended."""
+        if self._running:
             return
-        chosen, dropped = self._queue.next_slice()
+        chosen, dropped = self.queue.next_slice()
         self._end_all(dropped)
         if chosen is None:
             return
@@ -107,12 +94,12 @@ class JobRunner:
             ran.distribute(self._engine, result)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a slice of jobs failed", exc_info=error)
-            self._queue.fail_slice(ran)
+            self.queue.fail_slice(ran)
             failure = server_fault()
             for member in ran.members:
                 self._end(member.job, failure)
         else:
-            for job in self._queue.end_slice(ran, begun_s=begun_s):
+            for job in self.queue.end_slice(ran, begun_s=begun_s):
                 self._end(job, None)
         then()
 

@@ -102,15 +102,16 @@ class Scheduler:
         Raises:
             ServiceError: QUEUE_FULL: they would have to wait too long, or exceed the limit of the queue.
         """
-        if self._jobs.wait_s > self._queue_s:
+        if self._jobs.queue.wait_s > self._queue_s:
             self._jobs.end_abandoned()
-        wait_s = self._jobs.wait_s
+        wait_s = self._jobs.queue.wait_s
         if wait_s > self._queue_s:
             raise queue_full(
                 f"new work would wait for about {wait_s:.1f} s; expected at most {self._queue_s:g} s",
                 wait_s - self._queue_s / 2,
             )
-        self._queued.check(time_steps, step_s=self._jobs.step_s)
+        if not self._queued.has_room(time_steps):
+            raise self._queued.refusal(step_s=self._jobs.queue.step_s)
 
     def reserve_capacity(self, time_steps: int) -> AbstractContextManager[Callable[[int], None]]:
         """Counts time steps as waiting, for a request of several jobs. Raises ServiceError (QUEUE_FULL).
@@ -122,17 +123,18 @@ class Scheduler:
 
     def submit(self, batch: StepBatch) -> None:
         """Takes a step batch, or raises ServiceError (QUEUE_FULL)."""
-        self._queued.check(batch.time_steps, step_s=self._jobs.step_s)
+        if not self._queued.has_room(batch.time_steps):
+            raise self._queued.refusal(step_s=self._jobs.queue.step_s)
         batch.received_s = self._clock()
         if self._tracing is not None:
             batch.span = self._tracing.describe(batch)
         self._queued.count += batch.time_steps
-        self._steps.add(batch)
+        self._steps.queue.add(batch)
         self._plan_turn()
 
     def submit_barrier(self, barrier: Barrier) -> None:
         """Takes an operation that runs after all that was submitted for its sessions before."""
-        self._steps.add(barrier)
+        self._steps.queue.add(barrier)
         self._plan_turn()
 
     def release_sessions(self, slots: Slots) -> None:
@@ -152,7 +154,7 @@ class Scheduler:
         if self._tracing is not None:
             job.span = self._tracing.current()
         self._queued.count += job.queued_steps
-        self._jobs.add(job)
+        self._jobs.queue.add(job)
         self._plan_turn()
 
     def _plan_turn(self) -> None:
@@ -162,5 +164,7 @@ class Scheduler:
 
     def _turn(self) -> None:
         self._turn_planned = False
-        self._steps.run_next(self._plan_turn)
-        self._jobs.run_next(self._plan_turn)
+        if self._steps.queue:
+            self._steps.run_next(self._plan_turn)
+        if self._jobs.queue:
+            self._jobs.run_next(self._plan_turn)

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from statewise.service.base import Barrier, RaggedColumns, ServiceError, Slots, StepBatch
+from statewise.service.base import RaggedColumns, ServiceError, Slots, StepBatch
 from statewise.service.engine import Engine, EngineProfile, RunResult, run_batch
 from statewise.service.scheduling._accounting import RunAccounting
 from statewise.service.scheduling._job_runner import JobRunner
@@ -69,23 +69,20 @@ class StepRunner:
         self._inputs_per_step = [entry.per_step for entry in engine.spec.inputs]
         self._outputs_per_step = [entry.per_step for entry in engine.spec.outputs]
         self._execution = StepExecution(engine.spec, arena, table, answers=answers, statistics=statistics)
-        self._queue = StepQueue(table, self._execution, answers, clock=clock)
+        self.queue = StepQueue(table, self._execution, answers, clock=clock)
+        """The batches and barriers that wait."""
         self._single_step = SingleStep(engine, arena, table)
-
-    def add(self, item: StepBatch | Barrier) -> None:
-        """Takes a batch or a barrier."""
-        self._queue.add(item)
 
     def free(self, slots: Slots) -> None:
         """Makes sessions that were busy free again."""
         self._table.busy[slots] = False
-        self._queue.sessions_freed()
+        self.queue.sessions_freed()
 
     def run_next(self, then: Callable[[], None]) -> None:
-        """Runs what may begin; calls `then` each time more may begin."""
-        if not self._queue or self._running or self._ran_alone():
+        """Runs what may begin of what waits; calls `then` each time more may begin."""
+        if self._running or self._ran_alone():
             return
-        taken = self._queue.take()
+        taken = self.queue.take()
         for batch in taken.chunks:
             self._start_job(batch)
         if taken.single is not None:
@@ -96,18 +93,18 @@ class StepRunner:
     def _ran_alone(self) -> bool:
         """Runs what waits where that is one step of one session and nothing is unusual about it."""
         begun_s = self._clock()
-        batch = self._queue.only_step(begun_s)
+        batch = self.queue.only_step(begun_s)
         if batch is None or self._profile.cost_s(1, 1) > self._inline_s:
             return False
         try:
             result = self._single_step.run(batch)
         except Exception as error:
-            self._queue.remove_only_step()
+            self.queue.remove_only_step()
             self._answers.fail([batch], error)
             return True
         if result is None:
             return False
-        self._queue.remove_only_step()
+        self.queue.remove_only_step()
         ran = (batch,)
         self._accounting.begin(ran, 1, begun_s)
         self._accounting.end(ran, 1, begun_s)
@@ -184,7 +181,7 @@ class StepRunner:
             return
         job.received_s, job.span = batch.received_s, batch.span
         self._table.busy[prepared.slots] = True
-        self._jobs.add(job)
+        self._jobs.queue.add(job)
 
     def _finish_job(self, prepared: PreparedBatch, job: SequenceJob, failure: ServiceError | None) -> None:
         self.free(prepared.slots)
