@@ -1,7 +1,7 @@
-"""The server: sessions, batches and models behind gRPC.
+"""Serves models over gRPC: sessions, batched steps, predictions and generation.
 
-`serve` runs it until it is told to stop; `statewise.service.testing` runs it inside a test. Nothing here
-knows how models are trained or exported, or how clients call.
+`serve` runs a server until a signal stops it; `statewise.service.testing` runs one inside a test. Nothing
+here knows how models are trained or exported, or how clients call.
 """
 
 from statewise.service.auth import CallersError, Scope, add_token

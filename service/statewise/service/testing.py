@@ -1,7 +1,6 @@
-"""A real server for tests, on a free port of the loopback interface.
+"""Runs a real server for tests, on a free port of the loopback interface.
 
-Nothing is simulated: it is the server that `statewise serve` runs, in the caller's event loop or in a thread
-of its own.
+The server is the one that `statewise serve` runs, in the event loop of the test or in a thread of its own.
 """
 
 import asyncio

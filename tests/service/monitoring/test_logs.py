@@ -140,10 +140,10 @@ def test_slow_requests_are_told_up_to_so_many_a_second(caplog: pytest.LogCapture
     table = SessionTable(1, clock=lambda: now_s)
     slow = SlowRequests(0.1, table, model_of=lambda _: ("m", 1), clock=lambda: now_s)
     for _ in range(25):
-        slow.tell("predict", 0.25, queue_s=None, model=("m", 1))
+        slow.log("predict", 0.25, queue_s=None, model=("m", 1))
     assert len(caplog.records) == 10
     now_s = 6.5
-    slow.tell("predict", 0.25, queue_s=None, model=("m", 1))
+    slow.log("predict", 0.25, queue_s=None, model=("m", 1))
     assert "others_not_told=15" in ConsoleFormatter().format(caplog.records[-1])
 
 

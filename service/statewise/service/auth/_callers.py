@@ -1,12 +1,12 @@
-"""The callers file: who may call, known by a bearer token or by a client certificate, and for what.
+"""Reads and extends the callers file, and identifies callers by bearer token or client certificate.
 
     [[caller]]
     owner = "ann"
     scopes = ["predict", "session"]
     token_sha256 = "…"
 
-Tokens themselves are never kept: an entry holds the sha256 of one. That needs no salt and no slow hash,
-because tokens are 256 random bits. A file that cannot be read leaves the callers as they were.
+The file never holds tokens: an entry holds the sha256 of one. The hash needs neither salt nor slowness,
+because tokens are 256 random bits. If a changed file is invalid, the callers stay as they were.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
 
-_TOKEN_PREFIX = "swt_"  # by which scanners for leaked secrets can know one
+_TOKEN_PREFIX = "swt_"  # lets scanners for leaked secrets recognise a token
 _PREFIX_BYTES = 8
 _CERTIFIED = frozenset({Scope.PREDICT, Scope.SESSION})
 
@@ -38,7 +38,7 @@ _Name = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class CallersError(ValueError):
-    """A callers file that cannot be used. The message names file, entry and key, and no values."""
+    """An invalid callers file. The message names file, entry and key, but no values."""
 
 
 class Caller(BaseModel):
@@ -50,17 +50,17 @@ class Caller(BaseModel):
     scopes: Annotated[frozenset[Scope], Field(min_length=1)]
     token_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     certificate: _Name | None = None
-    """A name in its client certificate: one of the alternative names, or the common one."""
+    """A name in the client certificate: one of the alternative names, or the common name."""
 
     @model_validator(mode="after")
-    def _is_known_by_one_thing(self) -> "Caller":
+    def _has_one_credential(self) -> "Caller":
         if (self.token_sha256 is None) == (self.certificate is None):
             raise ValueError("expected either token_sha256 or certificate")
         return self
 
     @property
     def identity(self) -> Identity:
-        """Who it is."""
+        """The identity of the caller."""
         return Identity(self.owner, self.scopes, self.token_sha256 or self.certificate or "")
 
 
@@ -72,7 +72,7 @@ class _File(BaseModel):
 
 @dataclass(frozen=True)
 class _Known:
-    """The callers, by what they are known by."""
+    """The callers by credential."""
 
     by_token: dict[bytes, Identity]
     by_certificate: dict[str, Identity]
@@ -93,20 +93,20 @@ class _Known:
 
 
 def add_token(path: Path, owner: str, scopes: Iterable[Scope]) -> str:
-    """Makes a token of 256 random bits, and an entry for it at the end of a callers file.
+    """Makes a token of 256 random bits, and appends an entry for it to a callers file.
 
-    A server that follows the file sees the old one or the new one, never half of it.
+    The file is replaced in one step, so a server that follows it never reads half an entry.
 
     Args:
-        path: The file; it is made where there is none.
-        owner: Whose sessions the caller will meet.
-        scopes: What it may do, at least one.
+        path: The file; created if missing.
+        owner: Name of the owner whose sessions the caller will use.
+        scopes: Its permissions, at least one.
 
     Returns:
-        The token. It is kept nowhere.
+        The token, which is stored nowhere.
 
     Raises:
-        CallersError: the file is no callers file, or the entry would be none; the file is as it was.
+        CallersError: the file or the entry is invalid; the file is unchanged.
     """
     token = _TOKEN_PREFIX + secrets.token_urlsafe(32)
     named = ", ".join(json.dumps(scope) for scope in Scope if scope in set(scopes))
@@ -132,7 +132,7 @@ def add_token(path: Path, owner: str, scopes: Iterable[Scope]) -> str:
 
 
 def digest_of(token: str) -> str:
-    """What the file keeps of a token: 64 hexadecimal digits."""
+    """The sha256 of a token, 64 hexadecimal digits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -140,12 +140,12 @@ def read_callers(path: Path) -> list[Caller]:
     """Reads a callers file.
 
     Raises:
-        CallersError: it cannot be read, or an entry is not as it should be.
+        CallersError: the file cannot be read, or an entry is invalid.
     """
     try:
         callers = _File.model_validate(tomllib.loads(path.read_text())).caller
     except ValidationError as error:
-        # Values are left out: somebody may have put a token where its digest belongs.
+        # The message leaves values out: one may be a token in the place of its digest.
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
         raise CallersError(f"{path}: {where}: {first['msg']}") from None
@@ -158,11 +158,11 @@ def read_callers(path: Path) -> list[Caller]:
 
 
 class Callers:
-    """Tells who calls, by what a call shows.
+    """Identifies callers by the credentials of their calls.
 
     Args:
-        path: The callers file; None: whoever has a certificate of the trusted authority may predict and have
-            sessions, under the certificate's name.
+        path: The callers file; None: every client with a certificate of the trusted authority may predict and
+            have sessions, as the owner that the certificate names.
 
     Raises:
         CallersError: as `read_callers`.
@@ -174,14 +174,14 @@ class Callers:
         self._known = _Known({}, {}, frozenset()) if path is None else _Known.read(path)
 
     def identify(self, *, authorization: str | None, certificate_names: Iterable[str]) -> Identity:
-        """Who calls. A token goes before a certificate.
+        """The identity of a caller. A token takes precedence over a certificate.
 
         Args:
-            authorization: The header of that name, or None.
+            authorization: The header `authorization`, or None.
             certificate_names: Names in the verified client certificate, the alternative ones first.
 
         Raises:
-            ServiceError: UNAUTHENTICATED. Says what was expected, and nothing of what a token was.
+            ServiceError: UNAUTHENTICATED. The message says what was expected, and nothing about the token.
         """
         if authorization is not None:
             return self._of_token(authorization)
@@ -196,11 +196,11 @@ class Callers:
         raise _unauthenticated(f"no caller is known by the certificate of {names[0]!r}")
 
     def knows(self, identity: Identity) -> bool:
-        """Whether a caller identified earlier would be so again."""
+        """Whether a caller identified earlier is still in the file."""
         return self._path is None or identity in self._known.all
 
     def follow(self) -> bool:
-        """Reads the file again if it has changed; says whether the callers are others now."""
+        """Reads the file again if it has changed. Returns whether the callers may be others now."""
         if self._path is None or not self._watch.changed():
             return False
         try:
@@ -216,8 +216,8 @@ class Callers:
         if kind.lower() != "bearer" or not token:
             raise _unauthenticated("expected metadata `authorization: Bearer TOKEN`; got another kind")
         digest = digest_of(token)
-        # A part of the digest finds the entry; to say whether the rest agrees takes the same time wherever it
-        # differs. The part tells nobody anything: to guess a digest is no step towards its token.
+        # The first bytes of the digest find the entry; comparing all of it takes the same time wherever it
+        # differs. The look-up may leak those bytes, but a digest is no step towards its token.
         identity = self._known.by_token.get(bytes.fromhex(digest)[:_PREFIX_BYTES])
         if identity is None or not hmac.compare_digest(identity.credential, digest):
             raise _unauthenticated("the token is not known")

@@ -1,14 +1,11 @@
-"""Files that others replace while the server runs: noticing that they did.
-
-Not their contents. A change is told once.
-"""
+"""Notices that files were written or replaced while the server runs. Does not read them."""
 
 import os
 from pathlib import Path
 
 
 class FileWatch:
-    """Notices when files have been written or replaced.
+    """Compares files with how they were at the last look.
 
     Args:
         paths: The files.
@@ -19,7 +16,7 @@ class FileWatch:
         self._seen = self._look()
 
     def changed(self) -> bool:
-        """Whether any of the files is another one than at the last call, or than at the beginning."""
+        """Whether a file has changed since the last call; at the first call, since the watch was made."""
         before, self._seen = self._seen, self._look()
         return before != self._seen
 
@@ -28,7 +25,7 @@ class FileWatch:
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size and time of what the path leads to; None: nothing."""
+    """Inode, size and modification time of the file; None: there is no file."""
     try:
         status = os.stat(path)
     except OSError:

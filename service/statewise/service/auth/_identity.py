@@ -1,7 +1,7 @@
-"""Who calls, and what they may do.
+"""Defines a caller's identity and scopes, and gives the running call its identity.
 
-Not how that is found out (callers.py) nor where it is enforced (servicers/_gate.py). Every call has exactly
-one identity; where the server asks for no credentials, that is the same one for everybody.
+`_callers` finds the identity, transport's interceptor enforces the scopes. Every call has exactly one
+identity; where the server asks for no credentials, all calls have the same one.
 """
 
 from contextvars import ContextVar
@@ -13,14 +13,14 @@ from statewise.wire import Reason
 
 
 class Scope(StrEnum):
-    """What a caller may be allowed."""
+    """A permission that a caller may have."""
 
     PREDICT = "predict"
-    """Running whole sequences; nothing is kept."""
+    """Run whole sequences, without sessions."""
     SESSION = "session"
-    """Sessions of its own."""
+    """Have sessions."""
     ADMIN = "admin"
-    """Loading models, and seeing and ending everybody's sessions."""
+    """Load models; see and end the sessions of all owners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Identity:
     """A caller.
 
     Attributes:
-        owner: Whose sessions it meets; empty where the server knows no owners.
-        scopes: What it may do.
-        credential: What it was known by: the digest of a token, or a name in a certificate.
+        owner: Name of the owner whose sessions the caller uses; empty where the server knows no owners.
+        scopes: The caller's permissions.
+        credential: The digest of its token, or a name in its certificate.
     """
 
     owner: str
@@ -46,10 +46,10 @@ class Identity:
             )
 
     def owner_meant(self, named: str) -> str:
-        """The owner that a request is about: the caller itself, or whom it names.
+        """The owner that a request concerns: the one that it names, else the caller's own.
 
         Raises:
-            ServiceError: PERMISSION_DENIED: it names somebody else and is no admin.
+            ServiceError: PERMISSION_DENIED: the request names another owner, and the caller is no admin.
         """
         if named not in ("", self.owner):
             self.check(frozenset({Scope.ADMIN}))
@@ -57,18 +57,18 @@ class Identity:
 
 
 ANYBODY = Identity("", frozenset(Scope))
-"""Every caller of a server that asks for no credentials."""
+"""The identity of every caller where the server asks for no credentials."""
 
 _caller: ContextVar[Identity] = ContextVar("statewise-caller")
 
 
 def caller() -> Identity:
-    """Who makes the call that runs now. Raises LookupError outside a call."""
+    """The caller of the running call. Raises LookupError outside a call."""
     return _caller.get()
 
 
 def enter_call(identity: Identity) -> None:
-    """Makes an identity that of the call which the running task serves, and of the tasks it starts."""
+    """Sets the identity for the running task, which serves a call, and for the tasks that it starts."""
     _caller.set(identity)
 
 

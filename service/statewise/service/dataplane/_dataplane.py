@@ -148,7 +148,7 @@ class Dataplane:
         """Records the latency of an answered request of many rows, and logs the request if it was slow."""
         model.scheduler.statistics.operations[operation].latency_s.observe(latency_s)
         if latency_s >= self._slow.limit_s:
-            self._slow.tell(operation, latency_s, queue_s=queue_s, model=model.key, rows=rows, steps=steps)
+            self._slow.log(operation, latency_s, queue_s=queue_s, model=model.key, rows=rows, steps=steps)
 
     # --- steps ---
 

@@ -1,9 +1,9 @@
-"""HTTP beside the service, for machines that watch it: /metrics, /readyz and /healthz.
+"""Answers /metrics, /readyz and /healthz over HTTP, for monitoring and orchestration.
 
-In threads of its own, not on the event loop: while models load, or when something holds the loop up, it still
-answers and says so. Python's own HTTP server carries Prometheus's own application. Plain HTTP without
-credentials, so nothing of a session or of a secret may be told here. Connections are few and short: beyond
-`_CONNECTIONS` at once they are closed, and who says nothing for `_PATIENCE_S` is hung up on.
+Runs in threads of its own, so it answers while models load or something holds up the event loop. Python's
+HTTP server carries Prometheus's application. HTTP here is in clear and without credentials: answers must hold
+nothing of a session and no secret. At most `_CONNECTIONS` connections are open at once; one that sends
+nothing for `_SILENCE_S` is closed.
 """
 
 import logging
@@ -18,17 +18,17 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 _log = logging.getLogger(__name__)
 
 _CONNECTIONS = 16
-_PATIENCE_S = 5.0
-_POLL_S = 0.1  # between two looks whether to stop
+_SILENCE_S = 5.0
+_POLL_S = 0.1  # between two checks for `stop`
 
 
 class HttpProbe:
-    """Answers until it is stopped.
+    """An HTTP server.
 
     Args:
         metrics: Answers /metrics.
-        why_not_ready: Why the server takes no work; empty: it does (/readyz is 200 then, else 503).
-        is_alive: Whether the server still works (/healthz is 200 then, else 503).
+        why_not_ready: Why the server takes no requests; empty: it takes them (/readyz is 200 then, else 503).
+        is_alive: Whether the server works (/healthz is 200 then, else 503).
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class HttpProbe:
         self._thread: threading.Thread | None = None
 
     def start(self, host: str, port: int) -> str:
-        """Listens; gives the address, HOST:PORT. Port 0 picks a free one.
+        """Listens. Returns the address, HOST:PORT; port 0 picks a free port.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address cannot be opened.
         """
         bare = host.strip("[]")
         kind = _ServerOfIpv6 if ":" in bare else _Server
@@ -60,7 +60,7 @@ class HttpProbe:
         return f"{host}:{self._server.server_port}"
 
     def stop(self) -> None:
-        """Stops listening; answers under way may be cut off."""
+        """Stops listening; requests under way may get no answer."""
         if self._server is not None and self._thread is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -88,22 +88,22 @@ def _plain(start_response: StartResponse, status: str, text: str) -> list[bytes]
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    """A thread a connection, and no more than so many."""
+    """Serves each connection in a thread, up to a number of connections."""
 
     daemon_threads = True
 
     def __init__(self, *arguments: Any) -> None:
-        self._room = threading.BoundedSemaphore(_CONNECTIONS)
+        self._free_connections = threading.BoundedSemaphore(_CONNECTIONS)
         super().__init__(*arguments)
 
     def server_bind(self) -> None:
-        # Without the look-up of the host's name that the class between makes: it may take long.
+        # Skips HTTPServer's look-up of the host's name, which may take long.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
+        if self._free_connections.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -112,7 +112,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._free_connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _log.debug("a probe's connection broke", exc_info=True)
@@ -123,8 +123,8 @@ class _ServerOfIpv6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE_S
+    timeout = _SILENCE_S
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Probes come every few seconds: nobody reads that."""
+        """Logs at debug level: probes come every few seconds."""
         _log.debug(format, *arguments)

@@ -1,7 +1,8 @@
-"""What the server counts, as Prometheus metrics.
+"""Exposes the server's counts and gauges as Prometheus metrics.
 
-Reads plain numbers when it is asked and keeps none; nothing here runs for a request. Labels are names and
-versions of models, operations, lanes, causes and reasons: never a session, an owner or an address.
+Reads the numbers at each scrape and keeps none; nothing here runs for a request. Labels are names and
+versions of models, operations, lanes (kinds of runs), causes and reasons: never a session, an owner or an
+address.
 """
 
 import time
@@ -19,7 +20,7 @@ from statewise.service.monitoring._model_gauges import ModelGauges, idle_session
 from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
 _E3 = 4
-"""Every so many bounds of SECONDS are exposed: 1, 2.2, 4.7, 10 and so on."""
+"""Every fourth bound of SECONDS is exposed: 1, 2.2, 4.7, 10 and so on."""
 _MODEL = ("model", "version")
 _Series = Iterable[tuple[Sequence[str], float]]
 
@@ -30,7 +31,7 @@ def make_registry(dataplane: Dataplane, *, release: str, is_ready: Callable[[], 
     Args:
         dataplane: The server's behaviour.
         release: Of statewise.
-        is_ready: Whether the server takes work.
+        is_ready: Whether the server takes requests.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ServerCollector(dataplane, release=release, is_ready=is_ready))
@@ -41,7 +42,7 @@ def make_registry(dataplane: Dataplane, *, release: str, is_ready: Callable[[], 
 
 
 class ServerCollector(Collector):
-    """Gives the server's metrics when they are scraped. Arguments as for `make_registry`."""
+    """Collects the server's metrics at each scrape. Arguments as for `make_registry`."""
 
     def __init__(self, dataplane: Dataplane, *, release: str, is_ready: Callable[[], bool]) -> None:
         self._dataplane = dataplane
@@ -49,18 +50,18 @@ class ServerCollector(Collector):
         self._is_ready = is_ready
 
     def collect(self) -> Iterator[Metric]:
-        """Everything, as it stands."""
+        """All metrics, with their values now."""
         for family in self._families():
             yield family
-            time.sleep(0)  # gives the interpreter to the event loop: writing all of it takes milliseconds
+            time.sleep(0)  # lets the event loop run: collecting everything takes milliseconds
 
     def _families(self) -> Iterator[Metric]:
-        readings = read_model_gauges(self._dataplane)
+        gauges = read_model_gauges(self._dataplane)
         yield from self._of_server()
         yield from self._of_models()
-        yield from _of_sessions(readings, idle_sessions(self._dataplane))
-        yield from _of_requests(readings, dict(self._dataplane.statistics.row_errors))
-        yield from _of_runs(readings)
+        yield from _of_sessions(gauges, idle_sessions(self._dataplane))
+        yield from _of_requests(gauges, dict(self._dataplane.statistics.row_errors))
+        yield from _of_runs(gauges)
 
     def _of_server(self) -> Iterator[Metric]:
         statistics, settings = self._dataplane.statistics, self._dataplane.limits.settings
@@ -119,9 +120,9 @@ class ServerCollector(Collector):
         )
 
 
-def _of_sessions(readings: dict[ModelKey, ModelGauges], idle: dict[ModelKey, int]) -> Iterator[Metric]:
+def _of_sessions(gauges: dict[ModelKey, ModelGauges], idle: dict[ModelKey, int]) -> Iterator[Metric]:
     def each(value: Callable[[ModelGauges], int]) -> _Series:
-        return [((name, str(version)), value(one)) for (name, version), one in readings.items()]
+        return [((name, str(version)), value(one)) for (name, version), one in gauges.items()]
 
     yield _gauge("sessions", "Sessions open.", _MODEL, each(lambda one: one.sessions))
     yield _gauge(
@@ -143,22 +144,28 @@ def _of_sessions(readings: dict[ModelKey, ModelGauges], idle: dict[ModelKey, int
 
 
 def _of_requests(
-    readings: dict[ModelKey, ModelGauges], row_errors: dict[tuple[str, str], int]
+    gauges: dict[ModelKey, ModelGauges], row_errors: dict[tuple[str, str], int]
 ) -> Iterator[Metric]:
-    works = [
-        ((name, str(version), operation), work)
-        for (name, version), one in readings.items()
-        for operation, work in one.statistics.operations.items()
+    operations = [
+        ((name, str(version), operation), counts)
+        for (name, version), one in gauges.items()
+        for operation, counts in one.statistics.operations.items()
     ]
     labels = (*_MODEL, "operation")
-    yield _counter("steps", "Time steps answered.", labels, [(key, work.steps) for key, work in works])
-    yield _counter("rows", "Rows answered.", labels, [(key, work.rows) for key, work in works])
+    yield _counter(
+        "steps", "Time steps answered.", labels, [(key, counts.steps) for key, counts in operations]
+    )
+    yield _counter("rows", "Rows answered.", labels, [(key, counts.rows) for key, counts in operations])
     yield _counter(
         "row_errors",
         "Rows that failed, by reason; of operations on sessions other than steps without a model.",
         (*labels, "reason"),
         [
-            *(((*key, reason), count) for key, work in works for reason, count in dict(work.errors).items()),
+            *(
+                ((*key, reason), count)
+                for key, counts in operations
+                for reason, count in dict(counts.errors).items()
+            ),
             *((("", "", *key), count) for key, count in row_errors.items()),
         ],
     )
@@ -166,33 +173,35 @@ def _of_requests(
         "request_seconds",
         "From the receipt of a request to its answer.",
         labels,
-        [(key, work.latency_s) for key, work in works],
+        [(key, counts.latency_s) for key, counts in operations],
         SECONDS[::_E3],
     )
 
 
-def _of_runs(readings: dict[ModelKey, ModelGauges]) -> Iterator[Metric]:
-    lanes = [
-        ((name, str(version), name_of_lane), lane)
-        for (name, version), one in readings.items()
-        for name_of_lane, lane in one.statistics.lanes.items()
+def _of_runs(gauges: dict[ModelKey, ModelGauges]) -> Iterator[Metric]:
+    runs = [
+        ((name, str(version), kind), counts)
+        for (name, version), one in gauges.items()
+        for kind, counts in one.statistics.runs.items()
     ]
     labels = (*_MODEL, "lane")
     yield _histogram(
         "queue_seconds",
         "From the receipt of work to its first run.",
         labels,
-        [(key, lane.queue_s) for key, lane in lanes],
+        [(key, counts.queue_s) for key, counts in runs],
         SECONDS[::_E3],
     )
     yield _histogram(
         "batch_seconds",
         "From the beginning of a run of the engine to its results.",
         labels,
-        [(key, lane.run_s) for key, lane in lanes],
+        [(key, counts.run_s) for key, counts in runs],
         SECONDS[::_E3],
     )
-    yield _histogram("batch_rows", "Rows of a run.", labels, [(key, lane.rows) for key, lane in lanes], ROWS)
+    yield _histogram(
+        "batch_rows", "Rows of a run.", labels, [(key, counts.rows) for key, counts in runs], ROWS
+    )
 
 
 def _single(counts: dict[str, int]) -> _Series:
@@ -220,11 +229,11 @@ def _histogram(
     series: Iterable[tuple[Sequence[str], Histogram]],
     bounds: Sequence[float],
 ) -> Metric:
-    """`bounds` are some of the histograms' own, evenly chosen from the first on."""
+    """`bounds` are every so many of the histograms' own bounds, from the first on."""
     family = HistogramMetricFamily(f"statewise_{name}", text, labels=labels)
     for key, histogram in series:
         below = list(accumulate(histogram.counts))
         every = (len(histogram.bounds) - 1) // (len(bounds) - 1)
-        buckets = [(f"{bound:g}", below[place * every]) for place, bound in enumerate(bounds)]
+        buckets = [(f"{bound:g}", below[number * every]) for number, bound in enumerate(bounds)]
         family.add_metric(key, [*buckets, ("+Inf", below[-1])], histogram.total)
     return family

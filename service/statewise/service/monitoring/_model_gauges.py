@@ -1,6 +1,6 @@
-"""Every model version in memory as it stands, for whoever reports: gauges beside the counts.
+"""Reads gauges and counts of every model version in memory, from any thread.
 
-Reads and changes nothing, from any thread. What is read may be some microseconds apart.
+Values of one reading may be some microseconds apart.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from statewise.service.session_state import SessionScan
 from statewise.service.telemetry import ModelStatistics
 
 IDLE_S = 60.0
-"""A session counts as idle when its last request is longer ago than this."""
+"""A session without a request for longer than this counts as idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class ModelGauges:
     """One model version.
 
     Attributes:
-        sessions: Open now.
-        state_bytes: That the sessions' state takes, both copies.
+        sessions: Sessions open now.
+        state_bytes: Bytes that both copies of the sessions' state take.
         queued_steps: Time steps that wait or run.
-        statistics: What was counted.
+        statistics: Counts since loading.
     """
 
     sessions: int
@@ -40,23 +40,26 @@ class ModelGauges:
 
 
 def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
-    """By name and version; a version that was unloaded and loaded again before its sessions ended is one."""
-    readings: dict[ModelKey, ModelGauges] = {}
+    """Gauges by name and version.
+
+    A version that was loaded again while its earlier sessions are open is in memory twice, and summed.
+    """
+    gauges: dict[ModelKey, ModelGauges] = {}
     for model in list(dataplane.models):
         sessions = model.arena.used_rows
-        reading = ModelGauges(
+        one = ModelGauges(
             sessions,
             sessions * model.arena.bytes_per_session,
             model.scheduler.queued_steps,
             model.scheduler.statistics,
         )
-        earlier = readings.get(model.key)
-        readings[model.key] = reading if earlier is None else earlier + reading
-    return readings
+        earlier = gauges.get(model.key)
+        gauges[model.key] = one if earlier is None else earlier + one
+    return gauges
 
 
 def idle_sessions(dataplane: Dataplane) -> dict[ModelKey, int]:
-    """Sessions without a request for `IDLE_S`, by name and version. Goes over all: not for the event loop."""
+    """Number of idle sessions by name and version. Looks at all sessions: not for the event loop."""
     idle = SessionScan(dataplane.table).idle_by_model(dataplane.clock() - IDLE_S)
     counts: dict[ModelKey, int] = {}
     for model in list(dataplane.models):

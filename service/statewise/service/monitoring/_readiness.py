@@ -1,7 +1,7 @@
-"""May the server be sent work, and does it still work? For probes, which ask from threads of their own.
+"""Tells probes, from any thread, whether the server is ready and whether it is alive.
 
-Ready is: it listens, it serves at least one model version, and it is not shutting down. Alive is: its event
-loop answers, or it is still loading, which may take as long as it takes.
+A server is ready if it listens, serves at least one model version and does not drain. It is alive if its
+event loop answers, or while it loads models at start.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ import threading
 
 from statewise.service.dataplane import Dataplane
 
-_PATIENCE_S = 2.0
+_ANSWER_S = 2.0
 
 
 class Readiness:
-    """Answers of one server.
+    """Readiness of one server.
 
     Args:
-        dataplane: Its behaviour.
+        dataplane: The server's behaviour.
     """
 
     def __init__(self, dataplane: Dataplane) -> None:
@@ -24,11 +24,11 @@ class Readiness:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def listening(self) -> None:
-        """Says that the server listens, on the running event loop."""
+        """Notes that the server listens, on the running event loop."""
         self._loop = asyncio.get_running_loop()
 
     def why_not_ready(self) -> str:
-        """Why the server takes no work; empty: it does."""
+        """Why the server takes no requests; empty: it takes them."""
         if self._dataplane.limits.draining:
             return "the server is shutting down"
         if self._loop is None:
@@ -36,7 +36,7 @@ class Readiness:
         return "" if self._dataplane.models.serves_any else "the server serves no model"
 
     def is_alive(self) -> bool:
-        """Whether the server still works. Blocks for up to two seconds."""
+        """Whether the server is alive. Blocks for up to two seconds."""
         if self._loop is None:
             return True
         answered = threading.Event()
@@ -44,4 +44,4 @@ class Readiness:
             self._loop.call_soon_threadsafe(answered.set)
         except RuntimeError:  # the loop is closed
             return False
-        return answered.wait(_PATIENCE_S)
+        return answered.wait(_ANSWER_S)

@@ -1,9 +1,9 @@
-"""The event loop of a process that is a server: woken once by what gRPC has ready, not once for every event.
+"""Wakes the event loop once for all operations that gRPC has finished, not once for each.
 
-gRPC's thread tells the loop of each finished operation by one byte in a socket; the loop's callback takes all
-that has finished, and one byte. The bytes left over would wake it again for nothing, twice for every message
-of a busy server. Here they are taken together, before what has finished is looked at, so that an operation
-whose byte comes later wakes the loop again and none is missed.
+For each finished operation, gRPC's thread writes one byte to a socket; the loop's callback handles all
+finished operations but reads one byte. The bytes left would wake the loop for nothing, twice for every
+message of a busy server. This loop reads all bytes before the callback: an operation that finishes later
+writes another byte, so none is missed.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class ServerEventLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop, but for sockets of which only the fact that something came is read."""
+    """asyncio's own loop, except that it empties the socket by which gRPC wakes it."""
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:
-        """As asyncio's. A socket object is emptied before each call; only gRPC gives one to the loop."""
+        """As asyncio's; a socket object is emptied before each call. Only gRPC passes a socket object."""
         if not isinstance(fd, socket.socket):
             super().add_reader(fd, callback, *args)
             return

@@ -40,9 +40,9 @@ class StepAnswers:
         batch.answered = True
         self._queued.count -= batch.time_steps
         latency_s = self._clock() - batch.received_s
-        self._statistics.answered_step(batch, result, latency_s)
+        self._statistics.count_step(batch, result, latency_s)
         if latency_s >= self._slow.limit_s:
-            self._slow.tell_step(batch, latency_s)
+            self._slow.log_step(batch, latency_s)
         try:
             batch.reply(result)
         except Exception as error:

@@ -1,7 +1,6 @@
-"""Memory for the state of many sessions, reserved once and touched only where it is used.
+"""Holds the states of many sessions in address ranges that are reserved once and never grow.
 
-Not a cache and not a store: a fixed address range. Growing never copies, because the whole range is reserved
-when the arena is made; pages that no session has used cost no memory.
+Pages that no session has used cost no memory, and states are never moved.
 """
 
 import math
@@ -16,10 +15,10 @@ from statewise.wire import DTYPES, StatePair
 
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array of zeros whose pages are backed by memory from the moment they are written.
+    """An array of zeros whose pages take memory only once they are written.
 
     Raises:
-        MemoryError: no address range is that long.
+        MemoryError: no address range of that length is free.
     """
     dtype = np.dtype(dtype)
     size = max(1, math.prod(shape) * dtype.itemsize)
@@ -34,9 +33,13 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 class StateArena:
     """Two copies of the state of each session of one model version: the current and the previous.
 
-    Row r has its copies at 2r and 2r + 1; which of them is current is the session's parity, kept in the
-    session table. Advancing a session writes over the older copy and flips the parity, so that the state from
-    before the last request stays readable (retry, rewind) without ever being copied.
+    Row r has its copies at the indices 2r and 2r + 1; the session table holds the index of the current copy.
+    A step overwrites the older copy and flips the lowest bit of that index, so the state before the last
+    request stays readable (retry, rewind) and is never copied.
+
+    Args:
+        pairs: The model's states.
+        capacity: Sessions at most.
     """
 
     def __init__(self, pairs: Sequence[StatePair], capacity: int) -> None:
@@ -52,16 +55,20 @@ class StateArena:
 
     @property
     def pairs(self) -> tuple[StatePair, ...]:
-        """What is kept of a session."""
+        """The states of a session."""
         return self._pairs
 
     @property
     def used_rows(self) -> int:
-        """Rows given out."""
+        """Rows in use."""
         return self._touched - len(self._free)
 
     def take_row(self) -> int:
-        """A row whose current state (at parity 0) is the model's initial state. O(bytes of one state)."""
+        """Takes a free row and writes the model's initial state to its index 2 * row.
+
+        Raises:
+            MemoryError: no row is free.
+        """
         if self._free:
             row = self._free.pop()
         elif self._touched < self._capacity:
@@ -73,31 +80,31 @@ class StateArena:
         return row
 
     def give_back(self, row: int) -> None:
-        """Frees a row; the next session that gets it starts from the initial state."""
+        """Frees a row."""
         self._free.append(row)
 
     def initial(self, rows: int) -> list[NDArray[Any]]:
-        """Initial states for rows that keep none, one [rows, *shape] a state pair."""
+        """Initial states of rows without a session, one [rows, *shape] a state pair."""
         return [np.repeat(initial[None], rows, axis=0) for initial in self._initial]
 
     def read(self, index: int) -> list[NDArray[Any]]:
-        """A copy of the state at `index` (2 * row + parity), one [*shape] a state pair."""
+        """A copy of the state at an index, one [*shape] a state pair."""
         return [copies[index].copy() for copies in self._copies]
 
     def write(self, index: int, state: Sequence[NDArray[Any]]) -> None:
-        """Writes one state to `index`."""
+        """Writes one state to an index."""
         for copies, values in zip(self._copies, state, strict=True):
             copies[index] = values
 
     def view_at(self, index: int) -> list[NDArray[Any]]:
-        """The state at `index`, not a copy, one [1, *shape] a state pair."""
+        """The state at an index, not a copy, one [1, *shape] a state pair."""
         return [copies[index : index + 1] for copies in self._copies]
 
     def gather(self, indices: NDArray[np.intp]) -> list[NDArray[Any]]:
-        """States at `indices` (2 * row + parity), one [len(indices), *shape] a state pair."""
+        """Copies of the states at indices, one [len(indices), *shape] a state pair."""
         return [copies.take(indices, axis=0) for copies in self._copies]
 
     def scatter(self, indices: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:
-        """Writes states to `indices` (2 * row + parity), no two alike."""
+        """Writes states to indices, no two of them equal."""
         for copies, values in zip(self._copies, state, strict=True):
             copies[indices] = values

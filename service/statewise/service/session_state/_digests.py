@@ -1,9 +1,9 @@
-"""A 64-bit digest of each row of a request, for telling a retry from another request at the same position.
+"""Computes a 64-bit digest of each row of a request, to tell a retry from a new request at the same position.
 
-Not cryptographic: it guards against mistakes of a caller who only ever meets its own sessions. Equal input
-always has an equal digest, on every machine and in every release that keeps sessions (multilinear hashing
-modulo 2**64 with odd coefficients, so a change of one word alone is always seen; coefficients from
-SplitMix64, Steele, Lea and Flood 2014).
+The digest is not cryptographic: it guards against mistakes of callers, who only reach their own sessions.
+Equal inputs have equal digests on every machine and in every release that keeps sessions. The method is
+multilinear hashing modulo 2**64 with odd coefficients, which notices every change of a single word; the
+coefficients come from SplitMix64 (Steele, Lea and Flood 2014).
 """
 
 from collections.abc import Sequence

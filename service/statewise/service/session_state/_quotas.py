@@ -1,6 +1,6 @@
-"""What each owner holds, and how much may be theirs: sessions, their state, predictions under way.
+"""Limits what each owner holds: sessions, bytes of state, bytes of undelivered predictions.
 
-Counters over the numbers of owners, nothing a session. What was taken is given back exactly once.
+Callers give back exactly once what they have taken.
 """
 
 from collections import Counter
@@ -12,11 +12,11 @@ _RETRY_S = 0.25
 
 
 class Quotas:
-    """Sessions and bytes of state by owner.
+    """Counts sessions and bytes of state by the owner's number.
 
     Args:
-        sessions: Sessions of one owner at most; None: no limit of its own.
-        state_bytes: Bytes of state of one owner at most; None: no limit of its own.
+        sessions: Sessions of one owner at most; None: no limit per owner.
+        state_bytes: Bytes of state of one owner at most; None: no limit per owner.
     """
 
     def __init__(self, *, sessions: int | None, state_bytes: int | None) -> None:
@@ -29,7 +29,7 @@ class Quotas:
         """Counts a new session.
 
         Raises:
-            ServiceError: SESSION_LIMIT, BYTES_LIMIT: the owner has its share already.
+            ServiceError: SESSION_LIMIT, BYTES_LIMIT: the owner is at a limit already.
         """
         held = self._sessions[owner]
         if self._sessions_limit is not None and held >= self._sessions_limit:
@@ -47,18 +47,17 @@ class Quotas:
         self._bytes[owner] += state_bytes
 
     def give_back(self, owner: int, state_bytes: int) -> None:
-        """Counts a session's end."""
+        """Counts the end of a session."""
         self._sessions[owner] -= 1
         self._bytes[owner] -= state_bytes
 
 
 class UndeliveredBytes:
-    """Inputs and outputs of predictions that were taken and not delivered: what slow readers make the server
-    hold.
+    """Counts bytes of inputs and outputs of predictions under way, which slow readers make the server hold.
 
     Args:
-        limit: Bytes in all at most.
-        owner_limit: Bytes of one owner at most; None: no limit of its own.
+        limit: Bytes of all owners at most.
+        owner_limit: Bytes of one owner at most; None: no limit per owner.
     """
 
     def __init__(self, *, limit: int, owner_limit: int | None) -> None:
@@ -71,7 +70,7 @@ class UndeliveredBytes:
         """Counts a prediction.
 
         Raises:
-            ServiceError: BYTES_LIMIT: it can never be; QUEUE_FULL: not now.
+            ServiceError: BYTES_LIMIT: the prediction alone exceeds the limit; QUEUE_FULL: no space now.
         """
         if size > self._owner_limit:
             raise ServiceError(
@@ -89,6 +88,6 @@ class UndeliveredBytes:
         self._of_owner[owner] += size
 
     def give_back(self, owner: int, size: int) -> None:
-        """Counts a prediction's end."""
+        """Counts the end of a prediction."""
         self._all -= size
         self._of_owner[owner] -= size

@@ -1,13 +1,12 @@
-"""Snapshot tokens: a session's state as bytes that the client keeps, signed, and bound to owner and model
-digest.
+"""Packs a session's state into a signed token that the client keeps, bound to owner and model digest.
 
     magic | key's name, 4 bytes | length of the header, 4 bytes | of the state, 8 bytes
     | header, JSON | state, little-endian | HMAC-SHA256 of all before
 
-The key's name is a hash of the key; with the lengths, it says why a token is refused.
+The key's name is a hash of the key; with the lengths, it serves to say why a token is invalid.
 
-Not encrypted: a client may read its own state, nobody may change it. A token is good on every server that has
-the same key and the same model digest.
+A token is not encrypted: a client may read its own state, but nobody can change it. A token is valid on every
+server with the same key and model digest.
 """
 
 import hashlib
@@ -33,14 +32,14 @@ _FRONT = struct.Struct("<4s4sIQ")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a token holds.
+    """The contents of a token.
 
     Attributes:
-        owner: Whose session it was.
-        model: Name of its model.
+        owner: Name of the session's owner.
+        model: Name of the model.
         digest: Of the model version.
         position: Time steps consumed.
-        state: Bytes of the state, the pairs one after another.
+        state: The arrays of the state, one after another.
     """
 
     owner: str
@@ -54,7 +53,7 @@ class Snapshots:
     """Signs and reads tokens.
 
     Args:
-        key: The signing key; servers that share it take each other's tokens.
+        key: The signing key; servers with the same key accept each other's tokens.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -75,11 +74,11 @@ class Snapshots:
         return signed + self._signature(signed)
 
     def read(self, token: bytes, *, owner: str) -> Snapshot:
-        """What a token of that owner holds.
+        """The contents of a token of that owner.
 
         Raises:
-            ServiceError: BAD_SNAPSHOT: no snapshot, cut short, signed by another key, altered, or somebody
-                else's.
+            ServiceError: BAD_SNAPSHOT: the token is no snapshot, was cut short, signed with another key or
+                altered, or belongs to another owner.
         """
         if len(token) < _FRONT.size or not token.startswith(_MAGIC):
             raise _bad("this is no snapshot, or its beginning is missing")

@@ -1,6 +1,6 @@
-"""Tells of requests that took long, in the log, with what is needed to find them again.
+"""Logs slow requests, with the ids that help to find them again.
 
-At most `_LINES` lines a second, however many are slow: then it says how many it kept to itself.
+Writes at most `_LINES` lines a second; the next line says how many slow requests were left out.
 """
 
 import logging
@@ -19,12 +19,12 @@ _SESSIONS_NAMED = 3
 
 
 class SlowRequests:
-    """Judges and tells.
+    """Logs the requests that took longer than a limit.
 
     Args:
-        limit_s: Requests that take this long are slow; 0: none is.
-        table: Knows the names of sessions.
-        model_of: Name and version by the number that the table knows.
+        limit_s: Time from which a request is slow; 0: no request is slow.
+        table: Holds the sessions' ids.
+        model_of: Gives name and version by a model's number in the table.
         clock: Seconds, monotonic.
     """
 
@@ -41,35 +41,35 @@ class SlowRequests:
         self._model_of = model_of
         self._clock = clock
         self._second = -1
-        self._told = 0
-        self._untold = 0
+        self._logged = 0
+        self._left_out = 0
 
-    def tell_step(self, frame: StepBatch, latency_s: float) -> None:
-        """Of a frame of sessions, the first ones by name where they are still open."""
-        number = self._table.model_of_handle(int(frame.handles[0]), owner=frame.owner)
-        self.tell(
+    def log_step(self, batch: StepBatch, latency_s: float) -> None:
+        """Logs a step with the ids of its first sessions, as far as they are still open."""
+        number = self._table.model_of_handle(int(batch.handles[0]), owner=batch.owner)
+        self.log(
             "step",
             latency_s,
-            queue_s=frame.begun_s - frame.received_s if frame.begun_s else None,
+            queue_s=batch.begun_s - batch.received_s if batch.begun_s else None,
             model=None if number is None else self._model_of(number),
-            rows=len(frame.handles),
-            steps=frame.time_steps,
-            request_id=frame.request_id or None,
-            session_ids=self._table.names_of(frame.handles[:_SESSIONS_NAMED], owner=frame.owner),
+            rows=len(batch.handles),
+            steps=batch.time_steps,
+            request_id=batch.request_id or None,
+            session_ids=self._table.names_of(batch.handles[:_SESSIONS_NAMED], owner=batch.owner),
         )
 
-    def tell(
+    def log(
         self, operation: str, latency_s: float, *, queue_s: float | None, model: ModelKey | None, **more: Any
     ) -> None:
-        """Of any request; `more` goes into the log as it is."""
+        """Logs a request; `more` are further fields of the line."""
         second = int(self._clock())
         if second != self._second:
-            self._second, self._told = second, 0
-        if self._told >= _LINES:
-            self._untold += 1
+            self._second, self._logged = second, 0
+        if self._logged >= _LINES:
+            self._left_out += 1
             return
-        self._told += 1
-        untold, self._untold = self._untold, 0
+        self._logged += 1
+        left_out, self._left_out = self._left_out, 0
         name, version = model or (None, None)
         _log.warning(
             "slow request: %.3f s",
@@ -81,6 +81,6 @@ class SlowRequests:
                 latency_s=round(latency_s, 6),
                 queue_s=None if queue_s is None else round(queue_s, 6),
                 **more,
-                others_not_told=untold or None,
+                others_not_told=left_out or None,
             ),
         )

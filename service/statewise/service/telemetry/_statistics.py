@@ -1,8 +1,7 @@
-"""What the server counts while it works: plain numbers, added up on the event loop, read by whoever asks.
+"""Counts requests and runs in plain numbers: added up on the event loop, read from any thread.
 
-Knows no metrics library (metrics.py) and no messages (servicers). What is counted for every request is a few
-additions; nothing is counted for a session that does nothing. A number is never set back while its model
-version is in memory.
+Knows no metrics library (monitoring) and no messages (transport). A request costs a few additions, an idle
+session nothing. A count never falls while its model version is in memory.
 """
 
 from bisect import bisect_left
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from statewise.service.base import RowFailure, ServiceError, StepBatch, StepResult
 from statewise.wire import Reason
 
-# Preferred numbers (IEC 60063): E12 keeps a percentile within a tenth of its value.
+# Preferred numbers (IEC 60063): with E12, the error of a percentile is at most a tenth of its value.
 _E12 = (1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2)
 
 SECONDS = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step in _E12), 100.0)
@@ -21,11 +20,11 @@ SECONDS = (*(float(f"{step}e{decade}") for decade in range(-5, 2) for step in _E
 ROWS = tuple(float(1 << power) for power in range(17))
 """Upper bounds of buckets of batch sizes, 1 to 65,536 rows."""
 OK = "OK"
-"""In the place of a reason: the request was answered."""
+"""Stands for a reason where the request succeeded."""
 
 
 class Histogram:
-    """How many values fell below each bound, and their sum.
+    """Counts of values between bounds, and the sum of the values.
 
     Args:
         bounds: Upper bounds of the buckets, inclusive, ascending; one more bucket takes what is above.
@@ -49,18 +48,18 @@ class Histogram:
         return sum(self.counts)
 
     def copy(self) -> "Histogram":
-        """As it stands."""
+        """An independent copy."""
         return self + Histogram(self.bounds)
 
     def __add__(self, other: "Histogram") -> "Histogram":
         return self._joined(other, 1)
 
     def __sub__(self, earlier: "Histogram") -> "Histogram":
-        """What came after an earlier copy."""
+        """The values since an earlier copy."""
         return self._joined(earlier, -1)
 
     def quantile(self, share: float) -> float:
-        """What a share (0 to 1) of the values does not exceed, as near as buckets tell; 0.0: no values."""
+        """The value that a share (0 to 1) of the values does not exceed, interpolated; 0.0: no values."""
         wanted = share * self.count
         if wanted == 0:
             return 0.0
@@ -84,9 +83,9 @@ class OperationCounts:
     """Requests of one operation on one model version.
 
     Attributes:
-        latency_s: From receipt to the answer, of every request that was answered.
-        rows: That succeeded.
-        steps: Time steps of those.
+        latency_s: From receipt to reply, of every answered request.
+        rows: Rows that succeeded.
+        steps: Time steps of these rows.
         errors: Rows that failed, by reason.
     """
 
@@ -113,12 +112,12 @@ class OperationCounts:
 
 @dataclass(slots=True)
 class RunCounts:
-    """Runs of one of the scheduler's lanes.
+    """Runs of the engine of one kind: single steps, or slices of long jobs.
 
     Attributes:
-        rows: Of each run.
+        rows: Rows of each run.
         run_s: From the beginning of each run to its results.
-        queue_s: From receipt to the beginning of the first run, of each frame or job.
+        queue_s: From receipt to the beginning of the first run, of each step batch or job.
     """
 
     rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
@@ -136,9 +135,9 @@ class ModelStatistics:
     Attributes:
         step: Steps of sessions, single or in chunks.
         predict: Whole sequences.
-        generate: Generating, in sessions or without; steps are values emitted.
-        single: The lane of single steps.
-        long: The lane of long work.
+        generate: Generation, in sessions or without; steps are values emitted.
+        single: Runs of single steps.
+        long: Runs of long jobs' slices.
         retried_rows: Rows that repeated their session's last request.
     """
 
@@ -151,12 +150,12 @@ class ModelStatistics:
 
     @property
     def operations(self) -> dict[str, OperationCounts]:
-        """By their names."""
+        """Counts by the operation's name."""
         return {"step": self.step, "predict": self.predict, "generate": self.generate}
 
     @property
-    def lanes(self) -> dict[str, RunCounts]:
-        """By their names."""
+    def runs(self) -> dict[str, RunCounts]:
+        """Counts by the kind of run."""
         return {"single": self.single, "long": self.long}
 
     def __add__(self, other: "ModelStatistics") -> "ModelStatistics":
@@ -169,18 +168,18 @@ class ModelStatistics:
             self.retried_rows + other.retried_rows,
         )
 
-    def answered_step(self, frame: StepBatch, result: StepResult | ServiceError, latency_s: float) -> None:
-        """Counts a frame that has its answer."""
-        work = self.step
-        work.latency_s.observe(latency_s)
-        rows, steps = len(frame.handles), frame.time_steps
+    def count_step(self, batch: StepBatch, result: StepResult | ServiceError, latency_s: float) -> None:
+        """Counts an answered step batch."""
+        counts = self.step
+        counts.latency_s.observe(latency_s)
+        rows, steps = len(batch.handles), batch.time_steps
         if isinstance(result, ServiceError):
-            work.errors[result.reason] += rows
+            counts.errors[result.reason] += rows
             return
         for failure in result.failures:
             rows -= 1
-            steps -= 1 if frame.steps is None else int(frame.steps[failure.row])
-        work.add(rows, steps, result.failures)
+            steps -= 1 if batch.steps is None else int(batch.steps[failure.row])
+        counts.add(rows, steps, result.failures)
 
 
 @dataclass(slots=True)
@@ -188,11 +187,11 @@ class Statistics:
     """Counts of the whole server.
 
     Attributes:
-        requests: Answered, by operation and reason; the reason is "OK" for success, also where rows failed.
-        row_errors: Rows that failed in requests that concern no one model version, by operation and reason.
-        opened: Sessions, by origin: "open", "restore", "fork".
-        ended: Sessions, by cause: "closed", "idle".
-        refused: Calls that were not let in, by reason.
+        requests: Answered requests, by operation and reason; "OK" for success, even if rows failed.
+        row_errors: Failed rows of requests without a model version, by operation and reason.
+        opened: Sessions opened, by origin: "open", "restore", "fork".
+        ended: Sessions ended, by cause: "closed", "idle".
+        refused: Calls refused by the auth interceptor, by reason.
         streams: Session streams open now.
     """
 

@@ -1,8 +1,8 @@
-"""Spans of requests and of the runs that answer them, by OpenTelemetry.
+"""Makes the spans of requests, and of the runs that answer them, with OpenTelemetry.
 
-The only module that knows it, imported where traces are wanted. A request is one span, in the trace that its
-caller named; a run is one span in the trace of a request that it answers, linked to all of them and they to
-it. A trace names sessions and sizes, never inputs, outputs, states or credentials.
+A request is one span, in the trace that its client named. A run is one span, in the trace of one request that
+it answers; the run and all its requests are linked. Spans hold ids of sessions and sizes, never inputs,
+outputs, states or credentials.
 """
 
 import time
@@ -23,15 +23,15 @@ from statewise.service.session_state import SessionTable
 
 _W3C = TraceContextTextMapPropagator()
 _SESSIONS_NAMED = 3
-_EXPORT_S = 2.0  # The server's end waits for the last export, also where no collector answers.
+_EXPORT_S = 2.0  # The server's stop waits for the last export, even if no collector answers.
 
 
 def export_to(endpoint: str, *, ratio: float, release: str) -> TracerProvider:
-    """Sends spans to a collector, from a thread of its own.
+    """A tracer provider that sends spans to a collector, from a thread of its own.
 
     Args:
-        endpoint: http://HOST:PORT of a collector that takes OTLP over gRPC, or https://.
-        ratio: Share of requests that are traced, of those whose callers have not decided.
+        endpoint: http:// or https://HOST:PORT of a collector that takes OTLP over gRPC.
+        ratio: Share of requests that are traced, of those whose clients left the decision open.
         release: Of statewise.
     """
     resource = Resource.create({SERVICE_NAME: "statewise", SERVICE_VERSION: release})
@@ -44,10 +44,10 @@ class Tracing:
     """Makes the spans of one server.
 
     Args:
-        provider: Takes them.
-        table: Knows the names of sessions.
-        model_of: Name and version by the number that the table knows.
-        clock: The scheduler's, in seconds.
+        provider: OpenTelemetry's tracer provider, which takes the spans.
+        table: Holds the sessions' ids.
+        model_of: Gives name and version by a model's number in the table.
+        clock: Seconds, monotonic; the scheduler's.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Tracing:
     # --- requests ---
 
     def begin(self, operation: str, carrier: Mapping[str, str], request: Any) -> Span:
-        """Begins the span of a request, in the trace that its carrier names (`traceparent`), or a new one."""
+        """Begins the span of a request, in the trace of the carrier's `traceparent`, or in a new trace."""
         span: Span = self._tracer.start_span(
             f"statewise.{operation}", context=_W3C.extract(carrier, Context()), kind=SpanKind.SERVER
         )
@@ -77,31 +77,38 @@ class Tracing:
                 span.set_attribute("statewise.session_ids", names)
         return span
 
-    def describe(self, frame: StepBatch) -> Span:
-        """The span of the request that a frame is, told what the frame holds."""
+    def describe(self, batch: StepBatch) -> Span:
+        """Adds a batch's model, sessions and sizes to the current span. Returns the span."""
         span = get_current_span()
         if span.is_recording():
-            number = self._table.model_of_handle(int(frame.handles[0]), owner=frame.owner)
+            number = self._table.model_of_handle(int(batch.handles[0]), owner=batch.owner)
             if number is not None:
                 self._name_model(span, number)
-            names = self._table.names_of(frame.handles[:_SESSIONS_NAMED], owner=frame.owner)
+            names = self._table.names_of(batch.handles[:_SESSIONS_NAMED], owner=batch.owner)
             span.set_attributes(
                 {
-                    "statewise.rows": len(frame.handles),
-                    "statewise.steps": frame.time_steps,
+                    "statewise.rows": len(batch.handles),
+                    "statewise.steps": batch.time_steps,
                     "statewise.session_ids": names,
                 }
             )
         return span
 
     def current(self) -> Span:
-        """The span of the request that is being taken."""
+        """The span of the request that the running task handles."""
         return get_current_span()
 
     # --- runs ---
 
     def ran(self, lane: str, requests: Sequence[Any], *, rows: int, begun_s: float) -> None:
-        """Tells of a run that has just ended and the requests whose rows it took, as spans."""
+        """Makes the span of a run that has just ended, and links it with the requests' spans.
+
+        Args:
+            lane: The kind of run.
+            requests: Spans of the requests whose rows ran.
+            rows: Rows of the run.
+            begun_s: Beginning of the run, on the clock.
+        """
         traced = [span for span in requests if isinstance(span, Span) and span.is_recording()]
         if not traced:
             return

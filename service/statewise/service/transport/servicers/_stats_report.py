@@ -55,7 +55,7 @@ def _model_stats(
     key: ModelKey, gauges: ModelGauges, latency: Histogram, recent: Histogram
 ) -> admin_pb2.ModelStats:
     operations = gauges.statistics.operations.values()
-    runs = gauges.statistics.lanes.values()
+    runs = gauges.statistics.runs.values()
     name, version = key
     stats = admin_pb2.ModelStats(
         model=name,
