@@ -1,8 +1,4 @@
-"""The client for programs on asyncio.
-
-A thin face: everything is decided in the core, everything waits in the shell. Steps that concurrent tasks
-make at the same moment leave in one message. A client belongs to the event loop in which it is first used.
-"""
+"""Offers the client to programs on asyncio; the core decides, the shell waits."""
 
 # ruff: noqa: ASYNC109 - a timeout here also travels to the server, and ends only the waiting
 
@@ -19,7 +15,7 @@ from statewise.client._async._session import AsyncSession
 from statewise.client._async._session_group import AsyncSessionGroup
 from statewise.client._async._shell import AsyncShell
 from statewise.client.bulk import Progress, Scored, open_source, report_of
-from statewise.client.core import ClientCore
+from statewise.client.core import ClientCore, GeneratePlan
 from statewise.client.requests import REPLAY_BYTES, ClientOptions, GenerateOptions
 from statewise.client.sessions import SessionCore
 from statewise.client.stream import closed_error, tracing_of
@@ -36,28 +32,31 @@ from statewise.client.values import (
 
 
 class AsyncClient:
-    """A connection to a statewise server.
+    """Connects to a statewise server.
 
-    Nothing is sent before it is needed. A connection that breaks is made again, and sessions go on where they
-    were; see `AsyncSession`.
+    The client connects at its first call, and belongs to the event loop of that call. After a connection
+    breaks, it connects again and sessions continue; see `AsyncSession`. Steps that concurrent tasks make at
+    the same moment are sent in one message.
 
     Args:
-        target: HOST:PORT; of several servers dns:///NAME:PORT, or ipv4:HOST:PORT,HOST:PORT with numbers for
-            hosts. Predictions then go to them in turn; sessions live on one, and move to another with their
-            state when it goes away.
+        target: HOST:PORT. Several servers: dns:///NAME:PORT, or ipv4:HOST:PORT,HOST:PORT with IP addresses.
+            Predictions then go to the servers in turn; a session stays on one server, and moves to another
+            with its state when that one goes away.
         token: bearer token, sent with every call.
-        tls: True to check the server against the system's authorities, or a `Tls`; None: no encryption.
-        timeout: seconds for calls that name none themselves; None: no limit.
-        reconnect_s: for how long a session tries to reach its server again, and anything waits for a model
-            that is being loaded, before it raises Unavailable.
-        replay_bytes: inputs kept for each session, so that its state can be built again where a server lost
-            it; 0: none.
-        keepalive_s: silence after which the connection is probed, so that a server that vanished is noticed
-            and a network in between does not forget the connection. Servers hang up on clients that probe
-            more often than they allow.
+        tls: True checks the server against the system's certificate authorities; a `Tls` names others, or
+            this client's certificate; None: no encryption.
+        timeout: seconds for calls without a timeout of their own; None: no limit.
+        reconnect_s: seconds for which sessions try to reach their server again, and calls wait for a model
+            that is being loaded, before they raise Unavailable.
+        replay_bytes: bytes of inputs kept for each session, to rebuild its state after a server lost it; 0:
+            none.
+        keepalive_s: seconds of silence after which the client probes the connection. Probes detect a server
+            that vanished, and keep networks in between from dropping the connection. Servers disconnect
+            clients that probe more often than they allow.
         channel_options: further options of gRPC's channel, by name; they override this library's.
-        tracer_provider: OpenTelemetry's, takes a span of every call and message, in the trace of whoever
-            asked; `opentelemetry.trace.get_tracer_provider()` gives the program's own. None: no traces.
+        tracer_provider: an OpenTelemetry provider, which gets a span of every call and message, in the
+            caller's trace; `opentelemetry.trace.get_tracer_provider()` returns the program's own. None: no
+            traces.
 
     Raises:
         InvalidInput: a setting is out of range.
@@ -98,7 +97,7 @@ class AsyncClient:
 
     @property
     def _shell(self) -> AsyncShell:
-        # Not in __init__: a client may be made before the loop runs in which it is used.
+        # Not made in __init__: a client may be constructed before its event loop runs.
         if self._opened is None:
             if self._closed:
                 raise closed_error()
@@ -116,8 +115,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes anonymous sessions and the connection. Closing twice is no failure, and neither is a server
-        that has gone.
+        """Closes anonymous sessions and the connection. Closing twice is allowed, also when the server is
+        gone.
 
         Example:
             >>> client = AsyncClient("localhost:50051")
@@ -128,7 +127,7 @@ class AsyncClient:
             await self._opened.close()
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
-        """Every model version that the server knows, sorted by name and version.
+        """Lists all model versions that the server knows, sorted by name and version.
 
         Raises:
             Unauthenticated, Unavailable, Timeout.
@@ -142,10 +141,10 @@ class AsyncClient:
     async def model(
         self, name: str, *, version: int | None = None, timeout: float | None = None
     ) -> ModelInfo:
-        """One model version; None: the default one.
+        """Describes one model version; without `version` the default one.
 
         Raises:
-            ModelNotFound: there is none.
+            ModelNotFound: the server has no such model or version.
             Unauthenticated, Unavailable, Timeout.
 
         Example:
@@ -157,7 +156,7 @@ class AsyncClient:
         )
 
     async def server(self, *, timeout: float | None = None) -> ServerInfo:
-        """The server's release, limits and store.
+        """Describes the server: its release, limits and store.
 
         Raises:
             Unauthenticated, Unavailable, Timeout.
@@ -171,8 +170,8 @@ class AsyncClient:
     async def list_sessions(
         self, *, model: str | None = None, timeout: float | None = None
     ) -> list[SessionInfo]:
-        """Open sessions, of one model or of all, in no particular order: one's own, and with the scope for it
-        everybody's.
+        """Lists open sessions, of one model or of all, in no particular order: the caller's own, with the
+        admin scope all callers'.
 
         Raises:
             Unauthenticated, Unavailable, Timeout.
@@ -184,7 +183,7 @@ class AsyncClient:
         return await self._shell.run(self._core.catalogue.list_sessions(model, self._core.timeout_s(timeout)))
 
     async def watch_stats(self, *, interval: float = 1.0) -> AsyncIterator[ServerStats]:
-        """What the server counts: a report at once, then one at every interval, until the caller stops.
+        """Yields the server's counters at once, then at every interval, until you stop.
 
         Args:
             interval: seconds between two reports, 0.1 to 3,600.
@@ -209,7 +208,7 @@ class AsyncClient:
         labels: bool = False,
         timeout: float | None = None,
     ) -> Value:
-        """Runs whole sequences from the model's initial state; keeps nothing.
+        """Runs whole sequences from the model's initial state; the server keeps no state.
 
         Args:
             model: name of the model.
@@ -217,16 +216,16 @@ class AsyncClient:
                 model without time (one-to-one) the same without T. For a model with a vocabulary also a text
                 or a list of texts. For several inputs a dict of these by name.
             version: model version; None: the default one.
-            labels: give the names of the best classes instead of the outputs.
+            labels: return the names of the best classes instead of the outputs.
             timeout: seconds.
 
         Returns:
-            Arranged as `inputs`: one output, an array of them, or a list. An output is [T, ...] where the
-            model gives one a step, else [...]; a dict by name where the model has several.
+            Outputs arranged as `inputs`: one, an array of them, or a list. An output is [T, ...] if the model
+            has one for each time step, else [...]; it is a dict by name if the model has several outputs.
 
         Raises:
-            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: nothing came of it.
-            PartialFailure: some sequences of a batch failed; the others' outputs are in it.
+            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: there are no outputs.
+            PartialFailure: some sequences of a batch failed; the exception holds the outputs of the others.
 
         Example:
             >>> await client.predict("vowels", [first, second])  # [T_1, 12], [T_2, 12] -> [9], [9]
@@ -248,21 +247,21 @@ class AsyncClient:
         version: int | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Scored]:
-        """Runs any number of sequences through a model: ragged, in order, in bounded memory.
+        """Runs any number of sequences, of any lengths, through a model: in order and in bounded memory.
 
-        Several requests are under way at once, sized by bytes and by the time they take. A sequence that
-        fails is reported in its place and stops nothing. A server that restarts, drains or is overloaded is
-        waited for. Leaving the iteration ends what is under way.
+        Several requests run at the same time; each is bounded in bytes, and sized by how long earlier ones
+        took. A sequence that fails is reported in its place, and the run continues. The client waits for a
+        server that restarts, drains or is overloaded. If you stop early, requests under way are cancelled.
 
         Args:
             model: name of the model. Its version is the same from the first sequence to the last.
             source: an iterable, asynchronous or not, of sequences as `predict` takes one: [T, ...], a dict of
-                inputs, a text, or a `Sample`, which has a name; a mapping of sequences by id; or the path of
-                a .npz, .jsonl or .parquet file, or a pattern such as "day-*.jsonl".
-            start: sequences to pass over, to go on where an earlier run stopped.
-            labels: give the name of the best class instead of the outputs.
-            progress: True: a line with rate and time left on standard error, if that is a terminal; or what
-                is told a `Progress` now and then.
+                inputs, a text, or a `Sample`, which has an id; a mapping of sequences by id; or the path of a
+                .npz, .jsonl or .parquet file, or a pattern such as "day-*.jsonl".
+            start: number of sequences to skip, to continue where an earlier run stopped.
+            labels: yield the name of the best class instead of the outputs.
+            progress: True draws a line with rate and time left on standard error, if that is a terminal; a
+                function is called with a `Progress` at intervals.
             version: model version; None: the default one.
             timeout: seconds for each request.
 
@@ -270,9 +269,9 @@ class AsyncClient:
             A `Scored` for each sequence, in the order of the source: `index`, `id`, and `outputs` or `error`.
 
         Raises:
-            ModelNotFound, Unauthenticated, PermissionDenied: at the first result.
-            InvalidInput: at once: the source is none of these.
-            Unavailable, Overloaded: the server stayed so for `reconnect_s`.
+            ModelNotFound, Unauthenticated, PermissionDenied: raised with the first result.
+            InvalidInput: raised at once; `source` is none of these.
+            Unavailable, Overloaded: the server stayed unavailable or overloaded for `reconnect_s`.
 
         Example:
             >>> async for scored in client.score("vowels", sequences, progress=True):
@@ -303,33 +302,33 @@ class AsyncClient:
         version: int | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Value]:
-        """Generates one sequence; gives its values as they come. Nothing is kept, and nothing sent before the
-        first value is asked for.
+        """Generates one sequence and yields its values as they arrive. The server keeps no state; the request
+        is sent when you ask for the first value.
 
-        A connection that breaks is made again, and no value comes twice. Leaving the iteration ends the
-        generation on the server.
+        After a connection breaks, the client connects again, and no value comes twice. If you stop early, the
+        server stops generating.
 
         Args:
             model: name of the model.
             prompt: consumed first: a text, or one sequence as the model reads it, [T, ...] or tokens [T].
             condition: consumed before the prompt: the name of a condition that the model knows, or one time
-                step [...]. Of an encoder-decoder: what is encoded, a text or one sequence [T, ...].
-            steps: values emitted at most; None: the model's own limit, where it has one.
-            temperature: of the softmax; 0: always the likeliest. Models of real numbers ignore it.
-            top_k: draw from the k likeliest only; None: from all.
+                step [...]. Encoder-decoder: the encoder's input, a text or one sequence [T, ...].
+            steps: largest number of values; None: the model's own limit, if it has one.
+            temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
+            top_k: draw from the k likeliest tokens only; None: from all.
             seed: the same seed gives the same values.
-            text: give texts (True) or tokens (False); None: texts where the model writes text, unless the
+            text: yield texts (True) or tokens (False); None: texts if the model has a vocabulary, unless the
                 prompt is tokens.
             version: model version; None: the default one.
-            timeout: seconds, for the whole of it.
+            timeout: seconds for the whole generation.
 
         Yields:
-            Texts, which joined are the whole text; or one value a step: a token, its end token included, or
-            an array [...].
+            Texts, which joined are the whole text; or one value a time step: a token, the end token included,
+            or an array [...].
 
         Raises:
-            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: with the first value
-                or later.
+            ModelNotFound, InvalidInput, LimitReached, Overloaded, Timeout, Unavailable: raised with the
+                first value or later.
 
         Example:
             >>> async for text in client.generate("names", prompt="MA", steps=12, temperature=0.8, seed=7):
@@ -337,9 +336,8 @@ class AsyncClient:
         """
         generate_options = GenerateOptions(steps, temperature, top_k, seed)
 
-        async def values() -> AsyncIterator[Value]:
-            timeout_s = self._core.timeout_s(timeout)
-            plan = self._core.sequences.generating(
+        def plan(timeout_s: float | None) -> GeneratePlan:
+            return self._core.sequences.generating(
                 model,
                 generate_options,
                 prompt=prompt,
@@ -348,12 +346,8 @@ class AsyncClient:
                 version=version,
                 timeout_s=timeout_s,
             )
-            request, cursor = await self._shell.run(plan)
-            async with aclosing(generate(self._shell, request, cursor, timeout_s)) as coming:
-                async for value in coming:
-                    yield value
 
-        return values()
+        return self._generate(plan, timeout)
 
     def session(
         self,
@@ -369,10 +363,10 @@ class AsyncClient:
 
         Args:
             model: name of the model.
-            id: a name for the session, 1 to 128 printable bytes. Where a session of that name is open with
-                the model, it is taken over as it stands. None: a random one.
-            condition: of an encoder-decoder, what is encoded to the session's first state: a text or one
-                sequence [T, ...].
+            id: name of the session, 1 to 128 printable bytes. If a session of that name is open with the
+                model, the client takes it over at its position. None: a random name.
+            condition: encoder-decoders only: the input from which the encoder computes the session's initial
+                state, a text or one sequence [T, ...].
             version: model version, kept for the session's life; None: the default one.
             keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
             timeout: seconds.
@@ -406,20 +400,21 @@ class AsyncClient:
         keep: bool = False,
         timeout: float | None = None,
     ) -> "Opening[AsyncSessionGroup]":
-        """Opens many sessions of one model, to be stepped together in one message.
+        """Opens many sessions of one model, which are then stepped together in one message.
 
         Args:
             model: name of the model.
             count: number of anonymous sessions.
-            ids: instead of `count`: their names.
-            condition: of an encoder-decoder, what is encoded to the sessions' first states: a text or one
-                sequence [T, ...] for all, or a list of these, one for each.
+            ids: the sessions' names, instead of `count`.
+            condition: encoder-decoders only: the input from which the encoder computes the initial states, a
+                text or one sequence [T, ...] for all sessions, or a list of these, one for each.
             version: model version; None: the default one.
             keep: leave anonymous sessions open at the end of `with`.
             timeout: seconds.
 
         Raises:
-            PartialFailure: some could not be opened. Named ones that could stay open, anonymous ones end.
+            PartialFailure: some sessions could not be opened. Of the others, named ones stay open and
+                anonymous ones are closed.
             ModelNotFound, NotStreamable, InvalidInput, LimitReached, Unavailable, Timeout.
 
         Example:
@@ -444,7 +439,7 @@ class AsyncClient:
         return Opening(opening())
 
     def resume(self, session_id: str, *, timeout: float | None = None) -> "Opening[AsyncSession]":
-        """Takes over a session that is open already; whoever held it gets SessionMoved.
+        """Takes over an open session; its former holder gets SessionMoved.
 
         Raises:
             SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.
@@ -466,7 +461,7 @@ class AsyncClient:
     def restore(
         self, token: bytes, *, id: str | None = None, keep: bool = False, timeout: float | None = None
     ) -> "Opening[AsyncSession]":
-        """Opens a session from what `AsyncSession.snapshot` gave.
+        """Opens a session from the bytes that `AsyncSession.snapshot` returned.
 
         Raises:
             InvalidSnapshot, ModelChanged, ModelNotFound, SessionExists, LimitReached, Unavailable,
@@ -483,6 +478,15 @@ class AsyncClient:
             return self._session(core, keep=keep or id is not None)
 
         return Opening(opening())
+
+    async def _generate(
+        self, plan: Callable[[float | None], GeneratePlan], timeout: float | None
+    ) -> AsyncIterator[Value]:
+        timeout_s = self._core.timeout_s(timeout)
+        request, cursor = await self._shell.run(plan(timeout_s))
+        async with aclosing(generate(self._shell, request, cursor, timeout_s)) as values:
+            async for value in values:
+                yield value
 
     def _session(self, core: SessionCore, *, keep: bool) -> "AsyncSession":
         if keep:

@@ -1,4 +1,4 @@
-"""Generation by awaiting: values as they come, each once, and what is done when the caller leaves early."""
+"""Yields generated values as they arrive, each once, to a caller that awaits and may stop early."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -20,29 +20,23 @@ from statewise.v1 import sequence_pb2
 async def generate(
     shell: AsyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
 ) -> AsyncGenerator[Value, None]:
-    """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
+    """Generates one sequence without a session. After a call breaks, the next one continues the values."""
     retries = GenerateRetries(request, cursor, shell.core.call_retry_policy(timeout_s))
-    while True:
-        try:
-            async with aclosing(shell.responses("Generate", request, retries.left_s)) as pieces:
-                async for piece in pieces:
-                    for value, _ in read_generated(piece, cursor, retries.subject):
-                        if not isinstance(value, str) or value:
-                            yield value
-            return
-        except Failed as failed:
-            status = failed.status
-        await shell.run(retries.again(status))
+    async with aclosing(_responses(shell, request, retries)) as responses:
+        async for response in responses:
+            for value, _ in read_generated(response, cursor, retries.subject):
+                if not isinstance(value, str) or value:
+                    yield value
 
 
 async def generate_in_session(
     shell: AsyncShell, core: SessionCore, generation: SessionGeneration
 ) -> AsyncGenerator[Value, None]:
-    """What a session emits. Left early, the session stands behind the last value that was taken."""
-    coming: asyncio.Queue[list[tuple[Value, int]] | None] = asyncio.Queue()
-    pending_call = shell.core.multiplexer.submit(core.generate(generation, coming.put_nowait))
+    """Generates with a session; afterwards it is positioned just after the last value that was yielded."""
+    arrived: asyncio.Queue[list[tuple[Value, int]] | None] = asyncio.Queue()
+    pending_call = shell.core.multiplexer.submit(core.generate(generation, arrived.put_nowait))
     future: asyncio.Future[None] = pending_call.future
-    future.add_done_callback(lambda _: coming.put_nowait(None))
+    future.add_done_callback(lambda _: arrived.put_nowait(None))
     wait_s = None if generation.timeout_s is None else answer_wait_s(generation.timeout_s)
     until_s = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
     taken = 0
@@ -50,7 +44,7 @@ async def generate_in_session(
         while True:
             try:
                 async with asyncio.timeout_at(until_s):
-                    values = await coming.get()
+                    values = await arrived.get()
             except TimeoutError:
                 raise Timeout(f"no answer within {generation.timeout_s:g} s") from None
             if values is None:
@@ -61,11 +55,26 @@ async def generate_in_session(
                     yield value
         await future
     except Unavailable:
-        raise  # what became of it is for the session's next operation to find out
+        raise  # the session's next operation finds out how far the generation came
     except BaseException:
         future.cancel()
         shell.core.multiplexer.abandon(pending_call)
         if not shell.core.multiplexer.closed:
-            with suppress(StatewiseError):  # the next operation of the session is told
+            with suppress(StatewiseError):  # the session's next operation raises it again
                 await shell.operate(core.cut_short(generation, taken), CLOSE_TIMEOUT_S)
         raise
+
+
+async def _responses(
+    shell: AsyncShell, request: sequence_pb2.GenerateRequest, retries: GenerateRetries
+) -> AsyncGenerator[sequence_pb2.GenerateResponse, None]:
+    """Yields the responses of a call that is made again after it breaks; the values then start again."""
+    while True:
+        try:
+            async with aclosing(shell.responses("Generate", request, retries.left_s)) as responses:
+                async for response in responses:
+                    yield response
+            return
+        except Failed as failed:
+            status = failed.status
+        await shell.run(retries.again(status))

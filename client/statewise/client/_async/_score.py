@@ -1,16 +1,28 @@
-"""`score` by awaiting: one task reads the source, one a request waits for its answer.
+"""Scores by awaiting: one task reads the source, one task a request waits for its responses.
 
-Leaving the iteration early ends the requests under way, on the server too.
+If the caller stops early, requests under way are cancelled, on the server too.
 """
 
 # ruff: noqa: ASYNC109 - a timeout here is that of each request
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, closing, suppress
+from typing import Any
 
 from statewise.client._async._shell import AsyncShell
-from statewise.client.bulk import Item, Meter, Report, SampleSource, ScoreBatch, Scored, sample_of
+from statewise.client.bulk import (
+    Item,
+    Meter,
+    Outcome,
+    Report,
+    SampleSource,
+    ScoreBatch,
+    Scored,
+    Scoring,
+    sample_of,
+)
+from statewise.client.requests import Plan
 
 _TURN_ITEMS = 64
 """Items of a source that never waits, between two turns of the event loop."""
@@ -27,7 +39,7 @@ async def score(
     labels: bool,
     timeout: float | None,
 ) -> AsyncIterator[Scored]:
-    """Results in the order of the source. Arguments as for `AsyncClient.score`."""
+    """Yields results in the order of the source. Arguments as for `AsyncClient.score`."""
     shell = opened()  # not before the loop runs
     timeout_s = shell.core.timeout_s(timeout)
     scoring, answer = await shell.run(
@@ -35,54 +47,82 @@ async def score(
     )
     total = source.total() if isinstance(source, SampleSource) else None
     meter = report and Meter(report, clock=shell.core.clock, total=total, done=start)
-    room, progress = asyncio.Event(), asyncio.Event()
-    running: set[asyncio.Task[None]] = set()
-
-    async def read() -> None:
-        async with aclosing(_items(source, start)) as items:
-            async for item in items:
-                while not scoring.hungry:
-                    room.clear()
-                    await room.wait()
-                scoring.offer(item)
-                send()
-        scoring.end()
-
-    async def ask(batch: ScoreBatch) -> None:
-        scoring.answered(batch, await shell.run(answer(batch)))
-
-    def send() -> None:
-        while (batch := scoring.take()) is not None:
-            begin(asyncio.create_task(ask(batch)))
-        # Samples that wait for company, and those that failed at once, are for the main loop to see to.
-        progress.set()
-
-    def begin(task: asyncio.Task[None]) -> None:
-        running.add(task)
-        task.add_done_callback(lambda _: progress.set())
-
-    begin(asyncio.create_task(read()))
+    tasks = _ScoreTasks(shell, scoring, answer)
+    tasks.begin(tasks.read(_items(source, start)))
     try:
         while not scoring.finished:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(progress.wait(), scoring.due_in_s)
-            progress.clear()
-            for task in [task for task in running if task.done()]:
-                running.discard(task)
-                task.result()
-            send()
-            progress.clear()
+            await tasks.advance()
             for scored in scoring.results():
                 if meter is not None:
                     meter.count(failed=scored.error is not None)
                 yield scored
-            room.set()
+            tasks.has_room.set()
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await tasks.cancel()
         if meter is not None:
             meter.close()
+
+
+class _ScoreTasks:
+    """The tasks of one run: a reader of the source, and one for each request under way."""
+
+    def __init__(
+        self, shell: AsyncShell, scoring: Scoring, answer: Callable[[ScoreBatch], Plan[Sequence[Outcome]]]
+    ) -> None:
+        self._shell = shell
+        self._scoring = scoring
+        self._answer = answer
+        self.has_room = asyncio.Event()
+        """Set when the run may accept more samples."""
+        self._progress = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Starts a task; its end counts as progress."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(lambda _: self._progress.set())
+
+    async def read(self, samples: AsyncGenerator[Item, None]) -> None:
+        """Offers samples while the run has room for them."""
+        async with aclosing(samples) as items:
+            async for item in items:
+                while not self._scoring.hungry:
+                    self.has_room.clear()
+                    await self.has_room.wait()
+                self._scoring.offer(item)
+                self._send()
+        self._scoring.end()
+
+    async def advance(self) -> None:
+        """Waits for progress, or until waiting samples are due, and sends the next requests.
+
+        Raises:
+            Exception: as a task raised it.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._progress.wait(), self._scoring.due_in_s)
+        self._progress.clear()
+        for task in [task for task in self._running if task.done()]:
+            self._running.discard(task)
+            task.result()
+        self._send()
+        self._progress.clear()
+
+    async def cancel(self) -> None:
+        """Cancels the tasks that still run, and waits for their end."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _send(self) -> None:
+        while (batch := self._scoring.take()) is not None:
+            self.begin(self._request(batch))
+        # The main loop sends samples that wait for others, and yields those that failed at once.
+        self._progress.set()
+
+    async def _request(self, batch: ScoreBatch) -> None:
+        self._scoring.answered(batch, await self._shell.run(self._answer(batch)))
 
 
 async def _items(source: SampleSource | AsyncIterable[object], start: int) -> AsyncGenerator[Item, None]:

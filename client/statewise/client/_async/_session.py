@@ -1,4 +1,4 @@
-"""A session, as asyncio programs hold it."""
+"""Offers a session to programs on asyncio."""
 
 # ruff: noqa: ASYNC109 - a timeout here also travels to the server, and ends only the waiting
 
@@ -17,9 +17,9 @@ from statewise.client.values import ModelInfo, Value
 class AsyncSession:
     """A state on the server, advanced by `step`. Made by `AsyncClient.session`.
 
-    A step is applied once, however often it had to be sent: over a connection that broke, or to a server that
-    was started anew. Where the state itself is gone it is built again from the inputs kept here, or
-    SessionLost is raised; it is never silently wrong.
+    A step is applied exactly once, even if connections break or the server restarts and the client sends the
+    step again. If the server lost the state, the client rebuilds it from the inputs that it keeps, or raises
+    SessionLost; the state is never silently wrong.
     """
 
     def __init__(self, shell: AsyncShell, core: SessionCore, *, keep: bool) -> None:
@@ -29,12 +29,12 @@ class AsyncSession:
 
     @property
     def id(self) -> str:
-        """Its name; `AsyncClient.resume` takes it."""
+        """The session's name; `AsyncClient.resume` takes it."""
         return self._core.remote.id
 
     @property
     def model(self) -> ModelInfo:
-        """The model version it is pinned to."""
+        """The model version, the same for the session's life."""
         return self._core.model
 
     @property
@@ -44,7 +44,7 @@ class AsyncSession:
 
     @property
     def durable_position(self) -> int:
-        """Time steps that a killed server would still have; 0 without a store."""
+        """Time steps that are safe if the server is killed; 0 without a store."""
         return self._core.remote.durable_position
 
     async def __aenter__(self) -> Self:
@@ -59,21 +59,21 @@ class AsyncSession:
         return f"<Session {self.id} of {self.model.name}/{self.model.version} at {self.position}>"
 
     async def step(self, inputs: object, *, timeout: float | None = None) -> Value:
-        """Advances by one time step, or by several.
+        """Advances the session by one time step, or by several.
 
         Args:
             inputs: one time step [...] or several [T, ...]; for several inputs a dict of these by name.
-            timeout: seconds. After a Timeout, `position` says, with the next step, whether this one was
-                applied.
+            timeout: seconds. After a Timeout the step may or may not have been applied; `position` is right
+                again after the next operation.
 
         Returns:
-            [...] of one step, [T, ...] of several; of a many-to-one model the output after the last one,
-            [...]. A dict by name where the model has several outputs.
+            The output [...] of one time step, or [T, ...] of several; a many-to-one model's output [...]
+            after the last one. A dict by name if the model has several outputs.
 
         Raises:
             InvalidInput: wrong rank, size or type, or NaN; nothing was applied.
-            SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: the session is not,
-                or no longer, what this object takes it for.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: the session was
+                taken over, is gone, or is at another position than the client knows.
             Overloaded, Timeout, Unavailable.
 
         Example:
@@ -88,7 +88,7 @@ class AsyncSession:
     async def stream(
         self, inputs: Iterable[object] | AsyncIterable[object], *, timeout: float | None = None
     ) -> AsyncIterator[Value]:
-        """Steps through `inputs` as they come, giving each output at once. Arguments and errors as for
+        """Steps through `inputs` as they arrive, and yields each output at once. Arguments and errors as for
         `step`.
 
         Example:
@@ -105,7 +105,7 @@ class AsyncSession:
     def fork(
         self, *, id: str | None = None, keep: bool = False, timeout: float | None = None
     ) -> "Opening[AsyncSession]":
-        """Opens a copy of the session as it stands. The two go separate ways.
+        """Opens a copy of the session at its present position. The two then advance independently.
 
         Raises:
             SessionExists, LimitReached, SessionMoved, SessionNotFound, SessionExpired, SessionLost,
@@ -125,7 +125,7 @@ class AsyncSession:
         return Opening(opening())
 
     async def snapshot(self, *, timeout: float | None = None) -> bytes:
-        """Takes the state out, signed by the server, for `AsyncClient.restore`. The session goes on.
+        """Returns the state, signed by the server, for `AsyncClient.restore`. The session continues.
 
         Raises:
             SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable, Timeout.
@@ -157,25 +157,26 @@ class AsyncSession:
         text: bool | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Value]:
-        """Lets the session emit values, each fed back as its next input; gives them as they come.
+        """Generates values, each fed back as the next input, and yields them as they arrive.
 
-        After n values `position` has risen by n; an end token is emitted, not consumed. A session that has
-        consumed nothing begins with the model's begin token, one time step more. Left early, or ended by a
-        Timeout, the session stands behind the last value that was taken; with `contextlib.aclosing`
-        that is done before the next line runs. The server does not wait for the
-        caller: values not taken yet are held here.
+        Each value advances `position` by one, except an end token, which is not consumed. A session that has
+        consumed nothing first consumes the model's begin token, one time step more. If you stop early, or
+        after a Timeout, the session is positioned just after the last value you received; with
+        `contextlib.aclosing` this holds on the next line already. The server does not wait for you: the
+        client holds the values that you have not asked for yet.
 
         Args:
-            steps: values emitted at most; None: the model's own limit, where it has one.
-            temperature: of the softmax; 0: always the likeliest. Models of real numbers ignore it.
-            top_k: draw from the k likeliest only; None: from all.
-            seed: with the position it decides what is drawn: generating twice 32 values is generating 64.
-            text: give texts (True) or tokens (False); None: texts where the model writes text.
-            timeout: seconds, for the whole of it.
+            steps: largest number of values; None: the model's own limit, if it has one.
+            temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
+            top_k: draw from the k likeliest tokens only; None: from all.
+            seed: together with the position it decides what is drawn: generating 32 values twice is
+                generating 64.
+            text: yield texts (True) or tokens (False); None: texts if the model has a vocabulary.
+            timeout: seconds for the whole generation.
 
         Yields:
-            Texts, which joined are the whole text; or one value a step: a token, its end token included, or
-            an array [...].
+            Texts, which joined are the whole text; or one value a time step: a token, the end token included,
+            or an array [...].
 
         Raises:
             InvalidInput: the model does not generate, or a setting is out of range.
@@ -192,10 +193,10 @@ class AsyncSession:
         return generate_in_session(self._shell, self._core, generation)
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Ends the session on the server. Closing twice is no failure.
+        """Closes the session on the server. Closing twice is allowed.
 
         Raises:
-            SessionMoved: somebody else holds it, and it stays open.
+            SessionMoved: somebody else took the session over; it stays open.
             Unavailable, Timeout.
 
         Example:

@@ -1,4 +1,4 @@
-"""Many sessions at once, as asyncio programs hold them."""
+"""Offers groups of sessions to programs on asyncio."""
 
 # ruff: noqa: ASYNC109 - a timeout here also travels to the server, and ends only the waiting
 
@@ -22,22 +22,22 @@ class AsyncSessionGroup:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Their names, in order."""
+        """The sessions' names, in order."""
         return self._core.ids
 
     @property
     def model(self) -> ModelInfo:
-        """The model version they are pinned to."""
+        """The model version, the same for the sessions' life."""
         return self._core.model
 
     @property
     def positions(self) -> NDArray[Any]:
-        """Time steps that each has consumed, [N]."""
+        """Time steps that each session has consumed, [N]."""
         return self._core.positions.copy()
 
     @property
     def durable_positions(self) -> NDArray[Any]:
-        """Time steps of each that a killed server would still have, [N]."""
+        """Time steps of each session that are safe if the server is killed, [N]."""
         return self._core.durable_positions.copy()
 
     def __len__(self) -> int:
@@ -60,16 +60,17 @@ class AsyncSessionGroup:
         Args:
             inputs: [N, ...], one time step each; [N, T, ...], several; or a list of N [T_i, ...]. For several
                 inputs a dict of these by name.
-            index: which sessions: a slice, a mask, or indices without repetition. N is then their number.
+            index: the sessions to advance: a slice, a mask, or indices without repetition. N is then their
+                number.
             timeout: seconds.
 
         Returns:
-            Arranged as `inputs`: [N, ...], [N, T, ...], or a list; of a many-to-one model [N, ...], or a
-            list.
+            Outputs arranged as `inputs`: [N, ...], [N, T, ...], or a list; of a many-to-one model [N, ...],
+            or a list.
 
         Raises:
-            PartialFailure: some sessions failed and were not advanced, the others were.
-            InvalidInput, Overloaded, Timeout, Unavailable: of all of them.
+            PartialFailure: some sessions failed and were not advanced; the others were.
+            InvalidInput, Overloaded, Timeout, Unavailable: raised for all sessions together.
 
         Example:
             >>> await group.step(samples[[3, 5]], index=[3, 5])  # [2, 9] -> [2, 9]
@@ -80,10 +81,10 @@ class AsyncSessionGroup:
         return await self._shell.operate(self._core.step(inputs, index, batcher), timeout_s)
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Ends the sessions on the server. Closing twice is no failure.
+        """Closes the sessions on the server. Closing twice is allowed.
 
         Raises:
-            SessionMoved: somebody else holds one of them, and it stays open.
+            SessionMoved: somebody else took one of them over; that one stays open.
             Unavailable, Timeout.
 
         Example:

@@ -1,6 +1,6 @@
-"""Generation by blocking: values as they come, each once, and what is done when the caller leaves early."""
+"""Yields generated values as they arrive, each once, to a caller that blocks and may stop early."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 
@@ -16,34 +16,28 @@ from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
 from statewise.v1 import sequence_pb2
 
-_Coming = SimpleQueue[list[tuple[Value, int]] | None]
+_Arrived = SimpleQueue[list[tuple[Value, int]] | None]
 
 
 def generate(
     shell: SyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
 ) -> Iterator[Value]:
-    """One sequence without a session. A call that breaks off is made again, and goes on where it was."""
+    """Generates one sequence without a session. After a call breaks, the next one continues the values."""
     retries = GenerateRetries(request, cursor, shell.core.call_retry_policy(timeout_s))
-    while True:
-        try:
-            with closing(shell.responses("Generate", request, retries.left_s)) as pieces:
-                for piece in pieces:
-                    for value, _ in read_generated(piece, cursor, retries.subject):
-                        if not isinstance(value, str) or value:
-                            yield value
-            return
-        except Failed as failed:
-            status = failed.status
-        shell.run(retries.again(status))
+    with closing(_responses(shell, request, retries)) as responses:
+        for response in responses:
+            for value, _ in read_generated(response, cursor, retries.subject):
+                if not isinstance(value, str) or value:
+                    yield value
 
 
 def generate_in_session(
     shell: SyncShell, core: SessionCore, generation: SessionGeneration
 ) -> Iterator[Value]:
-    """What a session emits. Left early, the session stands behind the last value that was taken."""
-    coming: _Coming = SimpleQueue()
-    pending_call = shell.submit(core.generate(generation, coming.put))
-    pending_call.future.add_done_callback(lambda _: coming.put(None))
+    """Generates with a session; afterwards it is positioned just after the last value that was yielded."""
+    arrived: _Arrived = SimpleQueue()
+    pending_call = shell.submit(core.generate(generation, arrived.put))
+    pending_call.future.add_done_callback(lambda _: arrived.put(None))
     wait_s = None if generation.timeout_s is None else answer_wait_s(generation.timeout_s)
     until_s = None if wait_s is None else shell.core.clock() + wait_s
     taken = 0
@@ -51,7 +45,7 @@ def generate_in_session(
         while True:
             left_s = None if until_s is None else max(until_s - shell.core.clock(), 0.0)
             try:
-                values = coming.get(timeout=left_s)
+                values = arrived.get(timeout=left_s)
             except Empty:
                 raise Timeout(f"no answer within {generation.timeout_s:g} s") from None
             if values is None:
@@ -62,10 +56,24 @@ def generate_in_session(
                     yield value
         pending_call.future.result()
     except Unavailable:
-        raise  # what became of it is for the session's next operation to find out
+        raise  # the session's next operation finds out how far the generation came
     except BaseException:
         shell.abandon(pending_call)
         if not shell.core.multiplexer.closed:
-            with suppress(StatewiseError):  # the next operation of the session is told
+            with suppress(StatewiseError):  # the session's next operation raises it again
                 shell.operate(core.cut_short(generation, taken), CLOSE_TIMEOUT_S)
         raise
+
+
+def _responses(
+    shell: SyncShell, request: sequence_pb2.GenerateRequest, retries: GenerateRetries
+) -> Generator[sequence_pb2.GenerateResponse, None, None]:
+    """Yields the responses of a call that is made again after it breaks; the values then start again."""
+    while True:
+        try:
+            with closing(shell.responses("Generate", request, retries.left_s)) as responses:
+                yield from responses
+            return
+        except Failed as failed:
+            status = failed.status
+        shell.run(retries.again(status))

@@ -1,7 +1,7 @@
-"""Sequences in files: which files a path names, and the rows of each kind.
+"""Finds the files of a path or pattern and reads sequences from them, row by row.
 
-A row is its id, or None, and its inputs, or an `InvalidInput` where it holds none. Memory stays bounded by a
-row of .npz and .jsonl, and by a row group of .parquet.
+A row is its id, or None, and its inputs, or an `InvalidInput` if it holds no sequence. Memory holds one row
+of .npz and .jsonl at a time, and one row group of .parquet.
 """
 
 import glob
@@ -22,27 +22,27 @@ class SampleFile(Protocol):
     """A file of sequences."""
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Counts the rows."""
         ...
 
     def rows(self, start: int) -> Iterator[FileRow]:
-        """Id and inputs of every row from `start` on."""
+        """Yields id and inputs of every row from `start` on."""
         ...
 
 
 class JsonlFile:
-    """One object a line, `{"id": ..., "inputs": ...}`; the id may be left out. Empty lines do not count."""
+    """A file of lines `{"id": ..., "inputs": ...}`; the id is optional, empty lines are skipped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def count(self) -> int:
-        """Lines that are not empty."""
+        """Counts the lines that are not empty."""
         with self._path.open("rb") as lines:
             return sum(1 for line in lines if not line.isspace())
 
     def rows(self, start: int) -> Iterator[FileRow]:
-        """Lines passed over are not read as JSON."""
+        """Yields rows; lines before `start` are not parsed."""
         with self._path.open("rb") as lines:
             filled = (numbered for numbered in enumerate(lines, 1) if not numbered[1].isspace())
             for number, line in islice(filled, start, None):
@@ -63,10 +63,10 @@ class JsonlFile:
 
 
 def open_files(pattern: str | Path) -> list[SampleFile]:
-    """The files of a path or a pattern, sorted by name.
+    """Opens the files of a path or a pattern, sorted by name.
 
     Raises:
-        InvalidInput: there is none, or one is of another kind.
+        InvalidInput: there is no such file, or one has another suffix.
     """
     kinds: dict[str, Callable[[Path], SampleFile]] = {
         ".npz": NpzFile,
@@ -82,10 +82,10 @@ def open_files(pattern: str | Path) -> list[SampleFile]:
 
 
 def find_files(pattern: str | Path) -> list[Path]:
-    """Paths that a path or a pattern stands for, sorted.
+    """Finds the files that a path or a pattern names, sorted by name.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: there is no such file.
     """
     if Path(pattern).is_file():
         return [Path(pattern)]

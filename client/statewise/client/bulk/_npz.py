@@ -1,8 +1,8 @@
-"""Sequences in .npz files, read row by row from the archive.
+"""Reads sequences from .npz files, row by row.
 
-Two layouts. Packed: `inputs` [sum(lengths), ...] with `lengths` [N], or [N, T, ...] without, and `ids` [N]
-if they have names; models with several inputs have an `inputs.NAME` each. Otherwise every array of the
-archive is a sequence, and its name the id.
+There are two layouts. Packed: `inputs` [sum(lengths), ...] with `lengths` [N], or `inputs` [N, T, ...]
+without, and optional `ids` [N]; for a model with several inputs, one `inputs.NAME` each. Otherwise every
+array of the archive is a sequence, and its name is the id.
 """
 
 import math
@@ -22,17 +22,17 @@ _SKIP_BYTES = 1 << 20
 
 
 class NpzFile:
-    """See the module.
+    """A .npz file of either layout.
 
     Raises:
-        InvalidInput: when used: it is no archive of arrays, or they do not fit together.
+        InvalidInput: by its methods; the file is no archive of arrays, or their lengths do not agree.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def count(self) -> int:
-        """From the arrays' headers."""
+        """Counts the rows from the arrays' headers."""
         with self._open() as archive:
             columns = _columns(archive)
             if not columns:
@@ -44,7 +44,7 @@ class NpzFile:
                 return int(_Column(stream, self._path.name, columns[0]).shape[0])
 
     def rows(self, start: int) -> Iterator[tuple[object, Any]]:
-        """Ids and sequences, in order."""
+        """Yields ids and sequences in order."""
         with ExitStack() as opened:
             archive = opened.enter_context(self._open())
             names = _columns(archive)
@@ -65,9 +65,9 @@ class NpzFile:
         count = len(lengths) if lengths is not None else columns[0].shape[0]
         expected = count if lengths is None else int(lengths.sum())
         for column in columns:
-            # An input without a time axis has one value a row, whatever the lengths.
-            column.each = lengths is None or (column.shape[0] == count and column.shape[0] != expected)
-            if column.shape[0] != (count if column.each else expected):
+            # An input without a time axis has one value a row, independent of the lengths.
+            column.per_row = lengths is None or (column.shape[0] == count and column.shape[0] != expected)
+            if column.shape[0] != (count if column.per_row else expected):
                 raise InvalidInput(
                     f"{self._path.name}: expected {expected} time steps in {column.name!r}, the sum of "
                     f"'lengths'; got {column.shape[0]}"
@@ -75,10 +75,10 @@ class NpzFile:
         if ids is not None and len(ids) != count:
             raise InvalidInput(f"{self._path.name}: expected {count} ids; got {len(ids)}")
         for column in columns:
-            column.skip(start if lengths is None or column.each else int(lengths[:start].sum()))
+            column.skip(start if lengths is None or column.per_row else int(lengths[:start].sum()))
         for row in range(start, count):
             values = [
-                column.take(1)[0] if lengths is None or column.each else column.take(int(lengths[row]))
+                column.take(1)[0] if lengths is None or column.per_row else column.take(int(lengths[row]))
                 for column in columns
             ]
             inputs = (
@@ -98,11 +98,11 @@ class NpzFile:
 
 
 class _Column:
-    """An array of an archive, read from its beginning to its end."""
+    """An array of an archive, read sequentially."""
 
     def __init__(self, stream: Any, file: str, name: str) -> None:
         self.name = name
-        self.each = False
+        self.per_row = False
         """One value a row, rather than one a time step."""
         self._stream = stream
         version = np.lib.format.read_magic(stream)

@@ -1,8 +1,8 @@
-"""Sequences in .parquet files: a column `inputs`, and `id` if they have names.
+"""Reads sequences from .parquet files: a column `inputs`, and optionally `id`.
 
 A row of `inputs` is a list of lists (time steps of features), a list (tokens, or one time step), or a text.
-Models with several inputs have a column `inputs.NAME` each. Needs pyarrow, which is imported when a file is
-read.
+For a model with several inputs there is one column `inputs.NAME` each. pyarrow is an optional dependency, so
+it is imported when a file is read.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ _BATCH_ROWS = 1024
 
 
 class ParquetFile:
-    """See the module.
+    """A .parquet file of sequences.
 
     Raises:
-        InvalidInput: when used: pyarrow is missing, or the file has no such column.
+        InvalidInput: by its methods; pyarrow is missing, or the file has no such column.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def count(self) -> int:
-        """From the file's footer."""
+        """Counts the rows from the file's footer."""
         with self._open() as file:
             return int(file.metadata.num_rows)
 
     def rows(self, start: int) -> Iterator[tuple[object, Any]]:
-        """Ids and sequences, in order."""
+        """Yields ids and sequences in order."""
         with self._open() as file:
             names = [
                 name for name in file.schema_arrow.names if name == "inputs" or name.startswith("inputs.")
@@ -75,7 +75,7 @@ def _rows(batch: Any, names: list[str], *, named: bool) -> Iterator[tuple[object
 
 
 def _sequences(column: Any) -> list[Any]:
-    """The rows of a column: views of its values where they are a regular array, else Python lists."""
+    """Splits a column into its rows: views of its values if they form a regular array, else Python lists."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""How far a long run has come, as numbers and as a line on a terminal."""
+"""Reports the progress of a long run, as numbers and as a line on a terminal."""
 
 import sys
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import TextIO
 
 _REDRAW_S = 0.1
-_FIRST_S = 0.5  # a rate of less time than that means nothing
+_FIRST_S = 0.5  # a rate measured over less time means nothing
 _BAR = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run under way.
+    """The progress of a run.
 
     Attributes:
-        done: rows behind it, from the source's beginning.
-        failed: how many of those that this run has seen failed.
+        done: rows done, counted from the source's beginning.
+        failed: rows of this run that failed.
         total: rows of the source; None: not known.
-        scored: rows that this run has done; fewer than `done` where it began later.
-        elapsed_s: since this run began.
-        ended: nothing follows.
+        scored: rows that this run has done; fewer than `done` if it skipped some.
+        elapsed_s: seconds since this run began.
+        ended: this is the last report.
     """
 
     done: int
@@ -57,17 +57,17 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""Is told how far a run has come, now and then."""
+"""Called with the progress of a run at intervals."""
 
 
 class Meter:
-    """Counts results and reports, not too often.
+    """Counts results and reports them at most every 0.1 s.
 
     Args:
-        report: is told.
+        report: called with the progress.
         clock: monotonic seconds.
         total: rows of the source; None: not known.
-        done: rows that were done before.
+        done: rows that were skipped.
     """
 
     def __init__(self, report: Report, *, clock: Callable[[], float], total: int | None, done: int) -> None:
@@ -81,17 +81,17 @@ class Meter:
         self._next_s = self._begun_s + _FIRST_S
 
     def count(self, *, failed: bool) -> None:
-        """One more row is done."""
+        """Counts one row."""
         self._scored += 1
         self._failed += failed
         if self._clock() >= self._next_s:
-            self._tell()
+            self._send()
 
     def close(self) -> None:
         """Reports for the last time."""
-        self._tell(ended=True)
+        self._send(ended=True)
 
-    def _tell(self, *, ended: bool = False) -> None:
+    def _send(self, *, ended: bool = False) -> None:
         now_s = self._clock()
         self._next_s = now_s + _REDRAW_S
         self._report(
@@ -107,14 +107,14 @@ class Meter:
 
 
 def report_of(progress: bool | Report) -> Report | None:
-    """What a caller asked for: to be told, or a line on standard error where that is a terminal."""
+    """Turns the option `progress` into a report. True draws a line if standard error is a terminal."""
     if not isinstance(progress, bool):
         return progress
     return drawing(sys.stderr) if progress and sys.stderr.isatty() else None
 
 
 def drawing(terminal: TextIO) -> Report:
-    """A report that keeps one line of a terminal up to date."""
+    """Makes a report that redraws one line of a terminal."""
 
     def draw(progress: Progress) -> None:
         terminal.write(f"\r\x1b[K{progress}" + "\n" * progress.ended)

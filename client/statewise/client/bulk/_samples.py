@@ -1,6 +1,6 @@
-"""What `score` takes and gives: sequences with names, one by one.
+"""Reads the sources of `score` as samples with ids, and holds its results.
 
-Nothing here judges values or knows the server; a source is read only as far as it is asked.
+This module neither checks values nor knows the server. A source is read lazily, one sample at a time.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -15,11 +15,11 @@ from statewise.client.values import InvalidInput, StatewiseError
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sequence to score, under a name.
+    """One sequence to score, with an id.
 
     Attributes:
-        id: comes back with the outputs.
-        inputs: one sequence [T, ...], or what else `predict` takes for one.
+        id: returned with the outputs.
+        inputs: one sequence [T, ...], or another form in which `predict` takes one.
     """
 
     id: object
@@ -28,13 +28,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What became of one sequence: either `outputs` or `error` is there.
+    """The result of one sequence: either `outputs` or `error` is set.
 
     Attributes:
-        index: its place in the source, from 0.
-        id: its name; where the source gives none, the index.
-        outputs: as `predict` gives them for one sequence: [T, ...], [...], or a dict; the label or a text.
-        error: why there are none.
+        index: of the sequence in the source, from 0.
+        id: of the sample; the index if the source has no ids.
+        outputs: as `predict` returns them for one sequence: [T, ...], [...], a dict, a label or a text.
+        error: why there are no outputs.
     """
 
     index: int
@@ -59,8 +59,8 @@ class SampleSource:
     """An opened source.
 
     Attributes:
-        items: its rows from row `start` on.
-        total: the number of its rows, as far as that can be told without running it; may read files.
+        items: yields the samples from index `start` on.
+        total: returns the number of samples, or None if it is unknown before the source ends; may read files.
     """
 
     items: Callable[[int], Generator[Item, None, None]]
@@ -68,10 +68,10 @@ class SampleSource:
 
 
 def open_source(source: object) -> SampleSource:
-    """Any iterable of sequences, a mapping of them by id, or files by path or pattern.
+    """Opens an iterable of sequences, a mapping of them by id, or files by path or pattern.
 
     Raises:
-        InvalidInput: it is none of these, or no file is there.
+        InvalidInput: `source` is none of these, or there is no such file.
     """
     if isinstance(source, str | Path):
         files = open_files(source)
@@ -89,7 +89,7 @@ def open_source(source: object) -> SampleSource:
 
 
 def sample_of(index: int, value: object) -> Item:
-    """An element of an iterable: a name is added where it has none."""
+    """Makes a sample of an element of an iterable; its index is its id unless it has one."""
     return value if isinstance(value, Sample) else Sample(index, value)
 
 

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from statewise.client.bulk._scoring import Outcome, ScoreBatch
+from statewise.client.bulk._score_batch import ScoreBatch
+from statewise.client.bulk._scoring import Outcome
 from statewise.client.requests import Answers, Call, ClientOptions, Plan, wait_before_retry
 from statewise.client.retries import BULK_RULES
 from statewise.client.values import (

@@ -1,4 +1,4 @@
-"""Makes calls by awaiting, and carries a session stream: one task writes, one reads."""
+"""Makes calls by awaiting, and runs session streams: one task writes, one reads."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from statewise.client.stream import Metadata, StreamConnection, Tracing, closed_
 from statewise.client.transport._channel import (
     ENDED,
     Endpoint,
-    carried,
     methods,
     session_stream,
     status_of,
+    with_span,
 )
 from statewise.client.values import Failed, Status
 from statewise.v1 import sequence_pb2
@@ -37,26 +37,26 @@ class AsyncConnection:
 
     @contextmanager
     def calling(self, method: str) -> Iterator[Metadata]:
-        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours.
+        """Wraps a call: gives its metadata, and translates errors of gRPC.
 
         Raises:
             Failed: the call failed.
-            Unavailable: the client was closed meanwhile.
+            Unavailable: the client was closed during the call.
         """
         try:
-            with carried(self._metadata, method, self._tracing) as metadata:
+            with with_span(self._metadata, method, self._tracing) as metadata:
                 yield metadata
         except grpc.aio.AioRpcError as error:
             raise Failed(status_of(error)) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
-            # Closing the client ends calls as if their tasks were cancelled.
+            # Closing the channel raises CancelledError in its calls although no task was cancelled.
             task = asyncio.current_task()
             if self._closed() and not (task and task.cancelling()):
                 raise closed_error() from None
             raise
 
     def call(self, method: str, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
-        """The call: awaited it gives the response, or where `method` is one of `STREAMING` it iterates."""
+        """Begins a call: awaiting it returns the response; a `STREAMING` method's responses are iterated."""
         return self._methods[method](request, timeout=timeout_s, metadata=metadata)
 
     async def run_stream(
@@ -65,11 +65,11 @@ class AsyncConnection:
         receive: Callable[[StreamConnection, sequence_pb2.SessionStreamResponse], None],
         work: asyncio.Event,
     ) -> Status:
-        """Carries a session stream until it ends, and returns why.
+        """Runs a session stream until it ends; returns why it ended.
 
         Args:
-            stream: gives the messages.
-            receive: takes every response.
+            stream: returns the messages to send.
+            receive: called with every response.
             work: set when there is something to write.
         """
         try:
@@ -79,7 +79,7 @@ class AsyncConnection:
         return ENDED
 
     async def close(self) -> None:
-        """Ends the channel and its calls."""
+        """Closes the channel and ends its calls."""
         await self._channel.close()
 
     async def _converse(
@@ -111,4 +111,4 @@ class AsyncConnection:
                     work.clear()
                     await work.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the reader is told why
+            return  # the reader gets the status

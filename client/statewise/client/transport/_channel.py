@@ -1,7 +1,4 @@
-"""Where gRPC begins: how a channel is made, and what its errors mean.
-
-The only module, beside the two shells, that knows the transport.
-"""
+"""Makes the options, credentials and calls of gRPC channels, and translates gRPC's errors."""
 
 import json
 import math
@@ -20,34 +17,34 @@ from statewise.client.values import InvalidInput, Status, status_of_rpc
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 KEEPALIVE_S = 310.0
-"""Longer than the five minutes within which most servers take a second ping for an attack."""
+"""More than five minutes: most servers take a second ping within five minutes for an attack."""
 
 _PING_ANSWER_S = 10.0
 
 _OPTIONS: Mapping[str, str | int] = {
-    # The server's limit rules; replies are bounded by what was asked.
+    # The server limits requests; a request bounds the size of its responses.
     "grpc.max_receive_message_length": -1,
     "grpc.max_send_message_length": -1,
-    # Calls go to all addresses of the target in turn, and the stream to one that answers.
+    # Calls go to all addresses of the target in turn; the session stream goes to one that answers.
     "grpc.service_config": json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
     "grpc.http2.max_pings_without_data": 0,
-    # The multiplexer spaces its own tries, so the channel's need not be further apart.
+    # The multiplexer spaces its retries itself, so the channel need not wait longer.
     "grpc.initial_reconnect_backoff_ms": 50,
     "grpc.max_reconnect_backoff_ms": 1_000,
-    # In spite of its name: how long one attempt may take, handshakes included.
+    # Despite its name this limits the duration of one attempt, handshakes included.
     "grpc.min_reconnect_backoff_ms": 5_000,
 }
 
 
 @dataclass(frozen=True)
 class Tls:
-    """How the server is checked, and how this client shows who it is.
+    """Certificates: the authorities that the client trusts, and its own.
 
     Attributes:
-        ca: PEM file of the authorities trusted; None: the system's.
+        ca: PEM file of the trusted authorities; None: the system's.
         certificate: PEM file of this client's certificate chain, for mutual TLS.
         key: PEM file of its private key.
-        server_name: name expected in the server's certificate, where it is not the target's.
+        server_name: name expected in the server's certificate; None: the target's.
     """
 
     ca: Path | str | None = None
@@ -58,11 +55,11 @@ class Tls:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a channel goes, and what its calls carry.
+    """The target of a channel, with its options and the metadata of its calls.
 
     Attributes:
-        target: as gRPC takes it: HOST:PORT, dns:///NAME:PORT, ipv4:HOST:PORT,HOST:PORT.
-        credentials: of the channel; None: plain text.
+        target: in gRPC's form: HOST:PORT, dns:///NAME:PORT, ipv4:HOST:PORT,HOST:PORT.
+        credentials: of the channel; None: no encryption.
         options: of the channel.
         metadata: of every call.
     """
@@ -82,10 +79,10 @@ class Endpoint:
         keepalive_s: float,
         channel_options: Mapping[str, str | int] | None,
     ) -> "Endpoint":
-        """Reads what a caller passed.
+        """Checks and translates the options of a client.
 
         Raises:
-            InvalidInput: `keepalive_s` is no positive number, or `target` or `token` cannot be meant.
+            InvalidInput: `keepalive_s` is not a positive number, or `target` or `token` is malformed.
             OSError: a file of `tls` cannot be read.
         """
         if not (keepalive_s > 0 and math.isfinite(keepalive_s)):
@@ -100,7 +97,7 @@ class Endpoint:
         answer_ms = math.ceil(1000 * min(keepalive_s, _PING_ANSWER_S))
         options = {
             **_OPTIONS,
-            # The first bounds how long an acknowledgement by TCP may take, the last the answer to a ping.
+            # The first bounds the wait for TCP to acknowledge, the last the wait for the answer to a ping.
             "grpc.keepalive_timeout_ms": answer_ms,
             "grpc.keepalive_time_ms": math.ceil(1000 * keepalive_s),
             "grpc.http2.ping_timeout_ms": answer_ms,
@@ -117,7 +114,7 @@ class Endpoint:
 
 
 def _check_target(target: str) -> None:
-    """Raises InvalidInput for what gRPC would take for another address, or for none only later."""
+    """Raises InvalidInput for a target that gRPC would misread, or reject only at the first call."""
     ports = [] if target.startswith("unix") else re.findall(r":(\d+)(?=,|$)", target)
     if not target or re.match("https?://", target) or any(not 1 <= int(port) <= 65_535 for port in ports):
         raise InvalidInput(f"expected a target HOST:PORT, or dns:///NAME:PORT; got {target!r}")
@@ -131,11 +128,11 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
 
 
 STREAMING = frozenset({"Predict", "Generate", "WatchStats"})
-"""Methods that answer one request with several responses."""
+"""Methods with several responses to one request."""
 
 
 def methods(channel: Any) -> dict[str, Callable[..., Any]]:
-    """The calls with one request on a channel of either kind, by method."""
+    """Makes the calls with one request, by method, on a blocking or asynchronous channel."""
     sequences = sequence_pb2_grpc.SequenceServiceStub(channel)
     models = model_pb2_grpc.ModelServiceStub(channel)
     admin = admin_pb2_grpc.AdminServiceStub(channel)
@@ -144,7 +141,7 @@ def methods(channel: Any) -> dict[str, Callable[..., Any]]:
         "GetModel": models.GetModel,
         "GetServer": admin.GetServer,
         "ListSessions": admin.ListSessions,
-        # Its requests are encoded already.
+        # The client passes encoded requests.
         "Predict": channel.unary_stream(
             "/statewise.v1.SequenceService/Predict",
             response_deserializer=sequence_pb2.PredictResponse.FromString,
@@ -155,20 +152,20 @@ def methods(channel: Any) -> dict[str, Callable[..., Any]]:
 
 
 def session_stream(channel: Any) -> Any:
-    """The session stream of a channel of either kind; its requests are encoded already."""
+    """Makes the session stream's call on a blocking or asynchronous channel; requests are passed encoded."""
     return channel.stream_stream(
         "/statewise.v1.SequenceService/SessionStream",
         response_deserializer=sequence_pb2.SessionStreamResponse.FromString,
     )
 
 
-def carried(metadata: Metadata, method: str, tracing: Tracing | None) -> AbstractContextManager[Metadata]:
-    """Around a call: the metadata that it carries, its span's included where spans are made."""
+def with_span(metadata: Metadata, method: str, tracing: Tracing | None) -> AbstractContextManager[Metadata]:
+    """Wraps a call in a span, if there is tracing; gives the call's metadata, with the span's context."""
     return nullcontext(metadata) if tracing is None else tracing.call(method, metadata)
 
 
 def status_of(error: grpc.RpcError) -> Status:
-    """What an error of the transport means."""
+    """Translates an error of gRPC."""
     try:
         rich = rpc_status.from_call(error)
     except (ValueError, AttributeError):

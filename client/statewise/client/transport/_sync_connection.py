@@ -1,4 +1,4 @@
-"""Makes calls by blocking, and reads a session stream in the thread that asks for it."""
+"""Makes calls by blocking, and reads session streams in the thread that asks for it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,10 +10,10 @@ from statewise.client.stream import Metadata, StreamConnection, Tracing, closed_
 from statewise.client.transport._channel import (
     ENDED,
     Endpoint,
-    carried,
     methods,
     session_stream,
     status_of,
+    with_span,
 )
 from statewise.client.values import Failed, Status
 from statewise.v1 import sequence_pb2
@@ -23,9 +23,9 @@ class SyncConnection:
     """A channel whose calls block.
 
     Args:
-        endpoint: where to.
-        tracing: makes spans of calls; None: there are none.
-        closed: whether the client is closed.
+        endpoint: of the server.
+        tracing: makes spans of calls; None: no spans.
+        closed: returns whether the client is closed.
     """
 
     def __init__(self, endpoint: Endpoint, tracing: Tracing | None, closed: Callable[[], bool]) -> None:
@@ -42,17 +42,17 @@ class SyncConnection:
 
     @contextmanager
     def calling(self, method: str) -> Iterator[Metadata]:
-        """Around a call: gives the metadata that it carries, and tells failures of the transport as ours.
+        """Wraps a call: gives its metadata, and translates errors of gRPC.
 
         Raises:
             Failed: the call failed.
-            Unavailable: the client was closed meanwhile.
+            Unavailable: the client was closed during the call.
         """
         try:
-            with carried(self._metadata, method, self._tracing) as metadata:
+            with with_span(self._metadata, method, self._tracing) as metadata:
                 yield metadata
         except (grpc.RpcError, ValueError) as error:
-            # On a channel that is closed calls fail as ValueError, or as cancelled.
+            # Calls on a closed channel raise ValueError, or end as cancelled.
             if self._closed():
                 raise closed_error() from None
             if isinstance(error, grpc.RpcError):
@@ -60,7 +60,7 @@ class SyncConnection:
             raise
 
     def call(self, method: str, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
-        """The response, or where `method` is one of `STREAMING` the call, an iterator of its responses."""
+        """Makes a call: returns the response, or for a `STREAMING` method an iterator of responses."""
         return self._methods[method](request, timeout=timeout_s, metadata=metadata)
 
     def open_stream(self, messages: Iterator[bytes]) -> Any:
@@ -74,7 +74,7 @@ class SyncConnection:
         receive: Callable[[StreamConnection, sequence_pb2.SessionStreamResponse], None],
         lock: AbstractContextManager[Any],
     ) -> Status:
-        """Hands on every response of a session stream, with the lock held; returns why the stream ended."""
+        """Passes the responses of a session stream to `receive`, with the lock held; returns why it ended."""
         try:
             for response in call:
                 with lock:
@@ -84,5 +84,5 @@ class SyncConnection:
         return ENDED
 
     def close(self) -> None:
-        """Ends the channel and its calls."""
+        """Closes the channel and ends its calls."""
         self._channel.close()
