@@ -188,18 +188,17 @@ class Dataplane:
         number = self.table.owner_number(owner)
         model = self.model_of(handles, number)
         if model is None:
-            failures = [
-                self.table.explain(row, handle, position, owner=number)
-                for row, (handle, position) in enumerate(
-                    zip(handles.tolist(), positions.tolist(), strict=True)
-                )
-            ]
-            reply(StepResult({}, failures))
+            reply(StepResult({}, self.explain_rows(handles, positions, number)))
             return None
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
         batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
         model.scheduler.submit(batch)
         return batch
+
+    def explain_rows(self, handles: Handles, positions: NDArray[np.uint64], owner: int) -> list[RowFailure]:
+        """Why each row of a request without any valid handle fails."""
+        pairs = zip(handles.tolist(), positions.tolist(), strict=True)
+        return [self.table.explain(row, *pair, owner=owner) for row, pair in enumerate(pairs)]
 
     def model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
         """The version of the sessions that an owner's valid handles stand for; None: no handle is valid.

@@ -1,6 +1,6 @@
 """Runs the rows of one Predict request in buckets of like length, and collects the buckets as they finish.
 
-Values are checked before; limits and counting are the dataplane's work.
+The dataplane has checked the values before; it also does the counting.
 """
 
 import asyncio

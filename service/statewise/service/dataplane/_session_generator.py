@@ -46,7 +46,9 @@ class SessionGenerator:
         *,
         owner: str,
     ) -> AsyncGenerator[GeneratedPart]:
-        """Generates with sessions of one model version. All rows apply once all have ended, or none does.
+        """Generates with sessions of one model version.
+
+        Once all rows have ended, each row that did not fail applies as a whole.
 
         Args:
             handles: uint64 [rows].
@@ -67,8 +69,7 @@ class SessionGenerator:
         number = self._table.owner_number(owner)
         model = self._dataplane.model_of(handles, number)
         if model is None:
-            pairs = zip(handles.tolist(), positions.tolist(), strict=True)
-            failures = [self._table.explain(row, *pair, owner=number) for row, pair in enumerate(pairs)]
+            failures = self._dataplane.explain_rows(handles, positions, number)
             yield GeneratedPart(None, failures=failures)
             return
         lease = SessionLease(
