@@ -34,7 +34,7 @@ class SingleStep:
     def run(self, batch: StepBatch) -> StepResult | None:
         """Applies a batch of one row and one step; None: it has to take the batch path."""
         inputs = batch.inputs
-        slot = self._table.admit_one(int(batch.handles[0]), batch.owner, int(batch.positions[0]))
+        slot = self._table.ready_slot(int(batch.handles[0]), batch.owner, int(batch.positions[0]))
         if slot is None or not all_valid(self._engine.spec, inputs):
             return None
         arena_index = self._table.arena_index(slot)

@@ -168,7 +168,7 @@ class SessionColumns:
         pinned = self._scalars[at + _PINNED]
         return pinned & 0xFFFF_FFFF if self._scalars[at] == handle and pinned >> 32 == owner else None
 
-    def admit_one(self, handle: int, owner: int, position: int) -> int | None:
+    def ready_slot(self, handle: int, owner: int, position: int) -> int | None:
         """The slot of a session that can take a new step at once; None: `classify` has to tell why not."""
         slot = handle & SLOT_MASK
         if slot >= self._capacity:
