@@ -5,19 +5,32 @@ import shutil
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.helpers.metrics_server import http_get, serve_with_metrics
 
 from statewise.service import ServerError, Settings, SettingsError
 from statewise.service.server import Server
-from statewise.v1 import model_pb2, model_pb2_grpc
+from statewise.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    sequence_pb2,
+    sequence_pb2_grpc,
+)
+from statewise.wire import pack_uint32, to_tensor
+
+Prediction = grpc.aio.UnaryStreamCall[sequence_pb2.PredictRequest, sequence_pb2.PredictResponse]
 
 
 async def test_ready_while_a_model_is_served_and_alive_throughout(repository: Path, tmp_path: Path) -> None:
-    server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0"))
+    slow: dict[str, Any] = {"piece_s": 1e-9, "inline_s": 0.0}
+    server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0", **slow))
     async with grpc.aio.insecure_channel(await server.start()) as channel:
         stub = _health(channel)
         assert await asyncio.to_thread(http_get, server.metrics_address, "/readyz") == (
@@ -32,13 +45,31 @@ async def test_ready_while_a_model_is_served_and_alive_throughout(repository: Pa
         assert await asyncio.to_thread(http_get, server.metrics_address, "/readyz") == (200, "ready\n")
         assert await stub() == "SERVING"
         assert (await asyncio.to_thread(http_get, server.metrics_address, "/nothing"))[0] == 404
-        server._dataplane.limits.draining = True
+        prediction = await _begin_long_prediction(channel)
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)  # the stop begins
         assert await asyncio.to_thread(http_get, server.metrics_address, "/readyz") == (
             503,
             "the server is shutting down\n",
         )
         assert await asyncio.to_thread(http_get, server.metrics_address, "/healthz") == (200, "alive\n")
-        await server.stop()
+        prediction.cancel()
+        await stopping
+
+
+async def _begin_long_prediction(channel: grpc.aio.Channel) -> Prediction:
+    """Calls Predict with work for longer than the test; returns when the server runs it."""
+    x = np.zeros((100_000, 3), np.float32)
+    request = sequence_pb2.PredictRequest(
+        model="last", lengths=pack_uint32([len(x)]), inputs={"x": to_tensor(x)}
+    )
+    prediction = sequence_pb2_grpc.SequenceServiceStub(channel).Predict(request)
+    watching = admin_pb2_grpc.AdminServiceStub(channel).WatchStats(admin_pb2.WatchStatsRequest())
+    async for stats in watching:
+        if any(model.queued_steps for model in stats.models):
+            break
+    watching.cancel()
+    return prediction
 
 
 def _health(channel: grpc.aio.Channel) -> Callable[[], Awaitable[str]]:
