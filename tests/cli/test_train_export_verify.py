@@ -1,6 +1,7 @@
 """Checks train, export, verify and inspect, from a recipe to a verified package, and their error messages."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -86,6 +87,39 @@ def test_an_existing_version_is_refused(trained: dict[str, Path], repository: Pa
     done = statewise("export", trained["gait"], "--repository", repository, "--version", "1")
 
     assert done.complaint.startswith(f"{repository}/gait/1: this version exists")
+
+
+def test_a_model_is_named_after_the_folder_of_its_run(trained: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(trained["gait"], tmp_path / "ankle left")
+    done = statewise("export", run, "--repository", tmp_path / "models")
+    assert done.complaint.startswith("name: expected 1 to 128 characters of A-Z")
+    run = run.rename(tmp_path / "ankle")
+    done = statewise("export", run, "--repository", tmp_path / "models")
+    assert (done.out, done.err) == (f"{tmp_path}/models/ankle/1\n", "")
+
+
+def test_exporting_the_same_twice_is_told(trained: dict[str, Path], tmp_path: Path) -> None:
+    export = ("export", trained["gait"], "--repository", tmp_path)
+    assert statewise(*export).err == ""
+    assert statewise(*export, "--weights", "float16").err.count("\n") == 1
+    again = statewise(*export)
+    assert again.out == f"{tmp_path}/gait/3\n"
+    assert again.err == f"{tmp_path}/gait/3 has the same files as {tmp_path}/gait/1\n"
+
+
+def test_a_run_is_resumed_or_overwritten_as_asked(tmp_path: Path) -> None:
+    run = ("train", "vowels", "--out", tmp_path / "run", "--set", "network.hidden_size=8", "--set")
+    assert statewise(*run, "train.epochs=1").code == 0
+    refused = statewise(*run, "train.epochs=2", "--seed", "5")
+    assert refused.complaint == (
+        f"{tmp_path}/run holds a run that ended after epoch 1 of 1; "
+        "--resume with --set train.epochs=N, above 1, continues it, --overwrite deletes it and starts again"
+    )
+    assert statewise(*run, "train.epochs=2", "--resume").code == 0
+    assert (tmp_path / "run/metrics.jsonl").read_text().count("\n") == 2
+    assert statewise(*run, "train.epochs=1", "--overwrite").code == 0
+    assert (tmp_path / "run/metrics.jsonl").read_text().count("\n") == 1
+    assert statewise(*run, "train.epochs=1", "--overwrite", "--resume").code == 2
 
 
 def test_exporting_another_folder_is_one_line(tmp_path: Path) -> None:

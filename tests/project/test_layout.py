@@ -119,6 +119,7 @@ OFFERS = {
         "Progress",
         "Recipe",
         "RecipeError",
+        "RunExists",
         "TrainResult",
         "TrainingDiverged",
         "Workspace",

@@ -1,5 +1,6 @@
 """Implements `statewise export`: turns a trained network into a model package."""
 
+import filecmp
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,9 @@ def export(
         Path, typer.Argument(metavar="DIR", help="Checkpoint folder that `statewise train` wrote.")
     ],
     repository: Annotated[Path, typer.Option(help="Folder of models; created if it does not exist.")],
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: the recipe's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model. Default: the name of the checkpoint's folder.")
+    ] = None,
     version: Annotated[
         int | None, typer.Option(min=1, help="Model version. Default: one more than the highest.")
     ] = None,
@@ -36,7 +39,11 @@ def export(
 
       statewise export runs/vowels --repository repository --name small --weights int8
     """
+    name = checkpoint.resolve().name if name is None else name
     package = export_checkpoint(checkpoint, repository, name=name, version=version, weights=weights)
+    same = _same_version(package)
+    if same is not None:
+        stderr_console().print(f"{package} has the same files as {same}", soft_wrap=True)
     if weights is not Weights.FLOAT32:
         notes = read_package(package).spec.notes
         stderr_console().print(
@@ -52,3 +59,14 @@ def export(
         print_json({"package": str(package), "name": package.parent.name, "version": int(package.name)})
     else:
         print(package)
+
+
+def _same_version(package: Path) -> Path | None:
+    """Another version of the model with the same files."""
+    files = sorted(path.name for path in package.iterdir())
+    for other in sorted(package.parent.iterdir()):
+        if other != package and other.name.isdecimal():
+            equal, _, _ = filecmp.cmpfiles(package, other, files, shallow=False)
+            if equal == files == sorted(path.name for path in other.iterdir()):
+                return other
+    return None

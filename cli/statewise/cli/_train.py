@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from statewise import models
-from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
+from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json, stderr_console
 
 
 def _complete_recipes(incomplete: str) -> list[str]:
@@ -34,7 +34,15 @@ def train(
             "--set", metavar="KEY=VALUE", help="Override an entry of the recipe, as in train.epochs=3."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in --out; --set train.epochs=N may ask for more epochs."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in --out and start again.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Trains a recipe in NumPy and prints its metrics on data that it was not trained on.
@@ -43,16 +51,21 @@ def train(
 
       statewise train vowels --out runs/vowels --seed 1
 
-      statewise train my-recipe.toml --out runs/mine --set train.epochs=3 --resume
+      statewise train my-recipe.toml --out runs/mine --set train.epochs=3
+
+      statewise train my-recipe.toml --out runs/mine --set train.epochs=6 --resume
     """
+    if resume and overwrite:
+        raise typer.BadParameter("expected one of them", param_hint="--resume, --overwrite")
     chosen = models.load_recipe(recipe, overrides=_overrides(settings or []))
-    with _bar() as bar, _interruptible(out):
+    with _bar() as bar, _interruptible(out, overwrite), _flags_for_runs():
         task = bar.add_task(chosen.name, total=None, loss=float("nan"))
         result = models.train(
             chosen,
             out,
             seed=seed,
             resume=resume,
+            overwrite=overwrite,
             on_progress=lambda progress: bar.update(
                 task, completed=progress.step, total=progress.steps, loss=progress.loss
             ),
@@ -69,14 +82,25 @@ def train(
 
 
 @contextmanager
-def _interruptible(out: Path) -> Iterator[None]:
+def _interruptible(out: Path, overwrite: bool) -> Iterator[None]:
     """Prints how to resume if the user interrupts training after a checkpoint was written."""
     try:
         yield
     except KeyboardInterrupt:
         if (out / "checkpoint.npz").exists():
-            stderr_console().print("the same command with --resume continues from the last checkpoint")
+            flag = "--resume in place of --overwrite" if overwrite else "--resume"
+            stderr_console().print(f"the same command with {flag} continues from the last checkpoint")
         raise
+
+
+@contextmanager
+def _flags_for_runs() -> Iterator[None]:
+    """Names the flags that go on if the folder holds a run."""
+    try:
+        yield
+    except models.RunExists as error:
+        more = f" with --set train.epochs=N, above {error.epochs}," if error.finished else ""
+        fail(f"{error.state}; --resume{more} continues it, --overwrite deletes it and starts again")
 
 
 def _overrides(settings: list[str]) -> dict[str, str]:

@@ -100,7 +100,9 @@ def _command() -> str:
 
 
 def _train(console: Console, folder: Path, recipes: Sequence[str]) -> None:
-    commands = [["train", recipe, "--out", str(folder / recipe), "--json"] for recipe in recipes]
+    commands = [
+        ["train", recipe, "--out", str(folder / recipe), "--overwrite", "--json"] for recipe in recipes
+    ]
     with console.status("training"):
         outputs = run_side_by_side(commands)
     for output in outputs:

@@ -1,6 +1,12 @@
 """Holds what all other folders share: array types, errors, scratch memory, BLAS threads; never a network."""
 
-from statewise.models.base._errors import CheckpointError, ModelsError, RecipeError, TrainingDiverged
+from statewise.models.base._errors import (
+    CheckpointError,
+    ModelsError,
+    RecipeError,
+    RunExists,
+    TrainingDiverged,
+)
 from statewise.models.base._threads import blas_threads
 from statewise.models.base._types import Array, Floats, Integers
 from statewise.models.base._workspace import Workspace
@@ -12,6 +18,7 @@ __all__ = [
     "Integers",
     "ModelsError",
     "RecipeError",
+    "RunExists",
     "TrainingDiverged",
     "Workspace",
     "blas_threads",

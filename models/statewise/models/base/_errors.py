@@ -3,6 +3,7 @@
 ModelsError
 ├── RecipeError        a recipe, or the data it names, cannot be used
 ├── CheckpointError    a checkpoint folder cannot be read or resumed
+│   └── RunExists      a folder to train into holds a run already
 └── TrainingDiverged   the loss became infinite, NaN or far larger than at the start
 """
 
@@ -36,6 +37,30 @@ class RecipeError(ModelsError):
 
 class CheckpointError(ModelsError):
     """A checkpoint folder is missing, damaged, or belongs to another recipe."""
+
+
+class RunExists(CheckpointError):  # noqa: N818 - named after the event
+    """A folder to train into holds a run, and nothing says whether to resume or to overwrite it.
+
+    Attributes:
+        folder: Of the run.
+        epoch: Epochs that were trained.
+        epochs: Epochs that its recipe asked for.
+        finished: Whether training has ended; it may have stopped early.
+    """
+
+    def __init__(self, folder: Path, epoch: int, epochs: int, *, finished: bool) -> None:
+        self.folder = folder
+        self.epoch = epoch
+        self.epochs = epochs
+        self.finished = finished
+        super().__init__(f"{self.state}; resume it, overwrite it, or train into another folder")
+
+    @property
+    def state(self) -> str:
+        """The folder and how far its run came."""
+        reached = f"after epoch {self.epoch} of {self.epochs}"
+        return f"{self.folder} holds a run that {'ended' if self.finished else 'stopped'} {reached}"
 
 
 class TrainingDiverged(ModelsError):  # noqa: N818 - named after the event

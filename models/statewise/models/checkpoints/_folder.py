@@ -29,6 +29,9 @@ def save_checkpoint(checkpoint: Checkpoint, directory: str | Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        OSError: A file cannot be written, as on a full disk; the one before is kept.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +42,7 @@ def save_checkpoint(checkpoint: Checkpoint, directory: str | Path) -> Path:
     }
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    _replace(folder / ARRAYS, buffer.getvalue())
+    replace_file(folder / ARRAYS, buffer.getvalue())
     described = {
         "format": FORMAT,
         "recipe": checkpoint.recipe,
@@ -51,7 +54,7 @@ def save_checkpoint(checkpoint: Checkpoint, directory: str | Path) -> Path:
         "vocabulary": checkpoint.vocabulary,
         "metrics": checkpoint.metrics,
     }
-    _replace(folder / NETWORK, (json.dumps(described, indent=2) + "\n").encode())
+    replace_file(folder / NETWORK, (json.dumps(described, indent=2) + "\n").encode())
     return folder
 
 
@@ -100,10 +103,19 @@ def _strip_prefix(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
     return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Replaces a file as a whole: a process that is killed or a full disk leaves the one before.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+    """
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None

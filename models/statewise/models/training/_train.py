@@ -11,22 +11,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from statewise.models.base import CheckpointError, TrainingDiverged, blas_threads
+from statewise.models.base import TrainingDiverged, blas_threads
 from statewise.models.checkpoints import (
     ARRAYS,
     METRICS,
     Checkpoint,
-    load_checkpoint,
     save_checkpoint,
 )
 from statewise.models.datasets import Dataset, LabelledSequences
 from statewise.models.problems import Problem, classification, make_problem, recipe_data
 from statewise.models.recipes import Recipe
 from statewise.models.training._fit import Progress, fit
+from statewise.models.training._runs import begin, refuse_existing
 from statewise.models.training._state import FitState, finished, start
 
 ProgressCallback = Callable[[Progress], None]
@@ -56,6 +55,7 @@ def train(
     *,
     seed: int | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     on_progress: ProgressCallback | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainResult:
@@ -65,28 +65,32 @@ def train(
         recipe: The recipe to train.
         out_dir: Folder for checkpoint.npz, network.json and metrics.jsonl; created if needed.
         seed: Replaces the recipe's; None keeps that.
-        resume: Continue from the folder's checkpoint if there is one; otherwise start again.
+        resume: Continue from the folder's checkpoint if there is one. The recipe must be the same, but may
+            ask for more epochs; the learning rate then follows the schedule of so many.
+        overwrite: Delete the folder's run and start again.
         on_progress: Called after every update.
         clock: Current time in seconds, to measure the duration.
 
     Raises:
         RecipeError: The recipe does not fit its data.
+        RunExists: The folder holds a run, and neither `resume` nor `overwrite` is given.
         CheckpointError: The folder's checkpoint cannot be read, or belongs to another recipe or seed.
         TrainingDiverged: The loss or its gradient is not finite, or the loss has grown 10,000-fold; the last
             good checkpoint is kept.
+        OSError: A file cannot be written, as on a full disk; the last checkpoint is kept.
     """
     began = clock()
     recipe = recipe.with_seed(seed)
     folder = Path(out_dir)
+    if resume and overwrite:
+        raise ValueError("expected resume or overwrite, got both")
+    if not (resume or overwrite):
+        refuse_existing(folder)
     data = recipe_data(recipe)
     problem = make_problem(recipe, data)
     settings = recipe.train
     folder.mkdir(parents=True, exist_ok=True)
-    state = _restored_state(recipe, problem, folder) if resume and (folder / ARRAYS).exists() else None
-    if state is None:
-        (folder / ARRAYS).unlink(missing_ok=True)
-        state = start(problem, settings)
-    _keep_lines(folder / METRICS, state.epoch)
+    state = begin(recipe, problem, folder, resume=resume)
 
     def store(metrics: dict[str, float]) -> None:
         save_checkpoint(_checkpoint(recipe, problem, state, metrics), folder)
@@ -155,37 +159,9 @@ def _final_metrics(recipe: Recipe, data: Dataset, problem: Problem, state: FitSt
     return metrics
 
 
-def _restored_state(recipe: Recipe, problem: Problem, folder: Path) -> FitState:
-    checkpoint = load_checkpoint(folder)
-    stored: dict[str, Any] = checkpoint.progress["recipe"]
-    wanted = recipe.to_dict()
-    if stored != wanted:
-        key, was, is_now = _first_difference(stored, wanted)
-        raise CheckpointError(
-            f"{folder}: {key} = {is_now!r}: expected {was!r}, as the checkpoint was made with; "
-            "resume with the same recipe or train into another folder"
-        )
-    return FitState.restored(problem, checkpoint.progress, checkpoint.arrays)
-
-
-def _first_difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[str, object, object]:
-    for key in sorted(set(stored) | set(wanted)):
-        was, is_now = stored.get(key), wanted.get(key)
-        if isinstance(was, dict) and isinstance(is_now, dict) and was != is_now:
-            inner, was_inner, is_inner = _first_difference(was, is_now)
-            return f"{key}.{inner}", was_inner, is_inner
-        if was != is_now:
-            return key, was, is_now
-    raise ValueError("expected two recipes that differ")
-
-
 def _append(path: Path, line: dict[str, object]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _keep_lines(path: Path, epochs: int) -> None:
-    """Drop the lines of epochs after the checkpoint."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epochs]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
