@@ -8,7 +8,7 @@ import pytest
 
 from statewise.models import load_recipe, recipe_names, train
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "training.md").read_text()
 
 
@@ -73,7 +73,7 @@ def test_the_lines_of_the_equation_followed_are_those_of_the_cell() -> None:
 
 
 def test_every_slip_has_a_test_and_every_test_a_slip() -> None:
-    other = Path(__file__).with_name("test_other_texts.py").read_text()
+    other = (Path(__file__).parents[1] / "networks/test_other_texts.py").read_text()
     named = set(re.findall(r"test_other_texts.py#L\d+\) `(\w+)`", PAGE))
     library = {"test_the_terms_of_a_network_are_jacobian_times_explicit_derivative"}
     assert named == set(re.findall(r"^def (test_\w+)", other, re.MULTILINE)) - library
