@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from tests.cli.command import statewise
+
+from statewise.client import __version__ as statewise_client_version
 
 
 def test_help_lists_every_subcommand() -> None:
@@ -47,6 +50,15 @@ def test_nothing_heavy_is_imported_before_a_subcommand_runs(arguments: list[str]
 
 def test_version() -> None:
     assert statewise("--version").out == version("statewise") + "\n"
+    assert statewise_client_version == version("statewise")
+
+
+def test_the_command_runs_as_a_module_from_any_folder(tmp_path: Path) -> None:
+    for module in ("statewise", "statewise.cli"):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--version"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert (done.stdout, done.stderr) == (version("statewise") + "\n", "")
 
 
 def test_wrong_usage_exits_2_and_suggests() -> None:

@@ -3,6 +3,8 @@
 `Client` blocks, `AsyncClient` awaits; the two offer the same. The errors are drawn as a tree in `_errors`.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from statewise.client._async import AsyncClient, AsyncSession, AsyncSessionGroup
 from statewise.client._sync import Client, Session, SessionGroup
 from statewise.client.bulk import Progress, Sample, Scored
@@ -78,3 +80,8 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
 ]
+
+try:
+    __version__ = version("statewise")
+except PackageNotFoundError:  # a copy of the sources that was not installed
+    __version__ = "0+unknown"
