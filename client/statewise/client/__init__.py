@@ -1,6 +1,7 @@
-"""The client of a statewise server: whole sequences, sessions, many sessions at once.
+"""Calls a statewise server: whole sequences, sessions, groups of sessions.
 
-`Client` blocks, `AsyncClient` awaits; the two offer the same. The errors are drawn as a tree in `_errors`.
+`Client` blocks, `AsyncClient` awaits; both offer the same methods. The errors are drawn as a
+tree in `values/_errors.py`.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -196,7 +196,7 @@ class AsyncClient:
             >>> async for stats in client.watch_stats(interval=5):
             ...     print(sum(model.sessions for model in stats.models), "sessions")
         """
-        async for report in self._shell.pieces("WatchStats", stats_request(interval), None):
+        async for report in self._shell.checked_responses("WatchStats", stats_request(interval), None):
             yield read_stats(report)
 
     async def predict(

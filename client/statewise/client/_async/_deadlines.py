@@ -1,6 +1,7 @@
-"""Waits that end in time, on an event loop: one timer for all that have one timeout, the first is due first.
+"""Ends calls whose timeout is over, with one timer for all calls of the same timeout.
 
-asyncio's own timeout is a timer and several objects for every wait, as much as all else that a step costs.
+Calls of one timeout expire in the order in which they began. asyncio's own timeout makes a timer and several
+objects for every wait, which costs as much as the rest of a step.
 """
 
 import asyncio
@@ -10,16 +11,16 @@ from typing import Any
 from statewise.client.requests import answer_wait_s
 from statewise.client.stream import PendingCall
 
-# Callers that compute what is left of their time have another timeout for every wait.
-_KEPT_WITHOUT_WAITS = 64
+# Callers that pass the rest of a time budget have a new timeout for every wait.
+_MOST_EMPTY_QUEUES = 64
 
 
 class Deadlines:
-    """What is under way, by its timeout.
+    """Calls under way, by their timeout.
 
     Args:
-        loop: whose clock and timers these are.
-        expire: called with what took too long, and its timeout in seconds.
+        loop: its clock and timers are used.
+        expire: called with a call that took too long, and its timeout in seconds.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Deadlines:
         self._queues: dict[float, _Queue] = {}
 
     def add(self, pending_call: PendingCall[Any], timeout_s: float) -> None:
-        """Watches something that begins now."""
+        """Watches a call that begins now."""
         queue = self._queues.get(timeout_s)
         if queue is None:
             wait_s = answer_wait_s(timeout_s)
@@ -39,16 +40,16 @@ class Deadlines:
         queue.due_s[pending_call] = self._loop.time() + queue.wait_s
 
     def discard(self, pending_call: PendingCall[Any], timeout_s: float) -> None:
-        """Watches it no longer."""
+        """Stops watching a call."""
         queue = self._queues.get(timeout_s)
         if queue is None:
             return
         queue.due_s.pop(pending_call, None)
-        if not queue.due_s and len(self._queues) > _KEPT_WITHOUT_WAITS:
+        if not queue.due_s and len(self._queues) > _MOST_EMPTY_QUEUES:
             self._drop(timeout_s)
 
     def close(self) -> None:
-        """Ends all watching."""
+        """Stops watching all calls."""
         for timeout_s in list(self._queues):
             self._drop(timeout_s)
 
@@ -82,4 +83,4 @@ class _Queue:
         self.wait_s = wait_s
         self.timer = timer
         self.due_s: dict[PendingCall[Any], float] = {}
-        """In the order in which they are due."""
+        """Time at which each call expires, earliest first."""

@@ -1,4 +1,4 @@
-"""Something being opened that can be awaited, or entered at once."""
+"""Opens a session or a group: its caller awaits it, or enters it with `async with`."""
 
 from collections.abc import Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
@@ -9,7 +9,7 @@ _Closable = TypeVar("_Closable", bound=AbstractAsyncContextManager[Any, None])
 
 
 class Opening(Generic[_Closable]):
-    """Something being opened: await it, or enter it with `async with`."""
+    """A session or group that is being opened: await it, or enter it with `async with`."""
 
     def __init__(self, opening: Coroutine[Any, Any, _Closable]) -> None:
         self._opening = opening

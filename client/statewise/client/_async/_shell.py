@@ -1,6 +1,6 @@
-"""The shell of `AsyncClient`: plans and operations by awaiting, in one event loop.
+"""Carries out plans and operations by awaiting, in one event loop.
 
-Two tasks a connection, one writes, one reads; both end with it.
+Each connection has two tasks, one that writes and one that reads; both end with it.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class AsyncShell:
         """Carries an operation out.
 
         Raises:
-            Timeout: the operation goes on without the caller, and what comes next waits for it.
+            Timeout: the operation continues without its caller, and the next operation waits for it.
         """
         pending_call = self.core.multiplexer.submit(operation)
         future: asyncio.Future[T] = pending_call.future
@@ -76,7 +76,7 @@ class AsyncShell:
                 self._deadlines.discard(pending_call, timeout_s)
 
     async def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
-        """The end of a `with`: what cannot be closed any more is nobody's concern."""
+        """Closes a session or group at the end of a `with`, unless it is kept or no longer within reach."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 await self.operate(core.close(), CLOSE_TIMEOUT_S)
@@ -84,10 +84,10 @@ class AsyncShell:
     async def responses(
         self, method: str, request: Any, timeout_s: float | None
     ) -> AsyncGenerator[Any, None]:
-        """The responses of a streaming call, as they come; left early, the server is told.
+        """Yields the responses of a streaming call as they arrive; cancels it if the caller stops early.
 
         Raises:
-            Failed: the call broke off.
+            Failed: the call broke.
         """
         with self._connection.calling(method) as metadata:
             call = self._connection.call(method, request, timeout_s, metadata)
@@ -97,8 +97,10 @@ class AsyncShell:
             finally:
                 call.cancel()
 
-    async def pieces(self, method: str, request: Any, timeout_s: float | None) -> AsyncIterator[Any]:
-        """The same, with the exception that a caller gets where the call breaks off."""
+    async def checked_responses(
+        self, method: str, request: Any, timeout_s: float | None
+    ) -> AsyncIterator[Any]:
+        """Yields the same responses; raises the exception meant for callers if the call breaks."""
         try:
             async for response in self.responses(method, request, timeout_s):
                 yield response
@@ -106,13 +108,13 @@ class AsyncShell:
             raise error_of(failed.status, Subject()) from None
 
     async def close(self) -> None:
-        """Ends everything: sessions nobody could find again, the connection, the tasks."""
+        """Closes anonymous sessions, the connection and the tasks."""
         if self.core.multiplexer.closed:
             return
         try:
-            with suppress(StatewiseError):  # what stays open expires
+            with suppress(StatewiseError):  # sessions that stay open expire
                 await self.run(self.core.farewell())
-        finally:  # also for who does not wait for the farewell
+        finally:  # also if this task is cancelled while sessions are closed
             self.core.multiplexer.close()
             for timer in self._timers:
                 timer.cancel()
@@ -151,7 +153,7 @@ class AsyncShell:
         """See `Transport`."""
         return self._loop.create_future()
 
-    # What the above share.
+    # Shared by the methods above.
 
     def _give_up(self, pending_call: PendingCall[Any], timeout_s: float) -> None:
         if not pending_call.future.done():

@@ -175,7 +175,7 @@ class Client:
             >>> for stats in client.watch_stats(interval=5):
             ...     print(sum(model.sessions for model in stats.models), "sessions")
         """
-        for report in self._shell.pieces("WatchStats", stats_request(interval), None):
+        for report in self._shell.checked_responses("WatchStats", stats_request(interval), None):
             yield read_stats(report)
 
     def predict(

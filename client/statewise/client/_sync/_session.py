@@ -180,7 +180,7 @@ class Session:
         """Closes the session on the server. Closing twice is allowed.
 
         Raises:
-            SessionMoved: somebody else took the session over; it stays open.
+            SessionMoved: another client took the session over; it stays open.
             Unavailable, Timeout.
 
         Example:

@@ -82,7 +82,7 @@ class SessionGroup:
         """Closes the sessions on the server. Closing twice is allowed.
 
         Raises:
-            SessionMoved: somebody else took one of them over; that one stays open.
+            SessionMoved: another client took one of them over; that one stays open.
             Unavailable, Timeout.
 
         Example:

@@ -1,7 +1,7 @@
-"""The shell of `Client`: plans and operations by blocking, any number of threads at once.
+"""Carries out plans and operations by blocking, for any number of threads at once.
 
-One lock around the multiplexer; one reader thread a connection, which also finishes what callers have given
-up on.
+One lock guards the multiplexer. Each connection has one reader thread, which also finishes operations that
+their callers have given up.
 """
 
 import threading
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class CallScope:
-    """Calls that one thread makes and another may end."""
+    """Calls that one thread makes and another may cancel."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -37,7 +37,7 @@ class CallScope:
         self._calls: set[Any] = set()
 
     def end(self) -> None:
-        """Cancels what is under way; nothing more begins."""
+        """Cancels the calls under way; no further call begins."""
         self.ended.set()
         with self._lock:
             calls = list(self._calls)
@@ -46,10 +46,10 @@ class CallScope:
 
     @contextmanager
     def holding(self, call: Any) -> Iterator[None]:
-        """While a call is under way; it is cancelled where nobody waits for it any more."""
+        """Registers a call while it is under way, and cancels it if its caller stops waiting."""
         with self._lock:
             self._calls.add(call)
-        # Ended between its beginning and here.
+        # `end` may have run between the call's beginning and its registration.
         if self.ended.is_set():
             call.cancel()
         try:
@@ -66,13 +66,13 @@ class SyncShell:
     """A channel and the threads around it.
 
     Args:
-        endpoint: where to.
-        options: how the client behaves.
+        endpoint: of the server.
+        options: of the client.
     """
 
     def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
         self._connection = SyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
-        # Re-entrant: the multiplexer calls back into its port.
+        # Re-entrant: the multiplexer calls back into this transport.
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._scope = CallScope()
@@ -86,9 +86,7 @@ class SyncShell:
     def run(
         self, plan: Plan[T], scope: CallScope | None = None, sent: Callable[[], object] = lambda: None
     ) -> T:
-        """Carries a plan out; `scope` lets another thread end it, `sent` is called when a request is on its
-        way.
-        """
+        """Carries a plan out. `scope` lets other threads end it; `sent` is called after a request is sent."""
         try:
             effect = next(plan)
             while True:
@@ -103,8 +101,8 @@ class SyncShell:
             return value
 
     def begin(self, plan: Plan[T], scope: CallScope, threads: Executor) -> Future[T]:
-        """Carries a plan out in a thread of `threads`; returns once its first request is on its way. A caller
-        who computed on at once would keep the interpreter from that thread.
+        """Carries a plan out in a thread of `threads`; returns once its first request was sent. A caller that
+        went on computing at once would keep the interpreter lock from that thread.
         """
         sent = threading.Event()
         future = threads.submit(self.run, plan, scope, sent.set)
@@ -116,7 +114,7 @@ class SyncShell:
         """Carries an operation out.
 
         Raises:
-            Timeout: the operation goes on without the caller, and what comes next waits for it.
+            Timeout: the operation continues without its caller, and the next operation waits for it.
         """
         pending_call = self.submit(operation)
         future: Future[T] = pending_call.future
@@ -132,44 +130,44 @@ class SyncShell:
             raise
 
     def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
-        """The end of a `with`: what cannot be closed any more is nobody's concern."""
+        """Closes a session or group at the end of a `with`, unless it is kept or no longer within reach."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 self.operate(core.close(), CLOSE_TIMEOUT_S)
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
-        """Begins an operation that nobody waits for here."""
+        """Begins an operation without waiting for it."""
         with self._lock:
             return self.core.multiplexer.submit(operation)
 
     def abandon(self, pending_call: PendingCall[Any]) -> None:
-        """The caller left."""
+        """Notes that the caller no longer waits for an operation."""
         with self._lock:
             self.core.multiplexer.abandon(pending_call)
 
     def responses(self, method: str, request: Any, timeout_s: float | None) -> Generator[Any, None, None]:
-        """The responses of a streaming call, as they come; left early, the server is told.
+        """Yields the responses of a streaming call as they arrive; cancels it if the caller stops early.
 
         Raises:
-            Failed: the call broke off.
+            Failed: the call broke.
         """
         with self._connection.calling(method) as metadata:
             call = self._connection.call(method, request, timeout_s, metadata)
             with self._scope.holding(call):
                 yield from call
 
-    def pieces(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
-        """The same, with the exception that a caller gets where the call breaks off."""
+    def checked_responses(self, method: str, request: Any, timeout_s: float | None) -> Iterator[Any]:
+        """Yields the same responses; raises the exception meant for callers if the call breaks."""
         try:
             yield from self.responses(method, request, timeout_s)
         except Failed as failed:
             raise error_of(failed.status, Subject()) from None
 
     def close(self) -> None:
-        """Ends everything: sessions nobody could find again, the connection, the threads."""
+        """Closes anonymous sessions, the connection and the threads."""
         if self.core.multiplexer.closed:
             return
-        with suppress(StatewiseError):  # what stays open expires
+        with suppress(StatewiseError):  # sessions that stay open expire
             self.run(self.core.farewell())
         with self._lock:
             self.core.multiplexer.close()
@@ -218,7 +216,7 @@ class SyncShell:
         """See `Transport`."""
         return Future()
 
-    # What the above share.
+    # Shared by the methods above.
 
     def _perform(self, effect: Any, scope: CallScope, sent: Callable[[], object]) -> Any:
         if isinstance(effect, Operate):

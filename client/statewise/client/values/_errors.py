@@ -1,28 +1,28 @@
-"""What can go wrong, as exceptions with typed fields. No type of the transport is among them.
+"""Defines the exceptions that callers get, with typed fields; none is a type of the transport.
 
     StatewiseError
     ├── ModelNotFound           no such model or version
-    ├── SessionNotFound         no such session, or it is closed or somebody else's
+    ├── SessionNotFound         no such session, or it is closed, or another owner's
     ├── SessionExpired          idle for longer than the server allows
     ├── SessionExists           the id is in use by a session of another model
     ├── SessionLost             the state is gone and cannot be rebuilt
-    ├── SessionMoved            somebody resumed the session: this object's handle is void
+    ├── SessionMoved            the session was resumed elsewhere; this object no longer holds it
     ├── PositionMismatch        the session is at another position than the request assumed
     ├── NotStreamable           the model keeps no state: predict only
     ├── ModelChanged            the state belongs to another version of the model's files
     ├── InvalidInput            wrong rank, size, type, length 0, NaN, unknown token, wrong call
     ├── InvalidSnapshot         a damaged, forged or foreign snapshot
-    ├── Overloaded              the server's queue is full; `retry_after_s` says when to come back
+    ├── Overloaded              the server's queue is full; try again after `retry_after_s`
     ├── LimitReached            a limit of sessions, bytes, rows or steps
     ├── Unauthenticated         no credentials, or bad ones
     ├── PermissionDenied        the credentials do not allow this
-    ├── Unavailable             the server cannot be reached, is going away, or the client is closed
-    ├── Timeout                 the time given has passed (also a TimeoutError)
-    ├── PartialFailure          some rows of a batch failed; the others' outputs are in it
+    ├── Unavailable             the server cannot be reached or shuts down, or the client is closed
+    ├── Timeout                 the timeout is over (also a TimeoutError)
+    ├── PartialFailure          some rows of a batch failed; it holds the outputs of the others
     ├── NotImplementedByServer  this server does not offer the operation
     └── InternalError           a fault of the server or of this library
 
-Every message says what was found and, where the caller can do something, what.
+Every message says what was found and, if there is a remedy, what to do.
 """
 
 # ruff: noqa: N818 - these names are the public surface, and read better without a suffix
@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 
 
 class StatewiseError(Exception):
-    """Root of everything this package raises on purpose.
+    """The root of the exceptions of this package.
 
     Attributes:
         detail: what was found, without the advice that `str()` adds.
@@ -42,15 +42,15 @@ class StatewiseError(Exception):
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
-        told = not self.advice or self.advice in detail
-        super().__init__(detail if told else f"{detail}; {self.advice}")
+        complete = not self.advice or self.advice in detail
+        super().__init__(detail if complete else f"{detail}; {self.advice}")
 
 
 class _ModelError(StatewiseError):
-    """Something about one model version.
+    """A failure that concerns one model version.
 
     Attributes:
-        model: its name, empty where the failure names none.
+        model: the model's name; empty if the failure names none.
         version: the version asked for; None: the default one.
     """
 
@@ -61,10 +61,10 @@ class _ModelError(StatewiseError):
 
 
 class _SessionError(StatewiseError):
-    """Something about one session.
+    """A failure that concerns one session.
 
     Attributes:
-        session_id: its id, empty where the failure names none.
+        session_id: the session's id; empty if the failure names none.
     """
 
     def __init__(self, detail: str, *, session_id: str = "") -> None:
@@ -86,7 +86,7 @@ class NotStreamable(_ModelError):
 
 
 class SessionNotFound(_SessionError):
-    """No such session: never opened, closed, forgotten, or somebody else's."""
+    """No such session: never opened, closed, lost with its server, or another owner's."""
 
     advice = "list_sessions() shows those that are open, session() opens one"
 
@@ -110,13 +110,13 @@ class SessionLost(_SessionError):
 
 
 class SessionMoved(_SessionError):
-    """Somebody resumed the session, here or elsewhere; the handle this object holds is void."""
+    """The session was resumed, by this client or another one; this object no longer holds it."""
 
     advice = "resume() takes the session over again"
 
 
 class ModelChanged(_SessionError):
-    """The state belongs to other files of the model than those now served."""
+    """The state belongs to other files of the model than those that are served now."""
 
     advice = "open a new session, or serve the old version beside the new one"
 
@@ -136,20 +136,20 @@ class PositionMismatch(_SessionError):
 
 
 class InvalidInput(StatewiseError):
-    """An input that the model cannot take; the message names what was expected and what came."""
+    """An input that the model cannot take; the message names the expected and the received value."""
 
 
 class InvalidSnapshot(StatewiseError):
-    """A snapshot that is damaged, forged, or was taken by somebody else."""
+    """A snapshot that is damaged, forged, or of another owner or key."""
 
     advice = "only unaltered bytes from snapshot(), of the same owner and key, can be restored"
 
 
 class Overloaded(StatewiseError):
-    """The server has as much work waiting as it accepts; nothing was applied.
+    """The server's queue is full; nothing was applied.
 
     Attributes:
-        retry_after_s: the server's advice when to try again, in seconds.
+        retry_after_s: seconds after which the server advises to try again.
     """
 
     def __init__(self, detail: str, *, retry_after_s: float) -> None:
@@ -178,20 +178,20 @@ class PermissionDenied(StatewiseError):
 
 
 class Unavailable(StatewiseError):
-    """The server cannot be reached or is going away, or this client is closed."""
+    """The server cannot be reached or shuts down, or this client is closed."""
 
 
 class Timeout(StatewiseError, TimeoutError):
-    """The time given has passed."""
+    """The timeout is over."""
 
     advice = "pass a larger timeout=; a session's position says whether a step was applied after all"
 
 
 class PartialFailure(StatewiseError):
-    """Some rows of a batch failed, the others did not.
+    """Some rows of a batch failed; the others succeeded.
 
     Attributes:
-        outputs: one entry a row, in the order of the request: its output, or None where it failed.
+        outputs: one entry a row, in the order of the request: its output, or None if it failed.
         errors: the exception of each row that failed, by its index in the request.
     """
 
@@ -206,7 +206,7 @@ class PartialFailure(StatewiseError):
 
 
 class NotImplementedByServer(StatewiseError):
-    """The contract has this operation, this server does not offer it."""
+    """The server does not offer this operation, although the contract has it."""
 
     advice = "server().version is the release that runs"
 

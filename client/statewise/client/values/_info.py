@@ -1,6 +1,6 @@
-"""What a server tells about itself, its models and its sessions, as plain values.
+"""Reads the server's descriptions of itself, its models and its sessions into plain values.
 
-Read from messages once; nothing here holds a message or talks to anybody.
+The values hold no messages.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from statewise.wire import CallShape, Vocabulary
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One input or output of a model, as one sample sees it."""
+    """One input or output of a model, described for one sample."""
 
     name: str
     dtype: str
-    """As NumPy names it: "float32", "int64"."""
+    """NumPy's name: "float32", "int64"."""
     shape: tuple[int, ...]
     """At one time step, without batch and time: (12,) for 12 features, () for a token."""
     per_step: bool
-    """One value for every time step, or one for the whole sequence."""
+    """Whether there is one value for every time step (True) or one for the whole sequence."""
     default: float | None = None
-    """Optional inputs: what every element is when the input is left out."""
+    """Optional inputs: the value of every element if the input is left out."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model version: what it takes, gives and keeps."""
+    """A model version: its inputs, outputs and state."""
 
     name: str
     version: int
@@ -38,7 +38,7 @@ class ModelInfo:
     status: str
     """"loading", "ready", "failed", "unloading" or "unloaded"."""
     failure: str
-    """Why it could not be loaded; empty otherwise."""
+    """Why the version could not be loaded; empty otherwise."""
     is_default: bool
     exactness: str
     """"exact", "tolerance" or "unsafe" as found on the serving machine; "unspecified" when not loaded."""
@@ -48,7 +48,7 @@ class ModelInfo:
     streamable: bool
     """Whether sessions can be opened."""
     state_bytes: int
-    """State that one session keeps."""
+    """Size of one session's state."""
     labels: tuple[str, ...]
     vocabulary: Vocabulary | None
     generative: bool
@@ -56,15 +56,15 @@ class ModelInfo:
     """Longest sequence of one predict row in time steps; 0: the version is not loaded."""
     notes: Mapping[str, str]
     encoder_inputs: tuple[TensorInfo, ...] = ()
-    """Encoder-decoder models: what is encoded, while `inputs` are the decoder's."""
+    """Encoder-decoder models: the encoder's inputs; `inputs` are the decoder's."""
     encoder_vocabulary: Vocabulary | None = None
-    """Of the text that is encoded; `vocabulary` is that of what is written."""
+    """Of the encoder's text; `vocabulary` is the decoder's."""
     emitted: TensorInfo | None = None
-    """What `generate` emits at each step; None: the model does not generate."""
+    """The value that `generate` emits at each time step; None: the model does not generate."""
 
     @property
     def predicted(self) -> "ModelInfo":
-        """The same as `predict` sees it: of an encoder-decoder, the encoder's inputs and what is emitted."""
+        """The model as `predict` uses it: an encoder-decoder reads the encoder's inputs and emits values."""
         if not self.encoder_inputs or self.emitted is None:
             return self
         return replace(
@@ -83,7 +83,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server accepts at most."""
+    """The limits of a server."""
 
     message_bytes: int
     request_rows: int
@@ -110,7 +110,7 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """A session, seen from outside."""
+    """An open session, as `list_sessions` describes it."""
 
     id: str
     owner: str
@@ -119,7 +119,7 @@ class SessionInfo:
     position: int
     """Time steps consumed."""
     durable_position: int
-    """Time steps that a killed server would still have."""
+    """Time steps that are safe if the server is killed."""
     epoch: int
     idle_s: float
 

@@ -1,8 +1,8 @@
-"""What callers pass in -> rows as they travel.
+"""Reads the values that callers pass into rows that can be sent.
 
-Rank is judged against the model's shape of one sample, so nobody says whether they pass a sample, a sequence
-or a batch. Values are not judged (NaN, tokens): the server does, once. Every array given on is C-ordered,
-little-endian and of the model's type.
+The number of axes, compared with the model's shape of one sample, distinguishes samples, sequences and
+batches. Elements (NaN, tokens) are not checked here; the server checks them. Every array of a row is
+C-ordered, little-endian and of the model's type.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ InputBytes = tuple[bytes, ...]
 
 
 class Form(Enum):
-    """How the caller arranged the rows, and so how outputs are given back."""
+    """How the caller arranged the rows; outputs are arranged in the same way."""
 
     ONE = "one"
     """A single row, without an axis for rows."""
@@ -35,7 +35,7 @@ class Form(Enum):
 
 
 class Use(Enum):
-    """What the rows are for; it decides which ranks are offered."""
+    """The call that the rows are for; it decides which numbers of axes are allowed."""
 
     SESSION = "session"
     """One row: one time step or several."""
@@ -47,13 +47,13 @@ class Use(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of input, ready to be cut and sent."""
+    """Rows of input, ready to be split into requests."""
 
     form: Form
     steps: NDArray[np.uint32]
     """Time steps of each row, [rows]."""
     stepwise: bool
-    """Rows are single time steps given without a time axis, so outputs have none either."""
+    """The rows are single time steps without a time axis, so outputs have no time axis either."""
     columns: tuple[Array, ...]
     """In the order of the model's inputs: per-step inputs [sum(steps), ...], others [rows, ...]."""
 
@@ -79,7 +79,7 @@ class InputReader:
         self._only_shape = only.shape if only else None
 
     def payload_of_step(self, value: object) -> tuple[bytes, ...] | None:
-        """The bytes of one time step where `value` is exactly that already, else None. The fast path."""
+        """Returns the bytes of one time step that needs no conversion, else None: a session's fast path."""
         if (
             type(value) is np.ndarray
             and value.shape == self._only_shape
@@ -90,7 +90,7 @@ class InputReader:
         return None
 
     def column_of_sequence(self, value: object) -> Array | None:
-        """`value` where it is one sequence [T, ...] as it travels, else None. The fast path of bulk work."""
+        """Returns a sequence [T, ...] that needs no conversion, else None: the fast path of bulk work."""
         if (
             type(value) is np.ndarray
             and len(value)
@@ -102,8 +102,8 @@ class InputReader:
         return None
 
     def rows_of_steps(self, value: object, count: int) -> Rows | None:
-        """`value` where it is one time step of each of `count` sessions as they travel, else None. The fast
-        path of groups.
+        """Returns `value` as rows if it needs no conversion and is one time step of each of `count` sessions,
+        else None: the fast path of groups.
         """
         if (
             type(value) is np.ndarray
@@ -120,21 +120,22 @@ class InputReader:
         """Reads rows.
 
         Args:
-            value: the input of a model with one, else a dict by name; inputs with a default may be left out.
-            use: which ranks are offered.
+            value: the input of a model with one input, else a dict by name; those with a default
+                are optional.
+            use: which numbers of axes are allowed.
             count: with GROUP, the number of rows expected.
 
         Raises:
-            InvalidInput: naming the input, what was expected and what came.
+            InvalidInput: it names the input, the expected and the received value.
         """
-        given = self._by_name(value)
+        by_name = self._by_name(value)
         columns = [
-            self._column(spec, given[spec.name], use, count) for spec in self._specs if spec.name in given
+            self._column(spec, by_name[spec.name], use, count) for spec in self._specs if spec.name in by_name
         ]
         if not columns:
             raise InvalidInput(f"model {self._model.name!r} has no input to give; use generate()")
         first = columns[0]
-        for spec, column in zip((s for s in self._specs if s.name in given), columns, strict=True):
+        for spec, column in zip((s for s in self._specs if s.name in by_name), columns, strict=True):
             if column.count != first.count:
                 raise InvalidInput(
                     f"input {spec.name!r}: expected {first.count} rows as in the first input; "
@@ -144,10 +145,10 @@ class InputReader:
         steps = np.ones(lead.count, np.uint32) if lead.lengths is None else lead.lengths
         if any(column.lengths is not None and (column.lengths != steps).any() for column in columns):
             raise InvalidInput("expected the same number of time steps in every input of a row")
-        by_name = dict(zip((s.name for s in self._specs if s.name in given), columns, strict=True))
+        columns_by_name = dict(zip((s.name for s in self._specs if s.name in by_name), columns, strict=True))
         flats = tuple(
-            by_name[spec.name].flat
-            if spec.name in by_name
+            columns_by_name[spec.name].flat
+            if spec.name in columns_by_name
             else _filled(spec, int(steps.sum()) if spec.per_step else len(steps))
             for spec in self._specs
         )
@@ -157,13 +158,13 @@ class InputReader:
         names = [spec.name for spec in self._specs]
         if not isinstance(value, Mapping):
             required = [spec for spec in self._specs if spec.default is None]
-            lone = required if len(required) == 1 else list(self._specs)
-            if len(lone) != 1:
+            candidates = required if len(required) == 1 else list(self._specs)
+            if len(candidates) != 1:
                 raise InvalidInput(
                     f"model {self._model.name!r} takes several inputs: expected a dict of {names}; "
                     f"got {type(value).__name__}"
                 )
-            return {lone[0].name: value}
+            return {candidates[0].name: value}
         unknown = [name for name in value if name not in names]
         missing = [spec.name for spec in self._specs if spec.default is None and spec.name not in value]
         if unknown or missing:
@@ -175,7 +176,7 @@ class InputReader:
 
     def _column(self, spec: TensorInfo, value: object, use: Use, count: int) -> _Column:
         rank = len(spec.shape)
-        # Ranks that one row may have; without a time axis there is but one.
+        # Numbers of axes that one row may have; without a time axis there is only one.
         row_ranks = (rank,) if not spec.per_step else (rank + 1,) if use is Use.PREDICT else (rank, rank + 1)
         if isinstance(value, list | tuple) and use is not Use.SESSION:
             if not value:

@@ -1,4 +1,4 @@
-"""Outputs as callers get them: a plain array where the model has one output, else a dict by name."""
+"""Arranges outputs for callers: an array if the model has one output, else a dict by name."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ Value = Any
 
 
 def of_step(model: ModelInfo, outputs: Sequence[Array]) -> Value:
-    """Of one time step: per-step outputs lose their time axis."""
+    """Arranges the outputs of one time step: per-step outputs lose their time axis."""
     if len(outputs) == 1:
         return outputs[0][0] if model.outputs[0].per_step else outputs[0]
     return {
@@ -26,7 +26,7 @@ def of_step(model: ModelInfo, outputs: Sequence[Array]) -> Value:
 
 
 def of_sequence(model: ModelInfo, parts: Sequence[Sequence[Array]]) -> Value:
-    """Of a sequence that went in parts: per-step outputs are joined, others are those of the last part."""
+    """Joins the outputs of a sequence sent in parts; of other than per-step outputs takes the last part's."""
     return _plain(
         model,
         [
@@ -39,7 +39,7 @@ def of_sequence(model: ModelInfo, parts: Sequence[Sequence[Array]]) -> Value:
 def of_batch(
     model: ModelInfo, outputs: Sequence[Array], steps: NDArray[np.uint32], *, form: Form, stepwise: bool
 ) -> Value:
-    """Of a batch, arranged as its inputs were.
+    """Arranges the outputs of a batch in the form of its inputs.
 
     Args:
         model: the version that ran.
@@ -72,7 +72,7 @@ def rows_of(
     stepwise: bool,
     without: Iterable[int] = (),
 ) -> list[Value | None]:
-    """Of a batch, row by row; None for the rows in `without`. Arguments as in `of_batch`."""
+    """Splits the outputs of a batch into rows; those in `without` are None. Arguments as in `of_batch`."""
     missing = set(without)
     ends = np.cumsum(steps)
     rows: list[Value | None] = []
@@ -92,7 +92,7 @@ def rows_of(
 def read_outputs(
     model: ModelInfo, tensors: Mapping[str, tensor_pb2.Tensor], *, rows: int, steps: int
 ) -> list[Array]:
-    """The outputs of a reply, whole, writable, in the model's order.
+    """Reads all outputs of a response, writable, in the model's order.
 
     Raises:
         ValueError: an output is missing or of another length than the rows that succeeded.
@@ -105,7 +105,7 @@ def read_outputs(
             continue
         if spec.name not in tensors:
             raise ValueError(f"expected output {spec.name!r}; got {sorted(tensors)}")
-        # One copy a message: what callers get is theirs to change.
+        # One copy a message: callers may change their arrays.
         array = from_tensor(tensors[spec.name]).copy()
         if not array.ndim or len(array) != expected:
             raise ValueError(f"expected {expected} rows of output {spec.name!r}; got {list(array.shape)}")
@@ -114,10 +114,10 @@ def read_outputs(
 
 
 def read_values(spec: TensorInfo, tensors: Mapping[str, tensor_pb2.Tensor], count: int) -> Array:
-    """Emitted values [count, ...], writable.
+    """Reads emitted values [count, ...], writable.
 
     Raises:
-        ValueError: they are missing, or not so many.
+        ValueError: they are missing, or their number differs.
     """
     if spec.name not in tensors:
         raise ValueError(f"expected values {spec.name!r}; got {sorted(tensors)}")

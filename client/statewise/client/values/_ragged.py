@@ -1,11 +1,11 @@
-"""Rows of unequal length that lie one after another."""
+"""Indexes and splits rows of unequal length that are stored one after another."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def elements_of(rows: NDArray[np.intp], steps: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Indices of the time steps of some rows, in the order of `rows`.
+    """Computes the indices of the time steps of some rows, in the order of `rows`.
 
     Args:
         rows: indices of rows, [chosen].
@@ -20,12 +20,12 @@ def elements_of(rows: NDArray[np.intp], steps: NDArray[np.uint32]) -> NDArray[np
 
 
 def row_bytes(column: bytes, steps: NDArray[np.uint32], *, per_step: bool) -> list[bytes]:
-    """A column cut into its rows.
+    """Splits a column into its rows.
 
     Args:
         column: the rows' bytes, one after another.
         steps: time steps of every row.
-        per_step: whether a row has one value a time step, or one alone.
+        per_step: whether a row has one value a time step (True) or a single value.
     """
     lengths = steps.astype(np.int64) if per_step else np.ones(len(steps), np.int64)
     total = int(lengths.sum())

@@ -1,4 +1,4 @@
-"""What one request may hold, below the limits that a server announced."""
+"""Computes how many rows and time steps one request may hold, from the limits that a server announced."""
 
 import math
 from collections.abc import Iterable
@@ -10,34 +10,34 @@ from numpy.typing import NDArray
 from statewise.client.values._errors import LimitReached
 from statewise.client.values._info import Limits, ModelInfo, TensorInfo
 
-# What a message costs beside its tensors' bytes: columns of 20 bytes a row; names and tags.
+# Bytes of a message beside its tensors: columns of 20 bytes a row; names and tags.
 _ROW_BYTES = 24
 _MESSAGE_BYTES = 4096
 
-# Where a server announces no limit: gRPC's own default, and numbers that no one misses.
+# If a server announces no limit: gRPC's default for bytes, and counts that no request reaches.
 _FALLBACK_MESSAGE_BYTES = 4 * 1024 * 1024
 _FALLBACK_COUNT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request of a model may hold."""
+    """The largest request of a model."""
 
     bytes: int
     rows: int
     steps: int
     """Time steps, all rows together."""
     step_bytes: int
-    """What one time step costs."""
+    """Bytes of one time step."""
 
     @classmethod
     def for_steps(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
-        """Of a step: the reply comes in one message too, so the larger of the two counts."""
+        """The limits of a step. Its response is one message too, so the larger of the two counts."""
         return cls._of(limits, max(size_bytes(model.inputs), size_bytes(model.outputs)))
 
     @classmethod
     def for_predict(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
-        """Of a prediction: its answer comes in as many messages as it takes."""
+        """The limits of a prediction. Its response may be several messages, so only inputs count."""
         return cls._of(limits, size_bytes(model.inputs))
 
     @classmethod
@@ -52,21 +52,21 @@ class RequestLimits:
 
     @property
     def row_steps(self) -> int:
-        """Time steps of the longest row that fits."""
+        """Time steps of the longest row that fits into a request."""
         return max(1, min(self.steps, (self.bytes - _ROW_BYTES) // max(self.step_bytes, 1)))
 
     def cost_bytes(self, steps: int) -> int:
-        """What a row of so many time steps takes up."""
+        """Bytes of a row of so many time steps."""
         return steps * self.step_bytes + _ROW_BYTES
 
     def bounds(self, steps: NDArray[np.uint32]) -> list[tuple[int, int]]:
-        """Stretches of rows, first and last (exclusive), that fit into a request each.
+        """Splits rows into ranges, first and last (exclusive), of which each fits into a request.
 
         Args:
             steps: time steps of every row.
 
         Raises:
-            LimitReached: a row alone is longer.
+            LimitReached: a single row is too long.
         """
         longest = int(steps.max())
         if longest > self.row_steps:
@@ -93,17 +93,17 @@ class RequestLimits:
                 int(np.searchsorted(ends, steps_before + self.steps, side="right")),
                 int(np.searchsorted(costs, cost_before + self.bytes, side="right")),
             )
-            # A single time step over the limit is for the server to refuse.
+            # A single time step over the limit is sent all the same, and the server refuses it.
             bounds.append((begin, max(end, begin + 1)))
             begin = bounds[-1][1]
         return bounds
 
     def texts_bounds(self, texts: Iterable[str]) -> list[tuple[int, int]]:
-        """The same for rows of text, which have at most as many tokens as bytes, and often fewer."""
+        """Does the same for rows of text, which have at most as many tokens as bytes."""
         sizes = np.array([len(text.encode()) for text in texts], np.uint32)
         return RequestLimits(self.bytes, self.rows, max(self.steps, int(sizes.max())), 1).bounds(sizes)
 
 
 def size_bytes(specs: Iterable[TensorInfo]) -> int:
-    """What one value of each takes up."""
+    """Bytes of one value of each tensor."""
     return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs)

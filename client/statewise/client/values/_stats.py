@@ -1,4 +1,4 @@
-"""What a server counts, as plain values: read from a report once, with no message in it."""
+"""Reads a server's reports of its counters into plain values, which hold no messages."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ class ModelStats:
     model: str
     version: int
     sessions: int
-    """Open now."""
+    """Open at present."""
     requests: int
     """Answered, in total."""
     steps: int
@@ -25,11 +25,11 @@ class ModelStats:
     batch_rows: int
     """Rows of these runs, in total."""
     queued_steps: int
-    """Time steps that wait or run now."""
+    """Time steps that wait or run at present."""
     state_bytes: int
-    """State of the open sessions, now."""
+    """State of the open sessions at present."""
     latency_p50_s: float | None
-    """From receipt to reply, of requests answered since the report before: median; None: there were none."""
+    """Median time from receipt to response of the requests since the previous report; None: no requests."""
     latency_p99_s: float | None
     """The same, 99th percentile."""
 
@@ -42,15 +42,15 @@ class ServerStats:
     models: tuple[ModelStats, ...]
     """One for each model version in memory, by name and version."""
     streams: int
-    """Session streams open now."""
+    """Session streams that are open."""
     resident_bytes: int
-    """Memory that the process holds."""
+    """Resident memory of the process."""
     cpu_seconds: float
-    """That the process has used."""
+    """CPU time that the process has used."""
 
 
 def stats_request(interval_s: float) -> admin_pb2.WatchStatsRequest:
-    """Asks for a report every so many seconds."""
+    """Makes a request for a report at every interval."""
     request = admin_pb2.WatchStatsRequest()
     request.interval.FromNanoseconds(int(interval_s * 1e9))
     return request

@@ -1,7 +1,7 @@
-"""Why a request failed, as a value, and the one table that turns it into an exception.
+"""Turns failures of requests into exceptions, by one table of reasons and one of gRPC's codes.
 
-The shells translate what their transport raises into a `Status`; everything else decides by it. `Failed`
-carries one through the operations and never leaves them: callers get the exceptions of `_errors`.
+The transport translates its errors into a `Status`, by which the rest of the client decides. `Failed`
+carries a status through the operations and never reaches callers, who get the exceptions of `_errors`.
 """
 
 from collections.abc import Callable
@@ -44,19 +44,19 @@ class Status:
     code: str
     """Name of the gRPC status."""
     reason: str = ""
-    """A `statewise.wire.Reason`, or empty where the transport itself failed."""
+    """A `statewise.wire.Reason`; empty if the transport itself failed."""
     message: str = ""
     retry_after_s: float = _DEFAULT_RETRY_AFTER_S
     position: int = 0
-    """With POSITION_MISMATCH: the position held, in time steps."""
+    """With POSITION_MISMATCH: the session's position in time steps."""
     lost: bool = False
-    """The connection went: there is no answer."""
+    """The connection broke before the response arrived."""
     maybe_applied: bool = False
-    """Lost after the request was sent: it may have been applied or not."""
+    """The connection broke after the request was sent, so it may or may not have been applied."""
 
 
-class Failed(Exception):  # noqa: N818 - internal, and a participle like what it tells
-    """A failure on its way through an operation."""
+class Failed(Exception):  # noqa: N818 - internal, never raised to callers
+    """Carries a status through an operation."""
 
     def __init__(self, status: Status) -> None:
         self.status = status
@@ -65,7 +65,7 @@ class Failed(Exception):  # noqa: N818 - internal, and a participle like what it
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a request was about, so that its failure can name it."""
+    """The session or model of a request, for the message of its failure."""
 
     session_id: str = ""
     model: str = ""
@@ -78,7 +78,7 @@ def status_of_row(error: tensor_pb2.RowError) -> Status:
 
 
 def status_of_rpc(status: status_pb2.Status) -> Status:
-    """Reads a rich status: ErrorInfo gives the reason, RetryInfo the delay."""
+    """Reads a rich status: its ErrorInfo holds the reason, its RetryInfo the delay."""
     reason, position, retry_after_s = "", 0, _DEFAULT_RETRY_AFTER_S
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
@@ -94,7 +94,7 @@ def status_of_rpc(status: status_pb2.Status) -> Status:
 
 
 def error_of(status: Status, subject: Subject) -> StatewiseError:
-    """The exception that a caller gets for a status."""
+    """Makes the exception that a caller gets for a status."""
     make = _BY_REASON.get(status.reason) or _BY_CODE.get(status.code, _plain(InternalError))
     return make(status, subject)
 
@@ -140,10 +140,10 @@ def _unreachable(status: Status, _: Subject) -> StatewiseError:
     return Unavailable(f"{_detail(status)}; is a server running there, and is the address right?")
 
 
-def _given_up(status: Status, _: Subject) -> StatewiseError:
-    # gRPC itself has no more to say than the status's name.
-    told = status.message.removeprefix(status.code)
-    return Unavailable(told or "the server gave the call up before it was answered; ask again")
+def _cancelled(status: Status, _: Subject) -> StatewiseError:
+    # gRPC's own message only repeats the status's name.
+    message = status.message.removeprefix(status.code)
+    return Unavailable(message or "the server gave the call up before it was answered; ask again")
 
 
 def _detail(status: Status) -> str:
@@ -178,12 +178,12 @@ _BY_REASON: dict[str, _Maker] = {
     Reason.INTERNAL: _plain(InternalError),
 }
 
-# What the transport itself says carries no reason.
+# Errors of the transport itself carry no reason.
 _BY_CODE: dict[str, _Maker] = {
     "INVALID_ARGUMENT": _plain(InvalidInput),
     "RESOURCE_EXHAUSTED": _plain(LimitReached),
     "UNAVAILABLE": _unreachable,
-    "CANCELLED": _given_up,
+    "CANCELLED": _cancelled,
     "DEADLINE_EXCEEDED": _plain(Timeout),
     "UNAUTHENTICATED": _plain(Unauthenticated),
     "PERMISSION_DENIED": _plain(PermissionDenied),
