@@ -38,13 +38,13 @@ class DecodeProfile:
     row_step_s: float
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """See CostModel."""
+        """Seconds that rows will take, roughly: in one run, or in a run each where they may not share."""
         if not self.batchable:
             return rows * steps * (self.step_s + self.row_step_s)
         return steps * (self.step_s + rows * self.row_step_s)
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """See CostModel."""
+        """Time steps, at least 1, that a run of so many rows may have; None: generations cannot be cut."""
         return max(1, int(seconds / self.cost_s(rows, 1))) if self.chunkable else None
 
 
