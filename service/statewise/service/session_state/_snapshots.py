@@ -5,7 +5,7 @@
 
 The key's name is a hash of the key; with the lengths, it serves to say why a token is invalid.
 
-A token is not encrypted: a client may read its own state, but nobody can change it. A token is valid on every
+A token is not encrypted: a client may read its own state, but not change it. A token is valid on every
 server with the same key and model digest.
 """
 

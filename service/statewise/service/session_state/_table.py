@@ -1,7 +1,7 @@
 """Opens, names, takes over, rewinds and ends the sessions of the process.
 
-Not the states (each version's StateArena holds them), nor who may do what and when (dataplane, scheduler). No
-object a session but its name.
+The states are in each version's StateArena; dataplane and scheduler decide which operations may run. A
+session has no Python object but its id.
 """
 
 import secrets

@@ -1,8 +1,8 @@
 """Authenticates every call and checks its scopes, before its request is decoded.
 
 One table lists the scopes of every method; a method that is not in the table needs the admin scope. A stream
-is checked when it begins, not at every message. Only requests of authorised callers are decoded, so nobody
-else can make the server parse anything.
+is checked when it begins, not at every message. Only requests of authorised callers are decoded, so no
+other client can make the server parse anything.
 """
 
 import inspect

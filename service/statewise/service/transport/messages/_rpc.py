@@ -69,5 +69,5 @@ async def write_response(context: Context, response: Any, *, stall_s: float) -> 
 
 
 def _fields(context: Context) -> dict[str, Any]:
-    given = dict(context.invocation_metadata() or ()).get("x-request-id")
-    return fields(request_id=None if given is None else str(given), peer=context.peer())
+    request_id = dict(context.invocation_metadata() or ()).get("x-request-id")
+    return fields(request_id=None if request_id is None else str(request_id), peer=context.peer())

@@ -1,12 +1,14 @@
 """Serves one SessionStream: reads requests, starts their operations, and sends replies as they come.
 
-At most `requests` requests are unanswered; then the stream reads nothing more, and HTTP/2 flow control holds
-the client back. When the client leaves, operations that have not begun are dropped. One task reads; whoever
-has a reply sends it at once; every operation but a step has a task. All tasks end with the stream.
+While a given number of requests is unanswered the stream reads no further one, and HTTP/2 flow control holds
+the client back. When the client leaves, operations that have not begun are dropped. One task reads, every
+operation but a step has a task, and a reply is sent by the code that has it, without a task. All tasks end
+with the stream.
 """
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -225,15 +227,8 @@ class SessionStream:
     async def _generate(
         self, number: int, request: sequence_pb2.GenerateSessionsRequest, cancellation: CancellationToken
     ) -> None:
-        response = Response()
         try:
-            async with aclosing(self._operations.generate(request, cancellation)) as generated:
-                async for part in generated:
-                    response = Response(request_id=number, generate=part)
-                    if not part.done:
-                        self._sender.post(response)
-                        if self._sender.waiting >= self._requests:
-                            await self._sender.flush()
+            response = await self._send_parts(number, self._operations.generate(request, cancellation))
         except ServiceError as error:
             response = Response(request_id=number, error=status_of(error))
         except Exception as error:
@@ -241,6 +236,21 @@ class SessionStream:
             response = Response(request_id=number, error=status_of(server_fault()))
         del self._tasks[number], self._cancellations[number]
         self._answered(response)
+
+    async def _send_parts(
+        self, number: int, generated: AsyncGenerator[sequence_pb2.GenerateSessionsResponse]
+    ) -> Response:
+        """Sends all parts but the last. Returns the last."""
+        response = Response()
+        async with aclosing(generated):
+            async for part in generated:
+                response = Response(request_id=number, generate=part)
+                if part.done:
+                    continue
+                self._sender.post(response)
+                if self._sender.waiting >= self._requests:
+                    await self._sender.flush()
+        return response
 
     def _cancel(self, number: int) -> None:
         """Cancels a step or a generation; the other operations are too short to be cancelled."""
