@@ -620,6 +620,7 @@ class Session(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     DURABLE_POSITION_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    BIRTH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The client's name for it, unique for its owner."""
     handle: _builtins.int
@@ -640,6 +641,10 @@ class Session(_message.Message):
     """
     created: _builtins.bool
     """False: the session was there already and this call took it over."""
+    birth: _builtins.int
+    """Tells sessions of one id apart: a random number, new at open, restore and fork, kept by resume and rewind. The
+    epoch cannot: it begins at 1 again. 0: the server is older than this field.
+    """
     def __init__(
         self,
         *,
@@ -652,10 +657,11 @@ class Session(_message.Message):
         position: _builtins.int = ...,
         durable_position: _builtins.int = ...,
         created: _builtins.bool = ...,
+        birth: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "digest", b"digest", "durable_position", b"durable_position", "epoch", b"epoch", "handle", b"handle", "model", b"model", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth", b"birth", "created", b"created", "digest", b"digest", "durable_position", b"durable_position", "epoch", b"epoch", "handle", b"handle", "model", b"model", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,12 +705,17 @@ class OpenSessionsRequest(_message.Message):
     ENCODER_INPUTS_FIELD_NUMBER: _builtins.int
     ENCODER_LENGTHS_FIELD_NUMBER: _builtins.int
     ENCODER_TEXT_FIELD_NUMBER: _builtins.int
+    BIRTHS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required."""
     version: _builtins.int
     """Model version; 0: the version served by default."""
     encoder_lengths: _builtins.bytes
     """Time steps of each row of encoder_inputs, one uint32 a row, little-endian, packed."""
+    births: _builtins.bytes
+    """Births (Session.birth) of the sessions if this request creates them: random numbers other than 0, one fixed64 a
+    row, little-endian, packed. Empty: the server draws them.
+    """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the sessions: 1 to 128 bytes of printable UTF-8 each, no two alike. At least one."""
@@ -726,10 +737,11 @@ class OpenSessionsRequest(_message.Message):
         encoder_inputs: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
         encoder_lengths: _builtins.bytes = ...,
         encoder_text: _tensor_pb2.TextRows | None = ...,
+        births: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoder_text", b"encoder_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -768,13 +780,23 @@ Global___OpenSessionsResponse: _TypeAlias = OpenSessionsResponse  # noqa: Y015
 @_typing.final
 class ResumeSessionsRequest(_message.Message):
     """Takes sessions over: the old handle becomes void (SESSION_MOVED), the epoch rises. Repeating the request gives
-    another handle. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, MODEL_CHANGED, SESSION_LOST. Not sent by any server
+    another handle. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED, MODEL_CHANGED, SESSION_LOST. Not sent by any server
     yet: MODEL_CHANGED and SESSION_LOST, which need a session store.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_IDS_FIELD_NUMBER: _builtins.int
+    BIRTHS_FIELD_NUMBER: _builtins.int
+    EPOCHS_FIELD_NUMBER: _builtins.int
+    births: _builtins.bytes
+    """For a client that gets its own sessions back: their births, one fixed64 a row, little-endian, packed. A row whose
+    session has another birth fails with SESSION_MOVED, and that session stays as it is. Empty, or 0: any session.
+    """
+    epochs: _builtins.bytes
+    """Likewise the highest epoch that the client accounts for, one uint64 a row, little-endian, packed: above it, another
+    client has resumed or rewound the session. Empty: any.
+    """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the sessions. At least one, no two alike."""
@@ -783,10 +805,12 @@ class ResumeSessionsRequest(_message.Message):
         self,
         *,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        births: _builtins.bytes = ...,
+        epochs: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_ids", b"session_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "epochs", b"epochs", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -832,6 +856,11 @@ class RestoreSessionsRequest(_message.Message):
 
     TOKENS_FIELD_NUMBER: _builtins.int
     SESSION_IDS_FIELD_NUMBER: _builtins.int
+    BIRTHS_FIELD_NUMBER: _builtins.int
+    births: _builtins.bytes
+    """Births of the new sessions, as in OpenSessionsRequest. A row whose id names a session of that very birth repeats
+    the request that created it: the reply describes that session as it is.
+    """
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Tokens, as SnapshotSessions gave them. At least one."""
@@ -845,10 +874,11 @@ class RestoreSessionsRequest(_message.Message):
         *,
         tokens: _abc.Iterable[_builtins.bytes] | None = ...,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        births: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_ids", b"session_ids", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "session_ids", b"session_ids", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1157,8 +1187,11 @@ class ForkSessionsRequest(_message.Message):
 
     HANDLES_FIELD_NUMBER: _builtins.int
     SESSION_IDS_FIELD_NUMBER: _builtins.int
+    BIRTHS_FIELD_NUMBER: _builtins.int
     handles: _builtins.bytes
     """Handles of the originals, one fixed64 a row, little-endian, packed. The same one may stand often."""
+    births: _builtins.bytes
+    """Births of the copies, as in RestoreSessionsRequest."""
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the copies, one a row, no two alike."""
@@ -1168,10 +1201,11 @@ class ForkSessionsRequest(_message.Message):
         *,
         handles: _builtins.bytes = ...,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        births: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "session_ids", b"session_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "handles", b"handles", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,6 +35,7 @@ class SessionView:
     handle: int
     model: int
     epoch: int
+    birth: int
     position: int
     idle_s: float
 
@@ -60,6 +61,7 @@ class SessionTable(SessionColumns):
         super().__init__(capacity, clock=clock)
         self._random_bits = random_bits
         self._epoch = reserve((capacity,), np.uint32)
+        self._birth = reserve((capacity,), np.uint64)
         self._names: list[str] = []
         self._slot_of: dict[tuple[int, str], int] = {}
         self._free: list[int] = []
@@ -100,7 +102,7 @@ class SessionTable(SessionColumns):
         """The slot of an owner's session, or None."""
         return self._slot_of.get((owner, session_id))
 
-    def add(self, owner: int, session_id: str, *, model: int, row: int) -> int:
+    def add(self, owner: int, session_id: str, *, model: int, row: int, birth: int = 0) -> int:
         """Opens a session at position 0. The table must not be full, nor the id in use.
 
         Args:
@@ -108,6 +110,7 @@ class SessionTable(SessionColumns):
             session_id: The owner's name for the session.
             model: Number of the model version.
             row: Row of that version's arena.
+            birth: Random number that tells it from other sessions of its id; 0: its first handle is taken.
 
         Returns:
             The slot.
@@ -128,6 +131,7 @@ class SessionTable(SessionColumns):
         self._epoch[slot] = 1
         self.last_use_s[slot] = self._clock()
         self.handle[slot] = self._new_handle(slot)
+        self._birth[slot] = birth or self.handle[slot]
         return slot
 
     def take_over(self, slot: int) -> None:
@@ -182,6 +186,14 @@ class SessionTable(SessionColumns):
         """Number of the model version that a session is pinned to."""
         return int(self.model[slot])
 
+    def birth_of(self, slot: int) -> int:
+        """Number that tells a session from others of its id, which ended or are open elsewhere."""
+        return int(self._birth[slot])
+
+    def epoch_of(self, slot: int) -> int:
+        """Number that every resume and rewind raises."""
+        return int(self._epoch[slot])
+
     def view(self, slot: int) -> SessionView:
         """A session at this moment."""
         return SessionView(
@@ -190,6 +202,7 @@ class SessionTable(SessionColumns):
             handle=int(self.handle[slot]),
             model=int(self.model[slot]),
             epoch=int(self._epoch[slot]),
+            birth=int(self._birth[slot]),
             position=int(self.position[slot]),
             idle_s=self._clock() - float(self.last_use_s[slot]),
         )

@@ -56,6 +56,7 @@ class SessionDirectory:
         session_id: str,
         *,
         origin: str,
+        birth: int = 0,
         state: Sequence[Array] | None = None,
         position: int = 0,
     ) -> int:
@@ -66,6 +67,7 @@ class SessionDirectory:
             owner: Number of the owner.
             session_id: The session's id.
             origin: The operation, as statistics name it.
+            birth: See `SessionTable.add`.
             state: One [*shape] a state pair; None: the model's initial state.
             position: Time steps that the state has consumed.
 
@@ -86,7 +88,8 @@ class SessionDirectory:
             )
         self._quotas.take(owner, model.arena.bytes_per_session)
         self._statistics.opened[origin] += 1
-        slot = self._table.add(owner, session_id, model=model.number, row=model.arena.take_row())
+        row = model.arena.take_row()
+        slot = self._table.add(owner, session_id, model=model.number, row=row, birth=birth)
         if state is not None:
             model.arena.write(self._table.arena_index(slot), state)
         if position:
@@ -101,6 +104,13 @@ class SessionDirectory:
         model.arena.give_back(remove(slot))
         self._models.free_if_unused(model)
         self._statistics.ended[cause] += 1
+
+    def repeated(self, owner: int, session_id: str, birth: int) -> OpenedSession | None:
+        """The session that an earlier request of the same birth created; None: there is none."""
+        slot = self._table.find(owner, session_id)
+        if not birth or slot is None or self._table.birth_of(slot) != birth:
+            return None
+        return self.describe(slot, created=True)
 
     def model_of(self, slot: int) -> LoadedModel:
         """A session's version."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ResumeConditions, take_over
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable, Snapshot, Snapshots, pack_state, unpack_state
 from statewise.wire import Reason
@@ -56,6 +57,7 @@ class Sessions:
         session_ids: Sequence[str],
         *,
         owner: str,
+        births: Sequence[int] = (),
         initial_state: Callable[[int], Sequence[Array]] | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
@@ -65,6 +67,7 @@ class Sessions:
             version: Its version; 0: the default one.
             session_ids: Ids of the sessions.
             owner: Name of their owner.
+            births: Births of the sessions that are created; empty: the table's choice.
             initial_state: Gives the initial state of a row's session, or refuses the row by ServiceError;
                 None: the model's own.
 
@@ -77,7 +80,7 @@ class Sessions:
             raise ServiceError(
                 Reason.NOT_STREAMABLE, f"model {name!r} keeps no state between calls: use Predict instead"
             )
-        self._limits.check_ids(session_ids)
+        births = self._one_a_row(births, session_ids)
         number = self._table.owner_number(owner)
         created: dict[int, int] = {}
         failures: dict[int, RowFailure] = {}
@@ -88,7 +91,7 @@ class Sessions:
                 if slot is None:
                     state = None if initial_state is None else initial_state(row)
                     created[row] = self._directory.create(
-                        model, number, session_id, origin="open", state=state
+                        model, number, session_id, origin="open", birth=births[row], state=state
                     )
                 else:
                     self._check_model(slot, session_id, name, version)
@@ -96,7 +99,9 @@ class Sessions:
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
         opened = {row: self._directory.describe(slot, created=True) for row, slot in created.items()}
-        taken, gone = await self._take_over(existing, session_ids, number)
+        taken, gone = await take_over(
+            self._table, self._directory, self._turns, existing, session_ids, number, ANY_SESSION
+        )
         return _in_order({**opened, **taken}), _in_order({**failures, **gone})
 
     def _check_model(self, slot: int, session_id: str, name: str, version: int) -> None:
@@ -109,15 +114,26 @@ class Sessions:
             )
 
     async def resume(
-        self, session_ids: Sequence[str], *, owner: str
+        self,
+        session_ids: Sequence[str],
+        *,
+        owner: str,
+        conditions: ResumeConditions = ANY_SESSION,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Takes sessions over as they are; their earlier handles are void from then on.
+
+        Args:
+            session_ids: Ids of the sessions.
+            owner: Name of their owner.
+            conditions: Which sessions are meant; the others fail with SESSION_MOVED.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
         self._limits.check_ids(session_ids)
+        for column in (conditions.births, conditions.epochs):
+            self._limits.check_columns(len(session_ids), len(column) or len(session_ids))
         number = self._table.owner_number(owner)
         existing: dict[int, int] = {}
         failures: dict[int, RowFailure] = {}
@@ -127,47 +143,37 @@ class Sessions:
                 failures[row] = self._directory.missing(row, number, session_id)
             else:
                 existing[row] = slot
-        taken, gone = await self._take_over(existing, session_ids, number)
+        taken, gone = await take_over(
+            self._table, self._directory, self._turns, existing, session_ids, number, conditions
+        )
         return _in_order(taken), _in_order({**failures, **gone})
 
-    async def _take_over(
-        self, existing: Mapping[int, int], session_ids: Sequence[str], owner: int
-    ) -> tuple[dict[int, OpenedSession], dict[int, RowFailure]]:
-        """Gives new handles to sessions, each in its turn."""
-        taken: dict[int, OpenedSession] = {}
-        gone: dict[int, RowFailure] = {}
-
-        def take(row: int, slot: int) -> None:
-            if self._table.find(owner, session_ids[row]) == slot:
-                self._table.take_over(slot)
-                taken[row] = self._directory.describe(slot, created=False)
-            else:
-                gone[row] = self._directory.missing(row, owner, session_ids[row])
-
-        await self._turns.run(existing, take)
-        return taken, gone
-
     async def fork(
-        self, handles: Handles, session_ids: Sequence[str], *, owner: str
+        self, handles: Handles, session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
-        """Copies sessions under new ids.
+        """Copies sessions under new ids. A copy of that id and birth that is open already is left as it is.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
-        self._limits.check_ids(session_ids)
+        births = self._one_a_row(births, session_ids)
         self._limits.check_columns(len(handles), len(session_ids))
         number = self._table.owner_number(owner)
         forked: dict[int, OpenedSession] = {}
 
         def copy(row: int, slot: int) -> None:
+            repeated = self._directory.repeated(number, session_ids[row], births[row])
+            if repeated is not None:
+                forked[row] = repeated
+                return
             model = self._directory.model_of(slot)
             twin = self._directory.create(
                 model,
                 number,
                 session_ids[row],
                 origin="fork",
+                birth=births[row],
                 state=model.arena.read(self._table.arena_index(slot)),
                 position=self._table.view(slot).position,
             )
@@ -222,15 +228,15 @@ class Sessions:
         return _in_order(tokens), failures
 
     def restore(
-        self, tokens: Sequence[bytes], session_ids: Sequence[str], *, owner: str
+        self, tokens: Sequence[bytes], session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
-        """Opens sessions from tokens.
+        """Opens sessions from tokens. A session of that id and birth that is open already is left as it is.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
-        self._limits.check_ids(session_ids)
+        births = self._one_a_row(births, session_ids)
         self._limits.check_columns(len(tokens), len(session_ids))
         number = self._table.owner_number(owner)
         restored: dict[int, OpenedSession] = {}
@@ -238,11 +244,20 @@ class Sessions:
         for row, (token, session_id) in enumerate(zip(tokens, session_ids, strict=True)):
             try:
                 snapshot = self._snapshots.read(token, owner=owner)
+                repeated = self._directory.repeated(number, session_id, births[row])
+                if repeated is not None:
+                    restored[row] = repeated
+                    continue
                 model = self._models.find_digest(snapshot.model, snapshot.digest)
                 state = unpack_state(snapshot.state, model.arena.pairs)
-                position = snapshot.position
                 slot = self._directory.create(
-                    model, number, session_id, origin="restore", state=state, position=position
+                    model,
+                    number,
+                    session_id,
+                    origin="restore",
+                    birth=births[row],
+                    state=state,
+                    position=snapshot.position,
                 )
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
@@ -258,6 +273,13 @@ class Sessions:
             handles, lambda _, slot: self._directory.end(slot), owner=number
         )
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
+
+    def _one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
+        """A birth for each row, 0 where the request names none; checks the ids, too."""
+        self._limits.check_ids(session_ids)
+        births = births or [0] * len(session_ids)
+        self._limits.check_columns(len(births), len(session_ids))
+        return births
 
 
 def _in_order(by_row: Mapping[int, _T]) -> list[_T]:

@@ -35,6 +35,7 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
         epoch=view.epoch,
         position=view.position,
         created=opened.created,
+        birth=view.birth,
     )
 
 

@@ -14,6 +14,7 @@ from statewise.service.dataplane import (
     Dataplane,
     Generator,
     OpenedSession,
+    ResumeConditions,
     SessionGenerator,
     parts_within,
 )
@@ -137,6 +138,7 @@ class SessionOperations:
             request.version,
             request.session_ids,
             owner=caller().owner,
+            births=read_uint64(request.births, "births").tolist(),
             initial_state=await self._encoded_states(request),
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
@@ -146,7 +148,13 @@ class SessionOperations:
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
         """Gives sessions new handles."""
-        resumed, failures = await self._sessions.resume(request.session_ids, owner=caller().owner)
+        conditions = ResumeConditions(
+            births=read_uint64(request.births, "births").tolist(),
+            epochs=read_uint64(request.epochs, "epochs").tolist(),
+        )
+        resumed, failures = await self._sessions.resume(
+            request.session_ids, owner=caller().owner, conditions=conditions
+        )
         return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
     @counted("close")
@@ -161,14 +169,20 @@ class SessionOperations:
         self, request: sequence_pb2.RestoreSessionsRequest
     ) -> sequence_pb2.RestoreSessionsResponse:
         """Opens sessions from snapshots."""
-        restored, failures = self._sessions.restore(request.tokens, request.session_ids, owner=caller().owner)
+        births = read_uint64(request.births, "births").tolist()
+        restored, failures = self._sessions.restore(
+            request.tokens, request.session_ids, owner=caller().owner, births=births
+        )
         return _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
 
     @counted("fork")
     async def fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
         """Copies sessions."""
         handles = read_uint64(request.handles, "handles")
-        forked, failures = await self._sessions.fork(handles, request.session_ids, owner=caller().owner)
+        births = read_uint64(request.births, "births").tolist()
+        forked, failures = await self._sessions.fork(
+            handles, request.session_ids, owner=caller().owner, births=births
+        )
         return _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
 
     @counted("rewind")

@@ -1,0 +1,74 @@
+"""Gives open sessions new handles, those only that the request means; never opens a session."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from statewise.service.base import RowFailure
+from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
+from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.session_state import SessionTable
+from statewise.wire import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeConditions:
+    """Which sessions a client expects under the ids of a request.
+
+    Attributes:
+        births: Of each row's session; 0, or empty: any.
+        epochs: Of each row's session at most; empty: any.
+    """
+
+    births: Sequence[int] = ()
+    epochs: Sequence[int] = ()
+
+    def refusal(self, table: SessionTable, row: int, slot: int, session_id: str) -> RowFailure | None:
+        """Why a row does not mean the session that is open; None: it does."""
+        if self.births and self.births[row] not in (0, table.birth_of(slot)):
+            message = f"the session {session_id!r} that is open is not the one that the request means"
+        elif self.epochs and table.epoch_of(slot) > self.epochs[row]:
+            message = f"session {session_id!r} was resumed elsewhere"
+        else:
+            return None
+        return RowFailure(row, Reason.SESSION_MOVED, message)
+
+
+ANY_SESSION = ResumeConditions()
+"""The session that has the id, whichever it is."""
+
+
+async def take_over(
+    table: SessionTable,
+    directory: SessionDirectory,
+    turns: SessionTurns,
+    existing: Mapping[int, int],
+    session_ids: Sequence[str],
+    owner: int,
+    conditions: ResumeConditions,
+) -> tuple[dict[int, OpenedSession], dict[int, RowFailure]]:
+    """Gives new handles to sessions, each in its turn.
+
+    Args:
+        table: The sessions.
+        directory: Describes sessions.
+        turns: Orders operations.
+        existing: Slots of the sessions by row, as they were found.
+        session_ids: Ids of all rows.
+        owner: Number of the owner.
+        conditions: Which sessions are meant.
+    """
+    taken: dict[int, OpenedSession] = {}
+    failures: dict[int, RowFailure] = {}
+
+    def take(row: int, slot: int) -> None:
+        session_id = session_ids[row]
+        if table.find(owner, session_id) != slot:
+            failures[row] = directory.missing(row, owner, session_id)
+        elif (failure := conditions.refusal(table, row, slot, session_id)) is not None:
+            failures[row] = failure
+        else:
+            table.take_over(slot)
+            taken[row] = directory.describe(slot, created=False)
+
+    await turns.run(existing, take)
+    return taken, failures
