@@ -25,7 +25,7 @@ class Relay:
         self._spawn(self._accept)
 
     def wait_for_connection(self, number: int, timeout_s: float | None = None) -> bool:
-        """Waits until so many connections were made; False: they were not, in that time."""
+        """Waits until so many connections were made; returns False if the time is over before."""
         with self._connected:
             return self._connected.wait_for(lambda: self.accepted >= number, timeout_s)
 

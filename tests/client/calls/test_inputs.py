@@ -1,7 +1,5 @@
 """Reads inputs by rank, type and name, without a server."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -83,7 +81,7 @@ def test_rank_tells_what_is_meant(
     ],
 )
 def test_a_list_is_ragged_where_its_elements_are_rows(
-    spec: TensorInfo, value: Any, use: Use, form: Form, steps: list[int]
+    spec: TensorInfo, value: object, use: Use, form: Form, steps: list[int]
 ) -> None:
     rows = reader(spec).read(value, use, count=2)
     assert (rows.form, rows.steps.tolist()) == (form, steps)
@@ -103,7 +101,7 @@ def test_a_list_is_ragged_where_its_elements_are_rows(
         (TOKEN, np.uint64(1)),
     ],
 )
-def test_safe_types_are_converted(spec: TensorInfo, value: Any) -> None:
+def test_safe_types_are_converted(spec: TensorInfo, value: object) -> None:
     (column,) = reader(spec).read(value, Use.SESSION).columns
     assert column.dtype == np.dtype(spec.dtype)
     assert (column == 1).all()
@@ -121,7 +119,7 @@ def test_safe_types_are_converted(spec: TensorInfo, value: Any) -> None:
         (VECTOR, 10**400, "fit float32; got object"),
     ],
 )
-def test_unsafe_types_are_refused(spec: TensorInfo, value: Any, message: str) -> None:
+def test_unsafe_types_are_refused(spec: TensorInfo, value: object, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         reader(spec).read(value, Use.SESSION)
 
@@ -158,7 +156,7 @@ def test_one_required_input_needs_no_dict() -> None:
         ),
     ],
 )
-def test_inputs_that_do_not_go_together_are_refused(value: Any, message: str) -> None:
+def test_inputs_that_do_not_go_together_are_refused(value: object, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         reader(VECTOR, TOKEN, RATE).read(value, Use.SESSION)
 

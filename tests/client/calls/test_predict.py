@@ -1,7 +1,6 @@
 """Runs whole sequences through both clients: the graph run alone is the oracle."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +106,7 @@ def test_the_failure_of_a_lone_sequence_is_raised_itself(client: Client, x: Floa
         ({"y": np.zeros((2, 3))}, r"expected inputs \['x'\]; got \['y'\]"),
     ],
 )
-def test_what_does_not_fit_is_named(client: Client, value: Any, message: str) -> None:
+def test_what_does_not_fit_is_named(client: Client, value: object, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         client.predict("steps", value)
 

@@ -135,7 +135,7 @@ class TestRowsThatFail:
             list(client.score("steps", RAGGED, start=-1))
 
     @pytest.mark.parametrize("source", [7, "no-such-file.jsonl", "*.nothing"])
-    def test_a_source_that_is_none_is_told_at_once(self, client: Client, source: Any) -> None:
+    def test_a_source_that_is_none_is_told_at_once(self, client: Client, source: object) -> None:
         with pytest.raises(InvalidInput, match="expected"):
             client.score("steps", source)
 
@@ -166,7 +166,7 @@ class TestBounds:
         results.close()
 
     def test_a_source_that_rests_does_not_keep_results_back(self, address: str) -> None:
-        """Awaited: the first result comes although the source never gives a second sequence."""
+        """With `AsyncClient` the first result comes although the source never yields a second sequence."""
 
         async def rows() -> AsyncIterator[Any]:
             yield RAGGED[0]
@@ -183,7 +183,7 @@ class TestBounds:
 
     def test_leaving_early_leaves_nothing_running(self, address: str) -> None:
         def running() -> set[threading.Thread]:
-            servers = ("asyncio_", "statewise-run")  # they begin when there is work
+            servers = ("asyncio_", "statewise-run")  # the server starts them when there is work
             return {thread for thread in threading.enumerate() if not thread.name.startswith(servers)}
 
         before = running()
@@ -231,7 +231,7 @@ class TestServersThatGo:
 
 
 def write(path: Path, rows: list[Any]) -> Path:
-    """The rows in a file of the kind that its name says, with ids where the kind has them."""
+    """Writes the rows to a file of the kind that its suffix names, with ids."""
     ids = [f"row {index}" for index in range(len(rows))]
     match path.suffix:
         case ".jsonl":

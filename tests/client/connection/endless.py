@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Never
 
 import grpc
 
@@ -29,13 +29,17 @@ class Endless(
     def __init__(self) -> None:
         self.address = ""
         self.began, self.given_up = threading.Event(), threading.Event()
-        self.user_agent = ""
+        self.user_agent: str | bytes = ""
 
-    def GetServer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetServer(  # noqa: N802
+        self, request: admin_pb2.GetServerRequest, context: grpc.ServicerContext
+    ) -> admin_pb2.GetServerResponse:
         self.user_agent = dict(context.invocation_metadata())["user-agent"]
         return admin_pb2.GetServerResponse(limits=admin_pb2.Limits(message_bytes=1 << 20))
 
-    def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModel(  # noqa: N802
+        self, request: model_pb2.GetModelRequest, context: grpc.ServicerContext
+    ) -> model_pb2.GetModelResponse:
         spec = model_pb2.TensorSpec(
             name="x", dtype=tensor_pb2.DataType.DATA_TYPE_FLOAT32, shape=[3], per_step=True
         )
@@ -50,16 +54,20 @@ class Endless(
         )
         return model_pb2.GetModelResponse(model=model)
 
-    def Predict(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Predict(  # noqa: N802
+        self, request: sequence_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> Iterator[sequence_pb2.PredictResponse]:
         return self._never(context)
 
-    def Generate(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def Generate(  # noqa: N802
+        self, request: sequence_pb2.GenerateRequest, context: grpc.ServicerContext
+    ) -> Iterator[sequence_pb2.GenerateResponse]:
         value = tensor_pb2.Tensor(dtype=tensor_pb2.DataType.DATA_TYPE_FLOAT32, shape=[1, 3], data=bytes(12))
         one = (1).to_bytes(4, "little")
         yield sequence_pb2.GenerateResponse(rows=bytes(4), lengths=one, outputs={"x": value})
         yield from self._never(context)
 
-    def _never(self, context: Any) -> Iterator[Any]:
+    def _never(self, context: grpc.ServicerContext) -> Iterator[Never]:
         context.add_callback(self.given_up.set)
         self.began.set()
         self.given_up.wait()

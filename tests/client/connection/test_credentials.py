@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +71,7 @@ def test_without_the_token_the_advice_is_to_pass_one(
 
 @pytest.mark.parametrize("tls", [None, True])
 def test_whom_it_does_not_trust_it_does_not_talk_to(
-    clients: Clients, guarded: tuple[str, str], tls: Any
+    clients: Clients, guarded: tuple[str, str], tls: bool | None
 ) -> None:
     with pytest.raises(Unavailable):
         clients.connect(guarded[0], token=guarded[1], tls=tls).server()

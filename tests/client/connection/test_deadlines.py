@@ -1,4 +1,4 @@
-"""Ends many waits with few timers, on a clock of the test's own."""
+"""Ends many waits with few timers, on a clock that the test moves."""
 
 import asyncio
 import heapq

@@ -1,4 +1,4 @@
-"""Gives calls up by cancelling, by timeouts, by leaving and by closing: the server stops working on them."""
+"""Ends calls early: by cancelling, timeouts, breaking off, closing. The server stops working on them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -76,4 +76,4 @@ def test_a_call_under_way_when_the_client_is_closed_says_so(
 
 def test_options_of_the_channel_are_passed_on(clients: Clients, endless: Endless) -> None:
     clients.connect(endless.address, channel_options={"grpc.primary_user_agent": "gauge/7"}).server()
-    assert endless.user_agent.startswith("gauge/7")
+    assert str(endless.user_agent).startswith("gauge/7")

@@ -1,4 +1,4 @@
-"""Cuts connections and lets replies get lost: nothing is lost and nothing applied twice."""
+"""Cuts connections and drops replies: no step is lost, and none is applied twice."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

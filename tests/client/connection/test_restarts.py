@@ -69,4 +69,4 @@ def test_a_session_that_cannot_be_rebuilt_is_lost_and_says_so(
         with pytest.raises(PartialFailure) as caught:
             group.step(np.zeros((2, 3)))
         assert all(isinstance(error, SessionLost) for error in caught.value.errors.values())
-        assert fresh.step(x).shape == (20, 2)  # had consumed nothing, so nothing is lost
+        assert fresh.step(x).shape == (20, 2)  # it had consumed no input, so it lost none

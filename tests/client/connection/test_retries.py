@@ -14,7 +14,7 @@ GONE = Status("NOT_FOUND", Reason.MODEL_NOT_FOUND, "no such model")
 
 
 class Caller:
-    """Makes a call that fails, again and again."""
+    """Makes a call again each time it fails."""
 
     def __init__(self, *, retry_for_s: float = 30.0, timeout_s: float | None = None) -> None:
         self.now_s = 100.0
@@ -28,7 +28,7 @@ class Caller:
         self.policy = options.retry_policy(CALL_RULES, timeout_s)
 
     def fails(self, status: Status, *, most: int = 1000) -> tuple[int, StatewiseError | None]:
-        """Fails like this until it gives up, or `most` times: how often, and the error raised."""
+        """Fails until the policy gives up, or `most` times; returns how often, and the error raised."""
         for count in range(1, most + 1):
             try:
                 for effect in wait_before_retry(self.policy, status, Subject("", "m")):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class TestSeveralServers:
         client = clients.connect("ipv4:" + ",".join(pair))
         began = {clients.connect(address).server().started_at for address in pair}
         assert len(began) == 2
-        seen = set()
+        seen: set[datetime] = set()
         while seen != began:  # the channel may not have reached both at first
             seen.add(client.server().started_at)
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +98,7 @@ def test_both_clients_make_the_same_spans(
 async def test_steps_of_several_tasks_in_one_message_are_linked(
     repository: Path, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    """And what the server does for the message is in the same trace."""
+    """The server's spans for the message are in the same trace."""
     server = Server(Settings(repository=repository, listen="127.0.0.1:0"), tracer_provider=provider)
     tracer = provider.get_tracer("test")
     callers = [tracer.start_span(f"task {number}") for number in range(3)]
@@ -131,7 +130,7 @@ class StartSignal(SpanProcessor):
         self._begun = threading.Event()
         self.wait = self._begun.wait
 
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
+    def on_start(self, span: object, parent_context: object = None) -> None:
         self._begun.set()
 
 

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from statewise.client import StatewiseError
 
+Kind = TypeVar("Kind", bound=StatewiseError)
+
 SAMPLE = np.zeros(3, np.float32)
 """One time step of the small models."""
 
 
 @contextmanager
-def raises(
-    kind: type[StatewiseError], found: str, advice: str
-) -> Iterator[pytest.ExceptionInfo[StatewiseError]]:
+def raises(kind: type[Kind], found: str, advice: str) -> Iterator[pytest.ExceptionInfo[Kind]]:
     """Expects exactly this class, with `found` (a pattern) and `advice` in the message."""
     with pytest.raises(kind, match=found) as caught:
         yield caught

@@ -1,4 +1,4 @@
-"""Calls without the right: unknown tokens, missing scopes, sessions and shares of others."""
+"""Makes calls that are not allowed: unknown tokens, missing scopes, others' sessions, used-up quotas."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class GuardedServer:
     clients: Clients
 
     def connect(self, owner: str | None) -> Client:
-        """Makes a client with an owner's token; for anybody else with the name itself as the token."""
+        """Makes a client with an owner's token; any other name is itself used as the token."""
         return self.clients.connect(self.address, token=self.tokens.get(owner or "", owner))
 
 

@@ -1,9 +1,8 @@
 """Turns reasons and statuses into exceptions that say what to do."""
 
-from typing import Any
-
 import pytest
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from statewise.client import (
@@ -78,7 +77,7 @@ def test_a_status_of_the_transport_has_one_too(code: str, kind: type[StatewiseEr
 
 
 def test_a_rich_status_gives_reason_and_delay() -> None:
-    def packed(message: Any) -> any_pb2.Any:
+    def packed(message: Message) -> any_pb2.Any:
         wrapped = any_pb2.Any()
         wrapped.Pack(message)
         return wrapped

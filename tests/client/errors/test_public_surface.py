@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def offered() -> list[Any]:
 
 
 @pytest.mark.parametrize("method", offered())
-def test_a_method_tells_its_errors_and_shows_an_example(method: Any) -> None:
+def test_a_method_tells_its_errors_and_shows_an_example(method: Callable[..., Any]) -> None:
     assert method.__doc__
     if issubclass(getattr(statewise.client, method.__qualname__.split(".")[0]), StatewiseError):
         return

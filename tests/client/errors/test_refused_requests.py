@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +61,7 @@ class TestInvalid:
             ({"z": np.zeros((2, 3), np.float32)}, r"\['x'\]; got \['z'\]"),
         ],
     )
-    def test_tensor(self, client: Client, value: Any, found: str) -> None:
+    def test_tensor(self, client: Client, value: object, found: str) -> None:
         with raises(InvalidInput, found, "expected"):
             client.predict("steps", value)
         with client.session("steps") as session, raises(InvalidInput, found, "expected"):
@@ -76,7 +75,7 @@ class TestInvalid:
             ([np.zeros((2, 3)), np.zeros((0, 3))], r"got shape \[0, 3\] at index 1"),
         ],
     )
-    def test_batch(self, client: Client, batch: Any, found: str) -> None:
+    def test_batch(self, client: Client, batch: object, found: str) -> None:
         with raises(InvalidInput, found, "expected"):
             client.predict("steps", batch)
 

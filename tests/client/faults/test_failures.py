@@ -1,4 +1,4 @@
-"""Lets requests fail in one definite way: only those concerned fail, and with the right error."""
+"""Makes single requests fail: only the sessions concerned get an error, and the right one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from tests.client.faults.sum_server import Request, Response
 from tests.client.faults.world import World
 
 from statewise.client import SessionLost, SessionMoved, Unavailable
-from statewise.client.stream import OperationRunner
+from statewise.client.stream import PendingCall
 from statewise.client.values import Status
 from statewise.wire import (
     to_tensor,
@@ -110,13 +110,13 @@ def test_a_refusal_of_the_second_try_says_nothing_about_the_first(many: bool) ->
     world = World()
     group, session = world.group(1), world.session()
 
-    def step(value: int) -> OperationRunner[Any]:
+    def step(value: int) -> PendingCall[Any]:
         x = np.int64(value)
         return world.submit(group.step(x[None], None) if many else session.step(x))
 
     first = step(1)
-    world.send()  # applied
-    world.cut()  # and the reply lost
+    world.send()  # the server applies it
+    world.cut()  # and its reply is lost
     world.server.intercept = step_refused(4, "DEADLINE", "too late")
     world.settle()
     assert first.future.exception(0) is not None

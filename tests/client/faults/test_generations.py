@@ -1,4 +1,4 @@
-"""Generates under faults at any moment: each value comes once, and is applied once."""
+"""Generates with faults at any moment: each value comes once, and is applied once."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.client.faults.sum_server import END, emitted
 from tests.client.faults.world import World, collecting, generation_of
 
 from statewise.client import SessionLost
-from statewise.client.stream import OperationRunner
+from statewise.client.stream import PendingCall
 
 GENERATING = st.sampled_from(
     ["send", "deliver", "cut", "kill", "store", "move", "wait", "step", "generate", "generate"]
@@ -26,7 +26,7 @@ def test_generations_give_each_value_once_and_are_applied_once(
 ) -> None:
     world = World(replay_bytes=replay_bytes)
     session = world.session()
-    asked: list[tuple[OperationRunner[Any], int, list[int] | None]] = []
+    asked: list[tuple[PendingCall[Any], int, list[int] | None]] = []
     for event, number in events:
         if event == "step":
             asked.append((world.submit(session.step(np.int64(number))), number, None))

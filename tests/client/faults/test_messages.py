@@ -1,4 +1,4 @@
-"""Looks at the messages that a client sends: few, in order, as the contract says."""
+"""Checks the messages that a client sends: few, in order, as the contract says."""
 
 import numpy as np
 from tests.client.faults.sum_server import Request, Response

@@ -1,4 +1,4 @@
-"""Steps sessions and groups under faults at any moment: nothing is lost, applied twice, or left waiting."""
+"""Steps sessions and groups with faults at any moment: no step is lost, applied twice, or left waiting."""
 
 import itertools
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.client.faults.world import World
 
 from statewise.client import PartialFailure, Unavailable
-from statewise.client.stream import OperationRunner
+from statewise.client.stream import PendingCall
 
 EVENTS = st.sampled_from(
     ["send", "deliver", "cut", "kill", "store", "move", "wait", "step", "chunk", "abandon"]
@@ -26,7 +26,7 @@ def test_sessions_lose_nothing_and_apply_nothing_twice(
 ) -> None:
     world = World(retry_for_s=retry_for_s)
     sessions = [world.session() for _ in range(3)]
-    asked: list[list[tuple[OperationRunner[Any], int]]] = [[], [], []]
+    asked: list[list[tuple[PendingCall[Any], int]]] = [[], [], []]
     bits = [0, 0, 0]
     abandoned: set[int] = set()
     for event, chosen in events:
@@ -83,7 +83,7 @@ def test_groups_lose_nothing_and_apply_nothing_twice(
     world = World(retry_for_s=retry_for_s)
     group = world.group(3)
     bit = 0
-    asked: list[tuple[OperationRunner[Any], Any, int]] = []
+    asked: list[tuple[PendingCall[Any], Any, int]] = []
     abandoned: set[int] = set()
     for event, mask in events:
         if event in ("step", "chunk"):

@@ -11,7 +11,7 @@ from tests.client.faults.sum_server import MODEL, Request, Response, SumServer
 from statewise.client.core import ClientCore
 from statewise.client.requests import ClientOptions, GenerateOptions, Plan
 from statewise.client.sessions import GroupCore, SessionCore, SessionGeneration
-from statewise.client.stream import Operation, OperationRunner, StreamConnection
+from statewise.client.stream import Operation, PendingCall, StreamConnection
 from statewise.client.values import Status
 from statewise.v1 import admin_pb2, model_pb2
 
@@ -130,7 +130,7 @@ class World:
                 return value
             outcome = self._perform(effect)
 
-    def submit(self, operation: Operation[T]) -> OperationRunner[T]:
+    def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Begins an operation."""
         return self.core.multiplexer.submit(operation)
 

@@ -1,7 +1,6 @@
-"""Opens groups of sessions that each begin with what was encoded."""
+"""Opens groups of sessions, each with a condition of its own."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +67,8 @@ def test_a_condition_that_cannot_be_read_leaves_no_session(client: Client) -> No
         ("letters", "a", "has no encoder"),
     ],
 )
-def test_conditions_that_do_not_fit_a_group(client: Client, model: str, condition: Any, message: str) -> None:
+def test_conditions_that_do_not_fit_a_group(
+    client: Client, model: str, condition: object, message: str
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         client.sessions(model, count=3, condition=condition).step(np.zeros(3))

@@ -66,7 +66,7 @@ def test_such_a_session_too_comes_back(generative: Path, clients: Clients) -> No
             if tokens[-1] != 0:
                 tokens += session.generate(steps=5, seed=3, text=False)
             np.testing.assert_array_equal(tokens, expected)
-            with pytest.raises(SessionLost):  # a fork has not seen what came before it
+            with pytest.raises(SessionLost):  # the client has no inputs from before the fork
                 list(twin.generate(steps=1))
 
 

@@ -73,7 +73,7 @@ def test_real_values_are_fed_back(client: Client) -> None:
         ("letters", {"prompt": [9], "text": False}, "expected tokens from 0 to 8; got 9"),
     ],
 )
-def test_what_does_not_fit_is_named(client: Client, model: str, asked: Any, message: str) -> None:
+def test_what_does_not_fit_is_named(client: Client, model: str, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         list(client.generate(model, **{"steps": 3, **asked}))
 

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +84,7 @@ def test_left_in_the_middle_the_server_stops_and_the_session_goes_on(client: Cli
 
 
 def test_when_the_time_is_over_it_stands_behind_what_was_taken(client: Client) -> None:
-    taken: list[Any] = []
+    taken: list[object] = []
     with client.session("chatter") as session:
         session.step(np.int64(X))
         with pytest.raises(Timeout):

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import itertools
 from collections.abc import AsyncIterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ async def test_concurrent_tasks_get_what_each_gets_alone(
 ) -> None:
     rows = sequences(*[8] * 200)
 
-    async def run(row: Floats) -> Any:
+    async def run(row: Floats) -> Floats:
         async with client.session("steps") as session:
             return np.stack([await session.step(sample) for sample in row])
 
@@ -75,7 +74,7 @@ async def test_steps_that_wait_while_their_session_is_closed_are_all_told(client
     first = asyncio.create_task(session.step(sample))
     await asyncio.sleep(0)
     closing = asyncio.create_task(session.close())
-    # More than Python's stack would hold, one let in by the other.
+    # If each step were started by the one before it, so many would overflow the stack.
     rest = [asyncio.create_task(session.step(sample)) for _ in range(2000)]
     async with asyncio.timeout(60):
         await asyncio.gather(first, closing)
@@ -109,7 +108,7 @@ async def test_after_a_cancelled_step_the_session_goes_on(
                 await waiting
         output = await session.step(row[8])
         applied = session.position - 1
-    # Each of the eight went in or not; the position says how many did.
+    # Each of the eight steps was applied or not; the position tells how many were.
     possible = [
         small_models.find("steps").run(row[[*kept, 8]])[0][-1]
         for kept in itertools.combinations(range(8), applied)
@@ -120,7 +119,7 @@ async def test_after_a_cancelled_step_the_session_goes_on(
 async def test_streams_take_both_kinds_of_iterables(client: AsyncClient, small_models: SmallModels) -> None:
     (row,) = sequences(6)
 
-    async def samples() -> AsyncIterator[Any]:
+    async def samples() -> AsyncIterator[Floats]:
         for sample in row:
             yield sample
 
@@ -145,7 +144,7 @@ async def test_a_timeout_of_its_own_for_every_step_does_not_add_up(client: Async
             kept for kept in gc.get_objects() if type(kept) is StepBatcher and kept.model == session.model
         ]
     assert session.position == 100
-    assert len(batchers) <= 65  # what may be kept, and the session's own
+    assert len(batchers) <= 65  # 64 that may be kept, and the session's own
 
 
 async def test_no_answer_is_a_timeout(relay: Relay) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.client.clients import Clients
 from tests.client.samples import sequences
+from tests.helpers.arrays import Array
 from tests.helpers.models.small import SmallModels
 
 from statewise.client import (
@@ -44,7 +45,7 @@ def test_several_steps_each_and_ragged(client: Client, small_models: SmallModels
 
 
 @pytest.mark.parametrize("index", [[3, 1], slice(1, 4, 2), np.array([False, True, False, True, False])])
-def test_an_index_chooses_sessions(client: Client, index: Any) -> None:
+def test_an_index_chooses_sessions(client: Client, index: list[int] | slice | Array) -> None:
     with client.sessions("steps", count=5) as group:
         chosen = np.arange(5)[index]
         first = group.step(np.ones((2, 3)), index=index)
@@ -109,7 +110,7 @@ def test_more_sessions_than_a_message_takes(
         (np.zeros((2, 3)), [], "at least one index"),
     ],
 )
-def test_what_does_not_fit_is_named(client: Client, value: Any, index: Any, message: str) -> None:
+def test_what_does_not_fit_is_named(client: Client, value: object, index: object, message: str) -> None:
     with client.sessions("steps", count=4) as group:
         with pytest.raises(InvalidInput, match=message):
             group.step(value, index=index)

@@ -1,4 +1,4 @@
-"""Keeps in journals what a session needs to be built again, and no more than their limit."""
+"""Fills journals: they keep the inputs that rebuild a session, and stay below their limit."""
 
 import numpy as np
 from hypothesis import given

@@ -156,7 +156,7 @@ def test_a_model_without_state_has_no_sessions(client: Client) -> None:
     ],
 )
 def test_a_bad_step_changes_nothing(
-    client: Client, small_models: SmallModels, x: Floats, value: Any, message: str
+    client: Client, small_models: SmallModels, x: Floats, value: object, message: str
 ) -> None:
     with client.session("steps") as session, client.session("steps") as neighbour:
         begin = session.step(x[:3])
@@ -225,6 +225,8 @@ def test_a_model_that_does_not_generate_says_what_to_do(client: Client) -> None:
         ({"seed": -1}, "seed of 0 to"),
     ],
 )
-def test_settings_of_a_generation_are_judged_at_once(client: Client, setting: Any, message: str) -> None:
+def test_settings_of_a_generation_are_judged_at_once(
+    client: Client, setting: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         next(client.generate("steps", **setting))

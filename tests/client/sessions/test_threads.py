@@ -1,8 +1,7 @@
-"""Steps from many threads: they share a client, a session, or nothing."""
+"""Steps from many threads, which share a client, a session, or neither."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from tests.client.clients import Clients
@@ -16,7 +15,7 @@ from statewise.client import Client
 def test_threads_share_a_client(client: Client, small_models: SmallModels) -> None:
     rows = sequences(*[15] * 16)
 
-    def run(row: Floats) -> Any:
+    def run(row: Floats) -> Floats:
         with client.session("steps") as session:
             return np.stack([session.step(sample) for sample in row])
 
@@ -37,7 +36,7 @@ def test_64_clients_at_once_get_what_each_gets_alone(
     rows = sequences(*[12] * 64)
     barrier = threading.Barrier(64)
 
-    def run(row: Floats) -> Any:
+    def run(row: Floats) -> Floats:
         client = clients.connect(address)
         with client.session("steps") as session:
             barrier.wait()

@@ -76,7 +76,7 @@ class AsyncShell:
                 self._deadlines.discard(pending_call, timeout_s)
 
     async def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
-        """Closes a session or group at the end of a `with`, unless it is kept or no longer within reach."""
+        """Closes a session or group at the end of a `with`, unless it is kept; on failure it stays open."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 await self.operate(core.close(), CLOSE_TIMEOUT_S)

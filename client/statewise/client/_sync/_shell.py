@@ -130,7 +130,7 @@ class SyncShell:
             raise
 
     def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
-        """Closes a session or group at the end of a `with`, unless it is kept or no longer within reach."""
+        """Closes a session or group at the end of a `with`, unless it is kept; on failure it stays open."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 self.operate(core.close(), CLOSE_TIMEOUT_S)
