@@ -57,22 +57,24 @@ class _Completion:
         self._declaration = declaration
         self._graph_inputs = inputs
         self._graph_outputs = outputs
-        befores, afters = ([getattr(pair, end) for pair in declaration.state] for end in ("input", "output"))
-        states = [required(inputs, name, "state", "input") for name in befores]
-        successors = [required(outputs, name, "state", "output") for name in afters]
-        for name in (*befores, *afters):
-            pairs = max(befores.count(name), afters.count(name))
+        state_inputs, state_outputs = (
+            [getattr(pair, end) for pair in declaration.state] for end in ("input", "output")
+        )
+        states = [required(inputs, name, "state", "input") for name in state_inputs]
+        successors = [required(outputs, name, "state", "output") for name in state_outputs]
+        for name in (*state_inputs, *state_outputs):
+            pairs = max(state_inputs.count(name), state_outputs.count(name))
             if pairs > 1:
                 raise MetadataError(f"state {name!r}: expected in one pair; it is in {pairs}")
         self._lengths = self._lengths_input()
-        reserved_inputs, reserved_outputs = {*befores, declaration.lengths}, set(afters)
+        reserved_inputs, reserved_outputs = {*state_inputs, declaration.lengths}, set(state_outputs)
         self._inputs = _declared_and_others(
             "input", declaration.inputs, inputs, reserved_inputs, with_others=True
         )
         self._outputs = _declared_and_others(
             "output", declaration.outputs, outputs, reserved_outputs, with_others=not declaration.outputs
         )
-        self._names = [entry.name for entry in self._inputs] + befores
+        self._names = [entry.name for entry in self._inputs] + state_inputs
         self._state_axes = [
             state_axes(pair, before, after)
             for pair, before, after in zip(declaration.state, states, successors, strict=True)
@@ -134,7 +136,7 @@ class _Completion:
         return not batches or without or 1 in batches
 
     def _one_step(self) -> bool:
-        """Whether a run takes one step: no input has a time axis of free size."""
+        """Whether a run takes one step: no input has a time axis, or one of them is of fixed size."""
         times = [
             self._graph_inputs[entry.name].dims[axes.index(TIME)]
             for entry, axes in zip(self._inputs, self._input_axes, strict=True)
