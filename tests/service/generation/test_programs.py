@@ -277,11 +277,11 @@ class Driver:
             expected = (tokens, position)
             if position > start:
                 self._moved(session, ("generate", options, seed), position - start, after)
-        ticket = CancellationToken(cancelled=kind == "given up")
-        return expected, asyncio.create_task(self._asked(session.handle, start, options, seed, ticket))
+        cancellation = CancellationToken(cancelled=kind == "given up")
+        return expected, asyncio.create_task(self._asked(session.handle, start, options, seed, cancellation))
 
     async def _asked(
-        self, handle: int, start: int, options: Options, seed: int, ticket: CancellationToken
+        self, handle: int, start: int, options: Options, seed: int, cancellation: CancellationToken
     ) -> Answer:
         steps, temperature, top_k = options
         parts = self._generator.generate(
@@ -291,7 +291,7 @@ class Driver:
             lambda _: Sampling(
                 np.array([temperature], np.float32), np.array([top_k], np.int32), np.array([seed], np.uint64)
             ),
-            ticket,
+            cancellation,
             owner="",
         )
         tokens: list[int] = []
