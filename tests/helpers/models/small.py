@@ -55,17 +55,14 @@ class SmallModels:
         return SmallModel(name, self.repository / name / str(version or max(versions)) / "model.onnx")
 
 
-def _lstm_graph(spec: ModelSpec, seed: int, *, bidirectional: bool = False) -> onnx.ModelProto:
-    """x, lengths, state [B, h|c] -> LSTM -> linear head on every step, or on the final hidden state."""
+def _lstm_weights(seed: int, *, directions: int) -> list[onnx.TensorProto]:
     random = np.random.default_rng(seed)
-    directions = 2 if bidirectional else 1
-    per_step = spec.outputs[0].per_step
 
     def constant(name: str, *shape: int) -> onnx.TensorProto:
         values = random.standard_normal(shape).astype(np.float32) * 0.5
         return numpy_helper.from_array(values, name)
 
-    weights = [
+    return [
         constant("W", directions, 4 * HIDDEN, INPUTS),
         constant("R", directions, 4 * HIDDEN, HIDDEN),
         constant("B", directions, 8 * HIDDEN),
@@ -78,6 +75,12 @@ def _lstm_graph(spec: ModelSpec, seed: int, *, bidirectional: bool = False) -> o
         numpy_helper.from_array(np.array([0, 0, -1], np.int64), "flat"),
         numpy_helper.from_array(np.array([0, -1], np.int64), "flat_final"),
     ]
+
+
+def _lstm_graph(spec: ModelSpec, seed: int, *, bidirectional: bool = False) -> onnx.ModelProto:
+    """x, lengths, state [B, h|c] -> LSTM -> linear head on every step, or on the final hidden state."""
+    weights = _lstm_weights(seed, directions=2 if bidirectional else 1)
+    per_step = spec.outputs[0].per_step
     nodes = []
     initial = ["", ""]
     if spec.state:

@@ -203,6 +203,13 @@ async def until_default(caller: Caller, version: int) -> None:
             return
 
 
+async def open_session(caller: Caller, name: str) -> sp.Session:
+    opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[name]))
+    session: sp.Session
+    (session,) = opened.sessions
+    return session
+
+
 async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
     repository: Path, tmp_path: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
@@ -220,12 +227,6 @@ async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
             assert unpack_uint32(reply.rows).tolist() == [0]
             assert from_tensor(reply.outputs["y"]).tobytes() == expected[source_of(reply.version)]
             answered[source_of(reply.version)] += 1
-
-    async def open_session(caller: Caller, name: str) -> sp.Session:
-        opened = await caller.ask(open=sp.OpenSessionsRequest(model="steps", session_ids=[name]))
-        session: sp.Session
-        (session,) = opened.sessions
-        return session
 
     async def finish(caller: Caller, session: sp.Session, y: list[Array]) -> None:
         for t in range(len(y), 4):
