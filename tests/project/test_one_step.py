@@ -94,7 +94,7 @@ def until_last(listed: list[Hop], passed: list[Hop]) -> list[Hop]:
 
 @pytest.fixture(scope="module")
 def traces(repository: Path) -> list[Recorder]:
-    """Three single steps of one session, from the caller to the engine and back, each run on the event loop."""
+    """Three steps of one session, from the caller to the engine and back, each run on the event loop."""
     recorders = [Recorder() for _ in range(3)]
     current = Switch()
     x = np.ones(3, np.float32)

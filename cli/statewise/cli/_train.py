@@ -70,6 +70,10 @@ def train(
                 task, completed=progress.step, total=progress.steps, loss=progress.loss
             ),
         )
+    _print_result(result, as_json=as_json)
+
+
+def _print_result(result: models.TrainResult, *, as_json: bool) -> None:
     if as_json:
         checkpoint = str(result.checkpoint_dir)
         head = {"recipe": result.recipe, "seconds": result.seconds, "checkpoint": checkpoint}

@@ -86,9 +86,8 @@ def train(
         raise ValueError("expected resume or overwrite, got both")
     if not (resume or overwrite):
         refuse_existing(folder)
-    data = recipe_data(recipe)
+    data, settings = recipe_data(recipe), recipe.train
     problem = make_problem(recipe, data)
-    settings = recipe.train
     folder.mkdir(parents=True, exist_ok=True)
     state = begin(recipe, problem, folder, resume=resume)
 
