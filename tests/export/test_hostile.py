@@ -135,7 +135,7 @@ FILES = {
     huge_initialiser: "'extra': expected at most 2,147,483,647 elements",
     short_initialiser: "expected a sound ONNX graph|initializer|raw_data|extra",
     negative_initialiser: "'extra': expected at most",
-    external_initialiser: "expected weights inside the file; those of 'extra' are elsewhere",
+    external_initialiser: "expected weights inside the file or in its folder; those of 'extra' are in",
     huge_constant_of_shape: "'extra': expected at most 2,147,483,647 elements",
     function_bomb: "expected at most 1,000,000 nodes; the graph expands to more",
     recursive_function: "expected functions that do not call themselves; 'f' does",

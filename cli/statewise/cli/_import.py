@@ -1,12 +1,15 @@
 """Implements `statewise import`: turns a foreign ONNX graph or PyTorch weights into a model package."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
 from statewise.export import ExportError, import_onnx, import_torch
+
+_T = TypeVar("_T")
 
 FileArgument = Annotated[
     Path,
@@ -22,6 +25,38 @@ StateOption = Annotated[
     list[str] | None,
     typer.Option(metavar="INPUT=OUTPUT", help="For .onnx: a state that the graph does not reveal."),
 ]
+InputOption = Annotated[
+    list[str] | None, typer.Option("--input", metavar="NAME", help="For .onnx: an input that is no state.")
+]
+OutputOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output", metavar="NAME", help="For .onnx: an output to publish. Default: all that are no state."
+    ),
+]
+SizeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="NAME=N",
+        help="For .onnx: a number for a free size that is neither batch nor time, by its name or INPUT.AXIS.",
+    ),
+]
+AxesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=AXES",
+        help="For .onnx: the axes of an input, output or state, such as x=batch,time,3.",
+    ),
+]
+InitialOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--initial",
+        metavar="STATE=NUMBER|FILE",
+        help="For .onnx: how a state begins, as a number or a .npy file. Default: zeros.",
+    ),
+]
 ConstantOption = Annotated[
     list[str] | None,
     typer.Option(metavar="INPUT=NUMBER", help="For .onnx: an input that is always the same number."),
@@ -32,6 +67,10 @@ ExposeStateFlag = Annotated[
         "--expose-state",
         help="For .onnx: give recurrent operators the state inputs and outputs that they lack.",
     ),
+]
+StatelessFlag = Annotated[
+    bool,
+    typer.Option("--stateless", help="For .onnx: publish the model for Predict alone, without sessions."),
 ]
 
 
@@ -45,14 +84,21 @@ def import_(
     ] = None,
     description: DescriptionOption = None,
     state: StateOption = None,
+    input_: InputOption = None,
+    output: OutputOption = None,
+    size: SizeOption = None,
+    axes: AxesOption = None,
+    initial: InitialOption = None,
     constant: ConstantOption = None,
     expose_state: ExposeStateFlag = False,
+    stateless: StatelessFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Turns a foreign ONNX graph or PyTorch weights into a model package and prints the package's path.
 
-    For an .onnx file it prints on stderr which tensors and axes it takes for state, batch and time, and why.
-    PyTorch is not needed here: save the module's state_dict() with safetensors.
+    For an .onnx file it prints on stderr which tensors and axes it takes for state, batch and time, and why,
+    and publishes nothing that does not compute what the file computes. PyTorch is not needed here: save the
+    module's state_dict() with safetensors.
 
     For example:
 
@@ -60,32 +106,44 @@ def import_(
 
       statewise import model.onnx --repository repository --state h_in=h_out
     """
-    onnx_options = {
+    onnx_options: dict[str, Any] = {
         "state": dict(_pairs("--state", state)),
-        "constants": {key: _number(value) for key, value in _pairs("--constant", constant)},
+        "inputs": input_ or [],
+        "outputs": output or [],
+        "sizes": {key: _number("--size", value, int) for key, value in _pairs("--size", size)},
+        "axes": {key: _axes(value) for key, value in _pairs("--axes", axes)},
+        "initial": {key: _initial(value) for key, value in _pairs("--initial", initial)},
+        "constants": {
+            key: _number("--constant", value, float) for key, value in _pairs("--constant", constant)
+        },
         "expose_state": expose_state,
+        "stateless": stateless,
     }
     if file.suffix == ".onnx":
         if description is not None:
             raise typer.BadParameter("only for .safetensors", param_hint="--description")
-        package = _import_graph(file, repository, name=name, version=version, **onnx_options)
+        package = import_onnx(file, repository, name=name, version=version, **onnx_options)
     else:
-        if any(onnx_options.values()):
-            raise typer.BadParameter("only for .onnx files", param_hint="--state, --constant, --expose-state")
+        if given := [name for name, value in onnx_options.items() if value]:
+            raise typer.BadParameter("only for .onnx files", param_hint=_flag(given[0]))
         package = import_torch(file, repository, name=name, version=version, description=description)
+    _print_findings(package)
     if as_json:
         print_json({"package": str(package), "name": package.parent.name, "version": int(package.name)})
     else:
         print(package)
 
 
-def _import_graph(file: Path, repository: Path, **options: Any) -> Path:
-    """Imports a graph, and prints the comments of its model.toml, which give the reasons."""
-    package = import_onnx(file, repository, **options)
-    for line in (package / "model.toml").read_text(encoding="utf-8").splitlines():
+def _print_findings(package: Path) -> None:
+    """Prints the comments of a package's model.toml, which give what was found, and why."""
+    findings = package / "model.toml"
+    for line in findings.read_text(encoding="utf-8").splitlines() if findings.exists() else ():
         if line.startswith("# "):
             stderr_console().print(line.removeprefix("# "), markup=False, soft_wrap=True)
-    return package
+
+
+def _flag(option: str) -> str:
+    return f"--{option.removesuffix('s') if option != 'axes' else option}".replace("_", "-")
 
 
 def _pairs(option: str, settings: list[str] | None) -> list[tuple[str, str]]:
@@ -96,8 +154,24 @@ def _pairs(option: str, settings: list[str] | None) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in pairs]
 
 
-def _number(text: str) -> float:
+def _number(option: str, text: str, kind: Callable[[str], _T]) -> _T:
+    try:
+        return kind(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number; got {text!r}", param_hint=option) from None
+
+
+def _axes(text: str) -> list[str | int]:
+    """The axes of "batch,time,3"."""
+    words = text.split(",")
+    if any(word not in ("batch", "time") and not word.isdecimal() for word in words):
+        raise typer.BadParameter(f"expected batch, time and sizes; got {text!r}", param_hint="--axes")
+    return [int(word) if word.isdecimal() else word for word in words]
+
+
+def _initial(text: str) -> Any:
+    """A number, or the path of a file with one."""
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"expected a number; got {text!r}", param_hint="--constant") from None
+        return Path(text)

@@ -6,10 +6,11 @@ Neither trains (statewise.models) nor serves (statewise.service). An exported pa
 
 from statewise.export._exporting import export_checkpoint
 from statewise.export._importing import import_onnx, import_torch
+from statewise.export._verifying import verify_package
 from statewise.export.base import ExportError, PackageError, SourceError, UnsupportedNetwork, VersionExists
 from statewise.export.graphs import Weights
 from statewise.export.package import Package, read_package
-from statewise.export.verification import Check, VerifyReport, verify_package
+from statewise.export.verification import Check, VerifyReport
 from statewise.wire import Exactness
 
 __all__ = [

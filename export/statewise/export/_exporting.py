@@ -119,14 +119,15 @@ def _storage_notes(
     batch = draw_batch(spec, checkpoint, np.random.default_rng(0))
     content = stored[READ_GRAPH].SerializeToString()
     package = Package(Path(READ_GRAPH), {READ_GRAPH: GraphFile(content, stored[READ_GRAPH])}, spec, None)
-    x = batch.x if batch.per_step_input else batch.x[None]
-    expected, _ = checkpoint.predict(x, batch.lengths, batch.state)
+    x = batch.x if spec.inputs[0].per_step else batch.x[None]
+    expected, _ = checkpoint.predict(x, batch.lengths, batch.state[0] if batch.state else None)
     found = run_batch(ReadGraphRunner(package), batch)
+    difference = relative_difference(batch.valid(0, expected), batch.valid(0, found.outputs[0]))
     before, after = (
         sum(graph.ByteSize() for graph in graphs.values()) for graphs in (float32_graphs, stored)
     )
     return {
         "weights": weights,
-        "weights_error": f"{relative_difference(batch.valid(expected), batch.valid(found.y)):.2g}",
+        "weights_error": f"{difference:.2g}",
         "weights_size": f"{after:,} bytes, {after / before:.0%} of float32",
     }

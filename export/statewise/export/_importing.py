@@ -1,11 +1,15 @@
 """Imports weights of PyTorch and ONNX files from elsewhere, and publishes them as packages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from statewise.export._exporting import package_files
+from statewise.export._isolating import with_some_optimisation
 from statewise.export._publishing import publish
-from statewise.export.onnx_import import read_onnx
+from statewise.export.base import Array, SourceError
+from statewise.export.onnx_import import ImportOptions, read_onnx
 from statewise.export.torch_import import read_torch
 
 
@@ -50,29 +54,67 @@ def import_onnx(
     name: str | None = None,
     version: int | None = None,
     state: Mapping[str, str] | None = None,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
     constants: Mapping[str, float] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    axes: Mapping[str, Sequence[str | int]] | None = None,
+    initial: Mapping[str, float | Path | str | Array] | None = None,
     expose_state: bool = False,
+    stateless: bool = False,
 ) -> Path:
     """Writes an ONNX file from elsewhere as a model package.
 
+    A child process reads the graph, runs it and compares it with the package; nothing is published that does
+    not agree with the file.
+
     Args:
-        file: The .onnx file, weights inside.
+        file: The .onnx file; weights may lie in files of its folder.
         repository: As of `export_checkpoint`.
         name: Of the model; default: the file's name without suffix.
         version: As of `export_checkpoint`.
         state: Names of state outputs by those of state inputs, where the graph leaves a choice.
+        inputs: Names of inputs that are data, not state.
+        outputs: Names of the outputs to publish; default: all that are no state.
         constants: Values of inputs that are the same for every row, step and session.
+        sizes: Numbers for free sizes other than batch and time, by the name of the size, or by INPUT.AXIS.
+        axes: For an input, output or state: "batch", "time" or a size for each axis.
+        initial: Initial states by the names of state inputs: a number, an array or a .npy file.
         expose_state: Adds state inputs and outputs to recurrent operators that have none.
+        stateless: Publishes a model for Predict alone; states begin anew with every sequence.
 
     Returns:
         The folder of the new version; its model.toml records the findings and their reasons.
 
     Raises:
-        PackageError: the file is no sound ONNX file.
-        SourceError: roles or axes of the graph's inputs and outputs stay open; naming what was found.
+        PackageError: the file is no sound ONNX file, or onnxruntime crashes on it.
+        SourceError: roles or axes of the graph's inputs and outputs stay open; naming what was found and what
+            decides.
         VersionExists: the version is published already.
         ExportError: a name or version that no repository can hold.
     """
     file = Path(file)
-    imported = read_onnx(file, state=state or {}, constants=constants or {}, expose=expose_state)
-    return publish(repository, file.stem if name is None else name, imported.files(), version=version)
+    options = ImportOptions(
+        state=dict(state or {}),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        constants=dict(constants or {}),
+        sizes=dict(sizes or {}),
+        axes={key: tuple(words) for key, words in (axes or {}).items()},
+        initial={key: _initial(file, key, value) for key, value in (initial or {}).items()},
+        expose_state=expose_state,
+        stateless=stateless,
+    )
+    files = with_some_optimisation(read_onnx, file, options)
+    return publish(repository, file.stem if name is None else name, files, version=version)
+
+
+def _initial(file: Path, name: str, value: float | Path | str | Array) -> float | Array:
+    """An initial state: a number or an array, read from a .npy file where a path is given."""
+    if not isinstance(value, Path | str):
+        return value
+    try:
+        array: Array = np.load(value, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise SourceError(file, f"initial {name!r}: expected a .npy file: {error}") from None
+    return array

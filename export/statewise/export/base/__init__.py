@@ -7,10 +7,16 @@ from statewise.export.base._errors import (
     UnsupportedNetwork,
     VersionExists,
 )
-from statewise.export.base._limits import refuse_expansion, refuse_large_tensors, run_options
+from statewise.export.base._limits import (
+    OPTIMISATION_LEVELS,
+    refuse_expansion,
+    refuse_large_tensors,
+    run_options,
+)
 from statewise.export.base._types import Array
 
 __all__ = [
+    "OPTIMISATION_LEVELS",
     "Array",
     "ExportError",
     "PackageError",

@@ -43,7 +43,11 @@ class PackageError(ExportError):
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
+        self._problem = problem
         super().__init__(f"{path}: {problem}")
+
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        return type(self), (self.path, self._problem)
 
 
 class SourceError(ExportError):
@@ -55,4 +59,8 @@ class SourceError(ExportError):
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
+        self._problem = problem
         super().__init__(f"{path}: {problem}")
+
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        return type(self), (self.path, self._problem)

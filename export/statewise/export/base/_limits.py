@@ -19,6 +19,14 @@ MAX_NODES = 1_000_000
 MAX_ELEMENTS = 2**31 - 1
 RUN_LIMIT_S = 120.0
 
+OPTIMISATION_LEVELS = {
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+"""onnxruntime's levels of optimising a graph, highest first. Some graphs crash it at the highest one."""
+
 
 def refuse_expansion(path: Path, model: onnx.ModelProto) -> None:
     """Refuses a graph that is much larger than its file.

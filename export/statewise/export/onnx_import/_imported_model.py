@@ -1,25 +1,40 @@
 """Reads an ONNX file from elsewhere and turns it into a graph and metadata as packages have them.
 
-The file is untrusted: checks come before anything else, and no other file is opened. The package's model.toml
-records the findings, each state with its evidence.
+The file is untrusted: checks come before anything else, and only files in its folder are opened. The
+package's model.toml records the findings, each state with its evidence.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, version_converter
 
-from statewise.export.base import SourceError
-from statewise.export.graphs import OPSET
-from statewise.export.onnx_import._graph_axes import GraphAxes, find_axes
+from statewise.export.base import Array, SourceError
+from statewise.export.onnx_import._graph_preparation import (
+    prepare_graph,
+    refuse_fixed_steps,
+    without_the_rest,
+)
+from statewise.export.onnx_import._import_proof import Reference, prove, steps_agree
 from statewise.export.onnx_import._state_exposure import expose_state
-from statewise.export.onnx_import._tensor_roles import TensorRoles, find_roles
-from statewise.export.onnx_import._wrapped_graph import wrap_graph, wrapped_spec
-from statewise.export.package import MODEL_TOML, READ_GRAPH, check_graph, read_graph_file
-from statewise.wire import METADATA_KEY, ModelSpec
+from statewise.export.onnx_import._wrapped_graph import GraphWrapper
+from statewise.export.onnx_import.discovery import (
+    AxesError,
+    AxisChoice,
+    GraphAxes,
+    ImportOptions,
+    OriginalGraph,
+    TensorAxes,
+    TensorRoles,
+    TrialSizes,
+    axis_choices,
+    complete_axes,
+    find_roles,
+)
+from statewise.export.package import MODEL_TOML, READ_GRAPH, GraphFile, Package
+
+_OPTIMISATION_NOTE = "optimisation"
 
 
 @dataclass(frozen=True)
@@ -27,91 +42,152 @@ class ImportedModel:
     """A foreign graph in the form of packages.
 
     Attributes:
-        model: The wrapped graph, with its metadata.
-        spec: Inputs, outputs and states of that graph.
+        package: The wrapped graph, with its metadata.
         reasons: Findings for people: the evidence for each state, and how the graph runs.
     """
 
-    model: onnx.ModelProto
-    spec: ModelSpec
+    package: Package
     reasons: tuple[str, ...]
 
     def files(self) -> dict[str, bytes]:
         """The package's files, by name."""
         comments = "".join(f"# {reason}\n" for reason in self.reasons)
         return {
-            READ_GRAPH: self.model.SerializeToString(deterministic=True),
-            MODEL_TOML: (comments + "\n" + self.spec.to_toml()).encode(),
+            READ_GRAPH: self.package.files[READ_GRAPH].content,
+            MODEL_TOML: (comments + "\n" + self.package.spec.to_toml()).encode(),
         }
 
 
-def read_onnx(
-    file: Path, *, state: Mapping[str, str], constants: Mapping[str, float], expose: bool
-) -> ImportedModel:
-    """Reads a foreign graph.
+def read_onnx(file: Path, options: ImportOptions, optimisation: str) -> dict[str, bytes]:
+    """Reads a foreign graph, wraps it, and proves that the wrapped graph computes what the file computes.
 
     Args:
         file: The .onnx file.
-        state: Names of state outputs by those of state inputs, where the graph leaves a choice.
-        constants: Values of inputs that are the same for every row, step and session.
-        expose: Adds state inputs and outputs to recurrent operators that have none.
+        options: What the user says about the graph.
+        optimisation: A level of OPTIMISATION_LEVELS, for onnxruntime.
+
+    Returns:
+        The package's files, by name.
 
     Raises:
         PackageError: the file is no sound ONNX file.
-        SourceError: roles or axes of its inputs and outputs stay open; naming what was found.
+        SourceError: roles or axes of its inputs and outputs stay open; naming what was found and what
+        decides.
     """
-    model = read_graph_file(file).model
-    check_graph(file, model)
-    if model.graph.sparse_initializer:
-        raise SourceError(file, "expected dense constants; the graph has sparse ones")
-    model = _at_least_opset(file, model)
-    _make_constants(file, model, constants)
-    reasons: list[str] = []
-    if expose:
-        model, reasons = expose_state(file, model)
+    model, reasons = prepare_graph(file, options)
+    original = model
+    if options.expose_state:
+        model, exposed = expose_state(file, model)
+        reasons += exposed
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    roles = find_roles(file, inferred.graph, declared=state)
-    axes = find_axes(file, model.SerializeToString(), roles)
-    reasons += _reasons(roles, axes)
-    spec = wrapped_spec(roles, axes, {"imported_from": file.name})
-    wrapped = wrap_graph(model, roles, axes, spec, metadata={METADATA_KEY: spec.to_json()})
-    return ImportedModel(wrapped, spec, tuple(reasons))
+    roles = find_roles(file, inferred.graph, options)
+    refuse_fixed_steps(file, inferred.graph, options)
+    model, original = without_the_rest(model, roles), without_the_rest(original, roles)
+    notes = {"imported_from": file.name}
+    if optimisation != "all":
+        notes[_OPTIMISATION_NOTE] = optimisation
+        reasons.append(
+            f"onnxruntime crashes at its highest level of optimisation; the graph runs at {optimisation!r}"
+        )
+    search = _Search(file, model, original, roles, options, notes, optimisation)
+    return search.first().with_reasons(reasons).files()
 
 
-def _at_least_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if opset >= OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, OPSET)
-    except Exception as error:
-        # The converter raises plain RuntimeError and its own errors.
-        reason = str(error).strip().splitlines()[0]
+@dataclass(frozen=True)
+class _Found(ImportedModel):
+    def with_reasons(self, reasons: list[str]) -> ImportedModel:
+        return ImportedModel(self.package, (*reasons, *self.reasons))
+
+
+class _Search:
+    """Tries the possible axes, likeliest first, until the package agrees with the file."""
+
+    def __init__(
+        self,
+        file: Path,
+        model: onnx.ModelProto,
+        original: onnx.ModelProto,
+        roles: TensorRoles,
+        options: ImportOptions,
+        notes: dict[str, str],
+        optimisation: str,
+    ) -> None:
+        self._file = file
+        self._model = model
+        self._roles = roles
+        self._options = options
+        self._notes = notes
+        self._optimisation = optimisation
+        self._graph = OriginalGraph(file, model.SerializeToString(), optimisation)
+        self._original = self._graph
+        if options.expose_state:
+            self._original = OriginalGraph(file, original.SerializeToString(), optimisation)
+        self._sizes = TrialSizes(model.graph)
+
+    def first(self) -> _Found:
+        """The first choice of axes that agrees."""
+        reasons: list[str] = []
+        for choice in axis_choices(self._file, self._roles, dict(self._options.axes)):
+            try:
+                return self._imported(choice)
+            except AxesError as error:
+                reasons.append(str(error))
+        # The likeliest choice comes first; a lone row is the last resort.
+        reason = reasons[0] if reasons else "an input of fixed size beside states that have a batch axis"
         raise SourceError(
-            file, f"expected opset {OPSET}, or an older one that can be converted; got {opset}: {reason}"
+            self._file,
+            f"{reason}; say which axes are batch and time (--axes INPUT=batch,time,...), or write model.toml",
+        )
+
+    def _imported(self, choice: AxisChoice) -> _Found:
+        axes = complete_axes(self._graph, self._roles, choice, self._sizes)
+        initial = {
+            state.name: _initial_state(self._file, state, self._options.initial.get(state.name, 0.0))
+            for state in axes.state
+        }
+        package = self._proven(GraphWrapper(self._model, self._roles, axes, initial))
+        reasons = _reasons(self._roles, axes, initial)
+        if package.spec.state and not steps_agree(package, self._sizes):
+            package = self._proven(GraphWrapper(self._model, self._roles.without_sessions(), axes, initial))
+            reasons.append(
+                "sequences give other results in pieces than at once, as graphs do that read backwards: "
+                "the model is Predict-only, without sessions"
+            )
+        return _Found(package, tuple(reasons))
+
+    def _proven(self, wrapper: GraphWrapper) -> Package:
+        spec = wrapper.spec(self._notes)
+        model = wrapper.wrap(spec)
+        graph = GraphFile(model.SerializeToString(deterministic=True), model)
+        package = Package(self._file, {READ_GRAPH: graph}, spec, None, self._optimisation)
+        roles, axes = wrapper.roles, wrapper.axes
+        # A graph that starts from zeros is no reference for other initial states.
+        reference = self._graph if self._options.initial else self._original
+        prove(package, Reference(reference, roles, axes, wrapper.initial), self._sizes)
+        return package
+
+
+def _initial_state(file: Path, state: TensorAxes, value: float | Array) -> Array:
+    """The state of a new session, [*shape]."""
+    array, dtype = np.asarray(value), np.dtype(state.tensor.dtype)
+    if array.size == np.prod(state.shape):
+        array = array.reshape(state.shape)
+    try:
+        whole = np.broadcast_to(array, state.shape).astype(dtype)
+    except ValueError:
+        raise SourceError(
+            file,
+            f"initial {state.name!r}: expected shape {list(state.shape)}; got {list(array.shape)}",
         ) from None
+    return whole
 
 
-def _make_constants(file: Path, model: onnx.ModelProto, constants: Mapping[str, float]) -> None:
-    for name, value in constants.items():
-        entry = next((entry for entry in model.graph.input if entry.name == name), None)
-        if entry is None:
-            names = ", ".join(repr(entry.name) for entry in model.graph.input)
-            raise SourceError(file, f"constant {name!r}: expected one of {names}")
-        tensor = entry.type.tensor_type
-        if any(not size.HasField("dim_value") for size in tensor.shape.dim):
-            raise SourceError(file, f"constant {name!r}: expected an input of fixed size")
-        shape = [size.dim_value for size in tensor.shape.dim]
-        array = np.full(shape, value, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
-        model.graph.input.remove(entry)
-
-
-def _reasons(roles: TensorRoles, axes: GraphAxes) -> list[str]:
-    reasons = [
-        f"state {match.input.name} -> {match.output.name}: {match.reason}; begins as zeros"
-        for match in roles.state
-    ]
+def _reasons(roles: TensorRoles, axes: GraphAxes, initial: dict[str, Array]) -> list[str]:
+    reasons = list(roles.notes)
+    for match in roles.state:
+        values = np.unique(initial[match.input.name])
+        begin = "zeros" if not values.any() else f"{values[0]:g}" if len(values) == 1 else "the given array"
+        reasons.append(f"state {match.input.name} -> {match.output.name}: {match.reason}; begins as {begin}")
     for source in axes.inputs:
         found = [
             f"{word} is axis {axis}"
@@ -126,4 +202,8 @@ def _reasons(roles: TensorRoles, axes: GraphAxes) -> list[str]:
     if axes.one_step:
         sizes = ", ".join(f"{source.name} {list(source.shape)}" for source in axes.inputs)
         reasons.append(f"the graph takes one step ({sizes}): steps run one after another, inside the graph")
+    if axes.least_steps > 1:
+        reasons.append(f"the graph runs sequences of at least {axes.least_steps} steps")
+    if roles.predict_only:
+        reasons.append("the model is Predict-only, without sessions, as you said")
     return reasons

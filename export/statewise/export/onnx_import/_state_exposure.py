@@ -12,7 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.export.base import SourceError
-from statewise.export.onnx_import._data_flow import MOVING_OPERATORS, STATE_INPUTS, read_names
+from statewise.export.onnx_import._graph_preparation import drop_unused_nodes
+from statewise.export.onnx_import.discovery import MOVING_OPERATORS, STATE_INPUTS
 
 _STATE_NAMES = {1: "h", 2: "c"}  # by index of the final state among the operator's outputs
 _ZERO_MAKERS = (MOVING_OPERATORS - {"Flatten", "Split"}) | {"Shape", "Constant", "ConstantOfShape"}
@@ -44,7 +45,7 @@ def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, l
         raise SourceError(
             path, "expected an RNN, LSTM or GRU operator whose state could be exposed; there is none"
         )
-    _drop_unused(graph)
+    drop_unused_nodes(graph)
     return exposed, done
 
 
@@ -143,16 +144,3 @@ def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
     for entry in graph.output:
         if entry.name == old:
             graph.node.append(helper.make_node("Identity", [new], [old]))
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Removes the nodes that only made initial states."""
-    while True:
-        read = {name for node in graph.node for name in read_names(node)} | {
-            entry.name for entry in graph.output
-        }
-        unused = [node for node in graph.node if not any(name in read for name in node.output)]
-        if not unused:
-            return
-        for node in unused:
-            graph.node.remove(node)

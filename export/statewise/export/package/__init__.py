@@ -5,6 +5,7 @@ from statewise.export.package._graph_file import (
     GENERATOR_GRAPH,
     READ_GRAPH,
     GraphFile,
+    all_tensors,
     check_graph,
     read_graph_file,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "READ_GRAPH",
     "GraphFile",
     "Package",
+    "all_tensors",
     "check_graph",
     "metadata_problems",
     "model_spec",

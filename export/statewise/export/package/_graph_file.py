@@ -28,12 +28,13 @@ class GraphFile:
     model: onnx.ModelProto
 
 
-def read_graph_file(file: Path, *, package: Path | None = None) -> GraphFile:
+def read_graph_file(file: Path, *, package: Path | None = None, weights_outside: bool = False) -> GraphFile:
     """Reads one .onnx file.
 
     Args:
         file: The file.
         package: The path that errors name; if a folder, the file must lie in it. Default: the file.
+        weights_outside: Whether weights may lie in other files, which are not opened.
 
     Raises:
         PackageError: no such file, no ONNX, weights outside the file, or a graph that expands too far.
@@ -47,7 +48,8 @@ def read_graph_file(file: Path, *, package: Path | None = None) -> GraphFile:
         raise PackageError(path, f"expected an ONNX file; {file.name} cannot be parsed: {error}") from None
     if not model.graph.node:
         raise PackageError(path, f"expected an ONNX file; {file.name} holds no graph")
-    _refuse_external_data(path, model)
+    if not weights_outside:
+        _refuse_external_data(path, model)
     refuse_expansion(path, model)
     return GraphFile(content, model)
 
@@ -84,12 +86,18 @@ def _read(file: Path, path: Path) -> bytes:
 
 
 def _refuse_external_data(path: Path, model: onnx.ModelProto) -> None:
-    nodes = [node for function in model.functions for node in function.node]
-    for tensor in [*_tensors(model.graph), *_tensors_of_nodes(nodes)]:
+    for tensor in all_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             raise PackageError(
                 path, f"expected weights inside the file; those of {tensor.name!r} are elsewhere"
             )
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a model, those of functions, loop bodies and branches included."""
+    yield from _tensors(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

@@ -28,12 +28,14 @@ class Package:
         files: By name: model.onnx, and generate.onnx and encode.onnx where the package has them.
         spec: Inputs, outputs and states of the graphs.
         network: The NumPy network behind the graphs; None where the file does not name it.
+        optimisation: The level of OPTIMISATION_LEVELS at which onnxruntime loads the graphs.
     """
 
     path: Path
     files: Mapping[str, GraphFile]
     spec: ModelSpec
     network: NetworkSpec | None
+    optimisation: str = "all"
 
     @property
     def size_bytes(self) -> int:
@@ -41,10 +43,14 @@ class Package:
         return sum(len(file.content) for file in self.files.values())
 
 
-def read_package(path: Path | str) -> Package:
+def read_package(path: Path | str, *, optimisation: str = "all") -> Package:
     """Reads `<repository>/<name>/<version>`, or a lone .onnx file as the read graph of a package.
 
     Executes no graph and opens no file outside the package.
+
+    Args:
+        path: The folder or file.
+        optimisation: As of `Package`.
 
     Raises:
         PackageError: no such package, no ONNX file, weights outside the file, no metadata, or a graph that
@@ -70,4 +76,4 @@ def read_package(path: Path | str) -> Package:
         for file, declared in ((GENERATOR_GRAPH, writes), (ENCODER_GRAPH, spec.encode is not None)):
             if declared:
                 files[file] = read_graph_file(path / file, package=path)
-    return Package(path, files, spec, network)
+    return Package(path, files, spec, network, optimisation)

@@ -1,17 +1,26 @@
 """Runs the graphs of a package and compares them with NumPy and with themselves; never changes a package."""
 
-from statewise.export.verification._differences import relative_difference, run_batch
+from statewise.export.verification._differences import (
+    largest_difference,
+    relative_difference,
+    run_batch,
+    step_difference,
+)
 from statewise.export.verification._graph_runners import ReadGraphRunner
-from statewise.export.verification._random_batch import draw_batch
+from statewise.export.verification._random_batch import RandomBatch, draw_batch
 from statewise.export.verification._report import Check, VerifyReport
-from statewise.export.verification._verification import verify_package
+from statewise.export.verification._verification import spec_bound, verify
 
 __all__ = [
     "Check",
+    "RandomBatch",
     "ReadGraphRunner",
     "VerifyReport",
     "draw_batch",
+    "largest_difference",
     "relative_difference",
     "run_batch",
-    "verify_package",
+    "spec_bound",
+    "step_difference",
+    "verify",
 ]

@@ -4,7 +4,8 @@ Differences are numbers relative to the largest reference; 0 means the same bits
 in `_verification`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,42 +18,66 @@ _OTHER_BITS = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class ReadResult:
-    """Outputs y [T, B, O] or [B, O], and the state [B, S] after them."""
+    """Outputs [T, B, ...] or [B, ...], and the states [B, ...] after them."""
 
-    y: Array
-    state: Array | None
+    outputs: tuple[Array, ...]
+    state: tuple[Array, ...]
 
 
 def run_batch(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
     """Runs all rows of a batch at once."""
-    y, state = graph.run(batch.x, batch.lengths, batch.state)
-    return ReadResult(y, state)
+    return ReadResult(*graph.run(batch.inputs, batch.lengths, batch.state))
+
+
+def run_in_pieces(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
+    """Runs rows of one length a step at a time, or in the smallest pieces that the graph runs."""
+    length, least = int(batch.lengths[0]), batch.spec.least_steps
+    begins = range(0, length - least + 1, least)  # the last piece also takes the rest
+    pieces = []
+    for begin, end in zip(begins, [*begins[1:], length], strict=True):
+        result = run_batch(graph, batch.steps(begin, end))
+        batch = replace(batch, state=result.state)
+        pieces.append(result.outputs)
+    outputs = [
+        np.concatenate([piece[index] for piece in pieces]) if tensor.per_step else pieces[-1][index]
+        for index, tensor in enumerate(batch.spec.outputs)
+    ]
+    return ReadResult(tuple(outputs), batch.state)
 
 
 def relative_difference(reference: Array, found: Array) -> float:
-    """Largest difference relative to the largest reference; infinite for other shapes, NaN and infinities."""
-    if reference.shape != found.shape or not np.isfinite(found).all():
+    """Largest difference relative to the largest finite reference.
+
+    Infinite for other shapes, for NaN, and for infinities that the reference does not have.
+    """
+    if reference.shape != found.shape or np.isnan(found).any():
         return float("inf")
     if reference.tobytes() == found.tobytes():
         return 0.0
-    scale = float(np.abs(reference).max()) or 1.0
+    finite = np.isfinite(reference)
+    if (found[~finite] != reference[~finite]).any() or not np.isfinite(found[finite]).all():
+        return float("inf")
     # 0.0 and -0.0 are equal numbers of different bits.
-    return max(float(np.abs(reference.astype(np.float64) - found).max()) / scale, _OTHER_BITS)
+    if not finite.any():
+        return _OTHER_BITS
+    wide = reference[finite].astype(np.float64)
+    scale = float(np.abs(wide).max()) or 1.0
+    return max(float(np.abs(wide - found[finite]).max()) / scale, _OTHER_BITS)
+
+
+def largest_difference(reference: Sequence[Array], found: Sequence[Array]) -> float:
+    """The largest of several differences; 0 for none."""
+    pairs = zip(reference, found, strict=True)
+    return max((relative_difference(one, other) for one, other in pairs), default=0.0)
 
 
 def step_difference(graph: ReadGraphRunner, batch: RandomBatch) -> float:
     """Largest difference between the longest row in one run and the same row in one run a step."""
     row = batch.row(int(np.argmax(batch.lengths)))
-    whole = run_batch(graph, row)
-    state = row.state
-    outputs = []
-    for step in row.x[:, None]:
-        y, state = graph.run(step, np.array([1]), state)
-        outputs.append(y)
-    stepped = np.concatenate(outputs) if batch.per_step_output else outputs[-1]
-    assert whole.state is not None, "a streamable graph returns its state"
-    assert state is not None, "a streamable graph returns its state"
-    return max(relative_difference(whole.y, stepped), relative_difference(whole.state, state))
+    whole, stepped = run_batch(graph, row), run_in_pieces(graph, row)
+    return max(
+        largest_difference(whole.outputs, stepped.outputs), largest_difference(whole.state, stepped.state)
+    )
 
 
 def batch_difference(graphs: list[ReadGraphRunner], batch: RandomBatch) -> float:
@@ -75,10 +100,10 @@ def batch_difference(graphs: list[ReadGraphRunner], batch: RandomBatch) -> float
 def _row_difference(batch: RandomBatch, row: int, alone: ReadResult, index: int, shared: ReadResult) -> float:
     """Of a row of the batch run alone to the row at `index` of a shared run."""
     steps = int(batch.lengths[row])
-    if batch.per_step_output:
-        worst = relative_difference(alone.y[:, 0], shared.y[:steps, index])
-    else:
-        worst = relative_difference(alone.y[0], shared.y[index])
-    if alone.state is not None and shared.state is not None:
-        worst = max(worst, relative_difference(alone.state[0], shared.state[index]))
+    worst = largest_difference([one[0] for one in alone.state], [one[index] for one in shared.state])
+    for tensor, expected, found in zip(batch.spec.outputs, alone.outputs, shared.outputs, strict=True):
+        if tensor.per_step:
+            worst = max(worst, relative_difference(expected[:, 0], found[:steps, index]))
+        else:
+            worst = max(worst, relative_difference(expected[0], found[index]))
     return worst

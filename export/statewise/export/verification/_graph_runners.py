@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from statewise.export.base import Array, PackageError, run_options
+from statewise.export.base import OPTIMISATION_LEVELS, Array, PackageError, run_options
 from statewise.export.graphs import NOISE, REMAINING, STOP, TEMPERATURE, TOP_K
 from statewise.export.package import ENCODER_GRAPH, GENERATOR_GRAPH, READ_GRAPH, Package
 
@@ -37,6 +37,7 @@ class GraphRunner:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _LOG_FATAL
+        options.graph_optimization_level = OPTIMISATION_LEVELS[package.optimisation]
         self._path = package.path
         self._least_rows = least_rows
         try:
@@ -81,30 +82,27 @@ class ReadGraphRunner:
     """Runs the read graph of a package. Arguments as of GraphRunner.
 
     Raises:
-        PackageError: onnxruntime cannot load the graph, or the graph has several inputs, outputs or states.
+        PackageError: onnxruntime cannot load the graph.
     """
 
     def __init__(self, package: Package, *, threads: int = 1, least_rows: int = 1) -> None:
-        spec = package.spec
-        if len(spec.inputs) != 1 or len(spec.outputs) != 1 or len(spec.state) > 1:
-            raise PackageError(
-                package.path, "expected one input, one output and at most one state; the graph has more"
-            )
-        self._spec = spec
+        spec = self._spec = package.spec
         self._graph = GraphRunner(package, READ_GRAPH, threads=threads, least_rows=least_rows)
         self._outputs = [(tensor.name, int(tensor.per_step)) for tensor in spec.outputs]
         self._outputs += [(pair.output, pair.batch_axis) for pair in spec.state]
 
-    def run(self, x: Array, lengths: Array, state: Array | None) -> tuple[Array, Array | None]:
+    def run(
+        self, inputs: Sequence[Array], lengths: Array, state: Sequence[Array]
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Runs the graph.
 
         Args:
-            x: [T, B, ...], or [B, ...] for a one-to-one graph.
+            inputs: [T, B, ...], or [B, ...] where an input is not per step; one for each of the spec's.
             lengths: int [B], each at least 1.
-            state: [B, S], or None for a graph without state.
+            state: [B, ...]; one for each of the spec's.
 
         Returns:
-            y [T, B, O] or [B, O], and the state after each row's last valid step (or None).
+            The outputs, [T, B, ...] or [B, ...], and the states after each row's last valid step.
 
         Raises:
             ValueError: an empty batch, or a length below 1.
@@ -112,14 +110,21 @@ class ReadGraphRunner:
         """
         if not len(lengths) or min(lengths) < 1:
             raise ValueError(f"expected at least one row, of at least one step; got lengths {list(lengths)}")
-        source = self._spec.inputs[0]
-        inputs = {source.name: (x, int(source.per_step))}
-        if self._spec.lengths is not None:
-            inputs[self._spec.lengths] = (np.asarray(lengths, np.int32), 0)
-        if state is not None:
-            inputs[self._spec.state[0].input] = (state, self._spec.state[0].batch_axis)
-        y, *after = self._graph.run(len(lengths), inputs, self._outputs)
-        return y, after[0] if after else None
+        spec = self._spec
+        feed = {
+            tensor.name: (array, int(tensor.per_step))
+            for tensor, array in zip(spec.inputs, inputs, strict=True)
+        }
+        if spec.lengths is not None:
+            feed[spec.lengths] = (np.asarray(lengths, np.int32), 0)
+        for pair, array in zip(spec.state, state, strict=True):
+            feed[pair.input] = (np.moveaxis(array, 0, pair.batch_axis), pair.batch_axis)
+        found = self._graph.run(len(lengths), feed, self._outputs)
+        after = zip(spec.state, found[len(spec.outputs) :], strict=True)
+        return (
+            tuple(found[: len(spec.outputs)]),
+            tuple(np.moveaxis(array, pair.batch_axis, 0) for pair, array in after),
+        )
 
 
 class EncoderRunner:

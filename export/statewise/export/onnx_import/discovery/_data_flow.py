@@ -28,6 +28,7 @@ class DataFlow:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._maker: dict[str, onnx.NodeProto] = {}
         self._readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self._stored = {entry.name: tuple(entry.dims) for entry in graph.initializer}
         for node in graph.node:
             for name in node.output:
                 self._maker[name] = node
@@ -70,6 +71,29 @@ class DataFlow:
                 found.add((_title(node), str(list(node.output).index(current))))
         return frozenset(found)
 
+    def hides_state(self) -> bool:
+        """Whether there are operators whose state `expose_state` could show."""
+        return any(
+            node.op_type in ("Loop", "Scan") or (node.op_type in STATE_INPUTS and reads_forwards(node))
+            for node in self._maker.values()
+        )
+
+    def vocabulary_size(self, name: str) -> int | None:
+        """The number of rows of the constant table that an input selects from; None for other inputs."""
+        sizes, seen, todo = set(), set(), [name]
+        while todo:
+            current = todo.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            for node in self._readers[current]:
+                if node.op_type == "Gather" and node.input[1] == current and node.input[0] in self._stored:
+                    axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
+                    sizes.add(self._stored[node.input[0]][axis])
+                elif node.op_type in MOVING_OPERATORS and node.input[0] == current:
+                    todo += list(node.output)
+        return min(sizes, default=None)
+
     def _reached_slots(self, name: str) -> frozenset[tuple[str, str]]:
         """The uses of a tensor behind operators that only move numbers: a node's title and `_slot`."""
         found, seen, todo = set(), set(), [name]
@@ -86,6 +110,11 @@ class DataFlow:
                 elif node.op_type not in ("Shape", "Size"):
                     found |= {(_title(node), slot) for slot in _slots(node, current)}
         return frozenset(found)
+
+
+def reads_forwards(node: onnx.NodeProto) -> bool:
+    """Whether a recurrent operator reads sequences from begin to end alone."""
+    return all(entry.s == b"forward" for entry in node.attribute if entry.name == "direction")
 
 
 def read_names(node: onnx.NodeProto) -> Iterator[str]:

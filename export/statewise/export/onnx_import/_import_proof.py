@@ -1,0 +1,123 @@
+"""Proves that a wrapped graph computes what its file computes, before anything is published.
+
+The wrapped graph runs as servers run it: in batches of two sizes, of sequences of two lengths, at once and
+in pieces. The reference is the file, one row at a time (`_original_graph`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from statewise.export.base import Array, PackageError
+from statewise.export.onnx_import.discovery import (
+    AxesError,
+    GraphAxes,
+    OriginalGraph,
+    TensorRoles,
+    TrialSizes,
+    first_line,
+)
+from statewise.export.package import READ_GRAPH, Package, check_graph, metadata_problems
+from statewise.export.verification import (
+    RandomBatch,
+    ReadGraphRunner,
+    draw_batch,
+    largest_difference,
+    relative_difference,
+    run_batch,
+    spec_bound,
+    step_difference,
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The file that an import must agree with.
+
+    Attributes:
+        graph: The file's graph, before its state was exposed.
+        roles: Of the graph's inputs and outputs.
+        axes: Of the graph's inputs and outputs.
+        initial: Initial states by the names of state inputs.
+    """
+
+    graph: OriginalGraph
+    roles: TensorRoles
+    axes: GraphAxes
+    initial: Mapping[str, Array]
+
+    def row(self, batch: RandomBatch, row: int) -> tuple[list[Array], list[Array]]:
+        """Outputs and states of one row of a batch."""
+        alone = batch.row(row)
+        inputs = [
+            array[:, 0] if tensor.per_step else array[0]
+            for tensor, array in zip(batch.spec.inputs, alone.inputs, strict=True)
+        ]
+        states = self._states(alone)
+        try:
+            return self.graph.run_row(self.roles, self.axes, inputs, states, int(alone.lengths[0]))
+        except Exception as error:
+            raise AxesError(f"onnxruntime cannot run the graph: {first_line(error)}") from None
+
+    def _states(self, alone: RandomBatch) -> list[Array]:
+        """The states of a batch of one, in the order and shape of the file's."""
+        parts = {
+            part.name: array[0][part.offset : part.offset + part.size]
+            for pair, array in zip(alone.spec.state, alone.state, strict=True)
+            for part in pair.parts
+        }
+        return [
+            parts.get(state.name, self.initial[state.name]).reshape(state.shape) for state in self.axes.state
+        ]
+
+
+def prove(package: Package, reference: Reference, sizes: TrialSizes) -> None:
+    """Compares a package with its file.
+
+    Raises:
+        AxesError: they differ, or the package cannot run.
+    """
+    try:
+        check_graph(Path(READ_GRAPH), package.files[READ_GRAPH].model)
+        if problems := metadata_problems(package):
+            raise AxesError(problems[0])
+        runner = ReadGraphRunner(package)
+        for seed, (rows, steps) in enumerate(zip(sizes.rows, sizes.steps, strict=True)):
+            lengths = [steps - row % 2 * (package.spec.lengths is not None) for row in range(rows)]
+            batch = draw_batch(package.spec, None, np.random.default_rng(seed), lengths=tuple(lengths))
+            _compare(runner, batch, reference)
+    except PackageError as error:
+        raise AxesError(str(error)) from None
+
+
+def steps_agree(package: Package, sizes: TrialSizes) -> bool:
+    """Whether a sequence gives the same in pieces as at once, so that sessions can be served."""
+    batch = draw_batch(package.spec, None, np.random.default_rng(0), lengths=(sizes.steps[0],))
+    return step_difference(ReadGraphRunner(package), batch) < spec_bound(package.spec)
+
+
+def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) -> None:
+    found = run_batch(runner, batch)
+    bound = spec_bound(batch.spec)
+    for row, steps in enumerate(batch.lengths):
+        outputs, states = reference.row(batch, row)
+        for tensor, expected, actual in zip(batch.spec.outputs, outputs, found.outputs, strict=True):
+            mine = actual[:steps, row] if tensor.per_step else actual[row]
+            difference = relative_difference(expected, mine)
+            if not difference < bound:
+                raise AxesError(
+                    f"output {tensor.name!r} of a row in a batch differs from the row run alone, by "
+                    f"{difference:.2g} of the largest value (shapes {[*expected.shape]}, {[*mine.shape]})"
+                )
+        if states and batch.spec.state:
+            flat = {
+                state.name: array.ravel() for state, array in zip(reference.axes.state, states, strict=True)
+            }
+            joined = [np.concatenate([flat[part.name] for part in pair.parts]) for pair in batch.spec.state]
+            difference = largest_difference(joined, [array[row] for array in found.state])
+            if not difference < bound:
+                raise AxesError(
+                    f"the state of a row in a batch differs from the row run alone ({difference:.2g})"
+                )
