@@ -56,15 +56,19 @@ FOLDERS: dict[str, dict[str, str]] = {
     },
     "export": {
         "base": "",
+        "isolation": "",
+        "_isolating": "base isolation",
         "_publishing": "base",
         "graphs": "base",
         "torch_import": "base",
         "package": "base graphs",
-        "onnx_import": "base graphs package",
         "verification": "base graphs package",
+        "onnx_import/discovery": "base",
+        "onnx_import": "base graphs onnx_import/discovery package verification",
         "_exporting": "_publishing graphs package verification",
-        "_importing": "_exporting _publishing onnx_import torch_import",
-        "__init__": "_exporting _importing base graphs package verification",
+        "_importing": "_exporting _isolating _publishing base onnx_import torch_import",
+        "_verifying": "_isolating package verification",
+        "__init__": "_exporting _importing _verifying base graphs package verification",
     },
     "service": {
         "base": "",
@@ -142,10 +146,13 @@ LIBRARIES: dict[str, dict[str, str]] = {
     },
     "export": {
         "google": "package",
-        "numpy": "_exporting base graphs onnx_import torch_import verification",
-        "onnx": "_exporting base graphs onnx_import package verification",
-        "onnxruntime": "base graphs onnx_import verification",
-        "threading": "base",
+        "numpy": (
+            "_exporting _importing base graphs onnx_import onnx_import/discovery torch_import verification"
+        ),
+        "onnx": "_exporting base graphs onnx_import onnx_import/discovery package verification",
+        "onnxruntime": "base graphs onnx_import/discovery verification",
+        "subprocess": "isolation",
+        "threading": "base isolation",
     },
     "service": {
         "asyncio": (

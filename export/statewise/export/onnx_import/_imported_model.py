@@ -34,8 +34,6 @@ from statewise.export.onnx_import.discovery import (
 )
 from statewise.export.package import MODEL_TOML, READ_GRAPH, GraphFile, Package
 
-_OPTIMISATION_NOTE = "optimisation"
-
 
 @dataclass(frozen=True)
 class ImportedModel:
@@ -85,9 +83,9 @@ def read_onnx(file: Path, options: ImportOptions, optimisation: str) -> dict[str
     model, original = without_the_rest(model, roles), without_the_rest(original, roles)
     notes = {"imported_from": file.name}
     if optimisation != "all":
-        notes[_OPTIMISATION_NOTE] = optimisation
         reasons.append(
-            f"onnxruntime crashes at its highest level of optimisation; the graph runs at {optimisation!r}"
+            "onnxruntime crashes on the file at its highest level of optimisation; "
+            f"this import ran it at {optimisation!r}"
         )
     search = _Search(file, model, original, roles, options, notes, optimisation)
     return search.first().with_reasons(reasons).files()
