@@ -36,14 +36,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## train, export, serve and stream on real data
 	@$(BIN)/statewise demo
 
-test: $(INSTALLED) ## run the tests; ARGS="tests/wire -x" narrows them
-	@$(BIN)/python -m pytest -q $(ARGS)
+# Files run side by side, a process a core; fixtures of a file are made once.
+MARKED ?= not long
+test: $(INSTALLED) ## run the tests but the long ones; ARGS="tests/wire -x" narrows them
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile -m "$(MARKED)" $(ARGS)
 
-check: $(INSTALLED) ## check format, lint, types and tests; must pass before a change lands
+check: $(INSTALLED) ## check format, lint, types and all tests; must pass before a change lands
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; echo "run: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test MARKED=
 
 SOAK_STEPS ?= 1000000
 soak: $(INSTALLED) ## take a million steps with sessions opened and closed at random, check each answer; SOAK_STEPS=, SOAK_SEED=

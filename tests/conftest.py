@@ -1,7 +1,9 @@
 """Fixtures that all tests share: repositories of models, a server, and a caller connected to it."""
 
+import faulthandler
+import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels, write_small_models
 from tests.helpers.models.untrained import write_untrained_models
 
+from statewise.models import blas_threads
 from statewise.service.testing import running_server
 
 # How long an example takes says more about the machine than about the code.
@@ -19,6 +22,28 @@ settings.load_profile("untimed")
 
 # A shell starts background processes with Ctrl-C ignored, and the tests' own processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LONG_S = 600.0
+"""A test marked as long may take this time, where `faulthandler_timeout` bounds the others."""
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STDERR] = os.dup(2)  # pytest redirects the descriptor itself while a test runs
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Replaces the timer that pytest has set for this test; pytest cancels either."""
+    if item.get_closest_marker("long") and float(item.config.getini("faulthandler_timeout") or 0):
+        faulthandler.dump_traceback_later(LONG_S, exit=True, file=item.config.stash[STDERR])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_blas_thread() -> Iterator[None]:
+    """On a busy machine, threads that spin while they wait for each other make small products far slower."""
+    with blas_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

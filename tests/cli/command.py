@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-TIMEOUT_S = 300.0
+TIMEOUT_S = 100.0
+"""A command that hangs fails its test, before the bound of a test ends the process with all its tests."""
 _LISTENING = "listening on "
 
 Process = subprocess.Popen[str]
@@ -47,7 +48,10 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def statewise(
-    *arguments: str | Path, stdin: str | None = None, env: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Finished:
     """Runs a subcommand to its end."""
     finished = subprocess.run(
@@ -55,7 +59,7 @@ def statewise(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         env=environment(env),
     )
     return Finished(finished.returncode, finished.stdout, finished.stderr)

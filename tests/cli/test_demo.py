@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from tests.cli.command import statewise
 
 
+@pytest.mark.long
 def test_the_demo_holds_and_reports_what_it_found(tmp_path: Path) -> None:
-    done = statewise("demo", "--folder", tmp_path / "demo", "--json")
+    done = statewise("demo", "--folder", tmp_path / "demo", "--json", timeout_s=500)
 
     assert done.code == 0, done.err
     assert done.json["accuracy"] >= 0.96

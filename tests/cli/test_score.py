@@ -185,6 +185,7 @@ def kill_at_random(process: Process, part: Path, moments: random.Random, *, earl
     process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for seed, kind in enumerate(KINDS)])
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     target: str, source: Path, tmp_path: Path, kind: str, seed: int

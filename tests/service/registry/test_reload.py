@@ -210,6 +210,7 @@ async def open_session(caller: Caller, name: str) -> sp.Session:
     return session
 
 
+@pytest.mark.long
 async def test_no_request_fails_in_a_hundred_reloads_and_rollbacks(
     repository: Path, tmp_path: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
