@@ -103,11 +103,9 @@ class Generated:
     text: dict[int, str] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=dict)
-    pieces: int = 0
 
     def add(self, piece: Piece) -> None:
         """Appends a piece to its rows."""
-        self.pieces += 1
         self.errors.update((error.row, error.reason) for error in piece.errors)
         rows = unpack_uint32(piece.rows).tolist()
         if not rows:

@@ -26,7 +26,7 @@ from statewise.wire import from_tensor, pack_uint32, to_tensor
 
 
 async def test_sigterm_ends_idle_streams_and_the_process_with_0(processes: ServerProcesses) -> None:
-    server = processes.start(grace_s=10.0)
+    server = processes.start(grace_s=60.0)
     async with connect(server.address) as caller:
         await caller.open("steps", "a")
         server.child.send_signal(signal.SIGTERM)
@@ -42,7 +42,7 @@ async def test_what_is_under_way_is_answered_and_what_is_new_refused(
     processes: ServerProcesses, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((300_000, 3)).astype(np.float32)
-    server = processes.start(grace_s=10.0)
+    server = processes.start(grace_s=60.0)
     async with connect(server.address) as caller:
         (handle,) = await caller.open("steps", "a")
         number = await caller.send(step=caller.frame([(handle, 0)], x, steps=[len(x)]))

@@ -7,7 +7,13 @@ import grpc
 import numpy as np
 import pytest
 from tests.helpers.caller import Caller, connect
-from tests.helpers.generation import SamplingColumns, generate_sessions, oracle_of, sessions_request
+from tests.helpers.generation import (
+    Generated,
+    SamplingColumns,
+    generate_sessions,
+    oracle_of,
+    sessions_request,
+)
 
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
@@ -90,7 +96,7 @@ async def test_forks_snapshots_and_rewinding_carry_what_is_generated_from(caller
     restored = await caller.ask(
         restore=pb.RestoreSessionsRequest(tokens=taken.tokens, session_ids=["restored"])
     )
-    said.add(await _piece(caller, handle, 7, 14, settings))
+    await _generate_by_unary(caller, said, handle, 7, 14, settings)
     assert said.values[0] == expected
     for reply in (fork, restored):
         (session,) = reply.sessions
@@ -105,15 +111,17 @@ async def test_forks_snapshots_and_rewinding_carry_what_is_generated_from(caller
     assert expected[:6] + more.values[0] == expected
 
 
-async def _piece(
-    caller: Caller, handle: int, position: int, steps: int, settings: SamplingColumns
-) -> pb.GenerateSessionsResponse:
-    """Generates by the unary call, which answers like the stream; gives its only piece with rows."""
+async def _generate_by_unary(
+    caller: Caller, said: Generated, handle: int, position: int, steps: int, settings: SamplingColumns
+) -> None:
+    """Generates by the unary call, which answers like the stream; adds what comes to `said`."""
     request = sessions_request([(handle, position)], steps, settings)
-    pieces = [piece async for piece in caller.sequences.GenerateSessions(request)]
-    assert pieces[-1].done
-    (first,) = [piece for piece in pieces if piece.rows]
-    return first
+    done = False
+    async for piece in caller.sequences.GenerateSessions(request):
+        assert not done
+        said.add(piece)
+        done = piece.done
+    assert done
 
 
 async def test_what_is_asked_of_a_session_runs_in_that_order(caller: Caller, model: str) -> None:
