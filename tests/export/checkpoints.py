@@ -7,8 +7,9 @@ import numpy as np
 
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
 from statewise.models.base import Array
+from statewise.models.networks import CellName
 
-TEXT_GENERATOR = {
+TEXT_GENERATOR: dict[str, Any] = {
     "input_size": 9,
     "output_size": 7,
     "embedding_size": 4,
@@ -17,7 +18,7 @@ TEXT_GENERATOR = {
 }
 """Fields of NetworkSpec: a network that generates tokens."""
 
-VOCABULARY = {
+VOCABULARY: dict[str, Any] = {
     "tokens": ["<end>", "a", "b", "c", "d", "e", "f", "<x>", "<y>"],
     "separator": "",
     "case": "lower",
@@ -73,7 +74,7 @@ def make_checkpoint(
 
 
 def make_encoder_decoder(
-    *, cell: str = "lstm", bidirectional: bool = False, layers: int = 1, **fields: Any
+    *, cell: CellName = "lstm", bidirectional: bool = False, layers: int = 1, **fields: Any
 ) -> Checkpoint:
     """An encoder-decoder of tokens; a bidirectional encoder has half the units.
 

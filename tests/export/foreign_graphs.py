@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ class ForeignGraph:
         )
 
 
-def tensor(name: str, shape: Sequence[int | str | None], dtype: int = FLOAT) -> onnx.ValueInfoProto:
+def tensor(name: str, shape: Sequence[Any], dtype: int = FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
@@ -245,7 +246,7 @@ def hidden_lstm(*, zeros: bool = True, direction: str = "forward") -> ForeignGra
             "ConstantOfShape",
             ["shape"],
             ["start"],
-            value=numpy_helper.from_array(np.float32([0 if zeros else 1])),
+            value=numpy_helper.from_array(np.array([0 if zeros else 1], np.float32)),
         ),
         helper.make_node(
             "LSTM",

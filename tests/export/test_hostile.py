@@ -1,7 +1,7 @@
 """Imports and verifies hostile files: a clear error, no crash, nothing read outside the package."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +131,8 @@ def cycle(path: Path) -> Path:
     return save(path, nodes)
 
 
-FILES = {
+MakeFile = Callable[[Path], Path]
+FILES: dict[MakeFile, str] = {
     huge_initialiser: "'extra': expected at most 2,147,483,647 elements",
     short_initialiser: "expected a sound ONNX graph|initializer|raw_data|extra",
     negative_initialiser: "'extra': expected at most",
@@ -148,7 +149,7 @@ FILES = {
 @pytest.mark.parametrize(
     ("make_file", "complaint"), FILES.items(), ids=lambda value: getattr(value, "__name__", "")
 )
-def test_a_hostile_file_is_an_error(tmp_path, make_file, complaint):
+def test_a_hostile_file_is_an_error(tmp_path: Path, make_file: MakeFile, complaint: str) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
 
@@ -158,7 +159,7 @@ def test_a_hostile_file_is_an_error(tmp_path, make_file, complaint):
 
 
 @pytest.mark.parametrize("make_file", FILES, ids=lambda value: value.__name__)
-def test_verifying_it_is_an_error_or_a_failed_check(tmp_path, make_file):
+def test_verifying_it_is_an_error_or_a_failed_check(tmp_path: Path, make_file: MakeFile) -> None:
     """The same graphs with a package's metadata."""
     sound = onnx.load(export_checkpoint(make_checkpoint(), tmp_path) / "model.onnx")
     model = onnx.load(make_file(tmp_path / "m.onnx"), load_external_data=False)
@@ -171,7 +172,7 @@ def test_verifying_it_is_an_error_or_a_failed_check(tmp_path, make_file):
     assert not passed
 
 
-def test_a_loop_without_end_is_stopped(tmp_path):
+def test_a_loop_without_end_is_stopped(tmp_path: Path) -> None:
     """2^62 rounds, of which the time limit lets some through."""
     body = helper.make_graph(
         [helper.make_node("Add", ["a", "a"], ["b"]), helper.make_node("Identity", ["go"], ["on"])],
@@ -189,7 +190,7 @@ def test_a_loop_without_end_is_stopped(tmp_path):
         session.run(["y"], {"x": zeros, "s_in": zeros}, options)
 
 
-def test_a_link_out_of_the_package_is_not_followed(tmp_path):
+def test_a_link_out_of_the_package_is_not_followed(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(), tmp_path / "repository")
     outside = tmp_path / "outside.onnx"
     (package / "model.onnx").rename(outside)
@@ -200,7 +201,7 @@ def test_a_link_out_of_the_package_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("length", range(0, 4000, 97))
-def test_a_file_cut_anywhere_is_an_error(tmp_path, length):
+def test_a_file_cut_anywhere_is_an_error(tmp_path: Path, length: int) -> None:
     package = export_checkpoint(make_checkpoint(), tmp_path)
     file = package / "model.onnx"
     file.write_bytes(file.read_bytes()[:length])

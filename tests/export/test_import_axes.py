@@ -1,5 +1,6 @@
 """Finds batch and time in foreign graphs: a wrong axis is never published."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def classifier(classes: int) -> ForeignGraph:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 7, 11, 13, 17, 19, 23])
-def test_as_many_classes_as_any_trial_size_are_no_axis_of_time_or_batch(tmp_path, classes):
+def test_as_many_classes_as_any_trial_size_are_no_axis_of_time_or_batch(tmp_path: Path, classes: int) -> None:
     foreign = classifier(classes)
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
     x = sequence(rows=2)
@@ -71,7 +72,7 @@ def head(
     )
 
 
-def test_an_output_with_fewer_steps_than_the_input_is_refused(tmp_path):
+def test_an_output_with_fewer_steps_than_the_input_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Slice", ["y_t", "two", "end", "zero"], ["y"])]
     foreign = head(
         nodes,
@@ -87,7 +88,7 @@ def test_an_output_with_fewer_steps_than_the_input_is_refused(tmp_path):
     assert not (tmp_path / "repository").exists()
 
 
-def test_an_output_that_mixes_rows_is_computed_for_each_row_alone(tmp_path):
+def test_an_output_that_mixes_rows_is_computed_for_each_row_alone(tmp_path: Path) -> None:
     """The mean over all rows has no batch axis; a row's own mean is what a caller of one row gets."""
     foreign = head(
         [helper.make_node("ReduceMean", ["y_t"], ["y"], axes=[1], keepdims=0)], tensor("y", ["T", HIDDEN])
@@ -104,7 +105,7 @@ def test_an_output_that_mixes_rows_is_computed_for_each_row_alone(tmp_path):
     assert "the graph takes one row" in (package / "model.toml").read_text()
 
 
-def test_an_output_can_be_left_out(tmp_path):
+def test_an_output_can_be_left_out(tmp_path: Path) -> None:
     """The mean over rows is left out, and rows share runs again."""
     nodes = [
         helper.make_node("ReduceMean", ["y_t"], ["mean"], axes=[1], keepdims=0),
@@ -141,7 +142,7 @@ def swapped(names: list[Any]) -> ForeignGraph:
 
 
 @pytest.mark.parametrize("names", [["rows", "cols"], [None, None], ["B", "T"]], ids=str)
-def test_axes_without_known_names_are_told_apart_by_runs(tmp_path, names):
+def test_axes_without_known_names_are_told_apart_by_runs(tmp_path: Path, names: list[str | None]) -> None:
     package = import_onnx(swapped(names).save(tmp_path / "m.onnx"), tmp_path / "repository")
     x = sequence(rows=3)[..., 0]
 
@@ -151,7 +152,7 @@ def test_axes_without_known_names_are_told_apart_by_runs(tmp_path, names):
     np.testing.assert_allclose(total, x.sum(axis=0)[:, None], atol=1e-5)
 
 
-def test_names_that_mislead_are_refused_and_the_user_can_say_better(tmp_path):
+def test_names_that_mislead_are_refused_and_the_user_can_say_better(tmp_path: Path) -> None:
     file = swapped(["T", "B"]).save(tmp_path / "m.onnx")
     package = import_onnx(
         file,
@@ -164,7 +165,7 @@ def test_names_that_mislead_are_refused_and_the_user_can_say_better(tmp_path):
     np.testing.assert_allclose(y, np.cumsum(x, axis=0), atol=1e-5)
 
 
-def test_a_third_free_size_is_named_with_the_option_that_fixes_it(tmp_path):
+def test_a_third_free_size_is_named_with_the_option_that_fixes_it(tmp_path: Path) -> None:
     nodes = [helper.make_node("Add", ["x", "s"], ["s_out"]), helper.make_node("Neg", ["s_out"], ["y"])]
     free: list[Any] = ["B", "K", "M"]
     foreign = make(
@@ -176,7 +177,7 @@ def test_a_third_free_size_is_named_with_the_option_that_fixes_it(tmp_path):
         import_onnx(file, tmp_path / "repository", state={"s": "s_out"})
 
 
-def test_a_fixed_size_is_a_feature(tmp_path):
+def test_a_fixed_size_is_a_feature(tmp_path: Path) -> None:
     """x [B, K] and s [B, K], K any number."""
     nodes = [helper.make_node("Add", ["x", "s"], ["s_out"]), helper.make_node("Neg", ["s_out"], ["y"])]
     free: list[Any] = ["B", "K"]
@@ -190,7 +191,7 @@ def test_a_fixed_size_is_a_feature(tmp_path):
         import_onnx(file, tmp_path / "repository", sizes={"Q": 4})
 
 
-def test_an_operator_of_ten_steps_is_refused(tmp_path):
+def test_an_operator_of_ten_steps_is_refused(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("LSTM", ["x", "W", "R", "b", "", "h", "c"], ["Y", "h2", "c2"], hidden_size=HIDDEN),
         helper.make_node("Squeeze", ["Y", "one"], ["y"]),
@@ -206,7 +207,7 @@ def test_an_operator_of_ten_steps_is_refused(tmp_path):
         import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
 
 
-def test_a_state_of_one_row_beside_free_rows_of_data(tmp_path):
+def test_a_state_of_one_row_beside_free_rows_of_data(tmp_path: Path) -> None:
     """x [batch, 3] and h [1, 1, 8]: rows run one after another."""
     nodes = [
         helper.make_node("Unsqueeze", ["x", "zero"], ["x_row"]),
@@ -236,7 +237,7 @@ def test_a_state_of_one_row_beside_free_rows_of_data(tmp_path):
             np.testing.assert_allclose(y[step, row], result["y"][0], atol=1e-6)
 
 
-def test_a_scalar_counter_is_a_state(tmp_path):
+def test_a_scalar_counter_is_a_state(tmp_path: Path) -> None:
     """n [] counts steps; x [B, 3] has rows, so rows run one after another."""
     nodes = [
         helper.make_node("Add", ["n", "one"], ["n_out"]),

@@ -1,5 +1,7 @@
 """Imports and verifies a graph that crashes onnxruntime at its highest level of optimisation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -26,7 +28,7 @@ def half_projection() -> ForeignGraph:
     )
 
 
-def test_a_graph_that_crashes_onnxruntime_is_imported_at_a_lower_level(tmp_path):
+def test_a_graph_that_crashes_onnxruntime_is_imported_at_a_lower_level(tmp_path: Path) -> None:
     file = half_projection().save(tmp_path / "m.onnx")
     package = import_onnx(file, tmp_path / "repository", stateless=True)
 
@@ -34,7 +36,7 @@ def test_a_graph_that_crashes_onnxruntime_is_imported_at_a_lower_level(tmp_path)
     assert verify_package(package).passed
 
 
-def test_a_package_that_crashes_onnxruntime_is_verified_at_a_lower_level(tmp_path):
+def test_a_package_that_crashes_onnxruntime_is_verified_at_a_lower_level(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Transpose", ["x"], ["a"], perm=[1, 0, 2]),
         helper.make_node("MatMul", ["a", "w"], ["b"]),
@@ -61,7 +63,7 @@ def test_a_package_that_crashes_onnxruntime_is_verified_at_a_lower_level(tmp_pat
     assert "it runs at 'extended'" in report.checks[0].detail
 
 
-def test_a_crash_at_every_level_is_an_error(tmp_path, monkeypatch):
+def test_a_crash_at_every_level_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "statewise.export._isolating.OPTIMISATION_LEVELS", {"all": OPTIMISATION_LEVELS["all"]}
     )

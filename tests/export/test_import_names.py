@@ -1,5 +1,6 @@
 """Imports graphs whose names are those of packages; the oracle is the foreign file."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def cell(x: str, h: str, y: str, h2: str) -> ForeignGraph:
         ("layers/x", "layers/h", "layers/y", "layers/h_out"),
     ],
 )
-def test_names_of_packages_in_a_foreign_graph(tmp_path, x, h, y, h2):
+def test_names_of_packages_in_a_foreign_graph(tmp_path: Path, x: str, h: str, y: str, h2: str) -> None:
     foreign = cell(x, h, y, h2)
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository", state={h: h2})
     data = sequence(rows=2)
@@ -70,7 +71,7 @@ def test_names_of_packages_in_a_foreign_graph(tmp_path, x, h, y, h2):
     assert verify_package(package).passed
 
 
-def test_data_called_lengths_beside_lengths_of_another_name(tmp_path):
+def test_data_called_lengths_beside_lengths_of_another_name(tmp_path: Path) -> None:
     state: list[Any] = [1, "B", HIDDEN]
     nodes = [
         helper.make_node(
@@ -94,7 +95,7 @@ def test_data_called_lengths_beside_lengths_of_another_name(tmp_path):
     assert (spec.inputs[0].name, spec.lengths) == ("lengths", "lengths_")
 
 
-def test_states_of_two_types_in_turn_keep_their_numbers(tmp_path):
+def test_states_of_two_types_in_turn_keep_their_numbers(tmp_path: Path) -> None:
     """Floats a and b with a counter n between them: y = a + 2 b + 4 n."""
     nodes = [
         helper.make_node("Add", ["x", "a"], ["a_out"]),
@@ -117,8 +118,8 @@ def test_states_of_two_types_in_turn_keep_their_numbers(tmp_path):
         ],
         [
             constant("one", values=np.array([1])),
-            constant("two", values=np.float32([2])),
-            constant("four", values=np.float32([4])),
+            constant("two", values=np.array([2], np.float32)),
+            constant("four", values=np.array([4], np.float32)),
         ],
     )
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -64,7 +65,9 @@ def assert_close(found: Array, expected: Array) -> None:
 @pytest.mark.parametrize("call_shape", SHAPES)
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_graph_equals_numpy_on_a_ragged_batch(tmp_path, cell, stack, call_shape):
+def test_graph_equals_numpy_on_a_ragged_batch(
+    tmp_path: Path, cell: dict[str, Any], stack: dict[str, Any], call_shape: str
+) -> None:
     checkpoint = make_checkpoint(call_shape=call_shape, **cell, **stack)
     spec = checkpoint.network.spec
     rng = np.random.default_rng(1)
@@ -81,7 +84,7 @@ def test_graph_equals_numpy_on_a_ragged_batch(tmp_path, cell, stack, call_shape)
         found, found_state = run(graph, x, LENGTHS, state)
         assert_close(valid(found, not spec.final), valid(expected, not spec.final))
     assert (found_state is None) == (expected_state is None)
-    if expected_state is not None:
+    if found_state is not None and expected_state is not None:
         assert_close(found_state, expected_state)
 
 
@@ -99,7 +102,9 @@ def test_graph_equals_numpy_on_a_ragged_batch(tmp_path, cell, stack, call_shape)
     ],
     ids=str,
 )
-def test_head_residual_normalisation_and_none_of_them_equal_numpy(tmp_path, fields):
+def test_head_residual_normalisation_and_none_of_them_equal_numpy(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
     checkpoint = make_checkpoint(**fields)
     rng = np.random.default_rng(2)
     # Square roots are steep near zero; negative inputs must count as zero.
@@ -114,7 +119,7 @@ def test_head_residual_normalisation_and_none_of_them_equal_numpy(tmp_path, fiel
     assert_close(valid(found, per_step), valid(expected, per_step))
 
 
-def test_tokens_are_embedded_in_the_graph(tmp_path):
+def test_tokens_are_embedded_in_the_graph(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(input_size=9, embedding_size=4, output_size=9, head="softmax")
     tokens = np.random.default_rng(3).integers(0, 9, (7, 5)).astype(np.int32)
     graph = session(export_checkpoint(checkpoint, tmp_path))
@@ -126,8 +131,8 @@ def test_tokens_are_embedded_in_the_graph(tmp_path):
 
 
 @pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.values[0]["cell"] != "rnn"])
-def test_step_by_step_equals_whole_bit_for_bit(tmp_path, cell, call_shape):
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "rnn" not in str(cell.id)])
+def test_step_by_step_equals_whole_bit_for_bit(tmp_path: Path, cell: dict[str, Any], call_shape: str) -> None:
     checkpoint = make_checkpoint(layers=2, hidden_size=32, call_shape=call_shape, **cell)
     rng = np.random.default_rng(4)
     x = rng.standard_normal((30, 1, 5)).astype(np.float32)
@@ -135,7 +140,8 @@ def test_step_by_step_equals_whole_bit_for_bit(tmp_path, cell, call_shape):
     graph = session(export_checkpoint(checkpoint, tmp_path))
 
     whole, whole_state = run(graph, x, [30], start)
-    state, outputs = start, []
+    outputs: list[Array] = []
+    state: Array | None = start
     for step in x:
         y, state = run(graph, step[None], [1], state)
         outputs.append(y)
@@ -145,8 +151,8 @@ def test_step_by_step_equals_whole_bit_for_bit(tmp_path, cell, call_shape):
     np.testing.assert_array_equal(state, whole_state)
 
 
-@pytest.mark.parametrize("cell", [cell for cell in CELLS if cell.values[0]["cell"] != "rnn"])
-def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path, cell):
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "rnn" not in str(cell.id)])
+def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path: Path, cell: dict[str, Any]) -> None:
     checkpoint = make_checkpoint(hidden_size=32, **cell)
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1, 64, 5)).astype(np.float32)
@@ -154,6 +160,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path, cell):
     graph = session(export_checkpoint(checkpoint, tmp_path))
 
     together, states = run(graph, x, np.ones(64), start)
+    assert states is not None
     for row in (0, 1, 31, 63):
         one = slice(row, row + 1)
         alone, state = run(graph, x[:, one], [1], start[one])
@@ -161,7 +168,7 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(tmp_path, cell):
         np.testing.assert_array_equal(state, states[one])
 
 
-def test_many_to_one_reads_the_final_state_not_the_last_row(tmp_path):
+def test_many_to_one_reads_the_final_state_not_the_last_row(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(call_shape="many_to_one", bidirectional=True)
     x = np.random.default_rng(6).standard_normal((7, 2, 5)).astype(np.float32)
     graph = session(export_checkpoint(checkpoint, tmp_path))
@@ -176,7 +183,7 @@ def test_many_to_one_reads_the_final_state_not_the_last_row(tmp_path):
     np.testing.assert_array_equal(padded[:1], alone)
 
 
-def test_a_float64_network_leaves_as_float32(tmp_path):
+def test_a_float64_network_leaves_as_float32(tmp_path: Path) -> None:
     single = make_checkpoint()
     double = replace(
         single, network=Network(single.network.spec, dict(single.network.parameters), dtype=np.float64)

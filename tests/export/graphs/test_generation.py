@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from tests.export.checkpoints import TEXT_GENERATOR, VOCABULARY, make_checkpoint
 from statewise.export import Exactness, PackageError, export_checkpoint, read_package, verify_package
 from statewise.models import Checkpoint, generate_tokens, generate_values
 from statewise.models.base import Array
+from statewise.models.networks import CellName
 from statewise.wire import EncodeSpec, GenerateSpec, TensorSpec, Vocabulary
 
 STEPS = 20
@@ -52,12 +54,13 @@ def start(checkpoint: Checkpoint, rows: int, rng: np.random.Generator) -> tuple[
     """The state and the last output after a short prompt."""
     prompt = rng.integers(0, checkpoint.network.spec.input_size, (3, rows)).astype(np.int32)
     y, state = checkpoint.network.run(prompt)
+    assert state is not None
     return state, y[-1]
 
 
 @pytest.mark.parametrize("rows", [1, 64])
 @pytest.mark.parametrize("cell", CELLS)
-def test_tokens_equal_the_numpy_feedback_loop(tmp_path, cell, rows):
+def test_tokens_equal_the_numpy_feedback_loop(tmp_path: Path, cell: dict[str, Any], rows: int) -> None:
     checkpoint = make_checkpoint(**TEXT_GENERATOR, **cell)
     rng = np.random.default_rng(rows)
     state, last = start(checkpoint, rows, rng)
@@ -82,7 +85,7 @@ def test_tokens_equal_the_numpy_feedback_loop(tmp_path, cell, rows):
 
 
 @pytest.mark.parametrize("cell", CELLS[:4])
-def test_neither_neighbours_nor_cuts_change_a_bit(tmp_path, cell):
+def test_neither_neighbours_nor_cuts_change_a_bit(tmp_path: Path, cell: dict[str, Any]) -> None:
     checkpoint = make_checkpoint(**TEXT_GENERATOR, **cell)
     rng = np.random.default_rng(7)
     state, _ = start(checkpoint, 16, rng)
@@ -111,7 +114,7 @@ def test_neither_neighbours_nor_cuts_change_a_bit(tmp_path, cell):
     np.testing.assert_array_equal(state_now, after)
 
 
-def test_a_step_after_generating_continues(tmp_path):
+def test_a_step_after_generating_continues(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(**TEXT_GENERATOR)
     rng = np.random.default_rng(8)
     state, _ = start(checkpoint, 4, rng)
@@ -125,7 +128,7 @@ def test_a_step_after_generating_continues(tmp_path):
     np.testing.assert_array_equal(after, consumed)
 
 
-def test_a_stop_token_is_emitted_and_not_consumed(tmp_path):
+def test_a_stop_token_is_emitted_and_not_consumed(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(**TEXT_GENERATOR)
     state, last = start(checkpoint, 1, np.random.default_rng(9))
     asked = picked(request(1, 7, np.random.default_rng(9)), [0]) | {"remaining": np.array([5], np.int32)}
@@ -138,7 +141,7 @@ def test_a_stop_token_is_emitted_and_not_consumed(tmp_path):
     np.testing.assert_array_equal(after, state)
 
 
-def test_a_row_with_nothing_left_keeps_its_state(tmp_path):
+def test_a_row_with_nothing_left_keeps_its_state(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(**TEXT_GENERATOR)
     rng = np.random.default_rng(10)
     state, _ = start(checkpoint, 2, rng)
@@ -152,10 +155,11 @@ def test_a_row_with_nothing_left_keeps_its_state(tmp_path):
 
 
 @pytest.mark.parametrize("transform", ["identity", "sqrt"])
-def test_a_forecast_is_fed_back_in_input_units(tmp_path, transform):
+def test_a_forecast_is_fed_back_in_input_units(tmp_path: Path, transform: str) -> None:
     checkpoint = make_checkpoint(input_size=3, output_size=3, transform=transform, same_units=True)
     x = np.random.default_rng(11).uniform(0.5, 4, (5, 2, 3)).astype(np.float32)
     y, state = checkpoint.predict(x)
+    assert state is not None
     expected, expected_state, _ = generate_values(checkpoint, state, y[-1], 6)
 
     emitted, after = session(export_checkpoint(checkpoint, tmp_path)).run(
@@ -181,14 +185,14 @@ def test_a_forecast_is_fed_back_in_input_units(tmp_path, transform):
     ],
     ids=str,
 )
-def test_networks_whose_outputs_are_no_inputs_do_not_generate(tmp_path, fields):
+def test_networks_whose_outputs_are_no_inputs_do_not_generate(tmp_path: Path, fields: dict[str, Any]) -> None:
     package = export_checkpoint(make_checkpoint(**fields), tmp_path)
 
     assert read_package(package).spec.generate is None
     assert [entry.name for entry in package.iterdir()] == ["model.onnx"]
 
 
-def test_a_residual_network_generates_without_a_graph(tmp_path):
+def test_a_residual_network_generates_without_a_graph(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(input_size=3, output_size=3, residual=True, same_units=True)
     package = export_checkpoint(checkpoint, tmp_path)
 
@@ -199,7 +203,7 @@ def test_a_residual_network_generates_without_a_graph(tmp_path):
     assert verify_package(package).passed
 
 
-def test_a_package_declares_how_it_generates(tmp_path):
+def test_a_package_declares_how_it_generates(tmp_path: Path) -> None:
     checkpoint = replace(make_checkpoint(**TEXT_GENERATOR), vocabulary=VOCABULARY)
     spec = read_package(export_checkpoint(checkpoint, tmp_path)).spec
 
@@ -214,7 +218,9 @@ def test_a_package_declares_how_it_generates(tmp_path):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(("both", "layers"), [(False, 1), (True, 1), (False, 2)], ids=str)
-def test_an_encoder_graph_equals_the_numpy_encoder(tmp_path, cell, both, layers):
+def test_an_encoder_graph_equals_the_numpy_encoder(
+    tmp_path: Path, cell: CellName, both: bool, layers: int
+) -> None:
     checkpoint = make_encoder_decoder(cell=cell, bidirectional=both, layers=layers)
     tokens = np.random.default_rng(12).integers(0, 6, (5, 4)).astype(np.int32)
     lengths = np.array([5, 1, 3, 2], np.int32)
@@ -240,7 +246,7 @@ GENERATORS: dict[str, Callable[[], Checkpoint]] = {
 
 @pytest.mark.parametrize("from_checkpoint", [False, True], ids=["rebuilt", "from-the-checkpoint"])
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_sound_packages_verify(tmp_path, kind, from_checkpoint):
+def test_sound_packages_verify(tmp_path: Path, kind: str, from_checkpoint: bool) -> None:
     checkpoint = GENERATORS[kind]()
     report = verify_package(
         export_checkpoint(checkpoint, tmp_path), checkpoint=checkpoint if from_checkpoint else None
@@ -262,7 +268,9 @@ def test_sound_packages_verify(tmp_path, kind, from_checkpoint):
         ("generate.onnx", lambda model: _rename_input(model, "top_k"), "metadata"),
     ],
 )
-def test_flaws_of_generator_and_encoder_graphs_are_found(tmp_path, file, change, failing):
+def test_flaws_of_generator_and_encoder_graphs_are_found(
+    tmp_path: Path, file: str, change: Callable[[onnx.ModelProto], None], failing: str
+) -> None:
     checkpoint = make_encoder_decoder()
     package = export_checkpoint(checkpoint, tmp_path)
     model = onnx.load(package / file)
@@ -275,7 +283,7 @@ def test_flaws_of_generator_and_encoder_graphs_are_found(tmp_path, file, change,
     assert json.loads(json.dumps(report.to_dict()))["passed"] is False
 
 
-def test_a_promised_graph_that_is_missing_is_an_error(tmp_path):
+def test_a_promised_graph_that_is_missing_is_an_error(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(**TEXT_GENERATOR), tmp_path)
     (package / "generate.onnx").unlink()
 

@@ -1,5 +1,8 @@
 """Stores weights in fewer bytes: the package's notes hold the measured loss of accuracy."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.export.checkpoints import TEXT_GENERATOR, make_checkpoint
@@ -17,7 +20,7 @@ from statewise.models import Checkpoint, Network
     ],
     ids=str,
 )
-def test_float16_halves_the_file_and_stays_exact(tmp_path, fields):
+def test_float16_halves_the_file_and_stays_exact(tmp_path: Path, fields: dict[str, Any]) -> None:
     checkpoint = make_checkpoint(hidden_size=64, **fields)
     whole = read_package(export_checkpoint(checkpoint, tmp_path))
     package = export_checkpoint(checkpoint, tmp_path, weights="float16")
@@ -32,7 +35,7 @@ def test_float16_halves_the_file_and_stays_exact(tmp_path, fields):
     assert report.exactness is Exactness.EXACT
 
 
-def test_the_noted_error_is_the_error_against_the_checkpoint(tmp_path):
+def test_the_noted_error_is_the_error_against_the_checkpoint(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(hidden_size=64)
     package = export_checkpoint(checkpoint, tmp_path, weights="float16")
 
@@ -43,7 +46,7 @@ def test_the_noted_error_is_the_error_against_the_checkpoint(tmp_path):
     assert not report.passed
 
 
-def test_int8_quarters_the_file_and_couples_rows(tmp_path):
+def test_int8_quarters_the_file_and_couples_rows(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(hidden_size=64)
     whole = read_package(export_checkpoint(checkpoint, tmp_path))
     package = export_checkpoint(checkpoint, tmp_path, weights="int8")
@@ -57,7 +60,7 @@ def test_int8_quarters_the_file_and_couples_rows(tmp_path):
     assert not report.passed
 
 
-def test_int8_has_no_generator_graph(tmp_path):
+def test_int8_has_no_generator_graph(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(**TEXT_GENERATOR), tmp_path, weights="int8")
 
     generate = read_package(package).spec.generate
@@ -66,7 +69,7 @@ def test_int8_has_no_generator_graph(tmp_path):
     assert [file.name for file in package.iterdir()] == ["model.onnx"]
 
 
-def test_a_weight_too_large_for_float16_is_refused(tmp_path):
+def test_a_weight_too_large_for_float16_is_refused(tmp_path: Path) -> None:
     checkpoint = make_checkpoint()
     values = {name: np.array(array) for name, array in checkpoint.network.parameters.items()}
     values["head.V"][0, 0] = 1e5

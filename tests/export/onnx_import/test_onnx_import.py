@@ -1,11 +1,15 @@
 """Imports foreign graphs; the oracle is the foreign file itself, run one sequence at a time."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from tests.export.foreign_graphs import (
     HIDDEN,
     INPUTS,
+    ForeignGraph,
     batch_first_lstm,
     constant,
     loop,
@@ -28,7 +32,9 @@ from statewise.wire import ModelSpec
 
 @pytest.mark.parametrize("symbols", [("batch", "time"), (None, None)], ids=["named", "unnamed"])
 @pytest.mark.parametrize("names", [("h0", "c0", "hn", "cn"), ("p", "q", "lstm_1", "lstm_2")], ids=str)
-def test_a_batch_first_lstm(tmp_path, names, symbols):
+def test_a_batch_first_lstm(
+    tmp_path: Path, names: tuple[str, str, str, str], symbols: tuple[str | None, str | None]
+) -> None:
     foreign = batch_first_lstm(names=names, symbols=symbols)
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
     x = sequence()
@@ -49,7 +55,7 @@ def test_a_batch_first_lstm(tmp_path, names, symbols):
 
 
 @pytest.mark.parametrize("make_graph", [scan, loop])
-def test_state_carried_by_a_scan_or_loop(tmp_path, make_graph):
+def test_state_carried_by_a_scan_or_loop(tmp_path: Path, make_graph: Callable[..., ForeignGraph]) -> None:
     foreign = make_graph()
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
     x = sequence()
@@ -57,6 +63,7 @@ def test_state_carried_by_a_scan_or_loop(tmp_path, make_graph):
     y, (state,) = run_package(package, x)
     parts, state_of_parts = pieces(package, x)
 
+    assert state_of_parts is not None
     expected = foreign.run({"x": x, "q": np.zeros((4, HIDDEN), np.float32)})
     np.testing.assert_array_equal(y, expected["y"])
     np.testing.assert_array_equal(state, expected["z"])
@@ -64,7 +71,7 @@ def test_state_carried_by_a_scan_or_loop(tmp_path, make_graph):
     np.testing.assert_allclose(state_of_parts[0], state, atol=1e-6)
 
 
-def test_a_cell_of_one_step_gets_a_time_axis(tmp_path):
+def test_a_cell_of_one_step_gets_a_time_axis(tmp_path: Path) -> None:
     foreign = step_cell()
     package = import_onnx(foreign.save(tmp_path / "cell.onnx"), tmp_path / "repository")
     x = sequence()
@@ -81,7 +88,7 @@ def test_a_cell_of_one_step_gets_a_time_axis(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("buffer", "new_buffer"), ("p", "q")], ids=["alike-in-name", "by-shape"])
-def test_a_ring_buffer_is_a_state_too(tmp_path, names):
+def test_a_ring_buffer_is_a_state_too(tmp_path: Path, names: tuple[str, str]) -> None:
     foreign = ring_buffer(names)
     declared = {} if names[0] == "buffer" else {"p": "q"}
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository", state=declared)
@@ -95,7 +102,7 @@ def test_a_ring_buffer_is_a_state_too(tmp_path, names):
     assert verify_package(package).passed
 
 
-def test_a_graph_of_one_row_serves_many(tmp_path):
+def test_a_graph_of_one_row_serves_many(tmp_path: Path) -> None:
     foreign = one_row_with_a_rate()
     file = foreign.save(tmp_path / "vad.onnx")
     package = import_onnx(file, tmp_path / "repository", constants={"sr": 2})
@@ -111,7 +118,7 @@ def test_a_graph_of_one_row_serves_many(tmp_path):
     assert verify_package(package).exactness is Exactness.EXACT
 
 
-def test_two_states_of_different_kinds_with_rows_on_different_axes(tmp_path):
+def test_two_states_of_different_kinds_with_rows_on_different_axes(tmp_path: Path) -> None:
     package = import_onnx(two_kinds_of_state().save(tmp_path / "m.onnx"), tmp_path / "repository")
     x = sequence()
 
@@ -122,7 +129,7 @@ def test_two_states_of_different_kinds_with_rows_on_different_axes(tmp_path):
     assert count.tolist() == [[6]] * 4
 
 
-def test_lengths_are_found_and_kept(tmp_path):
+def test_lengths_are_found_and_kept(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("LSTM", ["x", "W", "R", "b", "n", "h", "c"], ["Y", "h2", "c2"], hidden_size=HIDDEN),
         helper.make_node("Squeeze", ["Y", "one"], ["y"]),
@@ -145,7 +152,7 @@ def test_lengths_are_found_and_kept(tmp_path):
     assert verify_package(package).passed
 
 
-def test_model_toml_records_the_findings_and_their_reasons(tmp_path):
+def test_model_toml_records_the_findings_and_their_reasons(tmp_path: Path) -> None:
     package = import_onnx(batch_first_lstm().save(tmp_path / "m.onnx"), tmp_path / "repository")
     text = (package / "model.toml").read_text()
 
@@ -154,7 +161,7 @@ def test_model_toml_records_the_findings_and_their_reasons(tmp_path):
     assert "# input x ['batch', 'time', 3]: time is axis 1, batch is axis 0\n" in text
 
 
-def test_an_older_opset_is_converted(tmp_path):
+def test_an_older_opset_is_converted(tmp_path: Path) -> None:
     graph = batch_first_lstm(opset=13)
     package = import_onnx(graph.save(tmp_path / "m.onnx"), tmp_path / "repository")
 

@@ -1,5 +1,8 @@
 """Exposes the state of recurrent operators that have no state inputs and outputs."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from tests.export.foreign_graphs import hidden_lstm, pieces, run_package, sequence
@@ -7,7 +10,7 @@ from tests.export.foreign_graphs import hidden_lstm, pieces, run_package, sequen
 from statewise.export import Exactness, SourceError, import_onnx, read_package, verify_package
 
 
-def test_hidden_state_can_be_exposed(tmp_path):
+def test_hidden_state_can_be_exposed(tmp_path: Path) -> None:
     foreign = hidden_lstm()
     file = foreign.save(tmp_path / "m.onnx")
     package = import_onnx(file, tmp_path / "repository", expose_state=True)
@@ -30,6 +33,8 @@ def test_hidden_state_can_be_exposed(tmp_path):
         ({"direction": "reverse"}, "lstm: expected an operator that reads forwards"),
     ],
 )
-def test_operators_that_cannot_be_exposed_are_an_error(tmp_path, options, complaint):
+def test_operators_that_cannot_be_exposed_are_an_error(
+    tmp_path: Path, options: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(SourceError, match=complaint):
         import_onnx(hidden_lstm(**options).save(tmp_path / "m.onnx"), tmp_path / "r", expose_state=True)

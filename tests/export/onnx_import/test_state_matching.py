@@ -1,5 +1,9 @@
 """Matches state inputs and outputs by evidence, and refuses graphs that leave a choice."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import helper
@@ -43,8 +47,8 @@ from statewise.export import SourceError, import_onnx, read_package, verify_pack
     ],
 )
 def test_a_choice_that_the_graph_leaves_open_is_refused_with_the_candidates(
-    tmp_path, make_graph, options, complaint
-):
+    tmp_path: Path, make_graph: Callable[..., ForeignGraph], options: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(SourceError, match=complaint):
         import_onnx(make_graph().save(tmp_path / "m.onnx"), tmp_path / "repository", **options)
     assert not (tmp_path / "repository").exists()
@@ -60,7 +64,7 @@ def test_a_choice_that_the_graph_leaves_open_is_refused_with_the_candidates(
         ("h", "h_1"),
     ],
 )
-def test_names_that_are_alike(tmp_path, before, after):
+def test_names_that_are_alike(tmp_path: Path, before: str, after: str) -> None:
     """Data are alike in shape here, and called input and output."""
     nodes = [
         helper.make_node("Add", ["input", before], [after]),
@@ -78,7 +82,7 @@ def test_names_that_are_alike(tmp_path, before, after):
     assert [part.name for part in spec.state[0].parts] == [before]
 
 
-def test_a_declaration_decides(tmp_path):
+def test_a_declaration_decides(tmp_path: Path) -> None:
     package = import_onnx(two_sums().save(tmp_path / "m.onnx"), tmp_path / "repository", state={"b": "d"})
     found = read_package(package).spec
 
@@ -111,7 +115,9 @@ def chain(inputs: list[str], outputs: list[str]) -> ForeignGraph:
         (["conv1_cache", "conv2_cache"], ["next_conv1_cache", "next_conv2_cache"]),
     ],
 )
-def test_states_that_differ_by_a_number_are_paired_by_it(tmp_path, states, successors):
+def test_states_that_differ_by_a_number_are_paired_by_it(
+    tmp_path: Path, states: list[str], successors: list[str]
+) -> None:
     foreign = chain(["x", *states], ["y", *successors])
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
     text = (package / "model.toml").read_text()
@@ -125,7 +131,9 @@ def test_states_that_differ_by_a_number_are_paired_by_it(tmp_path, states, succe
     ("data", "state", "successor"),
     [("x", "last_x", "last_x_out"), ("feat", "feat0", "feat_out"), ("x", "prev_x", "next_x")],
 )
-def test_a_name_that_fits_data_too_decides_nothing(tmp_path, data, state, successor):
+def test_a_name_that_fits_data_too_decides_nothing(
+    tmp_path: Path, data: str, state: str, successor: str
+) -> None:
     file = chain([data, state], ["y", successor]).save(tmp_path / "m.onnx")
 
     with pytest.raises(SourceError, match=r"declare each one as state \(--state .*or as data \(--input"):
@@ -134,7 +142,7 @@ def test_a_name_that_fits_data_too_decides_nothing(tmp_path, data, state, succes
     assert [entry.name for entry in spec.inputs] == [data]
 
 
-def test_shapes_alone_never_make_data_a_state(tmp_path):
+def test_shapes_alone_never_make_data_a_state(tmp_path: Path) -> None:
     """h is evidently state; x has the shape of y, z of v, and both are data."""
     nodes = [
         helper.make_node("Add", ["x", "h"], ["h_out"]),
@@ -154,7 +162,7 @@ def test_shapes_alone_never_make_data_a_state(tmp_path):
     assert [part.name for part in spec.state[0].parts] == ["h"]
 
 
-def test_a_state_can_be_the_only_output(tmp_path):
+def test_a_state_can_be_the_only_output(tmp_path: Path) -> None:
     nodes = [helper.make_node("Add", ["x", "h"], ["s"]), helper.make_node("Tanh", ["s"], ["h_out"])]
     vector = ["B", 5]
     foreign = make(nodes, [tensor("x", vector), tensor("h", vector)], [tensor("h_out", vector)])
@@ -171,7 +179,7 @@ def test_a_state_can_be_the_only_output(tmp_path):
     assert "output h_out: the state is also what callers get" in (package / "model.toml").read_text()
 
 
-def test_an_input_that_nothing_reads_is_left_out_with_a_note(tmp_path):
+def test_an_input_that_nothing_reads_is_left_out_with_a_note(tmp_path: Path) -> None:
     foreign = chain(["x", "h"], ["y", "h_out"])
     foreign.model.graph.input.append(tensor("spare", ["B", 7]))
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")

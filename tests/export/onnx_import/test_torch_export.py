@@ -1,6 +1,8 @@
 """Imports what PyTorch's own ONNX exporters write."""
 
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +16,17 @@ from statewise.export import import_onnx, verify_package
     # A second LSTM in one process comes out of the dynamo exporter with its free sizes frozen.
     [("LSTM", 1, False), ("LSTM", 2, False), ("GRU", 2, False), ("LSTM", 1, True), ("GRU", 2, True)],
 )
-def test_graphs_that_pytorch_exports(tmp_path, kind, layers, dynamo):
+def test_graphs_that_pytorch_exports(tmp_path: Path, kind: str, layers: int, dynamo: bool) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
 
-    class Model(torch.nn.Module):
-        def __init__(self):
+    class Model(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
             super().__init__()
             self.rnn = getattr(torch.nn, kind)(INPUTS, HIDDEN, num_layers=layers, batch_first=True)
             self.fc = torch.nn.Linear(HIDDEN, 2)
 
-        def forward(self, x, *state):
+        def forward(self, x: Any, *state: Any) -> Any:
             y, after = self.rnn(x, state if kind == "LSTM" else state[0])
             return self.fc(y), after
 

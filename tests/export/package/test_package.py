@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -22,7 +23,7 @@ def rewrite(package: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     (package / "model.onnx").write_bytes(model.SerializeToString())
 
 
-def test_the_spec_of_a_streamable_network(tmp_path):
+def test_the_spec_of_a_streamable_network(tmp_path: Path) -> None:
     path = export_checkpoint(make_checkpoint(layers=2), tmp_path)
 
     parts = ("layer0.h", "layer0.c", "layer1.h", "layer1.c")
@@ -44,7 +45,7 @@ def test_the_spec_of_a_streamable_network(tmp_path):
     )
 
 
-def test_a_classifier_gives_one_output_a_sequence_and_names_its_classes(tmp_path):
+def test_a_classifier_gives_one_output_a_sequence_and_names_its_classes(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(call_shape="many_to_one", head="softmax", labels=("a", "b", "c"))
     spec = read_package(export_checkpoint(checkpoint, tmp_path)).spec
 
@@ -54,24 +55,24 @@ def test_a_classifier_gives_one_output_a_sequence_and_names_its_classes(tmp_path
 
 
 @pytest.mark.parametrize("fields", [{"bidirectional": True}, {"call_shape": "one_to_one"}], ids=str)
-def test_networks_without_sessions_declare_no_state(tmp_path, fields):
+def test_networks_without_sessions_declare_no_state(tmp_path: Path, fields: dict[str, Any]) -> None:
     package = read_package(export_checkpoint(make_checkpoint(**fields), tmp_path))
 
     assert package.spec.state == ()
     assert "state" not in {entry.name for entry in package.files["model.onnx"].model.graph.input}
 
 
-def test_tokens_are_declared_with_their_number(tmp_path):
+def test_tokens_are_declared_with_their_number(tmp_path: Path) -> None:
     spec = read_package(export_checkpoint(make_checkpoint(input_size=9, embedding_size=4), tmp_path)).spec
 
     assert spec.inputs == (TensorSpec("x", "int32", (), per_step=True, vocabulary_size=9),)
 
 
-def test_a_file_alone_reads_like_its_folder(package):
+def test_a_file_alone_reads_like_its_folder(package: Path) -> None:
     assert read_package(package / "model.onnx").spec == read_package(package).spec
 
 
-def test_the_file_has_the_promised_versions_and_its_weights_inside(package):
+def test_the_file_has_the_promised_versions_and_its_weights_inside(package: Path) -> None:
     model = read_package(package).files["model.onnx"].model
 
     assert model.ir_version == 8
@@ -81,7 +82,7 @@ def test_the_file_has_the_promised_versions_and_its_weights_inside(package):
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 1000])
-def test_a_truncated_file_is_an_error(package, length):
+def test_a_truncated_file_is_an_error(package: Path, length: int) -> None:
     file = package / "model.onnx"
     file.write_bytes(file.read_bytes()[:length])
 
@@ -89,34 +90,34 @@ def test_a_truncated_file_is_an_error(package, length):
         read_package(package)
 
 
-def test_noise_is_an_error(package):
+def test_noise_is_an_error(package: Path) -> None:
     (package / "model.onnx").write_bytes(bytes(range(256)) * 16)
 
     with pytest.raises(PackageError, match="expected an ONNX file"):
         read_package(package)
 
 
-def test_an_absent_package_is_an_error_naming_what_was_expected(tmp_path):
+def test_an_absent_package_is_an_error_naming_what_was_expected(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"nowhere: expected a version folder with model\.onnx"):
         read_package(tmp_path / "nowhere")
 
 
-def test_a_file_without_metadata_is_an_error(package):
+def test_a_file_without_metadata_is_an_error(package: Path) -> None:
     rewrite(package, lambda model: model.ClearField("metadata_props"))
 
     with pytest.raises(PackageError, match="expected metadata under 'statewise'"):
         read_package(package)
 
 
-def test_a_package_with_model_toml_and_no_metadata_is_left_to_the_server(package):
+def test_a_package_with_model_toml_and_no_metadata_is_left_to_the_server(package: Path) -> None:
     rewrite(package, lambda model: model.ClearField("metadata_props"))
     (package / "model.toml").write_text('batch = "exact"\n')
     with pytest.raises(PackageError, match=r"what model\.toml declares is tested by the server"):
         read_package(package)
 
 
-def test_metadata_of_another_form_is_an_error(package):
-    def change(model):
+def test_metadata_of_another_form_is_an_error(package: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
         entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
         entry.value = entry.value.replace('"format": 1', '"format": 2')
 
@@ -126,8 +127,8 @@ def test_metadata_of_another_form_is_an_error(package):
         read_package(package)
 
 
-def test_weights_outside_the_file_are_refused_wherever_they_are_named(package):
-    def change(model):
+def test_weights_outside_the_file_are_refused_wherever_they_are_named(package: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
         branch = onnx.helper.make_graph([], "branch", [], [])
         outside = branch.initializer.add(name="outside", data_type=onnx.TensorProto.FLOAT, dims=[1])
         outside.data_location = onnx.TensorProto.EXTERNAL

@@ -16,7 +16,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_versions_count_up_under_the_recipes_name(tmp_path):
+def test_versions_count_up_under_the_recipes_name(tmp_path: Path) -> None:
     first = export_checkpoint(make_checkpoint(), tmp_path / "repository")
     second = export_checkpoint(make_checkpoint(), tmp_path / "repository")
 
@@ -25,7 +25,7 @@ def test_versions_count_up_under_the_recipes_name(tmp_path):
     assert sorted(contents(tmp_path / "repository")) == ["tiny/1/model.onnx", "tiny/2/model.onnx"]
 
 
-def test_counting_goes_on_from_the_highest_and_ignores_other_entries(tmp_path):
+def test_counting_goes_on_from_the_highest_and_ignores_other_entries(tmp_path: Path) -> None:
     export_checkpoint(make_checkpoint(), tmp_path, name="m", version=41)
     (tmp_path / "m" / "model.toml").write_text("default_version = 41\n")
     (tmp_path / "m" / ".publishing-left-behind").mkdir()
@@ -33,14 +33,14 @@ def test_counting_goes_on_from_the_highest_and_ignores_other_entries(tmp_path):
     assert export_checkpoint(make_checkpoint(), tmp_path, name="m") == tmp_path / "m" / "42"
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(tmp_path):
+def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
     first = export_checkpoint(make_checkpoint(), tmp_path)
     second = export_checkpoint(make_checkpoint(), tmp_path)
 
     assert contents(first) == contents(second)
 
 
-def test_an_existing_version_is_refused_and_stays_as_it_is(tmp_path):
+def test_an_existing_version_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(seed=1), tmp_path, version=3)
     before = contents(tmp_path)
 
@@ -51,7 +51,7 @@ def test_an_existing_version_is_refused_and_stays_as_it_is(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_exporters_at_the_same_time_get_versions_of_their_own(tmp_path):
+def test_exporters_at_the_same_time_get_versions_of_their_own(tmp_path: Path) -> None:
     checkpoints = [make_checkpoint(seed=seed) for seed in range(12)]
 
     with ThreadPoolExecutor(6) as pool:
@@ -62,7 +62,7 @@ def test_exporters_at_the_same_time_get_versions_of_their_own(tmp_path):
     assert all(not entry.name.startswith(".") for entry in (tmp_path / "tiny").iterdir())
 
 
-def test_a_folder_that_training_wrote_is_read(tmp_path):
+def test_a_folder_that_training_wrote_is_read(tmp_path: Path) -> None:
     checkpoint = make_checkpoint()
     folder = save_checkpoint(checkpoint, tmp_path / "run")
 
@@ -73,13 +73,13 @@ def test_a_folder_that_training_wrote_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "with space", "x" * 129])
-def test_names_that_no_repository_holds_are_refused(tmp_path, name):
+def test_names_that_no_repository_holds_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match=r"^name: expected 1 to 128 characters .* got "):
         export_checkpoint(make_checkpoint(), tmp_path / "repository", name=name)
     assert not (tmp_path / "repository").exists()
 
 
 @pytest.mark.parametrize("version", [0, -1, 2**32])
-def test_versions_are_positive_and_fit_the_contract(tmp_path, version):
+def test_versions_are_positive_and_fit_the_contract(tmp_path: Path, version: int) -> None:
     with pytest.raises(ExportError, match=rf"^version: expected 1 to 4294967295; got {version}$"):
         export_checkpoint(make_checkpoint(), tmp_path, version=version)

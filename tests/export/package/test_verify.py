@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -18,6 +19,12 @@ FLOAT = TensorProto.FLOAT
 
 def check(report: VerifyReport, name: str) -> Check:
     return next(entry for entry in report.checks if entry.name == name)
+
+
+def measured(report: VerifyReport, name: str) -> float:
+    value = check(report, name).measured
+    assert value is not None
+    return value
 
 
 def rewrite(package: Path, change: Callable[[onnx.ModelProto], None]) -> None:
@@ -46,7 +53,9 @@ def replace_constant(model: onnx.ModelProto, name: str, change: Callable[[Array]
     ],
     ids=str,
 )
-def test_sound_packages_pass_and_are_exact(tmp_path, fields, from_checkpoint):
+def test_sound_packages_pass_and_are_exact(
+    tmp_path: Path, fields: dict[str, Any], from_checkpoint: bool
+) -> None:
     checkpoint = make_checkpoint(**fields)
     package = export_checkpoint(checkpoint, tmp_path)
 
@@ -54,26 +63,26 @@ def test_sound_packages_pass_and_are_exact(tmp_path, fields, from_checkpoint):
 
     assert report.passed, report.checks
     assert report.exactness is Exactness.EXACT
-    assert check(report, "NumPy = onnxruntime").measured < 1e-6
-    assert check(report, "alone = batched").measured == 0
+    assert measured(report, "NumPy = onnxruntime") < 1e-6
+    assert measured(report, "alone = batched") == 0
 
 
-def test_a_verification_repeated_measures_the_same(tmp_path):
+def test_a_verification_repeated_measures_the_same(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(), tmp_path)
 
     assert verify_package(package).to_dict() == verify_package(package).to_dict()
 
 
-def test_a_checkpoint_of_other_weights_fails(tmp_path):
+def test_a_checkpoint_of_other_weights_fails(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(seed=1), tmp_path)
 
     report = verify_package(package, checkpoint=make_checkpoint(seed=2))
 
     assert not report.passed
-    assert check(report, "NumPy = onnxruntime").measured > 1e-2
+    assert measured(report, "NumPy = onnxruntime") > 1e-2
 
 
-def test_a_checkpoint_of_another_network_fails(tmp_path):
+def test_a_checkpoint_of_another_network_fails(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(hidden_size=8), tmp_path)
 
     report = verify_package(package, checkpoint=make_checkpoint(hidden_size=9))
@@ -87,11 +96,11 @@ def test_a_checkpoint_of_another_network_fails(tmp_path):
 @pytest.mark.parametrize(
     "name", ["layer0.W", "layer0.R", "layer0.B", "head.V", "head.c", "input_mean", "output_scale"]
 )
-def test_every_constant_counts(tmp_path, name):
+def test_every_constant_counts(tmp_path: Path, name: str) -> None:
     checkpoint = make_checkpoint()
     package = export_checkpoint(checkpoint, tmp_path)
 
-    def nudge(values):
+    def nudge(values: Array) -> Array:
         values.flat[0] += 0.5
         return values
 
@@ -100,10 +109,10 @@ def test_every_constant_counts(tmp_path, name):
     assert not verify_package(package, checkpoint=checkpoint).passed
 
 
-def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(tmp_path):
+def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(), tmp_path)
 
-    def forget(model):
+    def forget(model: onnx.ModelProto) -> None:
         node = next(node for node in model.graph.node if node.op_type == "LSTM")
         del node.input[5:]
 
@@ -115,7 +124,7 @@ def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(tmp_pat
     assert report.exactness is Exactness.UNSAFE
 
 
-def test_a_plain_rnn_is_within_tolerance_or_better(tmp_path):
+def test_a_plain_rnn_is_within_tolerance_or_better(tmp_path: Path) -> None:
     report = verify_package(export_checkpoint(make_checkpoint(cell="rnn", hidden_size=32), tmp_path))
 
     assert report.passed
@@ -134,7 +143,9 @@ def test_a_plain_rnn_is_within_tolerance_or_better(tmp_path):
     ],
     ids=["input-of-another-size", "dangling-input", "old-opset"],
 )
-def test_broken_graphs_are_reported_and_not_run(tmp_path, change, complaint):
+def test_broken_graphs_are_reported_and_not_run(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], complaint: str
+) -> None:
     package = export_checkpoint(make_checkpoint(), tmp_path)
     rewrite(package, change)
 
@@ -145,10 +156,10 @@ def test_broken_graphs_are_reported_and_not_run(tmp_path, change, complaint):
     assert any(complaint in entry.name and not entry.passed for entry in report.checks)
 
 
-def test_metadata_that_contradicts_the_graph_is_reported(tmp_path):
+def test_metadata_that_contradicts_the_graph_is_reported(tmp_path: Path) -> None:
     package = export_checkpoint(make_checkpoint(), tmp_path)
 
-    def change(model):
+    def change(model: onnx.ModelProto) -> None:
         entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
         entry.value = entry.value.replace(
             '"name": "y", "dtype": "float32", "shape": [3]', '"name": "out", "dtype": "float32", "shape": [3]'
@@ -161,7 +172,7 @@ def test_metadata_that_contradicts_the_graph_is_reported(tmp_path):
     )
 
 
-def test_nothing_to_verify_is_an_error(tmp_path):
+def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PackageError):
         verify_package(tmp_path)
 
@@ -180,7 +191,8 @@ def coupled(tmp_path: Path) -> Path:
         helper.make_node("Div", ["x", "scale"], ["y"]),
         helper.make_node("Identity", ["s"], ["s_out"]),
     ]
-    sequence, row = ["T", "B", 2], ["B", 2]
+    sequence: list[str | int] = ["T", "B", 2]
+    row = sequence[1:]
     inputs = [helper.make_tensor_value_info(*entry) for entry in (("x", FLOAT, sequence), ("s", FLOAT, row))]
     outputs = [
         helper.make_tensor_value_info(*entry) for entry in (("y", FLOAT, sequence), ("s_out", FLOAT, row))
@@ -193,7 +205,7 @@ def coupled(tmp_path: Path) -> Path:
     return path
 
 
-def test_rows_that_depend_on_each_other_are_found(coupled):
+def test_rows_that_depend_on_each_other_are_found(coupled: Path) -> None:
     report = verify_package(coupled)
 
     assert not check(report, "alone = batched").passed

@@ -41,7 +41,7 @@ def weights(
     """Names and shapes as of torch.nn, values random."""
     rng = np.random.default_rng(seed)
     rows, directions = GATES[kind] * HIDDEN, 2 if both else 1
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(layers):
         width = INPUTS if layer == 0 else HIDDEN * directions
         for suffix in ("", "_reverse")[:directions]:
@@ -99,12 +99,13 @@ def run(package: Path, x: Array, tokens: bool = False) -> Array:
     spec = read_package(package).spec
     if spec.state:
         feed["state"] = np.zeros((rows, *spec.state[0].shape), np.float32)
-    return session.run(["y"], feed)[0]
+    (y,) = session.run(["y"], feed)
+    return np.asarray(y)
 
 
 @pytest.mark.parametrize(("layers", "both"), STACKS)
 @pytest.mark.parametrize("kind", GATES)
-def test_graphs_compute_the_documented_equations(tmp_path, kind, layers, both):
+def test_graphs_compute_the_documented_equations(tmp_path: Path, kind: str, layers: int, both: bool) -> None:
     w = weights(kind, layers=layers, both=both)
     package = import_torch(write_safetensors(tmp_path / "w.safetensors", w), tmp_path / "repository")
     x = np.random.default_rng(1).standard_normal((9, 3, INPUTS))
@@ -117,7 +118,7 @@ def test_graphs_compute_the_documented_equations(tmp_path, kind, layers, both):
 
 @pytest.mark.parametrize(("layers", "both"), STACKS)
 @pytest.mark.parametrize("kind", GATES)
-def test_graphs_compute_what_pytorch_computes(tmp_path, kind, layers, both):
+def test_graphs_compute_what_pytorch_computes(tmp_path: Path, kind: str, layers: int, both: bool) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(layers)
     module = torch.nn.ModuleDict(
@@ -136,7 +137,7 @@ def test_graphs_compute_what_pytorch_computes(tmp_path, kind, layers, both):
     assert np.abs(run(package, x.numpy()) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_a_description_adds_what_names_and_shapes_leave_open(tmp_path):
+def test_a_description_adds_what_names_and_shapes_leave_open(tmp_path: Path) -> None:
     w = weights("LSTM", module="net.lstm.", linear="net.out.")
     w["embed.weight"] = np.random.default_rng(2).standard_normal((8, INPUTS)).astype(np.float32)
     w["other.weight"] = np.zeros((2, 2), np.float32)
@@ -162,7 +163,7 @@ def test_a_description_adds_what_names_and_shapes_leave_open(tmp_path):
     np.testing.assert_allclose(run(package, tokens, tokens=True), expected, atol=1e-6)
 
 
-def test_normalisation_goes_into_the_graph(tmp_path):
+def test_normalisation_goes_into_the_graph(tmp_path: Path) -> None:
     w = weights("GRU")
     file = write_safetensors(tmp_path / "w.safetensors", w)
     description = tmp_path / "units.toml"
@@ -177,7 +178,7 @@ def test_normalisation_goes_into_the_graph(tmp_path):
     np.testing.assert_allclose(run(package, x), expected, atol=1e-5)
 
 
-def test_no_linear_layer_gives_h(tmp_path):
+def test_no_linear_layer_gives_h(tmp_path: Path) -> None:
     w = weights("RNN", linear=None)
     package = import_torch(write_safetensors(tmp_path / "w.safetensors", w), tmp_path / "repository")
     x = np.random.default_rng(5).standard_normal((5, 2, INPUTS))
@@ -187,7 +188,7 @@ def test_no_linear_layer_gives_h(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float64", "float16"])
-def test_other_floats_are_read_as_float32(tmp_path, precision):
+def test_other_floats_are_read_as_float32(tmp_path: Path, precision: str) -> None:
     w = {name: array.astype(precision) for name, array in weights("LSTM").items()}
     package = import_torch(write_safetensors(tmp_path / "w.safetensors", w), tmp_path / "repository")
     x = np.random.default_rng(6).standard_normal((5, 2, INPUTS))
@@ -226,7 +227,9 @@ def with_array(name: str, *shape: int) -> Change:
         (with_array("rnn.bias_ih_l0", 7), "", "do not fit together"),
     ],
 )
-def test_weights_that_cannot_be_imported_are_an_error(tmp_path, change, description, complaint):
+def test_weights_that_cannot_be_imported_are_an_error(
+    tmp_path: Path, change: Change, description: str, complaint: str
+) -> None:
     file = write_safetensors(tmp_path / "w.safetensors", change(weights("LSTM")))
     (tmp_path / "w.toml").write_text(description)
 
@@ -247,7 +250,7 @@ def test_weights_that_cannot_be_imported_are_an_error(tmp_path, change, descript
     ],
     ids=["empty", "no-header", "huge-header", "a-list", "no-json", "deep-json"],
 )
-def test_a_file_of_another_form_is_an_error(tmp_path, content):
+def test_a_file_of_another_form_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.safetensors").write_bytes(content)
 
     with pytest.raises(SourceError, match="header"):
@@ -267,13 +270,13 @@ def test_a_file_of_another_form_is_an_error(tmp_path, content):
     ],
     ids=["huge", "outside", "backwards", "negative", "shape-of-text", "no-offsets", "no-object"],
 )
-def test_arrays_that_lie_outside_the_file_are_an_error(tmp_path, entry):
+def test_arrays_that_lie_outside_the_file_are_an_error(tmp_path: Path, entry: object) -> None:
     write_safetensors(tmp_path / "w.safetensors", weights("LSTM"), bad=entry)
 
     with pytest.raises(SourceError, match="tensor 'bad': expected"):
         import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
 
 
-def test_an_absent_file_is_an_error(tmp_path):
+def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"expected a \.safetensors file; No such file"):
         import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
