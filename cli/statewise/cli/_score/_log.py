@@ -1,8 +1,8 @@
 """Keeps the results of a bulk run in a file that survives the process.
 
 The file is a sequence of records, each with its length and a checksum. Records are only appended, so a killed
-process leaves whole records and at most one torn record, which the next process cuts off. One process at a
-time holds the file.
+process leaves whole records and at most one that is torn (partly written), which the next process cuts off.
+One process at a time holds the file.
 
 Invariant: reading returns exactly the records for which `append` has returned, in order.
 """
@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 _HEADER = struct.Struct("<QQQI")
-"""Bytes of the payload, its rows, how many of those failed, and a checksum of numbers and payload."""
+"""Bytes of the payload, its rows, its failed rows, and a checksum of these three numbers and the payload."""
 _NUMBERS = struct.Struct("<QQQ")
 
 
@@ -26,7 +26,7 @@ class LogError(Exception):
 
 
 class ResultLog:
-    """Opens the log of a run, new or interrupted. Leaving it without results deletes the file.
+    """Opens the log of a new or interrupted run; deletes the file if the `with` block ends without results.
 
     Args:
         path: The file; created if it does not exist.
@@ -99,7 +99,7 @@ class ResultLog:
         self._file.truncate(end)
 
     def _records(self) -> Iterator[tuple[bytes, int, int]]:
-        """Reads payload, rows and failed rows of each record, up to the first that is torn."""
+        """Reads payload, rows and failed rows of each record, up to the first torn record."""
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             while len(header := file.read(_HEADER.size)) == _HEADER.size:

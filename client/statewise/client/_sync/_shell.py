@@ -1,7 +1,7 @@
 """Carries out plans and operations by blocking, for any number of threads at once.
 
-One lock guards the multiplexer. Each connection has one reader thread, which also finishes operations that
-their callers have given up.
+One lock guards the multiplexer. Each connection has one reader thread, which also finishes abandoned
+operations: those that no caller waits for.
 """
 
 import threading
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class CallScope:
-    """Calls that one thread makes and another may cancel."""
+    """Holds calls under way, so that another thread can cancel them."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -66,8 +66,8 @@ class SyncShell:
     """A channel and the threads around it.
 
     Args:
-        endpoint: of the server.
-        options: of the client.
+        endpoint: the server's.
+        options: the client's.
     """
 
     def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
@@ -101,8 +101,9 @@ class SyncShell:
             return value
 
     def begin(self, plan: Plan[T], scope: CallScope, threads: Executor) -> Future[T]:
-        """Carries a plan out in a thread of `threads`; returns once its first request was sent. A caller that
-        went on computing at once would keep the interpreter lock from that thread.
+        """Carries a plan out in a thread of `threads`; returns after the plan's first request was sent.
+
+        If the caller went on computing earlier, the thread would have to wait for the interpreter lock.
         """
         sent = threading.Event()
         future = threads.submit(self.run, plan, scope, sent.set)
@@ -130,7 +131,7 @@ class SyncShell:
             raise
 
     def leave(self, core: SessionCore | GroupCore, *, keep: bool) -> None:
-        """Closes a session or group at the end of a `with`, unless it is kept; on failure it stays open."""
+        """Closes a session or group at the end of a `with`, unless `keep`; a failure leaves it open."""
         if not (keep or self.core.multiplexer.closed):
             with suppress(SessionMoved, Timeout, Unavailable):
                 self.operate(core.close(), CLOSE_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Keeps what a client knows of one session on a server: its handle, position, journal and open questions.
+"""Keeps what a client knows of one session on a server: its handle, position, journal and uncertain request.
 
 `_recovery` gets a lost session back, `_session_retries` sends failed requests again. Invariant: `position`
 counts the time steps that were applied and whose outputs arrived here.
@@ -22,10 +22,12 @@ class RemoteSession:
     """A session as this client knows it.
 
     Args:
-        multiplexer: the connection. batcher: where its steps gather; names the model version it is pinned to.
-        journal: keeps what it consumes. opened: the session as the server described it. opening: the request
-        that opened it, if it had a condition; else its state began at the model's initial
-            one.
+        multiplexer: the connection to the server.
+        batcher: collects the session's steps; names the model version that the session is pinned to.
+        journal: keeps the session's inputs and generations.
+        opened: the session as the server described it.
+        opening: the request that opened the session, if it had a condition; None: the session began in the
+            model's initial state.
     """
 
     __slots__ = (
@@ -59,17 +61,17 @@ class RemoteSession:
         self.id = opened.session_id
         self.position: int = opened.position
         self.previous_position: int | None = None
-        """Position before the last request, where a rewind goes."""
+        """Position before the last request, to which a rewind returns."""
         self.last_payload: Payload | None = None
         """Content of the last request, which a rewind would undo."""
         self.needs_replay = False
-        """A recovery was broken off: the server may not have consumed all that it should have."""
+        """A recovery was interrupted: the server may lack inputs of the journal."""
         self.uncertain_request: SessionCommand | None = None
         """A request that may or may not have been applied."""
         self.durable_position: int
         self.handle: int
         self.connection_number: int
-        """The connection over which a server last knew the handle; over a later one it may be unknown."""
+        """The last connection over which a server accepted the handle; over a later one it may be unknown."""
         self.adopt(opened)
 
     @property
@@ -119,9 +121,9 @@ class RemoteSession:
             raise error_of(status_of_row(errors[0]), self.subject)
 
     def handle_unknown(self, status: Status) -> bool:
-        """Whether a request failed because its server was never told the handle."""
+        """Whether a request failed because it reached a server that does not know the handle."""
         return status.reason in NOT_HELD and self.connection_number != self.multiplexer.connection_number
 
     def retryable(self, status: Status) -> bool:
-        """Whether a step that failed so may still be applied if it is sent again."""
+        """Whether a step that failed with this status may succeed if it is sent again."""
         return status.lost or self.handle_unknown(status)

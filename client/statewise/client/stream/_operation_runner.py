@@ -1,4 +1,4 @@
-"""Runs an operation: carries it from one effect to the next and settles its future."""
+"""Runs an operation: performs one effect after the other and resolves the operation's future."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -13,10 +13,10 @@ class OperationRunner(Generic[T]):
     """A running operation.
 
     Args:
-        queue: takes its requests.
-        operation: the operation.
-        future: of its result.
-        origin: the caller's span; None: there is none.
+        queue: takes the operation's requests.
+        operation: the generator that yields effects.
+        future: gets the operation's result or failure.
+        origin: the caller's span, if there is one.
     """
 
     __slots__ = ("_operation", "_queue", "effect", "future", "origin")
@@ -37,11 +37,11 @@ class OperationRunner(Generic[T]):
         self._operation.close()
 
     def resume(self, value: Any) -> None:
-        """The awaited effect succeeded."""
+        """Continues the operation with the result of its effect."""
         self._advance(self._operation.send, value)
 
     def throw(self, failed: Failed) -> None:
-        """The awaited effect failed."""
+        """Continues the operation with the failure of its effect."""
         self._advance(self._operation.throw, failed)
 
     def withdraw(self) -> None:

@@ -1,4 +1,4 @@
-"""Holds the values that the client reads and gives: errors, inputs, outputs, limits; never sends anything."""
+"""Holds the values that callers give and receive: errors, inputs, outputs, limits; never sends anything."""
 
 from statewise.client.values._errors import (
     InternalError,

@@ -1,4 +1,4 @@
-"""Runs the graphs of a package and compares them with NumPy and with themselves; never changes a package."""
+"""Runs a package's graphs and compares the results with NumPy's and with each other; changes no package."""
 
 from statewise.export.verification._differences import (
     largest_difference,

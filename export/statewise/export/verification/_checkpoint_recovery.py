@@ -1,7 +1,7 @@
 """Rebuilds the NumPy checkpoint of an exported graph from the graph's constants.
 
 Reads only graphs that `build_read_graph` wrote, whose constants have known names. The checkpoint computes in
-NumPy what the graph computes in onnxruntime, so comparing the two needs no file beside the graph.
+NumPy what the graph computes in onnxruntime, so comparing both needs no file beside the graph.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
 
 
 def recover_checkpoint(package: Package) -> Checkpoint:
-    """Rebuilds network and normalisation.
+    """Rebuilds the network and the normalisation of a package.
 
     Raises:
         PackageError: the metadata describes no network, or a weight is missing or does not fit.

@@ -1,4 +1,4 @@
-"""Holds what all other folders share: array types, errors, scratch memory, BLAS threads; never a network."""
+"""Holds what all other folders share: array types, errors, scratch memory, BLAS threads; knows no network."""
 
 from statewise.models.base._errors import (
     CheckpointError,

@@ -9,7 +9,7 @@ from statewise.models.cells._rnn import RNN
 
 
 def make_cell(name: str, *, activation: str = "tanh", reset_after: bool = False) -> Cell:
-    """The cell with that name.
+    """Creates the cell with that name.
 
     Raises:
         ValueError: No cell has that name.

@@ -19,7 +19,7 @@ from statewise.models.datasets._missing import MissingRule, Where, complete, wit
 from statewise.models.datasets._table import Table, named_by_header, read_table
 from statewise.models.datasets._text_file import excerpt, read_lines
 
-# Each condition is a token of its own; more of them are hardly meant.
+# Each condition becomes a token. A file with more conditions probably has tabs for another purpose.
 _MOST_CONDITIONS = 256
 
 
@@ -31,14 +31,14 @@ def read_series(
     time: str = "",
     missing: MissingRule = "refuse",
 ) -> Series:
-    """A recording: a csv with a header and a row a step, or an npz with `values` [T, I].
+    """Reads a recording from a csv with a header and a row a step, or from an npz with `values` [T, I].
 
     Args:
         path: A .csv or .npz file.
-        columns: Of the csv to read, in order; empty for all.
+        columns: The csv's columns to read, in order; empty for all.
         test_fraction: Share at the end that is held out for testing.
         time: The csv's column with the time of each row, which is not read as a value; empty for none.
-        missing: What to do where a value or, by their times, steps are missing.
+        missing: What to do about missing values, and about steps missing where the times have a gap.
 
     Raises:
         RecipeError: The file is missing, of another kind, or holds a value that is not a finite number.
@@ -74,7 +74,7 @@ def read_labelled(
     time: str = "",
     missing: MissingRule = "refuse",
 ) -> LabelledSequences:
-    """Labelled sequences: a csv with a header and a row a step, or an npz.
+    """Reads labelled sequences from a csv with a header and a row a step, or from an npz.
 
     Args:
         path: A .csv file; or a .npz with labels [N] and sequences: `x` or `inputs`, padded to [N, T, I] or
@@ -82,16 +82,16 @@ def read_labelled(
         label: The column or array with the labels.
         sequence: The csv's column with an identifier that all rows of one sequence share; empty if every row
             is a sequence.
-        columns: Of the csv to read, in order; empty for all others.
+        columns: The csv's columns to read, in order; empty for all others.
         test_fraction: Share of the sequences drawn at random for testing.
-        seed: Of that draw.
+        seed: Seed of the random draw.
         time: The csv's column with the time of each row, which is not read as a value; empty for none.
-        missing: What to do where a value or, by their times, steps of a sequence are missing. A sequence
-            that "drop" leaves without a step is left out.
+        missing: What to do about missing values, and about steps missing where a sequence's times have a gap.
+            A sequence that "drop" leaves without a step is left out.
 
     Raises:
-        RecipeError: The file is missing, of another kind, its arrays do not fit together, or it holds
-            something that is no finite number.
+        RecipeError: The file is missing or of another kind, its arrays do not fit together, or a value is not
+            a finite number.
     """
     if path.suffix.lower() == ".npz":
         _refuse_for_npz(path, columns=columns, time=time, sequence=sequence)
@@ -117,7 +117,7 @@ def read_labelled(
 
 
 def read_words(path: Path) -> Words:
-    """Words of a text file: one a line; either none or each is followed by a tab and its condition.
+    """Reads the words of a text file, one a line; either none or all are followed by a tab and a condition.
 
     Raises:
         RecipeError: The file is missing, not UTF-8, or has no words; or tabs are elsewhere.
@@ -151,7 +151,9 @@ def read_words(path: Path) -> Words:
 
 
 def read_pairs(path: Path) -> Pairs:
-    """Pairs of a text file: source, tab, target a line; a side with spaces is split at them, else by letters.
+    """Reads the pairs of a text file: source, tab, target a line.
+
+    If any source contains a space, all sources are split at spaces, else into letters; targets likewise.
 
     Raises:
         RecipeError: The file is missing, not UTF-8, or a line has no tab, several, or an empty side.
@@ -180,7 +182,7 @@ def _refuse_for_npz(path: Path, **options: str | Sequence[str]) -> None:
 
 
 def _names(table: Table, columns: Sequence[str], *, without: Sequence[str]) -> tuple[str, ...]:
-    """The columns to read: those that the recipe lists, or all others."""
+    """Returns the columns to read: those that the recipe lists, or else all except `without`."""
     columns = [" ".join(name.split()) for name in columns]
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:

@@ -1,4 +1,4 @@
-"""Feeds networks their own outputs: draws tokens, continues series; never text or a random generator."""
+"""Feeds networks their own outputs: draws tokens, continues series; knows no text and no random generator."""
 
 from statewise.models.generation._sampling import draw_tokens, uniform_numbers
 from statewise.models.generation._tokens import Generated, generate_tokens

@@ -1,4 +1,4 @@
-"""Defines what all folders above share: errors, settings, limits, step batches, columns. Runs nothing."""
+"""Defines what all other folders share: errors, settings, limits, step batches, columns. Runs nothing."""
 
 from statewise.service.base._errors import (
     RowFailure,

@@ -1,4 +1,4 @@
-"""Implements the calls of the service without transport. Never messages or gRPC."""
+"""Implements the calls of the service without transport. Knows neither messages nor gRPC."""
 
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, parts_within

@@ -1,7 +1,7 @@
 """Describes where batch and time lie in a graph's inputs, outputs and states, and how much one run takes.
 
-Values only: the registry finds them, adapters run graphs by them. Graphs in the form of packages (time first,
-batch next, state batch first, both of free size) have no layout.
+Holds values only: the registry determines them, and adapters use them to run graphs. Exported graphs (time
+first, batch next, state batch first, both of free size) need no layout.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class GraphLayout:
     Attributes:
         inputs: In the spec's order.
         outputs: In the spec's order.
-        state: Inputs of the state pairs, without those that hold context; a successor has the same axes.
-        successors: Names of the outputs that hold the successors of `state`.
-        lengths: Name and type of the input of each row's time steps, or None.
+        state: Inputs of the state pairs, without those that hold context; the outputs have the same axes.
+        successors: Names of the state outputs, in the order of `state`.
+        lengths: Name and type of the input with each row's number of time steps; None: no such input.
         one_row: A run takes a single row.
         one_step: A run takes a single time step.
     """

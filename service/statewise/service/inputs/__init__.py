@@ -1,4 +1,4 @@
-"""Checks and arranges a caller's inputs: arrays, texts, prompts. Never sessions, runs or gRPC."""
+"""Checks and arranges a caller's inputs: arrays, texts, prompts. Knows no sessions, runs or gRPC."""
 
 from statewise.service.inputs._prompts import tokenize_prompts
 from statewise.service.inputs._sequences import (

@@ -1,4 +1,4 @@
-"""Adjusts event loop, memory allocator and open files of a server process. Never knows models or sessions."""
+"""Adjusts a server process: event loop, memory allocator, limit of open files. Knows no models."""
 
 from statewise.service.process._allocator import keep_freed_pages
 from statewise.service.process._event_loop import ServerEventLoop

@@ -1,4 +1,4 @@
-"""Reads, tests, loads and finds model versions. Never requests of callers."""
+"""Reads, tests, loads and finds model versions. Never sees the requests of callers."""
 
 from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
 from statewise.service.registry._model_registry import ModelRegistry

@@ -1,4 +1,4 @@
-"""Keeps sessions and their states in arrays. Never knows scheduling, asyncio or gRPC."""
+"""Keeps sessions and their states in arrays. Knows no scheduling, asyncio or gRPC."""
 
 from statewise.service.session_state._arena import StateArena
 from statewise.service.session_state._digests import digest_rows

@@ -1,7 +1,7 @@
 """Computes a 64-bit digest of each row of a request, to tell a retry from a new request at the same position.
 
 The digest is not cryptographic: it guards against mistakes of callers, who only reach their own sessions.
-Equal inputs have equal digests on every machine and in every release that keeps sessions. The method is
+Equal inputs have equal digests on every machine. The method is
 multilinear hashing modulo 2**64 with odd coefficients, which notices every change of a single word; the
 coefficients come from SplitMix64 (Steele, Lea and Flood 2014).
 """
@@ -18,7 +18,7 @@ from statewise.service.base import offsets_in_rows, starts_of
 
 @lru_cache(maxsize=256)
 def _coefficients(count: int, stream: int) -> NDArray[np.uint64]:
-    """Odd pseudo-random words number 0 to count - 1 of a stream."""
+    """Returns the first `count` odd pseudo-random words of the sequence number `stream`."""
     counter = np.arange(1, count + 1, dtype=np.uint64) + np.uint64(stream << 48)
     z = counter * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -29,7 +29,7 @@ def _coefficients(count: int, stream: int) -> NDArray[np.uint64]:
 
 
 def _words(rows: NDArray[Any]) -> NDArray[np.uint64]:
-    """[N, ...] as [N, words], each element's bits in a word, or two small elements in one."""
+    """Views [N, ...] as [N, words], in the widest words of 1 to 8 bytes that divide a row's bytes evenly."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1)
     row_bytes = flat.shape[1] * flat.itemsize
     for word in (np.dtype(np.uint64), np.dtype(np.uint32), np.dtype(np.uint16), np.dtype(np.uint8)):
@@ -44,7 +44,7 @@ def digest_rows(
     per_step: Sequence[bool],
     steps: NDArray[np.uint32] | None,
 ) -> NDArray[np.uint64]:
-    """Digests of the rows of a request, uint64 [rows].
+    """Computes the digest of each row of a request, uint64 [rows].
 
     Args:
         inputs: Per-step inputs [sum(steps), ...], others [rows, ...].
@@ -67,7 +67,7 @@ def digest_rows(
 
 @lru_cache(maxsize=256)
 def _row_coefficients(count: int, number: int, *, by_step: bool) -> NDArray[np.uint64]:
-    """Those of a row without time, or of its one step: the weight of the step is multiplied in."""
+    """Returns the coefficients of a row without a time axis, or of one step with the step's weight."""
     words = _coefficients(count, 2 * number)
     return words * _coefficients(_table_size(1), 2 * number + 1)[0] if by_step else words
 

@@ -1,4 +1,4 @@
-"""Counts and logs requests as they happen. Never knows the dataplane or a metrics library."""
+"""Counts and logs requests as they happen. Knows neither the dataplane nor a metrics library."""
 
 from statewise.service.telemetry._logs import configure_logs, fields
 from statewise.service.telemetry._slow_requests import SlowRequests

@@ -1,4 +1,4 @@
-"""Makes spans of requests and runs, with OpenTelemetry. Never imported while tracing is off."""
+"""Creates the spans of requests and runs, with OpenTelemetry. Never imported while tracing is off."""
 
 from statewise.service.tracing._tracing import Tracing, export_to
 

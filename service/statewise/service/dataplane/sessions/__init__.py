@@ -1,4 +1,4 @@
-"""Opens, moves, lists and ends sessions, for owners by name. Never steps, generation or messages."""
+"""Opens, resumes, forks, rewinds, lists and closes sessions. Never runs steps or generations."""
 
 from statewise.service.dataplane.sessions._session_administration import SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory

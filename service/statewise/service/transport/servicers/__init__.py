@@ -1,4 +1,4 @@
-"""Implements the gRPC services by calls of the dataplane. Never decides about models or sessions."""
+"""Implements the gRPC services by calling the dataplane. Never decides about models or sessions."""
 
 from statewise.service.transport.servicers._admin_servicer import AdminServicer
 from statewise.service.transport.servicers._health_servicer import HealthServicer

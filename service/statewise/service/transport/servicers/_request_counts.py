@@ -1,4 +1,4 @@
-"""Counts requests by operation and outcome, on a stream or in a call of their own."""
+"""Counts requests by operation and outcome, for streams and unary calls."""
 
 import asyncio
 import functools
@@ -18,7 +18,7 @@ class _HasStatistics(Protocol):
 
 
 class RequestCount:
-    """Counts one request when the block ends, by how the block ends.
+    """Counts one request when the `with` block ends; the exception that ends the block gives the outcome.
 
     Args:
         statistics: Gets the count.
@@ -39,7 +39,7 @@ class RequestCount:
 
 
 def counted(operation: str) -> Callable[[_Method], _Method]:
-    """Decorates a coroutine method that answers one request; counts failed rows too."""
+    """Decorates a coroutine method that answers one request: counts the request and its failed rows."""
 
     def decorate(method: _Method) -> _Method:
         @functools.wraps(method)
@@ -60,6 +60,6 @@ def _outcome(error: BaseException | None) -> str:
         return OK
     if isinstance(error, ServiceError):
         return error.reason
-    # A generator is closed where its request is cancelled.
+    # Cancelling a request that a generator serves closes the generator.
     cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
     return Reason.CANCELLED if cancelled else Reason.INTERNAL
