@@ -42,7 +42,7 @@ from statewise.export import SourceError, import_onnx, read_package, verify_pack
             "constant 'rate': expected one of 'input', 'state', 'sr'",
         ),
         (two_sums, {"state": {"a": "e"}}, "state 'e': expected one of 'c', 'd'"),
-        (two_sums, {"expose_state": True}, "expected an RNN, LSTM or GRU operator"),
+        (two_sums, {"expose_state": True}, "expected an RNN, LSTM, GRU, Loop or Scan operator"),
         (two_sums, {"state": {"a": "c", "b": "d"}}, "expected an input beside the state"),
     ],
 )

@@ -73,12 +73,13 @@ class Reference:
         ]
 
 
-def prove(package: Package, reference: Reference, sizes: TrialSizes) -> None:
-    """Compares a package with its file.
+def prove(package: Package, reference: Reference, sizes: TrialSizes) -> bool:
+    """Compares a package with its file; returns whether both give NaN for some of the inputs drawn.
 
     Raises:
         AxesError: they differ, or the package cannot run.
     """
+    seen_nan = False
     try:
         check_graph(Path(READ_GRAPH), package.files[READ_GRAPH].model)
         if problems := metadata_problems(package):
@@ -87,9 +88,10 @@ def prove(package: Package, reference: Reference, sizes: TrialSizes) -> None:
         for seed, (rows, steps) in enumerate(zip(sizes.rows, sizes.steps, strict=True)):
             lengths = [steps - row % 2 * (package.spec.lengths is not None) for row in range(rows)]
             batch = draw_batch(package.spec, None, np.random.default_rng(seed), lengths=tuple(lengths))
-            _compare(runner, batch, reference)
+            seen_nan |= _compare(runner, batch, reference)
     except PackageError as error:
         raise AxesError(str(error)) from None
+    return seen_nan
 
 
 def steps_agree(package: Package, sizes: TrialSizes) -> bool:
@@ -98,7 +100,7 @@ def steps_agree(package: Package, sizes: TrialSizes) -> bool:
     return step_difference(ReadGraphRunner(package), batch) < spec_bound(package.spec)
 
 
-def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) -> None:
+def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) -> bool:
     found = run_batch(runner, batch)
     bound = spec_bound(batch.spec)
     for row, steps in enumerate(batch.lengths):
@@ -121,3 +123,4 @@ def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) 
                 raise AxesError(
                     f"the state of a row in a batch differs from the row run alone ({difference:.2g})"
                 )
+    return any(np.isnan(array).any() for array in (*found.outputs, *found.state))

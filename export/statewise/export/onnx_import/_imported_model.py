@@ -143,17 +143,24 @@ class _Search:
             state.name: _initial_state(self._file, state, self._options.initial.get(state.name, 0.0))
             for state in axes.state
         }
-        package = self._proven(GraphWrapper(self._model, self._roles, axes, initial))
+        package, seen_nan = self._proven(GraphWrapper(self._model, self._roles, axes, initial))
         reasons = _reasons(self._roles, axes, initial)
+        if seen_nan:
+            reasons.append(
+                "some outputs are NaN for random inputs, in the file and in the package: a state may have to "
+                "begin otherwise (--initial STATE=NUMBER or FILE)"
+            )
         if package.spec.state and not steps_agree(package, self._sizes):
-            package = self._proven(GraphWrapper(self._model, self._roles.without_sessions(), axes, initial))
+            roles = self._roles.without_sessions()
+            package, _ = self._proven(GraphWrapper(self._model, roles, axes, initial))
             reasons.append(
                 "sequences give other results in pieces than at once, as graphs do that read backwards: "
                 "the model is Predict-only, without sessions"
             )
         return _Found(package, tuple(reasons))
 
-    def _proven(self, wrapper: GraphWrapper) -> Package:
+    def _proven(self, wrapper: GraphWrapper) -> tuple[Package, bool]:
+        """The package of a wrapped graph, which agrees with the file, and whether NaN came up."""
         spec = wrapper.spec(self._notes)
         model = wrapper.wrap(spec)
         graph = GraphFile(model.SerializeToString(deterministic=True), model)
@@ -161,8 +168,7 @@ class _Search:
         roles, axes = wrapper.roles, wrapper.axes
         # A graph that starts from zeros is no reference for other initial states.
         reference = self._graph if self._options.initial else self._original
-        prove(package, Reference(reference, roles, axes, wrapper.initial), self._sizes)
-        return package
+        return package, prove(package, Reference(reference, roles, axes, wrapper.initial), self._sizes)
 
 
 def _initial_state(file: Path, state: TensorAxes, value: float | Array) -> Array:

@@ -1,10 +1,11 @@
-"""Adds state inputs and outputs to recurrent operators that have none.
+"""Adds state inputs and outputs to recurrent operators that have none: RNN, LSTM, GRU, Loop and Scan.
 
-Handles neither operators that read backwards nor state inside a Loop. Started from zeros, the new graph gives
-on whole sequences what the old graph gave; a graph that starts from anything else is refused.
+Does not handle operators that read backwards. Started from zeros, the new graph gives on whole sequences
+what the old graph gave; a graph that starts from anything else is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,24 @@ from onnx import TensorProto, helper, numpy_helper
 
 from statewise.export.base import SourceError
 from statewise.export.onnx_import._graph_preparation import drop_unused_nodes
-from statewise.export.onnx_import.discovery import MOVING_OPERATORS, STATE_INPUTS
+from statewise.export.onnx_import.discovery import MOVING_OPERATORS, STATE_INPUTS, reads_forwards
 
 _STATE_NAMES = {1: "h", 2: "c"}  # by index of the final state among the operator's outputs
-_ZERO_MAKERS = (MOVING_OPERATORS - {"Flatten", "Split"}) | {"Shape", "Constant", "ConstantOfShape"}
+_ZERO_MAKERS = (MOVING_OPERATORS - {"Flatten", "Split"}) | {"Shape", "Constant", "ConstantOfShape", "Tile"}
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+
+_Types = Mapping[str, onnx.TypeProto.Tensor]
+
+
+@dataclass(frozen=True)
+class _HiddenState:
+    """A state of an operator: where its initial and final values stand, and its name, type and sizes."""
+
+    input_index: int
+    output_index: int
+    name: str
+    element_type: int
+    sizes: tuple[int | str, ...]
 
 
 def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
@@ -31,55 +46,87 @@ def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, l
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     graph = exposed.graph
-    known = {entry.name: list(entry.type.tensor_type.shape.dim) for entry in _described(model)}
+    types = {entry.name: entry.type.tensor_type for entry in _described(model)}
     done = []
-    for index, node in enumerate(node for node in graph.node if node.op_type in STATE_INPUTS):
+    for index, node in enumerate(list(graph.node)):
         title = node.name or f"{node.op_type.lower()}{index}"
-        _refuse_attributes(path, node, title)
-        rows = _batch_size(known.get(node.input[0]))
-        done += [
-            _expose_one(path, graph, node, title, rows, before, after)
-            for before, after in STATE_INPUTS[node.op_type].items()
-        ]
+        if node.op_type in STATE_INPUTS:
+            _refuse_attributes(path, node, title)
+            hidden = _states_of_operator(node, types)
+        else:
+            hidden = list(_states_of_loop(graph, node, types))
+        done += [_expose_one(path, graph, node, title, state) for state in hidden]
     if not done:
         raise SourceError(
-            path, "expected an RNN, LSTM or GRU operator whose state could be exposed; there is none"
+            path,
+            "expected an RNN, LSTM, GRU, Loop or Scan operator whose state could be exposed; there is none; "
+            "for Predict alone, without sessions, say so (--stateless), or write a model.toml",
         )
     drop_unused_nodes(graph)
     return exposed, done
 
 
 def _refuse_attributes(path: Path, node: onnx.NodeProto, title: str) -> None:
-    if any(entry.name == "direction" and entry.s != b"forward" for entry in node.attribute):
-        raise SourceError(path, f"{title}: expected an operator that reads forwards; it cannot be streamed")
+    if not reads_forwards(node):
+        raise SourceError(
+            path,
+            f"{title}: expected an operator that reads forwards; it cannot be streamed: import the graph for "
+            "Predict alone (--stateless), or write a model.toml",
+        )
     if any(entry.name == "layout" and entry.i for entry in node.attribute):
         raise SourceError(path, f"{title}: expected layout 0; onnxruntime runs no other")
 
 
+def _states_of_operator(node: onnx.NodeProto, types: _Types) -> list[_HiddenState]:
+    source = types.get(node.input[0], onnx.TypeProto.Tensor())
+    hidden = next(entry.i for entry in node.attribute if entry.name == "hidden_size")
+    sizes = (1, _batch_size(list(source.shape.dim)), hidden)
+    kind = source.elem_type or TensorProto.FLOAT
+    return [
+        _HiddenState(before, after, _STATE_NAMES[after], kind, sizes)
+        for before, after in STATE_INPUTS[node.op_type].items()
+    ]
+
+
+def _states_of_loop(graph: onnx.GraphProto, node: onnx.NodeProto, types: _Types) -> Iterator[_HiddenState]:
+    """The carried floats of a Loop or Scan that have axes; counters and conditions are no state."""
+    if node.op_type not in ("Loop", "Scan"):
+        return
+    first = 2 if node.op_type == "Loop" else 0
+    scanned = sum(entry.i for entry in node.attribute if entry.name == "num_scan_inputs")
+    made = {output for maker in graph.node for output in maker.output}
+    constants = {entry.name for entry in graph.initializer}
+    for index in range(first, len(node.input) - scanned):
+        name, after = node.input[index], index - first
+        kind = types.get(name) or types.get(node.output[after]) or onnx.TypeProto.Tensor()
+        if name not in made | constants or kind.elem_type not in _FLOATS or not kind.shape.dim:
+            continue
+        sizes = tuple(
+            size.dim_value if size.HasField("dim_value") else size.dim_param or "batch"
+            for size in kind.shape.dim
+        )
+        yield _HiddenState(index, after, f"state{after}", kind.elem_type, sizes)
+
+
 def _expose_one(
-    path: Path,
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    title: str,
-    rows: int | str,
-    input_index: int,
-    output_index: int,
+    path: Path, graph: onnx.GraphProto, node: onnx.NodeProto, title: str, state: _HiddenState
 ) -> str:
     """Makes one state of a node an input and an output of the graph; returns a line that says so."""
-    _extend(node.input, input_index + 1)
-    _extend(node.output, output_index + 1)
-    initial = node.input[input_index]
+    _extend(node.input, state.input_index + 1)
+    _extend(node.output, state.output_index + 1)
+    initial = node.input[state.input_index]
     if initial and not _is_zeros(graph, initial):
-        raise SourceError(path, f"{title}: expected a start from zeros; it starts from {initial!r}")
-    name = _STATE_NAMES[output_index]
-    before, after = f"{title}.{name}", f"{title}.{name}_out"
-    node.input[input_index] = before
-    old = node.output[output_index]
-    node.output[output_index] = after
-    hidden = next(entry.i for entry in node.attribute if entry.name == "hidden_size")
-    shape = [1, rows, hidden]
-    graph.input.append(helper.make_tensor_value_info(before, TensorProto.FLOAT, shape))
-    graph.output.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, shape))
+        raise SourceError(
+            path,
+            f"{title}: expected a start from zeros; it starts from {initial!r}: export the graph with the "
+            "state as an input, or import it for Predict alone (--stateless)",
+        )
+    before, after = f"{title}.{state.name}", f"{title}.{state.name}_out"
+    node.input[state.input_index] = before
+    old = node.output[state.output_index]
+    node.output[state.output_index] = after
+    graph.input.append(helper.make_tensor_value_info(before, state.element_type, state.sizes))
+    graph.output.append(helper.make_tensor_value_info(after, state.element_type, state.sizes))
     if old:
         _rename_reads(graph, old, after)
     return f"{before} -> {after}: exposed by import"
@@ -90,9 +137,9 @@ def _described(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
     yield from (*inferred.input, *inferred.value_info, *inferred.output)
 
 
-def _batch_size(sizes: list[onnx.TensorShapeProto.Dimension] | None) -> int | str:
+def _batch_size(sizes: list[onnx.TensorShapeProto.Dimension]) -> int | str:
     """B of an operator's X [T, B, I]."""
-    if sizes is None or len(sizes) != 3:
+    if len(sizes) != 3:
         return "batch"
     return sizes[1].dim_value if sizes[1].HasField("dim_value") else sizes[1].dim_param or "batch"
 

@@ -48,14 +48,16 @@ def run_in_pieces(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
 def relative_difference(reference: Array, found: Array) -> float:
     """Largest difference relative to the largest finite reference.
 
-    Infinite for other shapes, for NaN, and for infinities that the reference does not have.
+    Infinite for other shapes, for NaN and infinities that the reference does not have, and where a whole
+    reference is NaN, because such a reference shows nothing.
     """
-    if reference.shape != found.shape or np.isnan(found).any():
+    if reference.shape != found.shape or (reference.size and np.isnan(reference).all()):
         return float("inf")
     if reference.tobytes() == found.tobytes():
         return 0.0
     finite = np.isfinite(reference)
-    if (found[~finite] != reference[~finite]).any() or not np.isfinite(found[finite]).all():
+    same = np.isclose(reference[~finite], found[~finite], equal_nan=True)
+    if not same.all() or not np.isfinite(found[finite]).all():
         return float("inf")
     # 0.0 and -0.0 are equal numbers of different bits.
     if not finite.any():

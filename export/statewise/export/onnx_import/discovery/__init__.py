@@ -1,7 +1,12 @@
 """Finds states, roles and axes in a foreign graph by its structure and by runs; never changes a graph."""
 
 from statewise.export.onnx_import.discovery._axis_options import AxisChoice, axis_choices
-from statewise.export.onnx_import.discovery._data_flow import MOVING_OPERATORS, STATE_INPUTS, read_names
+from statewise.export.onnx_import.discovery._data_flow import (
+    MOVING_OPERATORS,
+    STATE_INPUTS,
+    read_names,
+    reads_forwards,
+)
 from statewise.export.onnx_import.discovery._graph_axes import AxesError, TrialSizes, complete_axes
 from statewise.export.onnx_import.discovery._graph_tensor import GraphAxes, TensorAxes
 from statewise.export.onnx_import.discovery._import_options import ImportOptions
@@ -24,4 +29,5 @@ __all__ = [
     "find_roles",
     "first_line",
     "read_names",
+    "reads_forwards",
 ]

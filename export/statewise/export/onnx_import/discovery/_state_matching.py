@@ -117,7 +117,8 @@ def refuse_undecided(
         raise SourceError(
             path,
             "no state found: no output depends on an input of its own type and shape that has no time axis "
-            f"({seen}); {hidden}for Predict alone, without sessions, say so (--stateless)",
+            f"({seen}); {hidden}for Predict alone, without sessions, say so (--stateless), or write "
+            "a model.toml",
         )
     rest = len(inputs) - len(matches.found) - sum(flow.gives_lengths(name) for name in inputs)
     # Where states have evidence, the last input left is data, and so is the last output left.
@@ -132,7 +133,7 @@ def refuse_undecided(
             path,
             f"the graph does not say which inputs are state: {choices}; declare each one as state "
             f"(--state {name}={fitting[0]}) or as data (--input {name}); for Predict alone, without "
-            "sessions, say so (--stateless)",
+            "sessions, say so (--stateless); or write a model.toml",
         )
 
 

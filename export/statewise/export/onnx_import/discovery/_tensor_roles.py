@@ -81,6 +81,11 @@ def find_roles(path: Path, graph: onnx.GraphProto, options: ImportOptions) -> Te
         notes=tuple(notes),
         predict_only=options.stateless,
     )
+    states = [match.input.name for match in roles.state]
+    for name in options.initial:
+        if name not in states:
+            known = ", ".join(map(repr, states)) or "none, there is no state"
+            raise SourceError(path, f"initial {name!r}: expected one of {known}")
     if not roles.inputs:
         raise SourceError(
             path,
