@@ -36,6 +36,15 @@ def test_the_examples_of_a_subcommand_have_options_that_it_has(name: str) -> Non
             assert re.search(rf"{option}\b", known), f"{name} has no {option}"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flag_has_no_type_and_what_is_written_has_one_name(name: str) -> None:
+    described = shown(name)
+    assert "<bool>" not in described
+    if "--out" in described:
+        assert "--out" in described.replace("--output", "")
+        assert "--output" in described
+
+
 def complete(words: list[str]) -> list[str]:
     """Returns what bash offers for the last word."""
     line = ["statewise", *words]

@@ -10,9 +10,8 @@ from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from statewise.cli._terminal import fail
+from statewise.cli._terminal import Command, Group, fail
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def subcommands() -> dict[str, Subcommand]:
     }
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """Lists placeholders, and imports the real subcommand when one is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -106,5 +105,5 @@ def _load(name: str) -> Any:
         return typer.main.get_command(module.app)  # a subcommand that has subcommands
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     # A keyword of Python cannot name a function: `import` is the function `import_`.
-    single.command(name)(getattr(module, f"{name}_" if iskeyword(name) else name))
+    single.command(name, cls=Command)(getattr(module, f"{name}_" if iskeyword(name) else name))
     return typer.main.get_command(single)

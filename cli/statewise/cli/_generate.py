@@ -1,14 +1,13 @@
 """Implements `statewise generate`: prints one sequence while the server generates it."""
 
-import json
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
-from statewise.cli._terminal import JsonFlag, exits_on, print_json
-from statewise.client import ModelInfo, StatewiseError
+from statewise.cli._terminal import JsonFlag, print_json, read_json_array, to_json
+from statewise.client import ModelInfo
 from statewise.wire import Vocabulary
 
 _DEFAULT_STEPS = 100
@@ -35,7 +34,6 @@ TopKOption = Annotated[
 ]
 
 
-@exits_on(StatewiseError)
 @with_connection
 def generate(
     connection: Connection,
@@ -81,7 +79,7 @@ def generate(
 def _print_each(info: ModelInfo, values: Iterable[Any]) -> None:
     if info.vocabulary is None:
         for value in values:
-            print(json.dumps(value.tolist()), flush=True)
+            print(to_json(value.tolist())[0], flush=True)
         return
     for text in values:
         print(text, end="", flush=True)
@@ -93,12 +91,9 @@ def _read(given: str | None, vocabulary: Vocabulary | None, option: str) -> Any:
     if given is None or vocabulary is not None:
         return given
     try:
-        value = json.loads(given)
-    except json.JSONDecodeError:
-        value = None
-    if not isinstance(value, list):
-        raise typer.BadParameter(f"expected a JSON array; got {given!r}", param_hint=option)
-    return value
+        return read_json_array(given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def _collect(info: ModelInfo, values: Iterable[Any]) -> dict[str, Any]:

@@ -7,11 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from statewise.cli._connection import Connection, with_connection
-from statewise.cli._terminal import JsonFlag, exits_on, print_json, stdout_console
-from statewise.client import ModelInfo, StatewiseError, TensorInfo
+from statewise.cli._terminal import JsonFlag, print_json, stdout_console
+from statewise.client import ModelInfo, TensorInfo
 
 
-@exits_on(StatewiseError)
 @with_connection
 def models(connection: Connection, as_json: JsonFlag = False) -> None:
     """Lists the model versions of a server, with status and shapes.

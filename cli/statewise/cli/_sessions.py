@@ -8,11 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from statewise.cli._connection import Connection, complete_models, with_connection
-from statewise.cli._terminal import JsonFlag, exits_on, print_json, stdout_console
-from statewise.client import SessionInfo, StatewiseError
+from statewise.cli._terminal import JsonFlag, print_json, stdout_console
+from statewise.client import SessionInfo
 
 
-@exits_on(StatewiseError)
 @with_connection
 def sessions(
     connection: Connection,

@@ -4,18 +4,22 @@ A line that cannot be stepped ends the command. If the command skipped the line,
 another position than the writer of the lines assumes.
 """
 
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
-from statewise.cli._terminal import exits_on, fail
+from statewise.cli._connection import (
+    Connection,
+    ModelOption,
+    VersionOption,
+    in_words_of_command,
+    with_connection,
+)
+from statewise.cli._terminal import fail, read_json_array, stderr_console, to_json
 from statewise.client import Session, StatewiseError
 
 
-@exits_on(StatewiseError)
 @with_connection
 def stream(
     connection: Connection,
@@ -30,8 +34,8 @@ def stream(
 ) -> None:
     """Steps a session: reads one time step a line from stdin, and prints its output before the next.
 
-    Each line in and out is a JSON array. A line that cannot be stepped ends the command with exit code 1 and
-    leaves the session unchanged.
+    Each line in and out is a JSON array; a number that is not finite is printed as null. A line that
+    cannot be stepped ends the command with exit code 1 and leaves the session unchanged.
 
     For example:
 
@@ -47,34 +51,27 @@ def stream(
 
 
 def _step_lines(session: Session) -> None:
-    for number, line in enumerate(sys.stdin, start=1):
-        if not line.strip():
-            continue
-        try:
-            output = session.step(_read_step(line))
-        except (ValueError, StatewiseError) as error:
-            fail(f"line {number}: {error}")
-        print(json.dumps(_to_json(output)), flush=True)
-
-
-def _read_step(line: str) -> list[Any]:
-    """Reads a JSON array. Raises ValueError that names the expected and the actual content of the line."""
+    not_finite = 0
     try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected a JSON array; got {_excerpt(line)} ({error})") from None
-    if not isinstance(value, list):
-        raise ValueError(f"expected a JSON array; got {_excerpt(line)}")
-    return value
+        for number, line in enumerate(sys.stdin.buffer, start=1):
+            if not line.strip():
+                continue
+            try:
+                output = session.step(read_json_array(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+            except UnicodeDecodeError as error:
+                fail(f"line {number}: expected UTF-8 text, byte {error.start} of the line is not")
+            except (ValueError, StatewiseError) as error:
+                fail(f"line {number}: {in_words_of_command(error)}")
+            text, count = to_json(_nested(output))
+            not_finite += count
+            print(text, flush=True)
+    finally:
+        if not_finite:
+            stderr_console().print(f"{not_finite:,} numbers of the outputs are not finite: they are null")
 
 
-def _to_json(output: Any) -> Any:
+def _nested(output: Any) -> Any:
     """Converts an array to nested lists, and several outputs to an object by name."""
     if isinstance(output, dict):
-        return {name: _to_json(value) for name, value in output.items()}
+        return {name: _nested(value) for name, value in output.items()}
     return output.tolist()
-
-
-def _excerpt(line: str) -> str:
-    text = line.strip()
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -26,7 +26,12 @@ def train(
             autocompletion=_complete_recipes,
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the checkpoint and the metrics.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "--output", metavar="DIR", help="Folder to write: the checkpoint and the metrics."
+        ),
+    ],
     seed: Annotated[int | None, typer.Option(min=0, help="Default: the recipe's seed.")] = None,
     settings: Annotated[
         list[str] | None,

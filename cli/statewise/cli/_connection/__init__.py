@@ -5,6 +5,7 @@ Never holds what a subcommand does with the client.
 
 from statewise.cli._connection._connection import Connection, with_connection
 from statewise.cli._connection._options import DEFAULT_TARGET, ModelOption, VersionOption, complete_models
+from statewise.cli._connection._words import in_words_of_command
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -12,5 +13,6 @@ __all__ = [
     "ModelOption",
     "VersionOption",
     "complete_models",
+    "in_words_of_command",
     "with_connection",
 ]

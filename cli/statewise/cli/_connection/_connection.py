@@ -1,7 +1,7 @@
 """Makes a subcommand's client from the connection options.
 
 Every subcommand that talks to a server is decorated with `with_connection`, so all of them take the same
-options.
+options, and end with one line where the client library fails.
 """
 
 import functools
@@ -23,8 +23,9 @@ from statewise.cli._connection._options import (
     TlsFlag,
     TokenFileOption,
 )
+from statewise.cli._connection._words import in_words_of_command
 from statewise.cli._terminal import fail
-from statewise.client import Client, Tls
+from statewise.client import Client, StatewiseError, Tls
 
 _T = TypeVar("_T")
 
@@ -66,7 +67,10 @@ def with_connection(command: Callable[..., _T]) -> Callable[..., _T]:
             raise typer.BadParameter("expected both or none", param_hint="--tls-certificate, --tls-key")
         values = (tls_ca, tls_certificate, tls_key, tls_server_name)
         tls_settings = Tls(*values) if tls or any(value is not None for value in values) else None
-        return command(**arguments, connection=Connection(target, token_file, tls_settings))
+        try:
+            return command(**arguments, connection=Connection(target, token_file, tls_settings))
+        except StatewiseError as error:
+            fail(in_words_of_command(error))
 
     own = inspect.signature(command)
     options = inspect.signature(connected, follow_wrapped=False).parameters.values()

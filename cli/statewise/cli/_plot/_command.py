@@ -13,7 +13,7 @@ import typer
 from statewise import models
 from statewise.cli._plot._pictures import draw_curves, draw_gates, draw_gradients, save
 from statewise.cli._plot._sequence import load_forward_network, read_sequence
-from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json
+from statewise.cli._terminal import Command, Group, JsonFlag, exits_on, fail, print_json
 from statewise.models import effects
 
 _FLOWS: tuple[tuple[Any, str, float], ...] = (
@@ -25,7 +25,7 @@ _FLOWS: tuple[tuple[Any, str, float], ...] = (
 )
 """Cell, activation and gain of the untrained cells that `gradients` compares."""
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 CheckpointArgument = Annotated[
     Path,
@@ -46,6 +46,8 @@ InputOption = Annotated[
 OutputOption = Annotated[
     Path | None,
     typer.Option(
+        "--output",
+        "--out",
         metavar="FILE",
         help="A .png, .svg or .pdf file to write. Default: NAME.png, with the name of the subcommand.",
     ),
@@ -66,7 +68,7 @@ def _plot() -> None:
     """
 
 
-@app.command()
+@app.command(cls=Command)
 @exits_on(models.ModelsError, OSError)
 def gates(
     checkpoint: CheckpointArgument,
@@ -97,7 +99,7 @@ def gates(
     _save(draw_gates(drawn, ticks), output, "gates", as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 @exits_on(models.ModelsError, OSError)
 def gradients(
     checkpoint: Annotated[
@@ -141,7 +143,7 @@ def gradients(
     _save(draw_gradients(lines), output, "gradients", as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 @exits_on(models.ModelsError, OSError)
 def curves(
     checkpoints: Annotated[

@@ -14,7 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
+from statewise.cli._connection import (
+    Connection,
+    ModelOption,
+    VersionOption,
+    in_words_of_command,
+    with_connection,
+)
 from statewise.cli._score._log import LogError, ResultLog
 from statewise.cli._score._output import Format, format_of
 from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json, stderr_console
@@ -31,7 +37,10 @@ SourceOption = Annotated[
     str,
     typer.Option("--input", metavar="FILE", help="A .npz, .jsonl or .parquet file, or a pattern of files."),
 ]
-OutputOption = Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .jsonl or .parquet file to write.")]
+OutputOption = Annotated[
+    Path,
+    typer.Option("--output", "--out", metavar="FILE", help="A .npz, .jsonl or .parquet file to write."),
+]
 LabelsFlag = Annotated[
     bool, typer.Option("--labels", help="Write the name of the best class instead of the outputs.")
 ]
@@ -150,7 +159,7 @@ def _score_rows(client: Client, bulk_run: _BulkRun, log: ResultLog, file_format:
                 pending, pending_bytes = [], 0
                 due_s = time.monotonic() + _RECORD_S
     except StatewiseError as error:
-        fail(f"{error}; {_RESUME_HINT}")
+        fail(f"{in_words_of_command(error)}; {_RESUME_HINT}")
     except KeyboardInterrupt:
         stderr_console().print(_RESUME_HINT)
         raise

@@ -3,7 +3,20 @@
 Never imports NumPy, ONNX or gRPC: the root imports this folder before any subcommand.
 """
 
-from statewise.cli._terminal._console import JsonFlag, print_json, stderr_console, stdout_console
+from statewise.cli._terminal._console import JsonFlag, stderr_console, stdout_console
 from statewise.cli._terminal._failure import exits_on, fail
+from statewise.cli._terminal._help import Command, Group
+from statewise.cli._terminal._json import print_json, read_json_array, to_json
 
-__all__ = ["JsonFlag", "exits_on", "fail", "print_json", "stderr_console", "stdout_console"]
+__all__ = [
+    "Command",
+    "Group",
+    "JsonFlag",
+    "exits_on",
+    "fail",
+    "print_json",
+    "read_json_array",
+    "stderr_console",
+    "stdout_console",
+    "to_json",
+]

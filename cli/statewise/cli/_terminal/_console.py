@@ -3,8 +3,7 @@
 With --json, stdout carries only JSON objects.
 """
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,11 +23,6 @@ def stdout_console() -> Console:
 def stderr_console() -> Console:
     """The console for progress and remarks."""
     return _console(stderr=True)
-
-
-def print_json(value: Any) -> None:
-    """Writes one JSON object on one line of stdout and flushes."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def _console(*, stderr: bool) -> Console:

@@ -1,0 +1,52 @@
+"""Translates the client library's advice into that of the command: subcommands and flags instead of calls."""
+
+from statewise.client import (
+    InvalidSnapshot,
+    LimitReached,
+    ModelNotFound,
+    NotImplementedByServer,
+    NotStreamable,
+    PositionMismatch,
+    SessionExists,
+    SessionExpired,
+    SessionLost,
+    SessionMoved,
+    SessionNotFound,
+    StatewiseError,
+    Timeout,
+    Unauthenticated,
+)
+
+_ADVICE: dict[type[StatewiseError], str] = {
+    InvalidSnapshot: "only unaltered snapshots, of the same owner and key, can be restored",
+    LimitReached: "the limits are settings of the server",
+    ModelNotFound: "`statewise models` lists what is served",
+    NotImplementedByServer: "the server runs another release than this command",
+    NotStreamable: "`statewise score` runs it on whole sequences",
+    PositionMismatch: "the same command continues where the session stands",
+    SessionExists: "choose another --session",
+    SessionExpired: "feed a new one from the start, or step more often than the server's idle_timeout_s",
+    SessionLost: "feed it again from the start",
+    SessionMoved: "another program has taken it over",
+    SessionNotFound: "`statewise sessions` lists those that are open",
+    Timeout: "the server may be busy: `statewise top` shows what it does",
+    Unauthenticated: "pass --token-file, or --tls-certificate with --tls-key",
+}
+
+_CALLS = {
+    "use generate()": "use `statewise generate`",
+    "predict() runs it, step() of a session streams it": (
+        "`statewise score` runs it on whole sequences, `statewise stream` steps a session"
+    ),
+}
+"""Calls that messages of the client library name, and the subcommands that make them."""
+
+
+def in_words_of_command(error: Exception) -> str:
+    """The message of an error, with advice that a user of the command can follow."""
+    text = str(error)
+    for kind, advice in _ADVICE.items():
+        text = text.replace(kind.advice, advice) if kind.advice else text
+    for call, subcommand in _CALLS.items():
+        text = text.replace(call, subcommand)
+    return text
