@@ -39,7 +39,7 @@ demo: $(INSTALLED) ## train, export, serve and stream on real data
 # Files run side by side, a process a core; fixtures of a file are made once.
 MARKED ?= not long
 test: $(INSTALLED) ## run the tests but the long ones; ARGS="tests/wire -x" narrows them
-	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile -m "$(MARKED)" $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile --max-worker-restart 0 -m "$(MARKED)" $(ARGS)
 
 check: $(INSTALLED) ## check format, lint, types and all tests; must pass before a change lands
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; echo "run: make format" >&2; exit 1; }
