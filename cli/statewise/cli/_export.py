@@ -62,7 +62,7 @@ def export(
 
 
 def _same_version(package: Path) -> Path | None:
-    """Another version of the model with the same files."""
+    """Returns another version of the model with the same files."""
     files = sorted(path.name for path in package.iterdir())
     for other in sorted(package.parent.iterdir()):
         if other != package and other.name.isdecimal():

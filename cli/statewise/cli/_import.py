@@ -162,7 +162,7 @@ def _number(option: str, text: str, kind: Callable[[str], _T]) -> _T:
 
 
 def _axes(text: str) -> list[str | int]:
-    """The axes of "batch,time,3"."""
+    """Returns the axes of "batch,time,3"."""
     words = text.split(",")
     if any(word not in ("batch", "time") and not word.isdecimal() for word in words):
         raise typer.BadParameter(f"expected batch, time and sizes; got {text!r}", param_hint="--axes")
@@ -170,7 +170,7 @@ def _axes(text: str) -> list[str | int]:
 
 
 def _initial(text: str) -> Any:
-    """A number, or the path of a file with one."""
+    """Returns a number, or the path of a file with one."""
     try:
         return float(text)
     except ValueError:

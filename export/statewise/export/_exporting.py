@@ -73,7 +73,7 @@ def export_checkpoint(
 def package_files(
     checkpoint: Checkpoint, name: str, origin: Mapping[str, str], *, weights: Weights = Weights.FLOAT32
 ) -> dict[str, bytes]:
-    """The files of a checkpoint's package, by name.
+    """Makes the files of a checkpoint's package, by name.
 
     Args:
         checkpoint: The network to export.

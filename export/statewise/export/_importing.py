@@ -110,7 +110,7 @@ def import_onnx(
 
 
 def _initial(file: Path, name: str, value: float | Path | str | Array) -> float | Array:
-    """An initial state: a number or an array, read from a .npy file where a path is given."""
+    """Returns an initial state: a number or an array, read from a .npy file where a path is given."""
     if not isinstance(value, Path | str):
         return value
     try:

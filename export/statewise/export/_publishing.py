@@ -69,7 +69,7 @@ def _check_name(name: str, version: int | None) -> None:
 
 
 def _highest_version(model_folder: Path) -> int:
-    """The highest version number among the folder's entries; 0 where there is none."""
+    """Returns the highest version number among the folder's entries; 0 where there is none."""
     versions = [int(entry.name) for entry in model_folder.iterdir() if entry.name.isdecimal()]
     return max(versions, default=0)
 

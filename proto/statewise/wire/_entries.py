@@ -16,7 +16,7 @@ class MetadataError(ValueError):
 
 
 def read_entry(kind: Any, raw: Any, where: str) -> Any:
-    """The entry at `where` ("inputs[0].shape") of JSON or TOML, as a value of the annotated kind.
+    """Reads the entry at `where` ("inputs[0].shape") of JSON or TOML, as a value of the annotated kind.
 
     Raises:
         MetadataError: naming the entry, what was expected and what was found.

@@ -112,7 +112,7 @@ def _flatten_initial_states(raw: Any) -> None:
 
 
 def _flat(where: str, rows: list[Any]) -> list[Any]:
-    """The numbers of evenly nested lists, in C order."""
+    """Returns the numbers of evenly nested lists, in C order."""
     while any(isinstance(row, list) for row in rows):
         if len({len(row) if isinstance(row, list) else None for row in rows}) > 1:
             raise MetadataError(f"{where}: expected rows of one length")

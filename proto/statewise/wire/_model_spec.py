@@ -54,7 +54,7 @@ class ModelSpec:
         return bool(self.state)
 
     def to_json(self) -> str:
-        """The metadata value."""
+        """Writes the metadata value."""
         return json.dumps({"format": _FORMAT, **asdict(self)}, ensure_ascii=False)
 
     @classmethod
@@ -76,7 +76,7 @@ class ModelSpec:
         return spec
 
     def to_toml(self) -> str:
-        """The same as TOML, for the model.toml of a package; absent entries are left out."""
+        """Writes the same as TOML, for the model.toml of a package; absent entries are left out."""
         return toml_text(asdict(self))
 
     @classmethod

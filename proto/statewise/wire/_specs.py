@@ -75,7 +75,7 @@ class StatePair:
     parts: tuple[StatePart, ...] = ()
 
     def initial_state(self) -> NDArray[Any]:
-        """The state of a new session, [*shape]."""
+        """Returns the state of a new session, [*shape]."""
         return np.full(self.shape, np.reshape(self.initial, self._initial_shape()), DTYPES[self.dtype])
 
     def _initial_shape(self) -> tuple[int, ...]:

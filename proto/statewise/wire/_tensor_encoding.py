@@ -16,7 +16,7 @@ _LENGTH_DELIMITED = 2
 
 
 def nested(number: int, chunks: Iterable[Chunk]) -> list[Chunk]:
-    """A field of bytes, a string or a message.
+    """Encodes a field of bytes, a string or a message.
 
     Args:
         number: Of the field.
@@ -30,7 +30,7 @@ def nested(number: int, chunks: Iterable[Chunk]) -> list[Chunk]:
 def named_tensor(
     number: int, name: str, dtype: str, shape: Sequence[int], data: Iterable[Chunk]
 ) -> list[Chunk]:
-    """An entry of a field `map<string, Tensor>`.
+    """Encodes an entry of a field `map<string, Tensor>`.
 
     Args:
         number: Of the field.

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def toml_text(entries: Mapping[str, Any]) -> str:
-    """The entries as a TOML document; None and empty objects are left out."""
+    """Writes the entries as a TOML document; None and empty objects are left out."""
     present = {key: value for key, value in entries.items() if value not in (None, {})}
     lines = [f"{key} = {_toml(value)}" for key, value in present.items() if not _tables(value)]
     for key, value in present.items():
@@ -17,7 +17,7 @@ def toml_text(entries: Mapping[str, Any]) -> str:
 
 
 def _tables(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """The objects that an entry consists of; empty for an entry of another kind."""
+    """Returns the objects that an entry consists of; empty for an entry of another kind."""
     entries = value if isinstance(value, tuple) else (value,)
     return entries if entries and all(isinstance(entry, dict) for entry in entries) else ()
 

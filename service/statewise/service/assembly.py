@@ -34,7 +34,7 @@ def build_dataplane(
     make_models: Callable[..., ModelRegistry] = ModelRegistry,
     make_table: Callable[..., SessionTable] = SessionTable,
 ) -> Dataplane:
-    """The server's behaviour without a transport. No model is loaded yet.
+    """Builds the server's behaviour without a transport; loads no model yet.
 
     Args:
         settings: The operator's settings.

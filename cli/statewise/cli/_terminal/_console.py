@@ -16,12 +16,12 @@ _PLAIN_WIDTH = 120  # columns of a table in a file or a pipe, which have no widt
 
 
 def stdout_console() -> Console:
-    """The console for results."""
+    """Returns the console for results."""
     return _console(stderr=False)
 
 
 def stderr_console() -> Console:
-    """The console for progress and remarks."""
+    """Returns the console for progress and remarks."""
     return _console(stderr=True)
 
 

@@ -37,7 +37,7 @@ def score_plan(
     labels: bool,
     timeout_s: float | None,
 ) -> Plan[list[Outcome]]:
-    """The outcome of every row: its outputs, or its error.
+    """Runs a request; returns the outcome of every row: its outputs, or its error.
 
     Raises:
         StatewiseError: nothing can be scored: no server within `options.retry_for_s`, no such model, no
@@ -80,7 +80,7 @@ def _attempt(
     labels: bool,
     timeout_s: float | None,
 ) -> Plan[list[Value | Status]]:
-    """The outputs of each of these rows, or the status with which the row or the request failed.
+    """Sends rows once; returns the outputs of each, or the status with which it or the request failed.
 
     Raises:
         StatewiseError: the request failed, and the same request would fail again.

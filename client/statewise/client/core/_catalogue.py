@@ -46,25 +46,25 @@ class Catalogue:
         return self._server.limits
 
     def limits(self, timeout_s: float | None) -> Plan[Limits]:
-        """The server's limits, as they were when last looked up."""
+        """Returns the server's limits, as they were when last looked up."""
         server = self._server or (yield from self.server(timeout_s))
         return server.limits
 
     def server(self, timeout_s: float | None) -> Plan[ServerInfo]:
-        """The server as it is now."""
+        """Returns the server as it is now."""
         response = yield from call(self._options, "GetServer", admin_pb2.GetServerRequest(), timeout_s)
         self._server = read_server(response)
         return self._server
 
     def models(self, timeout_s: float | None) -> Plan[list[ModelInfo]]:
-        """Every version that the server knows."""
+        """Returns every version that the server knows."""
         response = yield from call(self._options, "ListModels", model_pb2.ListModelsRequest(), timeout_s)
         return [read_model(model) for model in response.models]
 
     def model(
         self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
     ) -> Plan[ModelInfo]:
-        """One version; None: the default one, as it was when last looked up unless `fresh`."""
+        """Returns one version; None: the default one, as it was when last looked up unless `fresh`."""
         key = (name, version or 0)
         if fresh or key not in self._models:
             request = model_pb2.GetModelRequest(name=name, version=version or 0)
@@ -77,13 +77,13 @@ class Catalogue:
         return self._models[key]
 
     def current_model(self, name: str, version: int | None, timeout_s: float | None) -> Plan[ModelInfo]:
-        """One version; None: the default one, looked up again after a second."""
+        """Returns one version; None: the default one, looked up again after a second."""
         until_s = self._defaults_until_s.get(name, -math.inf)
         fresh = version is None and self._options.clock() >= until_s
         return (yield from self.model(name, version, timeout_s, fresh=fresh))
 
     def model_of(self, opened: sequence_pb2.Session, timeout_s: float | None) -> Plan[ModelInfo]:
-        """The version that a session was opened with.
+        """Returns the version that a session was opened with.
 
         Raises:
             ModelChanged: the server has other files for that version by now.
@@ -98,7 +98,7 @@ class Catalogue:
         return model
 
     def list_sessions(self, model: str | None, timeout_s: float | None) -> Plan[list[SessionInfo]]:
-        """All open sessions that the caller may see, fetched page by page."""
+        """Returns all open sessions that the caller may see, fetched page by page."""
         found: list[SessionInfo] = []
         token = ""
         while True:

@@ -67,7 +67,7 @@ class ClientCore:
         return self._options.clock
 
     def timeout_s(self, given: float | None) -> float | None:
-        """The timeout in force.
+        """Returns the timeout in force.
 
         Raises:
             InvalidInput: the timeout is no positive number.
@@ -78,7 +78,7 @@ class ClientCore:
         return timeout_s
 
     def call_retry_policy(self, timeout_s: float | None) -> RetryPolicy:
-        """A new policy, for the tries of one call."""
+        """Returns a new policy, for the tries of one call."""
         return self._options.retry_policy(CALL_RULES, timeout_s)
 
     def farewell(self) -> Plan[None]:

@@ -45,7 +45,7 @@ class GroupOpener(Opener):
         version: int | None,
         timeout_s: float | None,
     ) -> Plan[GroupCore]:
-        """Many sessions of one model: `count` anonymous ones, or those with these ids."""
+        """Opens many sessions of one model: `count` anonymous ones, or those with these ids."""
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
         if isinstance(session_ids, str):
@@ -160,6 +160,6 @@ def _check_ids(ids: Sequence[str], count: int | None) -> None:
 
 
 def _most_sessions(limits: Limits) -> int:
-    """How many sessions one request opens, so that it and its reply fit into a message."""
+    """Returns how many sessions one request opens, so that it and its reply fit into a message."""
     rows = limits.request_rows or _MOST_SESSIONS
     return max(1, min(rows, limits.message_bytes // _LONGEST_SESSION_BYTES))

@@ -9,5 +9,5 @@ _KEPT_BYTES = 16 * 1024 * 1024
 
 
 def keep_freed_memory() -> None:
-    """From now on this process keeps up to 32 MiB of freed memory for itself."""
+    """Makes this process keep up to 32 MiB of freed memory for itself."""
     bytes(_KEPT_BYTES)

@@ -41,7 +41,7 @@ class Sequences:
     def predict(
         self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[Value]:
-        """The outputs of sequences, or with `labels` the names of their best classes."""
+        """Runs sequences; returns their outputs, or with `labels` the names of their best classes."""
         query = yield from self._query(name, value, version, timeout_s)
         model = query.model
         limits = yield from self.catalogue.limits(timeout_s)
@@ -69,7 +69,7 @@ class Sequences:
     def scoring(
         self, name: str, *, start: int, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[tuple[Scoring, Callable[[ScoreBatch], Plan[list[Outcome]]]]]:
-        """A bulk run of one version, even if the default changes; and the plan of one of its requests."""
+        """Makes a bulk run of one fixed version, and the plan of one of its requests."""
         if start < 0:
             raise InvalidInput(f"expected a start of 0 or more; got {start}")
         model = yield from self._model(name, version, timeout_s, fresh=True)
@@ -101,7 +101,7 @@ class Sequences:
         version: int | None,
         timeout_s: float | None,
     ) -> GeneratePlan:
-        """The request for one generated sequence, and the cursor that takes its values."""
+        """Returns the request for one generated sequence, and the cursor that takes its values."""
         model = yield from self.catalogue.current_model(name, version, timeout_s)
         cursor = OutputCursor(model, text=gives_text(model, prompt, text))
         request = generate_request(
@@ -123,5 +123,5 @@ class Sequences:
     def _model(
         self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
     ) -> Plan[ModelInfo]:
-        """A version as predictions take it."""
+        """Returns a version as predictions take it."""
         return (yield from self.catalogue.model(name, version, timeout_s, fresh=fresh)).predicted

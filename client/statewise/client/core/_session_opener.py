@@ -23,7 +23,7 @@ class SessionOpener(Opener):
         *,
         condition: object = None,
     ) -> Plan[SessionCore]:
-        """A new session at its start or, if the id is open already, that session where it stands."""
+        """Opens a session at its start, or takes over an open session of that id where it stands."""
         request = sequence_pb2.OpenSessionsRequest(
             model=name, version=version or 0, session_ids=[self._new_id(session_id)]
         )
@@ -37,14 +37,14 @@ class SessionOpener(Opener):
         return self._registered(core, session_id)
 
     def resume(self, session_id: str, timeout_s: float | None) -> Plan[SessionCore]:
-        """A session that was opened before, by this client or another."""
+        """Takes over a session that was opened before, by this client or another."""
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
         subject = Subject(session_id)
         reply = yield from self.exchange("resume", request, subject, timeout_s)
         return (yield from self._core(reply, subject, timeout_s))
 
     def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
-        """A session with the state of a snapshot."""
+        """Opens a session with the state of a snapshot."""
         request = sequence_pb2.RestoreSessionsRequest(tokens=[token], session_ids=[self._new_id(session_id)])
         subject = Subject(session_id or "")
         reply = yield from self.exchange("restore", request, subject, timeout_s, alone=True)
@@ -54,7 +54,7 @@ class SessionOpener(Opener):
     def fork(
         self, session: SessionCore, session_id: str | None, timeout_s: float | None
     ) -> Plan[SessionCore]:
-        """A copy of a session."""
+        """Opens a copy of a session."""
         copied = yield Operate(session.fork(self._new_id(session_id)), timeout_s)
         core = yield from self._adopt(copied, timeout_s, session.remote.opening)
         return self._registered(core, session_id)

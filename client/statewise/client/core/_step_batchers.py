@@ -25,7 +25,7 @@ class StepBatchers:
         self._batchers: dict[tuple[str, int, str, float | None], StepBatcher] = {}
 
     def of(self, model: ModelInfo, timeout_s: float | None) -> StepBatcher:
-        """The batcher for steps with this timeout. The server's limits must have been looked up."""
+        """Returns the batcher for steps with this timeout. The server's limits must have been looked up."""
         key = (model.name, model.version, model.digest, timeout_s)
         batcher = self._batchers.pop(key, None)
         if batcher is None:
@@ -38,6 +38,6 @@ class StepBatchers:
         return batcher
 
     def default(self, model: ModelInfo, timeout_s: float | None) -> Plan[StepBatcher]:
-        """The batcher for steps whose callers name no timeout; `timeout_s` is for looking the limits up."""
+        """Finds the batcher for steps without their own timeout; `timeout_s` is for looking up limits."""
         yield from self._catalogue.limits(timeout_s)
         return self.of(model, self._options.timeout_s)

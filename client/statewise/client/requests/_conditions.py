@@ -48,7 +48,7 @@ class Conditions:
         return request_limits.bounds(self.query.rows.steps[rows])
 
     def request(self, session_ids: Sequence[str], first: int = 0) -> sequence_pb2.OpenSessionsRequest:
-        """The request that opens these sessions, the first of which is session number `first`."""
+        """Returns the request that opens these sessions, the first of which is session number `first`."""
         request = sequence_pb2.OpenSessionsRequest(
             model=self.model.name, version=self.model.version, session_ids=session_ids
         )

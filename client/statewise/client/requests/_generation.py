@@ -76,7 +76,7 @@ def generate_request(
     condition: object,
     timeout_s: float | None,
 ) -> sequence_pb2.GenerateRequest:
-    """The request for one generated sequence.
+    """Returns the request for one generated sequence.
 
     Args:
         model: the version that generates.
@@ -129,13 +129,13 @@ class OutputCursor:
         """Values given so far."""
 
     def restart(self) -> None:
-        """The same values are generated again, from the first one on."""
+        """Notes that the same values are generated again, from the first one on."""
         self._seen = self._seen_characters = 0
 
     def take(
         self, response: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
     ) -> list[tuple[Value, int]]:
-        """The new values of a response, each with the number of values it stands for.
+        """Returns the new values of a response, each with the number of values it stands for.
 
         A text stands for all tokens of the response, any other value for itself.
 
@@ -178,7 +178,7 @@ def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
 def read_generated(
     response: sequence_pb2.GenerateResponse, cursor: OutputCursor, subject: Subject
 ) -> list[tuple[Value, int]]:
-    """The new values of a call's response: see `OutputCursor.take`.
+    """Returns the new values of a call's response: see `OutputCursor.take`.
 
     Raises:
         StatewiseError: the generation failed, or the response makes no sense.

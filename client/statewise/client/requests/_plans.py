@@ -77,11 +77,11 @@ class ClientOptions:
         return Backoff(self.random)
 
     def retry_policy(self, rules: RetryRules, timeout_s: float | None = None) -> RetryPolicy:
-        """A new policy, for the tries of one request; `timeout_s` is for all of them together."""
+        """Returns a new policy, for the tries of one request; `timeout_s` is for all of them together."""
         deadline_s = None if timeout_s is None else self.clock() + timeout_s
         return RetryPolicy(rules, self.clock, self.backoff, self.retry_for_s, deadline_s)
 
 
 def answer_wait_s(timeout_s: float) -> float:
-    """How long to wait for a reply: a little longer than the server takes, whose error says more."""
+    """Returns how long to wait for a reply: a little longer than the server takes, whose error says more."""
     return timeout_s * 1.05 + 0.05

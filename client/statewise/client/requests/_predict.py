@@ -60,7 +60,7 @@ class Query:
     def requests(
         self, request_limits: RequestLimits, *, version: int, timeout_s: float | None, labels: bool
     ) -> Iterator[tuple[int, bytes]]:
-        """Encoded requests that fit into the server's limits, each with the index of its first row.
+        """Yields encoded requests that fit into the server's limits, each with the index of its first row.
 
         Raises:
             LimitReached: a sequence alone does not fit into a request.
@@ -127,7 +127,7 @@ class Answers:
         self._parts.append((rows, steps, outputs))
 
     def value(self, *, labels: bool) -> Value:
-        """All outputs, arranged as the query's sequences.
+        """Returns all outputs, arranged as the query's sequences.
 
         Raises:
             PartialFailure: some rows failed.
@@ -156,7 +156,7 @@ class Answers:
         return of_batch(model, outputs, steps, form=form, stepwise=stepwise)
 
     def outcomes(self, *, labels: bool) -> list[Value | Status]:
-        """The outputs of every row, or the status with which the row failed."""
+        """Returns the outputs of every row, or the status with which the row failed."""
         steps = self._settled()
         words = self._labels if labels else self._texts
         if labels and self._parts and not words:
@@ -175,7 +175,7 @@ class Answers:
         return [self._failures.get(row, value) for row, value in enumerate(values)]
 
     def _settled(self) -> NDArray[np.uint32]:
-        """Time steps of every row's outputs; rows without an answer count as failed from now on."""
+        """Returns time steps of every row's outputs; rows without an answer count as failed from now on."""
         steps = np.zeros(self._query.count, np.uint32)
         answered = np.zeros(self._query.count, np.bool_)
         for rows, lengths, _ in self._parts:

@@ -14,6 +14,6 @@ class Backoff:
     most_s: float = 2.0
 
     def delay_s(self, attempt: int) -> float:
-        """Seconds to wait before try number `attempt`, from 0: between half the bound and the bound."""
+        """Draws the seconds to wait before try number `attempt`, from 0: from half the bound to the bound."""
         bound_s = min(self.most_s, self.first_s * 2.0 ** min(attempt, 16))
         return bound_s * (0.5 + 0.5 * self.random())

@@ -71,7 +71,7 @@ class RetryRules:
     """Tried again until the request failed four times."""
 
     def cover(self, status: Status) -> bool:
-        """Whether another try may help after such a failure."""
+        """Returns whether another try may help after such a failure."""
         cause = _cause_of(status)
         return cause in self.for_a_period or cause in self.few_times
 
@@ -133,7 +133,7 @@ class RetryPolicy:
         return self._longest_pause_s > 0
 
     def pause_s(self, status: Status) -> float:
-        """Seconds to wait before the next try: never past the period or the deadline."""
+        """Returns seconds to wait before the next try: never past the period or the deadline."""
         delay_s = self.backoff.delay_s(self._failures - 1)
         if _cause_of(status) is Cause.OVERLOADED:
             delay_s = max(delay_s, status.retry_after_s)

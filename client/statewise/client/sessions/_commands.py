@@ -53,7 +53,7 @@ class StepCommand:
     payload: InputBytes
 
     def effect(self, handle: int, position: int) -> Effect:
-        """The outcome is a `StepResult`."""
+        """Sends the step, for the first time or again; the outcome is a `StepResult`."""
         return StepRow(self.batcher, handle, position, self.steps, self.payload)
 
     def may_reach(self, steps: int) -> bool:
@@ -80,7 +80,7 @@ class GenerateCommand:
     timeout_s: float | None = None
 
     def effect(self, handle: int, position: int) -> Effect:
-        """The outcome is a `GenerateResult`."""
+        """Sends the request, for the first time or again; the outcome is a `GenerateResult`."""
         if self.cursor is not None:
             self.cursor.restart()
         return _GenerateRequest(self, handle, position)
@@ -120,7 +120,7 @@ class _GenerateRequest:
         return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
-        """The message, with its request id."""
+        """Encodes the message, with its request id."""
         payload = self._command.payload
         request = sequence_pb2.GenerateSessionsRequest(
             handles=pack_uint64([self._handle]),

@@ -109,7 +109,7 @@ class GroupCore:
         return self._remote.durable_positions
 
     def __len__(self) -> int:
-        """Number of sessions."""
+        """Returns the number of sessions."""
         return len(self._everything)
 
     def step(self, value: object, index: object, batcher: StepBatcher | None = None) -> Operation[Value]:

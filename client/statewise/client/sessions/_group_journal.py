@@ -77,11 +77,11 @@ class GroupJournal:
             self._drop_first()
 
     def of(self, row: int) -> "RowJournal":
-        """The journal of one session."""
+        """Returns the journal of one session."""
         return RowJournal(self, row)
 
     def after(self, row: int, position: int) -> list[Entry] | None:
-        """A session's entries from a position on. None: the journal does not have them all."""
+        """Returns a session's entries from a position on. None: the journal does not have them all."""
         at = start = int(self._starts[row])
         if self._given_up:
             return None
@@ -152,7 +152,7 @@ class RowJournal:
         self.group.clear()
 
     def after(self, position: int) -> Sequence[Entry] | None:
-        """The entries from a position on. None: the journal does not have them all."""
+        """Returns the entries from a position on. None: the journal does not have them all."""
         return self.group.after(self.row, position)
 
     def clear(self) -> None:

@@ -33,7 +33,7 @@ class GroupRequest:
     """In the order of the model's inputs: the rows' bytes, one after another."""
 
     def payloads(self, model: ModelInfo) -> list[InputBytes]:
-        """The inputs of each row."""
+        """Returns the inputs of each row."""
         by_input = [
             row_bytes(column, self.steps, per_step=spec.per_step)
             for spec, column in zip(model.inputs, self.columns, strict=True)
@@ -41,7 +41,7 @@ class GroupRequest:
         return list(zip(*by_input, strict=True))
 
     def subset(self, model: ModelInfo, indices: NDArray[np.intp]) -> "GroupRequest":
-        """Some rows of the request, by their index in it."""
+        """Returns some rows of the request, by their index in it."""
         payloads = self.payloads(model)
         columns = tuple(
             b"".join(column) for column in zip(*(payloads[index] for index in indices.tolist()), strict=True)
@@ -60,7 +60,7 @@ class GroupResult:
 
     @classmethod
     def failed(cls, request: GroupRequest, error: StatewiseError, model: ModelInfo) -> "GroupResult":
-        """Every row failed for the same reason."""
+        """Makes the result of rows that all failed for the same reason."""
         total = int(request.steps.sum())
         outputs = [
             np.zeros((total if spec.per_step else len(request.rows), *spec.shape), spec.dtype)
@@ -70,7 +70,7 @@ class GroupResult:
 
 
 def choose_rows(everything: NDArray[np.intp], index: object) -> NDArray[np.intp]:
-    """The rows of a group that a caller's index names; None: all.
+    """Returns the rows of a group that a caller's index names; None: all.
 
     Raises:
         InvalidInput: no such rows, none at all, or one twice.
@@ -92,7 +92,7 @@ def choose_rows(everything: NDArray[np.intp], index: object) -> NDArray[np.intp]
 def cut_requests(
     model: ModelInfo, request_limits: RequestLimits, chosen: NDArray[np.intp], rows: Rows
 ) -> Iterator[GroupRequest]:
-    """The requests for some rows of a group, in order.
+    """Yields the requests for some rows of a group, in order.
 
     Args:
         model: the version that runs.
@@ -114,7 +114,7 @@ def cut_requests(
 
 
 def join_results(requests: Sequence[GroupRequest], results: Sequence[GroupResult]) -> GroupResult:
-    """The results of consecutive requests as the result of one."""
+    """Joins the results of consecutive requests to the result of one."""
     if len(results) == 1:
         return results[0]
     outputs = [np.concatenate(arrays) for arrays in zip(*(result.outputs for result in results), strict=True)]
@@ -129,7 +129,7 @@ def join_results(requests: Sequence[GroupRequest], results: Sequence[GroupResult
 def outputs_of_good_rows(
     model: ModelInfo, request: GroupRequest, reply: sequence_pb2.StepResponse, failed: Sequence[int]
 ) -> tuple[NDArray[np.intp], list[Array]]:
-    """The indices of the rows that did not fail, and the outputs of all rows, zeros for those that failed."""
+    """Returns the indices of the rows that did not fail, and all rows' outputs, zeros for failed rows."""
     good = np.setdiff1d(np.arange(len(request.rows)), failed)
     elements = elements_of(good, request.steps)
     read = read_outputs(model, reply.outputs, rows=len(good), steps=len(elements))

@@ -53,7 +53,7 @@ class JournalProtocol(Protocol):
         ...
 
     def after(self, position: int) -> Sequence[Entry] | None:
-        """The entries from a position on. None: the journal does not have them all."""
+        """Returns the entries from a position on. None: the journal does not have them all."""
         ...
 
     def clear(self) -> None:
@@ -122,7 +122,7 @@ class Journal:
             self.clear()
 
     def after(self, position: int) -> list[Entry] | None:
-        """The entries from a position on. None: the journal does not have them all."""
+        """Returns the entries from a position on. None: the journal does not have them all."""
         if self.start is None:
             return None
         at = self.start

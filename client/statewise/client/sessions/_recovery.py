@@ -62,7 +62,7 @@ def _resume(remote: RemoteSession, ahead: SessionCommand | None) -> Operation[in
 
 
 def _rebuildable(remote: RemoteSession) -> bool:
-    """Whether everything that made the state is held here."""
+    """Returns whether this client holds everything that the state was made from."""
     began = remote.opening is not None or not remote.model.encoder_inputs
     return began and remote.journal.after(0) is not None
 
@@ -124,7 +124,7 @@ def _lost(remote: RemoteSession, detail: str) -> SessionLost:
 
 
 def _merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
-    """Journal entries, joined to as few requests as fit if the model gives the same bits for both.
+    """Yields journal entries, joined to as few requests as fit if the model gives the same bits for both.
 
     The last entry is never joined: the server keeps the state before the last request, as it did at first.
     """

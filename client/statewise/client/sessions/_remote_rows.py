@@ -70,7 +70,7 @@ class RemoteRows:
         return bool(self._uncertain_requests or self._needs_replay)
 
     def uncertain_among(self, rows: NDArray[np.intp]) -> list[int]:
-        """Those of some rows whose position on the server is unknown."""
+        """Returns those of `rows` whose position on the server is unknown."""
         return [row for row in rows.tolist() if row in self._uncertain_requests or row in self._needs_replay]
 
     def resolved(self, row: int, remote: RemoteSession) -> None:
@@ -80,7 +80,7 @@ class RemoteRows:
         self.positions[row] = remote.position
 
     def session(self, row: int) -> RemoteSession:
-        """One row as a session of its own."""
+        """Returns one row as a session of its own."""
         session = sequence_pb2.Session(
             session_id=self.ids[row],
             handle=int(self.handles[row]),

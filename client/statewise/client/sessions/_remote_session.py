@@ -121,9 +121,9 @@ class RemoteSession:
             raise error_of(status_of_row(errors[0]), self.subject)
 
     def handle_unknown(self, status: Status) -> bool:
-        """Whether a request failed because it reached a server that does not know the handle."""
+        """Returns whether a request failed because it reached a server that does not know the handle."""
         return status.reason in NOT_HELD and self.connection_number != self.multiplexer.connection_number
 
     def retryable(self, status: Status) -> bool:
-        """Whether a step that failed with this status may succeed if it is sent again."""
+        """Returns whether a step that failed with this status may succeed if it is sent again."""
         return status.lost or self.handle_unknown(status)

@@ -49,7 +49,7 @@ class _AcquireRows:
         self._rows = rows
 
     def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
-        """Queues."""
+        """Queues this effect."""
         self._waiting.append((waiter, self._rows))
 
     def withdraw(self, queue: RequestQueue, waiter: Waiter) -> bool:

@@ -147,12 +147,12 @@ class SessionCore:
             self._waiting.popleft().resume(None)
 
     def step_in_turn(self, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
-        """One time step that has to wait for its turn, or to resolve an uncertainty first."""
+        """Runs a time step that has to wait for its turn, or to resolve an uncertainty first."""
         reply = yield from self._in_turn(self._advance(1, payload, batcher))
         return of_step(self.model, reply.outputs)
 
     def retry_step(self, failed: Failed, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
-        """One time step that has the turn, and failed once."""
+        """Runs a time step again that has the turn and failed once."""
         try:
             reply = yield from self._retry_until_applied(failed, StepCommand(batcher, 1, payload))
             return of_step(self.model, reply.outputs)

@@ -34,7 +34,7 @@ class SessionGeneration:
     def of(
         cls, model: ModelInfo, generate_options: GenerateOptions, *, text: bool, timeout_s: float | None
     ) -> "SessionGeneration":
-        """A generation that has not begun."""
+        """Returns a generation that has not begun."""
         payload = GeneratePayload(
             generate_options.steps, generate_options.sampling.SerializeToString(deterministic=True)
         )

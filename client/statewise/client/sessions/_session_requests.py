@@ -25,7 +25,7 @@ def fork_session(remote: RemoteSession, session_id: str) -> Operation[sequence_p
 
 
 def take_snapshot(remote: RemoteSession) -> Operation[bytes]:
-    """The session's state as a token."""
+    """Returns the session's state as a token."""
     reply = yield from _exchange_by_handle(remote, "snapshot", sequence_pb2.SnapshotSessionsRequest())
     token: bytes = reply.tokens[0]
     return token

@@ -39,7 +39,7 @@ class Exchange:
         return queue.dequeue(self)
 
     def encode(self, request_id: int) -> bytes:
-        """The message, with its request id."""
+        """Encodes the message, with its request id."""
         return stream_request(request_id, self._field, self._content)
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
@@ -137,7 +137,7 @@ class AcquireTurn:
         self._first = first
 
     def begin(self, queue: RequestQueue, waiter: Waiter) -> None:
-        """Queues."""
+        """Queues this effect."""
         if self._first:
             self._waiting.appendleft(waiter)
         else:

@@ -11,7 +11,7 @@ from statewise.wire import Chunk, nested
 
 
 def stream_request(request_id: int, field: str, content: Sequence[Chunk]) -> bytes:
-    """The message that carries a request, which is encoded already."""
+    """Returns the message that carries a request, which is encoded already."""
     head = sequence_pb2.SessionStreamRequest(request_id=request_id).SerializeToString()
     number = sequence_pb2.SessionStreamRequest.DESCRIPTOR.fields_by_name[field].number
     return b"".join([head, *nested(number, content)])

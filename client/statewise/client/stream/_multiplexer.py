@@ -82,7 +82,7 @@ class StreamMultiplexer:
         return self._current is not None
 
     def retry_policy(self) -> RetryPolicy:
-        """A new policy, for the tries of one request."""
+        """Returns a new policy, for the tries of one request."""
         return RetryPolicy(STREAM_RULES, self._clock, self._backoff, self.retry_for_s)
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
@@ -152,7 +152,7 @@ class StreamMultiplexer:
     # For shells.
 
     def take(self, stream: StreamConnection) -> bytes | None:
-        """The next message of a stream, or None."""
+        """Returns the next message of a stream, or None."""
         if stream is not self._current:
             return None
         while (request := self._next(stream)) is not None:
@@ -233,7 +233,7 @@ class StreamMultiplexer:
     # What the above share.
 
     def _wake_writer(self) -> None:
-        """If a request waits: tells the shell to write on, or to open a stream where there is none."""
+        """Makes the shell write on if a request waits, or open a stream where there is none."""
         if not (self._exchanges or self._sources):
             return
         if self._current is None:
@@ -283,5 +283,5 @@ class StreamMultiplexer:
 
 
 def closed_error() -> Unavailable:
-    """The exception that methods of a closed client raise."""
+    """Returns the exception that methods of a closed client raise."""
     return Unavailable(_CLOSED.message)

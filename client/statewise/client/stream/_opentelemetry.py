@@ -39,7 +39,7 @@ class OpenTelemetryTracing:
         self._messages: dict[int, Span] = {}
 
     def origin(self) -> Span | None:
-        """The caller's span, if it has one."""
+        """Returns the caller's span, if it has one."""
         span = get_current_span()
         return span if span.get_span_context().is_valid else None
 

@@ -27,7 +27,7 @@ class Future(Protocol[_T_contra]):
     """What the futures of asyncio and concurrent.futures have in common."""
 
     def done(self) -> bool:
-        """Whether the future is settled or cancelled."""
+        """Returns whether the future is settled or cancelled."""
         ...
 
     def set_result(self, result: _T_contra, /) -> None:
@@ -46,11 +46,11 @@ class Waiter(Protocol):
     """The caller's span; None: there is none."""
 
     def resume(self, value: Any) -> None:
-        """The effect succeeded."""
+        """Takes the effect's result."""
         ...
 
     def throw(self, failed: Failed) -> None:
-        """The effect failed."""
+        """Takes the effect's failure."""
         ...
 
 
@@ -73,7 +73,7 @@ class InFlightRequest(Protocol):
     """Whether the request counts among the step batches in flight."""
 
     def encode(self, request_id: int) -> bytes:
-        """The message, with its request id."""
+        """Encodes the message, with its request id."""
         ...
 
     def deliver(self, response: sequence_pb2.SessionStreamResponse) -> bool:
@@ -81,11 +81,11 @@ class InFlightRequest(Protocol):
         ...
 
     def fail(self, failed: Failed) -> None:
-        """There will be no reply."""
+        """Notes that there will be no reply."""
         ...
 
     def traced(self) -> tuple[str, list[Any]]:
-        """The operation's name, and the callers' spans. Called only if spans are made."""
+        """Returns the operation's name, and the callers' spans. Called only if spans are made."""
         ...
 
 
@@ -93,11 +93,11 @@ class RequestSource(Protocol):
     """Makes requests when there is room to send them: see `StepBatcher`."""
 
     def take(self) -> InFlightRequest | None:
-        """The next request. None: there is none until the source is offered again."""
+        """Returns the next request. None: there is none until the source is offered again."""
         ...
 
     def fail(self, failed: Failed) -> None:
-        """The connection ended: what waits in the source will not be sent."""
+        """Notes that the connection ended: what waits in the source will not be sent."""
         ...
 
 
@@ -114,11 +114,11 @@ class PendingCall(Protocol[_T_co]):
         ...
 
     def close(self) -> None:
-        """The call will not be started."""
+        """Ends a call that will not be started."""
         ...
 
     def withdraw(self) -> None:
-        """The caller left. A request that the server may know of is still carried to its end."""
+        """Notes that the caller left. A request that the server may know of is still carried to its end."""
         ...
 
 
@@ -142,7 +142,7 @@ class Tracing(Protocol):
     """Makes the spans of one client."""
 
     def origin(self) -> Any:
-        """The caller's span, if it has one."""
+        """Returns the caller's span, if it has one."""
         ...
 
     def call(self, method: str, metadata: Metadata) -> AbstractContextManager[Metadata]:

@@ -64,11 +64,11 @@ class BatchRow(Protocol):
         ...
 
     def answered(self, outputs: Outputs, durable_position: int) -> None:
-        """The row was applied. `outputs` as in `StepResult`."""
+        """Notes that the row was applied. `outputs` as in `StepResult`."""
         ...
 
     def failed(self, failed: Failed) -> None:
-        """The row was not applied, or it is unknown whether it was."""
+        """Notes that the row was not applied, or that this is unknown."""
         ...
 
 
@@ -150,7 +150,7 @@ class StepBatcher:
         self._multiplexer.enqueue(StepBatch(self, [row]))
 
     def take(self) -> "StepBatch | None":
-        """The next step batch. None: no row waits."""
+        """Returns the next step batch. None: no row waits."""
         waiting = self._waiting
         if not waiting:
             self._offered = False
@@ -189,7 +189,7 @@ class StepBatcher:
         steps: NDArray[np.uint32],
         columns: Iterable[Chunk],
     ) -> list[Chunk]:
-        """Rows as one StepRequest.
+        """Encodes rows as one StepRequest.
 
         Args:
             handles: of each row.
@@ -222,7 +222,7 @@ class StepBatch:
         self.rows = rows
 
     def encode(self, request_id: int) -> bytes:
-        """The message, with its request id."""
+        """Encodes the message, with its request id."""
         rows = self.rows
         request = self._batcher.encode_request(
             [row.handle for row in rows],
@@ -287,7 +287,7 @@ def deal(model: ModelInfo, response: sequence_pb2.StepResponse, rows: Sequence[B
 
 
 def _cut(array: NDArray[Any], ends: list[int]) -> list[NDArray[Any]]:
-    """[sum(steps), ...] -> [steps, ...] of each row."""
+    """Cuts [sum(steps), ...] into [steps, ...] of each row."""
     if len(ends) == len(array):
         return list(array[:, None])
     return [array[begin:end] for begin, end in pairwise([0, *ends])]

@@ -28,7 +28,7 @@ class StreamConnection:
         self.ended = False
 
     def take(self) -> bytes | None:
-        """The next message to write. None: wait to be woken, or end the writing if `retired`."""
+        """Returns the next message to write. None: wait to be woken, or end the writing if `retired`."""
         return self._take(self)
 
 
@@ -40,7 +40,7 @@ class Transport(Protocol):
         ...
 
     def wake(self, stream: StreamConnection) -> None:
-        """`stream.take()` has a message now, or the stream has ended."""
+        """Makes the writer call `stream.take()`, which has a message now, or end with the stream."""
         ...
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
@@ -48,5 +48,5 @@ class Transport(Protocol):
         ...
 
     def future(self) -> Any:
-        """A new future."""
+        """Returns a new future."""
         ...

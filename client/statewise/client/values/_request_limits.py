@@ -32,12 +32,12 @@ class RequestLimits:
 
     @classmethod
     def for_steps(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
-        """The limits of a step. Its response is one message too, so the larger of the two counts."""
+        """Returns the limits of a step. Its response is one message too, so the larger of the two counts."""
         return cls._of(limits, max(size_bytes(model.inputs), size_bytes(model.outputs)))
 
     @classmethod
     def for_predict(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
-        """The limits of a prediction. Its response may be several messages, so only inputs count."""
+        """Returns the limits of a prediction. Its response may be several messages, so only inputs count."""
         return cls._of(limits, size_bytes(model.inputs))
 
     @classmethod
@@ -56,7 +56,7 @@ class RequestLimits:
         return max(1, min(self.steps, (self.bytes - _ROW_BYTES) // max(self.step_bytes, 1)))
 
     def cost_bytes(self, steps: int) -> int:
-        """Bytes of a row of so many time steps."""
+        """Returns bytes of a row of so many time steps."""
         return steps * self.step_bytes + _ROW_BYTES
 
     def bounds(self, steps: NDArray[np.uint32]) -> list[tuple[int, int]]:
@@ -105,5 +105,5 @@ class RequestLimits:
 
 
 def size_bytes(specs: Iterable[TensorInfo]) -> int:
-    """Bytes of one value of each tensor."""
+    """Returns bytes of one value of each tensor."""
     return sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in specs)

@@ -77,7 +77,7 @@ def refuse_large_tensors(path: Path, inferred: onnx.ModelProto) -> None:
 
 @contextmanager
 def run_options(limit_s: float = RUN_LIMIT_S) -> Iterator[onnxruntime.RunOptions]:
-    """Run options for onnxruntime that end a run with an error after `limit_s` seconds."""
+    """Returns run options for onnxruntime that end a run with an error after `limit_s` seconds."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = 4
 
@@ -94,7 +94,7 @@ def run_options(limit_s: float = RUN_LIMIT_S) -> Iterator[onnxruntime.RunOptions
 
 
 def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The bodies of a node's loops and branches."""
+    """Yields the bodies of a node's loops and branches."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g

@@ -14,7 +14,7 @@ from statewise.models import Network, Normalisation
 
 
 def build_encoder_graph(network: Network, *, doc: str) -> onnx.ModelProto:
-    """The encoder of an encoder-decoder as an ONNX model, without a state input.
+    """Builds the encoder of an encoder-decoder as an ONNX model, without a state input.
 
     Args:
         network: The encoder itself.

@@ -37,7 +37,7 @@ from statewise.models import Network, NetworkSpec, Normalisation
 
 
 def generates_tokens(spec: NetworkSpec) -> bool:
-    """Whether tokens can be drawn from a network's outputs and fed back as its inputs."""
+    """Returns whether tokens can be drawn from a network's outputs and fed back as its inputs."""
     return (
         spec.streamable
         and not spec.final
@@ -48,7 +48,7 @@ def generates_tokens(spec: NetworkSpec) -> bool:
 
 
 def generates_values(spec: NetworkSpec, normalisation: Normalisation) -> bool:
-    """Whether a network's outputs can be its next inputs: of the same number and in the same units."""
+    """Returns whether outputs can be the next inputs: of the same number and in the same units."""
     same_units = all(
         np.array_equal(a, b) if a is not None and b is not None else a is b
         for a, b in (
@@ -67,7 +67,7 @@ def generates_values(spec: NetworkSpec, normalisation: Normalisation) -> bool:
 
 
 def build_generator_graph(network: Network, normalisation: Normalisation, *, doc: str) -> onnx.ModelProto:
-    """The feedback loop of a network of which `generates_tokens` or `generates_values` is true.
+    """Builds the feedback loop of a network of which `generates_tokens` or `generates_values` is true.
 
     Not of a residual network, whose last output also depends on its last input, which no state holds.
 
@@ -108,7 +108,7 @@ def _build_body(
     kind: str,
     shape: tuple[int | str, ...],
 ) -> GraphBuilder:
-    """One step of the loop, which emits a value of this kind and shape."""
+    """Builds one step of the loop, which emits a value of this kind and shape."""
     body = GraphBuilder(graph)
     body.input("iteration", "int64", ())
     body.input("goes_on_before", "bool", ())
@@ -160,7 +160,7 @@ def _emit_values(
 def _add_step(
     body: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], x: str, carried: list[str]
 ) -> list[str]:
-    """The memories [1, B, H] after one step on x [1, B, I]."""
+    """Returns the memories [1, B, H] after one step on x [1, B, I]."""
     count = len(carried) // spec.layers
     after: list[str] = []
     for layer in range(spec.layers):

@@ -73,13 +73,13 @@ class GraphBuilder:
         last.output[0] = name
 
     def body(self, name: str) -> onnx.GraphProto:
-        """The finished body of a loop or branch."""
+        """Returns the finished body of a loop or branch."""
         return helper.make_graph(self._nodes, name, self._inputs, self._outputs)
 
     def model(
         self, name: str, *, doc: str, metadata: dict[str, str], adopted: onnx.ModelProto | None = None
     ) -> onnx.ModelProto:
-        """The finished model: of opset OPSET and version IR_VERSION, or of those of an adopted model."""
+        """Makes the finished model, of opset OPSET and version IR_VERSION, or of an adopted model's."""
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, list(self._constants.values()), doc_string=doc
         )

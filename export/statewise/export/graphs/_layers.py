@@ -17,7 +17,7 @@ from statewise.models import Network, NetworkSpec, Normalisation
 
 
 def float32_parameters(network: Network) -> dict[str, Array]:
-    """The network's parameters in float32, which is what graphs hold."""
+    """Returns the network's parameters in float32, which is what graphs hold."""
     return {name: np.asarray(array, np.float32) for name, array in network.parameters.items()}
 
 
@@ -42,7 +42,7 @@ def add_input(
 
 
 def normalise(graph: GraphBuilder, normalisation: Normalisation, x: str) -> str:
-    """(f(x) - mean) / scale; see `statewise.models.Normalisation`."""
+    """Computes (f(x) - mean) / scale; see `statewise.models.Normalisation`."""
     if normalisation.transform == "sqrt":
         x = graph.add("Sqrt", [graph.add("Relu", [x], "x_not_negative")], "x_root")
     if normalisation.input_mean is not None and normalisation.input_scale is not None:
@@ -52,7 +52,7 @@ def normalise(graph: GraphBuilder, normalisation: Normalisation, x: str) -> str:
 
 
 def denormalise(graph: GraphBuilder, normalisation: Normalisation, y: str) -> str:
-    """f^-1(y * scale + mean)."""
+    """Computes f^-1(y * scale + mean)."""
     if normalisation.output_mean is not None and normalisation.output_scale is not None:
         y = graph.add("Mul", [y, graph.constant("output_scale", normalisation.output_scale)], "y_scaled")
         y = graph.add("Add", [y, graph.constant("output_mean", normalisation.output_mean)], "y_shifted")
@@ -95,14 +95,14 @@ def add_layer(
 
 
 def _activations(spec: NetworkSpec) -> list[str]:
-    """Functions of the gates, of the candidate, and for the LSTM of c in h = o * f(c); for each direction."""
+    """Lists the functions of gates, candidate and, for the LSTM, c in h = o * f(c), for each direction."""
     chosen = spec.activation.capitalize()
     one_direction = {"rnn": [chosen], "lstm": ["Sigmoid", chosen, "Tanh"], "gru": ["Sigmoid", chosen]}
     return one_direction[spec.cell] * len(spec.directions)
 
 
 def join_outputs(graph: GraphBuilder, spec: NetworkSpec, layer: int, outputs: str) -> str:
-    """[T, D, B, H] -> [T, B, D*H]."""
+    """Joins the directions: [T, D, B, H] -> [T, B, D*H]."""
     if not spec.bidirectional:
         axis = graph.constant("outputs_direction_axis", [1])
         return graph.add("Squeeze", [outputs, axis], f"layer{layer}.y")
@@ -132,7 +132,7 @@ def add_state_output(graph: GraphBuilder, spec: NetworkSpec, memories: list[str]
 
 
 def add_scores(graph: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], h: str) -> str:
-    """V h + c of h [..., D*H]; h itself where the network has no head."""
+    """Computes V h + c of h [..., D*H]; h itself where the network has no head."""
     if not spec.output_size:
         return graph.add("Identity", [h], "head.scores")
     h = graph.add("MatMul", [h, graph.constant("head.V", parameters["head.V"].T)], "head.product")

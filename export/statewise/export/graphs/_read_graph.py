@@ -48,7 +48,7 @@ class _LayerResults:
 def build_read_graph(
     network: Network, normalisation: Normalisation, *, doc: str, metadata: dict[str, str]
 ) -> onnx.ModelProto:
-    """The network as an ONNX model, with normalisation and head inside.
+    """Builds the network as an ONNX model, with normalisation and head inside.
 
     Args:
         network: Parameters of other float types are exported in float32.
@@ -68,7 +68,7 @@ def build_read_graph(
 
 
 def output_width(spec: NetworkSpec) -> int:
-    """O, or D*H where the network has no head."""
+    """Returns O, or D*H where the network has no head."""
     return spec.output_size or len(spec.directions) * spec.hidden_size
 
 
@@ -86,7 +86,7 @@ def _add_layers(
 
 
 def _join_final(graph: GraphBuilder, spec: NetworkSpec, h: str) -> str:
-    """[D, B, H] -> [B, D*H]."""
+    """Joins the directions of a final memory: [D, B, H] -> [B, D*H]."""
     if not spec.bidirectional:
         return graph.add("Squeeze", [h, graph.constant("final_direction_axis", [0])], "final")
     joined = graph.add("Transpose", [h], "final_batch_first", perm=[1, 0, 2])
@@ -116,7 +116,7 @@ def _add_head(
 
 
 def _residual_channels(graph: GraphBuilder, spec: NetworkSpec, x: str) -> str:
-    """The first O input channels, [T, B, O]."""
+    """Returns the first O input channels, [T, B, O]."""
     if spec.output_size == spec.input_size:
         return x
     bounds = [

@@ -37,7 +37,7 @@ def add_sampling_inputs(graph: GraphBuilder, spec: NetworkSpec) -> str:
 def emit_token(
     body: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], scores: str, alive: str
 ) -> tuple[str, str, str]:
-    """The emitted tokens int32 [B], the rows that consume them bool [B], and their embeddings [1, B, E]."""
+    """Adds the emitted tokens int32 [B], the rows that consume them bool [B], and embeddings [1, B, E]."""
     token = _draw_token(body, spec, scores)
     value = body.add("Where", [alive, token, body.constant("nothing", np.int32(-1))], "value")
     # A row without a stop token has -1, which no token is.
@@ -49,7 +49,7 @@ def emit_token(
 
 
 def _draw_token(body: GraphBuilder, spec: NetworkSpec, scores: str) -> str:
-    """A token for each row, int32 [B].
+    """Returns a token for each row, int32 [B].
 
     u * total stays below the total for every float32 u below 1, so a token without weight is never drawn.
     """

@@ -7,5 +7,5 @@ NOISE, TEMPERATURE, TOP_K, STOP = "noise", "temperature", "top_k", "stop"
 
 
 def layer_name(layer: int, part: str = "") -> str:
-    """Name of a layer's node, or with a part (W, R, B) of its weights, by which a checkpoint is recovered."""
+    """Names a layer's node, or with a part (W, R, B) its weights, by which a checkpoint is recovered."""
     return f"layer{layer}.{part}" if part else f"layer{layer}"

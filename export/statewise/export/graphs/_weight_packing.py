@@ -36,7 +36,7 @@ class RecurrentOperator:
 
 
 def recurrent_operator(cell: str) -> RecurrentOperator:
-    """The operator of a cell: "rnn", "lstm" or "gru" (ONNX specification, Operators)."""
+    """Returns the operator of a cell: "rnn", "lstm" or "gru" (ONNX specification, Operators)."""
     match cell:
         case "rnn":
             return RecurrentOperator("RNN", (0,), (1,), ("h",))
@@ -49,7 +49,7 @@ def recurrent_operator(cell: str) -> RecurrentOperator:
 
 
 def pack_layer(spec: NetworkSpec, parameters: Mapping[str, Array], layer: int) -> tuple[Array, Array, Array]:
-    """The W [D, G*H, I], R [D, G*H, H] and B [D, 2*G*H] of a layer.
+    """Packs a layer's weights into W [D, G*H, I], R [D, G*H, H] and B [D, 2*G*H].
 
     B holds the input biases, then the recurrent biases. The one bias of a gate here goes to the input biases.
     Only the reset-after GRU has a recurrent bias, that of n; it stands inside r * (R h + bR) and cannot be
@@ -70,7 +70,7 @@ def pack_layer(spec: NetworkSpec, parameters: Mapping[str, Array], layer: int) -
 
 
 def unpack_layer(spec: NetworkSpec, W: Array, R: Array, B: Array, layer: int) -> dict[str, Array]:
-    """The parameters that `pack_layer` packed, by name."""
+    """Unpacks the parameters that `pack_layer` packed, by name."""
     operator = recurrent_operator(spec.cell)
     rows = spec.gates * spec.hidden_size
     parameters = {}

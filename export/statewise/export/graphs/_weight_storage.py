@@ -29,7 +29,7 @@ class Weights(StrEnum):
 
 
 def store_as(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
-    """The model with its matrices stored in this way.
+    """Stores the model's matrices in this way.
 
     Raises:
         UnsupportedNetwork: a weight too large for float16.

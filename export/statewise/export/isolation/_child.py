@@ -22,7 +22,7 @@ def main(memory_bytes: int) -> None:
 
 
 def _answer(call: bytes, memory_bytes: int) -> bytes:
-    """Whether a call succeeded, and its result or error."""
+    """Returns whether a call succeeded, and its result or error."""
     try:
         function, arguments = unpack(call)
         return pack((True, function(*arguments)))

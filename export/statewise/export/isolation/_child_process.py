@@ -148,7 +148,7 @@ class _SpareChildren:
         self._children: list[_Child] = []
 
     def take(self, memory_bytes: int) -> _Child:
-        """A child of this process with that limit; a new one where none waits."""
+        """Returns a child of this process with that limit; a new one where none waits."""
         with self._lock:
             for child in self._children:
                 if child.memory_bytes == memory_bytes and child.owner == os.getpid():
@@ -188,7 +188,7 @@ def _death(code: int, last_line: str) -> ChildDied:
 
 
 def _last_line(log: Any) -> str:
-    """The last line that the child wrote on stderr."""
+    """Returns the last line that the child wrote on stderr."""
     size = log.seek(0, os.SEEK_END)
     log.seek(max(size - 4096, 0))
     lines = log.read().decode(errors="replace").strip().splitlines()

@@ -12,7 +12,7 @@ HEADER = struct.Struct("<Q")
 
 
 def pack(value: Any) -> bytes:
-    """A value as bytes; mappings that nobody may change are packed too."""
+    """Packs a value into bytes; read-only mappings are packed, too."""
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL)
     pickler.dispatch_table = copyreg.dispatch_table | {MappingProxyType: _reduce_mapping}
@@ -21,7 +21,7 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(content: bytes) -> Any:
-    """The value of packed bytes, which only this program may have written."""
+    """Reads the value from packed bytes, which only this program may have written."""
     return pickle.loads(content)
 
 

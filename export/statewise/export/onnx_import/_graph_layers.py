@@ -60,16 +60,16 @@ class LayerNames:
         return cls(prefixes[0], prefixes[1], lengths, states, published)
 
     def own(self, name: str) -> str:
-        """The name of a tensor of the layers."""
+        """Returns the name of a tensor of the layers."""
         return f"{self.own_prefix}{name}"
 
     def foreign(self, name: str) -> str:
-        """The name of a tensor of the foreign graph."""
+        """Returns the name of a tensor of the foreign graph."""
         return f"{self.foreign_prefix}{name}"
 
 
 def flat_size(state: TensorAxes) -> int:
-    """The number of elements of one row's state."""
+    """Returns the number of elements of one row's state."""
     return int(np.prod(state.shape))
 
 

@@ -37,7 +37,7 @@ def prepare_graph(file: Path, options: ImportOptions) -> tuple[onnx.ModelProto, 
 
 
 def without_the_rest(model: onnx.ModelProto, roles: TensorRoles) -> onnx.ModelProto:
-    """The model with the inputs and outputs of the roles alone, and without nodes that only others need."""
+    """Keeps only the inputs and outputs that have roles, and the nodes that these need."""
     states = [tensor.name for match in roles.state for tensor in (match.input, match.output)]
     lengths = [] if roles.lengths is None else [roles.lengths.name]
     kept = {*states, *lengths, *(tensor.name for tensor in (*roles.inputs, *roles.outputs))}

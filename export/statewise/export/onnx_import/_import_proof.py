@@ -49,7 +49,7 @@ class Reference:
     initial: Mapping[str, Array]
 
     def row(self, batch: RandomBatch, row: int) -> tuple[list[Array], list[Array]]:
-        """Outputs and states of one row of a batch."""
+        """Returns outputs and states of one row of a batch."""
         alone = batch.row(row)
         inputs = [
             array[:, 0] if tensor.per_step else array[0]
@@ -62,7 +62,7 @@ class Reference:
             raise AxesError(f"onnxruntime cannot run the graph: {first_line(error)}") from None
 
     def _states(self, alone: RandomBatch) -> list[Array]:
-        """The states of a batch of one, in the order and shape of the file's."""
+        """Returns the states of a batch of one, in the order and shape of the file's."""
         parts = {
             part.name: array[0][part.offset : part.offset + part.size]
             for pair, array in zip(alone.spec.state, alone.state, strict=True)
@@ -95,7 +95,7 @@ def prove(package: Package, reference: Reference, sizes: TrialSizes) -> bool:
 
 
 def steps_agree(package: Package, sizes: TrialSizes) -> bool:
-    """Whether a sequence gives the same in pieces as at once, so that sessions can be served."""
+    """Returns whether a sequence gives the same in chunks as at once, so that sessions can be served."""
     batch = draw_batch(package.spec, None, np.random.default_rng(0), lengths=(sizes.steps[0],))
     return step_difference(ReadGraphRunner(package), batch) < spec_bound(package.spec)
 

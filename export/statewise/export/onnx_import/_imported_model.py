@@ -48,7 +48,7 @@ class ImportedModel:
     reasons: tuple[str, ...]
 
     def files(self) -> dict[str, bytes]:
-        """The package's files, by name."""
+        """Returns the package's files, by name."""
         comments = "".join(f"# {reason}\n" for reason in self.reasons)
         return {
             READ_GRAPH: self.package.files[READ_GRAPH].content,
@@ -123,7 +123,7 @@ class _Search:
         self._sizes = TrialSizes(model.graph)
 
     def first(self) -> _Found:
-        """The first choice of axes that agrees."""
+        """Returns the first choice of axes that agrees."""
         reasons: list[str] = []
         for choice in axis_choices(self._file, self._roles, dict(self._options.axes)):
             try:
@@ -172,7 +172,7 @@ class _Search:
 
 
 def _initial_state(file: Path, state: TensorAxes, value: float | Array) -> Array:
-    """The state of a new session, [*shape]."""
+    """Returns the state of a new session, [*shape]."""
     array, dtype = np.asarray(value), np.dtype(state.tensor.dtype)
     if array.size == np.prod(state.shape):
         array = array.reshape(state.shape)

@@ -138,7 +138,7 @@ def _described(model: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
 
 
 def _batch_size(sizes: list[onnx.TensorShapeProto.Dimension]) -> int | str:
-    """B of an operator's X [T, B, I]."""
+    """Returns B of an operator's X [T, B, I]."""
     if len(sizes) != 3:
         return "batch"
     return sizes[1].dim_value if sizes[1].HasField("dim_value") else sizes[1].dim_param or "batch"
@@ -151,7 +151,7 @@ def _extend(names: Any, count: int) -> None:
 
 
 def _is_zeros(graph: onnx.GraphProto, name: str) -> bool:
-    """Whether a tensor is computed from zeros and shapes alone."""
+    """Returns whether a tensor is computed from zeros and shapes alone."""
     stored = {entry.name: entry for entry in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     todo, seen = [name], set()
@@ -174,7 +174,7 @@ def _is_zeros(graph: onnx.GraphProto, name: str) -> bool:
 
 
 def _adds_zeros_only(node: onnx.NodeProto) -> bool:
-    """Whether a node's own value is zero; ConstantOfShape without a value fills with zeros."""
+    """Returns whether a node's own value is zero; ConstantOfShape without a value fills with zeros."""
     if node.op_type not in ("Constant", "ConstantOfShape"):
         return True
     value = next((entry.t for entry in node.attribute if entry.name == "value"), None)

@@ -35,7 +35,7 @@ class GraphWrapper:
     initial: Mapping[str, Array]
 
     def spec(self, notes: dict[str, str]) -> ModelSpec:
-        """Inputs, outputs and states of the wrapped graph."""
+        """Returns inputs, outputs and states of the wrapped graph."""
         names = self._names()
         inputs = tuple(self._tensor_spec(entry, entry.name) for entry in self.axes.inputs)
         outputs = tuple(self._tensor_spec(entry, names.outputs[entry.name]) for entry in self.axes.outputs)
@@ -82,7 +82,7 @@ class GraphWrapper:
         )
 
     def wrap(self, spec: ModelSpec) -> onnx.ModelProto:
-        """The model with the inputs and outputs that the spec describes, and the spec in its metadata."""
+        """Makes the model with the spec's inputs and outputs, and with the spec in its metadata."""
         graph, names = GraphBuilder(), self._names()
         layers = GraphLayers(self.model.graph, self.roles, self.axes, spec, names)
         inputs = []
@@ -114,7 +114,7 @@ class GraphWrapper:
         )
 
     def _split_states(self, graph: GraphBuilder, names: LayerNames, spec: ModelSpec) -> dict[str, str]:
-        """The foreign states by name, [B, size] each: parts of the package's states."""
+        """Returns the foreign states by name, [B, size] each: parts of the package's states."""
         states: dict[str, str] = {}
         for pair in spec.state:
             graph.input(pair.input, pair.dtype, ("B", *pair.shape))
@@ -129,7 +129,7 @@ class GraphWrapper:
         return states
 
     def _constant_states(self, graph: GraphBuilder, names: LayerNames, spec: ModelSpec) -> dict[str, str]:
-        """The foreign states by name, [B, size] each: the initial states of every row."""
+        """Returns the foreign states by name, [B, size] each: the initial states of every row."""
         if not self.axes.state:
             return {}
         axis = int(spec.inputs[0].per_step)

@@ -94,14 +94,14 @@ def _refuse_external_data(path: Path, model: onnx.ModelProto) -> None:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a model, those of functions, loop bodies and branches included."""
+    """Yields every constant of a model, those of functions, loop bodies and branches included."""
     yield from _tensors(model.graph)
     for function in model.functions:
         yield from _tensors_of_nodes(function.node)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a graph, those of loop bodies and branches included."""
+    """Yields every constant of a graph, those of loop bodies and branches included."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)

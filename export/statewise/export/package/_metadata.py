@@ -37,7 +37,7 @@ _STEP_LIMIT = 64  # cuts off a decoder that never emits its end token; several t
 
 
 def model_spec(checkpoint: Checkpoint, origin: Mapping[str, str]) -> ModelSpec:
-    """Inputs, outputs and states of a checkpoint's graphs.
+    """Describes inputs, outputs and states of a checkpoint's graphs.
 
     Args:
         checkpoint: The network to describe.
@@ -76,7 +76,7 @@ def _input(network: NetworkSpec) -> TensorSpec:
 
 
 def _vocabulary(words: Mapping[str, Any] | None) -> Vocabulary | None:
-    """A checkpoint's vocabulary as metadata."""
+    """Returns a checkpoint's vocabulary as metadata."""
     if words is None:
         return None
     return Vocabulary(
@@ -101,7 +101,7 @@ def _generate(checkpoint: Checkpoint) -> GenerateSpec | None:
 
 
 def network_json(spec: NetworkSpec) -> str:
-    """The value under NETWORK_KEY."""
+    """Returns the value under NETWORK_KEY."""
     return json.dumps(spec.to_dict())
 
 

@@ -15,7 +15,7 @@ _TensorTypes = dict[str, _TensorType]
 
 
 def metadata_problems(package: Package) -> list[str]:
-    """The disagreements between graphs and metadata, one text each."""
+    """Lists the disagreements between graphs and metadata, one text each."""
     spec = package.spec
     problems = _problems(package.files[READ_GRAPH], *_read_signature(spec))
     if spec.generate is not None and GENERATOR_GRAPH in package.files:
@@ -28,7 +28,7 @@ def metadata_problems(package: Package) -> list[str]:
 
 
 def _read_signature(spec: ModelSpec) -> tuple[_TensorTypes, _TensorTypes]:
-    """The inputs and outputs that the metadata declares."""
+    """Returns the inputs and outputs that the metadata declares."""
     inputs = {tensor.name: _declared_type(tensor) for tensor in spec.inputs}
     if spec.lengths is not None:
         inputs[spec.lengths] = ("int32", ("B",))

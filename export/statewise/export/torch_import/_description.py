@@ -17,7 +17,7 @@ _KEYS = (
 
 
 def read_description(file: Path, description: Path | None) -> dict[str, Any]:
-    """The settings of a description, by key; none where the default file does not exist.
+    """Reads the settings of a description, by key; none where the default file does not exist.
 
     Args:
         file: The .safetensors file.
@@ -42,7 +42,7 @@ def read_description(file: Path, description: Path | None) -> dict[str, Any]:
 
 
 def described_normalisation(file: Path, settings: Mapping[str, Any], spec: NetworkSpec) -> Normalisation:
-    """The normalisation under input_mean, input_scale, output_mean and output_scale.
+    """Returns the normalisation under input_mean, input_scale, output_mean and output_scale.
 
     Raises:
         SourceError: not one number for each feature, or a normalisation of tokens.
@@ -60,7 +60,7 @@ def described_normalisation(file: Path, settings: Mapping[str, Any], spec: Netwo
 
 
 def described_labels(file: Path, settings: Mapping[str, Any], spec: NetworkSpec) -> tuple[str, ...] | None:
-    """The names of the classes under labels.
+    """Returns the names of the classes under labels.
 
     Raises:
         SourceError: not one name for each output.

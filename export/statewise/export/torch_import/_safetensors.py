@@ -17,7 +17,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 def read_safetensors(path: Path) -> dict[str, Array]:
-    """The floating-point arrays of a file, as float32, by name; arrays of other types are left out.
+    """Reads the floating-point arrays of a file, as float32, by name; arrays of other types are left out.
 
     Raises:
         SourceError: no such file, or not of the format.
@@ -52,7 +52,7 @@ def _split(path: Path, content: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _array(path: Path, name: str, entry: Any, data: bytes) -> Array | None:
-    """One array as float32; None where its type is not a floating-point one."""
+    """Reads one array as float32; None where its type is not a floating-point one."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         sizes = [*shape, begin, end]

@@ -42,7 +42,7 @@ class RecurrentKind:
 
 
 def find_recurrent(file: Path, arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> TorchModule:
-    """The recurrent module: the only one, or the one that the description names.
+    """Finds the recurrent module: the only one, or the one that the description names.
 
     Raises:
         SourceError: there is none, or several and no name.
@@ -61,7 +61,7 @@ def find_recurrent(file: Path, arrays: Mapping[str, Array], settings: Mapping[st
 def find_linear(
     file: Path, arrays: Mapping[str, Array], settings: Mapping[str, Any], columns: int
 ) -> TorchModule | None:
-    """The linear layer of that many columns: the one that the description names, else the only one.
+    """Finds the linear layer of that many columns: the one that the description names, else the only one.
 
     Raises:
         SourceError: several fit, or the named one does not.
@@ -85,7 +85,7 @@ def find_linear(
 def find_embedding(
     file: Path, arrays: Mapping[str, Array], settings: Mapping[str, Any], columns: int
 ) -> TorchModule | None:
-    """The embedding of that many columns that the description names.
+    """Finds the embedding of that many columns that the description names.
 
     Raises:
         SourceError: it does not fit.

@@ -46,7 +46,7 @@ def run_in_pieces(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
 
 
 def relative_difference(reference: Array, found: Array) -> float:
-    """Largest difference relative to the largest finite reference.
+    """Computes the largest difference relative to the largest finite reference.
 
     Infinite for other shapes, for NaN and infinities that the reference does not have, and where a whole
     reference is NaN, because such a reference shows nothing.
@@ -68,7 +68,7 @@ def relative_difference(reference: Array, found: Array) -> float:
 
 
 def largest_difference(reference: Sequence[Array], found: Sequence[Array]) -> float:
-    """The largest of several differences; 0 for none."""
+    """Returns the largest of several differences; 0 for none."""
     pairs = zip(reference, found, strict=True)
     return max((relative_difference(one, other) for one, other in pairs), default=0.0)
 
@@ -83,7 +83,7 @@ def step_difference(graph: ReadGraphRunner, batch: RandomBatch) -> float:
 
 
 def batch_difference(graphs: list[ReadGraphRunner], batch: RandomBatch) -> float:
-    """Largest difference of a row alone to the row in batches of other sizes, neighbours and threads."""
+    """Computes how far a row alone differs from it in batches of other sizes, neighbours and threads."""
     rows = len(batch.lengths)
     worst = 0.0
     for row in range(rows):

@@ -145,7 +145,7 @@ def check_encoder(
 def generation_differences(
     package: Package, state: Array, feed: GeneratorFeed, *, least_rows: int
 ) -> dict[str, float]:
-    """How far a generation depends on being cut in two, and on the rows beside it."""
+    """Returns how far a generation depends on being cut in two, and on the rows beside it."""
     graphs = [GeneratorRunner(package, threads=threads, least_rows=least_rows) for threads in (1, 2)]
     emitted, after = graphs[0].run(state, feed)
 
@@ -170,7 +170,7 @@ def generation_differences(
 
 
 def encoder_difference(package: Package, batch: RandomBatch, *, least_rows: int) -> float:
-    """How far the state that the encoder computes for a row depends on the rows beside it."""
+    """Returns how far the state that the encoder computes for a row depends on the rows beside it."""
     graphs = [EncoderRunner(package, threads=threads, least_rows=least_rows) for threads in (1, 2)]
     together = graphs[0].run(batch.x, batch.lengths)
     worst = 0.0

@@ -136,7 +136,7 @@ class EncoderRunner:
         self._graph = GraphRunner(package, ENCODER_GRAPH, threads=threads, least_rows=least_rows)
 
     def run(self, x: Array, lengths: Array) -> Array:
-        """The state [B, S] after x [T, B, ...] of these lengths [B]."""
+        """Returns the state [B, S] after x [T, B, ...] of these lengths [B]."""
         inputs = {self._spec.inputs[0].name: (x, 1)}
         if self._spec.lengths is not None:
             inputs[self._spec.lengths] = (np.asarray(lengths, np.int32), 0)
@@ -154,7 +154,7 @@ class GeneratorFeed:
     stop: Array
 
     def rows(self, chosen: Sequence[int]) -> "GeneratorFeed":
-        """Some of the rows."""
+        """Returns some of the rows."""
         return GeneratorFeed(
             self.remaining[chosen],
             self.noise[:, chosen],
@@ -174,7 +174,7 @@ class GeneratorRunner:
         self._graph = GraphRunner(package, GENERATOR_GRAPH, threads=threads, least_rows=least_rows)
 
     def run(self, state: Array, feed: GeneratorFeed) -> tuple[Array, Array]:
-        """The values [N, B, ...] emitted from a state [B, S], and the state after them."""
+        """Returns the values [N, B, ...] emitted from a state [B, S], and the state after them."""
         inputs = {
             self._state.input: (state, self._state.batch_axis),
             REMAINING: (feed.remaining.astype(np.int32), 0),
@@ -190,5 +190,5 @@ class GeneratorRunner:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error's message."""
+    """Returns the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

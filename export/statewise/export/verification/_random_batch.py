@@ -38,11 +38,11 @@ class RandomBatch:
         return self.inputs[0]
 
     def row(self, index: int) -> "RandomBatch":
-        """One row alone, without padding."""
+        """Returns one row alone, without padding."""
         return self.select([index])
 
     def rows(self, indices: list[int], *, loud_except: int) -> "RandomBatch":
-        """Some rows, padded to the longest of them; inputs of all rows but `loud_except` are much larger."""
+        """Takes some rows, padded to the longest; inputs of rows other than `loud_except` are much larger."""
         selected = self.select(indices)
         loudness = np.where(np.array(indices) == loud_except, 1, _LOUD)
         louder = []
@@ -54,7 +54,7 @@ class RandomBatch:
         return replace(selected, inputs=tuple(louder))
 
     def steps(self, begin: int, end: int) -> "RandomBatch":
-        """A piece of rows of one length; inputs that are not per step stay."""
+        """Returns a chunk of rows of one length; inputs that are not per step stay."""
         inputs = [
             array[begin:end] if tensor.per_step else array
             for tensor, array in zip(self.spec.inputs, self.inputs, strict=True)
@@ -62,12 +62,12 @@ class RandomBatch:
         return replace(self, inputs=tuple(inputs), lengths=np.full_like(self.lengths, end - begin))
 
     def valid(self, index: int, y: Array) -> Array:
-        """An output without padding: [sum(lengths), ...], or [B, ...] unchanged."""
+        """Returns an output without padding: [sum(lengths), ...], or [B, ...] unchanged."""
         per_step = self.spec.outputs[index].per_step
         return y[np.arange(len(y))[:, None] < self.lengths] if per_step else y
 
     def select(self, indices: list[int]) -> "RandomBatch":
-        """Some rows, padded to the longest of them."""
+        """Returns some rows, padded to the longest of them."""
         lengths = self.lengths[indices]
         inputs = [
             array[: max(lengths), indices] if tensor.per_step else array[indices]
@@ -111,7 +111,7 @@ def draw_batch(
 
 
 def draw_tensor(tensor: TensorSpec, axes: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Standard normal numbers, tokens, or integers 0 and 1, of shape [*axes, *tensor.shape]."""
+    """Draws standard normal numbers, tokens, or integers 0 and 1, of shape [*axes, *tensor.shape]."""
     shape = (*axes, *tensor.shape)
     if np.dtype(tensor.dtype).kind == "f":
         return rng.standard_normal(shape).astype(tensor.dtype)

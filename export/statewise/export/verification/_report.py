@@ -47,7 +47,7 @@ class VerifyReport:
         return all(check.passed for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON values; JSON knows no infinity, so an infinite difference is null."""
+        """Turns the report into plain JSON values; JSON knows no infinity: an infinite difference is null."""
         return {
             "package": str(self.package),
             "passed": self.passed,

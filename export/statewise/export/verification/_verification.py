@@ -47,7 +47,7 @@ _HALF_BOUND = 4e-3  # of models whose outputs or states are float16, four units 
 
 
 def spec_bound(spec: ModelSpec) -> float:
-    """The upper limit of differences of a model."""
+    """Returns the upper limit of differences of a model."""
     types = {tensor.dtype for tensor in spec.outputs} | {pair.dtype for pair in spec.state}
     return _HALF_BOUND if "float16" in types else BOUND
 

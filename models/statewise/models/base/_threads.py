@@ -20,7 +20,7 @@ _SYMBOLS = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads",
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[int | None]:
-    """Limit NumPy's matrix products to `count` threads within a `with` block, for the whole process.
+    """Limits NumPy's matrix products to `count` threads within a `with` block, for the whole process.
 
     Args:
         count: At least 1; 0 leaves the number as it is.

@@ -25,11 +25,11 @@ class Workspace:
         self._scopes: dict[str, Workspace] = {}
 
     def scope(self, name: str) -> Workspace:
-        """The workspace of one part of the network; names in different scopes do not collide."""
+        """Returns the workspace of one part of the network; names in different scopes do not collide."""
         return self._scopes.setdefault(name, Workspace())
 
     def empty(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A contiguous array with arbitrary contents."""
+        """Returns a contiguous array with arbitrary contents."""
         key = (name, np.dtype(dtype).str)
         size = math.prod(shape)
         buffer = self._buffers.get(key)
@@ -38,7 +38,7 @@ class Workspace:
         return buffer[:size].reshape(shape)
 
     def zeros(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A contiguous array of zeros."""
+        """Returns a contiguous array of zeros."""
         array = self.empty(name, shape, dtype)
         array.fill(0)
         return array

@@ -32,7 +32,7 @@ class Cell(Protocol):
     def forward(
         self, weights: Weights, x: Floats, initial: tuple[Floats, ...], workspace: Workspace
     ) -> tuple[tuple[Floats, ...], Tape]:
-        """Run T steps.
+        """Runs T steps.
 
         Args:
             weights: W, R, b (and bR).
@@ -54,7 +54,7 @@ class Cell(Protocol):
         *,
         input_gradient: bool,
     ) -> tuple[Floats | None, tuple[Floats, ...]]:
-        """Backpropagation through time (Werbos 1990) over the steps of `forward`.
+        """Backpropagates through time (Werbos 1990) over the steps of `forward`.
 
         Args:
             weights: As given to `forward`.
@@ -71,7 +71,7 @@ class Cell(Protocol):
 
 
 def input_products(W: Floats, b: Floats, x: Floats, out: Floats) -> Floats:
-    """W x_t + b for every t at once: [G*H, I], [G*H], [T, I, B] -> out [T, G*H, B]."""
+    """Computes W x_t + b for every t at once: [G*H, I], [G*H], [T, I, B] -> out [T, G*H, B]."""
     np.matmul(W, x, out=out)
     out += b[:, None]
     return out
@@ -85,7 +85,7 @@ def weight_gradients(
     *,
     h_before: Floats | None = None,
 ) -> Floats:
-    """Compute the sums over t and b that every cell has: dW = da x^T, db = da 1, dR = da h_{t-1}^T.
+    """Computes the sums over t and b that every cell has: dW = da x^T, db = da 1, dR = da h_{t-1}^T.
 
     Args:
         da: Gradient with respect to the pre-activations, [T, G*H, B].
@@ -106,7 +106,7 @@ def weight_gradients(
 
 
 def by_feature(x: Floats, name: str, workspace: Workspace) -> Floats:
-    """[T, N, B] -> [N, T*B], contiguous."""
+    """Transposes [T, N, B] to [N, T*B], contiguous."""
     T, N, B = x.shape
     flat = workspace.empty(f"by_feature.{name}", (N, T, B), x.dtype)
     np.copyto(flat, x.transpose(1, 0, 2))

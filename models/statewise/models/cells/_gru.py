@@ -88,7 +88,7 @@ class GRU:
         *,
         input_gradient: bool,
     ) -> tuple[Floats | None, tuple[Floats, ...]]:
-        """Backpropagation through time; see `Cell.backward`.
+        """Backpropagates through time; see `Cell.backward`.
 
         da_z = dh * (n - h_{t-1}) * z (1 - z)
         da_n = dh * z * phi'(a_n)
@@ -138,7 +138,7 @@ class GRU:
         return dx, (dh,)
 
     def _factors(self, tape: _Tape, workspace: Workspace) -> tuple[Floats, Floats]:
-        """The factors of dh, ds and da_n in `backward`; they need no later step, so all t at once.
+        """Returns the factors of dh, ds and da_n in `backward`; they need no later step, so all t at once.
 
         Returns:
             dh/da_z; da_r/ds (before) or da_r/da_n (after); dh/da_n: [3, T, H, B]. And 1 - z, the factor
@@ -164,7 +164,7 @@ class GRU:
     def _weight_gradients(
         self, tape: _Tape, da: Floats, through: Floats, gradients: Weights, workspace: Workspace
     ) -> None:
-        """Write the gradients of W, R, b (and bR), sums over t and b.
+        """Writes the gradients of W, R, b (and bR), sums over t and b.
 
         Args:
             tape: From `forward`.
@@ -186,7 +186,7 @@ class GRU:
             np.matmul(rows[2 * H :], before, out=gradients["R"][2 * H :])
 
     def _activate(self, a: Floats) -> None:
-        """phi, in place."""
+        """Computes phi, in place."""
         if self.candidate == "tanh":
             np.tanh(a, out=a)
         else:
@@ -196,7 +196,7 @@ class GRU:
             a += 0.5
 
     def _slope(self, n: Floats, out: Floats) -> Floats:
-        """phi'(a_n), written with n = phi(a_n)."""
+        """Computes phi'(a_n), written with n = phi(a_n)."""
         if self.candidate == "tanh":
             np.multiply(n, n, out=out)
             return np.subtract(1, out, out=out)

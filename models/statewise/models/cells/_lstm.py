@@ -81,7 +81,7 @@ class LSTM:
         *,
         input_gradient: bool,
     ) -> tuple[Floats | None, tuple[Floats, ...]]:
-        """Backpropagation through time; see `Cell.backward`.
+        """Backpropagates through time; see `Cell.backward`.
 
         dh and dc are the gradients with respect to h_t and c_t, later steps included:
 

@@ -62,7 +62,7 @@ class RNN:
         *,
         input_gradient: bool,
     ) -> tuple[Floats | None, tuple[Floats, ...]]:
-        """Backpropagation through time; see `Cell.backward`.
+        """Backpropagates through time; see `Cell.backward`.
 
         da       = dh * phi'(a)
         dh_{t-1} = R^T da  (+ the upstream gradient)
@@ -85,7 +85,7 @@ class RNN:
         return dx, (dh,)
 
     def _activate(self, a: Floats) -> None:
-        """phi, in place."""
+        """Computes phi, in place."""
         match self.activation:
             case "tanh":
                 np.tanh(a, out=a)
@@ -98,7 +98,7 @@ class RNN:
                 np.maximum(a, 0, out=a)
 
     def _slope(self, h: Floats, out: Floats) -> Floats:
-        """phi'(a), written with h = phi(a)."""
+        """Computes phi'(a), written with h = phi(a)."""
         match self.activation:
             case "tanh":
                 np.multiply(h, h, out=out)

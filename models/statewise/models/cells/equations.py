@@ -20,12 +20,12 @@ Activation: TypeAlias = Callable[[Floats], Floats]
 
 
 def sigma(a: Floats) -> Floats:
-    """The logistic function; its values lie between 0 and 1."""
+    """Computes the logistic function; its values lie between 0 and 1."""
     return np.asarray(1 / (1 + np.exp(-a)))
 
 
 def relu(a: Floats) -> Floats:
-    """The rectifier; its values are 0 or more."""
+    """Computes the rectifier; its values are 0 or more."""
     return np.asarray(np.maximum(a, 0))
 
 
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Activation] = {"tanh": np.tanh, "sigmoid": sigma, "relu":
 def rnn_step(
     x: Floats, h: Floats, *, W: Floats, R: Floats, b: Floats, activation: Activation = np.tanh
 ) -> Floats:
-    """One step of the plain recurrent cell (Elman 1990, "Finding structure in time").
+    """Computes one step of the plain recurrent cell (Elman 1990, "Finding structure in time").
 
     Args:
         x: Input, [I, B].
@@ -61,7 +61,7 @@ def lstm_step(
     b: Floats,
     candidate: Activation = np.tanh,
 ) -> tuple[Floats, Floats]:
-    """One step of the LSTM (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000).
+    """Computes one step of the LSTM (Hochreiter & Schmidhuber 1997) with a forget gate (Gers et al. 2000).
 
     Args:
         x: Input, [I, B].
@@ -98,7 +98,7 @@ def gru_step(
     bR: Floats | None = None,
     candidate: Activation = np.tanh,
 ) -> Floats:
-    """One step of the gated recurrent unit (Cho et al. 2014, arXiv:1406.1078).
+    """Computes one step of the gated recurrent unit (Cho et al. 2014, arXiv:1406.1078).
 
     The paper's version 3 resets h before the product with R_n. Version 1 resets the product; PyTorch and
     cuDNN do so too. z = 1 replaces the state by the candidate; ONNX and PyTorch write z = 0 for that.

@@ -41,7 +41,7 @@ class Checkpoint:
     def predict(
         self, x: Array, lengths: npt.ArrayLike | None = None, state: Floats | None = None
     ) -> tuple[Floats, Floats | None]:
-        """Run the network on raw units; outputs are in raw units too.
+        """Runs the network on raw units; outputs are in raw units too.
 
         Args:
             x: [T, B, I], or tokens [T, B].

@@ -25,7 +25,7 @@ ARRAYS, NETWORK, METRICS = "checkpoint.npz", "network.json", "metrics.jsonl"
 
 
 def save_checkpoint(checkpoint: Checkpoint, directory: str | Path) -> Path:
-    """Write a checkpoint folder, creating it if needed.
+    """Writes a checkpoint folder, creating it if needed.
 
     Returns:
         The folder.
@@ -59,7 +59,7 @@ def save_checkpoint(checkpoint: Checkpoint, directory: str | Path) -> Path:
 
 
 def load_checkpoint(directory: str | Path) -> Checkpoint:
-    """Read a checkpoint folder.
+    """Reads a checkpoint folder.
 
     Raises:
         CheckpointError: A file is missing, damaged, or of another format.

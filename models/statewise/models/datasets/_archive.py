@@ -42,7 +42,7 @@ class Archive:
             raise RecipeError(path, f"expected an .npz archive: {error}") from None
 
     def array(self, name: str) -> Array:
-        """One array.
+        """Reads one array.
 
         Raises:
             RecipeError: The archive has no such array, or it holds objects, or it is damaged.
@@ -64,7 +64,7 @@ class Archive:
             raise RecipeError(self.path, f"{name}: {error}") from None
 
     def numbers(self, name: str) -> Floats:
-        """An array as float32 in C order; NaN where a value is missing.
+        """Reads an array as float32 in C order; NaN where a value is missing.
 
         Raises:
             RecipeError: As `array`, or it holds something else than finite numbers and NaN.
@@ -84,7 +84,7 @@ class Archive:
         return numbers
 
     def series(self) -> tuple[str, Floats]:
-        """The name of the array with a series, and its values [T, I].
+        """Returns the name of the array with a series, and its values [T, I].
 
         It is `values`, or `inputs`, or the only array of the archive.
 
@@ -103,7 +103,7 @@ class Archive:
         return name, values
 
     def sequences(self, label: str) -> tuple[list[tuple[str, Floats]], Array]:
-        """Sequences [T_i, I], each with its place in the file, and their labels [N].
+        """Returns sequences [T_i, I], each with its place in the file, and their labels [N].
 
         Padded: `x` or `inputs` [N, T, I], and `lengths` [N] if they differ. Packed: `x` or `inputs`
         [sum(lengths), I] and `lengths`. Otherwise each array besides labels and ids is a sequence.
@@ -132,7 +132,7 @@ class Archive:
         return found, labels
 
     def _split(self, name: str, label: str, labels: Array) -> list[tuple[str, Floats]]:
-        """The sequences of one array, padded or packed."""
+        """Returns the sequences of one array, padded or packed."""
         x = self.numbers(name)
         lengths = self._lengths() if _LENGTHS in self.names else None
         if x.ndim == 2 and lengths is not None and lengths.sum() == len(x):

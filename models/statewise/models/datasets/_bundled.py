@@ -28,7 +28,7 @@ def load_dataset(name: Literal["g2p"]) -> Pairs: ...
 @overload
 def load_dataset(name: str) -> Dataset: ...
 def load_dataset(name: str) -> Dataset:
-    """A bundled data set in raw units.
+    """Loads a bundled data set in raw units.
 
     Args:
         name: vowels or tumour (`LabelledSequences`), gait or sunspots (`Series`), names (`Words`),

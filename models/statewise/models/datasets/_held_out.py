@@ -8,7 +8,7 @@ from statewise.models.base import RecipeError
 
 
 def held_out_count(count: int, fraction: float, *, source: str | Path, key: str, noun: str) -> int:
-    """The examples that a share of all of them is.
+    """Counts the examples that a share of all examples comes to.
 
     Args:
         count: Of all examples.

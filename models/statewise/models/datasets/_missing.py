@@ -25,7 +25,7 @@ _MOST_STEPS = 1e12  # in a gap; keeps their sum in range
 
 
 def complete(path: Path, values: Floats, names: Sequence[str], rule: MissingRule, where: Where) -> Floats:
-    """A sequence without missing values.
+    """Fills or drops the missing values of a sequence.
 
     Args:
         path: The file, for messages.
@@ -64,7 +64,7 @@ def complete(path: Path, values: Floats, names: Sequence[str], rule: MissingRule
 
 
 def with_gaps(path: Path, values: Floats, times: Array, name: str, rule: MissingRule, where: Where) -> Floats:
-    """A sequence with rows of NaN where its times leave steps out; unchanged with the rule "drop".
+    """Inserts rows of NaN where a sequence's times leave steps out; changes nothing with the rule "drop".
 
     Args:
         path: The file, for messages.

@@ -39,7 +39,7 @@ class Table:
     lines: Sequence[int]
 
     def where(self, row: int, name: str) -> str:
-        """The place of a cell, for messages."""
+        """Returns the place of a cell, for messages."""
         return f"line {self.lines[row]}, {name}"
 
     def require(self, names: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ class Table:
                 raise RecipeError(self.path, f"expected a column {name}, got {self._names()}")
 
     def texts(self, name: str) -> list[str]:
-        """The cells of a column, without spaces around them.
+        """Returns the cells of a column, without spaces around them.
 
         Raises:
             RecipeError: The column is missing, or a cell of it is empty.
@@ -70,7 +70,7 @@ class Table:
         return cells
 
     def numbers(self, names: Sequence[str]) -> Floats:
-        """Columns of numbers, [rows, names] float32; NaN where a value is missing.
+        """Reads columns of numbers, [rows, names] float32; NaN where a value is missing.
 
         Raises:
             RecipeError: A column is missing, or a cell is neither a number nor one of the words for a missing
@@ -85,7 +85,7 @@ class Table:
         return values
 
     def times(self, name: str) -> Array:
-        """A column of times, [rows] float64: numbers as they are, ISO 8601 in seconds.
+        """Reads a column of times, [rows] float64: numbers as they are, ISO 8601 in seconds.
 
         Raises:
             RecipeError: The column is missing, or a cell is neither.
@@ -168,7 +168,7 @@ def read_table(path: Path) -> Table:
 
 
 def named_by_header(table: Table, without: Sequence[str] = ()) -> tuple[str, ...]:
-    """The columns of a table except some.
+    """Returns the columns of a table except those in `without`.
 
     Raises:
         RecipeError: The first line holds numbers, so that it is probably a row and no header.

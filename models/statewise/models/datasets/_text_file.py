@@ -14,7 +14,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without byte order mark; ends of lines are as in the file.
+    """Reads the text of a UTF-8 file, without byte order mark; ends of lines are as in the file.
 
     Raises:
         RecipeError: The file is missing, not UTF-8, or blank.
@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, each with its number.
+    """Reads the lines that are not blank, each with its number.
 
     Raises:
         RecipeError: As `read_text`, or a line is too long to train on.
@@ -57,5 +57,5 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text in quotes, for messages."""
+    """Returns the beginning of a text in quotes, for messages."""
     return repr(text if len(text) <= _LONGEST_EXCERPT else text[: _LONGEST_EXCERPT - 3] + "...")

@@ -20,7 +20,7 @@ DATA_DIR = Path(__file__).parent.parent / "data"
 
 
 def pack_vowels(raw: Path) -> dict[str, Array]:
-    """Concatenate utterances; float32 holds the six decimals of the source."""
+    """Concatenates utterances; float32 holds the six decimals of the source."""
     frames: list[Array] = []
     labels: list[int] = []
     parts: list[int] = []
@@ -41,7 +41,7 @@ def pack_vowels(raw: Path) -> dict[str, Array]:
 
 
 def pack_gait(raw: Path) -> dict[str, Array]:
-    """Nine integer channels; their names come from the header."""
+    """Packs nine integer channels; their names come from the header."""
     with (raw / "daphnet_s06r02.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     return {
@@ -51,7 +51,7 @@ def pack_gait(raw: Path) -> dict[str, Array]:
 
 
 def pack_sunspots(raw: Path) -> dict[str, Array]:
-    """Months from January 1749 on, in tenths; the year 2009 is incomplete and left out."""
+    """Packs months from January 1749 on, in tenths; the year 2009 is incomplete and left out."""
     rows = [line.split() for line in (raw / "sunspots_monthly.dat").read_text().splitlines()]
     years = [row for row in rows if len(row) == 13 and row[0].isdigit() and int(row[0]) <= 2008]
     values = np.array([row[1:] for row in years], np.float64).ravel()
@@ -62,7 +62,7 @@ def pack_sunspots(raw: Path) -> dict[str, Array]:
 
 
 def pack_names(raw: Path) -> dict[str, Array]:
-    """Every name of both lists, by falling frequency."""
+    """Packs every name of both lists, by falling frequency."""
     names: list[str] = []
     counts: list[int] = []
     for sex in ("female", "male"):
@@ -74,14 +74,14 @@ def pack_names(raw: Path) -> dict[str, Array]:
 
 
 def pack_g2p(raw: Path) -> dict[str, Array]:
-    """Entries `word PH0 PH1 ...` unchanged, with alternatives and without comments."""
+    """Packs entries `word PH0 PH1 ...` unchanged, with alternatives and without comments."""
     lines = (raw / "cmudict.dict").read_text().splitlines()
     entries = [re.sub(r"\s*#.*", "", line).strip() for line in lines]
     return {"entries": _as_bytes([entry for entry in entries if entry])}
 
 
 def pack_tumour(raw: Path) -> dict[str, Array]:
-    """Thirty measurements of each case, and its class."""
+    """Packs thirty measurements of each case, and its class."""
     with (raw / "breast_cancer.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     table = np.array(rows, np.float64)
@@ -103,7 +103,7 @@ PACKERS: dict[str, Callable[[Path], dict[str, Array]]] = {
 
 
 def main() -> None:
-    """Pack every data set."""
+    """Packs every data set."""
     parser = argparse.ArgumentParser(description="Pack the raw data sets into the package's data folder.")
     parser.add_argument("raw", type=Path, help="folder with the raw files named in data/README.md")
     parser.add_argument("--out", type=Path, default=DATA_DIR, help="where to write (default: the package)")

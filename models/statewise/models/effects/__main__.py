@@ -13,7 +13,7 @@ _CELLS: tuple[CellName, ...] = ("rnn", "lstm", "gru")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("effects", nargs="*", default=["flow", "order", "candidate"], metavar="EFFECT")
     parser.add_argument("--seed", type=int, default=0)

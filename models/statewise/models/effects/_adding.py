@@ -34,20 +34,20 @@ class Adding(Problem):
     batch_size: int
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """`batch_count` batches."""
+        """Yields `batch_count` batches."""
         for _ in range(self.batch_count):
             x, sums = adding_examples(self.steps, self.batch_size, rng)
             yield Batch(x=x, targets=sums)
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Mean squared error on 1,000 fixed examples."""
+        """Computes the mean squared error on 1,000 fixed examples."""
         x, sums = adding_examples(self.steps, _TESTED, np.random.default_rng(999))
         error = float(np.mean((network.run(x)[0] - sums) ** 2))
         return {"mean_squared_error": error, "loss": 0.5 * error}
 
 
 def adding_examples(steps: int, count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Sequences [T, B, 2] of numbers and marks, and the sums [B, 1]."""
+    """Draws sequences [T, B, 2] of numbers and marks, and the sums [B, 1]."""
     numbers = rng.random((steps, count), dtype=np.float32)
     marks = np.zeros_like(numbers)
     rows = np.arange(count)
@@ -67,7 +67,7 @@ def adding_problem(
     learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> float:
-    """Train a cell on the adding problem with Adam and a clip of 1.
+    """Trains a cell on the adding problem with Adam and a clip of 1.
 
     Returns:
         Mean squared error on examples not trained on; 0.167 is the error of answering the mean.

@@ -30,7 +30,7 @@ class OrderEffect:
 
 
 def order_effect(recipe: Recipe) -> OrderEffect:
-    """Measure how much a classification depends on the order of the steps.
+    """Measures how much a classification depends on the order of the steps.
 
     Args:
         recipe: With `task = "classify"` and data that has a test part, such as vowels.
@@ -67,7 +67,7 @@ class CandidateEffect:
 
 
 def candidate_effect(recipe: Recipe) -> dict[str, CandidateEffect]:
-    """Compare an LSTM or GRU with a tanh candidate to one with a sigmoid candidate.
+    """Compares an LSTM or GRU with a tanh candidate to one with a sigmoid candidate.
 
     Args:
         recipe: With `task = "classify"` and data that has a test part, such as vowels.
@@ -99,7 +99,7 @@ def candidate_effect(recipe: Recipe) -> dict[str, CandidateEffect]:
 
 
 def gate_values(network: Network, x: Array) -> dict[str, Floats]:
-    """Values of every gate and memory of a one-way network that reads one sequence.
+    """Returns values of every gate and memory of a one-way network that reads one sequence.
 
     Args:
         network: One-way.

@@ -19,7 +19,7 @@ from statewise.models.optimisation import clip_by_norm
 
 
 def gradient_norms(network: Network, x: Array, d_final: Floats) -> Floats:
-    """Norms of the gradient with respect to the state at every step.
+    """Computes the norms of the gradient with respect to the state at every step.
 
     Args:
         network: One-way.
@@ -35,7 +35,7 @@ def gradient_norms(network: Network, x: Array, d_final: Floats) -> Floats:
 
 
 def state_jacobians(network: Network, x: Array) -> Floats:
-    """ds_T/ds_k for k = 0 to T, for one sequence.
+    """Computes ds_T/ds_k for k = 0 to T, for one sequence.
 
     Args:
         network: One-way.
@@ -53,7 +53,7 @@ def state_jacobians(network: Network, x: Array) -> Floats:
 
 
 def gradient_terms(network: Network, x: Array, d_final: Floats) -> list[Parameters]:
-    """The terms of the sum that backpropagation through time computes, for one sequence.
+    """Computes the terms of the sum that backpropagation through time computes, for one sequence.
 
         d(v s_T)/dW = sum over k of  v ds_T/ds_k d+s_k/dW
 
@@ -107,7 +107,7 @@ def gradient_flow(
     clip_norm: float = 1.0,
     seed: int = 0,
 ) -> GradientFlow:
-    """Send a gradient of norm 1 back through a fresh cell that reads noise.
+    """Sends a gradient of norm 1 back through a fresh cell that reads noise.
 
     Args:
         cell: rnn, lstm or gru.

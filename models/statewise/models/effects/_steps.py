@@ -33,7 +33,7 @@ class Steps:
 
 
 def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = None) -> Steps:
-    """Run step t of x through networks[t].
+    """Runs step t of x through networks[t].
 
     Args:
         networks: T networks of one spec, one-way; the same object T times for a recurrent network.
@@ -62,7 +62,7 @@ def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = 
 def backward_steps(
     steps: Steps, d_final: Floats, d_scores: Sequence[Floats | None] | None = None
 ) -> tuple[list[Parameters], list[Floats]]:
-    """Backpropagate through every step.
+    """Backpropagates through every step.
 
     Args:
         steps: From `forward_steps`.

@@ -28,7 +28,7 @@ class Unrolled:
 
     @classmethod
     def of(cls, network: Network, steps: int) -> Unrolled:
-        """Copies of a one-way network, one for every step."""
+        """Copies a one-way network once for every step."""
         shapes = network.spec.parameter_shapes()
         return cls(
             tuple(
@@ -43,11 +43,11 @@ class Unrolled:
         return sum(layer.parameters.flat.size for layer in self.layers)
 
     def forward(self, x: Array) -> Floats:
-        """Scores of every layer, [T, B, O], for x [T, B, I]."""
+        """Computes the scores of every layer, [T, B, O], for x [T, B, I]."""
         return np.stack(forward_steps(self.layers, x).scores)
 
     def gradients(self, x: Array, d_scores: Sequence[Floats]) -> list[Parameters]:
-        """The gradient of each layer's weights; their sum is the recurrent network's gradient.
+        """Computes the gradient of each layer's weights; their sum is the recurrent network's gradient.
 
         Args:
             x: [T, B, I].

@@ -15,7 +15,7 @@ from statewise.models.base import Floats, Integers
 def draw_tokens(
     probabilities: Floats, uniforms: Floats, *, temperature: npt.ArrayLike = 1.0, top_k: npt.ArrayLike = 0
 ) -> Integers:
-    """One token a row, by inverting the cumulative distribution.
+    """Draws one token a row, by inverting the cumulative distribution.
 
         w_j = (p_j / max p)^(1 / temperature), 0 beyond the k likeliest
         token = the number of cumulative sums of w that are at most u times their total
@@ -49,7 +49,7 @@ def draw_tokens(
 
 
 def uniform_numbers(seed: int, position: int, count: int) -> Floats:
-    """Hash the seed and each step from `position` on to a uniform number (SplitMix64, Steele et al. 2014).
+    """Hashes the seed and each step from `position` on to a uniform number (SplitMix64, Steele et al. 2014).
 
         z = seed + (position + k + 1) * 0x9E3779B97F4A7C15        all modulo 2^64
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9

@@ -47,7 +47,7 @@ def generate_tokens(
     stop: int | None = None,
     remaining: npt.ArrayLike | None = None,
 ) -> Generated:
-    """Draw a token from the last output, run the network on it, and repeat.
+    """Draws a token from the last output, runs the network on it, and repeats.
 
     Args:
         network: One-way, with an embedding and a softmax head.

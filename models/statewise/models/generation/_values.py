@@ -11,7 +11,7 @@ from statewise.models.checkpoints import Checkpoint
 def generate_values(
     checkpoint: Checkpoint, state: Floats, last: Floats, steps: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Emit the last output, read it as the next input, and repeat.
+    """Emits the last output, reads it as the next input, and repeats.
 
     Args:
         checkpoint: Of a one-way network with as many outputs as inputs.

@@ -23,7 +23,7 @@ class Dropout:
     rng: np.random.Generator
 
     def mask(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike, workspace: Workspace) -> Floats:
-        """0 where dropped and 1 / (1 - rate) elsewhere, which keeps the expectation."""
+        """Draws a mask: 0 where dropped and 1 / (1 - rate) elsewhere, which keeps the expectation."""
         mask = workspace.empty(name, shape, dtype)
         self.rng.random(out=mask, dtype=mask.dtype)
         np.greater_equal(mask, self.rate, out=mask)

@@ -14,7 +14,7 @@ from statewise.models.networks._spec import NetworkSpec
 
 
 def head_scores(spec: NetworkSpec, parameters: Parameters, h: Floats, columns: Floats) -> Floats:
-    """V h + c, with the residual inputs added.
+    """Computes V h + c, with the residual inputs added.
 
     Args:
         spec: Of the network; it has a head.
@@ -35,7 +35,7 @@ def head_scores(spec: NetworkSpec, parameters: Parameters, h: Floats, columns: F
 def head_gradient(
     spec: NetworkSpec, parameters: Parameters, h: Floats, d: Floats, gradients: Parameters
 ) -> Floats:
-    """Backpropagate through the head; dV = d h^T and dc = d 1 are written to `gradients`.
+    """Backpropagates through the head; dV = d h^T and dc = d 1 are written to `gradients`.
 
     Args:
         spec: Of the network.
@@ -57,7 +57,7 @@ def head_gradient(
 
 
 def activated(spec: NetworkSpec, scores: Floats) -> Floats:
-    """Outputs [..., O] of scores [..., O]: probabilities for softmax and sigmoid."""
+    """Computes outputs [..., O] from scores [..., O]: probabilities for softmax and sigmoid."""
     match spec.head:
         case "softmax":
             return softmax(scores)
@@ -68,12 +68,12 @@ def activated(spec: NetworkSpec, scores: Floats) -> Floats:
 
 
 def final_outputs(spec: NetworkSpec, final: Floats) -> Floats:
-    """The top layer's h of each direction, [D*H, B], from the final memories [M, B]."""
+    """Returns the top layer's h of each direction, [D*H, B], from the final memories [M, B]."""
     return np.concatenate([final[part] for part in _final_slices(spec)])
 
 
 def add_final_outputs(spec: NetworkSpec, d_memories: Floats, d: Floats) -> None:
-    """Add gradients of the final outputs, [D*H, B], to those of the final memories, [M, B], in place."""
+    """Adds gradients of the final outputs, [D*H, B], to those of the final memories, [M, B], in place."""
     H = spec.hidden_size
     for index, part in enumerate(_final_slices(spec)):
         d_memories[part] += d[index * H : (index + 1) * H]
@@ -89,5 +89,5 @@ def _final_slices(spec: NetworkSpec) -> list[slice]:
 
 
 def _flat(x: Floats) -> Floats:
-    """[T, N, B] to [N, T*B]; [N, B] as it is."""
+    """Flattens [T, N, B] to [N, T*B]; leaves [N, B] as it is."""
     return x if x.ndim == 2 else x.transpose(1, 0, 2).reshape(x.shape[1], -1)

@@ -10,20 +10,20 @@ from statewise.models.networks._spec import NetworkSpec
 
 
 def orthogonal(size: int, rng: np.random.Generator) -> Floats:
-    """A random orthogonal matrix [size, size], float64 (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120)."""
+    """Draws an orthogonal matrix [size, size], float64 (Saxe, McClelland & Ganguli 2014, arXiv:1312.6120)."""
     q, r = np.linalg.qr(rng.standard_normal((size, size)))
     # QR prefers some signs; undoing that makes the draw uniform over the orthogonal group.
     return np.asarray(q * np.sign(np.diag(r)))
 
 
 def glorot(rows: int, columns: int, rng: np.random.Generator) -> Floats:
-    """Uniform with variance 2 / (rows + columns), float64 [rows, columns] (Glorot & Bengio 2010)."""
+    """Draws uniformly with variance  2 / (rows + columns), float64 [rows, columns] (Glorot & Bengio 2010)."""
     limit = np.sqrt(6.0 / (rows + columns))
     return rng.uniform(-limit, limit, (rows, columns))
 
 
 def initial_values(spec: NetworkSpec, rng: np.random.Generator) -> dict[str, Floats]:
-    """Initial values of every parameter of a spec, float64.
+    """Draws the initial values of every parameter of a spec, float64.
 
     Each gate's block of W and R is drawn as a separate matrix. The forget gate's bias is 1, so that a fresh
     LSTM keeps its memory (Gers et al. 2000; Jozefowicz et al. 2015).

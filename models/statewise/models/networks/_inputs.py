@@ -15,7 +15,7 @@ from statewise.models.networks._spec import NetworkSpec
 
 
 def checked_inputs(spec: NetworkSpec, x: Array, lengths: npt.ArrayLike | None) -> tuple[Array, Padding]:
-    """Inputs as an array, and their padding.
+    """Checks inputs; returns them as an array, and their padding.
 
     Raises:
         ValueError: Rank, size, dtype or lengths do not fit the spec, naming expected and got.
@@ -46,7 +46,7 @@ def checked_inputs(spec: NetworkSpec, x: Array, lengths: npt.ArrayLike | None) -
 def input_columns(
     spec: NetworkSpec, parameters: Parameters, x: Array, padding: Padding, workspace: Workspace
 ) -> Floats:
-    """The first layer's inputs, [T, I, B]: tokens embedded, zero past each row's end.
+    """Computes the first layer's inputs, [T, I, B]: tokens embedded, zero past each row's end.
 
     Raises:
         ValueError: A token is outside the vocabulary.
@@ -69,7 +69,7 @@ def input_columns(
 
 
 def embedding_gradient(tokens: Integers, d_x: Floats, out: Floats) -> None:
-    """Backpropagate through the embedding: dE = one_hot(tokens)^T dx.
+    """Backpropagates through the embedding: dE = one_hot(tokens)^T dx.
 
     Args:
         tokens: [T, B]; past a row's end they may be anything.

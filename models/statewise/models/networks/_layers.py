@@ -29,7 +29,7 @@ class LayersTape:
 
 
 def layer_cell(spec: NetworkSpec) -> Cell:
-    """The cell of a spec's layers."""
+    """Returns the cell of a spec's layers."""
     return make_cell(spec.cell, activation=spec.activation, reset_after=spec.reset_after)
 
 
@@ -43,7 +43,7 @@ def forward_layers(
     workspace: Workspace,
     dropout: Dropout | None = None,
 ) -> tuple[Floats, Floats, LayersTape]:
-    """Run every layer over a batch.
+    """Runs every layer over a batch.
 
     Args:
         spec: Of the network.
@@ -102,7 +102,7 @@ def backward_layers(
     workspace: Workspace,
     input_gradient: bool,
 ) -> tuple[Floats | None, Floats]:
-    """Backpropagate through every layer.
+    """Backpropagates through every layer.
 
     Args:
         spec: Of the network.
@@ -151,7 +151,7 @@ def backward_layers(
 def _upstream(
     spec: NetworkSpec, direction: int, dy: Floats | None, d_final: Floats | None, padding: Padding
 ) -> tuple[Floats | None, ...]:
-    """The upstream gradients of one layer's cell in one direction.
+    """Returns the upstream gradients of one layer's cell in one direction.
 
     Args:
         spec: Of the network.

@@ -12,7 +12,7 @@ from statewise.models.base import Array, Floats, Integers
 
 
 def softmax(scores: Floats) -> Floats:
-    """exp(s) / sum exp(s) over the last axis, shifted by the maximum so that it cannot overflow."""
+    """Computes exp(s) / sum exp(s) over the last axis, shifted by the maximum so that it cannot overflow."""
     result: Floats = scores - scores.max(axis=-1, keepdims=True)
     np.exp(result, out=result)
     result /= result.sum(axis=-1, keepdims=True)
@@ -20,7 +20,7 @@ def softmax(scores: Floats) -> Floats:
 
 
 def sigmoid(scores: Floats) -> Floats:
-    """1 / (1 + exp(-s)), computed by tanh, which cannot overflow."""
+    """Computes 1 / (1 + exp(-s)) by tanh, which cannot overflow."""
     result: Floats = np.tanh(scores * 0.5)
     result *= 0.5
     result += 0.5
@@ -30,7 +30,7 @@ def sigmoid(scores: Floats) -> Floats:
 def cross_entropy(
     scores: Floats, targets: Integers, counted: Array | None = None, *, smoothing: float = 0.0
 ) -> tuple[float, Floats]:
-    """Softmax cross-entropy in nats; its gradient with respect to the scores is softmax(s) - target.
+    """Computes softmax cross-entropy in nats; its gradient with respect to the scores is softmax(s) - target.
 
     Args:
         scores: [..., O].
@@ -61,7 +61,7 @@ def cross_entropy(
 def binary_cross_entropy(
     scores: Floats, targets: Array, counted: Array | None = None
 ) -> tuple[float, Floats]:
-    """Sigmoid cross-entropy in nats; its gradient with respect to the scores is sigma(s) - target.
+    """Computes sigmoid cross-entropy in nats; its gradient with respect to the scores is sigma(s) - target.
 
     Args:
         scores: [..., O].
@@ -80,7 +80,7 @@ def binary_cross_entropy(
 
 
 def squared_error(scores: Floats, targets: Floats, counted: Array | None = None) -> tuple[float, Floats]:
-    """Half the mean squared difference; its gradient is the difference over the count.
+    """Computes half the mean squared difference; its gradient is the difference over the count.
 
     Args:
         scores: [..., O].

@@ -54,7 +54,7 @@ class Network:
     def __init__(
         self, spec: NetworkSpec, parameters: Mapping[str, Floats], *, dtype: npt.DTypeLike | None = None
     ) -> None:
-        """Build a network from its spec and parameters.
+        """Builds a network from its spec and parameters.
 
         Args:
             spec: Sizes and kinds.
@@ -78,7 +78,7 @@ class Network:
     def initialise(
         cls, spec: NetworkSpec, *, rng: np.random.Generator, dtype: npt.DTypeLike = np.float32
     ) -> Network:
-        """A network with fresh parameters: orthogonal R, Glorot W and V, forget bias 1."""
+        """Creates a network with fresh parameters: orthogonal R, Glorot W and V, forget bias 1."""
         return cls(spec, initial_values(spec, rng), dtype=dtype)
 
     @property
@@ -96,7 +96,7 @@ class Network:
     def run(
         self, x: Array, lengths: npt.ArrayLike | None = None, state: Floats | None = None
     ) -> tuple[Floats, Floats | None]:
-        """Run the network, in normalised units.
+        """Runs the network, in normalised units.
 
         Args:
             x: [T, B, I], or tokens [T, B] for a network with an embedding. Contents past a row's length
@@ -122,7 +122,7 @@ class Network:
         return y, np.ascontiguousarray(final) if self.spec.streamable else None
 
     def encode(self, x: Array, lengths: npt.ArrayLike | None = None) -> Floats:
-        """Run the encoder of an encoder-decoder; its final state is the decoder's initial state, [B, S].
+        """Runs the encoder of an encoder-decoder; its final state is the decoder's initial state, [B, S].
 
         Raises:
             ValueError: This network has no encoder, or the inputs do not fit it.
@@ -141,7 +141,7 @@ class Network:
         workspace: Workspace | None = None,
         dropout: Dropout | None = None,
     ) -> tuple[Floats, Floats, NetworkTape]:
-        """Run the network for training: scores, final memories, and the tape for `backward`.
+        """Runs the network for training: scores, final memories, and the tape for `backward`.
 
         Args:
             x: As for `run`.
@@ -193,7 +193,7 @@ class Network:
         workspace: Workspace | None = None,
         input_gradient: bool = False,
     ) -> tuple[Floats | None, Floats]:
-        """Backpropagation through time.
+        """Backpropagates through time.
 
         Args:
             tape: From `forward`.
@@ -255,7 +255,7 @@ class Network:
 
 
 def encoder_part(spec: NetworkSpec, parameters: Parameters) -> Parameters:
-    """The encoder's part of an encoder-decoder's parameters or gradients, in the same buffer."""
+    """Returns the encoder's part of an encoder-decoder's parameters or gradients, in the same buffer."""
     if spec.encoder is None:
         raise ValueError(f"expected an encoder_decoder network, got {spec.call_shape}")
     shapes = spec.encoder.parameter_shapes()

@@ -39,13 +39,13 @@ class Normalisation:
 
     @classmethod
     def of_inputs(cls, x: Floats) -> Normalisation:
-        """Standardise inputs by the mean and standard deviation of x [N, I]."""
+        """Standardises inputs by the mean and standard deviation of x [N, I]."""
         mean, scale = _moments(x)
         return cls(input_mean=mean, input_scale=scale)
 
     @classmethod
     def of_series(cls, x: Floats, *, transform: Transform = "identity") -> Normalisation:
-        """Standardise inputs by the moments of f(x), x [N, I], and undo the same on outputs."""
+        """Standardises inputs by the moments of f(x), x [N, I], and undoes the same on outputs."""
         mean, scale = _moments(_forward(x, transform))
         return cls(
             input_mean=mean, input_scale=scale, output_mean=mean, output_scale=scale, transform=transform
@@ -57,20 +57,20 @@ class Normalisation:
         return self.input_mean is None and self.output_mean is None and self.transform == "identity"
 
     def inputs(self, x: Array) -> Array:
-        """Raw inputs [..., I] in the network's units; tokens pass through."""
+        """Converts raw inputs [..., I] to the network's units; tokens pass through."""
         x = _forward(x, self.transform)
         if self.input_mean is None or self.input_scale is None:
             return x
         return np.asarray((np.asarray(x, np.float32) - self.input_mean) / self.input_scale)
 
     def outputs(self, y: Floats) -> Floats:
-        """The network's outputs [..., O] in raw units."""
+        """Converts the network's outputs [..., O] to raw units."""
         if self.output_mean is not None and self.output_scale is not None:
             y = y * self.output_scale + self.output_mean
         return np.square(np.maximum(y, 0)) if self.transform == "sqrt" else y
 
     def to_dict(self) -> dict[str, Any] | None:
-        """The exact numbers as plain JSON values; None for the identity."""
+        """Returns the exact numbers as plain JSON values; None for the identity."""
         if self.identity:
             return None
         arrays = {
@@ -81,7 +81,7 @@ class Normalisation:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any] | None) -> Normalisation:
-        """The inverse of `to_dict`."""
+        """Returns the inverse of `to_dict`."""
         if values is None:
             return cls()
         arrays = {
@@ -96,6 +96,6 @@ def _forward(x: Array, transform: Transform) -> Array:
 
 
 def _moments(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of [N, I]; a constant channel keeps its unit."""
+    """Computes the mean and standard deviation of [N, I]; a constant channel keeps its unit."""
     mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     return mean.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32)

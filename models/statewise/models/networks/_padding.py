@@ -30,26 +30,26 @@ class Padding:
             self._mirrored = np.where(self._valid, self.lengths - 1 - time, time)  # [T, B]
 
     def zero(self, x: Array) -> None:
-        """Set everything past a row's end to zero, in place."""
+        """Sets everything past a row's end to zero, in place."""
         if self.lengths is not None:
             # Assigned, not multiplied by 0: padding may hold infinities.
             np.copyto(x, 0, where=~self._valid[:, None, :])
 
     def reverse(self, x: Array) -> Array:
-        """Each row back to front within its own length; reversing twice restores x."""
+        """Reverses each row within its own length; reversing twice restores x."""
         if self.lengths is None:
             return x[::-1]
         mirrored: Array = np.take_along_axis(x, self._mirrored[:, None, :], axis=0)
         return mirrored
 
     def final(self, memory: Floats) -> Floats:
-        """Each row's last valid state, [H, B], of states [T+1, H, B] that begin with the initial one."""
+        """Picks each row's last valid state, [H, B], from states [T+1, H, B], the initial one first."""
         # Indices on both sides of a slice put the rows first: [B, H].
         final: Floats = memory[self.steps] if self.lengths is None else memory[self.lengths, :, self.rows].T
         return final
 
     def add_final(self, gradient: Floats, final_gradient: Floats) -> None:
-        """Add [H, B] to each row's last valid step of [T, H, B], in place: the transpose of `final`."""
+        """Adds [H, B] to each row's last valid step of [T, H, B], in place: the transpose of `final`."""
         if self.lengths is None:
             gradient[-1] += final_gradient
         else:

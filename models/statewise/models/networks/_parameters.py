@@ -23,7 +23,7 @@ class Parameters(Mapping[str, "Floats"]):
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], flat: Floats, *, writable: bool = True) -> None:
-        """Lay `shapes` over `flat`.
+        """Lays `shapes` over `flat`.
 
         Raises:
             ValueError: The buffer's size is not that of all shapes together.
@@ -45,14 +45,14 @@ class Parameters(Mapping[str, "Floats"]):
 
     @classmethod
     def empty(cls, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike) -> Parameters:
-        """Parameters of zeros."""
+        """Returns parameters of zeros."""
         return cls(shapes, np.zeros(sum(math.prod(shape) for shape in shapes.values()), dtype))
 
     @classmethod
     def of(
         cls, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, Floats], dtype: npt.DTypeLike
     ) -> Parameters:
-        """A copy of named arrays, laid out flat.
+        """Copies named arrays into one flat buffer.
 
         Raises:
             ValueError: A name is missing or unknown, or a shape differs.
@@ -77,6 +77,6 @@ class Parameters(Mapping[str, "Floats"]):
         return len(self._views)
 
     def part(self, prefix: str) -> dict[str, Floats]:
-        """The arrays whose names begin with a prefix, by the rest: `part("layer0.forward")["W"]`."""
+        """Returns the arrays whose names begin with a prefix, by the rest: `part("layer0.forward")["W"]`."""
         start = len(prefix) + 1
         return {name[start:]: view for name, view in self._views.items() if name.startswith(prefix + ".")}

@@ -108,7 +108,7 @@ class NetworkSpec:
         return not self.bidirectional and self.call_shape != "one_to_one"
 
     def state_parts(self) -> list[tuple[str, int, int]]:
-        """The pieces of the state tensor [B, S].
+        """Returns the parts of the state tensor [B, S].
 
         Returns:
             (name, offset, size) in order, such as ("layer0.h", 0, 64), ("layer0.c", 64, 64);
@@ -124,7 +124,7 @@ class NetworkSpec:
         return self.memory_size if self.streamable else 0
 
     def memory_parts(self) -> list[tuple[str, int, int]]:
-        """(name, offset, size) of every memory of every layer and direction, in order."""
+        """Lists (name, offset, size) of every memory of every layer and direction, in order."""
         names = [
             f"layer{layer}.{direction}.{memory}"
             for layer in range(self.layers)
@@ -139,7 +139,7 @@ class NetworkSpec:
         return self.layers * len(self.directions) * len(_MEMORIES[self.cell]) * self.hidden_size
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters, in the order of the flat buffer.
+        """Returns the names and shapes of the parameters, in the order of the flat buffer.
 
         They do not depend on the number of time steps.
         """
@@ -165,12 +165,12 @@ class NetworkSpec:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON values."""
+        """Returns the spec as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkSpec:
-        """The spec that `to_dict` described.
+        """Returns the spec that `to_dict` described.
 
         Raises:
             ValueError: An unknown field, or values that do not fit together.

@@ -24,7 +24,7 @@ class Optimiser(Protocol):
     """Moves parameters against their gradient."""
 
     def initial(self, parameters: Floats) -> OptimiserState:
-        """The state before the first update of parameters [P]."""
+        """Returns the state before the first update of parameters [P]."""
 
     def update(
         self,
@@ -35,7 +35,7 @@ class Optimiser(Protocol):
         learning_rate: float,
         decayed: Floats | None = None,
     ) -> None:
-        """Make one update in place.
+        """Makes one update in place.
 
         Args:
             parameters: [P].
@@ -57,7 +57,7 @@ class SGD:
     momentum: float = 0.0
 
     def initial(self, parameters: Floats) -> OptimiserState:
-        """Velocities of zero."""
+        """Returns velocities of zero."""
         return {"velocity": np.zeros_like(parameters)}
 
     def update(
@@ -99,7 +99,7 @@ class AdamW:
     decay: float = 0.0
 
     def initial(self, parameters: Floats) -> OptimiserState:
-        """Moments of zero, and the number k of updates made."""
+        """Returns moments of zero, and the number k of updates made."""
         return {
             "mean": np.zeros_like(parameters),
             "square": np.zeros_like(parameters),
@@ -140,7 +140,7 @@ class AdamW:
 
 
 def clip_by_norm(gradient: Floats, limit: float) -> float:
-    """Scale a gradient [P] in place so that its Euclidean norm is at most `limit` (Pascanu et al. 2013).
+    """Scales a gradient [P] in place so that its Euclidean norm is at most `limit` (Pascanu et al. 2013).
 
     Args:
         gradient: Of all parameters together; its direction is kept.

@@ -12,7 +12,7 @@ ScheduleName = Literal["constant", "linear", "cosine", "step"]
 
 
 def learning_rate_factor(schedule: ScheduleName, step: int, steps: int, *, warmup: int = 0) -> float:
-    """The factor of one update.
+    """Computes the factor of one update.
 
     Args:
         schedule: constant; linear or cosine, which fall to 0 at the end; step, a tenth after 60 % and a

@@ -39,7 +39,7 @@ class Classification(Problem):
     input_noise: float
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Every sequence once, in random order."""
+        """Yields every sequence once, in random order."""
         order = rng.permutation(len(self.train))
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
@@ -49,7 +49,7 @@ class Classification(Problem):
             yield Batch(x=x, lengths=lengths, targets=self._targets(self.train_labels[chosen]))
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Share of sequences whose likeliest label is right, and the loss."""
+        """Computes the share of sequences whose likeliest label is right, and the loss."""
         sequences, labels = self.held_out[part]
         right, loss = 0, 0.0
         for start in range(0, len(sequences), _EVALUATION_BATCH):
@@ -65,14 +65,14 @@ class Classification(Problem):
 
 
 def predicted_labels(scores: Floats) -> Integers:
-    """The likeliest class of scores [B, O]; a single score is the log odds of class 1."""
+    """Chooses the likeliest class of scores [B, O]; a single score is the log odds of class 1."""
     return (scores[:, 0] > 0).astype(np.int64) if scores.shape[1] == 1 else scores.argmax(axis=1)
 
 
 def classification(
     recipe: Recipe, data: LabelledSequences, *, validation: Integers | None = None
 ) -> Classification:
-    """The problem of a recipe with `task = "classify"`.
+    """Builds the problem of a recipe with `task = "classify"`.
 
     Args:
         recipe: Of that task.
@@ -146,7 +146,7 @@ def _head(recipe: Recipe, data: LabelledSequences) -> HeadName:
 
 
 def shuffled_in_time(data: LabelledSequences, rng: np.random.Generator) -> LabelledSequences:
-    """The same sequences with the steps of each in random order."""
+    """Returns the same sequences with the steps of each in random order."""
     return replace(
         data,
         train=[sequence[rng.permutation(len(sequence))] for sequence in data.train],

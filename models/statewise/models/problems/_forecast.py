@@ -60,7 +60,7 @@ class Forecast(Problem):
             yield Batch(x=x, targets=streams[start + 1 : start + 1 + self.window], continues=start > 0)
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Root mean square error of the next step, and that of repeating the last value."""
+        """Computes the root mean square error of the next step, and that of repeating the last value."""
         start, end = self.ranges[part]
         x = self.normalisation.inputs(self.values[: end - 1, None])
         y = network.run(x)[0][:, 0]
@@ -76,7 +76,7 @@ class Forecast(Problem):
 
 
 def forecast(recipe: Recipe, data: Series) -> Forecast:
-    """The problem of a recipe with `task = "forecast"`.
+    """Builds the problem of a recipe with `task = "forecast"`.
 
     Raises:
         RecipeError: The settings do not fit the data.
@@ -124,7 +124,7 @@ def forecast(recipe: Recipe, data: Series) -> Forecast:
 
 
 def _batch_count(recipe: Recipe, steps: int) -> int:
-    """Batches of an epoch over a series of so many steps.
+    """Counts the batches of an epoch over a series of so many steps.
 
     Raises:
         RecipeError: The series is too short for one batch.

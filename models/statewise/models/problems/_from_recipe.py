@@ -26,7 +26,7 @@ from statewise.models.recipes import Recipe
 
 
 def recipe_data(recipe: Recipe) -> Dataset:
-    """Load or read the data that a recipe names.
+    """Loads or reads the data that a recipe names.
 
     Raises:
         RecipeError: The data does not exist or cannot be read.
@@ -65,7 +65,7 @@ def recipe_data(recipe: Recipe) -> Dataset:
 
 
 def make_problem(recipe: Recipe, data: Dataset) -> Problem:
-    """Build the problem of a recipe's task.
+    """Builds the problem of a recipe's task.
 
     Raises:
         RecipeError: Task, settings and data do not fit together.

@@ -38,14 +38,14 @@ class Language(Problem):
     seed: int
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Every word once, in random order."""
+        """Yields every word once, in random order."""
         words = self.parts["train"]
         order = rng.permutation(len(words))
         for start in range(0, len(order), self.batch_size):
             yield _batch([words[index] for index in order[start : start + self.batch_size]])
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Bits per character, counting the end as one; on the test part also those of a trigram model."""
+        """Measures bits per character, counting the end as one; on the test part also for a trigram model."""
         words = self.parts[part]
         nats = count = 0.0
         for start in range(0, len(words), _EVALUATION_BATCH):
@@ -65,7 +65,7 @@ class Language(Problem):
 
 
 def language(recipe: Recipe, data: Words) -> Language:
-    """The problem of a recipe with `task = "language"`.
+    """Builds the problem of a recipe with `task = "language"`.
 
     Raises:
         RecipeError: The settings do not fit the data.

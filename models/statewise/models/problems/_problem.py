@@ -77,11 +77,11 @@ class Problem:
     label_smoothing: float = 0.0
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """The batches of one epoch."""
+        """Yields the batches of one epoch."""
         raise NotImplementedError
 
     def evaluate(self, network: Network, part: Part) -> Mapping[str, float]:
-        """Metrics on data that was not trained on; those of the validation part include `loss`."""
+        """Measures on data that was not trained on; metrics of the validation part include `loss`."""
         raise NotImplementedError
 
     def learn(
@@ -93,7 +93,7 @@ class Problem:
         workspace: Workspace,
         dropout: Dropout | None,
     ) -> tuple[float, Floats]:
-        """Compute the loss and the gradient of one batch.
+        """Computes the loss and the gradient of one batch.
 
         Args:
             network: Being trained.
@@ -114,7 +114,7 @@ class Problem:
         return loss, final
 
     def loss(self, scores: Floats, targets: Array, counted: Array | None) -> tuple[float, Floats]:
-        """The loss that belongs to the head, and its gradient with respect to the scores."""
+        """Computes the loss that belongs to the head, and its gradient with respect to the scores."""
         match self.spec.head:
             case "softmax":
                 return cross_entropy(scores, targets, counted, smoothing=self.label_smoothing)
@@ -125,7 +125,7 @@ class Problem:
 
 
 def part_sizes(recipe: Recipe, count: int, noun: str) -> tuple[int, int]:
-    """How many examples are for testing, and how many of the others for validation.
+    """Returns how many examples are for testing, and how many of the others for validation.
 
     Args:
         recipe: With the shares.
@@ -145,7 +145,7 @@ def part_sizes(recipe: Recipe, count: int, noun: str) -> tuple[int, int]:
 
 
 def validation_count(recipe: Recipe, count: int, noun: str) -> int:
-    """How many of the training examples are for validation.
+    """Returns how many of the training examples are for validation.
 
     Raises:
         RecipeError: The validation or the training part would be empty.
@@ -155,7 +155,7 @@ def validation_count(recipe: Recipe, count: int, noun: str) -> int:
 
 
 def pad(sequences: list[Array]) -> tuple[Array, Integers]:
-    """Sequences [T_i, ...] side by side: [T, B, ...] with zeros behind, and their lengths [B]."""
+    """Puts sequences [T_i, ...] side by side: [T, B, ...] with zeros behind, and their lengths [B]."""
     lengths = np.array([len(sequence) for sequence in sequences])
     first = sequences[0]
     padded = np.zeros((int(lengths.max()), len(sequences), *first.shape[1:]), first.dtype)

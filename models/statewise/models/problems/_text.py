@@ -34,7 +34,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[Sequence[str]], **options: Any) -> Vocabulary:
-        """The vocabulary of all symbols in `texts`."""
+        """Creates the vocabulary of all symbols in `texts`."""
         return cls(symbols=tuple(sorted({symbol for text in texts for symbol in text})), **options)
 
     @property
@@ -48,7 +48,7 @@ class Vocabulary:
         return 1 + len(self.symbols)
 
     def begin(self, name: str) -> int:
-        """The number of a token that begins a sequence."""
+        """Returns the number of a token that begins a sequence."""
         return self.output_size + self.begins.index(name)
 
     def encode(self, text: Sequence[str]) -> Integers:
@@ -67,7 +67,7 @@ class Vocabulary:
         return {symbol: number for number, symbol in enumerate(self.symbols, 1)}
 
     def to_dict(self, *, conditional: bool = False) -> dict[str, Any]:
-        """Everything that a server needs to read and write such text, as plain JSON values.
+        """Returns everything that a server needs to read and write such text, as plain JSON values.
 
         Args:
             conditional: Whether the user chooses the begin token.
@@ -88,7 +88,7 @@ class Vocabulary:
 
 
 def edit_distance(a: Sequence[object], b: Sequence[object]) -> int:
-    """The fewest insertions, deletions and replacements that turn a into b (Levenshtein 1966)."""
+    """Counts the fewest insertions, deletions and replacements that turn a into b (Levenshtein 1966)."""
     row = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
         diagonal, row[0] = row[0], i

@@ -46,7 +46,7 @@ class Transduction(Problem):
     longest: int
 
     def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """Every pair once, pairs of similar length together, batches in random order."""
+        """Yields every pair once, pairs of similar length together, batches in random order."""
         order = rng.permutation(len(self.sources))
         chunk = self.batch_size * _SORTED_BATCHES
         batches = []
@@ -68,7 +68,7 @@ class Transduction(Problem):
         workspace: Workspace,
         dropout: Dropout | None,
     ) -> tuple[float, Floats]:
-        """Compute the loss and the gradient of one batch: back through the decoder, then the encoder."""
+        """Computes the loss and the gradient of one batch: back through the decoder, then the encoder."""
         encoder = network.encoder
         assert encoder is not None
         assert batch.source is not None
@@ -128,7 +128,7 @@ class Transduction(Problem):
 
 
 def greedy(network: Network, sources: Sequence[Integers], *, begin: int, longest: int) -> list[list[int]]:
-    """Decode each source, always taking the likeliest token.
+    """Decodes each source, always taking the likeliest token.
 
     Args:
         network: With an encoder.
@@ -149,7 +149,7 @@ def greedy(network: Network, sources: Sequence[Integers], *, begin: int, longest
 
 
 def transduction(recipe: Recipe, data: Pairs) -> Transduction:
-    """The problem of a recipe with `task = "transduce"`.
+    """Builds the problem of a recipe with `task = "transduce"`.
 
     Raises:
         RecipeError: The settings do not fit the data.

@@ -21,7 +21,7 @@ _ROUNDS = 50
 def trigram_bits(
     train: Sequence[Integers], test: Sequence[Integers], tokens: int, rng: np.random.Generator
 ) -> float:
-    """Bits per produced token of a trigram model, counting the end.
+    """Computes the bits per produced token of a trigram model, counting the end.
 
     Args:
         train: Token sequences, each from its begin token to the end token.
@@ -43,7 +43,7 @@ def trigram_bits(
 
 
 def _parts(counted: Sequence[Integers], scored: Sequence[Integers], tokens: int) -> Floats:
-    """The four probabilities of every token of `scored`, [N, 4]."""
+    """Returns the four probabilities of every token of `scored`, [N, 4]."""
     counts: Counter[tuple[int, ...]] = Counter()
     totals: Counter[tuple[int, ...]] = Counter()
     for u, v, w in _windows(counted):
@@ -69,7 +69,7 @@ def _contexts(words: Sequence[Integers], length: int) -> Iterator[tuple[int, ...
 
 
 def _windows(words: Sequence[Integers]) -> Iterator[tuple[int, int, int]]:
-    """Every produced token with the two before it; the begin token counts twice at the start."""
+    """Yields each produced token with the two tokens before it; the begin token counts twice at the start."""
     for word in words:
         padded = [int(word[0]), *(int(token) for token in word)]
         yield from zip(padded, padded[1:], padded[2:], strict=False)

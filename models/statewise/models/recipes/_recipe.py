@@ -49,7 +49,7 @@ class Recipe:
     source: str = "recipe"
 
     def error(self, key: str, problem: str) -> RecipeError:
-        """An error about one key of this recipe, such as `train.window`."""
+        """Returns an error about one key of this recipe, such as `train.window`."""
         value: Any = self
         for part in key.split("."):
             value = getattr(value, part)
@@ -60,7 +60,7 @@ class Recipe:
         return self if seed is None else replace(self, train=replace(self.train, seed=seed))
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain JSON values, without its source."""
+        """Returns the recipe as plain JSON values, without its source."""
         values = asdict(self)
         del values["source"]
         values["data"]["columns"] = list(self.data.columns)
@@ -68,12 +68,12 @@ class Recipe:
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Names of the bundled recipes, sorted."""
+    """Returns the names of the bundled recipes, sorted."""
     return tuple(sorted(entry.name[:-5] for entry in _bundled().iterdir() if entry.name.endswith(".toml")))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe.
+    """Reads a recipe.
 
     Args:
         name_or_path: A bundled recipe's name, or a TOML file.
@@ -98,7 +98,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
 
 
 def _check_together(recipe: Recipe) -> None:
-    """Raise an error for keys that would have no effect."""
+    """Raises an error for keys that would have no effect."""
     for key in WITHOUT_EFFECT[recipe.task]:
         table, name = key.split(".")
         settings = getattr(recipe, table)
@@ -148,7 +148,7 @@ def _override(values: dict[str, Any], key: str, value: Any, source: str) -> None
 
 
 def _build(kind: Any, values: Mapping[str, Any], source: str, prefix: str) -> Any:
-    """Build a settings dataclass from a table, checking every key."""
+    """Builds a settings dataclass from a table, checking every key."""
     hints = get_type_hints(kind)
     known = [item.name for item in fields(kind)]
     for key, value in values.items():
@@ -194,7 +194,7 @@ def _plain(bound: float) -> str:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """The strings of a Literal, or of a union of Literals; empty for other types."""
+    """Returns the strings of a Literal, or of a union of Literals; empty for other types."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     return tuple(choice for part in get_args(hint) for choice in _choices(part))

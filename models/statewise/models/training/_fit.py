@@ -53,7 +53,7 @@ def fit(
     on_step: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[FitState, float], None] | None = None,
 ) -> None:
-    """Train until finished, changing `state` in place.
+    """Trains until finished, changing `state` in place.
 
     Args:
         problem: The task with its data.
@@ -114,7 +114,7 @@ class _Updates:
     def make(
         self, batch: Batch, memories: Floats | None, step: int, steps: int
     ) -> tuple[float, float, Floats]:
-        """Update the parameters in place by one batch.
+        """Updates the parameters in place by one batch.
 
         Args:
             batch: From the problem.
@@ -150,7 +150,7 @@ class _Updates:
 
 
 def _decayed(parameters: Parameters) -> Floats:
-    """1 at the entries of matrices, 0 at biases, which weight decay spares; [P]."""
+    """Returns 1 for the entries of matrices, 0 for biases, which weight decay spares; [P]."""
     mask = Parameters.empty({name: view.shape for name, view in parameters.items()}, parameters.flat.dtype)
     for view in mask.values():
         view.fill(view.ndim > 1)

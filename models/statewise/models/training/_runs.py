@@ -33,7 +33,7 @@ def refuse_existing(folder: Path) -> None:
 
 
 def begin(recipe: Recipe, problem: Problem, folder: Path, *, resume: bool) -> FitState:
-    """The state to train from: that of the folder's run, or a fresh one, which deletes the folder's run.
+    """Makes the state to train from: that of the folder's run, or a fresh one, which deletes that run.
 
     Raises:
         CheckpointError: The folder's checkpoint cannot be read, or belongs to another recipe or seed.
@@ -72,7 +72,7 @@ def _restored_state(recipe: Recipe, problem: Problem, folder: Path) -> FitState:
 
 
 def _with_defaults(recipe: Recipe, stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe with the defaults of keys that did not exist when it was stored."""
+    """Completes a stored recipe with the defaults of keys that did not exist when it was stored."""
     complete = dict(stored)
     for table in ("data", "network", "train"):
         defaults = {
@@ -95,7 +95,7 @@ def _first_difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[s
 
 
 def _keep_lines(path: Path, epochs: int) -> None:
-    """Drop the lines of epochs after the checkpoint, and a last one that is incomplete."""
+    """Drops the lines of epochs after the checkpoint, and a last one that is incomplete."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epochs]
     replace_file(path, "".join(line + "\n" for line in kept).encode())

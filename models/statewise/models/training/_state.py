@@ -46,7 +46,7 @@ class FitState:
     metrics: dict[str, float]
 
     def progress(self) -> dict[str, Any]:
-        """The plain values of the state."""
+        """Returns the plain values of the state."""
         return {
             "epoch": self.epoch,
             "first_loss": self.first_loss,
@@ -57,7 +57,7 @@ class FitState:
         }
 
     def arrays(self) -> dict[str, Array]:
-        """The arrays of the state; `current` holds the parameters."""
+        """Returns the arrays of the state; `current` holds the parameters."""
         arrays = {f"optimiser/{name}": value for name, value in self.optimiser.items()}
         arrays["current"] = self.parameters.flat
         if self.best is not None:
@@ -66,7 +66,7 @@ class FitState:
 
     @classmethod
     def restored(cls, problem: Problem, progress: dict[str, Any], arrays: dict[str, Array]) -> FitState:
-        """The inverse of `progress` and `arrays`."""
+        """Returns the inverse of `progress` and `arrays`."""
         rng = np.random.default_rng()
         rng.bit_generator.state = json.loads(progress["rng"])
         return cls(
@@ -86,13 +86,13 @@ class FitState:
         )
 
     def network(self, problem: Problem) -> Network:
-        """A copy of the best network, or of the current one without early stopping."""
+        """Returns a copy of the best network, or of the current one without early stopping."""
         flat = self.parameters.flat if self.best is None else self.best
         return Network(problem.spec, Parameters(problem.spec.parameter_shapes(), flat.copy()))
 
 
 def make_optimiser(settings: TrainSettings) -> Optimiser:
-    """The optimiser that a recipe names."""
+    """Returns the optimiser that a recipe names."""
     match settings.optimiser:
         case "sgd":
             return SGD(momentum=settings.momentum)
@@ -103,7 +103,7 @@ def make_optimiser(settings: TrainSettings) -> Optimiser:
 
 
 def start(problem: Problem, settings: TrainSettings) -> FitState:
-    """The state before the first update. Parameters and order come from separate generators."""
+    """Returns the state before the first update. Parameters and order come from separate generators."""
     values = initial_values(problem.spec, np.random.default_rng([settings.seed, 0]))
     parameters = Parameters.of(problem.spec.parameter_shapes(), values, settings.dtype)
     return FitState(
@@ -115,6 +115,6 @@ def start(problem: Problem, settings: TrainSettings) -> FitState:
 
 
 def finished(state: FitState, settings: TrainSettings) -> bool:
-    """Whether all epochs are done, or `patience` epochs brought no better validation loss."""
+    """Returns whether all epochs are done, or `patience` epochs brought no better validation loss."""
     waited = settings.patience and state.epoch - state.best_epoch >= settings.patience
     return state.epoch >= settings.epochs or bool(waited)

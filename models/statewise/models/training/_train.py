@@ -59,7 +59,7 @@ def train(
     on_progress: ProgressCallback | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainResult:
-    """Train a recipe.
+    """Trains a recipe.
 
     Args:
         recipe: The recipe to train.
@@ -126,7 +126,7 @@ def _checkpoint(recipe: Recipe, problem: Problem, state: FitState, metrics: dict
 
 
 def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:
-    """Mean accuracy of `data.folds` networks, each measured on the fold left out of its training."""
+    """Measures the mean accuracy of `data.folds` networks, each on the fold left out of its training."""
     labels = data.train_labels
     rng = np.random.default_rng([recipe.train.seed, 3])
     # Each fold gets the same mixture of classes: cases are shuffled, then dealt class by class.
@@ -145,7 +145,7 @@ def cross_validate(recipe: Recipe, data: LabelledSequences) -> float:
 
 
 def _final_metrics(recipe: Recipe, data: Dataset, problem: Problem, state: FitState) -> dict[str, float]:
-    """Metrics on the test part, or else by cross-validation, or else on the validation part."""
+    """Returns metrics on the test part, or else by cross-validation, or else on the validation part."""
     if problem.has_test:
         metrics = dict(problem.evaluate(state.network(problem), "test"))
     elif recipe.data.folds > 1 and isinstance(data, LabelledSequences):

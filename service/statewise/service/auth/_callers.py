@@ -132,7 +132,7 @@ def add_token(path: Path, owner: str, scopes: Iterable[Scope]) -> str:
 
 
 def digest_of(token: str) -> str:
-    """The sha256 of a token, 64 hexadecimal digits."""
+    """Computes the sha256 of a token, 64 hexadecimal digits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -174,7 +174,7 @@ class Callers:
         self._known = _Known({}, {}, frozenset()) if path is None else _Known.read(path)
 
     def identify(self, *, authorization: str | None, certificate_names: Iterable[str]) -> Identity:
-        """The identity of a caller. A token takes precedence over a certificate.
+        """Returns the identity of a caller. A token takes precedence over a certificate.
 
         Args:
             authorization: The header `authorization`, or None.
@@ -196,7 +196,7 @@ class Callers:
         raise _unauthenticated(f"no caller is known by the certificate of {names[0]!r}")
 
     def knows(self, identity: Identity) -> bool:
-        """Whether a caller identified earlier is still in the file."""
+        """Returns whether a caller identified earlier is still in the file."""
         return self._path is None or identity in self._known.all
 
     def follow(self) -> bool:

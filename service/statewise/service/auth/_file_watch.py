@@ -16,7 +16,7 @@ class FileWatch:
         self._seen = self._look()
 
     def changed(self) -> bool:
-        """Whether a file has changed since the last call; at the first call, since the watch was made."""
+        """Returns whether a file has changed since the last call, or at first since the watch was made."""
         before, self._seen = self._seen, self._look()
         return before != self._seen
 

@@ -46,7 +46,7 @@ class Identity:
             )
 
     def owner_meant(self, named: str) -> str:
-        """The owner that a request concerns: the one that it names, else the caller's own.
+        """Returns the owner that a request concerns: the one that it names, else the caller's own.
 
         Raises:
             ServiceError: PERMISSION_DENIED: the request names another owner, and the caller is no admin.
@@ -63,7 +63,7 @@ _caller: ContextVar[Identity] = ContextVar("statewise-caller")
 
 
 def caller() -> Identity:
-    """The caller of the running call. Raises LookupError outside a call."""
+    """Returns the caller of the running call. Raises LookupError outside a call."""
     return _caller.get()
 
 

@@ -45,12 +45,12 @@ class RowFailure:
 
 
 def shortened(message: str) -> str:
-    """The beginning of a message that may quote a caller, short enough to be sent and logged."""
+    """Returns the beginning of a message that may quote a caller, short enough to be sent and logged."""
     return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
 
 
 def abandoned(cancelled: bool, deadline_s: float | None, now_s: float) -> ServiceError | None:
-    """Why no caller waits for a request any more; None: one does."""
+    """Returns why no caller waits for a request any more; None: one does."""
     if cancelled:
         return ServiceError(Reason.CANCELLED, "the request was cancelled; nothing was applied")
     if deadline_s is not None and deadline_s < now_s:
@@ -59,10 +59,10 @@ def abandoned(cancelled: bool, deadline_s: float | None, now_s: float) -> Servic
 
 
 def server_fault() -> ServiceError:
-    """The failure of a request by a fault of the server; the detail belongs in the log, not in the reply."""
+    """Makes the failure of a request by a server fault; the detail belongs in the log, not in the reply."""
     return ServiceError(Reason.INTERNAL, "the server failed; the server's log has the detail")
 
 
 def model_fault(row: int) -> RowFailure:
-    """The failure of a row on which the model failed even when the row ran alone."""
+    """Returns the failure of a row on which the model failed even when the row ran alone."""
     return RowFailure(row, Reason.INTERNAL, "the model failed on this row")

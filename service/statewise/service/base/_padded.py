@@ -14,12 +14,12 @@ _ALL = slice(None)
 
 
 def padded_shape(tensor: TensorSpec, rows: int, steps: int) -> tuple[int, ...]:
-    """The shape of a tensor for so many rows and time steps."""
+    """Returns the shape of a tensor for so many rows and time steps."""
     return (steps, rows, *tensor.shape) if tensor.per_step else (rows, *tensor.shape)
 
 
 def blank_padded(tensors: Sequence[TensorSpec], rows: int, steps: int) -> list[Array]:
-    """Arrays of zeros for so many rows and time steps."""
+    """Makes arrays of zeros for so many rows and time steps."""
     return [np.zeros(padded_shape(tensor, rows, steps), DTYPES[tensor.dtype]) for tensor in tensors]
 
 
@@ -30,7 +30,7 @@ def take_padded(
     *,
     steps: slice = _ALL,
 ) -> list[Array]:
-    """Some rows and time steps of the arrays; views where `rows` is a slice."""
+    """Returns some rows and time steps of the arrays; views where `rows` is a slice."""
     return [
         array[steps, rows] if tensor.per_step else array[rows]
         for tensor, array in zip(tensors, arrays, strict=True)

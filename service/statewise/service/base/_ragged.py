@@ -16,19 +16,19 @@ from statewise.wire import DTYPES, TensorSpec
 
 
 def starts_of(lengths: NDArray[np.integer]) -> Indices:
-    """Index of each row's first element, [rows]."""
+    """Returns the index of each row's first element, [rows]."""
     starts = np.zeros(len(lengths), np.intp)
     np.cumsum(lengths[:-1], out=starts[1:])
     return starts
 
 
 def offsets_in_rows(lengths: NDArray[np.integer]) -> Indices:
-    """For every element its index in its own row, [sum(lengths)]: 0, 1, … of each row in turn."""
+    """Computes every element's index in its own row, [sum(lengths)]: 0, 1, … of each row in turn."""
     return np.arange(int(lengths.sum()), dtype=np.intp) - np.repeat(starts_of(lengths), lengths)
 
 
 def elements_of(rows: Indices, lengths: NDArray[np.integer]) -> Indices:
-    """Indices of the elements of some rows, in the order of `rows`; `lengths` are those of all rows."""
+    """Computes the indices of the elements of `rows`, in their order; `lengths` are those of all rows."""
     own = lengths[rows]
     return np.repeat(starts_of(lengths)[rows], own) + offsets_in_rows(own)
 
@@ -49,7 +49,7 @@ class RaggedColumns:
 
     @classmethod
     def blank(cls, tensors: Sequence[TensorSpec], lengths: NDArray[np.integer]) -> Self:
-        """Rows filled with each tensor's default, or with 0 where there is none."""
+        """Makes rows filled with each tensor's default, or with 0 where there is none."""
         time_steps = int(lengths.sum(dtype=np.int64))
         arrays = [
             np.full(
@@ -63,7 +63,7 @@ class RaggedColumns:
 
     @classmethod
     def concatenate(cls, parts: "Sequence[RaggedColumns]") -> "RaggedColumns":
-        """The rows of all parts, one part after another; at least one part, all of the same tensors.
+        """Joins the rows of all parts, one part after another; at least one part, all of the same tensors.
 
         Either all parts have lengths, or none has.
         """
@@ -81,7 +81,7 @@ class RaggedColumns:
         lengths: NDArray[np.integer],
         columns: Indices,
     ) -> Self:
-        """Rows of a padded batch, without the padding.
+        """Returns rows of a padded batch, without the padding.
 
         Args:
             tensors: Which tensors.
@@ -120,7 +120,7 @@ class RaggedColumns:
         return {tensor.name: array for tensor, array in zip(self.tensors, self.arrays, strict=True)}
 
     def take(self, rows: Indices) -> "RaggedColumns":
-        """Some of the rows, in the order of `rows`."""
+        """Returns some of the rows, in the order of `rows`."""
         elements = rows if self.lengths is None else elements_of(rows, self.lengths)
         arrays = [
             array[elements if tensor.per_step else rows]
@@ -129,7 +129,7 @@ class RaggedColumns:
         return RaggedColumns(self.tensors, arrays, None if self.lengths is None else self.lengths[rows])
 
     def pad(self, rows: Indices) -> list[Array]:
-        """Some of the rows side by side: per-step [T, len(rows), ...], others [len(rows), ...].
+        """Returns some of the rows side by side: per-step [T, len(rows), ...], others [len(rows), ...].
 
         T is the longest of the rows, each of which has at least one time step. Shorter rows repeat their last
         element. Needs `lengths`.

@@ -231,7 +231,7 @@ class Settings(BaseSettings):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
+    """Returns whether only this machine can reach the host."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -196,7 +196,7 @@ class Dataplane:
         return batch
 
     def explain_rows(self, handles: Handles, positions: NDArray[np.uint64], owner: int) -> list[RowFailure]:
-        """Why each row of a request without any valid handle fails."""
+        """Returns why each row of a request without any valid handle fails."""
         pairs = zip(handles.tolist(), positions.tolist(), strict=True)
         return [self.table.explain(row, *pair, owner=owner) for row, pair in enumerate(pairs)]
 

@@ -38,7 +38,7 @@ class GeneratedPart:
 
 
 def with_text(part: GeneratedPart, writer: TextWriter | None) -> GeneratedPart:
-    """The part with the text that its values add to each row; None: as it is."""
+    """Returns the part with the text that its values add to each row; None: as it is."""
     if writer is None or part.chunk is None:
         return part
     rows = part.chunk.rows.tolist()
@@ -53,7 +53,7 @@ class RowBuffer:
         self._held: dict[int, list[tuple[Array, str]]] = {}
 
     def add(self, part: GeneratedPart) -> GeneratedPart:
-        """The rows that end with this part, with all their values; and the part's failures."""
+        """Returns the rows that end with this part, with all their values; and the part's failures."""
         for failure in part.failures:
             self._held.pop(failure.row, None)
         chunk = part.chunk

@@ -58,7 +58,7 @@ class _Start:
     failures: dict[int, str]
 
     def good_rows(self) -> Indices:
-        """Rows that can generate, those with the shortest prompts first."""
+        """Returns rows that can generate, those with the shortest prompts first."""
         lengths = self.prompts.lengths
         good = np.setdiff1d(np.arange(len(lengths)), list(self.failures))
         return good[np.argsort(lengths[good], kind="stable")]
@@ -134,7 +134,7 @@ class Generator:
         self._dataplane.record_answer("generate", model, latency_s, rows=inputs.rows, steps=time_steps)
 
     def _read(self, model: LoadedModel, inputs: GenerationInputs) -> _Start:
-        """The request's sequences. Raises as `generate`."""
+        """Reads the request's sequences. Raises as `generate`."""
         generator = model.require_generator()
         source, condition = None, inputs.condition
         if model.auxiliary.encoder is not None:
@@ -195,7 +195,7 @@ class Generator:
         return state, failures
 
     def _source(self, model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
-        """The encoder's input, checked against the limits unless every row fails anyway."""
+        """Reads the encoder's input, checked against the limits unless every row fails anyway."""
         source = encoder_input(model, raw, rows)
         if source.lengths.any():
             self._limits.check_size(rows, source.lengths)

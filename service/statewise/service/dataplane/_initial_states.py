@@ -15,7 +15,7 @@ from statewise.wire import Reason
 
 
 def can_start_empty(model: LoadedModel) -> bool:
-    """Whether a session at position 0 can generate: from a begin token, or from the encoder's state."""
+    """Returns whether a session can generate at position 0: from a begin token or the encoder's state."""
     codec, generator = model.auxiliary.codec, model.auxiliary.generator
     if codec is not None and codec.begin is not None:
         return True
@@ -23,7 +23,7 @@ def can_start_empty(model: LoadedModel) -> bool:
 
 
 def encoder_input(model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
-    """The encoder's input sequences; each row has at least one time step, or a failure.
+    """Reads the encoder's input sequences; each row has at least one time step, or a failure.
 
     Raises:
         ServiceError: WRONG_CALL where there is no encoder; BAD_TENSOR, BAD_REQUEST.
@@ -50,7 +50,7 @@ def encoder_input(model: LoadedModel, raw: RawSequences, rows: int) -> Tokenized
 async def encoded_states(
     model: LoadedModel, source: TokenizedSequences, rows: Indices, cancellation: CancellationToken
 ) -> tuple[list[Array], NDArray[np.bool_]]:
-    """The states that the encoder computes, in the form of session states; which rows did not fail.
+    """Runs the encoder; returns its states in the form of session states, and which rows did not fail.
 
     Raises:
         ServiceError: QUEUE_FULL, DEADLINE, CANCELLED.
@@ -120,7 +120,7 @@ async def leased_states(
 
 
 def _flattened(raw: RawSequences, rows: int) -> RawSequences:
-    """Tensors [rows, T, ...] as rows of T steps each, one after another."""
+    """Views tensors [rows, T, ...] as rows of T steps each, one after another."""
     flat: dict[str, Array] = {}
     lengths = set()
     for name, array in raw.inputs.items():

@@ -32,7 +32,7 @@ class CancellationToken:
     cancelled: bool = False
 
     def is_cancelled(self) -> bool:
-        """Whether the caller gave the request up; jobs ask between slices."""
+        """Returns whether the caller gave the request up; jobs ask between slices."""
         return self.cancelled
 
 

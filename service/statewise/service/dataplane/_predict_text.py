@@ -17,7 +17,7 @@ from statewise.wire import Reason
 async def predict_texts(
     dataplane: Dataplane, model: LoadedModel, texts: Sequence[str], *, owner: str, deadline_s: float | None
 ) -> AsyncGenerator[PredictPart]:
-    """As `Dataplane.predict`, for one text a row; each starts with the model's begin token.
+    """Predicts like `Dataplane.predict`, for one text a row; each starts with the model's begin token.
 
     Raises:
         ServiceError: WRONG_CALL where the model has no vocabulary; else as `Dataplane.predict`.

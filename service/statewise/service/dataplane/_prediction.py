@@ -39,7 +39,7 @@ class PredictPart:
 
     @classmethod
     def of_failures(cls, failures: Sequence[RowFailure]) -> "PredictPart":
-        """A part in which no row succeeded."""
+        """Makes a part in which no row succeeded."""
         return cls(np.empty(0, np.intp), np.empty(0, np.uint32), (), failures)
 
 
@@ -83,7 +83,7 @@ class Prediction:
         return len(self._buckets)
 
     async def next_part(self) -> PredictPart:
-        """The rows of the job that finishes next."""
+        """Returns the rows of the job that finishes next."""
         rows, job, failure = await self._finished.get()
         self.ended_s = job.ended_s
         self.begun_s = min(self.begun_s, job.begun_s or math.inf)  # 0.0: the job never began
@@ -104,7 +104,7 @@ class Prediction:
 
 
 def output_bytes(spec: ModelSpec, lengths: Lengths) -> int:
-    """Bytes of all outputs of sequences of these lengths."""
+    """Returns bytes of all outputs of sequences of these lengths."""
     time_steps = int(lengths.sum(dtype=np.int64))
     return sum(
         math.prod(entry.shape)

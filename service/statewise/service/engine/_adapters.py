@@ -50,7 +50,7 @@ class ForeignSession:
         self._first_step_input = next((e.name for e in spec.inputs if e.per_step), None)
 
     def run(self, _: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
-        """As onnxruntime's `run`, for the names and shapes of the spec: all outputs, then all successors."""
+        """Works like onnxruntime's `run`, but for the names and shapes of the spec; successors come last."""
         spec = self._spec
         inputs = [feeds[entry.name] for entry in spec.inputs]
         state = [feeds[pair.input] for pair in spec.state]
@@ -219,7 +219,7 @@ class _RowByRow:
 
 
 def _blank(spec: ModelSpec, lengths: Lengths, state: Arrays) -> Results:
-    """Outputs to be filled, and a copy of the states."""
+    """Makes outputs to be filled, and copies the states."""
     outputs = blank_padded(spec.outputs, len(lengths), int(lengths.max()))
     return outputs, [array.copy() for array in state]
 

@@ -53,7 +53,7 @@ class Draw:
     stop: NDArray[np.int32]
 
     def rows(self, chosen: slice) -> "Draw":
-        """Some of the rows."""
+        """Returns some of the rows."""
         return Draw(
             self.steps,
             self.remaining[chosen],
@@ -76,7 +76,7 @@ class DecodeLoop(Protocol):
         """Runs the graph of the loop; `minimum_rows` decides whether a single row is exact."""
 
     def with_minimum_rows(self, rows: int) -> "DecodeLoop":
-        """The same loop, whose engine fills runs up to so many rows."""
+        """Returns the same loop, whose engine fills runs up to so many rows."""
 
     def run(self, state: Sequence[Array], draw: Draw) -> tuple[Array, list[Array]]:
         """Emits values.
@@ -194,7 +194,7 @@ class RecallingEngine(Engine):
     def run(
         self, inputs: Sequence[Array], lengths: NDArray[np.int32], state: Sequence[Array]
     ) -> tuple[list[Array], list[Array]]:
-        """As of Engine; the last state's input is not looked at."""
+        """Runs a batch like `Engine.run`; ignores the last state's input."""
         outputs, successors = super().run(inputs, lengths, state[:-1])
         last = outputs[0][lengths - 1, np.arange(len(lengths))]
         return outputs, [*successors, last]

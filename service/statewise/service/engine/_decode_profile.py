@@ -38,13 +38,13 @@ class DecodeProfile:
     row_step_s: float
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """Seconds that rows will take, roughly: in one run, or in a run each where they may not share."""
+        """Estimates the seconds that rows will take: in one run, or in a run each if they may not share."""
         if not self.batchable:
             return rows * steps * (self.step_s + self.row_step_s)
         return steps * (self.step_s + rows * self.row_step_s)
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Time steps, at least 1, that a run of so many rows may have; None: generations cannot be cut."""
+        """Computes how many time steps, at least 1, such a run may have; None: generations cannot be cut."""
         return max(1, int(seconds / self.cost_s(rows, 1))) if self.chunkable else None
 
 
@@ -87,7 +87,7 @@ def profile_decode_loop(
 
 
 def _state(decode_loop: DecodeLoop, engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
-    """States that sessions might be in: after a few steps of made-up input."""
+    """Returns states that sessions might be in: after a few steps of made-up input."""
     steps = 3
     inputs = []
     for entry in engine.spec.inputs:
@@ -104,7 +104,7 @@ def _state(decode_loop: DecodeLoop, engine: Engine, rows: int, random: np.random
 
 
 def _draw(steps: int, rows: int, random: np.random.Generator) -> Draw:
-    """Rows that differ in how they draw; none stops early."""
+    """Returns rows that differ in how they draw; none stops early."""
     return Draw(
         steps,
         np.full(rows, steps, np.int32),

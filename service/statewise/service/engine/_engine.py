@@ -85,7 +85,7 @@ class Engine:
         return self._minimum_rows
 
     def with_minimum_rows(self, rows: int) -> Self:
-        """The same loaded graph, whose runs are filled up to so many rows."""
+        """Returns the same loaded graph, whose runs are filled up to so many rows."""
         engine = copy(self)
         engine._minimum_rows = rows
         return engine

@@ -40,13 +40,13 @@ class EngineProfile:
     batchable: bool
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """Seconds that rows will take, roughly: in one run, or in a run each where they may not share."""
+        """Estimates the seconds that rows will take: in one run, or in a run each if they may not share."""
         if not self.batchable:
             return rows * (self.run_s + steps * self.row_step_s)
         return self.run_s + rows * steps * self.row_step_s
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Time steps, at least 1, that a run of so many rows may have; None: sequences cannot be cut."""
+        """Computes how many time steps, at least 1, such a run may have; None: sequences cannot be cut."""
         return max(1, int(seconds / (rows * self.row_step_s))) if self.chunkable else None
 
 
@@ -130,7 +130,7 @@ def _step_by_step(engine: Engine, inputs: Sequence[Array], state: Sequence[Array
 def _valid(
     engine: Engine, outputs: Sequence[Array], state: Sequence[Array], lengths: NDArray[np.int32]
 ) -> list[Array]:
-    """Outputs, batch-first and 0 past each row's length ([B, T, ...] or [B, ...]), and the states."""
+    """Returns outputs, batch-first and 0 past each row's length ([B, T, ...] or [B, ...]), and the states."""
     values: list[Array] = []
     for array, entry in zip(outputs, engine.spec.outputs, strict=True):
         if entry.per_step:
@@ -166,7 +166,7 @@ def _sample(entry: TensorSpec, rows: int, time_steps: int, random: np.random.Gen
 
 
 def _state(engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
-    """States a session might be in: small numbers around the initial one."""
+    """Returns states a session might be in: small numbers around the initial one."""
     states: list[Array] = []
     for pair in engine.spec.state:
         state: Array = np.repeat(pair.initial_state()[None], rows, axis=0)

@@ -34,7 +34,7 @@ class Sampling:
         return cls(np.zeros(rows, np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.uint64))
 
     def rows(self, chosen: NDArray[np.intp]) -> "Sampling":
-        """Some of the rows."""
+        """Returns some of the rows."""
         return Sampling(self.temperature[chosen], self.top_k[chosen], self.seed[chosen])
 
     @property
@@ -46,7 +46,7 @@ class Sampling:
 def uniform_numbers(
     seed: NDArray[np.uint64], position: NDArray[np.uint64], count: int
 ) -> NDArray[np.float32]:
-    """Uniform numbers of `count` time steps from each row's position on, float32 [count, rows] in [0, 1).
+    """Computes uniform numbers of `count` steps from each row's position, float32 [count, rows] in [0, 1).
 
     SplitMix64 (Steele, Lea and Flood 2014) as a counter hash; all modulo 2^64:
 
@@ -69,7 +69,7 @@ def draw_tokens(
     temperature: NDArray[np.float32],
     top_k: NDArray[np.int32],
 ) -> NDArray[np.intp]:
-    """One token a row, by inverting the cumulative distribution.
+    """Draws one token a row, by inverting the cumulative distribution.
 
         w_j = (p_j / max p)^(1 / temperature), 0 beyond the k likeliest; the first of equals is likelier
         token = how many cumulative sums of w are at most number * total

@@ -22,7 +22,7 @@ from statewise.wire import DTYPES, ModelSpec, Reason
 def tokenize_prompts(
     spec: ModelSpec, codec: Codec | None, condition: RawSequences, prompt: RawSequences, *, rows: int
 ) -> TokenizedSequences:
-    """Prompts with their conditions or begin tokens in front.
+    """Builds prompts with their conditions or begin tokens in front.
 
     The begin token goes in front of texts, and of rows with neither condition nor prompt, but not in front of
     tensors.
@@ -59,7 +59,7 @@ def tokenize_prompts(
 def _conditions(
     spec: ModelSpec, codec: Codec | None, condition: RawSequences, rows: int
 ) -> TokenizedSequences:
-    """One time step a row."""
+    """Makes conditions of one time step a row."""
     if condition.text is None:
         if condition.lengths is not None:
             raise ServiceError(
@@ -84,7 +84,7 @@ def _conditions(
 
 
 def _empty(spec: ModelSpec, rows: int) -> TokenizedSequences:
-    """Rows of no time steps. Raises ServiceError (BAD_TENSOR) for an input a row without default."""
+    """Makes rows of no time steps. Raises ServiceError (BAD_TENSOR) for an input a row without default."""
     arrays = [
         np.empty((0, *entry.shape), DTYPES[entry.dtype]) if entry.per_step else default_input(entry, rows)
         for entry in spec.inputs

@@ -56,7 +56,7 @@ class TokenizedSequences:
 def tokenize_sequences(
     spec: ModelSpec, codec: Codec | None, raw: RawSequences, *, rows: int, begin: bool = False
 ) -> TokenizedSequences:
-    """Sequences of the lengths that the request gives them.
+    """Reads sequences of the lengths that the request gives them.
 
     Args:
         spec: Spec of the graph that reads them.
@@ -101,7 +101,7 @@ def _checked_tensors(spec: ModelSpec, raw: RawSequences, rows: int) -> Tokenized
 
 
 def token_columns(spec: ModelSpec, tokens: Array, lengths: Lengths) -> RaggedColumns:
-    """Columns of token sequences: `tokens` [sum(lengths)] for the first input that takes tokens.
+    """Makes columns of token sequences: `tokens` [sum(lengths)] for the first input that takes tokens.
 
     The other inputs hold their defaults.
 
@@ -119,5 +119,5 @@ def token_columns(spec: ModelSpec, tokens: Array, lengths: Lengths) -> RaggedCol
 
 
 def single_tokens(spec: ModelSpec, tokens: Array) -> TokenizedSequences:
-    """Sequences of one token each, [rows]. Raises as `token_columns`."""
+    """Makes sequences of one token each, [rows]. Raises as `token_columns`."""
     return TokenizedSequences(token_columns(spec, tokens, np.ones(len(tokens), np.uint32)), {})

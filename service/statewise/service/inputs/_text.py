@@ -48,7 +48,7 @@ class Codec:
         return begin if begin is not None else min(conditions.values(), default=None)
 
     def condition(self, name: str) -> int:
-        """The token of a condition, named with or without its angle brackets. Raises TextError."""
+        """Finds the token of a condition, named with or without its angle brackets. Raises TextError."""
         conditions = self._vocabulary.conditions
         for spelled in (name, f"<{name}>"):
             if spelled in conditions:
@@ -57,7 +57,7 @@ class Codec:
         raise TextError(f"expected a condition of the model, which has {known}; got {name!r}")
 
     def read(self, text: str) -> Tokens:
-        """The tokens of a text, without begin and end. Raises TextError for a symbol without a token."""
+        """Reads a text's tokens, without begin and end. Raises TextError for a symbol without a token."""
         match self._vocabulary.case_folding:
             case "upper":
                 text = text.upper()
@@ -97,7 +97,7 @@ class Codec:
         return number
 
     def write(self, tokens: NDArray[np.integer]) -> list[str]:
-        """The texts of tokens, without those with a role; joined by the separator they are a text."""
+        """Writes tokens as texts, without those with a role; joined by the separator they are a text."""
         return [self._vocabulary.tokens[number] for number in tokens.tolist() if number not in self._silent]
 
     @property
@@ -120,11 +120,11 @@ class TextWriter:
 
     @classmethod
     def of(cls, codec: Codec | None, rows: int) -> "TextWriter | None":
-        """A writer of empty texts; None where there is no codec."""
+        """Returns a writer of empty texts; None where there is no codec."""
         return None if codec is None else cls(codec, np.zeros(rows, np.bool_))
 
     def add(self, row: int, tokens: NDArray[np.integer]) -> str:
-        """The text that tokens add to a row's text."""
+        """Returns the text that tokens add to a row's text."""
         written = self.codec.write(tokens)
         if not written:
             return ""

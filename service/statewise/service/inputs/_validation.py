@@ -14,7 +14,7 @@ from statewise.wire import DTYPES, ModelSpec, Reason, TensorSpec
 
 
 def arrange_inputs(spec: ModelSpec, named: Mapping[str, Array], *, rows: int, time_steps: int) -> list[Array]:
-    """Inputs in the spec's order, each of the right type and shape.
+    """Puts inputs into the spec's order, and checks the type and shape of each.
 
     Args:
         spec: The model's spec.
@@ -50,14 +50,14 @@ def _arrange(entry: TensorSpec, array: Array | None, rows: int, time_steps: int)
 
 
 def default_input(entry: TensorSpec, count: int) -> Array:
-    """So many elements of an input's default. Raises ServiceError (BAD_TENSOR) where it has none."""
+    """Makes so many elements of an input's default. Raises ServiceError (BAD_TENSOR) where it has none."""
     if entry.default is None:
         raise _bad(f"input {entry.name!r} is missing")
     return np.full((count, *entry.shape), entry.default, DTYPES[entry.dtype])
 
 
 def all_valid(spec: ModelSpec, inputs: list[Array]) -> bool:
-    """Whether the model may see every value of rows of one step each; `invalid_rows` is then empty."""
+    """Returns whether the model may see all values of rows of one step; `invalid_rows` is then empty."""
     return all(
         bool(valid.all())
         for entry, array in zip(spec.inputs, inputs, strict=True)
@@ -66,7 +66,7 @@ def all_valid(spec: ModelSpec, inputs: list[Array]) -> bool:
 
 
 def _valid(entry: TensorSpec, array: Array) -> NDArray[np.bool_] | None:
-    """Which values the model may see; None: any value of that type."""
+    """Returns which values the model may see; None: any value of that type."""
     if array.dtype.kind == "f":
         return np.isfinite(array)
     if entry.vocabulary_size is not None:
@@ -77,7 +77,7 @@ def _valid(entry: TensorSpec, array: Array) -> NDArray[np.bool_] | None:
 def invalid_rows(
     spec: ModelSpec, inputs: Sequence[Array], steps: NDArray[np.uint32] | None
 ) -> dict[int, str]:
-    """Rows whose values the model must not see, each with what is wrong. Usually empty.
+    """Finds rows whose values the model must not see, each with the error. Usually there are none.
 
     Args:
         spec: The model's spec.

@@ -26,7 +26,7 @@ _Series = Iterable[tuple[Sequence[str], float]]
 
 
 def make_registry(dataplane: Dataplane, *, release: str, is_ready: Callable[[], bool]) -> CollectorRegistry:
-    """Metrics of the server, of its process and of Python.
+    """Makes the metrics of the server, of its process and of Python.
 
     Args:
         dataplane: The server's behaviour.
@@ -50,7 +50,7 @@ class ServerCollector(Collector):
         self._is_ready = is_ready
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, with their values now."""
+        """Yields all metrics, with their values now."""
         for family in self._families():
             yield family
             time.sleep(0)  # lets the event loop run: collecting everything takes milliseconds

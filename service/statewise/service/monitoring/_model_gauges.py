@@ -40,7 +40,7 @@ class ModelGauges:
 
 
 def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
-    """Gauges by name and version.
+    """Reads the gauges of all model versions, by name and version.
 
     A version that was loaded again while its earlier sessions are open is in memory twice, and summed.
     """

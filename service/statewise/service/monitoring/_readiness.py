@@ -28,7 +28,7 @@ class Readiness:
         self._loop = asyncio.get_running_loop()
 
     def why_not_ready(self) -> str:
-        """Why the server takes no requests; empty: it takes them."""
+        """Returns why the server takes no requests; empty: it takes them."""
         if self._dataplane.limits.draining:
             return "the server is shutting down"
         if self._loop is None:
@@ -36,7 +36,7 @@ class Readiness:
         return "" if self._dataplane.models.serves_any else "the server serves no model"
 
     def is_alive(self) -> bool:
-        """Whether the server is alive. Blocks for up to two seconds."""
+        """Returns whether the server is alive. Blocks for up to two seconds."""
         if self._loop is None:
             return True
         answered = threading.Event()

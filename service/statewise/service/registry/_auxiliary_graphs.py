@@ -51,7 +51,7 @@ class GeneratorGraph:
         return self.decode_loop.spec
 
     def step_limits(self, requested: NDArray[np.uint32], rows: int) -> NDArray[np.uint32]:
-        """The most values that each row emits, [rows].
+        """Returns the most values that each row emits, [rows].
 
         Args:
             requested: One number a row, one for all rows, or none: the model's own limit.
@@ -136,7 +136,7 @@ def load_auxiliary_graphs(
 
 
 def encode_spec(spec: ModelSpec, encode: EncodeSpec) -> ModelSpec:
-    """The spec of encode.onnx, as that of a many-to-one read graph."""
+    """Returns the spec of encode.onnx, as that of a many-to-one read graph."""
     return ModelSpec(
         inputs=encode.inputs,
         outputs=tuple(
@@ -166,7 +166,7 @@ def _graph(package: ServablePackage, file: str, spec: ModelSpec) -> tuple[Path, 
 
 
 def _feedback_problem(spec: ModelSpec, generate: GenerateSpec) -> str:
-    """Why the model's outputs cannot be its next inputs as declared; empty: they can."""
+    """Returns why the model's outputs cannot be its next inputs as declared; empty: they can."""
     fed = next((entry for entry in spec.inputs if entry.name == generate.input), None)
     if fed is None or not fed.per_step or fed.shape != generate.emitted.shape:
         return f"expected a per-step input {generate.input!r} of shape {list(generate.emitted.shape)}"

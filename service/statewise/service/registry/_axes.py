@@ -40,7 +40,7 @@ Values = Mapping[str, GraphValue]
 
 
 def required(graph: Values, name: str, what: str, kind: str) -> GraphValue:
-    """The graph's input or output (`kind`) of that name, for the entry that `what` names."""
+    """Returns the graph's input or output (`kind`) of that name, for the entry that `what` names."""
     if name not in graph:
         known = ", ".join(map(repr, graph)) or "none"
         raise MetadataError(f"{what}: expected one of the graph's {kind}s, {known}; got {name!r}")
@@ -51,7 +51,7 @@ def required(graph: Values, name: str, what: str, kind: str) -> GraphValue:
 
 
 def state_axes(pair: StateDeclaration, before: GraphValue, after: GraphValue) -> AxisWords:
-    """The axes of a state input, checked to be those of the state output."""
+    """Returns the axes of a state input, checked to be those of the state output."""
     where = f"state {pair.input!r}"
     axes = pair.axes
     if axes is None and pair.shape is not None:
@@ -76,7 +76,7 @@ def _compatible(left: Sequence[int | str | None], right: Sequence[int | str | No
 def tensor_axes(
     kind: str, entry: TensorDeclaration, value: GraphValue, *, fixed_time: int | None
 ) -> AxisWords:
-    """The axes of an input or output (`kind`); a time axis of fixed size must have the size fixed_time."""
+    """Finds the axes of an input or output (`kind`); a fixed time axis must have the size `fixed_time`."""
     axes = entry.axes
     if axes is None and entry.shape is not None:
         axes = (*leading(entry.per_step is not False), *entry.shape)
@@ -86,7 +86,7 @@ def tensor_axes(
 def _checked(
     where: str, axes: AxisWords | None, value: GraphValue, dtype: str | None, *, fixed_time: int | None
 ) -> AxisWords:
-    """Axes that fit the graph's sizes: the declared ones, or those that the graph's names give."""
+    """Returns axes that fit the graph's sizes: the declared ones, or those that the graph's names give."""
     dims = value.dims
     if dtype not in (None, value.dtype):
         raise MetadataError(f"{where}: dtype: expected the graph's, {value.dtype}; got {dtype}")
@@ -115,5 +115,5 @@ def _checked(
 
 
 def leading(per_step: bool) -> AxisWords:
-    """The leading axes of a tensor in the form of packages."""
+    """Returns the leading axes of a tensor in the form of packages."""
     return (TIME, BATCH) if per_step else (BATCH,)

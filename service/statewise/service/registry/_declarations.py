@@ -12,12 +12,12 @@ _T = TypeVar("_T", TensorDeclaration, StateDeclaration)
 
 
 def declare(spec: ModelSpec) -> ModelDeclaration:
-    """Metadata as a declaration."""
+    """Turns metadata into a declaration."""
     return ModelDeclaration.from_toml(spec.to_toml())
 
 
 def override(base: ModelDeclaration, over: ModelDeclaration) -> ModelDeclaration:
-    """`base` with the fields that `over` sets; tensors and states are matched by their names."""
+    """Overrides the fields of `base` that `over` sets; tensors and states are matched by their names."""
     merged: ModelDeclaration = _merged(base, over)
     return replace(
         merged,
@@ -28,7 +28,7 @@ def override(base: ModelDeclaration, over: ModelDeclaration) -> ModelDeclaration
 
 
 def _merged(base: Any, over: Any) -> Any:
-    """`base` with those fields of `over` that are not at their default."""
+    """Returns `base` with those fields of `over` that are not at their default."""
     changes = {
         entry.name: getattr(over, entry.name)
         for entry in fields(over)

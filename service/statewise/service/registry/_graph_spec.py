@@ -37,7 +37,7 @@ _LENGTHS = "statewise.lengths"
 def complete_spec(
     declaration: ModelDeclaration, graph_inputs: Values, graph_outputs: Values
 ) -> tuple[ModelSpec, GraphLayout | None]:
-    """The spec of a graph, and its layout; None: the graph is in the form of packages.
+    """Completes the spec of a graph, and finds its layout; None: the graph is in the form of packages.
 
     Args:
         declaration: Metadata and model.toml, merged.
@@ -122,7 +122,7 @@ class _Completion:
         return (replace(spec, lengths=self._declaration.lengths), None) if plain else (spec, layout)
 
     def _one_row(self) -> bool:
-        """Whether a run takes one row.
+        """Returns whether a run takes one row.
 
         So it is where a batch axis has size 1, or where a state, an output, or every input and state has no
         batch axis.
@@ -136,7 +136,7 @@ class _Completion:
         return not batches or without or 1 in batches
 
     def _one_step(self) -> bool:
-        """Whether a run takes one step: no input has a time axis, or one of them is of fixed size."""
+        """Returns whether a run takes one step: no input has a time axis, or one of them is of fixed size."""
         times = [
             self._graph_inputs[entry.name].dims[axes.index(TIME)]
             for entry, axes in zip(self._inputs, self._input_axes, strict=True)
@@ -275,7 +275,7 @@ def _tensor_spec(entry: TensorDeclaration, tensor: AxisLayout, graph: Values) ->
 
 
 def _whole(where: str, number: float, value: GraphValue) -> float:
-    """The number, if the tensor can hold it."""
+    """Returns the number, if the tensor can hold it."""
     if DTYPES[value.dtype].kind != "f" and not number.is_integer():
         raise MetadataError(f"{where}: expected a whole number for {value.dtype}; got {number}")
     return number

@@ -40,7 +40,7 @@ class LoadedModel:
         return self.package.name, self.package.version
 
     def require_generator(self) -> GeneratorGraph:
-        """The generator. Without one raises ServiceError (WRONG_CALL), naming the right call."""
+        """Returns the generator. Without one raises ServiceError (WRONG_CALL), naming the right call."""
         if self.auxiliary.generator is None:
             right = "step a session" if self.auxiliary.encoder is not None else "use Predict"
             raise ServiceError(

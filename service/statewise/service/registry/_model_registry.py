@@ -77,11 +77,11 @@ class ModelRegistry:
         return self._records.serves_any()
 
     def default_version(self, name: str) -> int | None:
-        """The version that serves when none is named; None: no version of the model serves."""
+        """Returns the version that serves when none is named; None: no version of the model serves."""
         return self._records.default(name)
 
     def find(self, name: str, version: int = 0) -> LoadedModel:
-        """The version that serves under that number; 0: the default one.
+        """Returns the version that serves under that number; 0: the default one.
 
         Raises:
             ServiceError: MODEL_LOADING; MODEL_NOT_FOUND, naming what is served.
@@ -100,7 +100,7 @@ class ModelRegistry:
         )
 
     def look_up(self, name: str, version: int = 0) -> LoadedModel:
-        """As `find`; a version named by number may also be one that serves its open sessions only."""
+        """Finds like `find`; a version named by number may also be one that serves its open sessions only."""
         key = (name, version)
         record = self._records.get(key)
         if record is not None and record.loaded is not None:
@@ -108,7 +108,7 @@ class ModelRegistry:
         return self._records.newest().get(key) or self.find(name, version)
 
     def find_digest(self, name: str, digest: str) -> LoadedModel:
-        """The version of a model that has that digest.
+        """Returns the version of a model that has that digest.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
@@ -125,7 +125,7 @@ class ModelRegistry:
         )
 
     def statuses(self) -> list[VersionStatus]:
-        """Every known version, by name and number; may be called from any thread."""
+        """Returns every known version, by name and number; may be called from any thread."""
         return self._records.statuses()
 
     def _refuse_while_loading(self, name: str, version: int = 0) -> None:

@@ -94,7 +94,7 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
 
 
 def _described(entries: Sequence[Any]) -> str:
-    """Inputs or outputs with type and shape, for a message."""
+    """Describes inputs or outputs with type and shape, for a message."""
     return ", ".join(f"{name} {value.dtype} {list(value.dims)}" for name, value in _values(entries).items())
 
 
@@ -127,7 +127,7 @@ def check_graph(where: str, path: Path, spec: ModelSpec) -> None:
 
 
 def _open_graph(where: str, graph: Path) -> Any:
-    """A session that describes the graph: not optimised, and not for running."""
+    """Opens a session that describes the graph: not optimised, and not for running."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
@@ -142,7 +142,7 @@ def _invalid(message: str) -> ServiceError:
 
 
 def _digest(folder: Path) -> str:
-    """sha256 over (name, size, contents) of the folder's files, sorted by name."""
+    """Computes the sha256 over (name, size, contents) of the folder's files, sorted by name."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
@@ -187,7 +187,7 @@ def _axes(shape: tuple[int, ...], per_step: bool) -> tuple[str | int, ...]:
 
 
 def _fits(sizes: Sequence[Any], axes: tuple[str | int, ...]) -> bool:
-    """Same rank, batch and time of free size, and no other size contradicts the spec."""
+    """Whether rank is the same, batch and time have free sizes, and no other size contradicts the spec."""
     if len(sizes) != len(axes):
         return False
     return all(

@@ -71,7 +71,7 @@ def scan_repository(root: Path) -> RepositoryScan:
 
 
 def _declared_default(path: Path) -> int | str | None:
-    """The version; a text: what is wrong with the file; None: no file, or no version in it."""
+    """Reads the default version; a text: what is wrong with the file; None: no file, or no version in it."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 
 def _version_of(folder: Path) -> int:
-    """The folder's version; 0 for a name that is not a whole number from 1, without leading zeros."""
+    """Returns the folder's version; 0 for a name that is not a whole number from 1, without leading zeros."""
     name = folder.name
     return int(name) if name.isascii() and name.isdecimal() and not name.startswith("0") else 0
 

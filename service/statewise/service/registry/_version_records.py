@@ -56,7 +56,7 @@ class VersionRecords:
         self._models: dict[str, ModelRecord] = {}
 
     def get(self, key: ModelKey) -> VersionRecord | None:
-        """The record of a version."""
+        """Returns the record of a version."""
         return self._versions.get(key)
 
     def put(self, key: ModelKey, record: VersionRecord) -> None:
@@ -66,7 +66,7 @@ class VersionRecords:
             self.in_memory[record.loaded.number] = record.loaded
 
     def known(self) -> list[ModelKey]:
-        """Every known version."""
+        """Returns every known version."""
         return list(self._versions)
 
     @contextmanager
@@ -109,20 +109,20 @@ class VersionRecords:
             del self._versions[key]
 
     def newest(self) -> dict[ModelKey, LoadedModel]:
-        """What was loaded last of each version in memory; it serves, or it has open sessions."""
+        """Returns the last load of each version in memory, which serves or has open sessions."""
         return {loaded.key: loaded for loaded in list(self.in_memory.values())}
 
     def default(self, name: str) -> int | None:
-        """The version that serves when none is named; None: no version serves."""
+        """Returns the version that serves when none is named; None: no version serves."""
         model = self._models.get(name)
         return None if model is None else model.default
 
     def served_models(self) -> list[str]:
-        """Names of the models that serve."""
+        """Returns the names of the models that serve."""
         return sorted(name for name, model in self._models.items() if model.default is not None)
 
     def served_versions(self, name: str) -> list[int]:
-        """The versions of a model that serve."""
+        """Returns the versions of a model that serve."""
         return sorted(
             version
             for (model, version), record in self._versions.items()
@@ -130,11 +130,11 @@ class VersionRecords:
         )
 
     def serves_any(self) -> bool:
-        """Whether any version serves."""
+        """Returns whether any version serves."""
         return any(record.loaded is not None for record in list(self._versions.values()))
 
     def is_loading(self, name: str, version: int = 0) -> bool:
-        """Whether that version, or for 0 any of the model, is being loaded."""
+        """Returns whether that version, or for 0 any of the model, is being loaded."""
         states = {
             record.state
             for (model, number), record in self._versions.items()
@@ -170,7 +170,7 @@ class VersionRecords:
         ]
 
     def statuses(self) -> list[VersionStatus]:
-        """Every version, by name and number; from any thread, hence the copies."""
+        """Returns every version, by name and number; from any thread, hence the copies."""
         newest = self.newest()
         listed = []
         for key, record in self._versions.copy().items():

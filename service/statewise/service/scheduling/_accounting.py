@@ -29,11 +29,11 @@ class QueuedSteps:
         self._limit = limit
 
     def has_room(self, time_steps: int) -> bool:
-        """Whether so many more are within the limit."""
+        """Returns whether so many more are within the limit."""
         return self.count + time_steps <= self._limit
 
     def refusal(self, *, step_s: float) -> ServiceError:
-        """Why more time steps are refused; `step_s` is what a time step takes at present, in seconds."""
+        """Explains why more time steps are refused; `step_s` are the seconds that a step takes at present."""
         return queue_full(
             f"{self.count} time steps wait already, of {self._limit} that may", self.count * step_s
         )
@@ -60,7 +60,7 @@ class QueuedSteps:
 
 
 def queue_full(message: str, retry_after_s: float) -> ServiceError:
-    """The refusal of work, with the time after which to try again."""
+    """Returns the refusal of work, with the time after which to try again."""
     retry_after_s = max(_SHORTEST_RETRY_S, retry_after_s)
     return ServiceError(
         Reason.QUEUE_FULL, f"{message}; try again in {retry_after_s:.2f} s", retry_after_s=retry_after_s

@@ -112,7 +112,7 @@ class GenerationJob(Job):
         return GenerationSlice(members, steps)
 
     def draw(self, rows: NDArray[np.intp], steps: int) -> Draw:
-        """How rows emit their next values."""
+        """Returns how rows emit their next values."""
         chosen = self.sampling.rows(rows)
         remaining = np.minimum(self.left[rows], np.int32(steps))
         noise = np.zeros((steps, len(rows)), np.float32)
@@ -209,7 +209,7 @@ def _side_by_side(steps: int, draws: Sequence[Draw]) -> Draw:
 
 
 def _run_alone(decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw) -> RunResult:
-    """Each row in a run of its own; rows that fail keep their state and emit nothing."""
+    """Runs each row alone; rows that fail keep their state and emit nothing."""
     spec, rows = decode_loop.spec, len(draw.remaining)
     nothing = NOTHING if spec.sampled else 0
     emitted = np.full((draw.steps, rows, *spec.emitted.shape), nothing, DTYPES[spec.emitted.dtype])

@@ -28,7 +28,7 @@ class SliceMember(Generic[_J]):
         return slice(self.begin, self.begin + self.rows)
 
     def failed(self, result: RunResult) -> list[int]:
-        """Which of its rows failed, counted from its own first row."""
+        """Returns which of its rows failed, counted from its own first row."""
         return [row - self.begin for row in result.failed if self.begin <= row < self.begin + self.rows]
 
 
@@ -69,10 +69,10 @@ class CostModel(Protocol):
         """Whether rows may share a run."""
 
     def cost_s(self, rows: int, steps: int) -> float:
-        """Seconds that a slice of that size will take, roughly."""
+        """Returns seconds that a slice of that size will take, roughly."""
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Time steps, at least 1, that a slice of so many rows may have; None: it cannot be cut."""
+        """Returns time steps, at least 1, that a slice of so many rows may have; None: it cannot be cut."""
 
 
 class Job(ABC):
@@ -124,4 +124,4 @@ class Job(ABC):
 
     @abstractmethod
     def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "JobSlice[Job]":
-        """A slice of this job and others of its cost model, of so many time steps at most."""
+        """Returns a slice of this job and others of its cost model, of so many time steps at most."""

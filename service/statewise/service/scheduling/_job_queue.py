@@ -103,7 +103,7 @@ class JobQueue:
         return dropped
 
     def next_slice(self) -> tuple[JobSlice[Job] | None, list[AbandonedJob]]:
-        """The slice to run now, and the abandoned jobs met on the way.
+        """Returns the slice to run now, and the abandoned jobs met on the way.
 
         The jobs of the slice have left the queue until `end_slice` or `fail_slice`.
         """
@@ -166,14 +166,14 @@ class JobQueue:
         self._idle = True
 
     def _is_full(self, members: list[SliceMember[Job]], rows: int) -> bool:
-        """Whether further sequences would make the slice shorter and no cheaper."""
+        """Returns whether further sequences would make the slice shorter and no cheaper."""
         if rows < _ENOUGH_ROWS or members[0].job.cost_model is not None:
             return False
         limit = self._steps_within(members[0].job, rows)
         return limit is not None and limit <= min(member.job.remaining for member in members)
 
     def _joins(self, first: Job, other: Job, rows: int) -> bool:
-        """Whether a job may share the slice of the first, which then has so many rows."""
+        """Returns whether a job may share the slice of the first, which then has so many rows."""
         mixes = self._mixes if first.cost_model is None else first.cost_model.batchable
         if first.cost_model is not other.cost_model or not mixes or rows > _SLICE_ROWS:
             return False
@@ -181,6 +181,6 @@ class JobQueue:
         return limit is None or limit >= min(first.remaining, _ENOUGH_STEPS)
 
     def _steps_within(self, first: Job, rows: int) -> int | None:
-        """Time steps of so many rows that a slice may have; None: the jobs cannot be cut."""
+        """Returns the time steps of so many rows that a slice may have; None: the jobs cannot be cut."""
         cost_model = self._profile if first.cost_model is None else first.cost_model
         return cost_model.steps_within(self._slice_s, rows)

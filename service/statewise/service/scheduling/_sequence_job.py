@@ -98,7 +98,7 @@ class SequenceJob(Job):
         self.time += taken
 
     def results(self) -> tuple[RaggedColumns, list[Array], NDArray[np.bool_]]:
-        """Outputs, states, and which rows did not fail; all in request order.
+        """Returns outputs, states, and which rows did not fail; all in request order.
 
         Outputs and states of failed rows are there and mean nothing.
         """
@@ -144,11 +144,11 @@ class SequenceSlice(JobSlice[SequenceJob]):
             )
 
     def _rows_of(self, number: int) -> Array:
-        """One input that is not per step, [rows, ...], of all members."""
+        """Returns one input that is not per step, [rows, ...], of all members."""
         return np.concatenate([member.job.inputs[number][: member.rows] for member in self.members])
 
     def _steps_of(self, number: int, steps: int, rows: int) -> Array:
-        """One per-step input, [steps, rows, ...], from the time on that each job has come to."""
+        """Returns one per-step input, [steps, rows, ...], from the time on that each job has come to."""
         blocks = [
             member.job.inputs[number][member.job.time : member.job.time + steps, : member.rows]
             for member in self.members

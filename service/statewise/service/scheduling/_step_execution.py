@@ -103,7 +103,7 @@ class StepExecution:
         self._output_names = [entry.name for entry in spec.outputs]
 
     def gather(self, batches: list[StepBatch]) -> GatheredBatch:
-        """Step batches as one."""
+        """Joins step batches to one."""
         handles = batches[0].handles if len(batches) == 1 else np.concatenate([b.handles for b in batches])
         slots = self._table.slots_of(handles)
         return GatheredBatch(batches, handles, slots, self._table.read(slots))
@@ -147,7 +147,7 @@ class StepExecution:
         return PreparedBatch(batches, total, rows, slots, cells, steps, inputs, digests, retry, failures)
 
     def state_of(self, prepared: PreparedBatch) -> list[Array]:
-        """The states that the rows run from, [rows, ...] for each state pair."""
+        """Returns the states that the rows run from, [rows, ...] for each state pair."""
         return self._arena.gather(self._table.arena_indices(prepared.cells, prepared.retry))
 
     def commit(

@@ -73,7 +73,7 @@ class StepQueue:
         self._look_again_s = 0.0
 
     def only_step(self, now_s: float) -> StepBatch | None:
-        """The one batch that waits, where it is one step of one session and its caller still waits."""
+        """Returns the only waiting batch if it is one step of one session and its caller still waits."""
         if len(self._waiting) != 1 or not self._only_single_steps:
             return None
         batch = self._waiting[0]

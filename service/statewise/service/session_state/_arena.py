@@ -15,7 +15,7 @@ from statewise.wire import DTYPES, StatePair
 
 
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array of zeros whose pages take memory only once they are written.
+    """Reserves an array of zeros whose pages take memory only once they are written.
 
     Raises:
         MemoryError: no address range of that length is free.
@@ -84,11 +84,11 @@ class StateArena:
         self._free.append(row)
 
     def initial(self, rows: int) -> list[NDArray[Any]]:
-        """Initial states of rows without a session, one [rows, *shape] a state pair."""
+        """Returns the initial states of rows without a session, one [rows, *shape] a state pair."""
         return [np.repeat(initial[None], rows, axis=0) for initial in self._initial]
 
     def read(self, index: int) -> list[NDArray[Any]]:
-        """A copy of the state at an index, one [*shape] a state pair."""
+        """Returns a copy of the state at an index, one [*shape] a state pair."""
         return [copies[index].copy() for copies in self._copies]
 
     def write(self, index: int, state: Sequence[NDArray[Any]]) -> None:
@@ -97,11 +97,11 @@ class StateArena:
             copies[index] = values
 
     def view_at(self, index: int) -> list[NDArray[Any]]:
-        """The state at an index, not a copy, one [1, *shape] a state pair."""
+        """Returns the state at an index, not a copy, one [1, *shape] a state pair."""
         return [copies[index : index + 1] for copies in self._copies]
 
     def gather(self, indices: NDArray[np.intp]) -> list[NDArray[Any]]:
-        """Copies of the states at indices, one [len(indices), *shape] a state pair."""
+        """Returns copies of the states at indices, one [len(indices), *shape] a state pair."""
         return [copies.take(indices, axis=0) for copies in self._copies]
 
     def scatter(self, indices: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:

@@ -70,17 +70,17 @@ class SessionColumns:
     # --- many sessions at once: the path of every step ---
 
     def slots_of(self, handles: Handles) -> Slots:
-        """The slots that handles point at, whether or not the handles are valid."""
+        """Returns the slots that handles point at, whether or not the handles are valid."""
         slots = (handles & np.uint64(SLOT_MASK)).view(np.intp)
         return np.minimum(slots, self._capacity - 1, out=slots)
 
     def has_repeats(self, slots: Slots) -> bool:
-        """Whether a slot occurs twice."""
+        """Returns whether a slot occurs twice."""
         ordered = np.sort(slots)
         return bool((ordered[1:] == ordered[:-1]).any())
 
     def are_valid(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
-        """True where a handle opens a session of that owner."""
+        """Marks the handles that open a session of that owner with True."""
         return _are_valid(self.read(slots), handles, owner)
 
     def models_of_handles(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
@@ -91,11 +91,11 @@ class SessionColumns:
         return models if valid.all() else models[valid]
 
     def read(self, slots: Slots) -> Cells:
-        """Copies of sessions' cells: up to date in this turn of the event loop, and while they are busy."""
+        """Copies sessions' cells: up to date in this turn of the event loop, and while they are busy."""
         return self._cells.take(slots, axis=0)
 
     def any_busy(self, cells: Cells) -> bool:
-        """Whether a run that left the event loop holds one of the sessions."""
+        """Returns whether a run that left the event loop holds one of the sessions."""
         return bool(cells[:, _BUSY].any())
 
     def classify(
@@ -126,16 +126,16 @@ class SessionColumns:
         return RowVerdicts(good | retry, retry if retry.any() else None)
 
     def positions_of(self, slots: Slots) -> NDArray[np.uint64]:
-        """Time steps consumed."""
+        """Returns the time steps that sessions have consumed."""
         return np.asarray(self.position[slots])
 
     def arena_indices(self, cells: Cells, retry: NDArray[np.bool_] | None) -> NDArray[np.intp]:
-        """Arena indices of the states that rows start from: current copies; for retries, previous ones."""
+        """Returns arena indices of the states that rows start from: current, or for retries previous ones."""
         indices = cells.view(np.intp)[:, _ARENA_INDEX]
         return indices if retry is None else indices ^ retry
 
     def next_arena_indices(self, cells: Cells) -> NDArray[np.intp]:
-        """Arena indices of the older copies, which the next states overwrite."""
+        """Returns arena indices of the older copies, which the next states overwrite."""
         return np.asarray(cells.view(np.intp)[:, _ARENA_INDEX] ^ 1)
 
     def advance(
@@ -163,13 +163,13 @@ class SessionColumns:
     # --- one session: the same in scalars, at a tenth of the cost ---
 
     def model_of_handle(self, handle: int, *, owner: int) -> int | None:
-        """Number of the model version of an owner's session; None: the handle is void."""
+        """Returns the number of the model version of an owner's session; None: the handle is void."""
         at = self._slot(handle) * _CELLS
         pinned = self._scalars[at + _PINNED]
         return pinned & 0xFFFF_FFFF if self._scalars[at] == handle and pinned >> 32 == owner else None
 
     def ready_slot(self, handle: int, owner: int, position: int) -> int | None:
-        """The slot of a session that can take a new step at once; None: only `classify` can tell."""
+        """Returns the slot of a session that can take a new step at once; None: only `classify` can tell."""
         slot = handle & SLOT_MASK
         if slot >= self._capacity:
             return None
@@ -183,7 +183,7 @@ class SessionColumns:
         return slot if good else None
 
     def advance_one(self, slot: int, digest: int) -> None:
-        """As `advance`, for one session and one step."""
+        """Works like `advance`, for one session and one step."""
         at, cells = slot * _CELLS, self._scalars
         position = cells[at + _POSITION]
         cells[at + _PREVIOUS] = position
@@ -193,7 +193,7 @@ class SessionColumns:
         self.last_use_s[slot] = self._clock()
 
     def arena_index(self, slot: int) -> int:
-        """Arena index of the session's current state."""
+        """Returns the arena index of the session's current state."""
         return int(self.current_index[slot])
 
     def touch(self, slots: Slots | int) -> None:
@@ -205,5 +205,5 @@ class SessionColumns:
 
 
 def _are_valid(cells: Cells, handles: Handles, owner: NDArray[np.integer] | int) -> NDArray[np.bool_]:
-    """True where a cell holds that very handle, for that owner."""
+    """Marks the handles that their cells hold, for that owner, with True."""
     return np.asarray((cells[:, _HANDLE] == handles) & (cells.view(np.uint32)[:, 2 * _PINNED + 1] == owner))

@@ -27,7 +27,7 @@ class EndedSessions:
             self._reasons.popitem(last=False)
 
     def reason_of(self, owner: int, handle: int) -> Reason:
-        """Why a handle is void; SESSION_NOT_FOUND where nothing is remembered."""
+        """Returns why a handle is void; SESSION_NOT_FOUND where nothing is remembered."""
         return self._reasons.get((owner, handle), Reason.SESSION_NOT_FOUND)
 
     def add_expired(self, owner: int, session_id: str) -> None:
@@ -41,5 +41,5 @@ class EndedSessions:
         self._expired.pop((owner, session_id), None)
 
     def has_expired(self, owner: int, session_id: str) -> bool:
-        """Whether the last session of that id ended for being idle, as far as remembered."""
+        """Returns whether the last session of that id ended for being idle, as far as remembered."""
         return (owner, session_id) in self._expired

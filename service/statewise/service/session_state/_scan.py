@@ -48,7 +48,7 @@ class SessionScan:
         return slots, here.stop if here.stop < table.used_slots else None
 
     def idle_by_model(self, limit_s: float) -> dict[int, int]:
-        """Number of sessions of each model number last used before a time. Looks at all slots at once."""
+        """Counts the sessions of each model number last used before a time. Looks at all slots at once."""
         table = self._table
         end = table.used_slots
         idle = (table.handle[:end] != 0) & (table.last_use_s[:end] < limit_s)

@@ -61,7 +61,7 @@ class Snapshots:
         self._key_name = self._signature(b"name of the key")[:4]
 
     def sign(self, snapshot: Snapshot) -> bytes:
-        """A snapshot as a token."""
+        """Signs a snapshot; returns the token."""
         fields = {
             "owner": snapshot.owner,
             "model": snapshot.model,
@@ -74,7 +74,7 @@ class Snapshots:
         return signed + self._signature(signed)
 
     def read(self, token: bytes, *, owner: str) -> Snapshot:
-        """The contents of a token of that owner.
+        """Reads a token of that owner.
 
         Raises:
             ServiceError: BAD_SNAPSHOT: the token is no snapshot, was cut short, signed with another key or
@@ -103,12 +103,12 @@ class Snapshots:
 
 
 def pack_state(state: Sequence[NDArray[Any]]) -> bytes:
-    """The arrays of one state, one after another."""
+    """Packs the arrays of one state, one after another."""
     return b"".join(array.tobytes() for array in state)
 
 
 def unpack_state(raw: bytes, pairs: Sequence[StatePair]) -> list[NDArray[Any]]:
-    """The arrays of one state. Raises ServiceError (BAD_SNAPSHOT) where the sizes differ."""
+    """Reads the arrays of one state. Raises ServiceError (BAD_SNAPSHOT) where the sizes differ."""
     sizes = [math.prod(pair.shape) * DTYPES[pair.dtype].itemsize for pair in pairs]
     if sum(sizes) != len(raw):
         raise _bad(f"expected {sum(sizes)} bytes of state; got {len(raw)}")

@@ -85,7 +85,7 @@ class SessionTable(SessionColumns):
     # --- owners ---
 
     def owner_number(self, owner: str) -> int:
-        """A small number for an owner's name, the same for the life of the process."""
+        """Returns a small number for an owner's name, the same for the life of the process."""
         number = self._owner_numbers.get(owner)
         if number is None:
             number = self._owner_numbers[owner] = len(self._owners)
@@ -93,13 +93,13 @@ class SessionTable(SessionColumns):
         return number
 
     def known_owner(self, owner: str) -> int:
-        """The number of an owner that has one; for any other name a number that no owner has."""
+        """Returns the number of an owner that has one; for any other name a number that no owner has."""
         return self._owner_numbers.get(owner, _UNKNOWN_OWNER)
 
     # --- opening and ending ---
 
     def find(self, owner: int, session_id: str) -> int | None:
-        """The slot of an owner's session, or None."""
+        """Returns the slot of an owner's session, or None."""
         return self._slot_of.get((owner, session_id))
 
     def add(self, owner: int, session_id: str, *, model: int, row: int, birth: int = 0) -> int:
@@ -179,11 +179,11 @@ class SessionTable(SessionColumns):
     # --- looking at sessions ---
 
     def owner_of(self, slot: int) -> int:
-        """Number of the owner of a session."""
+        """Returns the number of the owner of a session."""
         return int(self.owner[slot])
 
     def model_of(self, slot: int) -> int:
-        """Number of the model version that a session is pinned to."""
+        """Returns the number of the model version that a session is pinned to."""
         return int(self.model[slot])
 
     def birth_of(self, slot: int) -> int:
@@ -191,11 +191,11 @@ class SessionTable(SessionColumns):
         return int(self._birth[slot])
 
     def epoch_of(self, slot: int) -> int:
-        """Number that every resume and rewind raises."""
+        """Returns the number that every resume and rewind raises."""
         return int(self._epoch[slot])
 
     def view(self, slot: int) -> SessionView:
-        """A session at this moment."""
+        """Describes a session at this moment."""
         return SessionView(
             session_id=self._names[slot],
             owner=self._owners[int(self.owner[slot])],
@@ -208,16 +208,16 @@ class SessionTable(SessionColumns):
         )
 
     def names_of(self, handles: Handles, *, owner: int) -> list[str]:
-        """Ids of the owner's sessions; void handles are left out."""
+        """Returns the ids of the owner's sessions; void handles are left out."""
         slots = self.slots_of(handles)
         return [self._names[slot] for slot in slots[self.are_valid(handles, slots, owner=owner)].tolist()]
 
     def has_expired(self, owner: int, session_id: str) -> bool:
-        """Whether the last session of that id ended for being idle, as far as remembered."""
+        """Returns whether the last session of that id ended for being idle, as far as remembered."""
         return self._ended.has_expired(owner, session_id)
 
     def explain(self, row: int, handle: int, position: int, *, owner: int) -> RowFailure:
-        """Why `classify` refused a row."""
+        """Returns why `classify` refused a row."""
         refusal = self.refusal(row, handle, owner=owner)
         if refusal is not None:
             return refusal
@@ -230,7 +230,7 @@ class SessionTable(SessionColumns):
         )
 
     def refusal(self, row: int, handle: int, *, owner: int) -> RowFailure | None:
-        """Why a handle is void for an owner; None: it is valid."""
+        """Returns why a handle is void for an owner; None: it is valid."""
         slot = self._slot(handle)
         if int(self.handle[slot]) == handle and int(self.owner[slot]) == owner:
             return None
@@ -238,7 +238,7 @@ class SessionTable(SessionColumns):
         return RowFailure(row, reason, f"handle {handle:#018x} {_WHY_VOID[reason]}")
 
     def _new_handle(self, slot: int) -> int:
-        """Never 0, which marks a free slot."""
+        """Draws a handle, never 0, which marks a free slot."""
         return (self._random_bits(64 - SLOT_BITS) or 1) << SLOT_BITS | slot
 
     def _note_void(self, slot: int, reason: Reason) -> None:

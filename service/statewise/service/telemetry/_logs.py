@@ -15,7 +15,7 @@ _FIELDS = "statewise_fields"
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """Values for a logger's `extra`, of JSON's types; None is left out."""
+    """Returns values for a logger's `extra`, of JSON's types; None is left out."""
     return {_FIELDS: {name: value for name, value in values.items() if value is not None}}
 
 
@@ -39,7 +39,7 @@ class ConsoleFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the hook
-        """The message with its fields, before the traceback of an exception."""
+        """Returns the message with its fields, before the traceback of an exception."""
         fields_text = "".join(
             f" {name}={json.dumps(value, ensure_ascii=False)}" for name, value in _fields_of(record).items()
         )
@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
     """One object a line: time, level, logger, message, the fields, and the traceback as `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Returns the line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

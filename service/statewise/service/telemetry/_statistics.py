@@ -48,18 +48,18 @@ class Histogram:
         return sum(self.counts)
 
     def copy(self) -> "Histogram":
-        """An independent copy."""
+        """Returns an independent copy."""
         return self + Histogram(self.bounds)
 
     def __add__(self, other: "Histogram") -> "Histogram":
         return self._joined(other, 1)
 
     def __sub__(self, earlier: "Histogram") -> "Histogram":
-        """The values since an earlier copy."""
+        """Returns the values since an earlier copy."""
         return self._joined(earlier, -1)
 
     def quantile(self, share: float) -> float:
-        """The value that a share (0 to 1) of the values does not exceed, interpolated; 0.0: no values."""
+        """Computes the value that a share (0 to 1) of all does not exceed, interpolated; 0.0: no values."""
         wanted = share * self.count
         if wanted == 0:
             return 0.0

@@ -27,7 +27,7 @@ _EXPORT_S = 2.0  # The server's stop waits for the last export, even if no colle
 
 
 def export_to(endpoint: str, *, ratio: float, release: str) -> TracerProvider:
-    """A tracer provider that sends spans to a collector, from a thread of its own.
+    """Returns a tracer provider that sends spans to a collector, from a thread of its own.
 
     Args:
         endpoint: http:// or https://HOST:PORT of a collector that takes OTLP over gRPC.
@@ -95,7 +95,7 @@ class Tracing:
         return span
 
     def current(self) -> Span:
-        """The span of the request that the running task handles."""
+        """Returns the span of the request that the running task handles."""
         return get_current_span()
 
     # --- runs ---

@@ -23,7 +23,7 @@ class TlsError(ValueError):
 def server_credentials(
     *, certificate: Path, key: Path, client_authorities: Path | None
 ) -> grpc.ServerCredentials:
-    """Credentials that change with their files.
+    """Returns credentials that change with their files.
 
     Args:
         certificate: PEM file of the server's certificate chain.

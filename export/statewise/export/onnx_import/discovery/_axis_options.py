@@ -33,7 +33,7 @@ class AxisChoice:
 
 
 def axis_choices(path: Path, roles: TensorRoles, declared: dict[str, AxisWords]) -> Iterator[AxisChoice]:
-    """The choices: with many rows in a run first, then with one.
+    """Yields the choices: with many rows in a run first, then with one.
 
     Raises:
         SourceError: a tensor with more free sizes than batch and time, or declared axes that do not fit.
@@ -104,7 +104,7 @@ def _axes(tensor: GraphTensor, batch: int | None, time: int | None, *, one_row: 
 
 
 def _ones(tensor: GraphTensor, *, kept: int) -> tuple[int, ...]:
-    """Axes of size 1 before the features, so many that at least `kept` axes are left."""
+    """Returns axes of size 1 before the features, so many that at least `kept` axes are left."""
     ones = [axis for axis, size in enumerate(tensor.sizes[:-1]) if size == 1]
     return tuple(ones[: max(len(tensor.sizes) - kept, 0)])
 
@@ -112,7 +112,7 @@ def _ones(tensor: GraphTensor, *, kept: int) -> tuple[int, ...]:
 def _declared_axes(
     path: Path, tensor: GraphTensor, declared: AxisWords, *, one_row: bool, is_state: bool
 ) -> Iterator[TensorAxes]:
-    """The axes as the user gives them; none where they need a run of many rows, or of one."""
+    """Yields the axes that the user gives; nothing where they need a run of many rows, or of one."""
     title = f"axes of {tensor.name!r}"
     if len(declared) != len(tensor.sizes) or (is_state and TIME in declared):
         expected = f"{len(tensor.sizes)}, as the graph has {list(tensor.sizes)}" + ", without time" * is_state
@@ -147,7 +147,7 @@ def _named(tensor: GraphTensor, axis: int, names: frozenset[str]) -> bool:
 
 
 def _consistent(choice: tuple[TensorAxes, ...], *, one_row: bool) -> bool:
-    """Whether no size is time in one tensor and batch in another."""
+    """Returns whether no size is time in one tensor and batch in another."""
     times = {axes.tensor.sizes[axes.time] for axes in choice if axes.time is not None}
     batches = {axes.tensor.sizes[axes.batch] for axes in choice if axes.batch is not None}
     return one_row or not times & batches

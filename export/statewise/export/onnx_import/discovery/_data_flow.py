@@ -36,7 +36,7 @@ class DataFlow:
                 self._readers[name].append(node)
 
     def depends(self, target: str, source: str) -> bool:
-        """Whether target is computed from source."""
+        """Returns whether target is computed from source."""
         seen, todo = set(), [target]
         while todo:
             name = todo.pop()
@@ -48,17 +48,17 @@ class DataFlow:
         return False
 
     def gives_lengths(self, name: str) -> bool:
-        """Whether recurrent operators use an input as sequence_lens, and nothing else uses it."""
+        """Returns whether recurrent operators use an input as sequence_lens, and nothing else uses it."""
         slots = self._reached_slots(name)
         return bool(slots) and all(slot == "lengths" for _, slot in slots)
 
     def starts(self, name: str) -> frozenset[StateSlot]:
-        """The states whose initial value an input is; empty where the input has another use too."""
+        """Returns the states whose initial value an input is; empty where the input has another use too."""
         slots = self._reached_slots(name)
         return slots if all(slot.isdecimal() for _, slot in slots) else frozenset()
 
     def ends(self, name: str) -> frozenset[StateSlot]:
-        """The states whose final value an output holds."""
+        """Returns the states whose final value an output holds."""
         found, todo = set(), [name]
         while todo:
             current = todo.pop()
@@ -72,14 +72,14 @@ class DataFlow:
         return frozenset(found)
 
     def hides_state(self) -> bool:
-        """Whether there are operators whose state `expose_state` could show."""
+        """Returns whether there are operators whose state `expose_state` could show."""
         return any(
             node.op_type in ("Loop", "Scan") or (node.op_type in STATE_INPUTS and reads_forwards(node))
             for node in self._maker.values()
         )
 
     def vocabulary_size(self, name: str) -> int | None:
-        """The number of rows of the constant table that an input selects from; None for other inputs."""
+        """Counts the rows of the constant table that an input selects from; None for other inputs."""
         sizes, seen, todo = set(), set(), [name]
         while todo:
             current = todo.pop()
@@ -113,12 +113,12 @@ class DataFlow:
 
 
 def reads_forwards(node: onnx.NodeProto) -> bool:
-    """Whether a recurrent operator reads sequences from begin to end alone."""
+    """Returns whether a recurrent operator reads sequences from begin to end alone."""
     return all(entry.s == b"forward" for entry in node.attribute if entry.name == "direction")
 
 
 def read_names(node: onnx.NodeProto) -> Iterator[str]:
-    """Every tensor that a node reads, those that the bodies of loops and branches read included."""
+    """Yields every tensor that a node reads, those that the bodies of loops and branches read included."""
     yield from filter(None, node.input)
     for attribute in node.attribute:
         for body in [attribute.g, *attribute.graphs]:

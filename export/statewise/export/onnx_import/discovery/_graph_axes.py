@@ -43,7 +43,7 @@ class TrialSizes:
 
 
 def _sizes(graph: onnx.GraphProto) -> Iterator[int]:
-    """Every size in a graph: of tensors, of constants, and numbers in small constants."""
+    """Yields every size in a graph: of tensors, of constants, and numbers in small constants."""
     for value in (*graph.input, *graph.value_info, *graph.output):
         yield from (size.dim_value for size in value.type.tensor_type.shape.dim)
     constants = [*graph.initializer, *(entry.t for node in graph.node for entry in node.attribute)]
@@ -61,7 +61,7 @@ def _sizes(graph: onnx.GraphProto) -> Iterator[int]:
 def complete_axes(
     graph: OriginalGraph, roles: TensorRoles, choice: AxisChoice, sizes: TrialSizes
 ) -> GraphAxes:
-    """The axes of all tensors, where those of inputs and states are chosen.
+    """Returns the axes of all tensors, where those of inputs and states are chosen.
 
     Raises:
         AxesError: the graph does not run so, its states change their shapes, or an output's axes do not
@@ -91,7 +91,7 @@ def complete_axes(
 
 
 def _least_steps(graph: OriginalGraph, roles: TensorRoles, choice: AxisChoice, rows: int, most: int) -> int:
-    """The smallest number of steps with which the graph runs; it runs with `most`."""
+    """Returns the smallest number of steps with which the graph runs; it runs with `most`."""
     least = 1
     while least < most:
         steps = least if least == 1 else (least + most) // 2
@@ -106,7 +106,7 @@ def _least_steps(graph: OriginalGraph, roles: TensorRoles, choice: AxisChoice, r
 def _shapes(
     graph: OriginalGraph, roles: TensorRoles, choice: AxisChoice, rows: int, steps: int
 ) -> list[tuple[int, ...]]:
-    """The shapes of the outputs in a run on small numbers."""
+    """Returns the shapes of the outputs in a run on small numbers."""
     feed = {
         axes.name: _numbers(axes, rows, steps, roles.vocabulary_sizes)
         for axes in (*choice.inputs, *choice.state)
@@ -134,7 +134,7 @@ def _output_axes(
     rows: tuple[int, int] | None,
     steps: tuple[int, int] | None,
 ) -> TensorAxes:
-    """An output's axes, from its shapes in runs of other rows and of other steps."""
+    """Returns an output's axes, from its shapes in runs of other rows and of other steps."""
     if len({len(shape) for shape in shapes}) > 1:
         raise AxesError(f"output {tensor.name!r}: expected one number of axes; got shapes {shapes}")
     batches, times = [], []

@@ -25,7 +25,7 @@ class GraphTensor:
         return [axis for axis, size in enumerate(self.sizes) if isinstance(size, str)]
 
     def with_sizes(self, sizes: Mapping[int, int]) -> "GraphTensor":
-        """The tensor with numbers for the sizes of some axes."""
+        """Returns the tensor with numbers for the sizes of some axes."""
         return replace(self, sizes=tuple(sizes.get(axis, size) for axis, size in enumerate(self.sizes)))
 
 
@@ -65,12 +65,12 @@ class TensorAxes:
         return tuple(size for size in sizes if isinstance(size, int))
 
     def to_foreign(self, array: Array) -> Array:
-        """An array in the order of packages, with the graph's order of axes."""
+        """Returns an array in the order of packages, with the graph's order of axes."""
         kept = sorted(self.order)
         return np.expand_dims(array.transpose([self.order.index(axis) for axis in kept]), self.dropped)
 
     def to_package(self, array: Array) -> Array:
-        """An array of the graph, in the order of packages."""
+        """Returns an array of the graph, in the order of packages."""
         kept = sorted(self.order)
         return array.squeeze(self.dropped).transpose([kept.index(axis) for axis in self.order])
 

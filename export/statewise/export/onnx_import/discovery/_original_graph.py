@@ -98,7 +98,7 @@ class OriginalGraph:
 
 
 def _with_rows(axes: TensorAxes, array: Array) -> Array:
-    """A row's array with an axis for a batch of one, where the tensor has a batch axis."""
+    """Returns a row's array with an axis for a batch of one, where the tensor has a batch axis."""
     return array if axes.batch is None else np.expand_dims(array, axes.order.index(axes.batch))
 
 
@@ -107,5 +107,5 @@ def _without_rows(axes: TensorAxes, array: Array) -> Array:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message."""
+    """Returns the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -138,7 +138,7 @@ def refuse_undecided(
 
 
 def _by_structure(candidates: Mapping[str, list[str]], flow: DataFlow) -> dict[str, tuple[str, str]]:
-    """Inputs and outputs that start and end the same recurrent operators."""
+    """Returns inputs and outputs that start and end the same recurrent operators."""
     pairs = {}
     for name, fitting in candidates.items():
         starts = flow.starts(name)
@@ -173,7 +173,7 @@ def _by_name(candidates: Mapping[str, list[str]], data: frozenset[str]) -> dict[
 
 
 def _fits(source: GraphTensor, target: GraphTensor) -> bool:
-    """Whether target could succeed source: type and shape alike, and at most one free size."""
+    """Returns whether target could succeed source: type and shape alike, and at most one free size."""
     return (
         source.dtype == target.dtype
         and len(source.sizes) == len(target.sizes)
@@ -186,7 +186,7 @@ def _fits(source: GraphTensor, target: GraphTensor) -> bool:
 
 
 def _stem(name: str, *, numbers: bool) -> str:
-    """The words of a name that say nothing about before and after; with numbers, those too."""
+    """Returns the words of a name that say nothing about before and after; with numbers, those too."""
     words = re.sub(r"([a-z])([A-Z])", r"\1 \2", name.rpartition("/")[2]).lower()
     words = re.sub(r"[_.:\-]+", " ", words)
     words = re.sub(r"([a-z])(\d+)\b", r"\1 \2", words)

@@ -36,7 +36,7 @@ class TensorRoles:
     predict_only: bool = False
 
     def without_sessions(self) -> "TensorRoles":
-        """The same graph for Predict alone."""
+        """Returns the same graph for Predict alone."""
         return replace(self, predict_only=True)
 
 

@@ -59,7 +59,7 @@ class SessionAdministration:
     def page(
         self, *, owner: str | None, start: int, size: int, model: str
     ) -> tuple[list[OpenedSession], int | None]:
-        """A page of sessions, and the start of the next page; None: that was the last.
+        """Returns a page of sessions, and the start of the next page; None: that was the last.
 
         Args:
             owner: Whose sessions; None: everybody's.
@@ -73,7 +73,7 @@ class SessionAdministration:
         return [self._directory.describe(slot, created=False) for slot in slots], following
 
     def get(self, session_id: str, *, owner: str) -> OpenedSession:
-        """One session. Raises ServiceError (SESSION_NOT_FOUND, SESSION_EXPIRED)."""
+        """Describes one session. Raises ServiceError (SESSION_NOT_FOUND, SESSION_EXPIRED)."""
         return self._directory.describe(self._directory.require(session_id, owner), created=False)
 
     async def close(self, session_id: str, *, owner: str) -> None:

@@ -106,22 +106,22 @@ class SessionDirectory:
         self._statistics.ended[cause] += 1
 
     def repeated(self, owner: int, session_id: str, birth: int) -> OpenedSession | None:
-        """The session that an earlier request of the same birth created; None: there is none."""
+        """Returns the session that an earlier request of the same birth created; None: there is none."""
         slot = self._table.find(owner, session_id)
         if not birth or slot is None or self._table.birth_of(slot) != birth:
             return None
         return self.describe(slot, created=True)
 
     def model_of(self, slot: int) -> LoadedModel:
-        """A session's version."""
+        """Returns a session's version."""
         return self._models[self._table.model_of(slot)]
 
     def describe(self, slot: int, *, created: bool) -> OpenedSession:
-        """A session as it is now."""
+        """Describes a session as it is now."""
         return OpenedSession(self._table.view(slot), self.model_of(slot), created)
 
     def require(self, session_id: str, owner: str) -> int:
-        """The slot of a session. Raises ServiceError (SESSION_NOT_FOUND, SESSION_EXPIRED)."""
+        """Returns the slot of a session. Raises ServiceError (SESSION_NOT_FOUND, SESSION_EXPIRED)."""
         number = self._table.known_owner(owner)
         slot = self._table.find(number, session_id)
         if slot is None:
@@ -130,7 +130,7 @@ class SessionDirectory:
         return slot
 
     def missing(self, row: int, owner: int, session_id: str) -> RowFailure:
-        """The failure of a row whose session is not open."""
+        """Returns the failure of a row whose session is not open."""
         if self._table.has_expired(owner, session_id):
             message = f"session {session_id!r} was idle for too long and has ended"
             return RowFailure(row, Reason.SESSION_EXPIRED, message)

@@ -275,7 +275,7 @@ class Sessions:
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
 
     def _one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
-        """A birth for each row, 0 where the request names none; checks the ids, too."""
+        """Returns a birth for each row, 0 where the request names none; checks the ids, too."""
         self._limits.check_ids(session_ids)
         births = births or [0] * len(session_ids)
         self._limits.check_columns(len(births), len(session_ids))

@@ -23,7 +23,7 @@ class ResumeConditions:
     epochs: Sequence[int] = ()
 
     def refusal(self, table: SessionTable, row: int, slot: int, session_id: str) -> RowFailure | None:
-        """Why a row does not mean the session that is open; None: it does."""
+        """Returns why a row does not mean the session that is open; None: it does."""
         if self.births and self.births[row] not in (0, table.birth_of(slot)):
             message = f"the session {session_id!r} that is open is not the one that the request means"
         elif self.epochs and table.epoch_of(slot) > self.epochs[row]:

@@ -26,7 +26,7 @@ _CALL_SHAPES = {
 
 
 def model_message(status: VersionStatus, *, is_default: bool, request_steps: int) -> model_pb2.Model:
-    """A version; one that is not in memory has only name, status and failure.
+    """Returns a version; one that is not in memory has only name, status and failure.
 
     Args:
         status: The version's state, and the version itself where it is in memory.

@@ -18,7 +18,7 @@ from statewise.wire import Reason, TensorError, from_tensor, unpack_uint32, unpa
 
 
 def read_arrays(tensors: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
-    """Inputs by name, as views of the message. Raises ServiceError (BAD_TENSOR)."""
+    """Returns inputs by name, as views of the message. Raises ServiceError (BAD_TENSOR)."""
     result: dict[str, Array] = {}
     for name in tensors:
         try:
@@ -29,7 +29,7 @@ def read_arrays(tensors: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
 
 
 def read_uint64(column: bytes, name: str) -> NDArray[np.uint64]:
-    """A packed column. Raises ServiceError (BAD_REQUEST)."""
+    """Returns a packed column. Raises ServiceError (BAD_REQUEST)."""
     try:
         return unpack_uint64(column)
     except TensorError as error:
@@ -37,7 +37,7 @@ def read_uint64(column: bytes, name: str) -> NDArray[np.uint64]:
 
 
 def read_uint32(column: bytes, name: str) -> NDArray[np.uint32]:
-    """A packed column. Raises ServiceError (BAD_REQUEST)."""
+    """Returns a packed column. Raises ServiceError (BAD_REQUEST)."""
     try:
         return unpack_uint32(column)
     except TensorError as error:
@@ -45,7 +45,7 @@ def read_uint32(column: bytes, name: str) -> NDArray[np.uint32]:
 
 
 def read_deadline_s(request: Any, *, clock: Callable[[], float], remaining_s: float | None) -> float | None:
-    """The nearer of the call's end and the request's own timeout, on the clock; None: neither is set.
+    """Returns the nearer of the call's end and the request's own timeout, on the clock; None: neither is set.
 
     Args:
         request: A message with a field `timeout`.
@@ -61,17 +61,17 @@ def read_deadline_s(request: Any, *, clock: Callable[[], float], remaining_s: fl
 def read_sequences(
     inputs: Mapping[str, tensor_pb2.Tensor], lengths: bytes, text: Sequence[str] | None
 ) -> RawSequences:
-    """Sequences as the client sent them. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+    """Returns sequences as the client sent them. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
     return RawSequences(read_arrays(inputs), read_uint32(lengths, "lengths") if lengths else None, text)
 
 
 def read_text(message: tensor_pb2.TextRows, *, present: bool) -> Sequence[str] | None:
-    """The texts of a field, or None where the field is absent."""
+    """Returns the texts of a field, or None where the field is absent."""
     return message.rows if present else None
 
 
 def read_start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
-    """Condition and prompt of every row. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+    """Returns the condition and prompt of every row. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
     return GenerationInputs(
         request.rows,
         read_sequences(
@@ -88,7 +88,7 @@ def read_start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
 
 
 def read_sampling(message: sequence_pb2.Sampling, rows: int) -> Sampling:
-    """Sampling options of every row.
+    """Returns sampling options of every row.
 
     Raises:
         ServiceError: BAD_REQUEST, naming the field, what was expected and what came.

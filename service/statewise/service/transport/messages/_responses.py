@@ -24,7 +24,7 @@ def fill_step_response(response: sequence_pb2.StepResponse, result: StepResult) 
 
 
 def session_message(opened: OpenedSession) -> sequence_pb2.Session:
-    """A session with its handle, for the client that holds it."""
+    """Returns a session with its handle, for the client that holds it."""
     package, view = opened.model.package, opened.view
     return sequence_pb2.Session(
         session_id=view.session_id,
@@ -40,7 +40,7 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
 
 
 def session_info_message(opened: OpenedSession) -> admin_pb2.SessionInfo:
-    """A session without its handle, for listings."""
+    """Returns a session without its handle, for listings."""
     package, view = opened.model.package, opened.view
     info = admin_pb2.SessionInfo(
         session_id=view.session_id,
@@ -57,7 +57,7 @@ def session_info_message(opened: OpenedSession) -> admin_pb2.SessionInfo:
 def predict_responses(
     model: LoadedModel, part: PredictPart, *, message_bytes: int, labels: bool
 ) -> Iterator[sequence_pb2.PredictResponse]:
-    """A part of a prediction, in messages below the limit; a single row may exceed the limit."""
+    """Yields a part of a prediction in messages below the limit; a single row may exceed the limit."""
     version = model.package.version
     if part.failures:
         yield sequence_pb2.PredictResponse(errors=[row_error(f) for f in part.failures], version=version)
@@ -79,14 +79,14 @@ def predict_responses(
 
 
 def generate_response(part: GeneratedPart) -> sequence_pb2.GenerateResponse:
-    """What rows without a session emitted."""
+    """Builds the message of what rows without a session emitted."""
     response = sequence_pb2.GenerateResponse(errors=[row_error(one) for one in part.failures])
     _fill_generated(response, part)
     return response
 
 
 def generate_sessions_response(part: GeneratedPart) -> sequence_pb2.GenerateSessionsResponse:
-    """What sessions emitted, and their positions."""
+    """Builds the message of what sessions emitted, and their positions."""
     response = sequence_pb2.GenerateSessionsResponse(errors=[row_error(one) for one in part.failures])
     _fill_generated(response, part)
     if part.chunk is not None:
@@ -95,7 +95,7 @@ def generate_sessions_response(part: GeneratedPart) -> sequence_pb2.GenerateSess
 
 
 def transduced_response(part: GeneratedPart, *, version: int) -> sequence_pb2.PredictResponse:
-    """Whole rows that an encoder-decoder emitted."""
+    """Returns whole rows that an encoder-decoder emitted."""
     response = sequence_pb2.PredictResponse(errors=[row_error(one) for one in part.failures], version=version)
     _fill_generated(response, part)
     return response
@@ -118,7 +118,7 @@ def _fill_generated(
 
 
 def _labels(spec: ModelSpec, scores: Array) -> list[str]:
-    """The best class of each row; where two classes share one score, it is the second one's probability."""
+    """Chooses the best class of each row; two classes may share one score, the second one's probability."""
     best = scores[:, 0] > 0.5 if scores.shape[1] == 1 else scores.argmax(axis=1)
     return [spec.labels[int(number)] for number in best]
 

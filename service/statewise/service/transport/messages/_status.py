@@ -43,7 +43,7 @@ STATUS_OF_REASON: dict[Reason, grpc.StatusCode] = {
 
 
 def status_of(error: ServiceError) -> status_pb2.Status:
-    """A failure for a reply on a stream or for trailing metadata."""
+    """Returns a failure for a reply on a stream or for trailing metadata."""
     details = [_packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN))]
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
@@ -53,7 +53,7 @@ def status_of(error: ServiceError) -> status_pb2.Status:
 
 
 def row_error(failure: RowFailure) -> tensor_pb2.RowError:
-    """The failure of one row."""
+    """Returns the failure of one row."""
     return tensor_pb2.RowError(
         row=failure.row,
         code=_code(failure.reason),

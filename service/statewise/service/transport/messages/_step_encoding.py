@@ -17,7 +17,7 @@ Response = sequence_pb2.SessionStreamResponse
 
 
 def encode_step(request_id: int, name: str, output: NDArray[Any]) -> bytes:
-    """The SessionStreamResponse of a step with one output of at least one element."""
+    """Returns the SessionStreamResponse of a step with one output of at least one element."""
     # Encodings of one message's fields may be joined: the number, then the result.
     number = Response(request_id=request_id).SerializeToString()
     elements = np.ascontiguousarray(output)
@@ -26,7 +26,7 @@ def encode_step(request_id: int, name: str, output: NDArray[Any]) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _before_elements(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """A result without its elements, which are its last bytes."""
+    """Returns a result without its elements, which are its last bytes."""
     response = Response()
     blank = np.zeros(shape, dtype)
     fill_tensor(response.step.outputs[name], blank)

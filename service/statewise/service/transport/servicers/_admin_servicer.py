@@ -39,7 +39,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     @aborts_on_failure
     async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
-        """Releases, limits, and whether the server drains."""
+        """Describes the server: releases, limits, and whether it drains."""
         settings = self._dataplane.limits.settings
         response = admin_pb2.GetServerResponse(
             version=self._version,
@@ -83,7 +83,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetSession(
         self, request: admin_pb2.GetSessionRequest, _: Context
     ) -> admin_pb2.GetSessionResponse:
-        """One session, by its id."""
+        """Returns one session, by its id."""
         owner = caller().owner_meant(request.owner)
         found = self._dataplane.session_administration.get(request.session_id, owner=owner)
         return admin_pb2.GetSessionResponse(session=session_info_message(found))
@@ -122,7 +122,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 
 def _listed_owner(named: str) -> str | None:
-    """The owner whose sessions are listed; None: all owners, for an admin that names none."""
+    """Returns the owner whose sessions are listed; None: all owners, for an admin that names none."""
     if not named and Scope.ADMIN in caller().scopes:
         return None
     return caller().owner_meant(named)

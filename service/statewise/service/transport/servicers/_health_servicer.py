@@ -47,7 +47,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
-        """NOT_FOUND for a name that has never been published."""
+        """Answers with a name's status; NOT_FOUND for a name that has never been published."""
         if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"nothing is known of {request.service!r}")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))

@@ -24,14 +24,14 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
 
     @aborts_on_failure
     async def ListModels(self, _: Any, __: Context) -> model_pb2.ListModelsResponse:
-        """All versions, those that failed to load included."""
+        """Returns all versions, those that failed to load included."""
         return model_pb2.ListModelsResponse(
             models=[self._message(status) for status in self._models.statuses()]
         )
 
     @aborts_on_failure
     async def GetModel(self, request: model_pb2.GetModelRequest, _: Context) -> model_pb2.GetModelResponse:
-        """One version that serves, even if it only serves sessions that are open already."""
+        """Returns one version that serves, even if it only serves sessions that are open already."""
         loaded = self._models.look_up(request.name, request.version)
         return model_pb2.GetModelResponse(model=self._message_of(loaded))
 

@@ -51,7 +51,7 @@ class SequenceOperations:
     async def predict(
         self, request: sequence_pb2.PredictRequest, *, remaining_s: float | None
     ) -> AsyncGenerator[sequence_pb2.PredictResponse]:
-        """Outputs of rows as buckets of rows finish, or what an encoder-decoder emits as rows end."""
+        """Returns outputs of rows as buckets of rows finish, or what an encoder-decoder emits as rows end."""
         with RequestCount(self._dataplane.statistics, "predict"):
             model = self._dataplane.models.find(request.model, request.version)
             if request.return_labels:
@@ -66,7 +66,7 @@ class SequenceOperations:
     async def generate(
         self, request: sequence_pb2.GenerateRequest, *, remaining_s: float | None
     ) -> AsyncGenerator[sequence_pb2.GenerateResponse]:
-        """What rows emit, as they emit it; the last response is `done`."""
+        """Yields what rows emit, as they emit it; the last response is `done`."""
         with RequestCount(self._dataplane.statistics, "generate"):
             cancellation = CancellationToken(
                 read_deadline_s(request, clock=self._dataplane.clock, remaining_s=remaining_s)

@@ -107,7 +107,7 @@ class SessionOperations:
         *,
         remaining_s: float | None = None,
     ) -> AsyncGenerator[sequence_pb2.GenerateSessionsResponse]:
-        """What sessions emit, as they emit it; with the last response, `done`, their new states apply.
+        """Yields what sessions emit, as they emit it; with the last response, `done`, the new states apply.
 
         Args:
             request: The sessions, their positions and sampling options.

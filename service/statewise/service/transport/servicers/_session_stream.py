@@ -33,7 +33,7 @@ Response = sequence_pb2.SessionStreamResponse
 
 
 def serialize_response(response: Response | bytes) -> bytes:
-    """The bytes of a reply; a reply that is encoded already stays as it is."""
+    """Returns the bytes of a reply; a reply that is encoded already stays as it is."""
     return response if isinstance(response, bytes) else response.SerializeToString()
 
 

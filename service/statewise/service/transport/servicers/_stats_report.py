@@ -23,7 +23,7 @@ class StatsReporter:
         self._reported: dict[ModelKey, Histogram] = {}
 
     def report(self) -> admin_pb2.WatchStatsResponse:
-        """The server's statistics now."""
+        """Returns the server's statistics now."""
         gauges = read_model_gauges(self._dataplane)
         latencies = {key: _latency(one.statistics) for key, one in gauges.items()}
         response = admin_pb2.WatchStatsResponse(

@@ -32,7 +32,7 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """The handler of a method, with spans around it."""
+        """Returns the handler of a method, with spans around it."""
         handler: Any = await continuation(details)
         if handler is None or not details.method.startswith(_TRACED):
             return handler  # type: ignore[no-any-return]
@@ -86,7 +86,7 @@ class _Stream:
         return getattr(self._context, name)
 
     async def read(self) -> Any:
-        """The next request; until the one after it, its span is the current one of the reading task."""
+        """Reads the next request; until the one after it, its span is the current one of the reading task."""
         request = await self._context.read()
         if isinstance(request, sequence_pb2.SessionStreamRequest) and request.request_id not in self._spans:
             operation = request.WhichOneof("operation") or "nothing"
@@ -132,7 +132,7 @@ def _carrier(context: Context) -> Mapping[str, str]:
 
 
 def _like(handler: Any, behaviour: Callable[..., Any]) -> Any:
-    """A handler of the same kind as another, with another behaviour."""
+    """Returns a handler of the same kind as another, with another behaviour."""
     if handler.request_streaming:
         kind = grpc.stream_stream_rpc_method_handler
     elif handler.response_streaming:
