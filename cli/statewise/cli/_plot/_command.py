@@ -96,7 +96,8 @@ def gates(
     values = effects.gate_values(trained.network, x)
     prefix = f"layer{layer}."
     drawn = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-    _save(draw_gates(drawn, ticks), output, "gates", as_json)
+    title = f"{trained.recipe}: gates and states of layer {layer}"
+    _save(draw_gates(drawn, ticks, title), output, "gates", as_json)
 
 
 @app.command(cls=Command)
@@ -126,6 +127,7 @@ def gradients(
       statewise plot gradients runs/vowels --sequence 3
     """
     if checkpoint is None:
+        title = f"how far back gradients reach in untrained cells, {steps} steps"
         lines = {
             f"{cell}, {activation}, gain {gain}": effects.gradient_flow(
                 cell, activation=activation, gain=gain, steps=steps
@@ -134,13 +136,14 @@ def gradients(
         }
     else:
         trained = load_forward_network(checkpoint)
+        title = f"{trained.recipe}: how far back gradients reach"
         network = trained.network
         x, _ = read_sequence(trained, sequence, text, file)
         # A unit vector: equal weight on each hidden unit, none on the rest of the state.
         direction = np.zeros((1, network.spec.memory_size), network.dtype)
         direction[0, : network.spec.hidden_size] = 1 / np.sqrt(network.spec.hidden_size)
-        lines = {checkpoint.name: effects.gradient_norms(network, x[:, None], direction)}
-    _save(draw_gradients(lines), output, "gradients", as_json)
+        lines = {_labels([checkpoint])[0]: effects.gradient_norms(network, x[:, None], direction)}
+    _save(draw_gradients(lines, title), output, "gradients", as_json)
 
 
 @app.command(cls=Command)
@@ -162,11 +165,11 @@ def curves(
       statewise plot curves runs/seed-1 runs/seed-2 --output seeds.png
     """
     measured: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-    for folder in checkpoints:
+    for folder, label in zip(checkpoints, _labels(checkpoints), strict=True):
         for line in _metrics(folder):
             for name, value in line.items():
                 if name not in ("epoch", "step"):
-                    epochs, values = measured.setdefault(name, {}).setdefault(folder.name, ([], []))
+                    epochs, values = measured.setdefault(name, {}).setdefault(label, ([], []))
                     epochs.append(line["epoch"])
                     values.append(value)
     _save(draw_curves(measured), output, "curves", as_json)
@@ -174,10 +177,20 @@ def curves(
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Where the disk was full or training is running, the last line may be incomplete.
+    complete = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    lines = [json.loads(line) for line in complete]
     if not lines:
         fail(f"{path}: no epoch has ended yet")
     return lines
+
+
+def _labels(folders: list[Path]) -> list[str]:
+    """A label for each run: the folder's name, or its path if names are equal."""
+    names = [folder.resolve().name for folder in folders]
+    return [
+        name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)
+    ]
 
 
 def _save(figure: Any, output: Path | None, kind: str, as_json: bool) -> None:

@@ -9,7 +9,9 @@ import typer
 from statewise import models
 from statewise.cli._terminal import fail
 from statewise.models import Checkpoint
-from statewise.models.datasets import BUNDLED, LabelledSequences, Series, Words
+from statewise.models.datasets import Dataset, LabelledSequences, Series, Words, read_series
+from statewise.models.problems import recipe_data
+from statewise.models.recipes import recipe_of
 
 _WINDOW_STEPS = 128
 """Length of the sequences that a series is cut into."""
@@ -34,33 +36,40 @@ def read_sequence(
     """Reads one sequence: normalised [T, I] without labels, or tokens [T] with the symbol of each step."""
     if text is not None:
         return _tokens(trained, text)
-    raw = _read_numbers(file, trained.network.spec.input_size) if file else _from_data(trained, index)
+    raw = _read_numbers(file, trained) if file else _from_data(trained, index)
     if isinstance(raw, str):
         return _tokens(trained, raw)
     return trained.normalisation.inputs(raw), None
 
 
 def _from_data(trained: Checkpoint, index: int) -> Any:
-    source = trained.progress["recipe"]["data"]["source"]
-    if source not in BUNDLED:
-        fail(f"expected --input or --text: the data of this recipe, {source!r}, is a file of your own")
-    data = models.load_dataset(source)
+    data = _data(trained)
     sequences: Any
     match data:
         case LabelledSequences():
             sequences = data.test or data.train
         case Series():
-            tested = data.values[data.split :]
+            tested = data.values[data.split if data.split < len(data.values) else 0 :]
             sequences = [
                 tested[begin : begin + _WINDOW_STEPS] for begin in range(0, len(tested), _WINDOW_STEPS)
             ]
         case Words():
             sequences = data.words
         case _:
-            fail(f"expected --text: the data {source!r} is pairs of sequences")
+            fail(f"expected --text: the data {data.name!r} is pairs of sequences")
     if index >= len(sequences):
         raise typer.BadParameter(f"expected a number below {len(sequences)}", param_hint="--sequence")
     return sequences[index]
+
+
+def _data(trained: Checkpoint) -> Dataset:
+    """The data that the network was trained on. Ends the command where a file of the user's own has gone."""
+    try:
+        # Checkpoints of before `recipe_file` existed lead to bundled data only.
+        file = trained.progress.get("recipe_file", f"{trained.recipe}.toml")
+        return recipe_data(recipe_of(trained.progress["recipe"], file))
+    except models.RecipeError as error:
+        fail(f"{error}; --input or --text reads something else")
 
 
 def _tokens(trained: Checkpoint, text: str) -> tuple[Any, list[str]]:
@@ -79,11 +88,14 @@ def _tokens(trained: Checkpoint, text: str) -> tuple[Any, list[str]]:
     return np.array(numbers, np.int32), [tokens[number] for number in numbers]
 
 
-def _read_numbers(file: Path, features: int) -> Any:
+def _read_numbers(file: Path, trained: Checkpoint) -> Any:
+    """Reads lines of numbers, or else a file that the network could be trained on."""
+    features = trained.network.spec.input_size
     try:
-        values = np.loadtxt(file, np.float32, delimiter=",", ndmin=2)
-    except ValueError as error:
-        fail(f"{file}: expected one time step a line, numbers separated by commas: {error}")
+        values = np.loadtxt(file, np.float32, delimiter=",", ndmin=2, encoding="utf-8-sig")
+    except ValueError:
+        columns = trained.progress["recipe"]["data"]["columns"]
+        values = read_series(file, columns=columns, test_fraction=0).values
     if values.shape[1] != features or not len(values):
         fail(f"{file}: expected lines of {features} numbers; got shape {list(values.shape)}")
     return values

@@ -24,7 +24,7 @@ class Checkpoint:
         recipe: Name of the recipe.
         seed: Seed of the training.
         metrics: As `train` measured them; empty until training has ended.
-        progress: JSON values that resuming needs.
+        progress: JSON values that resuming needs; `recipe` and `recipe_file` lead to the data.
         arrays: Arrays that resuming needs besides the parameters.
     """
 

@@ -92,6 +92,19 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     for key, value in (overrides or {}).items():
         _override(values, key, value, source)
     values.setdefault("name", Path(source).stem)
+    return recipe_of(values, source)
+
+
+def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of plain values, as `Recipe.to_dict` makes them.
+
+    Args:
+        values: Of the recipe.
+        source: The file, for messages; data is looked for beside it.
+
+    Raises:
+        RecipeError: A key is unknown, or a value has the wrong type or range.
+    """
     recipe: Recipe = _build(Recipe, {**values, "source": source}, source, "")
     _check_together(recipe)
     return recipe

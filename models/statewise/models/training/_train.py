@@ -21,7 +21,7 @@ from statewise.models.checkpoints import (
     Checkpoint,
     save_checkpoint,
 )
-from statewise.models.datasets import Dataset, LabelledSequences
+from statewise.models.datasets import BUNDLED, Dataset, LabelledSequences
 from statewise.models.problems import Problem, classification, make_problem, recipe_data
 from statewise.models.recipes import Recipe
 from statewise.models.training._fit import Progress, fit
@@ -120,7 +120,13 @@ def _checkpoint(recipe: Recipe, problem: Problem, state: FitState, metrics: dict
         recipe=recipe.name,
         seed=recipe.train.seed,
         metrics=metrics,
-        progress={**state.progress(), "recipe": recipe.to_dict()},
+        progress={
+            **state.progress(),
+            "recipe": recipe.to_dict(),
+            "recipe_file": recipe.source
+            if recipe.data.source in BUNDLED
+            else str(Path(recipe.source).resolve()),
+        },
         arrays=state.arrays(),
     )
 
