@@ -8,8 +8,9 @@ import numpy as np
 from statewise.export._exporting import package_files
 from statewise.export._isolating import with_some_optimisation
 from statewise.export._publishing import publish
-from statewise.export.base import Array, SourceError
+from statewise.export.base import Array, SourceError, is_safetensors, refuse_other_formats
 from statewise.export.onnx_import import ImportOptions, read_onnx
+from statewise.export.package import MODEL_TOML
 from statewise.export.torch_import import read_torch
 
 
@@ -24,7 +25,8 @@ def import_torch(
     """Writes PyTorch's weights as a model package; PyTorch is not needed.
 
     Args:
-        file: A .safetensors file with an nn.RNN, nn.LSTM or nn.GRU, and optionally an nn.Linear after it.
+        file: A .safetensors file with an nn.RNN, nn.LSTM, nn.GRU or one of their cells, and optionally an
+            nn.Linear after it.
         repository: As of `export_checkpoint`.
         name: Of the model; default: the file's name without suffix.
         version: As of `export_checkpoint`.
@@ -32,7 +34,7 @@ def import_torch(
             file, if any.
 
     Returns:
-        The folder of the new version.
+        The folder of the new version; the comments of its model.toml say what was taken.
 
     Raises:
         SourceError: a file cannot be read, or leaves something open; naming what was expected and found.
@@ -41,10 +43,12 @@ def import_torch(
         ExportError: a name or version that no repository can hold.
     """
     file = Path(file)
-    checkpoint = read_torch(file, None if description is None else Path(description))
+    refuse_other_formats(file)
+    checkpoint, reasons = read_torch(file, None if description is None else Path(description))
     name = file.stem if name is None else name
-    origin = {"imported_from": file.name}
-    return publish(repository, name, package_files(checkpoint, name, origin), version=version)
+    files = package_files(checkpoint, name, {"imported_from": file.name})
+    files[MODEL_TOML] = "".join(f"# {reason}\n" for reason in reasons).encode()
+    return publish(repository, name, files, version=version)
 
 
 def import_onnx(
@@ -94,6 +98,9 @@ def import_onnx(
         ExportError: a name or version that no repository can hold.
     """
     file = Path(file)
+    refuse_other_formats(file)
+    if is_safetensors(file):
+        raise SourceError(file, "expected ONNX; this is safetensors: rename it to end with .safetensors")
     options = ImportOptions(
         state=dict(state or {}),
         inputs=tuple(inputs),

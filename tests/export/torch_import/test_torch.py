@@ -280,3 +280,72 @@ def test_arrays_that_lie_outside_the_file_are_an_error(tmp_path: Path, entry: ob
 def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"expected a \.safetensors file; No such file"):
         import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_a_cell_is_a_module_of_one_layer(tmp_path: Path, kind: str) -> None:
+    """nn.LSTMCell and its like: the names have no layer's number."""
+    w = weights(kind)
+    cell = {name.removesuffix("_l0"): array for name, array in w.items()}
+    package = import_torch(write_safetensors(tmp_path / "w.safetensors", cell), tmp_path / "repository")
+    x = np.random.default_rng(7).standard_normal((5, 2, INPUTS))
+
+    np.testing.assert_allclose(run(package, x), torch_forward(kind, x, w, 1, False), atol=1e-5)
+
+
+def test_a_network_with_relu_is_told_apart_by_its_description_alone(tmp_path: Path) -> None:
+    w = weights("RNN", linear=None)
+    file = write_safetensors(tmp_path / "w.safetensors", w)
+    assumed = import_torch(file, tmp_path / "repository", name="assumed")
+    (tmp_path / "w.toml").write_text('nonlinearity = "relu"\n')
+    described = import_torch(file, tmp_path / "repository", name="described")
+    x = np.random.default_rng(8).standard_normal((5, 2, INPUTS))
+
+    h, expected = np.zeros((2, HIDDEN)), []
+    for x_t in x:
+        i = x_t @ w["rnn.weight_ih_l0"].T + w["rnn.bias_ih_l0"]
+        h = np.maximum(i + h @ w["rnn.weight_hh_l0"].T + w["rnn.bias_hh_l0"], 0)
+        expected.append(h)
+
+    np.testing.assert_allclose(run(described, x), expected, atol=1e-5)
+    assert 'needs nonlinearity = "relu"' in (assumed / "model.toml").read_text()
+    assert "nonlinearity" not in (described / "model.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("linear", True), ("input_layer", True), ("fc", False), ("net.output", False)]
+)
+def test_a_square_layer_is_the_head_only_if_its_name_or_the_user_says_so(
+    tmp_path: Path, name: str, refused: bool
+) -> None:
+    """The network has as many inputs as units, so a layer of as many rows and columns may come before it."""
+    rng = np.random.default_rng(9)
+    w = {
+        key: rng.standard_normal((4 * HIDDEN, HIDDEN)).astype(np.float32)
+        for key in ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
+    }
+    w |= {f"{name}.weight": np.eye(HIDDEN, dtype=np.float32), f"{name}.bias": np.zeros(HIDDEN, np.float32)}
+    file = write_safetensors(tmp_path / "w.safetensors", w)
+
+    if refused:
+        with pytest.raises(SourceError, match=f"{name!r} may be a layer before .* say linear = "):
+            import_torch(file, tmp_path / "repository")
+        (tmp_path / "w.toml").write_text(f'linear = "{name}"\n')
+    package = import_torch(file, tmp_path / "repository")
+
+    text = (package / "model.toml").read_text()
+    assert f"# linear layer {name}, after the recurrent module: 6 outputs\n" in text
+    assert "# recurrent module rnn: nn.LSTM, 1 layer of 6 units\n" in text
+
+
+def test_an_ignored_layer_is_no_candidate_for_the_head(tmp_path: Path) -> None:
+    w = weights("GRU") | {
+        "aux.weight": np.zeros((2, HIDDEN), np.float32),
+        "aux.bias": np.zeros(2, np.float32),
+    }
+    file = write_safetensors(tmp_path / "w.safetensors", w)
+
+    with pytest.raises(SourceError, match="linear layers found: 'aux', 'fc'"):
+        import_torch(file, tmp_path / "repository")
+    (tmp_path / "w.toml").write_text('ignore = ["aux"]\n')
+    assert import_torch(file, tmp_path / "repository").exists()

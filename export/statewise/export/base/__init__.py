@@ -7,6 +7,7 @@ from statewise.export.base._errors import (
     UnsupportedNetwork,
     VersionExists,
 )
+from statewise.export.base._file_formats import is_safetensors, refuse_other_formats
 from statewise.export.base._limits import (
     OPTIMISATION_LEVELS,
     refuse_expansion,
@@ -23,7 +24,9 @@ __all__ = [
     "SourceError",
     "UnsupportedNetwork",
     "VersionExists",
+    "is_safetensors",
     "refuse_expansion",
     "refuse_large_tensors",
+    "refuse_other_formats",
     "run_options",
 ]

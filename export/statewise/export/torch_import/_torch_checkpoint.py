@@ -13,7 +13,9 @@ PyTorch adds two biases, which are one here. Only the GRU's recurrent bias of n 
 r * (R h + bR).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +40,7 @@ _GATE_ORDER = {"rnn": (0,), "lstm": (0, 1, 3, 2), "gru": (1, 0, 2)}  # for each 
 _GATE_SIGN = {"rnn": (1,), "lstm": (1, 1, 1, 1), "gru": (-1, 1, 1)}
 
 
-def read_torch(file: Path, description: Path | None = None) -> Checkpoint:
+def read_torch(file: Path, description: Path | None = None) -> tuple[Checkpoint, list[str]]:
     """Reads recurrent weights from a .safetensors file.
 
     Args:
@@ -50,10 +52,13 @@ def read_torch(file: Path, description: Path | None = None) -> Checkpoint:
             ignore                           names of modules that are left out
             call_shape                       many_to_many, many_to_one (reads h_n), one_to_many
             head                             linear, softmax or sigmoid
-            nonlinearity                     of an nn.RNN: tanh or relu
+            nonlinearity                     of an nn.RNN: tanh or relu, which weights do not show
             labels                           names of the classes
             input_mean, input_scale          numbers that normalise the inputs
             output_mean, output_scale        numbers that denormalise the outputs
+
+    Returns:
+        The checkpoint, and what was taken, in sentences.
 
     Raises:
         SourceError: a file cannot be read, or names, shapes and description do not fit together.
@@ -65,7 +70,7 @@ def read_torch(file: Path, description: Path | None = None) -> Checkpoint:
     kind = recurrent_kind(recurrent)
     others = {name: array for name, array in arrays.items() if name.rpartition(".")[0] != recurrent.name}
     features = recurrent["weight_ih_l0"].shape[1]
-    linear = find_linear(file, others, settings, kind.output_width)
+    linear = find_linear(file, others, settings, columns=kind.output_width, features=features)
     embedding = find_embedding(file, others, settings, features)
     refuse_unused(file, arrays, [recurrent, linear, embedding], settings)
     try:
@@ -85,11 +90,43 @@ def read_torch(file: Path, description: Path | None = None) -> Checkpoint:
         network = Network(spec, _parameters(spec, recurrent, linear, embedding))
     except ValueError as error:
         raise SourceError(file, f"weights and description do not fit together: {error}") from None
-    return Checkpoint(
+    checkpoint = Checkpoint(
         network=network,
         normalisation=described_normalisation(file, settings, spec),
         labels=described_labels(file, settings, spec),
     )
+    return checkpoint, _taken(spec, recurrent, linear, embedding, settings)
+
+
+def _taken(
+    spec: NetworkSpec,
+    recurrent: TorchModule,
+    linear: TorchModule | None,
+    embedding: TorchModule | None,
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """What was taken from the file, and what no weight shows, in sentences."""
+    both = ", both directions" if spec.bidirectional else ""
+    lines = [
+        f"recurrent module {recurrent.name or '(the file itself)'}: nn.{spec.cell.upper()}, "
+        f"{spec.layers} layer{'s' * (spec.layers > 1)} of {spec.hidden_size} units{both}"
+    ]
+    if spec.cell == "rnn" and "nonlinearity" not in settings:
+        lines.append(
+            "nonlinearity: tanh, the default of nn.RNN; weights do not show it, so a network with relu needs "
+            'nonlinearity = "relu" in the description'
+        )
+    if embedding is not None:
+        lines.append(f"embedding {embedding.name}: {spec.input_size} tokens")
+    if linear is None:
+        lines.append("no linear layer: the outputs are those of the recurrent module")
+    else:
+        lines.append(f"linear layer {linear.name}, after the recurrent module: {spec.output_size} outputs")
+        lines.append(f"head: {spec.head}, as {'described' if 'head' in settings else 'nothing else is said'}")
+    if ignored := settings.get("ignore"):
+        lines.append(f"left out, as described: {', '.join(ignored)}")
+    lines.append(f"call shape: {spec.call_shape}")
+    return lines
 
 
 def _parameters(

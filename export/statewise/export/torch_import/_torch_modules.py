@@ -2,14 +2,24 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from statewise.export.base import Array, SourceError, UnsupportedNetwork
 
 _CELL_OF_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
-_RECURRENT = re.compile(r"(?P<module>.*?)\.?weight_ih_l0")
+_RECURRENT = re.compile(r"(?:(?P<module>.*)\.)?weight_ih(?:_l0)?")
+_CELL_KEY = re.compile(r"(weight|bias)_(ih|hh)")
+_INPUT_WORDS = frozenset(
+    ("in", "inp", "input", "inputs", "pre", "prenet", "embed", "embedding", "enc", "encoder", "stem", "front")
+)
+_OUTPUT_WORDS = frozenset(
+    (
+        *("fc", "out", "output", "outputs", "head", "dec", "decoder", "classifier", "cls", "readout"),
+        *("logits", "pred", "predictor", "regressor", "post"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ def find_recurrent(file: Path, arrays: Mapping[str, Array], settings: Mapping[st
     Raises:
         SourceError: there is none, or several and no name.
     """
-    found = [match["module"] for name in arrays if (match := _RECURRENT.fullmatch(name))]
+    found = [match["module"] or "" for name in arrays if (match := _RECURRENT.fullmatch(name))]
     name = settings.get("recurrent")
     if name is None and len(found) == 1:
         name = found[0]
@@ -55,16 +65,28 @@ def find_recurrent(file: Path, arrays: Mapping[str, Array], settings: Mapping[st
         listed = ", ".join(map(repr, sorted(found))) or "none"
         wanted = "recurrent = to name one of them" if name is None else f"{name!r} among them"
         raise SourceError(file, f"recurrent modules found: {listed}; expected {wanted if found else 'one'}")
-    return _module(file, arrays, name)
+    module = _module(file, arrays, name)
+    # nn.LSTMCell and its like have one layer, whose names have no number.
+    renamed = {
+        f"{key}_l0" if _CELL_KEY.fullmatch(key) else key: array for key, array in module.arrays.items()
+    }
+    return replace(module, arrays=renamed)
 
 
 def find_linear(
-    file: Path, arrays: Mapping[str, Array], settings: Mapping[str, Any], columns: int
+    file: Path, arrays: Mapping[str, Array], settings: Mapping[str, Any], *, columns: int, features: int
 ) -> TorchModule | None:
-    """Finds the linear layer of that many columns: the one that the description names, else the only one.
+    """Finds the linear layer after the recurrent module: the one that the description names, else the only one.
+
+    Args:
+        file: Named in errors.
+        arrays: Those outside the recurrent module.
+        settings: Of the description.
+        columns: Features of the recurrent module's outputs.
+        features: Of its inputs; a layer of as many rows may stand before the module.
 
     Raises:
-        SourceError: several fit, or the named one does not.
+        SourceError: several fit, the only one may stand before the module, or the named one does not fit.
     """
     name = settings.get("linear")
     if name is None:
@@ -74,12 +96,27 @@ def find_linear(
             if entry.endswith(".weight") and array.ndim == 2 and array.shape[1] == columns
             # An embedding is a matrix too; only a linear layer has a bias.
             if entry.removesuffix("weight") + "bias" in arrays
+            if entry.removesuffix(".weight") not in settings.get("ignore", ())
         ]
         if len(fitting) > 1:
             listed = ", ".join(map(repr, sorted(fitting)))
             raise SourceError(file, f"linear layers found: {listed}; expected linear = to name one of them")
         name = fitting[0] if fitting else None
+        if name is not None and _may_stand_before(name, len(arrays[f"{name}.weight"]), columns, features):
+            raise SourceError(
+                file,
+                f"{name!r} may be a layer before the recurrent module, which weights alone cannot show: say "
+                f'linear = "{name}" if it comes after; a model with layers before is exported whole, to ONNX',
+            )
     return _named_module(file, arrays, "linear", name, columns)
+
+
+def _may_stand_before(name: str, rows: int, columns: int, features: int) -> bool:
+    """Whether a linear layer may make the inputs of the recurrent module: by its rows, and by its name."""
+    words = set(re.findall(r"[a-z]+", name.lower()))
+    if rows != features or words & _OUTPUT_WORDS:
+        return False
+    return rows == columns or bool(words & _INPUT_WORDS)
 
 
 def find_embedding(
@@ -131,7 +168,8 @@ def refuse_unused(
         raise SourceError(
             file,
             f"expected a recurrent module and a linear layer; also found {', '.join(unused[:4])}"
-            f"{' ...' if len(unused) > 4 else ''}: name it as embedding, or in ignore",
+            f"{' ...' if len(unused) > 4 else ''}: name it as embedding, or in ignore if outputs do not "
+            "depend on it; a model with other layers is exported whole, to ONNX",
         )
 
 
