@@ -92,15 +92,12 @@ def import_onnx(
 
     Raises:
         PackageError: the file is no sound ONNX file, or onnxruntime crashes on it.
-        SourceError: roles or axes of the graph's inputs and outputs stay open; naming what was found and what
-            decides.
+        SourceError: roles or axes of the graph's inputs and outputs stay open; naming what decides.
         VersionExists: the version is published already.
         ExportError: a name or version that no repository can hold.
     """
     file = Path(file)
-    refuse_other_formats(file)
-    if is_safetensors(file):
-        raise SourceError(file, "expected ONNX; this is safetensors: rename it to end with .safetensors")
+    _refuse_other_than_onnx(file)
     options = ImportOptions(
         state=dict(state or {}),
         inputs=tuple(inputs),
@@ -114,6 +111,12 @@ def import_onnx(
     )
     files = with_some_optimisation(read_onnx, file, options)
     return publish(repository, file.stem if name is None else name, files, version=version)
+
+
+def _refuse_other_than_onnx(file: Path) -> None:
+    refuse_other_formats(file)
+    if is_safetensors(file):
+        raise SourceError(file, "expected ONNX; this is safetensors: rename it to end with .safetensors")
 
 
 def _initial(file: Path, name: str, value: float | Path | str | Array) -> float | Array:

@@ -76,7 +76,8 @@ def find_recurrent(file: Path, arrays: Mapping[str, Array], settings: Mapping[st
 def find_linear(
     file: Path, arrays: Mapping[str, Array], settings: Mapping[str, Any], *, columns: int, features: int
 ) -> TorchModule | None:
-    """Finds the linear layer after the recurrent module: the one that the description names, else the only one.
+    """Finds the linear layer after the recurrent module: the one that the description names, else the only
+    one.
 
     Args:
         file: Named in errors.
