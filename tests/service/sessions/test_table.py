@@ -36,22 +36,26 @@ def test_idle_sessions_are_found_some_at_a_time(count: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
-@pytest.mark.parametrize(("owner", "models"), [(None, [0, 1]), (None, [1]), (0, [0, 1]), (1, [0]), (7, [0])])
+@pytest.mark.parametrize(
+    ("owner", "models"), [(None, [0, 1]), (None, [1]), ("ann", [0, 1]), ("bob", [0]), ("eve", [0])]
+)
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 23])
 def test_pages_hold_every_session_that_is_wanted_once(
-    count: int, owner: int | None, models: list[int], size: int
+    count: int, owner: str | None, models: list[int], size: int
 ) -> None:
-    scan = scan_of(table_of(count))
+    table = table_of(count)
+    scan = scan_of(table)
+    number = None if owner is None else table.known_owner(owner)
     found: list[int] = []
     pages = 0
     start: int | None = 0
     while start is not None:
         before = start
-        slots, start = scan.page(start, size, owner=owner, models=models)
+        slots, start = scan.page(start, size, owner=number, models=models)
         assert len(slots) <= size
         assert start is None or 0 < start - before <= 8
         found += slots
         pages += 1
-    owned = [slot for slot in range(count) if owner is None or (0, 1, 1)[slot % 3] == owner]
+    owned = [slot for slot in range(count) if owner is None or ("ann", "bob", "bob")[slot % 3] == owner]
     assert found == [slot for slot in owned if slot % 2 in models]
     assert pages <= 1 + len(found) // size + count // 8

@@ -79,8 +79,7 @@ async def acquire_lease(
         else:
             turn.set_result(None)
 
-    slots = table.slots_of(lease.handles)
-    valid = slots[table.are_valid(lease.handles, slots, owner=lease.owner)]
+    valid = table.valid_slots(lease.handles, owner=lease.owner)
     model.scheduler.submit_barrier(Barrier(valid, take))
     await turn
 

@@ -136,11 +136,17 @@ class StepQueue:
                 if failure is not None:
                     self._answers.answer(item, failure)
                     continue
-            slots = item.slots if isinstance(item, Barrier) else self._table.slots_of(item.handles)
+            # A void handle must not make the session that now has its slot wait.
+            slots = (
+                item.slots
+                if isinstance(item, Barrier)
+                else self._table.valid_slots(item.handles, owner=item.owner)
+            )
             numbers = slots.tolist()
             blocked = not taken.isdisjoint(numbers) or bool(self._table.busy[slots].any())
             taken.update(numbers)
-            full = isinstance(item, StepBatch) and rows + len(numbers) > MAXIMUM_BATCH_ROWS and rows > 0
+            width = 0 if isinstance(item, Barrier) else len(item.handles)
+            full = width > 0 and rows > 0 and rows + width > MAXIMUM_BATCH_ROWS
             if blocked or full:
                 self._waiting.append(item)
                 self._only_single_steps &= isinstance(item, StepBatch) and item.steps is None
@@ -151,5 +157,5 @@ class StepQueue:
                 chunks.append(item)
             else:
                 single.append(item)
-                rows += len(numbers)
+                rows += width
         return self._execution.gather(single) if single else None, chunks

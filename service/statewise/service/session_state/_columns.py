@@ -2,7 +2,8 @@
 
 A request of a thousand sessions is looked up, checked and advanced with a few array operations. The low 24
 bits of a handle are the session's slot, the other bits are random: a handle is valid exactly when its slot
-holds that very handle.
+holds that very handle for that very owner. A free slot belongs to owner 0, which no caller is, so neither its
+handle 0 nor any other opens it.
 """
 
 from collections.abc import Callable
@@ -79,9 +80,10 @@ class SessionColumns:
         ordered = np.sort(slots)
         return bool((ordered[1:] == ordered[:-1]).any())
 
-    def are_valid(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
-        """Marks the handles that open a session of that owner with True."""
-        return _are_valid(self.read(slots), handles, owner)
+    def valid_slots(self, handles: Handles, *, owner: int) -> Slots:
+        """Returns the slots of that owner's sessions; void handles are left out."""
+        slots = self.slots_of(handles)
+        return slots[_are_valid(self.read(slots), handles, owner)]
 
     def models_of_handles(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
         """Numbers of the model versions of that owner's sessions; void handles are left out."""
@@ -191,6 +193,10 @@ class SessionColumns:
         cells[at + _ARENA_INDEX] ^= 1
         cells[at + _DIGEST] = digest
         self.last_use_s[slot] = self._clock()
+
+    def clear(self, slot: int) -> None:
+        """Frees a slot: without handle, owner, state or position."""
+        self._cells[slot] = 0
 
     def arena_index(self, slot: int) -> int:
         """Returns the arena index of the session's current state."""

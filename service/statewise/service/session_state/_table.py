@@ -17,6 +17,8 @@ from statewise.service.session_state._ended_sessions import EndedSessions
 from statewise.wire import Reason
 
 _NO_POSITION = np.uint64(2**64 - 1)
+_NO_OWNER = 0
+"""The owner of a free slot: the columns begin as zeros. No caller has this number."""
 _UNKNOWN_OWNER = -1
 
 _WHY_VOID = {
@@ -65,7 +67,7 @@ class SessionTable(SessionColumns):
         self._names: list[str] = []
         self._slot_of: dict[tuple[int, str], int] = {}
         self._free: list[int] = []
-        self._owners: list[str] = []
+        self._owners = [""]  # at _NO_OWNER
         self._owner_numbers: dict[str, int] = {}
         self._ended = EndedSessions(remembered)
 
@@ -85,7 +87,7 @@ class SessionTable(SessionColumns):
     # --- owners ---
 
     def owner_number(self, owner: str) -> int:
-        """Returns a small number for an owner's name, the same for the life of the process."""
+        """Returns a small number from 1 for an owner's name, the same for the life of the process."""
         number = self._owner_numbers.get(owner)
         if number is None:
             number = self._owner_numbers[owner] = len(self._owners)
@@ -172,9 +174,10 @@ class SessionTable(SessionColumns):
         """Ends a session. Returns its arena row."""
         del self._slot_of[int(self.owner[slot]), self._names[slot]]
         self._names[slot] = ""
-        self.handle[slot] = 0
         self._free.append(slot)
-        return int(self.current_index[slot]) >> 1
+        row = self.arena_index(slot) >> 1
+        self.clear(slot)
+        return row
 
     # --- looking at sessions ---
 
@@ -209,8 +212,7 @@ class SessionTable(SessionColumns):
 
     def names_of(self, handles: Handles, *, owner: int) -> list[str]:
         """Returns the ids of the owner's sessions; void handles are left out."""
-        slots = self.slots_of(handles)
-        return [self._names[slot] for slot in slots[self.are_valid(handles, slots, owner=owner)].tolist()]
+        return [self._names[slot] for slot in self.valid_slots(handles, owner=owner).tolist()]
 
     def has_expired(self, owner: int, session_id: str) -> bool:
         """Returns whether the last session of that id ended for being idle, as far as remembered."""
@@ -230,9 +232,8 @@ class SessionTable(SessionColumns):
         )
 
     def refusal(self, row: int, handle: int, *, owner: int) -> RowFailure | None:
-        """Returns why a handle is void for an owner; None: it is valid."""
-        slot = self._slot(handle)
-        if int(self.handle[slot]) == handle and int(self.owner[slot]) == owner:
+        """Why a handle is void for an owner; None: it is valid."""
+        if self.model_of_handle(handle, owner=owner) is not None:
             return None
         reason = self._ended.reason_of(owner, handle)
         return RowFailure(row, reason, f"handle {handle:#018x} {_WHY_VOID[reason]}")
