@@ -18,6 +18,8 @@ def main(target: str = "127.0.0.1:50051") -> None:
     """Prints a forecast for each sample before it reads the next."""
     with Client(target) as client, client.session("gait", id="ankle-sensor") as session:
         print(f"continuing at time step {session.position}", file=sys.stderr)
+        if sys.stdin.isatty():
+            print("type a sample a line: nine numbers, separated by commas; Ctrl-D ends", file=sys.stderr)
         for line in sys.stdin:
             sample = np.array(line.split(","), np.float32)  # [9]
             forecast = session.step(sample)  # [9], for the next sample

@@ -41,8 +41,11 @@ def test_an_unknown_model_names_the_subcommand_that_lists_models(target: str) ->
 def test_missing_credentials_name_the_flags(repository: Path, tmp_path: Path) -> None:
     callers = tmp_path / "callers.toml"
     assert statewise("token", "walker", "--callers", callers).code == 0
+    token = statewise("token", "runner", "--callers", callers).out.strip()
+    (tmp_path / "token").write_text(f"\ufeff{token}\r\n")  # as some editors save it
     with server_in_thread(repository, callers=callers, insecure=True) as address:
         done = statewise("models", "--target", address)
+        assert statewise("models", "--target", address, "--token-file", tmp_path / "token").code == 0
     assert done.complaint.endswith("pass --token-file, or --tls-certificate with --tls-key")
 
 

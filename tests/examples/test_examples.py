@@ -54,6 +54,18 @@ def test_the_default_address_of_an_example_is_that_of_the_server(
         runpy.run_path(str(path), run_name="__main__")
 
 
+def test_the_sensor_says_at_a_terminal_what_it_reads(target: str) -> None:
+    ours, terminal = os.openpty()
+    os.write(ours, b"\x04")  # Ctrl-D ends the input
+    command = [sys.executable, str(EXAMPLES / "streaming_sensor.py"), target]
+    done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=100, check=True)
+    for descriptor in (ours, terminal):
+        os.close(descriptor)
+    assert (
+        done.stderr.splitlines()[1] == "type a sample a line: nine numbers, separated by commas; Ctrl-D ends"
+    )
+
+
 def test_the_sensor_continues_at_its_position(target: str) -> None:
     samples = np.random.default_rng(2).standard_normal((12, 9)).round(3).astype(np.float32)
     lines = [",".join(f"{value:.3f}" for value in sample) + "\n" for sample in samples]

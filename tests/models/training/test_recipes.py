@@ -94,3 +94,8 @@ def test_keys_that_would_do_nothing_are_named(name: str, overrides: dict[str, st
     with pytest.raises(RecipeError) as caught:
         load_recipe(name, overrides)
     assert message in str(caught.value)
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('\ufefftask = "forecast"\n[data]\nsource = "gait"\n')
+    assert load_recipe(tmp_path / "mine.toml").data.source == "gait"

@@ -41,7 +41,9 @@ class Connection:
     def client(self, *, timeout: float | None = None) -> Client:
         """Makes a client. Ends the command if the token or a TLS file cannot be read."""
         try:
-            token = None if self.token_file is None else self.token_file.read_text(encoding="utf-8").strip()
+            token = (
+                None if self.token_file is None else self.token_file.read_text(encoding="utf-8-sig").strip()
+            )
             return Client(self.target, token=token, tls=self.tls, timeout=timeout)
         except (OSError, UnicodeDecodeError) as error:
             fail(error)

@@ -139,7 +139,7 @@ def _read(name_or_path: str | Path) -> tuple[str, str]:
         return f"{name}.toml", (_bundled() / f"{name}.toml").read_text(encoding="utf-8")
     path = Path(name_or_path)
     try:
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise RecipeError(
