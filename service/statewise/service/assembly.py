@@ -19,7 +19,7 @@ from statewise.service.dataplane.sessions import (
     SessionTurns,
 )
 from statewise.service.engine import Engine, EngineProfile, load_engine
-from statewise.service.registry import ModelRegistry
+from statewise.service.registry import InspectorPool, ModelRegistry
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena
 from statewise.service.telemetry import SlowRequests, Statistics
@@ -64,6 +64,9 @@ def build_dataplane(
             settings, table, executor=executor, clock=clock, slow=slow, tracing=tracing
         ),
         sessions=settings.sessions,
+        test_s=settings.load_test_s,
+        inspector=_inspector(settings) if settings.load_in_child else None,
+        side_by_side=settings.load_versions,
     )
     limits, statistics = ServiceLimits(settings), Statistics()
     sessions, administration = _build_sessions(models, table, limits, statistics, clock=clock)
@@ -77,6 +80,16 @@ def build_dataplane(
         slow=slow,
         tracing=tracing,
         clock=clock,
+    )
+
+
+def _inspector(settings: Settings) -> InspectorPool:
+    return InspectorPool(
+        intra_op_threads=settings.intra_op_threads,
+        provider=settings.execution_provider,
+        test_s=settings.load_test_s,
+        load_s=settings.load_s,
+        load_bytes=settings.load_bytes,
     )
 
 

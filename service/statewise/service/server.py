@@ -69,11 +69,16 @@ class Server:
         self._probe = self._make_probe() if settings.metrics_listen else None
         self.metrics_address = ""
         """HOST:PORT of /metrics, /readyz and /healthz; set early in `start`, before models load."""
+        self.address = ""
+        """HOST:PORT of the services; set early in `start`, before models load."""
         self._callers: Callers | None = None
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
-        """Loads the repository and listens. Returns the address, HOST:PORT.
+        """Listens, and begins to load the repository. Returns the address, HOST:PORT.
+
+        Returns when every model has its default version or has failed, at the latest after `startup_s`. Until
+        then requests get MODEL_LOADING, and health and readiness say that the server does not serve.
 
         Raises:
             ServerError: an address cannot be opened, or must not be served without TLS and callers; the
@@ -90,14 +95,21 @@ class Server:
             raise ServerError(str(error)) from None
         if self._probe is not None:
             self._start_probe(self._probe)
-        self._dataplane.models.load_all()
+        models = self._dataplane.models
+        models.begin()
         try:
-            address = await self._grpc.start(self._callers)
+            self.address = await self._grpc.start(self._callers)
         except (TransportError, TlsError) as error:
             raise ServerError(str(error)) from None
+        models.changed = self._grpc.update_health
         self._readiness.listening()
         self._start_background_tasks()
-        return address
+        await models.wait_for_defaults(settings.startup_s)
+        return self.address
+
+    async def wait_until_loaded(self) -> None:
+        """Waits until no version of the repository is being loaded."""
+        await self._dataplane.models.wait_until_loaded()
 
     async def stop(self) -> None:
         """Refuses new requests, lets others finish within the grace period, and frees all resources."""
@@ -106,6 +118,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._grpc.stop()
+        await asyncio.to_thread(self._dataplane.models.close)
         if self._probe is not None:
             await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()
@@ -176,7 +189,7 @@ class Server:
 
     async def _follow_the_repository(self) -> None:
         await self._dataplane.models.follow()
-        self._grpc.update_health()
+        self._grpc.update_health()  # of versions that are gone
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:
@@ -184,7 +197,7 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
 
     Args:
         settings: The operator's settings.
-        ready: Gets one line, `listening on HOST:PORT`, when the server accepts calls.
+        ready: Gets one line, `listening on HOST:PORT`, when `Server.start` returns.
 
     Raises:
         ServerError, ServiceError: as `Server.start`.
@@ -202,12 +215,18 @@ async def _serve(settings: Settings, ready: TextIO) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop_signal.set)
+    stopping = asyncio.create_task(stop_signal.wait())
+    starting = asyncio.create_task(server.start())
     try:
-        address = await server.start()
-        print(f"listening on {address}", file=ready, flush=True)
-        await stop_signal.wait()
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            print(f"listening on {starting.result()}", file=ready, flush=True)
+        await stopping
         _log.info("stopping; requests in flight have %g s", settings.grace_s)
     finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
         await server.stop()
 
 

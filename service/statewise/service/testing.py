@@ -18,7 +18,10 @@ from statewise.service.server import Server
 async def running_server(
     repository: Path, *, make_server: Callable[[Settings], Server] = Server, **settings: Any
 ) -> AsyncIterator[str]:
-    """Serves a repository in the running event loop; gives the address, HOST:PORT.
+    """Serves a repository in the running event loop; gives HOST:PORT once all versions are loaded.
+
+    Versions are loaded in this process, which saves the start of a child. A test of files that might crash
+    onnxruntime sets `load_in_child=True`.
 
     Args:
         repository: Folder of models.
@@ -27,7 +30,9 @@ async def running_server(
     """
     server = make_server(_settings(repository, settings))
     try:
-        yield await server.start()
+        address = await server.start()
+        await server.wait_until_loaded()
+        yield address
     finally:
         await server.stop()
 
@@ -75,4 +80,12 @@ def server_in_thread(
 
 
 def _settings(repository: Path, settings: dict[str, Any]) -> Settings:
-    return Settings(**{"repository": repository, "listen": "127.0.0.1:0", "grace_s": 5.0, **settings})
+    return Settings(
+        **{
+            "repository": repository,
+            "listen": "127.0.0.1:0",
+            "grace_s": 5.0,
+            "load_in_child": False,
+            **settings,
+        }
+    )

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.caller import connect
 
 from statewise.service.engine import Engine
-from statewise.service.registry import read_package
+from statewise.service.packages import read_package
 from statewise.service.testing import running_server
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec, from_tensor
 

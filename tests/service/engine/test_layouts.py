@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.service.engine import Engine
-from statewise.service.registry import read_package
+from statewise.service.packages import read_package
 
 Axes = tuple[str, ...]
 F = 2

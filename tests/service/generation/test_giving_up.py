@@ -20,8 +20,8 @@ def was_applied(result: StepResult | ServiceError) -> bool:
 
 async def test_given_up_in_the_turn_that_would_begin_it_it_takes_nothing(generative: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
-        dataplane = build_dataplane(Settings(repository=generative), executor=executor)
-        dataplane.models.load_all()
+        dataplane = build_dataplane(Settings(repository=generative, load_in_child=False), executor=executor)
+        await dataplane.models.load_all()
         opened, _ = await dataplane.sessions.open("wave", 0, ["a", "b"], owner="")
         handles = np.array([one.view.handle for one in opened], np.uint64)
 

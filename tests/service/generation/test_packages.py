@@ -1,5 +1,6 @@
 """Loads packages whose auxiliary graphs are missing, damaged, or differ from the metadata."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -53,8 +54,8 @@ def test_a_package_that_cannot_generate_as_it_says_is_reported(
     shutil.copytree(generative / model, tmp_path / model)
     spoil(tmp_path / model / "1")
     with ThreadPoolExecutor(1) as executor:
-        dataplane = build_dataplane(Settings(repository=tmp_path), executor=executor)
-        dataplane.models.load_all()
+        dataplane = build_dataplane(Settings(repository=tmp_path, load_in_child=False), executor=executor)
+        asyncio.run(dataplane.models.load_all())
     (status,) = dataplane.models.statuses()
     assert status.loaded is None
     assert words in status.trouble
@@ -62,8 +63,8 @@ def test_a_package_that_cannot_generate_as_it_says_is_reported(
 
 def test_only_models_fed_back_from_outside_keep_their_last_output(generative: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
-        dataplane = build_dataplane(Settings(repository=generative), executor=executor)
-        dataplane.models.load_all()
+        dataplane = build_dataplane(Settings(repository=generative, load_in_child=False), executor=executor)
+        asyncio.run(dataplane.models.load_all())
     kept = {
         loaded.package.name: loaded.arena.bytes_per_session // 8
         - sum(pair.shape[0] for pair in loaded.package.spec.state)

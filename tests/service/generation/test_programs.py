@@ -104,10 +104,10 @@ def model(request: pytest.FixtureRequest) -> str:
     ids=["as it is", "pieces of one step in threads"],
 )
 def dataplane(generative: Path, request: pytest.FixtureRequest) -> Iterator[Dataplane]:
-    limits = Settings(repository=generative, sessions=16, **request.param)
+    limits = Settings(repository=generative, load_in_child=False, sessions=16, **request.param)
     with ThreadPoolExecutor(1) as executor:
         dataplane = build_dataplane(limits, executor=executor)
-        dataplane.models.load_all()
+        asyncio.run(dataplane.models.load_all())
         yield dataplane
 
 

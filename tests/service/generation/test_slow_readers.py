@@ -28,11 +28,16 @@ STEPS = 300
 async def dataplane(generative: Path) -> AsyncIterator[Dataplane]:
     """Slices of one step run on the event loop; four megabytes of results may wait for their readers."""
     limits = Settings(
-        repository=generative, piece_s=1e-9, inline_s=1.0, prediction_bytes=4 * 2**20, queue_s=3600.0
+        repository=generative,
+        load_in_child=False,
+        piece_s=1e-9,
+        inline_s=1.0,
+        prediction_bytes=4 * 2**20,
+        queue_s=3600.0,
     )
     with ThreadPoolExecutor(1) as executor:
         dataplane = build_dataplane(limits, executor=executor)
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         yield dataplane
 
 

@@ -119,9 +119,9 @@ async def test_sessions_are_counted_by_how_they_came_and_went(repository: Path) 
 async def test_idle_sessions_are_counted_and_their_end_has_a_cause(repository: Path) -> None:
     now_s = 100.0
     with ThreadPoolExecutor(1) as executor:
-        settings = Settings(repository=repository, idle_timeout_s=300.0)
+        settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=300.0)
         dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         registry = make_registry(dataplane, release="1", is_ready=lambda: True)
         await dataplane.sessions.open("steps", 0, ["old", "young"], owner="")
         now_s += 61.0

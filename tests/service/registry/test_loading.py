@@ -2,44 +2,24 @@
 
 import asyncio
 import shutil
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Generic, ParamSpec, TypeVar
+from typing import TypeVar
 
 import pytest
+from tests.helpers.held import Held
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.dataplane import Dataplane
-from statewise.service.registry import ModelRegistry, VersionState, read_package, scan_repository
-from statewise.service.registry._package import ServablePackage
+from statewise.service.packages import ServablePackage, read_package
+from statewise.service.registry import ModelRegistry, VersionState, scan_repository
 from statewise.service.registry._repository import RepositoryScan
 from statewise.wire import Reason
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Held(Generic[P, T]):
-    """A function that, once armed, sets `reached` when it is called, and waits for `go_on`."""
-
-    def __init__(self, function: Callable[P, T]) -> None:
-        self._function = function
-        self._armed = False
-        self.reached, self.go_on = threading.Event(), threading.Event()
-
-    def arm(self) -> None:
-        self._armed = True
-        self.reached, self.go_on = threading.Event(), threading.Event()
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._armed:
-            self.reached.set()
-            assert self.go_on.wait(60)
-        return self._function(*args, **kwargs)
 
 
 Reader = Held[[str, int, Path], ServablePackage]
@@ -62,8 +42,10 @@ def dataplane(repository: Path, tmp_path: Path, reader: Reader, scanner: Scanner
     shutil.copytree(repository / "steps" / "1", tmp_path / "steps" / "1")
     make_models = partial(ModelRegistry, read_package=reader, scan=scanner)
     with ThreadPoolExecutor(1) as executor:
-        dataplane = build_dataplane(Settings(repository=tmp_path), executor=executor, make_models=make_models)
-        dataplane.models.load_all()
+        dataplane = build_dataplane(
+            Settings(repository=tmp_path, load_in_child=False), executor=executor, make_models=make_models
+        )
+        asyncio.run(dataplane.models.load_all())
         yield dataplane
 
 
@@ -120,6 +102,7 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
     finally:
         reader.go_on.set()
     await following
+    await served.wait_until_loaded()
     for asked in [("last", 0), ("last", 1), ("steps", 0), ("steps", 2)]:
         assert reason(served, *asked) is None, asked
     assert reason(served, "broken") is Reason.MODEL_NOT_FOUND
@@ -134,14 +117,15 @@ async def test_what_is_loaded_by_request_is_being_loaded_too(
     assert reason(served, "last") is Reason.MODEL_LOADING
     reader.go_on.set()
     assert await loaded is served.find("last")
-    # After the caller of `load` has left, the version is no longer being loaded.
+    # A version is loaded to the end also when the caller of `load` has left.
     await served.unload("last")
     loaded = await reached(reader, served.load("last"))
     loaded.cancel()
     await asyncio.gather(loaded, return_exceptions=True)
+    assert reason(served, "last") is Reason.MODEL_LOADING
     reader.go_on.set()
-    assert reason(served, "last") is Reason.MODEL_NOT_FOUND
-    assert statuses(served)["last", 1] is VersionState.UNLOADED
+    await served.wait_until_loaded()
+    assert reason(served, "last") is None
 
 
 async def test_one_that_keeps_sessions_can_be_looked_up_also_while_it_is_loaded_again(
@@ -168,6 +152,7 @@ async def test_one_that_failed_and_was_mended_is_being_loaded_again(
 ) -> None:
     (tmp_path / "last" / "1").mkdir(parents=True)
     await served.follow()
+    await served.wait_until_loaded()
     assert statuses(served)["last", 1] is VersionState.FAILED
     shutil.copytree(repository / "last" / "1", tmp_path / "last" / "1", dirs_exist_ok=True)
     following = await reached(reader, served.follow())
@@ -175,6 +160,7 @@ async def test_one_that_failed_and_was_mended_is_being_loaded_again(
     assert reason(served, "last", 1) is Reason.MODEL_LOADING
     reader.go_on.set()
     await following
+    await served.wait_until_loaded()
     assert statuses(served)["last", 1] is VersionState.READY
 
 
@@ -193,6 +179,7 @@ async def test_a_snapshot_may_belong_to_the_version_that_is_being_loaded(
     assert served.find_digest("steps", present).package.version == 1
     reader.go_on.set()
     await following
+    await served.wait_until_loaded()
     version_2 = served.find("steps", 2)
     assert served.find_digest("steps", version_2.package.digest) is version_2
 
@@ -202,6 +189,7 @@ async def test_while_the_default_version_is_unloaded_there_is_always_one(
 ) -> None:
     shutil.copytree(repository / "steps" / "2", tmp_path / "steps" / "2")
     await served.follow()
+    await served.wait_until_loaded()
     unloading = await reached(scanner, served.unload("steps", 2))
     assert reason(served, "steps") is None
     scanner.go_on.set()

@@ -1,6 +1,5 @@
 """Loads repositories: versions, defaults, packages that cannot be served, and the engine's profile."""
 
-import asyncio
 import gc
 import shutil
 import weakref
@@ -34,9 +33,11 @@ from statewise.wire import (
 )
 
 
-def load(repository: Path) -> Dataplane:
-    dataplane = build_dataplane(Settings(repository=repository), executor=ThreadPoolExecutor(1))
-    dataplane.models.load_all()
+async def load(repository: Path) -> Dataplane:
+    dataplane = build_dataplane(
+        Settings(repository=repository, load_in_child=False), executor=ThreadPoolExecutor(1)
+    )
+    await dataplane.models.load_all()
     return dataplane
 
 
@@ -55,15 +56,15 @@ def respell(path: Path, change: Callable[[ModelSpec], str]) -> None:
     onnx.save(model, path)
 
 
-def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
+async def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
     repository: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(repository / "steps", tmp_path / "steps")
-    assert load(tmp_path).models.default_version("steps") == 2
+    assert (await load(tmp_path)).models.default_version("steps") == 2
     (tmp_path / "steps" / "model.toml").write_text("default_version = 1\n")
-    assert load(tmp_path).models.default_version("steps") == 1
+    assert (await load(tmp_path)).models.default_version("steps") == 1
     (tmp_path / "steps" / "model.toml").write_text("default_version = 7\n")
-    assert load(tmp_path).models.default_version("steps") == 2
+    assert (await load(tmp_path)).models.default_version("steps") == 2
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,13 @@ def test_the_default_is_the_highest_version_unless_the_model_says_otherwise(
         ("default_version = " + 5000 * "[", "steps/model.toml: maximum recursion depth exceeded"),
     ],
 )
-def test_a_rollback_that_cannot_be_is_said_once_and_where_people_look(
+async def test_a_rollback_that_cannot_be_is_said_once_and_where_people_look(
     repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, words: str
 ) -> None:
     shutil.copytree(repository / "steps", tmp_path / "steps")
     (tmp_path / "steps" / "model.toml").write_text(text)
-    models = load(tmp_path).models
-    asyncio.run(models.follow())
+    models = (await load(tmp_path)).models
+    await models.follow()
     assert models.default_version("steps") == 2
     assert [(status.version, words in status.trouble) for status in models.statuses()] == [
         (1, False),
@@ -91,24 +92,24 @@ def test_a_rollback_that_cannot_be_is_said_once_and_where_people_look(
     ]
     assert sum(words in record.getMessage() for record in caplog.records) == 1
     (tmp_path / "steps" / "model.toml").write_text("default_version = 1")
-    asyncio.run(models.follow())
+    await models.follow()
     assert models.default_version("steps") == 1
     assert [status.trouble for status in models.statuses()] == ["", ""]
 
 
-def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
+async def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
     for name in (".half-written", "notes", "0", "01"):
         shutil.copytree(copy / "last" / "1", copy / "last" / name)
-    models = load(copy).models
+    models = (await load(copy)).models
     assert [loaded.package.version for loaded in models] == [1]
     assert [status.trouble for status in models.statuses()] == [""]
 
 
-def test_the_digest_covers_every_file(copy: Path) -> None:
-    digest = load(copy).models.find("last").package.digest
-    assert digest == load(copy).models.find("last").package.digest
+async def test_the_digest_covers_every_file(copy: Path) -> None:
+    digest = (await load(copy)).models.find("last").package.digest
+    assert digest == (await load(copy)).models.find("last").package.digest
     (copy / "last" / "1" / "readme.txt").write_text("a note")
-    assert digest != load(copy).models.find("last").package.digest
+    assert digest != (await load(copy)).models.find("last").package.digest
 
 
 def _drop_metadata(path: Path) -> None:
@@ -155,7 +156,7 @@ async def test_a_package_that_cannot_be_served_is_reported_and_the_others_serve(
 
 
 async def test_a_version_that_nobody_holds_leaves_memory_at_once(copy: Path) -> None:
-    models = load(copy).models
+    models = (await load(copy)).models
     loaded = models.find("last")
     held: list[weakref.ref[Any]] = [weakref.ref(loaded.scheduler), weakref.ref(loaded.arena)]
     del loaded
@@ -168,9 +169,9 @@ async def test_a_version_that_nobody_holds_leaves_memory_at_once(copy: Path) -> 
         gc.enable()
 
 
-def test_a_repository_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+async def test_a_repository_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="is not a folder"):
-        load(tmp_path / "nowhere")
+        await load(tmp_path / "nowhere")
 
 
 def save_elementwise(folder: Path, expression: str) -> None:
@@ -224,7 +225,7 @@ async def test_a_package_may_ask_to_share_runs_within_rounding(tmp_path: Path) -
         save_elementwise(tmp_path / name / "1", expression)
         if name != "apart":
             (tmp_path / name / "1" / "model.toml").write_text('batch = "tolerance"\n')
-    models = load(tmp_path).models
+    models = (await load(tmp_path)).models
     assert {loaded.package.name: loaded.profile.batchable for loaded in models} == {
         "apart": False,
         "asks": True,

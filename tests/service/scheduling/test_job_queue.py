@@ -35,7 +35,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         profile = EngineProfile(
-            Exactness.EXACT, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, batchable=True
+            Exactness.EXACT, stepwise=True, chunkable=True, run_s=STEP_S, row_step_s=STEP_S, batchable=True
         )
         self.queue = JobQueue(profile, mixes=True, clock=lambda: self.now_s, slice_s=SLICE_S)
         self._numbers: dict[Job, int] = {}

@@ -151,10 +151,10 @@ async def test_a_prediction_that_nobody_waits_for_stops_at_its_next_piece(
     repository: Path, given_up: str
 ) -> None:
     now_s = 1000.0
-    limits = Settings(repository=repository, **SLOW)
+    limits = Settings(repository=repository, load_in_child=False, **SLOW)
     with ThreadPoolExecutor(1) as executor:
         dataplane = build_dataplane(limits, executor=executor, clock=lambda: now_s)
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         model = dataplane.models.find("steps", 0)
         runs = model.scheduler.statistics.long.run_s
         lengths = np.array([1, LONG], np.uint32)

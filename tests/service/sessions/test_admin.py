@@ -127,9 +127,9 @@ async def test_a_session_ends_behind_what_was_asked_of_it_before(
 async def test_sessions_that_expired_are_said_to_have(repository: Path) -> None:
     now_s = 0.0
     with ThreadPoolExecutor(1) as executor:
-        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0)
         dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         await dataplane.sessions.open("steps", 0, ["a"], owner="")
         now_s = 61.0
         assert sum(dataplane.session_administration.expire_idle()) == 1

@@ -120,10 +120,12 @@ def served(
 ) -> Iterator[Served]:
     root, clock = tmp_path_factory.mktemp("changing"), Clock()
     shutil.copytree(repository / "steps" / "1", root / "steps" / "1")
-    limits = Settings(repository=root, sessions=64, idle_timeout_s=IDLE_TIMEOUT_S, **request.param)
+    limits = Settings(
+        repository=root, load_in_child=False, sessions=64, idle_timeout_s=IDLE_TIMEOUT_S, **request.param
+    )
     with ThreadPoolExecutor(1) as executor:
         dataplane = build_dataplane(limits, executor=executor, clock=clock)
-        dataplane.models.load_all()
+        asyncio.run(dataplane.models.load_all())
         yield Served(dataplane, clock, root / "steps", repository / "steps")
 
 

@@ -138,8 +138,8 @@ async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(
 
 async def test_a_snapshot_is_its_owners_alone(repository: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
-        dataplane = build_dataplane(Settings(repository=repository), executor=executor)
-        dataplane.models.load_all()
+        dataplane = build_dataplane(Settings(repository=repository, load_in_child=False), executor=executor)
+        await dataplane.models.load_all()
         (opened,), _ = await dataplane.sessions.open("steps", 0, ["a"], owner="ann")
         handles = np.array([opened.view.handle], np.uint64)
         (token,), _ = await dataplane.sessions.snapshot(handles, owner="ann")
@@ -154,9 +154,9 @@ async def test_a_snapshot_is_its_owners_alone(repository: Path) -> None:
 async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path) -> None:
     now_s = 100.0
     with ThreadPoolExecutor(1) as executor:
-        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0)
         dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         sessions = dataplane.sessions
         opened, _ = await sessions.open("steps", 0, ["old", "young"], owner="")
         now_s += 50.0
@@ -179,9 +179,9 @@ async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path)
 async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -> None:
     now_s = 0.0
     with ThreadPoolExecutor(1) as executor:
-        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0)
         dataplane = build_dataplane(settings, executor=executor, clock=lambda: now_s)
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         sessions = dataplane.sessions
         (opened,), _ = await sessions.open("steps", 0, ["a"], owner="")
         handles, zero = np.array([opened.view.handle], np.uint64), np.zeros(1, np.uint64)
@@ -218,14 +218,14 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
 async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(repository: Path) -> None:
     now_s = 0.0
     with ThreadPoolExecutor(1) as executor:
-        settings = Settings(repository=repository, idle_timeout_s=60.0)
+        settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0)
         dataplane = build_dataplane(
             settings,
             executor=executor,
             clock=lambda: now_s,
             make_table=partial(SessionTable, remembered=10),
         )
-        dataplane.models.load_all()
+        await dataplane.models.load_all()
         names = [f"s{number}" for number in range(25)]
         opened, _ = await dataplane.sessions.open("steps", 0, names, owner="")
         now_s += 61.0

@@ -41,6 +41,21 @@ class Settings(BaseSettings):
     """Folder of models: <repository>/<model>/<version>/."""
     repository_poll_s: Annotated[float, Field(ge=0)] = 5.0
     """Time between two scans of the repository for added, removed and rolled-back versions; 0: no scans."""
+    startup_s: Annotated[float, Field(ge=0)] = 60.0
+    """Longest time that the server, once it listens, waits for the default versions of the repository before
+    it prints `listening on HOST:PORT` and counts as ready."""
+    load_in_child: bool = True
+    """Loads and tests every version in a child process before the server loads it, so that a graph that
+    crashes onnxruntime is a failed version. Without it such a graph ends the server."""
+    load_s: Annotated[float, Field(gt=0)] = 600.0
+    """Time after which the child gives up a version that is not loaded and tested."""
+    load_test_s: Annotated[float, Field(ge=0)] = 10.0
+    """Time that the measurements of a version may take. If it is too short to compare all sizes of batches,
+    rows of different sessions do not share runs."""
+    load_bytes: Annotated[int, Field(ge=256 * _MIB)] = 16 * _GIB
+    """Most bytes of memory that the child may use."""
+    load_versions: _Positive = 2
+    """Most versions that are loaded at the same time, in a child each."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 picks a free port."""
     metrics_insecure: bool = False

@@ -11,11 +11,12 @@ from statewise.service.engine._decode_loop import (
     load_engine,
 )
 from statewise.service.engine._decode_profile import DecodeProfile, profile_decode_loop
-from statewise.service.engine._engine import Engine, EngineError, check_provider
+from statewise.service.engine._engine import Engine, EngineError, Optimisation, check_provider
 from statewise.service.engine._engine_profile import EngineProfile, profile_engine
 from statewise.service.engine._layout import AxisLayout, GraphLayout
 from statewise.service.engine._runner import RunResult, run_batch
 from statewise.service.engine._sampling import Sampling, uniform_numbers
+from statewise.service.engine._time_budget import TimeBudget
 
 __all__ = [
     "NOTHING",
@@ -29,9 +30,11 @@ __all__ = [
     "GraphDecodeLoop",
     "GraphLayout",
     "HostDecodeLoop",
+    "Optimisation",
     "RecallingEngine",
     "RunResult",
     "Sampling",
+    "TimeBudget",
     "check_provider",
     "generator_spec",
     "load_engine",

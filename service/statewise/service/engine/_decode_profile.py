@@ -3,22 +3,26 @@
 What the engine profile is for the read graph; found at every load, never stored.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from statewise.service.base import Array, padded_shape
+from statewise.service.base import Array
+from statewise.service.engine._comparisons import made_up_input
 from statewise.service.engine._decode_loop import NOTHING, DecodeLoop, Draw
 from statewise.service.engine._engine import Engine
-from statewise.wire import DTYPES
+from statewise.service.engine._time_budget import TimeBudget
 
 _ROWS = 16
 _STEPS = 12
 _CUT = 5
 _ROWS_COMPARED = (0, 5, _ROWS - 1)
+_FEW_ROWS = 2
+"""Rows where time is short: cutting is compared, sharing a run is not."""
 _TIMED_ROWS = 64
+_REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ class DecodeProfile:
         chunkable: Whether a generation in two runs gives the same bits as in one.
         step_s: Seconds that a step takes, without its rows.
         row_step_s: Seconds that each row adds to a step.
+        minimum_rows: Runs of fewer rows are filled up with copies of the last row.
     """
 
     batchable: bool
     chunkable: bool
     step_s: float
     row_step_s: float
+    minimum_rows: int = 1
 
     def cost_s(self, rows: int, steps: int) -> float:
         """Estimates the seconds that rows will take: in one run, or in a run each if they may not share."""
@@ -49,56 +55,56 @@ class DecodeProfile:
 
 
 def profile_decode_loop(
-    decode_loop: DecodeLoop, engine: Engine, *, clock: Callable[[], float] = time.perf_counter
+    decode_loop: DecodeLoop, engine: Engine, *, budget: TimeBudget | None = None
 ) -> tuple[DecodeLoop, DecodeProfile]:
     """Profiles a decode loop; returns the loop to generate with, and its profile.
 
-    The returned loop fills runs of one row up to two where that alone makes a single row exact.
+    The returned loop fills runs of one row up to two where that alone makes a single row exact. Rows of a
+    loop that is too slow for all comparisons do not share runs.
 
     Args:
         decode_loop: The loop as it was made.
         engine: The read graph, whose states the loop starts from.
-        clock: Seconds.
+        budget: How long this may take; None: no limit.
 
     Raises:
         EngineError: the loop cannot be run at all.
     """
+    budget = budget or TimeBudget()
     random = np.random.default_rng(20260101)
     state = _state(decode_loop, engine, _TIMED_ROWS, random)
     draw = _draw(_STEPS, _TIMED_ROWS, random)
-    few = slice(0, _ROWS)
+    single_s = _time(decode_loop, state, draw, 1, budget)
+    has_time = budget.allows(single_s * _STEPS * (_TIMED_ROWS + 4 * _ROWS))
+    few = slice(0, _ROWS if has_time else _FEW_ROWS)
     some, own = [array[few] for array in state], draw.rows(few)
-    batchable = _alone_is_batched(decode_loop, some, own)
-    if not batchable and decode_loop.engine.minimum_rows == 1:
+    batchable = has_time and _alone_is_batched(decode_loop, some, own)
+    if has_time and not batchable and decode_loop.engine.minimum_rows == 1:
         filling = decode_loop.with_minimum_rows(2)
         batchable = _alone_is_batched(filling, some, own)
         if batchable:
             decode_loop = filling
-    one = slice(0, 1)
-    single_s = _time(decode_loop, [array[one] for array in state], draw.rows(one), clock)
-    many_s = _time(decode_loop, state, draw, clock)
-    row_step_s = max(0.0, many_s - single_s) / (_TIMED_ROWS - 1)
+            single_s = _time(decode_loop, state, draw, 1, budget)
+    timed_rows = _TIMED_ROWS if has_time else _FEW_ROWS
+    many_s = _time(decode_loop, state, draw, timed_rows, budget)
+    row_step_s = max(0.0, many_s - single_s) / (timed_rows - 1)
     return decode_loop, DecodeProfile(
         batchable=batchable,
         chunkable=_cut_is_whole(decode_loop, some, own),
         step_s=max(single_s - row_step_s, 1e-7),
         row_step_s=row_step_s,
+        minimum_rows=decode_loop.engine.minimum_rows,
     )
 
 
 def _state(decode_loop: DecodeLoop, engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
     """Returns states that sessions might be in: after a few steps of made-up input."""
     steps = 3
-    inputs = []
-    for entry in engine.spec.inputs:
-        shape = padded_shape(entry, rows, steps)
-        dtype = DTYPES[entry.dtype]
-        if entry.name != decode_loop.spec.input and entry.default is not None:
-            inputs.append(np.full(shape, entry.default, dtype))
-        elif dtype.kind == "f":
-            inputs.append(random.standard_normal(shape).astype(dtype))
-        else:
-            inputs.append(random.integers(0, entry.vocabulary_size or 2, shape).astype(dtype))
+    fed = decode_loop.spec.input
+    inputs = [
+        made_up_input(replace(entry, default=None) if entry.name == fed else entry, rows, steps, random)
+        for entry in engine.spec.inputs
+    ]
     start = [np.repeat(pair.initial_state()[None], rows, axis=0) for pair in engine.spec.state]
     return engine.run(inputs, np.full(rows, steps, np.int32), start)[1]
 
@@ -140,11 +146,10 @@ def _same(left: Sequence[Array], right: Sequence[Array]) -> bool:
     return all(a.tobytes() == b.tobytes() for a, b in zip(left, right, strict=True))
 
 
-def _time(decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw, clock: Callable[[], float]) -> float:
-    """Seconds that a step takes: the shortest of some runs, as other work on the machine only adds to it."""
-    best = float("inf")
-    for _ in range(3):
-        begun = clock()
-        decode_loop.run(state, draw)
-        best = min(best, clock() - begun)
-    return best / draw.steps
+def _time(
+    decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw, rows: int, budget: TimeBudget
+) -> float:
+    """Seconds that a step of so many rows takes."""
+    chosen = slice(0, rows)
+    own, own_draw = [array[chosen] for array in state], draw.rows(chosen)
+    return budget.shortest(partial(decode_loop.run, own, own_draw), repeats=_REPEATS) / draw.steps

@@ -7,6 +7,7 @@ state.
 
 from collections.abc import Sequence
 from copy import copy
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +29,23 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """onnxruntime's names for what a graph can run on."""
 
 
+class Optimisation(StrEnum):
+    """How far onnxruntime rewrites a graph when it loads the graph; the most first."""
+
+    ALL = "all"
+    EXTENDED = "extended"
+    BASIC = "basic"
+    NONE = "none"
+
+
+_LEVELS = {
+    Optimisation.ALL: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    Optimisation.EXTENDED: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    Optimisation.BASIC: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    Optimisation.NONE: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
 def check_provider(provider: str) -> None:
     """Raises EngineError where onnxruntime lacks the provider: it would silently run on the CPU."""
     available = ort.get_available_providers()
@@ -47,6 +65,7 @@ class Engine:
         layout: Where batch and time lie, for a graph that is not in the form of packages.
         intra_op_threads: Threads within one run.
         provider: What the graph runs on, one of PROVIDERS.
+        optimisation: How far onnxruntime rewrites the graph.
 
     Raises:
         EngineError: onnxruntime cannot load the file, or does not have the provider.
@@ -60,9 +79,11 @@ class Engine:
         *,
         intra_op_threads: int = 1,
         provider: str = "cpu",
+        optimisation: Optimisation = Optimisation.ALL,
     ) -> None:
         check_provider(provider)
         options = ort.SessionOptions()
+        options.graph_optimization_level = _LEVELS[optimisation]
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
         # Waiting threads would spin through the pauses between the steps of a stream.

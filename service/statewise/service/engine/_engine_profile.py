@@ -4,21 +4,22 @@ Not a comparison with the training side (that is `statewise verify`). The outcom
 library, so it is found at every load and never stored.
 """
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from statewise.service.base import Array, padded_shape, take_padded
+from statewise.service.engine._comparisons import Differences, compare_runs, made_up_input, made_up_state
 from statewise.service.engine._engine import Engine
-from statewise.wire import DTYPES, Exactness, Sharing, TensorSpec
+from statewise.service.engine._time_budget import TimeBudget
+from statewise.wire import DTYPES, Exactness, Sharing
 
-_BATCHES = (2, 3, 7, 16, 64)
-_TIME = 9
-_ROWS_COMPARED = (0, -1)
 _TOLERANCE = 1e-4
+_TOLERANCE_ULPS = 32
+"""Rounding of a type with few digits: float16 has 3, so steps of it are further from the whole than 1e-4."""
+_TIMED_SIZES = ((64, 16), (8, 8), (2, 2))
+"""Rows and steps of the run that is timed, the best first; the last one is taken where time is short."""
+_REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,23 @@ class EngineProfile:
 
     Attributes:
         exactness: How far rows of one run influence each other.
-        chunkable: Whether a sequence gives the same bits run in parts as run whole.
+        stepwise: Whether a sequence gives the same numbers, within rounding, run in parts as run whole.
+        chunkable: Whether it gives the same bits.
         run_s: Seconds that a run of one row and step takes.
         row_step_s: Seconds that each row and step adds in a large batch.
         batchable: Whether rows of different sessions may share a run.
+        minimum_rows: Runs of fewer rows are filled up with copies of the last row.
+        least_steps: Time steps that a run has at least.
     """
 
     exactness: Exactness
+    stepwise: bool
     chunkable: bool
     run_s: float
     row_step_s: float
     batchable: bool
+    minimum_rows: int = 1
+    least_steps: int = 1
 
     def cost_s(self, rows: int, steps: int) -> float:
         """Estimates the seconds that rows will take: in one run, or in a run each if they may not share."""
@@ -46,145 +53,89 @@ class EngineProfile:
         return self.run_s + rows * steps * self.row_step_s
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Computes how many time steps, at least 1, such a run may have; None: sequences cannot be cut."""
-        return max(1, int(seconds / (rows * self.row_step_s))) if self.chunkable else None
+        """Time steps, at least `least_steps`, that a run of so many rows may have.
+
+        None: sequences cannot be cut.
+        """
+        if not self.chunkable:
+            return None
+        return max(self.least_steps, int(seconds / (rows * self.row_step_s)))
 
 
 def profile_engine(
-    engine: Engine, *, sharing: Sharing = Sharing.EXACT, clock: Callable[[], float] = time.perf_counter
+    engine: Engine, *, sharing: Sharing = Sharing.EXACT, budget: TimeBudget | None = None
 ) -> tuple[Engine, EngineProfile]:
     """Profiles a graph; returns the engine to run it with, and the profile of that engine.
 
     A graph that is inexact only for a run of one row (the one-row path of a matrix product) becomes exact
     when such runs are filled up to two rows. The returned engine fills them where this makes the graph more
-    exact.
+    exact. A graph that is too slow for all comparisons counts as inexact within rounding at best.
 
     Args:
         engine: The graph as it was loaded.
         sharing: Which classes of exactness let rows share a run.
-        clock: Seconds.
+        budget: How long this may take; None: no limit.
 
     Raises:
         EngineError: the graph cannot be run at all.
     """
-    difference, step_difference = _differences(engine)
-    if difference or step_difference:
+    budget = budget or TimeBudget()
+    found = compare_runs(engine, budget)
+    if found.worst:
         filling = engine.with_minimum_rows(2)
-        filled = _differences(filling)
-        if sum(filled) < difference + step_difference:
-            engine = filling
-            difference, step_difference = filled
-    worst = max(difference, step_difference)
-    if worst == 0:
-        exactness = Exactness.EXACT
-    else:
-        exactness = Exactness.TOLERANCE if worst < _TOLERANCE else Exactness.UNSAFE
+        filled = compare_runs(filling, budget)
+        if (
+            filled.batched + filled.stepped < found.batched + found.stepped
+            and filled.complete >= found.complete
+        ):
+            engine, found = filling, filled
+    exactness = _exactness(engine, found)
+    run_s, row_step_s = _times(engine, budget)
     return engine, EngineProfile(
         exactness=exactness,
-        chunkable=engine.spec.streamable and step_difference == 0,
-        run_s=_time(engine, rows=1, steps=1, clock=clock),
-        row_step_s=_time(engine, rows=64, steps=16, clock=clock) / (64 * 16),
+        stepwise=found.stepped < _tolerance(engine),
+        chunkable=engine.spec.streamable and found.stepped == 0,
+        run_s=run_s,
+        row_step_s=row_step_s,
         batchable=exactness is Exactness.EXACT
         or (sharing is Sharing.TOLERANCE and exactness is Exactness.TOLERANCE),
+        minimum_rows=engine.minimum_rows,
+        least_steps=engine.spec.least_steps,
     )
 
 
-def _differences(engine: Engine) -> tuple[float, float]:
-    """Largest relative differences: batched against alone, step by step against whole. 0: the same bits."""
-    random = np.random.default_rng(20260101)
-    batched = stepped = 0.0
-    for rows in _BATCHES:
-        inputs = [_sample(entry, rows, _TIME, random) for entry in engine.spec.inputs]
-        lengths = random.integers(1, _TIME + 1, rows).astype(np.int32)
-        lengths[0] = _TIME
-        if engine.spec.lengths is None:
-            lengths[:] = _TIME
-        state = _state(engine, rows, random)
-        whole = _valid(engine, *engine.run(inputs, lengths, state), lengths)
-        for row in _ROWS_COMPARED:
-            picked = slice(row, row + 1 or None)
-            own_inputs = take_padded(engine.spec.inputs, inputs, picked, steps=slice(0, lengths[row]))
-            own_state = [array[picked] for array in state]
-            alone = _valid(engine, *engine.run(own_inputs, lengths[picked], own_state), lengths[picked])
-            batched = max(batched, _difference([values[picked] for values in whole], alone))
-            if engine.spec.streamable:
-                steps = _step_by_step(engine, own_inputs, own_state, int(lengths[row]))
-                stepped = max(stepped, _difference(alone, steps))
-    return batched, stepped
+def _exactness(engine: Engine, found: Differences) -> Exactness:
+    if found.worst == 0 and found.complete:
+        return Exactness.EXACT
+    return Exactness.TOLERANCE if found.worst < _tolerance(engine) else Exactness.UNSAFE
 
 
-def _step_by_step(engine: Engine, inputs: Sequence[Array], state: Sequence[Array], steps: int) -> list[Array]:
-    one = np.ones(1, np.int32)
-    by_step: list[list[Array]] = []
-    for t in range(steps):
-        step_inputs = take_padded(engine.spec.inputs, inputs, slice(None), steps=slice(t, t + 1))
-        outputs, state = engine.run(step_inputs, one, state)
-        by_step.append(outputs)
-    whole = [
-        np.concatenate([outputs[i] for outputs in by_step]) if entry.per_step else by_step[-1][i]
-        for i, entry in enumerate(engine.spec.outputs)
-    ]
-    return _valid(engine, whole, state, np.array([steps], np.int32))
+def _tolerance(engine: Engine) -> float:
+    """What counts as rounding, for the coarsest type of the graph's inputs, outputs and states."""
+    spec = engine.spec
+    names = {entry.dtype for entry in (*spec.inputs, *spec.outputs)} | {pair.dtype for pair in spec.state}
+    dtypes = [DTYPES[name] for name in names]
+    steps = [float(np.finfo(dtype).eps) for dtype in dtypes if dtype.kind == "f"]
+    return max(_TOLERANCE, _TOLERANCE_ULPS * max(steps, default=0.0))
 
 
-def _valid(
-    engine: Engine, outputs: Sequence[Array], state: Sequence[Array], lengths: NDArray[np.int32]
-) -> list[Array]:
-    """Returns outputs, batch-first and 0 past each row's length ([B, T, ...] or [B, ...]), and the states."""
-    values: list[Array] = []
-    for array, entry in zip(outputs, engine.spec.outputs, strict=True):
-        if entry.per_step:
-            batch_first = np.swapaxes(array, 0, 1).copy()
-            batch_first[np.arange(batch_first.shape[1]) >= lengths[:, None]] = 0
-            values.append(batch_first[:, : lengths.max()])
-        else:
-            values.append(array)
-    return values + list(state)
+def _times(engine: Engine, budget: TimeBudget) -> tuple[float, float]:
+    """Seconds of a run of one row and the fewest steps; seconds that a row and step takes in a large run."""
+    least = engine.spec.least_steps
+    run_s = _time(engine, rows=1, steps=least, budget=budget)
+    for rows, steps in _TIMED_SIZES[:-1]:
+        if budget.allows(run_s * rows * max(steps, least) / least):
+            break
+    else:
+        rows, steps = _TIMED_SIZES[-1]
+    steps = max(steps, least)
+    return run_s, _time(engine, rows=rows, steps=steps, budget=budget) / (rows * steps)
 
 
-def _difference(left: Sequence[Array], right: Sequence[Array]) -> float:
-    worst = 0.0
-    for a, b in zip(left, right, strict=True):
-        steps = min(a.shape[1], b.shape[1]) if a.ndim > 1 else 0
-        a, b = (a[:, :steps], b[:, :steps]) if a.ndim > 1 else (a, b)
-        if a.tobytes() != b.tobytes():
-            scale = max(1.0, float(np.abs(a.astype(np.float64)).max()))
-            gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
-            # Bits that differ and values that do not (a signed zero) still differ.
-            worst = max(worst, float(gap) / scale, np.finfo(np.float64).tiny)
-    return worst
-
-
-def _sample(entry: TensorSpec, rows: int, time_steps: int, random: np.random.Generator) -> Array:
-    shape = padded_shape(entry, rows, time_steps)
-    dtype = DTYPES[entry.dtype]
-    if entry.default is not None:
-        return np.full(shape, entry.default, dtype)
-    if dtype.kind == "f":
-        return random.standard_normal(shape).astype(dtype)
-    return random.integers(0, entry.vocabulary_size or 2, shape).astype(dtype)
-
-
-def _state(engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
-    """Returns states a session might be in: small numbers around the initial one."""
-    states: list[Array] = []
-    for pair in engine.spec.state:
-        state: Array = np.repeat(pair.initial_state()[None], rows, axis=0)
-        if state.dtype.kind == "f":
-            state = (state + 0.5 * random.standard_normal(state.shape)).astype(state.dtype)
-        states.append(state)
-    return states
-
-
-def _time(engine: Engine, *, rows: int, steps: int, clock: Callable[[], float]) -> float:
-    """Seconds that a run takes: the shortest of some runs, as other work on the machine only adds to it."""
+def _time(engine: Engine, *, rows: int, steps: int, budget: TimeBudget) -> float:
     random = np.random.default_rng(1)
-    inputs = [_sample(entry, rows, steps, random) for entry in engine.spec.inputs]
+    inputs = [made_up_input(entry, rows, steps, random) for entry in engine.spec.inputs]
     lengths = np.full(rows, steps, np.int32)
-    state = _state(engine, rows, random)
-    best = float("inf")
-    for _ in range(5):
-        begun = clock()
-        engine.run(inputs, lengths, state)
-        best = min(best, clock() - begun)
-    return best
+    return budget.shortest(
+        partial(engine.run, inputs, lengths, made_up_state(engine, rows, random)), repeats=_REPEATS
+    )

@@ -1,7 +1,7 @@
 """Tells probes, from any thread, whether the server is ready and whether it is alive.
 
-A server is ready if it listens, serves at least one model version and does not drain. It is alive if its
-event loop answers, or while it loads models at start.
+A server is ready if it listens, has started, serves at least one model version and does not drain. It is
+alive if its event loop answers, or until it listens.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Readiness:
         """Returns why the server takes no requests; empty: it takes them."""
         if self._dataplane.limits.draining:
             return "the server is shutting down"
-        if self._loop is None:
+        if self._loop is None or self._dataplane.models.starting:
             return "the server is starting: its models are being loaded"
         return "" if self._dataplane.models.serves_any else "the server serves no model"
 

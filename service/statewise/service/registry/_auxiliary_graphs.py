@@ -3,9 +3,9 @@
 Both are described like read graphs, so the same engine runs all three.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,32 @@ from statewise.service.engine import (
     GraphDecodeLoop,
     GraphLayout,
     HostDecodeLoop,
+    Optimisation,
     RecallingEngine,
+    TimeBudget,
     generator_spec,
     profile_decode_loop,
     profile_engine,
 )
 from statewise.service.inputs import Codec
-from statewise.service.registry._package import ServablePackage, check_graph
+from statewise.service.packages import ServablePackage, check_graph
+from statewise.service.registry._inspection import VersionProfiles
 from statewise.wire import CallShape, EncodeSpec, GenerateSpec, ModelSpec, Reason, TensorSpec
 
-MakeEngine = Callable[[Path, ModelSpec, GraphLayout | None], Engine]
+
+class MakeEngine(Protocol):
+    """Loads a graph; raises EngineError."""
+
+    def __call__(
+        self,
+        path: Path,
+        spec: ModelSpec,
+        layout: GraphLayout | None = None,
+        /,
+        *,
+        optimisation: Optimisation = Optimisation.ALL,
+    ) -> Engine:
+        """The loaded graph; arguments as of Engine."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +119,21 @@ class AuxiliaryGraphs:
 
 
 def load_auxiliary_graphs(
-    package: ServablePackage, engine: Engine, make_engine: MakeEngine
+    package: ServablePackage,
+    engine: Engine,
+    make_engine: MakeEngine,
+    *,
+    budget: TimeBudget,
+    profiles: VersionProfiles | None,
 ) -> AuxiliaryGraphs:
-    """Loads and tests the graphs that a package has beside its read graph.
+    """Loads the graphs that a package has beside its read graph, and tests them unless profiles are known.
 
     Args:
         package: The package.
         engine: Its read graph, loaded and tested.
         make_engine: Loads a graph.
+        budget: How long tests may take.
+        profiles: Of an earlier test of the same files on this machine.
 
     Raises:
         ServiceError: PACKAGE_INVALID: a graph is missing, or is not what the metadata says.
@@ -127,11 +150,21 @@ def load_auxiliary_graphs(
             raise _invalid(package, "model.onnx", f"generate: {problem}")
         decode_loop = _decode_loop(package, spec.generate, engine, make_engine)
         stop = spec.vocabulary.end if spec.vocabulary is not None and spec.generate.sampled else None
-        generator = GeneratorGraph(*profile_decode_loop(decode_loop, engine), stop)
+        known = None if profiles is None else profiles.decode
+        if known is None:
+            decode_loop, decode_profile = profile_decode_loop(decode_loop, engine, budget=budget)
+        else:
+            decode_loop, decode_profile = decode_loop.with_minimum_rows(known.minimum_rows), known
+        generator = GeneratorGraph(decode_loop, decode_profile, stop)
     if spec.encode is not None:
         encode_engine = make_engine(*_graph(package, "encode.onnx", encode_spec(spec, spec.encode)), None)
+        profile = None if profiles is None else profiles.encoder
+        if profile is None:
+            encode_engine, profile = profile_engine(encode_engine, budget=budget)
+        else:
+            encode_engine = encode_engine.with_minimum_rows(profile.minimum_rows)
         words = spec.encode.vocabulary
-        encoder = EncoderGraph(*profile_engine(encode_engine), None if words is None else Codec(words))
+        encoder = EncoderGraph(encode_engine, profile, None if words is None else Codec(words))
     return AuxiliaryGraphs(generator, encoder, codec)
 
 

@@ -5,8 +5,8 @@ from enum import Enum
 
 from statewise.service.base import ModelKey, ServiceError
 from statewise.service.engine import EngineProfile
+from statewise.service.packages import ServablePackage
 from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, GeneratorGraph
-from statewise.service.registry._package import ServablePackage
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
 from statewise.wire import Reason

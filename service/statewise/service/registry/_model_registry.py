@@ -7,28 +7,33 @@ last one. A version that cannot be loaded never replaces one that serves.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from statewise.service.base import ModelKey, ServiceError
+from statewise.service.packages import read_package
 from statewise.service.registry._auxiliary_graphs import MakeEngine
 from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
-from statewise.service.registry._package import read_package
 from statewise.service.registry._repository import RepositoryScan, VersionFolder, scan_repository
 from statewise.service.registry._version_loader import (
+    Inspector,
     MakeScheduler,
     PreparedVersion,
     ReadPackage,
     VersionLoader,
 )
-from statewise.service.registry._version_records import VersionRecord, VersionRecords
+from statewise.service.registry._version_look_ups import VersionLookUps
+from statewise.service.registry._version_records import VersionRecord
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
 
 
-class ModelRegistry:
+class ModelRegistry(VersionLookUps):
     """Versions by name and number.
 
     Args:
@@ -36,6 +41,9 @@ class ModelRegistry:
         make_engine: Loads a graph.
         make_scheduler: Makes the scheduler of an engine.
         sessions: Sessions that each version's arena has room for.
+        test_s: Seconds that the measurements of a version may take.
+        inspector: Tests versions first, where they can do no harm; None: they are tested here.
+        side_by_side: Versions that are loaded at the same time, at most.
         read_package: Reads and checks a version folder.
         scan: Lists the repository's versions.
     """
@@ -47,9 +55,13 @@ class ModelRegistry:
         make_engine: MakeEngine,
         make_scheduler: MakeScheduler,
         sessions: int,
+        test_s: float = math.inf,
+        inspector: Inspector | None = None,
+        side_by_side: int = 1,
         read_package: ReadPackage = read_package,
         scan: Callable[[Path], RepositoryScan] = scan_repository,
     ) -> None:
+        super().__init__()
         self._root = root
         self._scan = scan
         self._loader = VersionLoader(
@@ -57,13 +69,18 @@ class ModelRegistry:
             make_engine=make_engine,
             make_scheduler=make_scheduler,
             sessions=sessions,
+            test_s=test_s,
+            inspector=inspector,
         )
-        self._records = VersionRecords()
         self._in_memory = self._records.in_memory
         self._next_number = 0
         self._changing = asyncio.Lock()
-
-    # --- look-ups ---
+        self._repository = RepositoryScan({}, {}, {})
+        self._executor = ThreadPoolExecutor(side_by_side, thread_name_prefix="statewise-load")
+        self._loading: dict[ModelKey, asyncio.Task[None]] = {}
+        self._starting = True
+        self.changed: Callable[[], None] = lambda: None
+        """Called after it has changed what serves, on the event loop."""
 
     def __iter__(self) -> Iterator[LoadedModel]:
         return iter(self._in_memory.values())
@@ -72,93 +89,63 @@ class ModelRegistry:
         return self._in_memory[number]
 
     @property
+    def starting(self) -> bool:
+        """Whether versions that are to serve by default are still being loaded for the first time."""
+        return self._starting
+
+    @property
     def serves_any(self) -> bool:
-        """Whether any version serves new work."""
-        return self._records.serves_any()
-
-    def default_version(self, name: str) -> int | None:
-        """Returns the version that serves when none is named; None: no version of the model serves."""
-        return self._records.default(name)
-
-    def find(self, name: str, version: int = 0) -> LoadedModel:
-        """Returns the version that serves under that number; 0: the default one.
-
-        Raises:
-            ServiceError: MODEL_LOADING; MODEL_NOT_FOUND, naming what is served.
-        """
-        default = self._records.default(name)
-        record = self._records.get((name, version or default or 0))
-        if record is not None and record.loaded is not None:
-            return record.loaded
-        self._refuse_while_loading(name, version)
-        if default is None:
-            served = ", ".join(self._records.served_models()) or "none"
-            raise ServiceError(Reason.MODEL_NOT_FOUND, f"no model {name!r} is served; served are: {served}")
-        served = ", ".join(map(str, self._records.served_versions(name)))
-        raise ServiceError(
-            Reason.MODEL_NOT_FOUND, f"model {name!r} has no version {version}; served are: {served}"
-        )
-
-    def look_up(self, name: str, version: int = 0) -> LoadedModel:
-        """Finds like `find`; a version named by number may also be one that serves its open sessions only."""
-        key = (name, version)
-        record = self._records.get(key)
-        if record is not None and record.loaded is not None:
-            return record.loaded
-        return self._records.newest().get(key) or self.find(name, version)
-
-    def find_digest(self, name: str, digest: str) -> LoadedModel:
-        """Returns the version of a model that has that digest.
-
-        Raises:
-            ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
-                MODEL_LOADING: a version of it is being loaded, whose digest is not known yet.
-        """
-        for version in self._records.served_versions(name):
-            loaded = self.find(name, version)
-            if loaded.package.digest == digest:
-                return loaded
-        self._refuse_while_loading(name)
-        self.find(name)
-        raise ServiceError(
-            Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
-        )
-
-    def statuses(self) -> list[VersionStatus]:
-        """Returns every known version, by name and number; may be called from any thread."""
-        return self._records.statuses()
-
-    def _refuse_while_loading(self, name: str, version: int = 0) -> None:
-        """Raises ServiceError (MODEL_LOADING) while that version, or for 0 any of the model, is loaded."""
-        if self._records.is_loading(name, version):
-            which = f"model {name!r} version {version}" if version else f"model {name!r}"
-            raise ServiceError(
-                Reason.MODEL_LOADING, f"{which} is being loaded and tested: ask again in a moment"
-            )
+        """Whether any version serves new work, and the registry is not starting."""
+        return not self._starting and self._records.serves_any()
 
     # --- loading and unloading ---
 
-    def load_all(self) -> None:
-        """Loads every version in the repository. One that cannot be loaded is logged and listed as failed.
+    def begin(self) -> None:
+        """Begins to load every version of the repository, defaults first; needs a running event loop.
+
+        Until `wait_for_defaults` returns, the registry counts as serving nothing.
 
         Raises:
             ServiceError: PACKAGE_INVALID: the repository is no folder.
         """
         if not self._root.is_dir():
             raise ServiceError(Reason.PACKAGE_INVALID, f"the repository {self._root} is not a folder")
-        repository = self._scan(self._root)
-        for folder in repository.versions.values():
-            self._commit(folder, self._loader.prepare(folder))
-        self._choose_defaults(repository)
+        self._repository = self._scan(self._root)
+        self._begin_to_load(list(self._repository.versions.values()))
+        self._choose_defaults()
+
+    async def wait_for_defaults(self, limit_s: float) -> None:
+        """Waits until every model has its default version, or has failed; at most that many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._records.awaits_default():
+                    await asyncio.wait(self._loading.values(), return_when=asyncio.FIRST_COMPLETED)
+        self._starting = False
+        self.changed()
+
+    async def wait_until_loaded(self) -> None:
+        """Waits until no version is being loaded."""
+        while self._loading:
+            await asyncio.wait(self._loading.values())
+
+    async def load_all(self) -> None:
+        """Loads every version of the repository. One that cannot be loaded is logged and listed as failed.
+
+        Raises:
+            ServiceError: PACKAGE_INVALID: the repository is no folder.
+        """
+        self.begin()
+        await self.wait_until_loaded()
+        self._starting = False
 
     async def follow(self) -> None:
-        """Loads the repository's new versions, unloads those that are gone, and chooses defaults again.
+        """Begins to load new versions, unloads those that are gone, and chooses defaults again.
 
         A folder that was written to after it was loaded is reported and ignored; one that could not be loaded
         is loaded again once it has been written to.
         """
         async with self._changing:
-            repository = await asyncio.to_thread(self._scan, self._root)
+            self._repository = repository = await asyncio.to_thread(self._scan, self._root)
             new = []
             for key, folder in repository.versions.items():
                 record = self._records.get(key)
@@ -170,22 +157,22 @@ class ModelRegistry:
                     new.append(folder)
                 elif record.state is VersionState.READY:
                     self._report_changed_folder(key, record)
-            with self._records.loading([folder.key for folder in new]):
-                for folder in new:
-                    self._commit(folder, await asyncio.to_thread(self._loader.prepare, folder))
-                for key in self._records.known():
-                    if key not in repository.versions:
-                        self._withdraw(key, VersionState.UNLOADING)
-                self._choose_defaults(repository)
+            self._begin_to_load(new)
+            for key in self._records.known():
+                if key not in repository.versions and key not in self._loading:
+                    self._withdraw(key, VersionState.UNLOADING)
+            self._choose_defaults()
 
     async def load(self, name: str, version: int = 0) -> LoadedModel:
         """Loads a version from the repository; one that serves already stays as it is. 0: the default one.
+
+        The version is loaded to the end also when the caller no longer waits.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND; PACKAGE_INVALID, with the reason.
         """
         async with self._changing:
-            repository = await asyncio.to_thread(self._scan, self._root)
+            self._repository = repository = await asyncio.to_thread(self._scan, self._root)
             present = [number for model, number in repository.versions if model == name]
             key = (name, version or repository.declared.get(name, 0) or max(present, default=0))
             folder = repository.versions.get(key)
@@ -196,35 +183,64 @@ class ModelRegistry:
                     f"the repository has no model {name!r} version {key[1]}; versions there: {listed}",
                 )
             record = self._records.get(key)
-            if record is None or record.state is not VersionState.READY:
-                with self._records.loading([key]):
-                    self._commit(folder, await asyncio.to_thread(self._loader.prepare, folder))
-                    self._choose_defaults(repository)
-                record = self._records.get(key)
-            assert record is not None, "a version that was loaded has a record"
-            if record.loaded is None:
-                raise ServiceError(Reason.PACKAGE_INVALID, record.trouble)
-            return record.loaded
+            if key not in self._loading and (record is None or record.state is not VersionState.READY):
+                self._begin_to_load([folder])
+        if key in self._loading:
+            await asyncio.wait([self._loading[key]])
+        record = self._records.get(key)
+        assert record is not None, "a version that was loaded has a record"
+        if record.loaded is None:
+            raise ServiceError(Reason.PACKAGE_INVALID, record.trouble)
+        return record.loaded
 
     async def unload(self, name: str, version: int = 0) -> VersionStatus:
         """Offers a version to new work no longer; its sessions go on until they end. 0: the default one.
 
         Raises:
-            ServiceError: MODEL_NOT_FOUND.
+            ServiceError: MODEL_NOT_FOUND, MODEL_LOADING.
         """
         async with self._changing:
-            repository = await asyncio.to_thread(self._scan, self._root)
+            self._repository = await asyncio.to_thread(self._scan, self._root)
             key = (name, version or self._records.default(name) or 0)
             record = self._records.get(key)
             if record is None or record.state is not VersionState.UNLOADED:
                 self.find(*key)
                 self._withdraw(key, VersionState.UNLOADED)
-                self._choose_defaults(repository)
+                self._choose_defaults()
             return next(status for status in self.statuses() if (status.name, status.version) == key)
+
+    def close(self) -> None:
+        """Breaks off the loading of versions. Blocks until no thread loads any more."""
+        for task in self._loading.values():
+            task.cancel()
+        self._loader.close()
+        self._executor.shutdown(cancel_futures=True)
 
     def free_if_unused(self, loaded: LoadedModel) -> None:
         """Removes a version from memory if it serves no longer and has no session."""
         self._records.free_if_unused(loaded)
+
+    def _begin_to_load(self, folders: list[VersionFolder]) -> None:
+        """Begins to load versions side by side; those that would serve by default come first."""
+        highest = dict(self._repository.versions.keys())  # the highest comes last
+        defaults = {**highest, **self._repository.declared}
+        folders.sort(key=lambda folder: defaults[folder.name] != folder.version)
+        for folder in folders:
+            self._records.begin_loading(folder.key)
+            # In this order, since each task begins by handing its work to the executor.
+            self._loading[folder.key] = asyncio.create_task(self._load(folder))
+
+    async def _load(self, folder: VersionFolder) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            prepared = await loop.run_in_executor(self._executor, self._loader.prepare, folder)
+            self._commit(folder, prepared)
+            self._choose_defaults()
+        finally:
+            del self._loading[folder.key]
+            if not self._loading:
+                self._loader.rest()
+        self.changed()
 
     def _commit(self, folder: VersionFolder, prepared: PreparedVersion | str) -> None:
         """Serves a prepared version, or records why it cannot be served."""
@@ -250,6 +266,6 @@ class ModelRegistry:
             self._records.put(key, replace(record, trouble=trouble))
             _log.error("%s/%d: %s", *key, trouble)
 
-    def _choose_defaults(self, repository: RepositoryScan) -> None:
-        for mistake in self._records.choose_defaults(repository):
+    def _choose_defaults(self) -> None:
+        for mistake in self._records.choose_defaults(self._repository):
             _log.error("%s; the highest version is served by default", mistake)

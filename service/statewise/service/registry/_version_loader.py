@@ -3,21 +3,42 @@
 The registry decides which versions are loaded, and when they serve.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from statewise.service.base import ServiceError, shortened
-from statewise.service.engine import Engine, EngineProfile, profile_engine
+from statewise.service.engine import Engine, EngineProfile, TimeBudget, profile_engine
+from statewise.service.packages import ServablePackage
 from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, MakeEngine, load_auxiliary_graphs
+from statewise.service.registry._inspection import Inspection, VersionProfiles
 from statewise.service.registry._loaded_model import LoadedModel
-from statewise.service.registry._package import ServablePackage
 from statewise.service.registry._repository import VersionFolder
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
+from statewise.wire import Reason
 
 MakeScheduler = Callable[[Engine, StateArena, EngineProfile], Scheduler]
 ReadPackage = Callable[[str, int, Path], ServablePackage]
+
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/:'\"]+/)+")
+"""The folders of an absolute path in a text."""
+
+
+class Inspector(Protocol):
+    """Loads and tests versions where they can do no harm."""
+
+    def inspect(self, folder: VersionFolder) -> Inspection:
+        """What the test found; may take minutes. Raises ServiceError (PACKAGE_INVALID)."""
+
+    def rest(self) -> None:
+        """Frees what no inspection under way needs."""
+
+    def close(self) -> None:
+        """Breaks inspections off and frees everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +50,59 @@ class PreparedVersion:
     profile: EngineProfile
     auxiliary: AuxiliaryGraphs
 
+    @property
+    def profiles(self) -> VersionProfiles:
+        """Profiles of all graphs."""
+        generator, encoder = self.auxiliary.generator, self.auxiliary.encoder
+        return VersionProfiles(
+            self.profile,
+            None if encoder is None else encoder.profile,
+            None if generator is None else generator.profile,
+        )
+
+
+def load_graphs(
+    package: ServablePackage,
+    make_engine: MakeEngine,
+    *,
+    budget: TimeBudget,
+    profiles: VersionProfiles | None = None,
+) -> PreparedVersion:
+    """Loads the graphs of a version, and tests them unless their profiles are known.
+
+    Args:
+        package: The version.
+        make_engine: Loads a graph.
+        budget: How long tests may take.
+        profiles: Of an earlier test of the same files on this machine.
+
+    Raises:
+        ServiceError: PACKAGE_INVALID.
+        EngineError: a graph cannot be loaded or run.
+    """
+    engine = make_engine(package.graph, package.spec, package.layout)
+    if profiles is None:
+        engine, profile = profile_engine(engine, sharing=package.sharing, budget=budget)
+    else:
+        profile = profiles.read
+        engine = engine.with_minimum_rows(profile.minimum_rows)
+    auxiliary = load_auxiliary_graphs(package, engine, make_engine, budget=budget, profiles=profiles)
+    generator = auxiliary.generator
+    if generator is not None and not generator.spec.graph:
+        engine = generator.decode_loop.engine  # the loop runs the read graph: steps and loop share it
+    return PreparedVersion(package, engine, profile, auxiliary)
+
+
+def failure_of(folder: VersionFolder, error: Exception) -> str:
+    """Why a version cannot be served, without the places of files on the server's disk."""
+    if isinstance(error, ServiceError):
+        text = error.message
+    else:  # a foreign graph may make numpy or onnxruntime raise anything
+        text = f"{folder.name}/{folder.version}: {str(error) or type(error).__name__}"
+    for path in (folder.path, folder.path.resolve()):
+        text = text.replace(f"{path}/", "").replace(str(path), "its folder")
+    return shortened(_FOLDERS.sub("", text))
+
 
 class VersionLoader:
     """Loads versions. Both methods give a text instead, saying why, for a version that cannot be served.
@@ -38,6 +112,8 @@ class VersionLoader:
         make_engine: Loads a graph.
         make_scheduler: Makes the scheduler of an engine.
         sessions: Sessions that each version's arena has room for.
+        test_s: Seconds that the tests of a version may take.
+        inspector: Tests versions first, elsewhere; None: they are tested here.
     """
 
     def __init__(
@@ -47,27 +123,33 @@ class VersionLoader:
         make_engine: MakeEngine,
         make_scheduler: MakeScheduler,
         sessions: int,
+        test_s: float,
+        inspector: Inspector | None,
     ) -> None:
         self._read_package = read_package
         self._make_engine = make_engine
         self._make_scheduler = make_scheduler
         self._sessions = sessions
+        self._test_s = test_s
+        self._inspector = inspector
 
     def prepare(self, folder: VersionFolder) -> PreparedVersion | str:
         """Reads, loads and tests a version; runs in any thread."""
         try:
+            inspection = None if self._inspector is None else self._inspector.inspect(folder)
             package = self._read_package(folder.name, folder.version, folder.path)
-            engine = self._make_engine(package.graph, package.spec, package.layout)
-            engine, profile = profile_engine(engine, sharing=package.sharing)
-            auxiliary = load_auxiliary_graphs(package, engine, self._make_engine)
-            generator = auxiliary.generator
-            if generator is not None and not generator.spec.graph:
-                engine = generator.decode_loop.engine  # the loop runs the read graph: steps and loop share it
-            return PreparedVersion(package, engine, profile, auxiliary)
-        except ServiceError as error:
-            return shortened(error.message)
-        except Exception as error:  # a foreign graph may make numpy or onnxruntime raise anything
-            return shortened(f"{folder.name}/{folder.version}: {str(error) or type(error).__name__}")
+            budget = TimeBudget(self._test_s)
+            if inspection is None:
+                return load_graphs(package, self._make_engine, budget=budget)
+            if package.digest != inspection.digest:
+                raise ServiceError(
+                    Reason.PACKAGE_INVALID,
+                    f"{folder.name}/{folder.version}: its files were changed while it was tested",
+                )
+            make_engine = partial(self._make_engine, optimisation=inspection.optimisation)
+            return load_graphs(package, make_engine, budget=budget, profiles=inspection.profiles)
+        except Exception as error:
+            return failure_of(folder, error)
 
     def finish(self, prepared: PreparedVersion, number: int) -> LoadedModel | str:
         """Makes arena and schedulers, which belong to the event loop; `number` as in LoadedModel."""
@@ -81,3 +163,13 @@ class VersionLoader:
         if encoder is not None:
             encoder_scheduler = self._make_scheduler(encoder.engine, StateArena((), 0), encoder.profile)
         return LoadedModel(number, package, prepared.profile, arena, scheduler, auxiliary, encoder_scheduler)
+
+    def rest(self) -> None:
+        """Frees what only the loading of versions needs."""
+        if self._inspector is not None:
+            self._inspector.rest()
+
+    def close(self) -> None:
+        """Breaks off what is being loaded."""
+        if self._inspector is not None:
+            self._inspector.close()

@@ -3,8 +3,6 @@
 Decides nothing about loading. Records are replaced, never changed, so other threads may read them.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from statewise.service.base import ModelKey
@@ -69,22 +67,9 @@ class VersionRecords:
         """Returns every known version."""
         return list(self._versions)
 
-    @contextmanager
-    def loading(self, keys: Iterable[ModelKey]) -> Iterator[None]:
-        """Records versions as loading. One that is still so at the end gets its earlier record back."""
-        before = {key: self._versions.get(key) for key in keys}
-        self._versions.update(dict.fromkeys(before, VersionRecord(VersionState.LOADING)))
-        try:
-            yield
-        finally:
-            for key, record in before.items():
-                if self._versions[key].state is not VersionState.LOADING:
-                    continue
-                if record is None:
-                    del self._versions[key]
-                else:
-                    self._versions[key] = record
-                    self._drop_if_gone(key)  # its last session may have ended meanwhile
+    def begin_loading(self, key: ModelKey) -> None:
+        """Records a version as loading, until it is put or withdrawn."""
+        self._versions[key] = VersionRecord(VersionState.LOADING)
 
     def withdraw(self, key: ModelKey, state: VersionState) -> LoadedModel | None:
         """Ends a version's service, as UNLOADING or UNLOADED. Returns what served; None: nothing did."""
@@ -140,28 +125,41 @@ class VersionRecords:
             for (model, number), record in self._versions.items()
             if model == name and version in (0, number)
         }
-        # A new model has no default before all versions are loaded, though one of its own may be ready.
+        # A model has no default before its highest version is loaded, though a lower one may be ready.
         waits_for_default = VersionState.READY in states and self.default(name) is None
         return waits_for_default or VersionState.LOADING in states
 
+    def awaits_default(self) -> bool:
+        """Whether a model has no default version yet and may get one: a version of it is being loaded."""
+        return any(
+            record.state is VersionState.LOADING and self.default(name) is None
+            for (name, _), record in self._versions.items()
+        )
+
     def choose_defaults(self, repository: RepositoryScan) -> list[str]:
-        """Serves by default the version that model.toml names, or else the highest that serves.
+        """Serves by default the version that model.toml names, or else the highest.
+
+        While that version is being loaded the earlier default stays, or there is none.
 
         Returns:
             Mistakes in files model.toml that were not known before.
         """
-        served: dict[str, list[int]] = {name: [] for name in repository.mistakes}
+        states: dict[str, dict[int, bool]] = {name: {} for name in repository.mistakes}
         for (name, version), record in self._versions.items():
-            if record.loaded is not None:
-                served.setdefault(name, []).append(version)
+            if record.loaded is not None or record.state is VersionState.LOADING:
+                states.setdefault(name, {})[version] = record.loaded is not None
         models: dict[str, ModelRecord] = {}
-        for name, versions in served.items():
+        for name, serves in states.items():
             declared = repository.declared.get(name)
             mistake = repository.mistakes.get(name, "")
-            if versions and declared is not None and declared not in versions:
+            if serves and declared is not None and declared not in serves:
                 mistake = f"{name}/model.toml: default_version = {declared} is not served"
                 declared = None
-            models[name] = ModelRecord((declared or max(versions)) if versions else None, mistake)
+            wanted = declared or max(serves, default=None)
+            if wanted is not None and not serves[wanted]:
+                earlier = self.default(name)
+                wanted = earlier if earlier is not None and serves.get(earlier) else None
+            models[name] = ModelRecord(wanted, mistake)
         before, self._models = self._models, models
         return [
             model.mistake

@@ -14,9 +14,9 @@ import onnxruntime as ort
 
 from statewise.service.base import ServiceError
 from statewise.service.engine import GraphLayout
-from statewise.service.registry._axes import GraphValue
-from statewise.service.registry._declarations import declare, override
-from statewise.service.registry._graph_spec import complete_spec
+from statewise.service.packages._axes import GraphValue
+from statewise.service.packages._declarations import declare, override
+from statewise.service.packages._graph_spec import complete_spec
 from statewise.wire import METADATA_KEY, MetadataError, ModelDeclaration, ModelSpec, Reason, Sharing
 
 MODEL_TOML = "model.toml"

@@ -7,7 +7,7 @@ the graph's name for it, says so. Errors name the entry, what was expected and w
 from dataclasses import replace
 
 from statewise.service.engine import AxisLayout, GraphLayout
-from statewise.service.registry._axes import (
+from statewise.service.packages._axes import (
     GraphValue,
     Values,
     leading,

@@ -1,0 +1,5 @@
+"""Reads version folders: metadata, model.toml, digest. Never loads a graph for serving."""
+
+from statewise.service.packages._package import ServablePackage, check_graph, read_package
+
+__all__ = ["ServablePackage", "check_graph", "read_package"]

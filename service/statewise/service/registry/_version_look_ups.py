@@ -1,0 +1,73 @@
+"""Finds served versions for requests, and says why a version is not served."""
+
+from statewise.service.base import ServiceError
+from statewise.service.registry._loaded_model import LoadedModel, VersionStatus
+from statewise.service.registry._version_records import VersionRecords
+from statewise.wire import Reason
+
+
+class VersionLookUps:
+    """Look-ups among the records of versions, for requests."""
+
+    def __init__(self) -> None:
+        self._records = VersionRecords()
+
+    def default_version(self, name: str) -> int | None:
+        """The version that serves when none is named; None: no version of the model serves."""
+        return self._records.default(name)
+
+    def find(self, name: str, version: int = 0) -> LoadedModel:
+        """The version that serves under that number; 0: the default one.
+
+        Raises:
+            ServiceError: MODEL_LOADING; MODEL_NOT_FOUND, naming what is served.
+        """
+        default = self._records.default(name)
+        record = self._records.get((name, version or default or 0))
+        if record is not None and record.loaded is not None:
+            return record.loaded
+        self._refuse_while_loading(name, version)
+        if default is None:
+            served = ", ".join(self._records.served_models()) or "none"
+            raise ServiceError(Reason.MODEL_NOT_FOUND, f"no model {name!r} is served; served are: {served}")
+        served = ", ".join(map(str, self._records.served_versions(name)))
+        raise ServiceError(
+            Reason.MODEL_NOT_FOUND, f"model {name!r} has no version {version}; served are: {served}"
+        )
+
+    def look_up(self, name: str, version: int = 0) -> LoadedModel:
+        """As `find`; a version named by number may also be one that serves its open sessions only."""
+        key = (name, version)
+        record = self._records.get(key)
+        if record is not None and record.loaded is not None:
+            return record.loaded
+        return self._records.newest().get(key) or self.find(name, version)
+
+    def find_digest(self, name: str, digest: str) -> LoadedModel:
+        """The version of a model that has that digest.
+
+        Raises:
+            ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
+                MODEL_LOADING: a version of it is being loaded, whose digest is not known yet.
+        """
+        for version in self._records.served_versions(name):
+            loaded = self.find(name, version)
+            if loaded.package.digest == digest:
+                return loaded
+        self._refuse_while_loading(name)
+        self.find(name)
+        raise ServiceError(
+            Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
+        )
+
+    def statuses(self) -> list[VersionStatus]:
+        """Every known version, by name and number; may be called from any thread."""
+        return self._records.statuses()
+
+    def _refuse_while_loading(self, name: str, version: int = 0) -> None:
+        """Raises ServiceError (MODEL_LOADING) while that version, or for 0 any of the model, is loaded."""
+        if self._records.is_loading(name, version):
+            which = f"model {name!r} version {version}" if version else f"model {name!r}"
+            raise ServiceError(
+                Reason.MODEL_LOADING, f"{which} is being loaded and tested: ask again in a moment"
+            )
