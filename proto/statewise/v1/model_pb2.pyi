@@ -503,7 +503,9 @@ class Model(_message.Message):
     exactness: Global___Exactness.ValueType
     """Outcome of the load-time test on this machine."""
     streamable: _builtins.bool
-    """True: sessions can be opened. False: Predict only (bidirectional and one-to-one models)."""
+    """True: sessions can be opened. False: Predict only (bidirectional and one-to-one models, and those whose steps give
+    other numbers than the whole sequence: `notes` then says so under "sessions").
+    """
     state_bytes: _builtins.int
     """Bytes of state one session keeps, one copy."""
     generative: _builtins.bool

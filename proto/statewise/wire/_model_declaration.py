@@ -77,6 +77,8 @@ class ModelDeclaration:
     generate: GenerateSpec | None = None
     least_steps: int = 1
     """As of `ModelSpec`."""
+    stepwise: bool = False
+    """Sessions are wanted although steps give other numbers than the whole sequence."""
     batch: Sharing = Sharing.EXACT
     notes: Mapping[str, str] = field(default_factory=dict)
 

@@ -80,7 +80,7 @@ class ModelNotFound(_ModelError):
 
 
 class NotStreamable(_ModelError):
-    """The model keeps no state from one time step to the next, so it has no sessions."""
+    """The model has no sessions: it keeps no state between time steps, or its steps differ from the whole."""
 
     advice = "predict() runs it on whole sequences"
 

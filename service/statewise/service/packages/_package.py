@@ -42,6 +42,7 @@ class ServablePackage:
         spec: Inputs, outputs and states of the read graph.
         layout: The axes of a graph that is not in the form of packages; None: it is.
         sharing: Classes of the load-time test whose rows may share runs.
+        stepwise: Whether sessions are wanted although steps give other numbers than the whole sequence.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ServablePackage:
     spec: ModelSpec
     layout: GraphLayout | None = None
     sharing: Sharing = Sharing.EXACT
+    stepwise: bool = False
 
     @property
     def graph(self) -> Path:
@@ -90,7 +92,9 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
         spec, layout = complete_spec(declaration, _values(inputs), _values(outputs))
     except MetadataError as error:
         raise _invalid(f"{where}: {error}") from error
-    return ServablePackage(name, version, folder, digest, spec, layout, declaration.batch)
+    return ServablePackage(
+        name, version, folder, digest, spec, layout, declaration.batch, declaration.stepwise
+    )
 
 
 def _described(entries: Sequence[Any]) -> str:

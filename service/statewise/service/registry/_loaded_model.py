@@ -39,6 +39,27 @@ class LoadedModel:
         """Name and version."""
         return self.package.name, self.package.version
 
+    @property
+    def why_no_sessions(self) -> str:
+        """Why no session can be opened; empty: sessions can be."""
+        package = self.package
+        if not package.spec.streamable:
+            return "it keeps no state between calls"
+        if not (self.profile.stepwise or package.stepwise):
+            return (
+                "its steps give other numbers than the whole sequence, as those of a graph that reads "
+                "backwards; if steps are meant all the same, declare `stepwise = true` in its model.toml"
+            )
+        return ""
+
+    def require_sessions(self) -> None:
+        """Raises ServiceError (NOT_STREAMABLE) where no session can be opened."""
+        why = self.why_no_sessions
+        if why:
+            raise ServiceError(
+                Reason.NOT_STREAMABLE, f"model {self.package.name!r} offers Predict only: {why}"
+            )
+
     def require_generator(self) -> GeneratorGraph:
         """Returns the generator. Without one raises ServiceError (WRONG_CALL), naming the right call."""
         if self.auxiliary.generator is None:

@@ -76,10 +76,7 @@ class Sessions:
         """
         self._limits.refuse_when_draining()
         model = self._models.find(name, version)
-        if not model.package.spec.streamable:
-            raise ServiceError(
-                Reason.NOT_STREAMABLE, f"model {name!r} keeps no state between calls: use Predict instead"
-            )
+        model.require_sessions()
         births = self._one_a_row(births, session_ids)
         number = self._table.owner_number(owner)
         created: dict[int, int] = {}
@@ -249,6 +246,7 @@ class Sessions:
                     restored[row] = repeated
                     continue
                 model = self._models.find_digest(snapshot.model, snapshot.digest)
+                model.require_sessions()
                 state = unpack_state(snapshot.state, model.arena.pairs)
                 slot = self._directory.create(
                     model,

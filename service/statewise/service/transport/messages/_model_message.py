@@ -1,6 +1,6 @@
 """Describes a model version as a message: signature, call shapes, vocabulary, status."""
 
-from statewise.service.registry import VersionState, VersionStatus
+from statewise.service.registry import LoadedModel, VersionState, VersionStatus
 from statewise.v1 import model_pb2, tensor_pb2
 from statewise.wire import CallShape, Exactness, TensorSpec, Vocabulary
 
@@ -50,12 +50,12 @@ def model_message(status: VersionStatus, *, is_default: bool, request_steps: int
         inputs=[_tensor_spec(entry) for entry in spec.inputs],
         outputs=[_tensor_spec(entry) for entry in spec.outputs],
         call_shapes=[_CALL_SHAPES[shape] for shape in spec.call_shapes],
-        streamable=spec.streamable,
+        streamable=not loaded.why_no_sessions,
         generative=spec.generate is not None,
         state_bytes=loaded.arena.bytes_per_session // 2,
         max_steps=1 if spec.call_shapes == (CallShape.ONE_TO_ONE,) else request_steps,
         labels=spec.labels,
-        notes=dict(spec.notes),
+        notes=_notes(loaded),
     )
     if spec.vocabulary is not None:
         message.vocabulary.MergeFrom(_vocabulary(spec.vocabulary))
@@ -66,6 +66,13 @@ def model_message(status: VersionStatus, *, is_default: bool, request_steps: int
     if spec.generate is not None:
         message.emitted.MergeFrom(_tensor_spec(spec.generate.emitted))
     return message
+
+
+def _notes(loaded: LoadedModel) -> dict[str, str]:
+    notes = dict(loaded.package.spec.notes)
+    if loaded.package.spec.streamable and loaded.why_no_sessions:
+        notes["sessions"] = f"none: {loaded.why_no_sessions}"
+    return notes
 
 
 def _vocabulary(words: Vocabulary) -> model_pb2.Vocabulary:
