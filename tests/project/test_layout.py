@@ -80,7 +80,8 @@ FOLDERS: dict[str, dict[str, str]] = {
         "telemetry": "base session_state",
         "tracing": "base session_state",
         "scheduling": "base engine inputs session_state telemetry tracing",
-        "registry": "base engine inputs scheduling session_state",
+        "packages": "base engine",
+        "registry": "base engine inputs packages scheduling session_state",
         "dataplane/sessions": "base registry session_state telemetry",
         "dataplane": (
             "base dataplane/sessions engine inputs registry scheduling session_state telemetry tracing"
@@ -159,7 +160,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
             "dataplane dataplane/sessions monitoring process registry scheduling server testing "
             "transport transport/messages transport/servicers transport/tracing"
         ),
-        "concurrent": "assembly scheduling server",
+        "concurrent": "assembly registry scheduling server",
         "google": "transport transport/messages transport/servicers",
         "grpc": "transport transport/messages transport/servicers transport/tracing",
         "grpc_health": "transport transport/servicers",
@@ -169,12 +170,13 @@ LIBRARIES: dict[str, dict[str, str]] = {
             "base dataplane dataplane/sessions engine inputs registry scheduling session_state "
             "transport/messages"
         ),
-        "onnxruntime": "engine monitoring registry transport/servicers",
+        "onnxruntime": "engine monitoring packages transport/servicers",
         "opentelemetry": "tracing transport/tracing",
         "prometheus_client": "monitoring server",
         "pydantic": "auth base",
         "pydantic_settings": "base",
-        "threading": "monitoring testing",
+        "subprocess": "registry",
+        "threading": "monitoring registry testing",
     },
     "client": {
         "asyncio": "_async transport",
