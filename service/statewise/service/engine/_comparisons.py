@@ -78,7 +78,7 @@ def _compare_batch(engine: Engine, rows: int, random: np.random.Generator) -> tu
 def _run_in_pieces(
     engine: Engine, inputs: Sequence[Array], state: Sequence[Array], steps: int
 ) -> list[Array]:
-    """One row in the shortest pieces that the graph runs; the last piece takes what is left over."""
+    """Runs one row in the shortest pieces that the graph runs; the last piece takes what is left over."""
     piece = engine.spec.least_steps
     begins = range(0, steps - piece + 1, piece)
     outputs_of: list[list[Array]] = []
@@ -97,7 +97,7 @@ def _run_in_pieces(
 def _valid(
     engine: Engine, outputs: Sequence[Array], state: Sequence[Array], lengths: NDArray[np.int32]
 ) -> list[Array]:
-    """Outputs, batch-first and 0 past each row's length ([B, T, ...] or [B, ...]), and the states."""
+    """Returns outputs, batch-first and 0 past each row's length ([B, T, ...] or [B, ...]), and the states."""
     values: list[Array] = []
     for array, entry in zip(outputs, engine.spec.outputs, strict=True):
         if entry.per_step:
@@ -120,7 +120,7 @@ def _difference(left: Sequence[Array], right: Sequence[Array]) -> float:
 
 
 def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """The largest difference of two arrays whose bits differ, relative to their largest number."""
+    """Computes the largest difference of two arrays whose bits differ, relative to their largest number."""
     odd = ~(np.isfinite(a) & np.isfinite(b))
     if not np.array_equal(a[odd], b[odd], equal_nan=True):
         return float("inf")
@@ -131,7 +131,7 @@ def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def made_up_input(entry: TensorSpec, rows: int, time_steps: int, random: np.random.Generator) -> Array:
-    """One input of a run, [T, B, ...] or [B, ...]; inputs with a default hold it."""
+    """Makes one input of a run, [T, B, ...] or [B, ...]; inputs with a default hold it."""
     shape = padded_shape(entry, rows, time_steps)
     dtype = DTYPES[entry.dtype]
     if entry.default is not None:
@@ -142,7 +142,7 @@ def made_up_input(entry: TensorSpec, rows: int, time_steps: int, random: np.rand
 
 
 def made_up_state(engine: Engine, rows: int, random: np.random.Generator) -> list[Array]:
-    """States a session might be in: small numbers around the initial one."""
+    """Makes states a session might be in: small numbers around the initial one."""
     states: list[Array] = []
     for pair in engine.spec.state:
         state: Array = np.repeat(pair.initial_state()[None], rows, axis=0)

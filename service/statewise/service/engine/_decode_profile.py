@@ -149,7 +149,7 @@ def _same(left: Sequence[Array], right: Sequence[Array]) -> bool:
 def _time(
     decode_loop: DecodeLoop, state: Sequence[Array], draw: Draw, rows: int, budget: TimeBudget
 ) -> float:
-    """Seconds that a step of so many rows takes."""
+    """Measures the seconds that a step of so many rows takes."""
     chosen = slice(0, rows)
     own, own_draw = [array[chosen] for array in state], draw.rows(chosen)
     return budget.shortest(partial(decode_loop.run, own, own_draw), repeats=_REPEATS) / draw.steps

@@ -53,10 +53,7 @@ class EngineProfile:
         return self.run_s + rows * steps * self.row_step_s
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Time steps, at least `least_steps`, that a run of so many rows may have.
-
-        None: sequences cannot be cut.
-        """
+        """Computes how many time steps such a run may have, or has at least; None: no sequence is cut."""
         if not self.chunkable:
             return None
         return max(self.least_steps, int(seconds / (rows * self.row_step_s)))
@@ -111,7 +108,7 @@ def _exactness(engine: Engine, found: Differences) -> Exactness:
 
 
 def _tolerance(engine: Engine) -> float:
-    """What counts as rounding, for the coarsest type of the graph's inputs, outputs and states."""
+    """Returns what counts as rounding, for the coarsest type of the graph's inputs, outputs and states."""
     spec = engine.spec
     names = {entry.dtype for entry in (*spec.inputs, *spec.outputs)} | {pair.dtype for pair in spec.state}
     dtypes = [DTYPES[name] for name in names]
@@ -120,7 +117,7 @@ def _tolerance(engine: Engine) -> float:
 
 
 def _times(engine: Engine, budget: TimeBudget) -> tuple[float, float]:
-    """Seconds of a run of one row and the fewest steps; seconds that a row and step takes in a large run."""
+    """Measures the seconds of the smallest run, and those of a row and step in a large run."""
     least = engine.spec.least_steps
     run_s = _time(engine, rows=1, steps=least, budget=budget)
     for rows, steps in _TIMED_SIZES[:-1]:

@@ -18,11 +18,11 @@ class TimeBudget:
         self._end_s = clock() + seconds
 
     def allows(self, seconds: float) -> bool:
-        """Whether something that takes so long would end in time."""
+        """Returns whether something that takes so long would end in time."""
         return self.clock() + seconds <= self._end_s
 
     def shortest(self, run: Callable[[], object], *, repeats: int) -> float:
-        """Seconds that a run takes: the shortest of some, as other work on the machine only adds to it.
+        """Measures a run: the shortest of some, as other work on the machine only adds to it.
 
         There is always one run; further ones happen while the budget lasts.
         """

@@ -44,7 +44,7 @@ class MakeEngine(Protocol):
         *,
         optimisation: Optimisation = Optimisation.ALL,
     ) -> Engine:
-        """The loaded graph; arguments as of Engine."""
+        """Loads the graph; arguments as of Engine."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Inspection:
     profiles: VersionProfiles
 
     def to_json(self) -> str:
-        """The inspection as one line."""
+        """Writes the inspection as one line."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -85,7 +85,7 @@ class InspectionRequest:
     test_s: float
 
     def to_json(self) -> str:
-        """The request as one line."""
+        """Writes the request as one line."""
         return json.dumps({**asdict(self), "folder": str(self.folder)})
 
     @classmethod

@@ -180,7 +180,7 @@ class _Child:
         self._unread = b""
 
     def ask(self, request: InspectionRequest, limit_s: float) -> Inspection | str | _Death:
-        """The answer: what the test found, or why the version cannot be served, or how the child ended."""
+        """Returns what the test found, or why the version cannot be served, or how the child ended."""
         end_s = time.monotonic() + limit_s
         stage = ""
         assert self._process.stdin is not None
@@ -201,7 +201,7 @@ class _Child:
         return self._death(stage)
 
     def _read_line(self, end_s: float) -> bytes | None:
-        """The next line of the answer; None: there is no more. Raises TimeoutError."""
+        """Reads the next line of the answer; None: there is no more. Raises TimeoutError."""
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)

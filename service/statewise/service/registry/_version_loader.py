@@ -32,7 +32,7 @@ class Inspector(Protocol):
     """Loads and tests versions where they can do no harm."""
 
     def inspect(self, folder: VersionFolder) -> Inspection:
-        """What the test found; may take minutes. Raises ServiceError (PACKAGE_INVALID)."""
+        """Returns what the test found; may take minutes. Raises ServiceError (PACKAGE_INVALID)."""
 
     def rest(self) -> None:
         """Frees what no inspection under way needs."""
@@ -94,7 +94,7 @@ def load_graphs(
 
 
 def failure_of(folder: VersionFolder, error: Exception) -> str:
-    """Why a version cannot be served, without the places of files on the server's disk."""
+    """Says why a version cannot be served, without the places of files on the server's disk."""
     if isinstance(error, ServiceError):
         text = error.message
     else:  # a foreign graph may make numpy or onnxruntime raise anything

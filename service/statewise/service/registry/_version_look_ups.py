@@ -13,11 +13,11 @@ class VersionLookUps:
         self._records = VersionRecords()
 
     def default_version(self, name: str) -> int | None:
-        """The version that serves when none is named; None: no version of the model serves."""
+        """Returns the version that serves when none is named; None: no version of the model serves."""
         return self._records.default(name)
 
     def find(self, name: str, version: int = 0) -> LoadedModel:
-        """The version that serves under that number; 0: the default one.
+        """Returns the version that serves under that number; 0: the default one.
 
         Raises:
             ServiceError: MODEL_LOADING; MODEL_NOT_FOUND, naming what is served.
@@ -36,7 +36,7 @@ class VersionLookUps:
         )
 
     def look_up(self, name: str, version: int = 0) -> LoadedModel:
-        """As `find`; a version named by number may also be one that serves its open sessions only."""
+        """Finds like `find`; a version named by number may also be one that serves its open sessions only."""
         key = (name, version)
         record = self._records.get(key)
         if record is not None and record.loaded is not None:
@@ -44,7 +44,7 @@ class VersionLookUps:
         return self._records.newest().get(key) or self.find(name, version)
 
     def find_digest(self, name: str, digest: str) -> LoadedModel:
-        """The version of a model that has that digest.
+        """Returns the version of a model that has that digest.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
@@ -61,7 +61,7 @@ class VersionLookUps:
         )
 
     def statuses(self) -> list[VersionStatus]:
-        """Every known version, by name and number; may be called from any thread."""
+        """Returns every known version, by name and number; may be called from any thread."""
         return self._records.statuses()
 
     def _refuse_while_loading(self, name: str, version: int = 0) -> None:

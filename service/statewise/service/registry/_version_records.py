@@ -130,7 +130,7 @@ class VersionRecords:
         return waits_for_default or VersionState.LOADING in states
 
     def awaits_default(self) -> bool:
-        """Whether a model has no default version yet and may get one: a version of it is being loaded."""
+        """Returns whether a model without a default version may get one: a version of it is loading."""
         return any(
             record.state is VersionState.LOADING and self.default(name) is None
             for (name, _), record in self._versions.items()
