@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,18 +24,6 @@ ADDRESS = "localhost:50051"
 
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-
-
-def shell(block: str, folder: Path, **environment: str) -> "subprocess.Popen[str]":
-    """Starts a block of shell lines, which stops at the first line that fails."""
-    return subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=folder,
-        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def shell_commands(program: str) -> list[list[str]]:
@@ -97,26 +84,3 @@ def test_shell_commands_have_the_options_they_are_shown_with(words: list[str]) -
     ).stdout
     for option in (word for word in arguments if word.startswith("--")):
         assert re.search(rf"{option}\b", described), f"statewise {subcommand} has no {option}"
-
-
-@pytest.mark.long
-def test_the_shell_walk_through_runs_as_it_stands(tmp_path: Path) -> None:
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    server_lines, client_lines = blocks(README.split("## From the shell")[1], "bash")[:2]
-    printed = []
-    with shell(server_lines.replace("127.0.0.1:50051", "127.0.0.1:0"), tmp_path) as server:
-        try:
-            assert server.stdout is not None
-            for line in server.stdout:
-                printed.append(line)
-                if line.startswith("listening on "):
-                    break
-            address = printed[-1].split()[-1]
-            with shell(client_lines, tmp_path, STATEWISE_TARGET=address) as client:
-                shown, _ = client.communicate(timeout=60)
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-    assert {"repository/sunspots/1\n", "repository/names/1\n"} <= set(printed)
-    assert client.returncode == 0, shown
-    assert len(re.findall(r"^\[[\d.]+\]$", shown, re.MULTILINE)) == 3
-    assert len((tmp_path / "scores.jsonl").read_text().splitlines()) == 2
