@@ -1,5 +1,6 @@
 """Implements the calls of the service without transport. Knows neither messages nor gRPC."""
 
+from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, parts_within
 from statewise.service.dataplane._generator import GenerationInputs, Generator
@@ -19,6 +20,7 @@ __all__ = [
     "PredictPart",
     "ResumeConditions",
     "SessionGenerator",
+    "buckets_of_like_length",
     "parts_within",
     "predict_texts",
 ]

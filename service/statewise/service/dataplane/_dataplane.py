@@ -22,10 +22,11 @@ from statewise.service.base import (
     StepResult,
 )
 from statewise.service.dataplane._prediction import Prediction, PredictPart, output_bytes
+from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
 from statewise.service.dataplane.sessions import SessionAdministration, Sessions
 from statewise.service.inputs import Lengths, arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import SessionTable, UndeliveredBytes
+from statewise.service.session_state import SessionTable
 from statewise.service.telemetry import SlowRequests, Statistics
 from statewise.wire import Reason
 

@@ -12,10 +12,11 @@ from functools import partial
 import numpy as np
 
 from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, ServiceError, model_fault
+from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.inputs import Lengths
 from statewise.service.registry import LoadedModel
-from statewise.service.scheduling import SequenceJob, buckets_of_like_length
+from statewise.service.scheduling import SequenceJob
 from statewise.wire import DTYPES, ModelSpec
 
 _Finished = tuple[Indices, SequenceJob, ServiceError | None]

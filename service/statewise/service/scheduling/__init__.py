@@ -1,6 +1,5 @@
 """Decides which steps and jobs share a run, and when they run. Never looks up models, knows no gRPC."""
 
-from statewise.service.scheduling._buckets import buckets_of_like_length
 from statewise.service.scheduling._generation_job import EmittedChunk, GenerationJob
 from statewise.service.scheduling._job import Job
 from statewise.service.scheduling._scheduler import Scheduler
@@ -12,5 +11,4 @@ __all__ = [
     "Job",
     "Scheduler",
     "SequenceJob",
-    "buckets_of_like_length",
 ]

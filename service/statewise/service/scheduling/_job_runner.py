@@ -11,9 +11,10 @@ from functools import partial
 
 from statewise.service.base import ServiceError, server_fault
 from statewise.service.engine import Engine, EngineProfile, RunResult
-from statewise.service.scheduling._accounting import QueuedSteps, RunAccounting
 from statewise.service.scheduling._job import Job, JobSlice
 from statewise.service.scheduling._job_queue import AbandonedJob, JobQueue
+from statewise.service.scheduling._queue_limits import QueuedSteps
+from statewise.service.scheduling._run_accounting import RunAccounting
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from statewise.service.base import Barrier, Slots, StepBatch
 from statewise.service.engine import Engine, EngineProfile
-from statewise.service.scheduling._accounting import QueuedSteps, RunAccounting, queue_full
 from statewise.service.scheduling._job import Job
 from statewise.service.scheduling._job_runner import JobRunner
+from statewise.service.scheduling._queue_limits import QueuedSteps, waits_too_long
+from statewise.service.scheduling._run_accounting import RunAccounting
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_runner import StepRunner
 from statewise.service.session_state import SessionTable, StateArena
@@ -106,10 +107,7 @@ class Scheduler:
             self._jobs.end_abandoned()
         wait_s = self._jobs.queue.wait_s
         if wait_s > self._queue_s:
-            raise queue_full(
-                f"new work would wait for about {wait_s:.1f} s; expected at most {self._queue_s:g} s",
-                wait_s - self._queue_s / 2,
-            )
+            raise waits_too_long(wait_s, self._queue_s)
         if not self._queued.has_room(time_steps):
             raise self._queued.refusal(step_s=self._jobs.queue.step_s)
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from statewise.service.base import RaggedColumns, ServiceError, Slots, StepBatch
 from statewise.service.engine import Engine, EngineProfile, RunResult, run_batch
-from statewise.service.scheduling._accounting import RunAccounting
 from statewise.service.scheduling._job_runner import JobRunner
+from statewise.service.scheduling._run_accounting import RunAccounting
 from statewise.service.scheduling._sequence_job import SequenceJob
 from statewise.service.scheduling._single_step import SingleStep
 from statewise.service.scheduling._step_answers import StepAnswers

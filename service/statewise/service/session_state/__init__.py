@@ -2,7 +2,7 @@
 
 from statewise.service.session_state._arena import StateArena
 from statewise.service.session_state._digests import digest_rows
-from statewise.service.session_state._quotas import Quotas, UndeliveredBytes
+from statewise.service.session_state._quotas import Quotas
 from statewise.service.session_state._scan import SessionScan
 from statewise.service.session_state._snapshots import Snapshot, Snapshots, pack_state, unpack_state
 from statewise.service.session_state._table import SessionTable, SessionView
@@ -15,7 +15,6 @@ __all__ = [
     "Snapshot",
     "Snapshots",
     "StateArena",
-    "UndeliveredBytes",
     "digest_rows",
     "pack_state",
     "unpack_state",
