@@ -13,6 +13,7 @@ from typing import Any
 from statewise.service.base import ModelKey, ServiceLimits, Settings
 from statewise.service.dataplane import Dataplane
 from statewise.service.dataplane.sessions import (
+    IdleExpiry,
     SessionAdministration,
     SessionDirectory,
     Sessions,
@@ -69,12 +70,13 @@ def build_dataplane(
         side_by_side=settings.load_versions,
     )
     limits, statistics = ServiceLimits(settings), Statistics()
-    sessions, administration = _build_sessions(models, table, limits, statistics, clock=clock)
+    sessions, administration, idle_expiry = _build_sessions(models, table, limits, statistics, clock=clock)
     return Dataplane(
         models,
         table,
         sessions=sessions,
         session_administration=administration,
+        idle_expiry=idle_expiry,
         limits=limits,
         statistics=statistics,
         slow=slow,
@@ -100,22 +102,16 @@ def _build_sessions(
     statistics: Statistics,
     *,
     clock: Callable[[], float],
-) -> tuple[Sessions, SessionAdministration]:
+) -> tuple[Sessions, SessionAdministration, IdleExpiry]:
     directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
     turns = SessionTurns(models, table)
     # Without a key of its own a server's snapshots are valid until it ends.
     snapshots = Snapshots(limits.settings.signing_key() or secrets.token_bytes(32))
     sessions = Sessions(models, table, directory=directory, turns=turns, limits=limits, snapshots=snapshots)
-    administration = SessionAdministration(
-        models,
-        table,
-        scan=SessionScan(table),
-        directory=directory,
-        turns=turns,
-        idle_timeout_s=limits.settings.idle_timeout_s,
-        clock=clock,
-    )
-    return sessions, administration
+    scan = SessionScan(table)
+    administration = SessionAdministration(models, table, scan=scan, directory=directory, turns=turns)
+    idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=limits.settings.idle_timeout_s, clock=clock)
+    return sessions, administration, idle_expiry
 
 
 def _scheduler_maker(

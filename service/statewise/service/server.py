@@ -173,7 +173,7 @@ class Server:
 
     async def _expire_idle_sessions(self) -> None:
         ended = 0
-        for some in self._dataplane.session_administration.expire_idle():
+        for some in self._dataplane.idle_expiry.expire():
             ended += some
             await asyncio.sleep(0)
         if ended:

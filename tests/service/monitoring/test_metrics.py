@@ -129,7 +129,7 @@ async def test_idle_sessions_are_counted_and_their_end_has_a_cause(repository: P
         told = Metrics(generate_latest(registry).decode())
         assert (told("sessions", **STEPS), told("sessions_idle", **STEPS)) == (2, 1)
         now_s += 280.0
-        assert sum(dataplane.session_administration.expire_idle()) == 1
+        assert sum(dataplane.idle_expiry.expire()) == 1
         told = Metrics(generate_latest(registry).decode())
     assert (told("sessions", **STEPS), told("sessions_ended_total", cause="idle")) == (1, 1)
 

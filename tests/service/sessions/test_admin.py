@@ -132,7 +132,7 @@ async def test_sessions_that_expired_are_said_to_have(repository: Path) -> None:
         await dataplane.models.load_all()
         await dataplane.sessions.open("steps", 0, ["a"], owner="")
         now_s = 61.0
-        assert sum(dataplane.session_administration.expire_idle()) == 1
+        assert sum(dataplane.idle_expiry.expire()) == 1
         with pytest.raises(ServiceError, match="session 'a' was idle for too long") as seen:
             dataplane.session_administration.get("a", owner="")
         with pytest.raises(ServiceError) as closed:

@@ -248,7 +248,7 @@ class Driver:
         """Lets time pass; sessions that were idle for too long end."""
         self._now.now_s += seconds
         old = [name for name, one in self._sessions.items() if self._now() - one.used_s > IDLE_TIMEOUT_S]
-        assert sum(self._dataplane.session_administration.expire_idle()) == len(old)
+        assert sum(self._dataplane.idle_expiry.expire()) == len(old)
         for name in old:
             self._void[name].append((self._sessions.pop(name).handle, "SESSION_EXPIRED"))
 

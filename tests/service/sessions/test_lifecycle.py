@@ -162,8 +162,8 @@ async def test_idle_sessions_end_and_are_remembered_as_expired(repository: Path)
         now_s += 50.0
         await sessions.resume(["young"], owner="")
         now_s += 20.0
-        assert sum(dataplane.session_administration.expire_idle()) == 1
-        assert sum(dataplane.session_administration.expire_idle()) == 0
+        assert sum(dataplane.idle_expiry.expire()) == 1
+        assert sum(dataplane.idle_expiry.expire()) == 0
         _, (by_id,) = await sessions.resume(["old"], owner="")
         assert by_id.reason == "SESSION_EXPIRED"
         _, (by_handle,) = await sessions.snapshot(np.array([opened[0].view.handle], np.uint64), owner="")
@@ -207,12 +207,12 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
             lambda: sessions.rewind(handles, np.ones(1, np.uint64), owner=""),
         ):
             now_s += 50.0
-            assert sum(dataplane.session_administration.expire_idle()) == 0
+            assert sum(dataplane.idle_expiry.expire()) == 0
             await ask()
         now_s += 50.0
         dataplane.session_administration.get("a", owner="")  # looking at a session does not keep it awake
         now_s += 11.0
-        assert sum(dataplane.session_administration.expire_idle()) == 1
+        assert sum(dataplane.idle_expiry.expire()) == 1
 
 
 async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(repository: Path) -> None:
@@ -229,7 +229,7 @@ async def test_ids_and_handles_of_ended_sessions_are_remembered_up_to_a_number(r
         names = [f"s{number}" for number in range(25)]
         opened, _ = await dataplane.sessions.open("steps", 0, names, owner="")
         now_s += 61.0
-        assert sum(dataplane.session_administration.expire_idle()) == 25
+        assert sum(dataplane.idle_expiry.expire()) == 25
         _, by_id = await dataplane.sessions.resume(names, owner="")
         handles = np.array([one.view.handle for one in opened], np.uint64)
         _, by_handle = await dataplane.sessions.snapshot(handles, owner="")

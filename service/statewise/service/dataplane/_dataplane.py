@@ -23,7 +23,7 @@ from statewise.service.base import (
 )
 from statewise.service.dataplane._prediction import Prediction, PredictPart, output_bytes
 from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
-from statewise.service.dataplane.sessions import SessionAdministration, Sessions
+from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
 from statewise.service.inputs import Lengths, arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable
@@ -44,6 +44,7 @@ class Dataplane:
         table: The sessions.
         sessions: Operations on sessions.
         session_administration: Operations on sessions without handles.
+        idle_expiry: Ends sessions that are not used.
         limits: Limits of every request.
         statistics: Counts of the whole server.
         slow: Logs slow requests.
@@ -58,6 +59,7 @@ class Dataplane:
         *,
         sessions: Sessions,
         session_administration: SessionAdministration,
+        idle_expiry: IdleExpiry,
         limits: ServiceLimits,
         statistics: Statistics,
         slow: SlowRequests,
@@ -68,6 +70,7 @@ class Dataplane:
         self.table = table
         self.sessions = sessions
         self.session_administration = session_administration
+        self.idle_expiry = idle_expiry
         self.limits = limits
         self.statistics = statistics
         self._slow = slow

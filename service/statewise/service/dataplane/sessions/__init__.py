@@ -1,5 +1,6 @@
 """Opens, resumes, forks, rewinds, lists and closes sessions. Never runs steps or generations."""
 
+from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
 from statewise.service.dataplane.sessions._session_administration import SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
@@ -7,6 +8,7 @@ from statewise.service.dataplane.sessions._sessions import Sessions
 from statewise.service.dataplane.sessions._take_over import ResumeConditions
 
 __all__ = [
+    "IdleExpiry",
     "OpenedSession",
     "ResumeConditions",
     "SessionAdministration",

@@ -1,9 +1,7 @@
-"""Lists sessions, ends them by id, and expires those that are idle: for the server itself and its operators.
+"""Lists sessions and ends them by id, for operators.
 
 Listing a session does not count as using it.
 """
-
-from collections.abc import Callable, Iterator
 
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
@@ -20,8 +18,6 @@ class SessionAdministration:
         scan: Searches the table.
         directory: Finds and ends sessions.
         turns: Orders operations.
-        idle_timeout_s: Time after which an unused session expires.
-        clock: Seconds, monotonic; the table's.
     """
 
     def __init__(
@@ -32,29 +28,12 @@ class SessionAdministration:
         scan: SessionScan,
         directory: SessionDirectory,
         turns: SessionTurns,
-        idle_timeout_s: float,
-        clock: Callable[[], float],
     ) -> None:
         self._models = models
         self._table = table
         self._scan = scan
         self._directory = directory
         self._turns = turns
-        self._idle_timeout_s = idle_timeout_s
-        self._clock = clock
-
-    def expire_idle(self) -> Iterator[int]:
-        """Ends the sessions that were idle for longer than the limit, in portions; gives the size of each.
-
-        Between two portions the caller may yield to the event loop.
-        """
-        limit_s = self._clock() - self._idle_timeout_s
-        start: int | None = 0
-        while start is not None:
-            slots, start = self._scan.idle_since(limit_s, start)
-            for slot in slots:
-                self._directory.end(slot, cause="idle")
-            yield len(slots)
 
     def page(
         self, *, owner: str | None, start: int, size: int, model: str
