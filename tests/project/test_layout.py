@@ -67,7 +67,7 @@ FOLDERS: dict[str, dict[str, str]] = {
         "onnx_import": "base graphs onnx_import/discovery package verification",
         "_exporting": "_publishing graphs package verification",
         "_importing": "_exporting _isolating _publishing base onnx_import package torch_import",
-        "_verifying": "_isolating package verification",
+        "_verifying": "_isolating onnx_import package verification",
         "__init__": "_exporting _importing _verifying base graphs package verification",
     },
     "service": {

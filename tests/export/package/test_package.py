@@ -112,7 +112,9 @@ def test_a_file_without_metadata_is_an_error(package: Path) -> None:
 def test_a_package_with_model_toml_and_no_metadata_is_left_to_the_server(package: Path) -> None:
     rewrite(package, lambda model: model.ClearField("metadata_props"))
     (package / "model.toml").write_text('batch = "exact"\n')
-    with pytest.raises(PackageError, match=r"what model\.toml declares is tested by the server"):
+    with pytest.raises(
+        PackageError, match=r"what model\.toml declares is tested by `statewise verify` and the server"
+    ):
         read_package(package)
 
 

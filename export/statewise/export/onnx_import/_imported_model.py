@@ -4,7 +4,7 @@ The file is untrusted: checks come before anything else, and only files in its f
 package's model.toml records the findings, each state with its evidence.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from statewise.export.onnx_import.discovery import (
     find_roles,
 )
 from statewise.export.package import MODEL_TOML, READ_GRAPH, GraphFile, Package
+from statewise.wire import BATCH, TIME
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class ImportedModel:
     Attributes:
         package: The wrapped graph, with its metadata.
         reasons: Findings for people: the evidence for each state, and how the graph runs.
+        withdrawn_sessions: The graph has states, and gives other results in pieces than at once.
     """
 
     package: Package
     reasons: tuple[str, ...]
+    withdrawn_sessions: bool = False
 
     def files(self) -> dict[str, bytes]:
         """Returns the package's files, by name."""
@@ -70,8 +73,13 @@ def read_onnx(file: Path, options: ImportOptions, optimisation: str) -> dict[str
     Raises:
         PackageError: the file is no sound ONNX file.
         SourceError: roles or axes of its inputs and outputs stay open; naming what was found and what
-        decides.
+            decides.
     """
+    return find_model(file, options, optimisation).files()
+
+
+def find_model(file: Path, options: ImportOptions, optimisation: str) -> ImportedModel:
+    """Finds the model of a foreign graph. Arguments and errors as of `read_onnx`."""
     model, reasons = prepare_graph(file, options)
     original = model
     if options.expose_state:
@@ -88,13 +96,8 @@ def read_onnx(file: Path, options: ImportOptions, optimisation: str) -> dict[str
             f"this import ran it at {optimisation!r}"
         )
     search = _Search(file, model, original, roles, options, notes, optimisation)
-    return search.first().with_reasons(reasons).files()
-
-
-@dataclass(frozen=True)
-class _Found(ImportedModel):
-    def with_reasons(self, reasons: list[str]) -> ImportedModel:
-        return ImportedModel(self.package, (*reasons, *self.reasons))
+    found = search.first()
+    return replace(found, reasons=(*reasons, *found.reasons))
 
 
 class _Search:
@@ -122,7 +125,7 @@ class _Search:
             self._original = OriginalGraph(file, original.SerializeToString(), optimisation)
         self._sizes = TrialSizes(model.graph)
 
-    def first(self) -> _Found:
+    def first(self) -> ImportedModel:
         """Returns the first choice of axes that agrees."""
         reasons: list[str] = []
         for choice in axis_choices(self._file, self._roles, dict(self._options.axes)):
@@ -137,8 +140,9 @@ class _Search:
             f"{reason}; say which axes are batch and time (--axes INPUT=batch,time,...), or write model.toml",
         )
 
-    def _imported(self, choice: AxisChoice) -> _Found:
+    def _imported(self, choice: AxisChoice) -> ImportedModel:
         axes = complete_axes(self._graph, self._roles, choice, self._sizes)
+        _check_declared_outputs(axes, self._options)
         initial = {
             state.name: _initial_state(self._file, state, self._options.initial.get(state.name, 0.0))
             for state in axes.state
@@ -150,14 +154,15 @@ class _Search:
                 "some outputs are NaN for random inputs, in the file and in the package: a state may have to "
                 "begin otherwise (--initial STATE=NUMBER or FILE)"
             )
-        if package.spec.state and not steps_agree(package, self._sizes):
+        withdrawn = bool(package.spec.state) and not steps_agree(package, self._sizes)
+        if withdrawn:
             roles = self._roles.without_sessions()
             package, _ = self._proven(GraphWrapper(self._model, roles, axes, initial))
             reasons.append(
                 "sequences give other results in pieces than at once, as graphs do that read backwards: "
                 "the model is Predict-only, without sessions"
             )
-        return _Found(package, tuple(reasons))
+        return ImportedModel(package, tuple(reasons), withdrawn)
 
     def _proven(self, wrapper: GraphWrapper) -> tuple[Package, bool]:
         """The package of a wrapped graph, which agrees with the file, and whether NaN came up."""
@@ -169,6 +174,26 @@ class _Search:
         # A graph that starts from zeros is no reference for other initial states.
         reference = self._graph if self._options.initial else self._original
         return package, prove(package, Reference(reference, roles, axes, wrapper.initial), self._sizes)
+
+
+def _check_declared_outputs(axes: GraphAxes, options: ImportOptions) -> None:
+    """Raises AxesError for an output whose axes are not those that the user gives."""
+    for output in axes.outputs:
+        declared = options.axes.get(output.name)
+        if declared is None:
+            continue
+        found = [
+            BATCH if axis == output.batch else TIME if axis == output.time else int(size)
+            for axis, size in enumerate(output.tensor.sizes)
+        ]
+        same = len(found) == len(declared) and all(
+            one == other or (one == 1 and isinstance(other, str))
+            for one, other in zip(found, declared, strict=True)
+        )
+        if not same:
+            raise AxesError(
+                f"output {output.name!r}: expected axes {list(declared)}; the graph gives {found}"
+            )
 
 
 def _initial_state(file: Path, state: TensorAxes, value: float | Array) -> Array:

@@ -10,7 +10,12 @@ from statewise.export.package._graph_file import (
     read_graph_file,
 )
 from statewise.export.package._metadata import NETWORK_KEY, model_spec, network_json
-from statewise.export.package._package import MODEL_TOML, Package, read_package
+from statewise.export.package._package import (
+    MODEL_TOML,
+    Package,
+    declares_all_beside_graph,
+    read_package,
+)
 from statewise.export.package._signatures import metadata_problems
 
 __all__ = [
@@ -23,6 +28,7 @@ __all__ = [
     "Package",
     "all_tensors",
     "check_graph",
+    "declares_all_beside_graph",
     "metadata_problems",
     "model_spec",
     "network_json",

@@ -43,6 +43,18 @@ class Package:
         return sum(len(file.content) for file in self.files.values())
 
 
+def declares_all_beside_graph(path: Path) -> bool:
+    """Whether a version folder's graph has no metadata, and a model.toml beside it declares its state.
+
+    Raises:
+        PackageError: as of `read_package`.
+    """
+    if not (path.is_dir() and (path / MODEL_TOML).is_file()):
+        return False
+    model = read_graph_file(path / READ_GRAPH, package=path, weights_outside=True).model
+    return all(entry.key != METADATA_KEY for entry in model.metadata_props)
+
+
 def read_package(path: Path | str, *, optimisation: str = "all") -> Package:
     """Reads `<repository>/<name>/<version>`, or a lone .onnx file as the read graph of a package.
 
@@ -60,12 +72,10 @@ def read_package(path: Path | str, *, optimisation: str = "all") -> Package:
     files = {READ_GRAPH: read_graph_file(path / READ_GRAPH if path.is_dir() else path, package=path)}
     properties = {entry.key: entry.value for entry in files[READ_GRAPH].model.metadata_props}
     if METADATA_KEY not in properties:
-        declared = path.is_dir() and (path / MODEL_TOML).exists()
-        raise PackageError(
-            path,
-            f"expected metadata under {METADATA_KEY!r}; the file has none"
-            + (f", and what {MODEL_TOML} declares is tested by the server that loads it" if declared else ""),
-        )
+        way = "make a package of it with `statewise import`, or declare it in a model.toml"
+        if path.is_dir() and (path / MODEL_TOML).exists():
+            way = f"what {MODEL_TOML} declares is tested by `statewise verify` and the server that loads it"
+        raise PackageError(path, f"expected metadata under {METADATA_KEY!r}; the file has none: {way}")
     try:
         spec = ModelSpec.from_json(properties[METADATA_KEY])
         network = network_spec(properties[NETWORK_KEY]) if NETWORK_KEY in properties else None
