@@ -3,7 +3,7 @@
 Three workloads, each next to a comparable program:
 - many sessions in one asyncio process, each awaiting its own steps; next to the same program written with
   tritonclient, against Triton;
-- a group of sessions; next to frames encoded before the clock starts, two in flight, on the same server;
+- a group of sessions; next to step batches encoded beforehand, two in flight, on the same server;
 - bulk scoring; next to an in-process loop that sorts by length and runs batches of 256.
 
 Server, client and loop have one core each. The results are the ratios at the end of each part. Outputs are
@@ -95,19 +95,19 @@ def beside_triton(
     return compare(title, "steps_per_s", "statewise", beside, samples)
 
 
-def group(client: Client, *, sessions: int, frames: int) -> dict[str, float]:
+def group(client: Client, *, sessions: int, batches: int) -> dict[str, float]:
     """Calls `sessions(...).step` repeatedly, one call after the other."""
     x = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
     with client.sessions(f"lstm{_SIZE}", count=sessions) as opened:
         opened.step(x)
         begun = time.perf_counter()
-        for _ in range(frames):
+        for _ in range(batches):
             opened.step(x)
-        return {"steps_per_s": frames * sessions / (time.perf_counter() - begun)}
+        return {"steps_per_s": batches * sessions / (time.perf_counter() - begun)}
 
 
-def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
-    """Sends frames encoded before the clock starts, two in flight, and checks only the length of replies."""
+def encoded(served: Served, *, sessions: int, batches: int) -> dict[str, float]:
+    """Sends step batches encoded beforehand, two in flight; checks only the length of replies."""
     x = np.random.default_rng(1).standard_normal((sessions, _SIZE)).astype(np.float32)
     with grpc.insecure_channel(
         served.address,
@@ -122,7 +122,7 @@ def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
         request.step.handles = handles = pack_uint64([session.handle for session in opened])
         request.step.inputs["x"].CopyFrom(to_tensor(x))
         messages = []
-        for position in range(frames + 1):
+        for position in range(batches + 1):
             request.request_id = position + 1
             request.step.positions = np.full(sessions, position, np.uint64).tobytes()
             messages.append(request.SerializeToString())
@@ -141,7 +141,7 @@ def encoded(served: Served, *, sessions: int, frames: int) -> dict[str, float]:
             room.release()
         elapsed = time.perf_counter() - begun
         stub.CloseSessions(sequence_pb2.CloseSessionsRequest(handles=handles))
-    return {"steps_per_s": frames * sessions / elapsed}
+    return {"steps_per_s": batches * sessions / elapsed}
 
 
 def score(client: Client, rows: list[np.ndarray]) -> dict[str, float]:
@@ -179,13 +179,13 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=3.0, help="seconds of one measurement of the gateway"
     )
-    parser.add_argument("--frames", type=int, default=300, help="frames of one measurement")
+    parser.add_argument("--batches", type=int, default=300, help="step batches of one measurement")
     parser.add_argument("--sessions", type=int, default=1024, help="sessions of a group")
     parser.add_argument("--rows", type=int, default=10_000, help="sequences to score")
     parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     pin_client()
-    kind = {"sessions": options.sessions, "frames": options.frames}
+    kind = {"sessions": options.sessions, "batches": options.batches}
     rows = ragged.sequences(options.rows)
     with tempfile.TemporaryDirectory() as folder:
         repository = ragged.repository(lstm_repository(Path(folder), _SIZE), _HIDDEN)

@@ -29,24 +29,24 @@ from bench.harness import (
 )
 from bench.models import lstm_repository
 from bench.predictions import Background, Predictions, background
-from bench.streams import FrameStream, open_streams
+from bench.streams import BatchStream, open_streams
 
 from statewise.service import Settings
 
 _SIZE = 64
 _MODEL = f"lstm{_SIZE}"
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-_PIECE_US = Settings.model_fields["piece_s"].default * 1e6
+_SLICE_US = Settings.model_fields["piece_s"].default * 1e6
 
 
 async def paced(
-    streams: list[FrameStream], served: Served, *, rate_hz: float, seconds: float
+    streams: list[BatchStream], served: Served, *, rate_hz: float, seconds: float
 ) -> dict[str, float]:
     """Sends a step on each stream every 1/rate_hz s, the streams evenly offset; measures latencies."""
     latencies: list[float] = []
     begun_s = time.perf_counter()
 
-    async def drive(stream: FrameStream, offset_s: float) -> None:
+    async def drive(stream: BatchStream, offset_s: float) -> None:
         due_s = begun_s + offset_s
         while due_s < begun_s + seconds:
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
@@ -93,12 +93,12 @@ def main() -> None:
         channel, streams = runner.run(_opened(served, options.sessions))
         runner.run(_check(served, **work))
 
-        def measure(behind: Background | None) -> dict[str, float]:
-            if behind is not None:
-                behind.toggle()
+        def measure(load: Background | None) -> dict[str, float]:
+            if load is not None:
+                load.toggle()
             figures = runner.run(paced(streams, served, rate_hz=options.rate, seconds=options.seconds))
-            if behind is not None:
-                figures["predictions_per_s"] = behind.toggle() / options.seconds
+            if load is not None:
+                figures["predictions_per_s"] = load.toggle() / options.seconds
             runner.run(asyncio.sleep(0.3))  # predictions in flight end
             return figures
 
@@ -114,14 +114,14 @@ def main() -> None:
         report.add(name, **figures)
     report.add(
         "ratio of p99, less a chunk",
-        ratio=(found["busy"]["p99_us"] - _PIECE_US) / found["otherwise idle"]["p99_us"],
+        ratio=(found["busy"]["p99_us"] - _SLICE_US) / found["otherwise idle"]["p99_us"],
         aim=4.0,
     )
     if options.json:
         write_json(options.json, [report])
 
 
-async def _opened(served: Served, sessions: int) -> tuple[grpc.aio.Channel, list[FrameStream]]:
+async def _opened(served: Served, sessions: int) -> tuple[grpc.aio.Channel, list[BatchStream]]:
     channel = grpc.aio.insecure_channel(served.address, options=_OPTIONS)
     opened = await open_streams(channel, model=_MODEL, size=_SIZE, streams=sessions, sessions=1, echo=False)
     return channel, opened

@@ -91,14 +91,14 @@ def generate(stub: sequence_pb2_grpc.SequenceServiceStub, model: str, rows: int)
         condition={"x": to_tensor(np.full(rows, BEGIN, np.int32))},
         sampling=sequence_pb2.Sampling(seed=range(rows)),
     )
-    said: list[list[np.ndarray]] = [[] for _ in range(rows)]
-    for piece in stub.Generate(request):
-        lengths = unpack_uint32(piece.lengths)
-        for tensor in piece.outputs.values():
-            pieces = np.split(from_tensor(tensor), np.cumsum(lengths)[:-1])
-            for row, tokens in zip(unpack_uint32(piece.rows).tolist(), pieces, strict=True):
-                said[row].append(tokens)
-    return np.stack([np.concatenate(row) for row in said], axis=1)
+    drawn: list[list[np.ndarray]] = [[] for _ in range(rows)]
+    for reply in stub.Generate(request):
+        lengths = unpack_uint32(reply.lengths)
+        for tensor in reply.outputs.values():
+            parts = np.split(from_tensor(tensor), np.cumsum(lengths)[:-1])
+            for row, tokens in zip(unpack_uint32(reply.rows).tolist(), parts, strict=True):
+                drawn[row].append(tokens)
+    return np.stack([np.concatenate(row) for row in drawn], axis=1)
 
 
 def measure(
@@ -116,21 +116,21 @@ def measure(
         return write.run(["emitted"], {"state": start, "remaining": whole, "noise": noise, **sampling})[0]
 
     def engine_calls() -> np.ndarray:
-        last, state, said = y[0], start, []
+        last, state, drawn = y[0], start, []
         for numbers in noise:
-            said.append(draw_tokens(last, numbers).astype(np.int32))
-            fed = {"x": said[-1][None], "lengths": one, "state": state}
+            drawn.append(draw_tokens(last, numbers).astype(np.int32))
+            fed = {"x": drawn[-1][None], "lengths": one, "state": state}
             outputs, state = read.run(["y", "state_out"], fed)
             last = outputs[0]
-        return np.array(said)
+        return np.array(drawn)
 
     def round_trips() -> np.ndarray:
         with client.sessions("names", count=rows) as group:
-            last, said = group.step(begin[0]), []
+            last, drawn = group.step(begin[0]), []
             for numbers in noise:
-                said.append(draw_tokens(last, numbers).astype(np.int32))
-                last = group.step(said[-1])
-        return np.array(said)
+                drawn.append(draw_tokens(last, numbers).astype(np.int32))
+                last = group.step(drawn[-1])
+        return np.array(drawn)
 
     ways = {
         "one Loop run, in process": loop,

@@ -28,7 +28,7 @@ from bench.models import lstm_repository
 from bench.streams import measure
 
 _SCRAPE_EVERY_S = 1.0
-_KINDS = {"64 streams, one session each": (64, 1), "one stream, 256 sessions a frame": (1, 256)}
+_KINDS = {"64 streams, one session each": (64, 1), "one stream, 256 sessions a batch": (1, 256)}
 
 
 @contextmanager

@@ -59,7 +59,7 @@ async def at_a_rate(
     """Sends requests at a fixed rate, answered or not; counts outcomes in the last two thirds of the time."""
     memory = Memory(served)
     watching = asyncio.create_task(memory.watch())
-    asked: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()
     sent = 0
     begun_s = time.perf_counter()
     settled: tuple[float, int, int] | None = None
@@ -67,9 +67,9 @@ async def at_a_rate(
         if settled is None and elapsed_s > seconds / 3:
             settled = elapsed_s, predictions.outcomes.finished, predictions.outcomes.refused
         while sent < per_s * elapsed_s:
-            task = asyncio.create_task(predictions.ask())
-            asked.add(task)
-            task.add_done_callback(asked.discard)
+            task = asyncio.create_task(predictions.request())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
             sent += 1
         await asyncio.sleep(_TICK_S)
     assert settled is not None
@@ -78,11 +78,11 @@ async def at_a_rate(
     figures = {
         "finished_per_s": (predictions.outcomes.finished - finished) / span_s,
         "refused_per_s": (predictions.outcomes.refused - refused) / span_s,
-        "asked_per_s": sent / seconds,
+        "sent_per_s": sent / seconds,
         **memory.figures(),
     }
     watching.cancel()
-    await asyncio.gather(watching, *asked, return_exceptions=True)
+    await asyncio.gather(watching, *tasks, return_exceptions=True)
     return figures
 
 

@@ -57,13 +57,13 @@ class Predictions:
 
     async def outputs(self) -> np.ndarray:
         """Makes one request; returns its outputs, [T, O]."""
-        pieces = [
+        parts = [
             from_tensor(sequence_pb2.PredictResponse.FromString(raw).outputs["y"])
             async for raw in self._call(self._request)
         ]
-        return np.concatenate(pieces)
+        return np.concatenate(parts)
 
-    async def ask(self) -> None:
+    async def request(self) -> None:
         """Makes one request and counts its outcome."""
         try:
             async for _ in self._call(self._request):
@@ -83,7 +83,7 @@ class Predictions:
 
         async def drive() -> None:
             while time.perf_counter() - begun_s < seconds:
-                await self.ask()
+                await self.request()
 
         await asyncio.gather(*(drive() for _ in range(under_way)))
         return (self.outcomes.finished - before) / (time.perf_counter() - begun_s)
@@ -128,17 +128,17 @@ async def _serve_toggles(predictions: Predictions, under_way: int) -> None:
     async def drive() -> None:
         while True:
             await running.wait()
-            await predictions.ask()
+            await predictions.request()
 
     drivers = [asyncio.create_task(drive()) for _ in range(under_way)]
-    told = 0
+    reported = 0
     while await asyncio.to_thread(sys.stdin.readline):
         if running.is_set():
             running.clear()
         else:
             running.set()
-        print(predictions.outcomes.finished - told, flush=True)
-        told = predictions.outcomes.finished
+        print(predictions.outcomes.finished - reported, flush=True)
+        reported = predictions.outcomes.finished
     for driver in drivers:
         driver.cancel()
 

@@ -29,7 +29,7 @@ from bench.harness import (
     write_json,
 )
 from bench.models import lstm_repository
-from bench.streams import STREAM, FrameStream, load
+from bench.streams import STREAM, BatchStream, load
 
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import from_tensor, pack_uint64, to_tensor
@@ -38,11 +38,11 @@ _SIZE = 64
 _MODEL = f"lstm{_SIZE}"
 _STATE_BYTES = 2 * _SIZE * 4  # h and c, float32
 _STREAMS = 64
-_FRAME = 1000
+_BATCH = 1000
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
 
-class VisitingStream(FrameStream):
+class VisitingStream(BatchStream):
     """Steps many sessions on one stream, one after the other, one step a message."""
 
     def __init__(self, call: grpc.aio.StreamStreamCall, handles: Sequence[int], first_position: int) -> None:
@@ -73,8 +73,8 @@ class Crowd:
         """Opens the sessions; returns the output of the second step, which is equal for all."""
         stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         outputs = np.empty((0, _SIZE), np.float32)
-        for begin in range(0, sessions, _FRAME):
-            ids = [f"session {number:032x}" for number in range(begin, min(begin + _FRAME, sessions))]
+        for begin in range(0, sessions, _BATCH):
+            ids = [f"session {number:032x}" for number in range(begin, min(begin + _BATCH, sessions))]
             opened = await stub.OpenSessions(sequence_pb2.OpenSessionsRequest(model=_MODEL, session_ids=ids))
             handles = [session.handle for session in opened.sessions]
             for position in range(2):
@@ -100,7 +100,7 @@ class Crowd:
         """Opens streams that make one step, which is refused, and then stay idle."""
         calls = []
         for _ in range(streams):
-            stream = FrameStream(self._channel.stream_stream(STREAM)(), self.handles[:1], one_step(), 2**40)
+            stream = BatchStream(self._channel.stream_stream(STREAM)(), self.handles[:1], one_step(), 2**40)
             await stream.exchange()
             calls.append(stream.call)
         return calls
@@ -119,7 +119,7 @@ async def idle_share(served: Served, *, seconds: float) -> float:
     return (served.cpu_s() - cpu_s) / (time.perf_counter() - begun_s)
 
 
-async def _check(stream: FrameStream) -> None:
+async def _check(stream: BatchStream) -> None:
     """Raises RuntimeError if a step of the stream is refused."""
     reply = sequence_pb2.SessionStreamResponse.FromString(await stream.exchange())
     if from_tensor(reply.step.outputs["y"]).shape != (1, _SIZE):

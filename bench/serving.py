@@ -33,7 +33,7 @@ from statewise.service.engine import Engine
 from statewise.service.registry import read_package
 
 SIZES = (64, 128)
-FRAMES = (256, 1024)
+BATCHES = (256, 1024)
 
 
 def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dict[str, float]:
@@ -55,7 +55,7 @@ def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dic
 def compare(
     title: str, echo: Served, server: Served, repository: Path, *, rounds: int, **kind: Any
 ) -> Report:
-    """Measures the echo, the server and (for frames) the engine alone, in turn; reports the ratios."""
+    """Measures the echo, the server and (for batches) the engine alone, in turn; reports the ratios."""
     print(f"\n{title}", file=sys.stderr)
     measures = {
         "echo": partial(measure, echo, echo=True, **kind),
@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
     pin_client()
     parts = [("64 streams, one session each, H=64", 64, 1, 64), ("one stream, one session, H=64", 1, 1, 64)]
-    parts += [(f"one stream, {n} sessions a frame, H={h}", 1, n, h) for h in SIZES for n in FRAMES]
+    parts += [(f"one stream, {n} sessions a batch, H={h}", 1, n, h) for h in SIZES for n in BATCHES]
     with tempfile.TemporaryDirectory() as folder:
         repository = ragged.repository(lstm_repository(Path(folder), *SIZES), *SIZES)
         with serving(echo_server()) as echo, serving(statewise_server(repository)) as server:

@@ -16,8 +16,8 @@ STREAM = "/statewise.v1.SequenceService/SessionStream"
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
 
 
-class FrameStream:
-    """Steps its own sessions on one stream, one frame a message.
+class BatchStream:
+    """Steps its own sessions on one stream, one step batch a message.
 
     Messages are bytes on the client's side, so the client does the same work for the server as for the echo.
     """
@@ -32,20 +32,20 @@ class FrameStream:
         self._rows = len(handles)
 
     def message(self) -> bytes:
-        """Encodes the next frame."""
+        """Encodes the next step batch."""
         self._request.step.positions = np.full(self._rows, self.position, np.uint64).tobytes()
         self.position += 1
         return self._request.SerializeToString()
 
     async def exchange(self) -> bytes:
-        """Sends one frame and reads the reply."""
+        """Sends one step batch and reads the reply."""
         await self.call.write(self.message())
         return await self.call.read()
 
 
 async def open_streams(
     channel: grpc.aio.Channel, *, model: str, size: int, streams: int, sessions: int, echo: bool
-) -> list[FrameStream]:
+) -> list[BatchStream]:
     """Opens streams with a number of sessions each; on the echo there are no sessions, only bytes."""
     random = np.random.default_rng(1)
     opened = []
@@ -64,7 +64,7 @@ async def open_streams(
             reply = sequence_pb2.SessionStreamResponse.FromString(await call.read())
             handles = [session.handle for session in reply.open.sessions]
             assert len(handles) == sessions, reply
-        stream = FrameStream(call, handles, x, 0)
+        stream = BatchStream(call, handles, x, 0)
         reply_bytes = await stream.exchange()
         if not echo:
             reply = sequence_pb2.SessionStreamResponse.FromString(reply_bytes)
@@ -74,13 +74,13 @@ async def open_streams(
 
 
 async def load(
-    streams: list[FrameStream], served: Served, *, seconds: float, in_flight: int = 1
+    streams: list[BatchStream], served: Served, *, seconds: float, in_flight: int = 1
 ) -> dict[str, float]:
     """Keeps every stream busy; measures server CPU a message, throughput and latencies."""
     latencies: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def drive(stream: FrameStream) -> None:
+    async def drive(stream: BatchStream) -> None:
         sent: list[float] = []
         for _ in range(in_flight):
             sent.append(time.perf_counter())
@@ -118,7 +118,7 @@ def measure(served: Served, *, seconds: float, in_flight: int = 1, **kind: Any) 
     return asyncio.run(run())
 
 
-async def _close(streams: list[FrameStream]) -> None:
+async def _close(streams: list[BatchStream]) -> None:
     for stream in streams:
         request = sequence_pb2.SessionStreamRequest(
             request_id=1,

@@ -16,7 +16,7 @@ def verify_package(
     """Verifies a package.
 
     Args:
-        path: `<repository>/<name>/<version>`, or a lone .onnx file.
+        path: `<repository>/<name>/<version>`, or a single .onnx file.
         checkpoint: The reference in NumPy: a checkpoint or its folder. None: the network is rebuilt from the
             graph's constants.
         seed: Of the random inputs.

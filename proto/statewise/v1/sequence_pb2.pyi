@@ -354,7 +354,7 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
-    """A piece of every generated row that grew."""
+    """A chunk of every generated row that grew."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -397,11 +397,11 @@ class GenerateResponse(_message.Message):
 
     @_builtins.property
     def text(self) -> _tensor_pb2.TextRows:
-        """Models that write text: the added text of each row. A row's pieces joined are its text."""
+        """Models that write text: the added text of each row. A row's chunks joined are its text."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
-        """Rows that failed; they get no further pieces."""
+        """Rows that failed; they get no further chunks."""
 
     def __init__(
         self,
@@ -481,7 +481,7 @@ class SessionStreamRequest(_message.Message):
 
     @_builtins.property
     def cancel(self) -> Global___CancelRequest:
-        """Gives up an unanswered request of this stream."""
+        """Cancels an unanswered request of this stream."""
 
     def __init__(
         self,
@@ -552,7 +552,7 @@ class SessionStreamResponse(_message.Message):
 
     @_builtins.property
     def generate(self) -> Global___GenerateSessionsResponse:
-        """A piece of the reply to generate."""
+        """A part of the reply to generate."""
 
     @_builtins.property
     def fork(self) -> Global___ForkSessionsResponse:
@@ -624,7 +624,7 @@ class Session(_message.Message):
     session_id: _builtins.str
     """The client's name for it, unique for its owner."""
     handle: _builtins.int
-    """The incarnation's number; steps carry it. Void after resume, restore, rewind elsewhere or close."""
+    """The number that steps carry. Void after the session is closed, resumed, or opened again with its id."""
     model: _builtins.str
     """Model name."""
     version: _builtins.int
@@ -794,8 +794,8 @@ class ResumeSessionsRequest(_message.Message):
     session has another birth fails with SESSION_MOVED, and that session stays as it is. Empty, or 0: any session.
     """
     epochs: _builtins.bytes
-    """Likewise the highest epoch that the client accounts for, one uint64 a row, little-endian, packed: above it, another
-    client has resumed or rewound the session. Empty: any.
+    """Likewise the highest epoch that the client's own requests can have caused, one uint64 a row, little-endian, packed:
+    a higher one means that another client has resumed or rewound the session. Empty: any.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -858,8 +858,8 @@ class RestoreSessionsRequest(_message.Message):
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     BIRTHS_FIELD_NUMBER: _builtins.int
     births: _builtins.bytes
-    """Births of the new sessions, as in OpenSessionsRequest. A row whose id names a session of that very birth repeats
-    the request that created it: the reply describes that session as it is.
+    """Births of the new sessions, as in OpenSessionsRequest. A row whose id names a session of that birth repeats
+    the request that created the session: the reply describes the session as it is.
     """
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -923,7 +923,7 @@ class StepRequest(_message.Message):
 
     Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED, POSITION_MISMATCH, BAD_TENSOR (NaN, infinity,
     a token outside the vocabulary), DEADLINE, CANCELLED. Fails as a whole: BAD_TENSOR (an input missing, of wrong
-    type or shape, an empty frame, a row of 0 steps), BAD_REQUEST (a handle twice, columns of unequal
+    type or shape, an empty batch, a row of 0 steps), BAD_REQUEST (a handle twice, columns of unequal
     length, sessions of different model versions), QUEUE_FULL.
     """
 
@@ -1052,9 +1052,9 @@ class GenerateSessionsRequest(_message.Message):
     """Lets sessions of one model version emit values, each fed back as the next input. After n emitted values the
     position has risen by n; the end token is emitted and not consumed. A session at position 0 first consumes the
     model's begin token, or the first of its conditions, as one more time step. Positions and retries: as in
-    StepRequest, the number of steps and the sampling being the input. Pieces that came before an error are void. Row
-    errors: as in StepRequest; also WRONG_CALL where a session has consumed nothing and the model knows no
-    beginning. Fails as a whole: WRONG_CALL where the model does not generate; DEADLINE and CANCELLED, with nothing
+    StepRequest, the number of steps and the sampling being the input. Chunks that came before an error are void. Row
+    errors: as in StepRequest; also WRONG_CALL where a session has consumed nothing and the model has no begin
+    token. Fails as a whole: WRONG_CALL where the model does not generate; DEADLINE and CANCELLED, with nothing
     applied; BAD_REQUEST and QUEUE_FULL as in StepRequest.
     """
 
@@ -1100,7 +1100,7 @@ Global___GenerateSessionsRequest: _TypeAlias = GenerateSessionsRequest  # noqa: 
 
 @_typing.final
 class GenerateSessionsResponse(_message.Message):
-    """A piece of the values that sessions generate."""
+    """A chunk of the values that sessions generate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1138,7 +1138,7 @@ class GenerateSessionsResponse(_message.Message):
     lengths: _builtins.bytes
     """Values added to each of them, one uint32 a row, little-endian, packed."""
     positions: _builtins.bytes
-    """Position of each row of `rows` after this piece, one uint64 a row, little-endian, packed."""
+    """Position of each row of `rows` after this chunk, one uint64 a row, little-endian, packed."""
     durable_positions: _builtins.bytes
     """Durable position (Session.durable_position) of each row of `rows`, one uint64 a row, little-endian, packed.
     Empty: all 0. Not sent by any server yet: there are no session stores.
@@ -1151,7 +1151,7 @@ class GenerateSessionsResponse(_message.Message):
 
     @_builtins.property
     def text(self) -> _tensor_pb2.TextRows:
-        """Models that write text: the added text of each row. A row's pieces joined are its text."""
+        """Models that write text: the added text of each row. A row's chunks joined are its text."""
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
@@ -1404,7 +1404,7 @@ Global___CloseSessionsResponse: _TypeAlias = CloseSessionsResponse  # noqa: Y015
 
 @_typing.final
 class CancelRequest(_message.Message):
-    """Gives up a request: work not begun is dropped, work begun is undone; that request's reply is CANCELLED, or its
+    """Cancels a request: work not begun is dropped, work begun is undone; that request's reply is CANCELLED, or its
     result where it was too late.
     """
 
@@ -1412,7 +1412,7 @@ class CancelRequest(_message.Message):
 
     TARGET_REQUEST_ID_FIELD_NUMBER: _builtins.int
     target_request_id: _builtins.int
-    """The request to give up."""
+    """The request to cancel."""
     def __init__(
         self,
         *,

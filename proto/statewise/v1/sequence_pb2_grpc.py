@@ -31,7 +31,7 @@ class SequenceServiceStub:
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
-    forking gives a handle: a random number that stands for this incarnation. Steps carry handles. A session
+    forking gives a new handle, a random number, which voids the earlier one. Steps carry handles. A session
     lives on the server where it was opened, until it is closed or has been idle for the server's
     idle_timeout; a dropped stream does not close it.
 
@@ -113,7 +113,7 @@ class SequenceServiceServicer:
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
-    forking gives a handle: a random number that stands for this incarnation. Steps carry handles. A session
+    forking gives a new handle, a random number, which voids the earlier one. Steps carry handles. A session
     lives on the server where it was opened, until it is closed or has been idle for the server's
     idle_timeout; a dropped stream does not close it.
 
@@ -286,7 +286,7 @@ class SequenceService:
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
-    forking gives a handle: a random number that stands for this incarnation. Steps carry handles. A session
+    forking gives a new handle, a random number, which voids the earlier one. Steps carry handles. A session
     lives on the server where it was opened, until it is closed or has been idle for the server's
     idle_timeout; a dropped stream does not close it.
 

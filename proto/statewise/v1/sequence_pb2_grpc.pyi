@@ -32,7 +32,7 @@ class SequenceServiceStub:
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
-    forking gives a handle: a random number that stands for this incarnation. Steps carry handles. A session
+    forking gives a new handle, a random number, which voids the earlier one. Steps carry handles. A session
     lives on the server where it was opened, until it is closed or has been idle for the server's
     idle_timeout; a dropped stream does not close it.
 
@@ -82,7 +82,7 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
-    forking gives a handle: a random number that stands for this incarnation. Steps carry handles. A session
+    forking gives a new handle, a random number, which voids the earlier one. Steps carry handles. A session
     lives on the server where it was opened, until it is closed or has been idle for the server's
     idle_timeout; a dropped stream does not close it.
 
@@ -128,7 +128,7 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
-    forking gives a handle: a random number that stands for this incarnation. Steps carry handles. A session
+    forking gives a new handle, a random number, which voids the earlier one. Steps carry handles. A session
     lives on the server where it was opened, until it is closed or has been idle for the server's
     idle_timeout; a dropped stream does not close it.
 

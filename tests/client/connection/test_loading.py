@@ -20,7 +20,7 @@ from statewise.service.registry import LoadedModel, ModelRegistry, read_package
 from statewise.service.testing import server_in_thread
 from statewise.wire import Reason
 
-TOLD = "'steps' .*is being loaded and tested: ask again in a moment"
+TOLD = "'steps' .*is being loaded and tested: try again in a moment"
 
 
 class CountingRegistry(ModelRegistry):

@@ -49,7 +49,7 @@ def test_a_server_that_shuts_down(repository: Path, clients: Clients) -> None:
         told = str(until_refused(client))
         serving.result()
     # The advice depends on how far the server has stopped.
-    advices = ("connect to another one", "is a server running there", "ask again")
+    advices = ("connect to another one", "is a server running there", "try again")
     assert any(advice in told for advice in advices), told
 
 

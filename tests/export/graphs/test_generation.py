@@ -255,7 +255,7 @@ def test_sound_packages_verify(tmp_path: Path, kind: str, from_checkpoint: bool)
     assert report.passed, report.checks
     assert report.exactness is Exactness.EXACT
     names = {check.name for check in report.checks}
-    assert {"generate = NumPy", "generate in pieces = at once", "generate alone = batched"} <= names
+    assert {"generate = NumPy", "generate in chunks = at once", "generate alone = batched"} <= names
     assert ("encode = NumPy" in names) == (kind == "encoder-decoder")
 
 

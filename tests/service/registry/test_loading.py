@@ -96,7 +96,7 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
             ("steps", 2): VersionState.LOADING,
         }
         with pytest.raises(
-            ServiceError, match="'steps' version 2 is being loaded and tested: ask again in a moment"
+            ServiceError, match="'steps' version 2 is being loaded and tested: try again in a moment"
         ):
             served.find("steps", 2)
     finally:

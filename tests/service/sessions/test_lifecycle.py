@@ -109,7 +109,7 @@ async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(
             (
                 "BAD_SNAPSHOT",
                 3,
-                f"the snapshot has something behind its end: expected {size} bytes; got {size + 1}",
+                f"the snapshot has bytes after its end: expected {size} bytes; got {size + 1}",
             ),
         ]
         altered = [

@@ -41,7 +41,7 @@ class NpzFile:
             if lengths is not None:
                 return len(lengths)
             with archive.open(columns[0] + ".npy") as stream:
-                return int(_Column(stream, self._path.name, columns[0]).shape[0])
+                return int(_ArchiveArray(stream, self._path.name, columns[0]).shape[0])
 
     def rows(self, start: int) -> Iterator[tuple[object, Any]]:
         """Yields ids and sequences in order."""
@@ -50,7 +50,7 @@ class NpzFile:
             names = _columns(archive)
             if names:
                 streams = {name: opened.enter_context(archive.open(name + ".npy")) for name in names}
-                columns = [_Column(stream, self._path.name, name) for name, stream in streams.items()]
+                columns = [_ArchiveArray(stream, self._path.name, name) for name, stream in streams.items()]
                 yield from self._packed(archive, columns, start)
             else:
                 for entry in islice(archive.namelist(), start, None):
@@ -58,7 +58,7 @@ class NpzFile:
                     yield name, _whole(archive, name)
 
     def _packed(
-        self, archive: zipfile.ZipFile, columns: "list[_Column]", start: int
+        self, archive: zipfile.ZipFile, columns: "list[_ArchiveArray]", start: int
     ) -> Iterator[tuple[object, Any]]:
         lengths, ids = _whole(archive, "lengths"), _whole(archive, "ids")
         names = [column.name for column in columns]
@@ -97,7 +97,7 @@ class NpzFile:
             ) from None
 
 
-class _Column:
+class _ArchiveArray:
     """An array of an archive, read sequentially."""
 
     def __init__(self, stream: Any, file: str, name: str) -> None:

@@ -5,7 +5,7 @@ from statewise.client.requests import ClientOptions, Plan
 from statewise.client.stream import StepBatcher, StreamMultiplexer
 from statewise.client.values import ModelInfo, RequestLimits
 
-# Callers that compute what is left of their time have another timeout for every step.
+# Callers that pass their remaining time as the timeout have a different timeout at every step.
 _MOST_BATCHERS = 64
 
 

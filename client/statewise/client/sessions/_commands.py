@@ -1,4 +1,4 @@
-"""Describes what moves a session, a step or a generation, so that it can be sent again.
+"""Describes the requests that move a session, steps and generations, so that they can be sent again.
 
 Sent again from the state it began with, either gives the same result. `_session_retries` decides about
 further tries, `_recovery` restores that state.

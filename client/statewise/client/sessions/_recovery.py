@@ -1,4 +1,4 @@
-"""Gets a session back whose server lost it: resumes it, or opens it again and replays its journal.
+"""Recovers a session that its server lost: resumes it, or opens it again and replays its journal.
 
 After a recovery the server holds exactly what the client knows to be applied, or SessionLost is raised.
 """
@@ -15,7 +15,7 @@ from statewise.wire import Reason, pack_uint64
 
 
 def recover(remote: RemoteSession, ahead: SessionCommand | None = None) -> Operation[int]:
-    """Gets a valid handle again: of the state that a server has, or of one built again.
+    """Gets a valid handle again: for the state that a server has, or for a rebuilt one.
 
     Args:
         remote: the session.

@@ -1,4 +1,4 @@
-"""Lets a session generate, and takes back what the caller did not take."""
+"""Lets a session generate, and undoes the values that the caller did not take."""
 
 from dataclasses import dataclass, replace
 

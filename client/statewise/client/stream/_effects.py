@@ -123,7 +123,7 @@ class Pause:
 
 
 class AcquireTurn:
-    """Waits until a session has done what was requested of it before.
+    """Waits until all earlier operations of a session are done.
 
     Args:
         waiting: the session's queue.

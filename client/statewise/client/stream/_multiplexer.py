@@ -74,7 +74,7 @@ class StreamMultiplexer:
         self.closed = False
         self.retry_for_s = retry_for_s
         self.connection_number = 0
-        """Connections begun so far. What a server said over an earlier one may no longer hold."""
+        """Connections begun so far. Handles from earlier connections may be void."""
 
     @property
     def connected(self) -> bool:
@@ -196,7 +196,7 @@ class StreamMultiplexer:
         self._wake_writer()
 
     def broken(self, stream: StreamConnection, status: Status) -> None:
-        """Fails what a connection that ended left unanswered: as lost and, if sent, as maybe applied."""
+        """Fails the unanswered requests of an ended connection: as lost and, if sent, as maybe applied."""
         if stream.ended:
             return
         stream.ended = True

@@ -102,7 +102,7 @@ class RequestSource(Protocol):
 
 
 class PendingCall(Protocol[_T_co]):
-    """What a caller started and has no result of yet."""
+    """A call that a caller started and that has no result yet."""
 
     future: Any
     """Takes the result."""

@@ -143,7 +143,7 @@ def _unreachable(status: Status, _: Subject) -> StatewiseError:
 def _cancelled(status: Status, _: Subject) -> StatewiseError:
     # gRPC's own message only repeats the status's name.
     message = status.message.removeprefix(status.code)
-    return Unavailable(message or "the server gave the call up before it was answered; ask again")
+    return Unavailable(message or "the server ended the call before it was answered; try again")
 
 
 def _detail(status: Status) -> str:

@@ -35,7 +35,7 @@ class VersionExists(ExportError):  # noqa: N818 - named after the situation, as 
 
 
 class PackageError(ExportError):
-    """A package, or a lone .onnx file, cannot be read.
+    """A package, or a single .onnx file, cannot be read.
 
     Attributes:
         path: The file or folder at fault.

@@ -115,10 +115,10 @@ class _Child:
         descriptor, received = self._process.stdout.fileno(), bytearray()
         while len(received) < size:
             ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
-            piece = os.read(descriptor, min(size - len(received), _READ_BYTES)) if ready else b""
-            if not piece:
+            part = os.read(descriptor, min(size - len(received), _READ_BYTES)) if ready else b""
+            if not part:
                 return None
-            received += piece
+            received += part
         return bytes(received)
 
     def end(self, *, overdue_s: float = 0.0) -> ChildDied:

@@ -1,7 +1,7 @@
 """Proves that a wrapped graph computes what its file computes, before anything is published.
 
 The wrapped graph runs as servers run it: in batches of two sizes, of sequences of two lengths, at once and
-in pieces. The reference is the file, one row at a time (`_original_graph`).
+in chunks. The reference is the file, one row at a time (`_original_graph`).
 """
 
 from collections.abc import Mapping

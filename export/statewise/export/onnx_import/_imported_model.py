@@ -133,7 +133,7 @@ class _Search:
                 return self._imported(choice)
             except AxesError as error:
                 reasons.append(str(error))
-        # The likeliest choice comes first; a lone row is the last resort.
+        # The likeliest choice comes first; a single row is the last resort.
         reason = reasons[0] if reasons else "an input of fixed size beside states that have a batch axis"
         raise SourceError(
             self._file,
@@ -159,7 +159,7 @@ class _Search:
             roles = self._roles.without_sessions()
             package, _ = self._proven(GraphWrapper(self._model, roles, axes, initial))
             reasons.append(
-                "sequences give other results in pieces than at once, as graphs do that read backwards: "
+                "sequences give other results in chunks than at once, as graphs do that read backwards: "
                 "the model is Predict-only, without sessions"
             )
         return ImportedModel(package, tuple(reasons), withdrawn)
@@ -234,5 +234,5 @@ def _reasons(roles: TensorRoles, axes: GraphAxes, initial: dict[str, Array]) -> 
     if axes.least_steps > 1:
         reasons.append(f"the graph runs sequences of at least {axes.least_steps} steps")
     if roles.predict_only:
-        reasons.append("the model is Predict-only, without sessions, as you said")
+        reasons.append("the model is Predict-only, without sessions, as you chose")
     return reasons

@@ -1,6 +1,6 @@
 """Wraps a foreign graph into a graph of the form of packages: time-major, one state [B, S] for each type.
 
-The foreign nodes stay as they are; layers before and behind them (`_graph_layers`) exchange axes. A graph of
+The foreign nodes stay as they are; layers before and after them (`_graph_layers`) exchange axes. A graph of
 one step runs in a Scan over time. A graph of one row runs in a Scan over rows, so a row's result is the same
 in any batch.
 """

@@ -24,7 +24,7 @@ class Package:
     """The graphs of a model version and their metadata.
 
     Attributes:
-        path: The path it was read from: a version folder or a lone .onnx file.
+        path: The path it was read from: a version folder or a single .onnx file.
         files: By name: model.onnx, and generate.onnx and encode.onnx where the package has them.
         spec: Inputs, outputs and states of the graphs.
         network: The NumPy network behind the graphs; None where the file does not name it.
@@ -56,7 +56,7 @@ def declares_all_beside_graph(path: Path) -> bool:
 
 
 def read_package(path: Path | str, *, optimisation: str = "all") -> Package:
-    """Reads `<repository>/<name>/<version>`, or a lone .onnx file as the read graph of a package.
+    """Reads `<repository>/<name>/<version>`, or a single .onnx file as the read graph of a package.
 
     Executes no graph and opens no file outside the package.
 

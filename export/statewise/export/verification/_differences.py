@@ -29,17 +29,17 @@ def run_batch(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
     return ReadResult(*graph.run(batch.inputs, batch.lengths, batch.state))
 
 
-def run_in_pieces(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
-    """Runs rows of one length a step at a time, or in the smallest pieces that the graph runs."""
+def run_in_chunks(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
+    """Runs rows of one length a step at a time, or in the smallest chunks that the graph runs."""
     length, least = int(batch.lengths[0]), batch.spec.least_steps
-    begins = range(0, length - least + 1, least)  # the last piece also takes the rest
-    pieces = []
+    begins = range(0, length - least + 1, least)  # the last chunk also takes the rest
+    chunks = []
     for begin, end in zip(begins, [*begins[1:], length], strict=True):
         result = run_batch(graph, batch.steps(begin, end))
         batch = replace(batch, state=result.state)
-        pieces.append(result.outputs)
+        chunks.append(result.outputs)
     outputs = [
-        np.concatenate([piece[index] for piece in pieces]) if tensor.per_step else pieces[-1][index]
+        np.concatenate([chunk[index] for chunk in chunks]) if tensor.per_step else chunks[-1][index]
         for index, tensor in enumerate(batch.spec.outputs)
     ]
     return ReadResult(tuple(outputs), batch.state)
@@ -76,7 +76,7 @@ def largest_difference(reference: Sequence[Array], found: Sequence[Array]) -> fl
 def step_difference(graph: ReadGraphRunner, batch: RandomBatch) -> float:
     """Largest difference between the longest row in one run and the same row in one run a step."""
     row = batch.row(int(np.argmax(batch.lengths)))
-    whole, stepped = run_batch(graph, row), run_in_pieces(graph, row)
+    whole, stepped = run_batch(graph, row), run_in_chunks(graph, row)
     return max(
         largest_difference(whole.outputs, stepped.outputs), largest_difference(whole.state, stepped.state)
     )

@@ -1,4 +1,4 @@
-"""Checks generator and encoder graphs: against NumPy, in pieces, and beside other rows.
+"""Checks generator and encoder graphs: against NumPy, in chunks, and beside other rows.
 
 The reference of generation is the feedback loop of statewise.models. A token that differs anywhere fails the
 check, however close its probability was.
@@ -157,8 +157,8 @@ def generation_differences(
         left[(first == feed.stop).any(axis=0) & (feed.stop >= 0)] = 0
     rest = replace(feed, remaining=np.maximum(left, 0), noise=feed.noise[_CUT:])
     second, end = graphs[0].run(middle, rest)
-    pieces = np.concatenate([first, second])[: len(emitted)]
-    in_pieces = max(relative_difference(emitted, pieces), relative_difference(after, end))
+    chunks = np.concatenate([first, second])[: len(emitted)]
+    in_chunks = max(relative_difference(emitted, chunks), relative_difference(after, end))
 
     alone = 0.0
     for row in range(len(feed.remaining)):
@@ -166,7 +166,7 @@ def generation_differences(
             own, own_after = graph.run(state[row : row + 1], feed.rows([row]))
             alone = max(alone, relative_difference(emitted[: len(own), row], own[:, 0]))
             alone = max(alone, relative_difference(after[row], own_after[0]))
-    return {"generate in pieces = at once": in_pieces, "generate alone = batched": alone}
+    return {"generate in chunks = at once": in_chunks, "generate alone = batched": alone}
 
 
 def encoder_difference(package: Package, batch: RandomBatch, *, least_rows: int) -> float:

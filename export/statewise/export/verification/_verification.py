@@ -1,6 +1,6 @@
 """Verifies a package: compares graphs with their metadata, with NumPy, and with themselves.
 
-A graph is compared with itself in pieces and at once, alone and beside other rows. Inputs are drawn from a
+A graph is compared with itself in chunks and at once, alone and beside other rows. Inputs are drawn from a
 seeded generator, so repeating a verification gives the same report.
 """
 
@@ -144,7 +144,7 @@ def _check_against_itself(package: Package, batch: RandomBatch, seed: int) -> tu
         # The only cause may be that a matrix product of one row takes another path.
         filled = _own_differences(package, batch, seed, least_rows=2)
         if not any(filled.values()):
-            found, remark = filled, ", where a lone row is run as two"
+            found, remark = filled, ", where a single row is run as two"
     bound = spec_bound(package.spec)
     checks = [
         Check(name, value < bound, _describe(value, bound) + remark, value, bound)

@@ -1,4 +1,4 @@
-"""Limits the threads of NumPy's matrix products while a network trains, and restores the number afterwards.
+"""Limits the threads of NumPy's matrix products while a network trains, and restores the earlier number.
 
 Only the OpenBLAS inside NumPy's wheels can be limited; with another library nothing happens.
 

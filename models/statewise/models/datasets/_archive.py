@@ -58,7 +58,7 @@ class Archive:
             raise RecipeError(
                 self.path,
                 f"{name}: expected an array of numbers or texts, got one of Python objects; "
-                "store sequences of different lengths one behind another, with their lengths",
+                "store sequences of different lengths one after another, with their lengths",
             ) from None
         except Exception as error:
             raise RecipeError(self.path, f"{name}: {error}") from None

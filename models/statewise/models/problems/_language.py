@@ -73,7 +73,7 @@ def language(recipe: Recipe, data: Words) -> Language:
     settings, train = recipe.network, recipe.train
     if settings.bidirectional:
         raise recipe.error(
-            "network.bidirectional", "expected false, a character must not be read before it is said"
+            "network.bidirectional", "expected false, a character must not be read before it is predicted"
         )
     if settings.residual:
         raise recipe.error("network.residual", "expected false for tokens")

@@ -1,4 +1,4 @@
-"""Defines what the training loop asks of a task: batches, the loss with its gradient, and measures.
+"""Defines what the training loop requires of a task: batches, the loss with its gradient, and measures.
 
 A problem never changes after it is built. Order and noise come from the generator passed in, so the same
 generator gives the same epoch.
@@ -155,7 +155,7 @@ def validation_count(recipe: Recipe, count: int, noun: str) -> int:
 
 
 def pad(sequences: list[Array]) -> tuple[Array, Integers]:
-    """Puts sequences [T_i, ...] side by side: [T, B, ...] with zeros behind, and their lengths [B]."""
+    """Puts sequences [T_i, ...] side by side, padded with zeros: [T, B, ...] and their lengths [B]."""
     lengths = np.array([len(sequence) for sequence in sequences])
     first = sequences[0]
     padded = np.zeros((int(lengths.max()), len(sequences), *first.shape[1:]), first.dtype)

@@ -200,7 +200,7 @@ class Callers:
         return self._path is None or identity in self._known.all
 
     def follow(self) -> bool:
-        """Reads the file again if it has changed. Returns whether the callers may be others now."""
+        """Reads the file again if it has changed. Returns whether the callers may have changed."""
         if self._path is None or not self._watch.changed():
             return False
         try:

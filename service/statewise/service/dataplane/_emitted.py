@@ -1,4 +1,4 @@
-"""Holds what rows of a request emitted, on its way to the caller. Values only."""
+"""Holds the values that rows of a request emitted, until the caller gets them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -33,7 +33,7 @@ class CancellationToken:
     cancelled: bool = False
 
     def is_cancelled(self) -> bool:
-        """Returns whether the caller gave the request up; jobs ask between slices."""
+        """Returns whether the caller cancelled the request; jobs check this between slices."""
         return self.cancelled
 
 

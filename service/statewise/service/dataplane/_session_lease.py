@@ -23,7 +23,7 @@ _GENERATE = 0x47454E4552415445
 
 @dataclass(slots=True)
 class SessionLease:
-    """Rows of a request, and from their turn on the sessions that the lease holds.
+    """The rows of a request and, once it is their turn, the sessions that are locked for them.
 
     Attributes:
         handles: uint64 [all rows].

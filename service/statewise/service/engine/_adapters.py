@@ -70,9 +70,9 @@ class _AxisExchange:
     def __init__(self, session: Any, layout: GraphLayout) -> None:
         self._session = session
         self._lengths = layout.lengths
-        self._inputs = [_TensorAxes(entry) for entry in (*layout.inputs, *layout.state)]
-        self._outputs = [_TensorAxes(entry) for entry in layout.outputs] + [
-            _TensorAxes(AxisLayout(name, entry.axes))
+        self._inputs = [_TensorExchange(entry) for entry in (*layout.inputs, *layout.state)]
+        self._outputs = [_TensorExchange(entry) for entry in layout.outputs] + [
+            _TensorExchange(AxisLayout(name, entry.axes))
             for name, entry in zip(layout.successors, layout.state, strict=True)
         ]
         self._names = [tensor.name for tensor in self._outputs]
@@ -95,7 +95,7 @@ class _AxisExchange:
         return arrays[: self._count], arrays[self._count :]
 
 
-class _TensorAxes:
+class _TensorExchange:
     """Exchanges the axes of one tensor."""
 
     def __init__(self, entry: AxisLayout) -> None:

@@ -41,7 +41,7 @@ class HttpProbe:
         self._metrics = metrics
         self._why_not_ready = why_not_ready
         self._is_alive = is_alive
-        self._server: _Server | None = None
+        self._server: _HttpServer | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, host: str, port: int) -> str:
@@ -51,7 +51,7 @@ class HttpProbe:
             OSError: the address cannot be opened.
         """
         bare = host.strip("[]")
-        kind = _ServerOfIpv6 if ":" in bare else _Server
+        kind = _ServerOfIpv6 if ":" in bare else _HttpServer
         self._server = make_server(bare, port, self._answer, kind, _Handler)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="statewise-probe", daemon=True
@@ -87,7 +87,7 @@ def _plain(start_response: StartResponse, status: str, text: str) -> list[bytes]
     return [f"{text}\n".encode()]
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
+class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
     """Serves each connection in a thread, up to a number of connections."""
 
     daemon_threads = True
@@ -118,7 +118,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         _log.debug("a probe's connection broke", exc_info=True)
 
 
-class _ServerOfIpv6(_Server):
+class _ServerOfIpv6(_HttpServer):
     address_family = socket.AF_INET6
 
 

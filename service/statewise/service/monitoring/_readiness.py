@@ -1,4 +1,4 @@
-"""Tells probes, from any thread, whether the server is ready and whether it is alive.
+"""Reports to probes, from any thread, whether the server is ready and whether it is alive.
 
 A server is ready if it listens, has started, serves at least one model version and does not drain. It is
 alive if its event loop answers, or until it listens.

@@ -248,7 +248,7 @@ def _declared_and_others(
     *,
     with_others: bool,
 ) -> list[TensorDeclaration]:
-    """The declared tensors; with_others also the graph's other ones behind them, in the graph's order."""
+    """Lists the declared tensors; `with_others` also adds the graph's others, in the graph's order."""
     for entry in declared:
         required(graph, entry.name, kind, kind)
         if entry.name in reserved:

@@ -49,7 +49,7 @@ class MakeEngine(Protocol):
 
 @dataclass(frozen=True)
 class GeneratorGraph:
-    """What feeds a model's outputs back: generate.onnx, or a loop around the read graph.
+    """Feeds a model's outputs back: generate.onnx, or a loop around the read graph.
 
     Attributes:
         decode_loop: Runs it.

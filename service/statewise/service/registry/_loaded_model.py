@@ -71,7 +71,7 @@ class LoadedModel:
 
 
 class VersionState(Enum):
-    """Stages in the life of a version."""
+    """The states that a version passes through."""
 
     LOADING = "loading"
     """Being read and tested, or waiting for its turn."""

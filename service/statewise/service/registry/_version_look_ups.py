@@ -69,5 +69,5 @@ class VersionLookUps:
         if self._records.is_loading(name, version):
             which = f"model {name!r} version {version}" if version else f"model {name!r}"
             raise ServiceError(
-                Reason.MODEL_LOADING, f"{which} is being loaded and tested: ask again in a moment"
+                Reason.MODEL_LOADING, f"{which} is being loaded and tested: try again in a moment"
             )

@@ -130,13 +130,13 @@ class GenerationJob(Job):
         failed: Sequence[int],
     ) -> None:
         """Takes the results of a slice: values [N, rows, ...], states, and which of the rows failed."""
-        asked = np.minimum(self.left[rows], steps)
+        requested = np.minimum(self.left[rows], steps)
         if self.decode_loop.spec.sampled:
             lengths = (emitted != NOTHING).sum(axis=0)
             last = emitted[np.maximum(lengths - 1, 0), np.arange(len(rows))]
             stopped = (lengths > 0) & (last == self.stop)
         else:
-            lengths, stopped = asked.astype(np.int64), np.zeros(len(rows), np.bool_)
+            lengths, stopped = requested.astype(np.int64), np.zeros(len(rows), np.bool_)
             # A forecast that is infinite or not a number cannot be fed back.
             beyond = ~np.isfinite(emitted).reshape(len(emitted), len(rows), -1).all(axis=(0, 2))
             failed = sorted({*failed, *np.flatnonzero(beyond).tolist()})
@@ -145,7 +145,7 @@ class GenerationJob(Job):
         self.failed.update(rows[~good].tolist())
         for kept, array in zip(self.state, state, strict=True):
             kept[rows] = array
-        self.left[rows] = np.where(good & ~stopped, self.left[rows] - asked, 0)
+        self.left[rows] = np.where(good & ~stopped, self.left[rows] - requested, 0)
         rows, lengths, stopped = rows[good], lengths[good], stopped[good]
         self.emitted[rows] += lengths
         self.consumed[rows] += (lengths - stopped).astype(np.uint64)

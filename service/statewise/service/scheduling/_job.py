@@ -80,7 +80,7 @@ class Job(ABC):
 
     Args:
         done: Called once, with the job and with the failure of all of it or None.
-        is_cancelled: Asked between slices.
+        is_cancelled: Called between slices.
         deadline_s: On the scheduler's clock; None: none.
     """
 

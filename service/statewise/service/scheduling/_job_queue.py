@@ -32,7 +32,7 @@ AbandonedJob = tuple[Job, ServiceError]
 """A job that no caller waits for any more, and why."""
 
 
-class _Entry(NamedTuple):
+class _WaitingJob(NamedTuple):
     """A job in the heap; `number` keeps jobs that are due at the same time in the order they came."""
 
     due_s: float
@@ -57,8 +57,8 @@ class JobQueue:
         self._mixes = mixes
         self._clock = clock
         self._slice_s = slice_s
-        self._waiting: list[_Entry] = []
-        self._running: dict[Job, _Entry] = {}
+        self._waiting: list[_WaitingJob] = []
+        self._running: dict[Job, _WaitingJob] = {}
         self._number = 0
         self._time_steps = 0
         self._idle = True
@@ -83,12 +83,12 @@ class JobQueue:
         self._number += 1
         self._time_steps += job.time_steps
         due_s = job.received_s + _PATIENCE * job.time_steps * self._profile.row_step_s
-        heapq.heappush(self._waiting, _Entry(due_s, self._number, job))
+        heapq.heappush(self._waiting, _WaitingJob(due_s, self._number, job))
 
     def drop_abandoned(self) -> list[AbandonedJob]:
         """Takes out every waiting job that no caller waits for any more."""
         now_s = self._clock()
-        kept: list[_Entry] = []
+        kept: list[_WaitingJob] = []
         dropped: list[AbandonedJob] = []
         for entry in self._waiting:
             failure = abandoned(entry.job.is_cancelled(), entry.job.deadline_s, now_s)
@@ -109,7 +109,7 @@ class JobQueue:
         """
         members: list[SliceMember[Job]] = []
         dropped: list[AbandonedJob] = []
-        passed: list[_Entry] = []
+        passed: list[_WaitingJob] = []
         rows = 0
         now_s = self._clock()
         while self._waiting and len(passed) < _LOOK_AHEAD and not self._is_full(members, rows):

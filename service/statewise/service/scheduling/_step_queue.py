@@ -20,7 +20,7 @@ _LOOK_AGAIN_S = 0.05
 
 
 class TakenSteps(NamedTuple):
-    """What may begin now.
+    """The batches and barriers that may begin now.
 
     Attributes:
         single: Batches of single steps, for one run; None: there are none.
@@ -102,7 +102,7 @@ class StepQueue:
         return TakenSteps(single, chunks, again)
 
     def _take_in_order(self) -> GatheredBatch | None:
-        """The usual case: single steps, each session once, none running. None: it is not that case."""
+        """Takes out all in the usual case: single steps, each session once, none running. Else None."""
         rows = 0
         batches: list[StepBatch] = []
         now_s = self._clock()

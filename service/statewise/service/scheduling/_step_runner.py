@@ -74,12 +74,12 @@ class StepRunner:
         self._single_step = SingleStep(engine, arena, table)
 
     def free(self, slots: Slots) -> None:
-        """Makes sessions that were busy free again."""
+        """Frees busy sessions."""
         self._table.busy[slots] = False
         self.queue.sessions_freed()
 
     def run_next(self, then: Callable[[], None]) -> None:
-        """Runs what may begin of what waits; calls `then` each time more may begin."""
+        """Runs the waiting work that may begin; calls `then` each time more may begin."""
         if self._running or self._ran_alone():
             return
         taken = self.queue.take()

@@ -171,7 +171,7 @@ class SessionColumns:
         return pinned & 0xFFFF_FFFF if self._scalars[at] == handle and pinned >> 32 == owner else None
 
     def ready_slot(self, handle: int, owner: int, position: int) -> int | None:
-        """Returns the slot of a session that can take a new step at once; None: only `classify` can tell."""
+        """Returns the slot of a session that can take a new step at once; None: `classify` has to decide."""
         slot = handle & SLOT_MASK
         if slot >= self._capacity:
             return None

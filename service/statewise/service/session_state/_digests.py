@@ -1,4 +1,4 @@
-"""Computes a 64-bit digest of each row of a request, to tell a retry from a new request at the same position.
+"""Computes a 64-bit digest of each row of a request, to distinguish a retry from a new request.
 
 The digest is not cryptographic: it guards against mistakes of callers, who only reach their own sessions.
 Equal inputs have equal digests on every machine. The method is

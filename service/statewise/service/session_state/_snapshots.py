@@ -85,7 +85,7 @@ class Snapshots:
         _, key_name, header_bytes, state_bytes = _FRONT.unpack_from(token)
         expected = _FRONT.size + header_bytes + state_bytes + _SIGNATURE_BYTES
         if len(token) != expected:
-            word = "was cut short" if len(token) < expected else "has something behind its end"
+            word = "was cut short" if len(token) < expected else "has bytes after its end"
             raise _bad(f"the snapshot {word}: expected {expected} bytes; got {len(token)}")
         if key_name != self._key_name:
             raise _bad("the snapshot was signed with another key")
@@ -114,8 +114,8 @@ def unpack_state(raw: bytes, pairs: Sequence[StatePair]) -> list[NDArray[Any]]:
         raise _bad(f"expected {sum(sizes)} bytes of state; got {len(raw)}")
     state, begin = [], 0
     for pair, size in zip(pairs, sizes, strict=True):
-        piece = np.frombuffer(raw[begin : begin + size], DTYPES[pair.dtype])
-        state.append(piece.reshape(pair.shape))
+        values = np.frombuffer(raw[begin : begin + size], DTYPES[pair.dtype])
+        state.append(values.reshape(pair.shape))
         begin += size
     return state
 

@@ -112,7 +112,7 @@ class SessionTable(SessionColumns):
             session_id: The owner's name for the session.
             model: Number of the model version.
             row: Row of that version's arena.
-            birth: Random number that tells it from other sessions of its id; 0: its first handle is taken.
+            birth: Random number that distinguishes sessions of one id; 0: the session's first handle is used.
 
         Returns:
             The slot.

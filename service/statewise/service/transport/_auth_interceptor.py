@@ -87,7 +87,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Returns the handler of a method, behind the checks; None: there is no such method."""
+        """Returns the handler of a method, preceded by the checks; None: there is no such method."""
         handler = await continuation(details)
         if handler is None or details.method.startswith(_WITHOUT_CREDENTIALS):
             return handler  # type: ignore[no-any-return]

@@ -27,8 +27,8 @@ _ROLE_WORDS = frozenset(
     )
 )
 _NUMBERS = frozenset(("n", "t"))
-"""Words that, as digits do, tell the state before from the state after only where no two states differ by
-them."""
+"""Words that, like digits, either number states or mark the state before and after: the latter only where no
+two states differ by them."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class Sessions:
-    """Operations on sessions, for owners by name.
+    """Operations on sessions; owners are given by name.
 
     Args:
         models: The served models.

@@ -1,4 +1,4 @@
-"""Gives open sessions new handles, those only that the request means; never opens a session."""
+"""Gives new handles to the open sessions that a request means; never opens a session."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
