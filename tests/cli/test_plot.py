@@ -74,6 +74,9 @@ def test_invalid_arguments_are_reported(trained: dict[str, Path], tmp_path: Path
     assert statewise("plot", "gates", trained["vowels"], "--layer", "1").code == 2
     assert statewise("plot", "gates", trained["vowels"], "--text", "A").code == 2
     assert statewise("plot", "gradients", "--output", tmp_path / "x.gif").code == 2
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 0.5}\n{bad}\n')
+    damaged = statewise("plot", "curves", tmp_path).complaint
+    assert damaged.startswith(f"{tmp_path}/metrics.jsonl: line 2: expected the metrics of an epoch")
 
 
 def test_a_picture_holds_the_numbers_it_was_given() -> None:

@@ -116,6 +116,19 @@ def test_a_run_of_before_a_key_was_added_resumes(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path).progress["epoch"] == 3
 
 
+def test_damaged_files_of_a_run_are_told_or_left_out(tmp_path: Path) -> None:
+    run(tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole + '{bad}\n{"epoch": 3, "lo')
+    run(tmp_path, resume=True)
+    assert metrics.read_text() == whole
+    (tmp_path / "network.json").unlink()
+    with pytest.raises(CheckpointError, match=r"network.json is missing; overwrite the run, or train into"):
+        run(tmp_path)
+    run(tmp_path, overwrite=True)
+
+
 FULL = """
 import resource, sys
 from statewise.models import load_recipe, train

@@ -177,9 +177,14 @@ def curves(
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
-    # Where the disk was full or training is running, the last line may be incomplete.
+    # While training runs, or after the disk was full, the last line may be incomplete.
     complete = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    lines = [json.loads(line) for line in complete]
+    lines = []
+    for number, line in enumerate(complete, 1):
+        try:
+            lines.append(dict(json.loads(line)))
+        except ValueError as error:
+            fail(f"{path}: line {number}: expected the metrics of an epoch: {error}")
     if not lines:
         fail(f"{path}: no epoch has ended yet")
     return lines

@@ -26,7 +26,10 @@ def refuse_existing(folder: Path) -> None:
     """
     if not (folder / ARRAYS).exists():
         return
-    checkpoint = load_checkpoint(folder)
+    try:
+        checkpoint = load_checkpoint(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; overwrite the run, or train into another folder") from None
     epoch = int(checkpoint.progress.get("epoch", 0))
     epochs = int(checkpoint.progress.get("recipe", {}).get("train", {}).get("epochs", epoch))
     raise RunExists(folder, epoch, epochs, finished=epoch >= epochs or bool(checkpoint.metrics))
@@ -95,7 +98,15 @@ def _first_difference(stored: dict[str, Any], wanted: dict[str, Any]) -> tuple[s
 
 
 def _keep_lines(path: Path, epochs: int) -> None:
-    """Drops the lines of epochs after the checkpoint, and a last one that is incomplete."""
+    """Drops the lines of epochs after the checkpoint, and those that are damaged."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epochs]
+    kept = [line for line in lines if 0 < _epoch_of(line) <= epochs]
     replace_file(path, "".join(line + "\n" for line in kept).encode())
+
+
+def _epoch_of(line: str) -> int:
+    """The epoch of a line; 0 for one that is damaged."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return 0
