@@ -157,3 +157,17 @@ def test_models_lists_the_served_versions(target: str) -> None:
 @pytest.mark.parametrize("command", [["models"], ["stream", "--model", "gait"]], ids=lambda words: words[0])
 def test_no_server_is_one_line(command: list[str]) -> None:
     assert "127.0.0.1:1" in statewise(*command, "--target", "127.0.0.1:1", stdin="[1]\n").complaint
+
+
+def test_the_reason_of_a_failed_version_is_one_line_below_the_table(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "gait").symlink_to(repository / "gait")
+    damaged = tmp_path / "damaged" / "1"
+    damaged.mkdir(parents=True)
+    (damaged / "model.onnx").write_bytes(b"no graph")
+
+    with started("serve", "--repository", tmp_path, "--listen", "127.0.0.1:0") as server:
+        done = statewise("models", "--target", listening(server))
+
+    assert done.code == 0, done.err
+    *_, last = done.out.splitlines()
+    assert last.startswith("damaged/1 failed: ")

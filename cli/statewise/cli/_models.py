@@ -29,19 +29,25 @@ def models(connection: Connection, as_json: JsonFlag = False) -> None:
     table = Table("model", "version", "status", "calls", "takes", "gives", "state bytes", "class")
     for model in versions:
         table.add_row(*map(escape, _row(model)))
-    stdout_console().print(table)
+    console = stdout_console()
+    console.print(table)
+    for model in versions:  # a reason is too long for a column
+        if model.failure:
+            console.print(
+                f"{model.name}/{model.version} {model.status}: {model.failure}", markup=False, soft_wrap=True
+            )
 
 
 def _row(model: ModelInfo) -> tuple[str, ...]:
     return (
         model.name,
         f"{model.version}{' (default)' if model.is_default else ''}",
-        f"{model.status}: {model.failure}" if model.failure else model.status,
+        model.status,
         ", ".join(model.call_shapes),
         _tensors(model.predicted.inputs, text=model.predicted.vocabulary is not None),
         _gives(model),
-        f"{model.state_bytes:,}" if model.streamable else "no sessions",
-        model.exactness,
+        f"{model.state_bytes:,}" if model.streamable else "no sessions" if model.call_shapes else "",
+        model.exactness if model.call_shapes else "",
     )
 
 
