@@ -50,7 +50,7 @@ def server_credentials(
     current = read()
 
     def follow() -> grpc.ServerCertificateConfiguration:
-        """GRPC calls this in a thread of its own for each new connection."""
+        """Gives the credentials of a new connection; gRPC calls this in a thread of its own."""
         nonlocal current
         if watch.changed():
             try:
