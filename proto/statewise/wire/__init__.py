@@ -1,7 +1,7 @@
 """Defines what server, client and exporter agree on, beside the messages themselves.
 
-Arrays as tensors and packed columns, the reasons of failures, and the metadata that makes a model package
-self-describing. Nothing here does input or output.
+Holds the encoding of arrays as tensors and packed columns, the reasons of failures, and the metadata that
+makes a model package self-describing. Nothing here does input or output.
 """
 
 from statewise.wire._columns import pack_uint32, pack_uint64, unpack_uint32, unpack_uint64

@@ -1,6 +1,6 @@
 """Reads model.toml: the entries of `ModelSpec` and the axes of batch and time, each optional.
 
-Not a complete specification: an entry that is left out stands in the graph or in its metadata, and the server
+A declaration may be incomplete: the graph or its metadata has the entries that are left out, and the server
 combines the three. Everything that `ModelSpec.to_toml` writes is a declaration.
 """
 

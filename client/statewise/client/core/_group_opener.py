@@ -60,7 +60,8 @@ class GroupOpener(Opener):
             conditions = yield from self._open_all(name, ids, condition, version, timeout_s, opened)
             group = yield from self._core(opened, conditions, timeout_s)
         except StatewiseError:
-            # No other client can find the anonymous ones that are open. Named ones are left to their owner.
+            # No other client can find the anonymous sessions that are open. Named sessions are left to their
+            # owner.
             if session_ids is None:
                 yield from self._abandon(opened)
             raise

@@ -1,7 +1,7 @@
 """Decides whether a failed request is worth another try, until when, and after which pause.
 
 One policy serves all requests; `RetryRules` hold what differs between the session stream, single calls and
-bulk work. How the pause is spent is left to the loops: operations on the session stream share the pause of
+bulk work. The callers of a policy perform the pause: operations on the session stream share the pause of
 their connection, plans wait on their own.
 """
 

@@ -1,7 +1,7 @@
 """Describes the requests that move a session, steps and generations, so that they can be sent again.
 
-Sent again from the state it began with, either gives the same result. `_session_retries` decides about
-further tries, `_recovery` restores that state.
+A step or a generation that is sent again from the same state gives the same result. `_session_retries`
+decides about further tries, `_recovery` restores that state.
 """
 
 from collections.abc import Callable

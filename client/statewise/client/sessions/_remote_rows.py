@@ -1,7 +1,7 @@
 """Keeps what a client knows of a group's sessions on a server, in arrays with one entry a session.
 
-What `RemoteSession` is to a single session. A row that needs a recovery becomes a `RemoteSession` for as long
-as that takes.
+Corresponds to `RemoteSession`, which serves single sessions. A row that needs a recovery becomes a
+`RemoteSession` for as long as that takes.
 """
 
 from collections.abc import Sequence

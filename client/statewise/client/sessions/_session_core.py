@@ -1,8 +1,7 @@
 """Offers a session's operations to its callers, one at a time and in the order of the calls.
 
 An operation that raises was not applied, except where the exception leaves that open (a timeout, a
-cancellation, a server that stayed away): then the session's next operation finds out before it does anything
-else.
+cancellation, a server that did not come back): then the session's next operation finds out first.
 """
 
 from collections import deque

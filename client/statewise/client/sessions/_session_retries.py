@@ -37,7 +37,8 @@ def retry_until_applied(
                 yield from recover(remote, ahead=command if maybe_applied else None)
                 recovered = True
             elif status.reason == Reason.POSITION_MISMATCH and recovered and maybe_applied:
-                # It was applied, and the server has no state from before it: that state is built again.
+                # The request was applied, and the server has no earlier state: the client builds that state
+                # again.
                 yield from start_over(remote)
                 maybe_applied = False
             elif not (yield from pause_before_retry(remote.multiplexer, policy, status)):

@@ -230,7 +230,7 @@ class StreamMultiplexer:
         for waiter in paused:
             waiter.throw(Failed(_CLOSED))
 
-    # What the above share.
+    # Shared by the methods above.
 
     def _wake_writer(self) -> None:
         """Makes the shell write on if a request waits, or open a stream where there is none."""

@@ -2,8 +2,8 @@
 
 A batcher holds the steps of one model version that wait to be sent. When the connection has room, all that
 has gathered leaves as one step batch: the busier the client, the fuller its batches. Rows of many time steps
-leave apart from short ones, which would wait for them. A row's failure affects that row alone; if the server
-refuses a whole batch for its content, every row is sent again alone.
+are sent separately from short ones, which would otherwise wait for the long ones. A row's failure affects
+that row alone; if the server refuses a whole batch for its content, every row is sent again alone.
 """
 
 from collections import deque

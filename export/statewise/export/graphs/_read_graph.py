@@ -10,7 +10,7 @@ denormalise. T and B are free.
     state_out float32 [B, S], of each row's last valid step
 
 Rows of y past their length hold the head's bias and the normalisation, where NumPy has zeros: the caller
-discards the padding, which saves every step a mask.
+discards the padding, so no step needs a mask.
 """
 
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ def emit_token(
     """Adds the emitted tokens int32 [B], the rows that consume them bool [B], and embeddings [1, B, E]."""
     token = _draw_token(body, spec, scores)
     value = body.add("Where", [alive, token, body.constant("nothing", np.int32(-1))], "value")
-    # A row without a stop token has -1, which no token is.
+    # A row without a stop token has -1, which equals no token.
     stopped = body.add("Equal", [value, STOP], "stopped")
     consumed = body.add("And", [alive, body.add("Not", [stopped], "not_stopped")], "consumed")
     read = body.add("Unsqueeze", [token, body.constant("direction_axis", [0])], "read")

@@ -38,7 +38,7 @@ def _limit(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
-        # Where memory ends all the same, the system ends this process rather than its parent.
+        # If the machine runs out of memory all the same, the system ends this process rather than its parent.
         Path("/proc/self/oom_score_adj").write_text("1000")
     except OSError:
         return

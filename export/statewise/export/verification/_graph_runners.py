@@ -1,7 +1,7 @@
 """Runs the graphs of a package in onnxruntime for verification, one call at a time.
 
-Not the server's engine: no batching and no sessions. Refuses an empty batch, which kills the process in
-onnxruntime, and a row of length 0, which would erase the row's state.
+Unlike the server's engine, knows no batching and no sessions. Refuses an empty batch, which kills the process
+in onnxruntime, and a row of length 0, which would erase the row's state.
 """
 
 from collections.abc import Sequence

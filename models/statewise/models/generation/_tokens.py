@@ -1,8 +1,8 @@
 """Generates tokens: draws a token from a network's output, feeds it back, draws the next.
 
-Exported graphs and servers are compared with this code. The result depends only on the state, the last
-output and the uniform numbers given. So generating a steps and then b equals generating a + b at once, and a
-row does not depend on the rows beside it.
+Exported graphs and servers are compared with this code. The result depends only on the state, the last output
+and the uniform numbers given. So generating 3 steps and then 4 equals generating 7 at once, and a row does
+not depend on the rows beside it.
 """
 
 from __future__ import annotations

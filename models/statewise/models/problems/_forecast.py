@@ -1,8 +1,8 @@
 """Forecasts the next step of a series from all steps so far: gait, sunspots, and a user's recording.
 
-It looks one step ahead. Training cuts the series into parallel streams and reads them window by window with
-the state carried on (truncated BPTT). Evaluation runs the whole series once, from its start, and measures
-the part that was not trained on.
+The forecast is one step ahead. Training cuts the series into parallel streams and reads them window by window
+with the state carried on (truncated BPTT). Evaluation runs the whole series once, from its start, and
+measures the part that was not trained on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Defines how requests and rows fail, without transport.
 
-Not gRPC statuses: the transport chooses these in one table. A `ServiceError` fails a whole request, of which
-nothing was applied; a `RowFailure` fails one row and leaves the others alone.
+Knows no gRPC statuses: the transport chooses these in one table. A `ServiceError` fails a whole request, of
+which nothing was applied; a `RowFailure` fails one row and leaves the others alone.
 """
 
 from dataclasses import dataclass

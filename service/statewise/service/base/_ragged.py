@@ -1,6 +1,6 @@
 """Holds rows of unequal length one after another, without padding: the layout of requests and replies.
 
-Not the layout of runs, where rows lie side by side (`_padded.py`). Nothing here changes an array.
+Runs use another layout, with rows side by side (`_padded.py`). Nothing here changes an array.
 """
 
 from collections.abc import Mapping, Sequence

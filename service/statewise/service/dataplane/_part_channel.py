@@ -1,6 +1,6 @@
 """Streams generated parts from background jobs to the caller's async iterator.
 
-Decides nothing about requests. The request that starts a channel also ends it, and every task in it.
+Decides nothing about requests. The request that starts a channel also ends the channel and every task in it.
 """
 
 import asyncio

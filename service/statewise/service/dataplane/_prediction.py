@@ -1,6 +1,6 @@
 """Runs the rows of one Predict request in buckets of like length, and collects the buckets as they finish.
 
-The dataplane has checked the values before; it also does the counting.
+The dataplane checks the values beforehand, and counts the requests.
 """
 
 import asyncio

@@ -126,7 +126,7 @@ def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         return float("inf")
     a, b = a[~odd], b[~odd]
     scale = max(1.0, float(np.abs(a).max(initial=0)))
-    # Bits that differ and values that do not (a signed zero) still differ.
+    # Equal values with different bits (a signed zero) count as a difference.
     return max(float(np.abs(a - b).max(initial=0)) / scale, _LEAST_DIFFERENCE)
 
 

@@ -1,6 +1,6 @@
 """Measures by running a decode loop whether rows may share runs, whether runs may be cut, and their cost.
 
-What the engine profile is for the read graph; found at every load, never stored.
+Corresponds to the engine profile of the read graph; measured at every load, never stored.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Measures by running a graph whether sessions may share runs of it, and what a run costs.
 
-Not a comparison with the training side (that is `statewise verify`). The outcome depends on processor and
+Compares nothing with the training side (`statewise verify` does). The outcome depends on processor and
 library, so it is found at every load and never stored.
 """
 

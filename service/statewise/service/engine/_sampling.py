@@ -92,7 +92,7 @@ def draw_tokens(
         np.put_along_axis(rank, order, np.broadcast_to(np.arange(p.shape[1]), p.shape), axis=1)
         weights[(top_k > 0)[:, None] & (rank >= top_k[:, None])] = 0
     sums = np.cumsum(weights, axis=1, dtype=np.float32)
-    # Rounding may put number * total at the total itself; the last token with any weight is meant then.
+    # Rounding may put number * total at the total itself; then the last token with any weight is drawn.
     last = p.shape[1] - 1 - np.argmax(weights[:, ::-1] > 0, axis=1)
     drawn = np.minimum((sums <= numbers[:, None] * sums[:, -1:]).sum(axis=1), last)
     return np.asarray(np.where(cold, p.argmax(axis=1), drawn))

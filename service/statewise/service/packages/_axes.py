@@ -1,7 +1,7 @@
 """Determines which axis of a tensor is batch, which is time, and which belong to one sample.
 
-From the declaration, or from the names that the graph gives its free sizes; never a guess. Errors name the
-entry, what was expected and what the graph has.
+Reads the axes from the declaration, or from the names that the graph gives its free sizes; never guesses.
+Errors name the entry, what was expected and what the graph has.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Merges two declarations of a graph: its metadata, and model.toml, which overrides the metadata.
 
-Nothing is compared with the graph (`_graph_spec.py`); `statewise.wire` has checked each of the two by itself.
+Compares nothing with the graph (`_graph_spec.py` does); `statewise.wire` has checked each declaration alone.
 """
 
 from dataclasses import fields, replace

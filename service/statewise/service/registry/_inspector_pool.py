@@ -166,7 +166,7 @@ class _Child:
     def __init__(self, load_bytes: int) -> None:
         self.served = False
         self._stderr = cast(IO[bytes], tempfile.TemporaryFile())  # noqa: SIM115 (closed by `end`)
-        # Secrets of the server are none of the child's business; it takes its settings from the request.
+        # The child must not see the server's secrets; it takes its settings from the request.
         own = {name: value for name, value in os.environ.items() if not name.startswith("STATEWISE_")}
         own |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ORT_DISABLE_TELEMETRY": "1"}
         self._process = subprocess.Popen(

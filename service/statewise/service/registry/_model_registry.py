@@ -227,7 +227,7 @@ class ModelRegistry(VersionLookUps):
         folders.sort(key=lambda folder: defaults[folder.name] != folder.version)
         for folder in folders:
             self._records.begin_loading(folder.key)
-            # In this order, since each task begins by handing its work to the executor.
+            # Versions load in this order, because each task begins by handing its work to the executor.
             self._loading[folder.key] = asyncio.create_task(self._load(folder))
 
     async def _load(self, folder: VersionFolder) -> None:

@@ -1,7 +1,8 @@
 """Chooses which jobs run next, side by side, and for how many time steps.
 
-Not how a slice runs (jobs) nor where (job runner). A job's place in the order depends on when it came and on
-its own size, never on what comes later: short jobs overtake long ones, and no job waits for ever.
+Decides neither how a slice runs (jobs do) nor where (the job runner does). A job's place in the order depends
+on when it came and on its own size, never on what comes later: short jobs overtake long ones, and no job
+waits for ever.
 """
 
 import heapq

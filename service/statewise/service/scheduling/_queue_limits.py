@@ -1,6 +1,6 @@
 """Limits the work that waits: counts its time steps, and refuses more with QUEUE_FULL.
 
-The scheduler asks before it takes work. How long new work would wait is the job queue's estimate.
+The scheduler asks before it takes work. The job queue estimates how long new work would wait.
 """
 
 from collections.abc import Callable, Iterator

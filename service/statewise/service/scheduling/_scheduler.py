@@ -1,7 +1,7 @@
 """Runs the work of one model version: takes it in, and in each turn of the event loop runs what may begin.
 
-Not the running itself: single steps are the step runner's, long work is the job runner's. Requests of one
-session run in the order they came. Every step batch and every job gets exactly one answer, also on failure.
+Runs nothing itself: the step runner runs single steps, the job runner long work. Requests of one session run
+in the order they came. Every step batch and every job gets exactly one answer, also on failure.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """Runs one step of one session alone: the usual request of a quiet server.
 
-The same as a batch of one (step execution, run_batch), in scalars instead of columns: most of the cost of
-such a step are the array operations around the engine. Only the plain case is handled. A retry, an invalid
-handle, a NaN or a run that fails is left to the batch path, and nothing has changed by then.
+Does what the batch path does for a batch of one (step execution, run_batch), in scalars instead of columns,
+because array operations around the engine are most of such a step's cost. Handles only the ordinary
+case: a retry, an invalid handle, a NaN or a run that fails is left to the batch path, before anything has
+changed.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Prepares the rows of step batches for a run, and commits what the run gave.
 
-Not when rows run (step runner) nor how (engine). A row that is refused, or whose run fails, changes nothing
-and leaves the other rows alone; a row that repeats its session's last request is answered and changes nothing
-either.
+Decides neither when rows run (the step runner does) nor how (the engine does). A row that is refused, or
+whose run fails, changes nothing and leaves the other rows alone; a row that repeats its session's last
+request is answered and changes nothing either.
 """
 
 import logging

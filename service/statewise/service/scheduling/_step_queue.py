@@ -1,7 +1,7 @@
 """Keeps step batches and barriers until they may begin, in the order they came.
 
-Not what runs (step runner). Items of one session leave in order, and not while a run holds the session; items
-of different sessions may overtake.
+Runs no steps (the step runner does). Items of one session leave in order, and none while a run holds the
+session; items of different sessions may overtake each other.
 """
 
 from collections import deque
@@ -97,7 +97,8 @@ class StepQueue:
             single, chunks = self._take_out_of_order()
         again = 0 < len(self._waiting) < before
         if self._waiting and not again:
-            # All wait for runs, whose end says so. Thousands may wait, and every slice of a job plans a turn.
+            # All items wait for runs, and the end of a run reports freed sessions. Every slice of a job plans
+            # a turn, so looking through thousands of items at each turn would cost too much.
             self._look_again_s = self._clock() + _LOOK_AGAIN_S
         return TakenSteps(single, chunks, again)
 

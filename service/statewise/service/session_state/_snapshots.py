@@ -3,7 +3,7 @@
     magic | key's name, 4 bytes | length of the header, 4 bytes | of the state, 8 bytes
     | header, JSON | state, little-endian | HMAC-SHA256 of all before
 
-The key's name is a hash of the key; with the lengths, it serves to say why a token is invalid.
+The key's name is a hash of the key. From this name and the lengths the server finds why a token is invalid.
 
 A token is not encrypted: a client may read its own state, but not change it. A token is valid on every
 server with the same key and model digest.

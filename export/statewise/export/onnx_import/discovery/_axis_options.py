@@ -1,7 +1,7 @@
 """Lists the possible axes of batch and time of a foreign graph's inputs and states, likeliest first.
 
-What the user says is the only possibility. Names of free sizes, and sizes that stand in several tensors,
-narrow the list. Runs decide among the rest (`_graph_axes`).
+Axes that the user declares are the only possibility. Names of free sizes, and sizes that stand in several
+tensors, narrow the list. Runs decide among the rest (`_graph_axes`).
 """
 
 import itertools

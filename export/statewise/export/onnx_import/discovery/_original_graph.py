@@ -1,7 +1,6 @@
 """Runs a foreign graph as it was found, one row at a time: the reference that an import is compared with.
 
-Goes no way that the wrapped graph goes: axes are exchanged here, in NumPy, and steps follow each other in
-Python.
+Shares no code with the wrapped graph: NumPy exchanges the axes here, and a loop in Python runs the steps.
 """
 
 from collections.abc import Mapping, Sequence
