@@ -157,7 +157,7 @@ def test_model_toml_records_the_findings_and_their_reasons(tmp_path: Path) -> No
     text = (package / "model.toml").read_text()
 
     assert ModelSpec.from_toml(text) == read_package(package).spec
-    assert "# state h0 -> hn: starts lstm, whose end the output is; begins as zeros\n" in text
+    assert "# state h0 -> hn: the initial and the final state of lstm; begins as zeros\n" in text
     assert "# input x ['batch', 'time', 3]: time is axis 1, batch is axis 0\n" in text
 
 

@@ -145,7 +145,7 @@ def _by_structure(candidates: Mapping[str, list[str]], flow: DataFlow) -> dict[s
         same = [target for target in fitting if starts and flow.ends(target) == starts]
         if len(same) == 1:
             operators = ", ".join(sorted({node for node, _ in starts}))
-            pairs[name] = (same[0], f"starts {operators}, whose end the output is")
+            pairs[name] = (same[0], f"the initial and the final state of {operators}")
     return pairs
 
 
