@@ -11,9 +11,8 @@ _T = TypeVar("_T")
 
 
 def with_some_optimisation(work: Callable[..., _T], path: Path, *arguments: object) -> _T:
-    """Calls `work(path, *arguments, optimisation)` in a child process, at lower levels after a crash.
-
-    The result comes from the first level of OPTIMISATION_LEVELS that does not crash the child.
+    """`work(path, *arguments, optimisation)` in a child process, for the first level of OPTIMISATION_LEVELS
+    that does not crash it.
 
     Raises:
         PackageError: the child crashed at every level, or exceeded a limit.

@@ -706,6 +706,7 @@ class OpenSessionsRequest(_message.Message):
     ENCODER_LENGTHS_FIELD_NUMBER: _builtins.int
     ENCODER_TEXT_FIELD_NUMBER: _builtins.int
     BIRTHS_FIELD_NUMBER: _builtins.int
+    ONLY_NEW_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required."""
     version: _builtins.int
@@ -713,8 +714,13 @@ class OpenSessionsRequest(_message.Message):
     encoder_lengths: _builtins.bytes
     """Time steps of each row of encoder_inputs, one uint32 a row, little-endian, packed."""
     births: _builtins.bytes
-    """Births (Session.birth) of the sessions if this request creates them: random numbers other than 0, one fixed64 a
-    row, little-endian, packed. Empty: the server draws them.
+    """Random numbers other than 0, one fixed64 a row, little-endian, packed: the birth (Session.birth) of a session that
+    this request creates, and in any case the number of its holder from then on (ResumeSessionsRequest.holders). Empty:
+    the server draws births, and a session that is taken over has a holder without a number.
+    """
+    only_new: _builtins.bool
+    """True: a row whose id names an open session of another birth fails with SESSION_EXISTS, and that session stays as it
+    is. False: the session is taken over.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -738,10 +744,11 @@ class OpenSessionsRequest(_message.Message):
         encoder_lengths: _builtins.bytes = ...,
         encoder_text: _tensor_pb2.TextRows | None = ...,
         births: _builtins.bytes = ...,
+        only_new: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoder_text", b"encoder_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "only_new", b"only_new", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -788,14 +795,15 @@ class ResumeSessionsRequest(_message.Message):
 
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     BIRTHS_FIELD_NUMBER: _builtins.int
-    EPOCHS_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
     births: _builtins.bytes
     """For a client that gets its own sessions back: their births, one fixed64 a row, little-endian, packed. A row whose
     session has another birth fails with SESSION_MOVED, and that session stays as it is. Empty, or 0: any session.
     """
-    epochs: _builtins.bytes
-    """Likewise the highest epoch that the client's own requests can have caused, one uint64 a row, little-endian, packed:
-    a higher one means that another client has resumed or rewound the session. Empty: any.
+    holders: _builtins.bytes
+    """Random numbers by which the client is known as the sessions' holder, one fixed64 a row, little-endian, packed. In a
+    row with a birth it must be the number of the present holder, else another client holds the session: SESSION_MOVED.
+    In a row without, it becomes the holder's number. Empty: a holder without a number, or with `births` any holder.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -806,11 +814,11 @@ class ResumeSessionsRequest(_message.Message):
         *,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
         births: _builtins.bytes = ...,
-        epochs: _builtins.bytes = ...,
+        holders: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "epochs", b"epochs", "session_ids", b"session_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "holders", b"holders", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,10 @@
 Tests send distinct powers of two, so a sum says which inputs were consumed, and how often.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -53,36 +55,54 @@ class HeldSession:
     handle: int
     position: int = 0
     total: int = 0
+    birth: int = 0
+    holder: int = 0
+    epoch: int = 0
     before: tuple[int, int, tuple[object, ...]] | None = None
     """Position and total before the last request, and its input."""
 
 
 class SumServer:
-    """Keeps the contract of open, resume, step, generate, rewind, close and cancel, and nothing else."""
+    """Keeps the contract of the session stream's operations, and nothing else.
 
-    def __init__(self) -> None:
+    Args:
+        handles: gives handles and births; servers side by side share it, as real ones draw theirs at random.
+    """
+
+    def __init__(self, handles: Iterator[int] | None = None) -> None:
+        self._handles = handles or itertools.count(1)
         self.sessions: dict[str, HeldSession] = {}
-        self.checkpoints: dict[str, tuple[int, int]] = {}
-        """Position and total that outlive the server, by session id."""
+        self.checkpoints: dict[str, HeldSession] = {}
+        """Sessions as they outlive the server, by id."""
         self.messages: list[Request] = []
         self.intercept: Callable[[Request], Response | None] = lambda request: None
         """Answers requests in the server's place; None: the server answers."""
-        self._handle = 0
+        self._moved: set[int] = set()
+        """Handles that a resume made void."""
 
     def forget(self) -> None:
         """Becomes a server that was killed: only stored sessions are left, at their stored position."""
-        self.sessions = {
-            name: HeldSession(0, position, total) for name, (position, total) in self.checkpoints.items()
-        }
+        self.sessions = {name: replace(held) for name, held in self.checkpoints.items()}
+        self._moved = set()
 
     def store(self) -> None:
         """Stores every session at its position."""
-        self.checkpoints = {name: (held.position, held.total) for name, held in self.sessions.items()}
+        self.checkpoints = {
+            name: replace(held, handle=0, before=None) for name, held in self.sessions.items()
+        }
 
     def void(self) -> None:
         """Becomes another replica on the same store: it has the sessions, but knows no handle."""
         for held in self.sessions.values():
             held.handle = 0
+        self._moved = set()
+
+    def successor(self) -> "SumServer":
+        """Another server with the same store."""
+        server = SumServer(self._handles)
+        server.checkpoints = {name: replace(held) for name, held in self.checkpoints.items()}
+        server.forget()
+        return server
 
     def answer(self, request: Request) -> list[Response]:
         """Handles one message; returns its replies in order."""
@@ -98,14 +118,26 @@ class SumServer:
         ]
 
     def _open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
-        for session_id in request.session_ids:
-            self.sessions.setdefault(session_id, HeldSession(0))
-        return sequence_pb2.OpenSessionsResponse(sessions=[self._take(i) for i in request.session_ids])
+        births = unpack_uint64(request.births).tolist() or [0] * len(request.session_ids)
+        reply = sequence_pb2.OpenSessionsResponse()
+        for row, (session_id, birth) in enumerate(zip(request.session_ids, births, strict=True)):
+            held = self.sessions.get(session_id) or self._create(session_id, birth)
+            if request.only_new and held.birth != birth:
+                reply.errors.add(row=row, code=6, reason="SESSION_EXISTS", message="is open")
+                continue
+            held.holder = birth
+            reply.sessions.append(self._take(session_id))
+        return reply
 
     def _resume(self, request: sequence_pb2.ResumeSessionsRequest) -> sequence_pb2.ResumeSessionsResponse:
         reply = sequence_pb2.ResumeSessionsResponse()
+        births, holders = unpack_uint64(request.births).tolist(), unpack_uint64(request.holders).tolist()
         for row, session_id in enumerate(request.session_ids):
-            if session_id in self.sessions:
+            held = self.sessions.get(session_id)
+            if held is not None and (births and (held.birth, held.holder) != (births[row], holders[row])):
+                reply.errors.add(row=row, code=10, reason="SESSION_MOVED", message="another one")
+            elif held is not None:
+                held.holder = holders[row]
                 reply.sessions.append(self._take(session_id))
             else:
                 reply.errors.add(row=row, code=5, reason="SESSION_NOT_FOUND", message="not open")
@@ -125,13 +157,58 @@ class SumServer:
         held = self._held(int(unpack_uint64(request.handles)[0]))
         reply = sequence_pb2.RewindSessionsResponse()
         if held is None:
-            reply.errors.add(code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+            self._refuse_handle(reply, request.handles)
             return reply
-        if held.position != int(unpack_uint64(request.positions)[0]):
-            assert held.before is not None
+        position = int(unpack_uint64(request.positions)[0])
+        if held.position != position:
+            if held.before is None or held.before[0] != position:
+                reply.errors.add(
+                    code=9, reason="POSITION_MISMATCH", message="elsewhere", position=held.position
+                )
+                return reply
             held.position, held.total, _ = held.before
-        held.before = None
+            held.before = None
+            held.epoch += 1
+        reply.sessions.append(self._describe(held))
         return reply
+
+    def _fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
+        held = self._held(int(unpack_uint64(request.handles)[0]))
+        reply = sequence_pb2.ForkSessionsResponse()
+        if held is None:
+            self._refuse_handle(reply, request.handles)
+        else:
+            self._copy(held.position, held.total, request, reply)
+        return reply
+
+    def _snapshot(
+        self, request: sequence_pb2.SnapshotSessionsRequest
+    ) -> sequence_pb2.SnapshotSessionsResponse:
+        held = self._held(int(unpack_uint64(request.handles)[0]))
+        reply = sequence_pb2.SnapshotSessionsResponse()
+        if held is None:
+            self._refuse_handle(reply, request.handles)
+        else:
+            reply.tokens.append(pack_uint64([held.position, held.total]))
+        return reply
+
+    def _restore(self, request: sequence_pb2.RestoreSessionsRequest) -> sequence_pb2.RestoreSessionsResponse:
+        reply = sequence_pb2.RestoreSessionsResponse()
+        position, total = unpack_uint64(request.tokens[0]).tolist()
+        self._copy(position, total, request, reply)
+        return reply
+
+    def _copy(self, position: int, total: int, request: Any, reply: Any) -> None:
+        """Opens the one session of a fork or restore, or finds the one that an earlier try opened."""
+        (session_id,), birth = request.session_ids, int(unpack_uint64(request.births)[0])
+        held = self.sessions.get(session_id)
+        if held is None:
+            held = self._create(session_id, birth)
+            held.position, held.total, held.handle = position, total, next(self._handles)
+        if held.birth == birth:
+            reply.sessions.append(self._describe(held))
+        else:
+            reply.errors.add(code=6, reason="SESSION_EXISTS", message="is open")
 
     def _generate(
         self, request: sequence_pb2.GenerateSessionsRequest
@@ -141,7 +218,7 @@ class SumServer:
         steps, seed = int(unpack_uint32(request.steps)[0]), request.sampling.seed[0]
         reply = sequence_pb2.GenerateSessionsResponse(done=True)
         if held is None:
-            reply.errors.add(code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+            self._refuse_handle(reply, request.handles)
             return [reply]
         if not self._admit(held, position, ("generated", steps, seed)):
             reply.errors.add(code=9, reason="POSITION_MISMATCH", message="elsewhere", position=held.position)
@@ -167,6 +244,12 @@ class SumServer:
     def _held(self, handle: int) -> HeldSession | None:
         return next((held for held in self.sessions.values() if held.handle == handle), None)
 
+    def _refuse_handle(self, reply: Any, handles: bytes, row: int = 0) -> None:
+        if int(unpack_uint64(handles)[0]) in self._moved:
+            reply.errors.add(row=row, code=10, reason="SESSION_MOVED", message="resumed elsewhere")
+        else:
+            reply.errors.add(row=row, code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+
     def _admit(self, held: HeldSession, position: int, mine: tuple[object, ...]) -> bool:
         """Whether a request may run: at the session's position, or as a repetition of its last request."""
         if position != held.position:
@@ -189,14 +272,14 @@ class SumServer:
             mine, x = tuple(x[:count]), x[count:]
             held = self._held(handle)
             if held is None:
-                reply.errors.add(row=row, code=5, reason="SESSION_NOT_FOUND", message="no such handle")
+                self._refuse_handle(reply, pack_uint64([handle]), row)
                 continue
             if not self._admit(held, position, mine):
                 reason = "POSITION_MISMATCH"
                 reply.errors.add(row=row, code=9, reason=reason, message="elsewhere", position=held.position)
                 continue
             name = next(name for name, other in self.sessions.items() if other is held)
-            durable.append(self.checkpoints.get(name, (0, 0))[0])
+            durable.append(self._durable_position(name))
             y.extend((held.total + np.cumsum(mine)).tolist())
             held.position += count
             held.total += sum(mine)
@@ -205,15 +288,30 @@ class SumServer:
         return reply
 
     def _take(self, session_id: str) -> sequence_pb2.Session:
-        self._handle += 1
         held = self.sessions[session_id]
-        held.handle = self._handle
+        self._moved.add(held.handle)
+        held.handle = next(self._handles)
+        held.epoch += 1
+        return self._describe(held)
+
+    def _create(self, session_id: str, birth: int) -> HeldSession:
+        held = self.sessions[session_id] = HeldSession(0, birth=birth, holder=birth)
+        return held
+
+    def _durable_position(self, session_id: str) -> int:
+        stored = self.checkpoints.get(session_id)
+        return 0 if stored is None else stored.position
+
+    def _describe(self, held: HeldSession) -> sequence_pb2.Session:
+        session_id = next(name for name, other in self.sessions.items() if other is held)
         return sequence_pb2.Session(
             session_id=session_id,
+            birth=held.birth,
+            epoch=held.epoch,
             handle=held.handle,
             model="sum",
             version=1,
             digest="d",
             position=held.position,
-            durable_position=self.checkpoints.get(session_id, (0, 0))[0],
+            durable_position=self._durable_position(session_id),
         )

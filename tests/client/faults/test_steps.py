@@ -12,7 +12,7 @@ from statewise.client import PartialFailure, Unavailable
 from statewise.client.stream import PendingCall
 
 EVENTS = st.sampled_from(
-    ["send", "deliver", "cut", "kill", "store", "move", "wait", "step", "chunk", "abandon"]
+    ["send", "deliver", "cut", "kill", "store", "move", "leave", "wait", "step", "chunk", "abandon"]
 )
 
 

@@ -1,4 +1,4 @@
-"""Moves a client core and a server one event at a time: messages, replies, timers, cuts, restarts."""
+"""Moves a client core and its server one event at a time: messages, replies, timers, cuts, restarts."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from statewise.client.requests import ClientOptions, GenerateOptions, Plan
 from statewise.client.sessions import GroupCore, SessionCore, SessionGeneration
 from statewise.client.stream import Operation, PendingCall, StreamConnection
 from statewise.client.values import Status
-from statewise.v1 import admin_pb2, model_pb2
+from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 
 T = TypeVar("T")
 
@@ -22,7 +22,12 @@ RESET = Status("UNAVAILABLE", message="connection reset")
 
 @dataclass
 class World:
-    """A client core, a server, and the connection between them, moved one event at a time."""
+    """A client core, a server, and the connections between them, moved one event at a time.
+
+    Attributes:
+        server: where the next connection leads.
+        prefix: of the ids of anonymous sessions.
+    """
 
     replay_bytes: int = 1 << 20
     retry_for_s: float = 1e9
@@ -30,11 +35,15 @@ class World:
     replies: deque[tuple[StreamConnection, Response]] = field(default_factory=deque)
     timers: deque[Callable[[], None]] = field(default_factory=deque)
     stream: StreamConnection | None = None
+    retired: list[StreamConnection] = field(default_factory=list)
+    prefix: str = "session"
+    store_kind: str = "sqlite"
     now_s: float = 0.0
     connections: int = 0
 
     def __post_init__(self) -> None:
-        ids = iter(f"session {number}" for number in range(1000))
+        self._server_of: dict[int, SumServer] = {}
+        ids = iter(f"{self.prefix} {number}" for number in range(1000))
         self.core = ClientCore(
             self,
             ClientOptions(
@@ -52,6 +61,7 @@ class World:
     def connect(self, stream: StreamConnection) -> None:
         self.connections += 1
         self.stream = stream
+        self._server_of[stream.number] = self.server
 
     def wake(self, stream: StreamConnection) -> None:
         pass
@@ -74,7 +84,8 @@ class World:
         if message is None or self.stream is None:
             return False
         request = Request.FromString(message)
-        self.replies.extend((self.stream, reply) for reply in self.server.answer(request))
+        server = self._server_of[self.stream.number]
+        self.replies.extend((self.stream, reply) for reply in server.answer(request))
         return True
 
     def deliver(self) -> bool:
@@ -85,12 +96,32 @@ class World:
         return True
 
     def cut(self, status: Status = RESET) -> bool:
-        """The connection breaks; replies on their way are lost."""
-        stream, self.stream = self.stream, None
+        """The connections break; replies on their way are lost."""
+        streams = [*self.retired, *([] if self.stream is None else [self.stream])]
+        self.stream = None
+        self.retired.clear()
         self.replies.clear()
-        if stream is not None:
+        for stream in streams:
             self.core.multiplexer.broken(stream, status)
-        return stream is not None
+        return bool(streams)
+
+    def drain(self, successor: SumServer) -> None:
+        """The server says that it shuts down: new requests go to another one, replies still come."""
+        stream, self.stream = self.stream, None
+        self.server = successor
+        if stream is not None:
+            self.retired.append(stream)
+            self.core.multiplexer.receive(stream, Response(draining=sequence_pb2.Draining()))
+
+    def leave(self) -> bool:
+        """The server drains, and a successor on its store takes over."""
+        self.drain(self.server.successor())
+        return True
+
+    def is_connected_to(self, server: SumServer) -> bool:
+        """Whether a connection leads to a server."""
+        streams = [*self.retired, *([] if self.stream is None else [self.stream])]
+        return any(self._server_of[stream.number] is server for stream in streams)
 
     def kill(self) -> bool:
         """The server is killed and restarted; only what it stored is left."""
@@ -134,6 +165,13 @@ class World:
         """Begins an operation."""
         return self.core.multiplexer.submit(operation)
 
+    def run_operation(self, operation: Operation[T]) -> T:
+        """Carries an operation out without faults."""
+        pending_call = self.submit(operation)
+        self.settle()
+        result: T = pending_call.future.result(0)
+        return result
+
     def session(self) -> SessionCore:
         """Opens a session."""
         return self.run(self.core.sessions.open("sum", None, None, None))
@@ -151,8 +189,12 @@ class World:
             pending_call = self.submit(effect.operation)
             self.settle()
             return pending_call.future.result(0)
+        return self.answer(effect)
+
+    def answer(self, effect: Any) -> Any:
+        """Answers a call outside the session stream."""
         if effect.method == "GetServer":
-            return admin_pb2.GetServerResponse(store="sqlite")
+            return admin_pb2.GetServerResponse(store=self.store_kind)
         assert effect.method == "GetModel"
         return model_pb2.GetModelResponse(model=MODEL)
 

@@ -42,24 +42,52 @@ async def test_the_client_chooses_births_and_a_session_taken_over_keeps_its_own(
     assert (await open_one(caller, "a", 8)).birth == 7
 
 
-async def test_a_session_of_another_birth_or_epoch_is_not_resumed_and_keeps_its_handle(
+async def test_a_request_for_a_new_session_leaves_an_open_one_of_another_birth_alone(caller: Caller) -> None:
+    session = await open_one(caller, "a", 7)
+    for birth, reasons in (8, ["SESSION_EXISTS"]), (7, []):
+        reply = await caller.ask(
+            open=sequence_pb2.OpenSessionsRequest(
+                model="steps", session_ids=["a"], births=pack_uint64([birth]), only_new=True
+            )
+        )
+        assert [error.reason for error in reply.errors] == reasons
+        if reasons:
+            await caller.step(session.handle, 0, ZEROS)
+    assert [(one.birth, one.position) for one in reply.sessions] == [(7, 1)]
+
+
+async def resume(caller: Caller, births: list[int], holders: list[int]) -> Any:
+    return await caller.ask(
+        resume=sequence_pb2.ResumeSessionsRequest(
+            session_ids=["a"], births=pack_uint64(births), holders=pack_uint64(holders)
+        )
+    )
+
+
+async def test_a_session_of_another_birth_or_holder_is_not_resumed_and_keeps_its_handle(
     caller: Caller,
 ) -> None:
     session = await open_one(caller, "a", 7)
-    for births, epochs in ([8], []), ([7], [0]):
-        reply = await caller.ask(
-            resume=sequence_pb2.ResumeSessionsRequest(
-                session_ids=["a"], births=pack_uint64(births), epochs=pack_uint64(epochs)
-            )
-        )
+    for births, holders in ([8], []), ([8], [7]), ([7], [8]):
+        reply = await resume(caller, births, holders)
         assert [error.reason for error in reply.errors] == ["SESSION_MOVED"]
     await caller.step(session.handle, 0, ZEROS)
-    reply = await caller.ask(
-        resume=sequence_pb2.ResumeSessionsRequest(
-            session_ids=["a"], births=pack_uint64([7]), epochs=pack_uint64([1])
-        )
-    )
-    assert [(one.position, one.epoch) for one in reply.sessions] == [(1, 2)]
+    for epoch in (2, 3):
+        reply = await resume(caller, [7], [7])
+        assert [(one.position, one.epoch) for one in reply.sessions] == [(1, epoch)]
+
+
+async def test_who_resumes_or_opens_a_session_again_is_its_holder(caller: Caller) -> None:
+    await open_one(caller, "a", 7)
+    assert (await resume(caller, [], [9])).sessions
+    assert (await resume(caller, [7], [7])).errors
+    assert (await resume(caller, [7], [9])).sessions
+    await open_one(caller, "a", 11)
+    assert (await resume(caller, [7], [9])).errors
+    assert (await resume(caller, [7], [11])).sessions
+    # A holder without a number is nobody's.
+    assert (await resume(caller, [], [])).sessions
+    assert (await resume(caller, [7], [11])).errors
 
 
 async def test_a_fork_and_a_restore_sent_again_find_the_sessions_they_opened(caller: Caller) -> None:

@@ -139,6 +139,7 @@ class AsyncSession:
         """Undoes the last step or generation.
 
         Raises:
+            InvalidInput: nothing is left to undo; only the last one can be undone, once.
             PositionMismatch, SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable,
             Timeout.
 

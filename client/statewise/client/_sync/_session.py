@@ -124,6 +124,7 @@ class Session:
         """Undoes the last step or generation.
 
         Raises:
+            InvalidInput: nothing is left to undo; only the last one can be undone, once.
             PositionMismatch, SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable,
             Timeout.
 

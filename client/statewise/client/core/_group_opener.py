@@ -9,7 +9,7 @@ import numpy as np
 
 from statewise.client.core._opener import FAREWELL_S, Opener
 from statewise.client.requests import Conditions, Plan
-from statewise.client.sessions import GroupCore, GroupJournal
+from statewise.client.sessions import GroupCore, GroupJournal, OpenedSession
 from statewise.client.values import (
     InputReader,
     InvalidInput,
@@ -55,7 +55,7 @@ class GroupOpener(Opener):
         new_id = self.options.new_id
         ids = [new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
         _check_ids(ids, count)
-        opened: list[sequence_pb2.Session] = []
+        opened: list[OpenedSession] = []
         try:
             conditions = yield from self._open_all(name, ids, condition, version, timeout_s, opened)
             group = yield from self._core(opened, conditions, timeout_s)
@@ -76,7 +76,7 @@ class GroupOpener(Opener):
         condition: object,
         version: int | None,
         timeout_s: float | None,
-        opened: list[sequence_pb2.Session],
+        opened: list[OpenedSession],
     ) -> Plan[Conditions | None]:
         """Opens sessions and appends them to `opened`; returns their conditions.
 
@@ -95,12 +95,12 @@ class GroupOpener(Opener):
                 if conditions is None
                 else conditions.request(ids[begin:end], begin)
             )
-            reply = yield from self.exchange("open", request, subject, timeout_s)
-            opened.extend(reply.sessions)
-            for error in reply.errors:
+            sessions, failed = yield from self.opening("open", request, subject, timeout_s)
+            opened.extend(sessions)
+            for error in failed:
                 row = begin + error.row
                 errors[row] = error_of(status_of_row(error), Subject(ids[row], name, version))
-            pinned = reply.sessions[0].version if reply.sessions else pinned
+            pinned = sessions[0].message.version if sessions else pinned
         if len(errors) == len(ids):
             raise errors[0]
         if errors:
@@ -123,29 +123,36 @@ class GroupOpener(Opener):
 
     def _core(
         self,
-        opened: Sequence[sequence_pb2.Session],
+        opened: Sequence[OpenedSession],
         conditions: Conditions | None,
         timeout_s: float | None,
     ) -> Plan[GroupCore]:
-        model = yield from self.catalogue.model_of(opened[0], timeout_s)
+        model = yield from self.catalogue.model_of(opened[0].message, timeout_s)
         batcher = yield from self.batchers.default(model, timeout_s)
         journal = GroupJournal(
             model,
-            np.array([session.position for session in opened], np.uint64),
+            np.array([one.message.position for one in opened], np.uint64),
             limit_bytes=self.options.replay_bytes * len(opened),
             budget=self.budget,
             keep_tail=self.catalogue.has_store,
         )
-        return GroupCore(self.multiplexer, batcher, InputReader(model), journal, opened, conditions)
+        return GroupCore(
+            self.multiplexer,
+            batcher,
+            InputReader(model),
+            journal,
+            opened,
+            conditions,
+        )
 
-    def _abandon(self, opened: Sequence[sequence_pb2.Session]) -> Plan[None]:
+    def _abandon(self, opened: Sequence[OpenedSession]) -> Plan[None]:
         """Tries to close sessions. Where that fails they expire."""
         if not opened:
             return
         most = _most_sessions((yield from self.catalogue.limits(None)))
         with suppress(StatewiseError):
             for begin in range(0, len(opened), most):
-                handles = pack_uint64(session.handle for session in opened[begin : begin + most])
+                handles = pack_uint64(one.message.handle for one in opened[begin : begin + most])
                 request = sequence_pb2.CloseSessionsRequest(handles=handles)
                 yield from self.exchange("close", request, Subject(), FAREWELL_S)
 

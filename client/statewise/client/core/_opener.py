@@ -1,5 +1,6 @@
 """Holds what opening a single session and opening a group have in common."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,11 @@ from weakref import WeakSet
 from statewise.client.core._catalogue import Catalogue
 from statewise.client.core._step_batchers import StepBatchers
 from statewise.client.requests import ClientOptions, Operate, Plan
-from statewise.client.sessions import ByteBudget, GroupCore, SessionCore
-from statewise.client.stream import Gather, Operation, StreamMultiplexer, exchange
+from statewise.client.sessions import ByteBudget, GroupCore, OpenedSession, SessionCore
+from statewise.client.stream import Gather, Operation, StreamMultiplexer, answered, exchange
 from statewise.client.values import Subject
+from statewise.v1 import tensor_pb2
+from statewise.wire import unpack_uint64
 
 FAREWELL_S = 2.0
 """For closing sessions that only this client could find."""
@@ -51,6 +54,28 @@ class Opener:
     ) -> Plan[Any]:
         """Sends a request on the session stream; returns its reply. See `exchange`."""
         return (yield Operate(exchange(self.multiplexer, name, request, subject, alone=alone), timeout_s))
+
+    def opening(
+        self, name: str, request: Any, subject: Subject, timeout_s: float | None, *, alone: bool = False
+    ) -> Plan[tuple[list[OpenedSession], Sequence[tensor_pb2.RowError]]]:
+        """Sends a request that opens or resumes sessions; returns the sessions, and the failures of its rows.
+
+        Every try carries the same births or holders, so that a try finds what an earlier one has opened.
+        """
+        numbers = secrets.token_bytes(8 * len(request.session_ids))
+        if name == "resume":
+            request.holders = numbers
+        else:
+            request.births = numbers
+        operation = exchange(self.multiplexer, name, request, subject, alone=alone)
+        reply, connection_number = yield Operate(answered(self.multiplexer, operation), timeout_s)
+        failed = {error.row for error in reply.errors}
+        holders = [number for row, number in enumerate(unpack_uint64(numbers).tolist()) if row not in failed]
+        opened = [
+            OpenedSession(session, connection_number, holder)
+            for session, holder in zip(reply.sessions, holders, strict=True)
+        ]
+        return opened, reply.errors
 
 
 def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:

@@ -1,12 +1,12 @@
 """Opens single sessions: new ones, open ones by their id, snapshots and copies."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from statewise.client.core._opener import Opener
 from statewise.client.requests import Conditions, Operate, Plan
-from statewise.client.sessions import Journal, SessionCore
+from statewise.client.sessions import Journal, OpenedSession, SessionCore
 from statewise.client.values import InputReader, Subject, error_of, status_of_row
-from statewise.v1 import sequence_pb2
+from statewise.v1 import sequence_pb2, tensor_pb2
 
 
 class SessionOpener(Opener):
@@ -32,7 +32,7 @@ class SessionOpener(Opener):
             model = yield from self.catalogue.current_model(name, version, timeout_s)
             request = opening = Conditions.of(model, condition, count=1).request(request.session_ids)
         subject = Subject(session_id or "", name, version)
-        reply = yield from self.exchange("open", request, subject, timeout_s)
+        reply = yield from self.opening("open", request, subject, timeout_s)
         core = yield from self._core(reply, subject, timeout_s, opening)
         return self._registered(core, session_id)
 
@@ -40,14 +40,14 @@ class SessionOpener(Opener):
         """Takes over a session that was opened before, by this client or another."""
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
         subject = Subject(session_id)
-        reply = yield from self.exchange("resume", request, subject, timeout_s)
+        reply = yield from self.opening("resume", request, subject, timeout_s)
         return (yield from self._core(reply, subject, timeout_s))
 
     def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
         """Opens a session with the state of a snapshot."""
         request = sequence_pb2.RestoreSessionsRequest(tokens=[token], session_ids=[self._new_id(session_id)])
         subject = Subject(session_id or "")
-        reply = yield from self.exchange("restore", request, subject, timeout_s, alone=True)
+        reply = yield from self.opening("restore", request, subject, timeout_s, alone=True)
         core = yield from self._core(reply, subject, timeout_s)
         return self._registered(core, session_id)
 
@@ -69,25 +69,26 @@ class SessionOpener(Opener):
 
     def _core(
         self,
-        reply: Any,
+        answer: tuple[list[OpenedSession], Sequence[tensor_pb2.RowError]],
         subject: Subject,
         timeout_s: float | None,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> Plan[SessionCore]:
-        if reply.errors:
-            raise error_of(status_of_row(reply.errors[0]), subject)
-        return (yield from self._adopt(reply.sessions[0], timeout_s, opening))
+        sessions, errors = answer
+        if errors:
+            raise error_of(status_of_row(errors[0]), subject)
+        return (yield from self._adopt(sessions[0], timeout_s, opening))
 
     def _adopt(
         self,
-        opened: sequence_pb2.Session,
+        opened: OpenedSession,
         timeout_s: float | None,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> Plan[SessionCore]:
-        model = yield from self.catalogue.model_of(opened, timeout_s)
+        model = yield from self.catalogue.model_of(opened.message, timeout_s)
         batcher = yield from self.batchers.default(model, timeout_s)
         journal = Journal(
-            opened.position,
+            opened.message.position,
             limit_bytes=self.options.replay_bytes,
             budget=self.budget,
             keep_tail=self.catalogue.has_store,

@@ -3,7 +3,16 @@
 from statewise.client.sessions._group_core import GroupCore
 from statewise.client.sessions._group_journal import GroupJournal
 from statewise.client.sessions._journal import ByteBudget, Journal
+from statewise.client.sessions._remote_session import OpenedSession
 from statewise.client.sessions._session_core import SessionCore
 from statewise.client.sessions._session_generation import SessionGeneration
 
-__all__ = ["ByteBudget", "GroupCore", "GroupJournal", "Journal", "SessionCore", "SessionGeneration"]
+__all__ = [
+    "ByteBudget",
+    "GroupCore",
+    "GroupJournal",
+    "Journal",
+    "OpenedSession",
+    "SessionCore",
+    "SessionGeneration",
+]

@@ -22,7 +22,7 @@ from statewise.client.sessions._group_request import (
     outputs_of_good_rows,
 )
 from statewise.client.sessions._remote_rows import RemoteRows
-from statewise.client.sessions._remote_session import RemoteSession
+from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
 from statewise.client.sessions._row_turns import Index, RowTurns
 from statewise.client.sessions._session_retries import resolve_uncertainty, retry_until_applied
 from statewise.client.stream import (
@@ -77,7 +77,7 @@ class GroupCore:
         batcher: StepBatcher,
         reader: InputReader,
         journal: GroupJournal,
-        opened: Sequence[sequence_pb2.Session],
+        opened: Sequence[OpenedSession],
         conditions: Conditions | None = None,
     ) -> None:
         self._multiplexer = multiplexer
@@ -248,7 +248,8 @@ class GroupCore:
             for spec, whole, array in zip(self.model.outputs, result.outputs, outcome.outputs, strict=True):
                 whole[elements if spec.per_step else row] = array
             alone = request.subset(self.model, np.array([row]))
-            self._remote.applied(alone, np.array([outcome.durable_position], np.uint64))
+            durable_position = np.array([outcome.durable_position], np.uint64)
+            self._remote.applied(alone, durable_position, remote.connection_number)
 
     def _resolve_uncertainty(self, rows: Index) -> Operation[None]:
         """Resolves the uncertainty of these rows where there is one."""

@@ -1,17 +1,26 @@
 """Recovers a session that its server lost: resumes it, or opens it again and replays its journal.
 
-After a recovery the server holds exactly what the client knows to be applied, or SessionLost is raised.
+After a recovery the server holds exactly what the client knows to be applied, or an error is raised. The
+birth says whether a server has this session or another one of its id; a state of another birth is never used.
+A server may still hold an incarnation that this client left behind; that one is closed, because it may have
+consumed other inputs than the session has since.
 """
 
+import secrets
 from collections.abc import Iterator, Sequence
 
 from statewise.client.sessions._commands import GenerateCommand, GenerateResult, SessionCommand
 from statewise.client.sessions._journal import Entry, GeneratePayload
 from statewise.client.sessions._remote_session import NOT_HELD, RemoteSession
 from statewise.client.stream import Operation, StepBatcher, StepRow
-from statewise.client.values import InputBytes, SessionLost, Status, error_of
+from statewise.client.values import Failed, InputBytes, SessionLost, Status, error_of
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason, pack_uint64
+
+
+def new_birth() -> int:
+    """Draws a number that tells a session from others of its id."""
+    return secrets.randbits(64) or 1
 
 
 def recover(remote: RemoteSession, ahead: SessionCommand | None = None) -> Operation[int]:
@@ -26,70 +35,129 @@ def recover(remote: RemoteSession, ahead: SessionCommand | None = None) -> Opera
 
     Raises:
         SessionLost: no server has the state, and the journal no longer holds all inputs.
+        SessionMoved: another program has opened a session of that id, or has resumed this one.
         StatewiseError: as of resume and open.
-        Failed: a replayed step failed.
+        Failed: a request failed; the recovery may be tried again.
     """
     remote.needs_replay = True
-    held = yield from _resume(remote, ahead)
+    while True:
+        try:
+            held = yield from _find_or_reopen(remote, ahead)
+            break
+        except Failed as failed:
+            # Another server answers than the one that gave the handle a moment ago.
+            if not remote.handle_unknown(failed.status):
+                raise
     remote.needs_replay = False
     return held
 
 
-def start_over(remote: RemoteSession) -> Operation[None]:
-    """Closes the session and builds it again up to `remote.position`.
+def start_over(remote: RemoteSession, position: int) -> Operation[None]:
+    """Closes the session and builds it again at `position`, its present one or the one before.
 
     Raises:
         SessionLost: the journal no longer holds all inputs.
+        Failed: a request failed; `recover` goes on from there.
     """
-    if not _rebuildable(remote):
+    if not rebuildable(remote):
         raise _lost(remote, f"its state from before position {remote.position} is gone")
     remote.needs_replay = True
-    request = sequence_pb2.CloseSessionsRequest(handles=pack_uint64([remote.handle]))
-    yield from remote.exchange("close", request)
-    yield from _reopen(remote)
-    remote.needs_replay = False
+    yield from _close(remote, remote.handle)
+    if position < remote.position:
+        remote.rewound(position)
+    yield from recover(remote)
 
 
-def _resume(remote: RemoteSession, ahead: SessionCommand | None) -> Operation[int]:
-    request = sequence_pb2.ResumeSessionsRequest(session_ids=[remote.id])
-    reply = yield from remote.exchange("resume", request)
-    if reply.errors and reply.errors[0].reason in NOT_HELD:
-        if not _rebuildable(remote):
-            raise _lost(remote, reply.errors[0].message)
-        return (yield from _reopen(remote))
-    remote.raise_row(reply.errors)
-    return (yield from _catch_up(remote, reply.sessions[0], ahead))
+def _find_or_reopen(remote: RemoteSession, ahead: SessionCommand | None) -> Operation[int]:
+    while True:
+        session = yield from find(remote)
+        if session is not None:
+            return (yield from _catch_up(remote, session.position, ahead))
+        if not rebuildable(remote):
+            raise _lost(remote, "no server has it any more")
+        if (yield from _reopen(remote)):
+            return (yield from _catch_up(remote, 0, None))
 
 
-def _rebuildable(remote: RemoteSession) -> bool:
+def find(remote: RemoteSession) -> Operation[sequence_pb2.Session | None]:
+    """Takes this session over where a server has it, at whatever position; None: no server has it.
+
+    Raises:
+        SessionMoved: another program has opened a session of that id, or has resumed this one.
+        Failed: the request failed.
+    """
+    while True:
+        reply = yield from _ask_to_resume(remote, remote.birth, remote.holder)
+        answering = remote.multiplexer.answering
+        if reply.sessions:
+            session: sequence_pb2.Session = reply.sessions[0]
+            remote.adopt(session, answering)
+            return session
+        error = reply.errors[0]
+        if error.reason in NOT_HELD:
+            return None
+        if error.reason == Reason.SESSION_MOVED and (yield from _close_left_behind(remote)):
+            return None
+        if remote.multiplexer.answering == answering:
+            remote.raise_row([error])
+        # Two servers answered: what the first one holds says nothing about the second.
+
+
+def _ask_to_resume(
+    remote: RemoteSession, birth: int, holder: int
+) -> Operation[sequence_pb2.ResumeSessionsResponse]:
+    request = sequence_pb2.ResumeSessionsRequest(
+        session_ids=[remote.id], births=pack_uint64([birth]), holders=pack_uint64([holder])
+    )
+    reply: sequence_pb2.ResumeSessionsResponse = yield from remote.send("resume", request)
+    return reply
+
+
+def _close_left_behind(remote: RemoteSession) -> Operation[bool]:
+    """Closes the incarnation under the session's id if this client left it behind; returns whether it did."""
+    for birth, holder in reversed(remote.left_behind):
+        reply = yield from _ask_to_resume(remote, birth, holder)
+        if reply.sessions:
+            yield from _close(remote, reply.sessions[0].handle)
+            return True
+    return False
+
+
+def _close(remote: RemoteSession, handle: int) -> Operation[None]:
+    yield from remote.send("close", sequence_pb2.CloseSessionsRequest(handles=pack_uint64([handle])))
+
+
+def rebuildable(remote: RemoteSession) -> bool:
     """Returns whether this client holds everything that the state was made from."""
     began = remote.opening is not None or not remote.model.encoder_inputs
     return began and remote.journal.after(0) is not None
 
 
-def _reopen(remote: RemoteSession) -> Operation[int]:
+def _reopen(remote: RemoteSession) -> Operation[bool]:
+    """Opens the session anew, at position 0. False: the server has another session of that id."""
     model = remote.model
-    request = sequence_pb2.OpenSessionsRequest(
-        model=model.name, version=model.version, session_ids=[remote.id]
-    )
+    if remote.handle:  # else an opening got no answer, and what it opened is as good as new
+        remote.begin_anew(new_birth())
+    request = sequence_pb2.OpenSessionsRequest(model=model.name, version=model.version)
     if remote.opening is not None:
         request.CopyFrom(remote.opening)
-        request.session_ids[:] = [remote.id]
-    reply = yield from remote.exchange("open", request)
+    request.session_ids[:] = [remote.id]
+    request.births = pack_uint64([remote.birth])
+    request.only_new = True
+    reply = yield from remote.send("open", request)
+    if reply.errors and reply.errors[0].reason == Reason.SESSION_EXISTS:
+        return False
     remote.raise_row(reply.errors)
     opened = reply.sessions[0]
     if opened.digest != model.digest:
         changed = f"model {model.name!r} version {model.version} has other files than before"
         raise error_of(Status("FAILED_PRECONDITION", Reason.MODEL_CHANGED, changed), remote.subject)
-    return (yield from _catch_up(remote, opened, None))
+    remote.adopt(opened, remote.multiplexer.answering)
+    return True
 
 
-def _catch_up(
-    remote: RemoteSession, session: sequence_pb2.Session, ahead: SessionCommand | None
-) -> Operation[int]:
-    """Replays what a server's state lacks; returns the position reached."""
-    remote.adopt(session)
-    held: int = session.position
+def _catch_up(remote: RemoteSession, held: int, ahead: SessionCommand | None) -> Operation[int]:
+    """Replays what a server's state at position `held` lacks; returns the position reached."""
     if held > remote.position:
         if ahead is not None and ahead.may_reach(held - remote.position):
             return held

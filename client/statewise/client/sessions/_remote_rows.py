@@ -13,7 +13,7 @@ from statewise.client.requests import Conditions
 from statewise.client.sessions._commands import SessionCommand, StepCommand
 from statewise.client.sessions._group_journal import GroupJournal
 from statewise.client.sessions._group_request import GroupRequest
-from statewise.client.sessions._remote_session import RemoteSession
+from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
 from statewise.client.stream import StepBatcher, StreamMultiplexer
 from statewise.v1 import sequence_pb2
 
@@ -34,25 +34,42 @@ class RemoteRows:
         multiplexer: StreamMultiplexer,
         batcher: StepBatcher,
         journal: GroupJournal,
-        opened: Sequence[sequence_pb2.Session],
+        opened: Sequence[OpenedSession],
         conditions: Conditions | None,
     ) -> None:
         self._multiplexer = multiplexer
         self._batcher = batcher
         self._conditions = conditions
         self.journal = journal
-        self.ids = tuple(session.session_id for session in opened)
-        self.handles = np.array([session.handle for session in opened], np.uint64)
-        self.positions = np.array([session.position for session in opened], np.uint64)
-        self.durable_positions = np.array([session.durable_position for session in opened], np.uint64)
-        self._connection_numbers = np.full(len(opened), multiplexer.connection_number)
+        sessions = [one.message for one in opened]
+        self.ids = tuple(session.session_id for session in sessions)
+        self.handles = np.array([session.handle for session in sessions], np.uint64)
+        self.positions = np.array([session.position for session in sessions], np.uint64)
+        self.durable_positions = np.array([session.durable_position for session in sessions], np.uint64)
+        self._births = np.array([session.birth for session in sessions], np.uint64)
+        self._holders = np.array([one.holder for one in opened], np.uint64)
+        self._left_behind: dict[int, tuple[tuple[int, int], ...]] = {}
+        self._connection_numbers = np.array([one.connection_number for one in opened])
         self._uncertain_requests: dict[int, SessionCommand] = {}
         self._needs_replay: set[int] = set()
 
-    def applied(self, request: GroupRequest, durable_positions: NDArray[np.uint64]) -> None:
-        """Notes that a request was applied. `durable_positions`: of its rows, or empty."""
+    def applied(
+        self,
+        request: GroupRequest,
+        durable_positions: NDArray[np.uint64],
+        connection_number: int | None = None,
+    ) -> None:
+        """Notes that a request was applied.
+
+        Args:
+            request: the request.
+            durable_positions: of its rows, or empty.
+            connection_number: of the reply's connection; None: the reply is being handed out.
+        """
         self.positions[request.rows] += request.steps
-        self._connection_numbers[request.rows] = self._multiplexer.connection_number
+        self._connection_numbers[request.rows] = (
+            self._multiplexer.answering if connection_number is None else connection_number
+        )
         self.journal.append(request.rows, request.steps, request.columns)
         if len(durable_positions):
             self.durable_positions[request.rows] = durable_positions
@@ -84,12 +101,15 @@ class RemoteRows:
         session = sequence_pb2.Session(
             session_id=self.ids[row],
             handle=int(self.handles[row]),
+            birth=int(self._births[row]),
             position=int(self.positions[row]),
             durable_position=int(self.durable_positions[row]),
         )
         opening = None if self._conditions is None else self._conditions.request([self.ids[row]], row)
-        remote = RemoteSession(self._multiplexer, self._batcher, self.journal.of(row), session, opening)
-        remote.connection_number = int(self._connection_numbers[row])
+        opened = OpenedSession(session, int(self._connection_numbers[row]), int(self._holders[row]))
+        journal = self.journal.of(row)
+        remote = RemoteSession(self._multiplexer, self._batcher, journal, opened, opening)
+        remote.left_behind = self._left_behind.get(row, ())
         remote.uncertain_request = self._uncertain_requests.get(row)
         remote.needs_replay = row in self._needs_replay
         return remote
@@ -97,6 +117,10 @@ class RemoteRows:
     def take_back(self, row: int, remote: RemoteSession) -> None:
         """Notes what became of a row while it was a session of its own."""
         self.handles[row] = remote.handle
+        self._births[row] = remote.birth
+        self._holders[row] = remote.holder
+        if remote.left_behind:
+            self._left_behind[row] = remote.left_behind
         self._connection_numbers[row] = remote.connection_number
         if remote.uncertain_request is not None:
             self._uncertain_requests[row] = remote.uncertain_request

@@ -1,21 +1,35 @@
-"""Keeps what a client knows of one session on a server: its handle, position, journal and uncertain request.
+"""Keeps what a client knows of one session on a server: its handle, position, journal and open request.
 
-`_recovery` gets a lost session back, `_session_retries` sends failed requests again. Invariant: `position`
-counts the time steps that were applied and whose outputs arrived here.
+`_recovery` gets a lost session back, `_session_retries` sends failed requests again. Invariants: `position`
+counts the time steps that were applied and whose outputs arrived here; while `uncertain`, no request but
+those of `_recovery` is sent.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from statewise.client.sessions._commands import SessionCommand
 from statewise.client.sessions._journal import JournalProtocol, Payload
-from statewise.client.stream import Operation, StepBatcher, StreamMultiplexer, exchange
+from statewise.client.stream import Exchange, Operation, StepBatcher, StreamMultiplexer
 from statewise.client.values import ModelInfo, Status, Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import Reason
 
 NOT_HELD = (Reason.SESSION_NOT_FOUND, Reason.SESSION_EXPIRED)
 """Reasons of a server that does not have the session."""
+
+# A server that still holds an incarnation from so many losses ago is not expected.
+_MOST_LEFT_BEHIND = 8
+
+
+class OpenedSession(NamedTuple):
+    """A session as a server opened it for this client."""
+
+    message: sequence_pb2.Session
+    connection_number: int
+    """Of the connection over which the server described the session."""
+    holder: int
+    """Number by which the server knows this client as the session's holder."""
 
 
 class RemoteSession:
@@ -32,12 +46,15 @@ class RemoteSession:
 
     __slots__ = (
         "batcher",
+        "birth",
         "connection_number",
         "durable_position",
         "handle",
+        "holder",
         "id",
         "journal",
         "last_payload",
+        "left_behind",
         "multiplexer",
         "needs_replay",
         "opening",
@@ -51,15 +68,15 @@ class RemoteSession:
         multiplexer: StreamMultiplexer,
         batcher: StepBatcher,
         journal: JournalProtocol,
-        opened: sequence_pb2.Session,
+        opened: OpenedSession,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
         self.opening = opening
         self.multiplexer = multiplexer
         self.batcher = batcher
         self.journal = journal
-        self.id = opened.session_id
-        self.position: int = opened.position
+        self.id = opened.message.session_id
+        self.position: int = opened.message.position
         self.previous_position: int | None = None
         """Position before the last request, to which a rewind returns."""
         self.last_payload: Payload | None = None
@@ -68,11 +85,16 @@ class RemoteSession:
         """A recovery was interrupted: the server may lack inputs of the journal."""
         self.uncertain_request: SessionCommand | None = None
         """A request that may or may not have been applied."""
+        self.birth: int
+        """Tells the session from others of its id."""
+        self.holder = opened.holder
+        self.left_behind: tuple[tuple[int, int], ...] = ()
+        """Birth and holder of incarnations that a server may still have, the latest last."""
         self.durable_position: int
         self.handle: int
         self.connection_number: int
-        """The last connection over which a server accepted the handle; over a later one it may be unknown."""
-        self.adopt(opened)
+        """The connection over which a server last accepted the handle; over another it may be unknown."""
+        self.adopt(opened.message, opened.connection_number)
 
     @property
     def model(self) -> ModelInfo:
@@ -93,7 +115,7 @@ class RemoteSession:
         """Notes that a request was applied."""
         self.previous_position, self.last_payload = self.position, payload
         self.position += steps
-        self.connection_number = self.multiplexer.connection_number
+        self.connection_number = self.multiplexer.answering
         self.journal.append(steps, payload)
         if durable_position > self.durable_position:
             self.durable_position = durable_position
@@ -105,15 +127,22 @@ class RemoteSession:
         self.position = position
         self.previous_position = self.last_payload = None
 
-    def adopt(self, session: sequence_pb2.Session) -> None:
+    def adopt(self, session: sequence_pb2.Session, connection_number: int) -> None:
         """Takes the handle that the server gave when it opened or resumed the session."""
         self.handle = session.handle
+        self.birth = session.birth
         self.durable_position = session.durable_position
-        self.connection_number = self.multiplexer.connection_number
+        self.connection_number = connection_number
 
-    def exchange(self, name: str, request: Any) -> Operation[Any]:
-        """Sends a request about this session that may be repeated; returns its reply."""
-        return exchange(self.multiplexer, name, request, self.subject)
+    def begin_anew(self, birth: int) -> None:
+        """Notes that the session will be opened again: no server has it as this client left it."""
+        self.left_behind = (*self.left_behind, (self.birth, self.holder))[-_MOST_LEFT_BEHIND:]
+        self.birth = self.holder = birth
+        self.handle = 0
+
+    def send(self, name: str, request: Any) -> Operation[Any]:
+        """Sends a request about this session once; returns its reply. Raises Failed."""
+        return (yield Exchange(name, [request.SerializeToString()]))
 
     def raise_row(self, errors: Sequence[tensor_pb2.RowError]) -> None:
         """Raises the failure of a request's only row, if it failed."""
@@ -121,8 +150,8 @@ class RemoteSession:
             raise error_of(status_of_row(errors[0]), self.subject)
 
     def handle_unknown(self, status: Status) -> bool:
-        """Returns whether a request failed because it reached a server that does not know the handle."""
-        return status.reason in NOT_HELD and self.connection_number != self.multiplexer.connection_number
+        """Returns whether the request just answered reached a server that does not know the handle."""
+        return status.reason in NOT_HELD and self.connection_number != self.multiplexer.answering
 
     def retryable(self, status: Status) -> bool:
         """Returns whether a step that failed with this status may succeed if it is sent again."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from statewise.client.sessions._commands import OnValues, StepCommand
 from statewise.client.sessions._journal import JournalProtocol
-from statewise.client.sessions._remote_session import RemoteSession
+from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
 from statewise.client.sessions._session_generation import SessionGeneration, cut_short, generate
 from statewise.client.sessions._session_requests import (
     close_session,
@@ -66,7 +66,7 @@ class SessionCore:
         batcher: StepBatcher,
         reader: InputReader,
         journal: JournalProtocol,
-        opened: sequence_pb2.Session,
+        opened: OpenedSession,
         opening: sequence_pb2.OpenSessionsRequest | None = None,
     ) -> None:
         self.remote = RemoteSession(multiplexer, batcher, journal, opened, opening)
@@ -104,9 +104,9 @@ class SessionCore:
         while self._busy:
             yield AcquireTurn(self._waiting)
         if not self.closed:
-            yield from self._in_turn(self._close())
+            yield from self._in_turn(self._close(), resolve=False)
 
-    def fork(self, session_id: str) -> Operation[sequence_pb2.Session]:
+    def fork(self, session_id: str) -> Operation[OpenedSession]:
         """Copies the session under a new id."""
         return self._in_turn(fork_session(self.remote, session_id))
 
@@ -189,15 +189,21 @@ class SessionCore:
         yield from close_session(self.remote)
         self.closed = True
 
-    def _in_turn(self, body: Operation[T], *, first: bool = False) -> Operation[T]:
-        """Runs an operation when all earlier ones of the session are done."""
+    def _in_turn(self, body: Operation[T], *, first: bool = False, resolve: bool = True) -> Operation[T]:
+        """Runs an operation when all earlier ones of the session are done.
+
+        Args:
+            body: the operation.
+            first: before all that wait.
+            resolve: brings the server to the session's position first, if it is uncertain.
+        """
         while self._busy:
             yield AcquireTurn(self._waiting, first=first)
         if self.closed:
             raise SessionNotFound("it is closed", session_id=self.remote.id)
         self._busy = True
         try:
-            if self.remote.uncertain:
+            if resolve and self.remote.uncertain:
                 yield from resolve_uncertainty(self.remote)
             return (yield from body)
         finally:

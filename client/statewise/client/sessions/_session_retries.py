@@ -37,9 +37,8 @@ def retry_until_applied(
                 yield from recover(remote, ahead=command if maybe_applied else None)
                 recovered = True
             elif status.reason == Reason.POSITION_MISMATCH and recovered and maybe_applied:
-                # The request was applied, and the server has no earlier state: the client builds that state
-                # again.
-                yield from start_over(remote)
+                # The request was applied, and the server has no earlier state: it is built again.
+                yield from start_over(remote, remote.position)
                 maybe_applied = False
             elif not (yield from pause_before_retry(remote.multiplexer, policy, status)):
                 # After SESSION_MOVED the position is the new owner's concern.
@@ -49,7 +48,9 @@ def retry_until_applied(
             if remote.needs_replay:
                 yield from recover(remote, ahead=command if maybe_applied else None)
                 recovered = True
-            return (yield command.effect(remote.handle, remote.position))
+            result = yield command.effect(remote.handle, remote.position)
+            remote.connection_number = remote.multiplexer.answering
+            return result
         except Failed as failed:
             status = failed.status
         except GeneratorExit:

@@ -13,7 +13,7 @@ from statewise.client.stream._protocols import (
     Tracing,
     Waiter,
 )
-from statewise.client.stream._retries import exchange, pause_before_retry
+from statewise.client.stream._retries import answered, exchange, pause_before_retry
 from statewise.client.stream._step_batcher import Outputs, StepBatcher, StepResult, StepRow
 from statewise.client.stream._stream_connection import StreamConnection, Transport
 from statewise.client.stream._tracing import tracing_of
@@ -37,6 +37,7 @@ __all__ = [
     "Tracing",
     "Transport",
     "Waiter",
+    "answered",
     "closed_error",
     "exchange",
     "pause_before_retry",

@@ -73,8 +73,9 @@ class StreamMultiplexer:
         self._clock = clock
         self.closed = False
         self.retry_for_s = retry_for_s
-        self.connection_number = 0
-        """Connections begun so far. Handles from earlier connections may be void."""
+        self._connections = 0
+        self.answering = 0
+        """Number of the connection over which the reply came that is being handed out."""
 
     @property
     def connected(self) -> bool:
@@ -172,6 +173,7 @@ class StreamMultiplexer:
 
     def receive(self, stream: StreamConnection, response: sequence_pb2.SessionStreamResponse) -> None:
         """Hands a reply to the request it answers."""
+        self.answering = stream.number
         if not response.HasField("error"):  # after an error, the next pause is longer
             self._attempt = 0
         if response.request_id == 0:
@@ -239,8 +241,8 @@ class StreamMultiplexer:
         if self._current is None:
             if self._timer_runs:
                 return
-            self.connection_number += 1
-            stream = StreamConnection(self.connection_number, self.take)
+            self._connections += 1
+            stream = StreamConnection(self._connections, self.take)
             self._current = self._streams[stream.number] = stream
             self._woken = True
             self._transport.connect(stream)

@@ -1,12 +1,14 @@
 """Sends a request of the session stream again until it is answered or another try cannot help."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from statewise.client.retries import RetryPolicy
 from statewise.client.stream._effects import Exchange, Pause
 from statewise.client.stream._multiplexer import StreamMultiplexer
 from statewise.client.stream._protocols import Operation
 from statewise.client.values import Failed, Status, Subject, error_of, status_of_row
+
+T = TypeVar("T")
 
 
 def pause_before_retry(
@@ -17,6 +19,12 @@ def pause_before_retry(
         return False
     yield Pause()
     return True
+
+
+def answered(multiplexer: StreamMultiplexer, operation: Operation[T]) -> Operation[tuple[T, int]]:
+    """Runs an operation that ends with a reply; returns its result and the number of that connection."""
+    result = yield from operation
+    return result, multiplexer.answering
 
 
 def exchange(

@@ -89,7 +89,7 @@ def _states_of_operator(node: onnx.NodeProto, types: _Types) -> list[_HiddenStat
 
 
 def _states_of_loop(graph: onnx.GraphProto, node: onnx.NodeProto, types: _Types) -> Iterator[_HiddenState]:
-    """Yields the carried floats of a Loop or Scan that have axes; counters and conditions are no state."""
+    """The carried floats of a Loop or Scan that have axes; counters and conditions are no state."""
     if node.op_type not in ("Loop", "Scan"):
         return
     first = 2 if node.op_type == "Loop" else 0

@@ -8,17 +8,17 @@ from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.dataplane.sessions import OpenedSession, ResumeConditions
+from statewise.service.dataplane.sessions import Claims, OpenedSession
 
 __all__ = [
     "CancellationToken",
+    "Claims",
     "Dataplane",
     "GeneratedPart",
     "GenerationInputs",
     "Generator",
     "OpenedSession",
     "PredictPart",
-    "ResumeConditions",
     "SessionGenerator",
     "buckets_of_like_length",
     "parts_within",

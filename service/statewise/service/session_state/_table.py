@@ -64,6 +64,7 @@ class SessionTable(SessionColumns):
         self._random_bits = random_bits
         self._epoch = reserve((capacity,), np.uint32)
         self._birth = reserve((capacity,), np.uint64)
+        self._holder = reserve((capacity,), np.uint64)
         self._names: list[str] = []
         self._slot_of: dict[tuple[int, str], int] = {}
         self._free: list[int] = []
@@ -133,13 +134,19 @@ class SessionTable(SessionColumns):
         self._epoch[slot] = 1
         self.last_use_s[slot] = self._clock()
         self.handle[slot] = self._new_handle(slot)
-        self._birth[slot] = birth or self.handle[slot]
+        self._birth[slot] = self._holder[slot] = birth or self.handle[slot]
         return slot
 
-    def take_over(self, slot: int) -> None:
-        """Gives a session a new handle and raises its epoch; the old handle is void (SESSION_MOVED)."""
+    def take_over(self, slot: int, holder: int = 0) -> None:
+        """Gives a session a new handle and raises its epoch; the old handle is void (SESSION_MOVED).
+
+        Args:
+            slot: The session.
+            holder: Number by which its holder is known from then on; 0: by none.
+        """
         self._note_void(slot, Reason.SESSION_MOVED)
         self._epoch[slot] += 1
+        self._holder[slot] = holder
         self.handle[slot] = self._new_handle(slot)
         self.last_use_s[slot] = self._clock()
 
@@ -190,12 +197,12 @@ class SessionTable(SessionColumns):
         return int(self.model[slot])
 
     def birth_of(self, slot: int) -> int:
-        """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
+        """Returns the number that tells a session from others of its id, ended or open elsewhere."""
         return int(self._birth[slot])
 
-    def epoch_of(self, slot: int) -> int:
-        """Returns the number that every resume and rewind raises."""
-        return int(self._epoch[slot])
+    def holder_of(self, slot: int) -> int:
+        """Returns the number of the client that opened or resumed the session last; 0: it has none."""
+        return int(self._holder[slot])
 
     def view(self, slot: int) -> SessionView:
         """Describes a session at this moment."""
@@ -232,7 +239,7 @@ class SessionTable(SessionColumns):
         )
 
     def refusal(self, row: int, handle: int, *, owner: int) -> RowFailure | None:
-        """Returns why a handle is void for an owner; None: it is valid."""
+        """Why a handle is void for an owner; None: it is valid."""
         if self.model_of_handle(handle, owner=owner) is not None:
             return None
         reason = self._ended.reason_of(owner, handle)

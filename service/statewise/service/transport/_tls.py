@@ -50,7 +50,7 @@ def server_credentials(
     current = read()
 
     def follow() -> grpc.ServerCertificateConfiguration:
-        """Gives the credentials of a new connection; gRPC calls this in a thread of its own."""
+        """GRPC calls this in a thread of its own for each new connection."""
         nonlocal current
         if watch.changed():
             try:

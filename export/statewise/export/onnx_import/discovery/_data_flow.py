@@ -95,7 +95,7 @@ class DataFlow:
         return min(sizes, default=None)
 
     def _reached_slots(self, name: str) -> frozenset[tuple[str, str]]:
-        """Returns the uses of a tensor after operators that only move numbers: a node's title and `_slot`."""
+        """The uses of a tensor after operators that only move numbers: a node's title and `_slot`."""
         found, seen, todo = set(), set(), [name]
         while todo:
             current = todo.pop()

@@ -5,12 +5,12 @@ from statewise.service.dataplane.sessions._session_administration import Session
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
-from statewise.service.dataplane.sessions._take_over import ResumeConditions
+from statewise.service.dataplane.sessions._take_over import Claims
 
 __all__ = [
+    "Claims",
     "IdleExpiry",
     "OpenedSession",
-    "ResumeConditions",
     "SessionAdministration",
     "SessionDirectory",
     "SessionTurns",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
-from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ResumeConditions, take_over
+from statewise.service.dataplane.sessions._take_over import ANY_SESSION, Claims, take_over
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable, Snapshot, Snapshots, pack_state, unpack_state
 from statewise.wire import Reason
@@ -58,6 +58,7 @@ class Sessions:
         *,
         owner: str,
         births: Sequence[int] = (),
+        only_new: bool = False,
         initial_state: Callable[[int], Sequence[Array]] | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
@@ -67,7 +68,8 @@ class Sessions:
             version: Its version; 0: the default one.
             session_ids: Ids of the sessions.
             owner: Name of their owner.
-            births: Births of the sessions that are created; empty: the table's choice.
+            births: Births of the sessions that are created, and numbers of the holders; empty: none chosen.
+            only_new: Refuses a row whose id names an open session of another birth.
             initial_state: Gives the initial state of a row's session, or refuses the row by ServiceError;
                 None: the model's own.
 
@@ -92,12 +94,14 @@ class Sessions:
                     )
                 else:
                     self._check_model(slot, session_id, name, version)
+                    if only_new and births[row] != self._table.birth_of(slot):
+                        raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
                     existing[row] = slot
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
         opened = {row: self._directory.describe(slot, created=True) for row, slot in created.items()}
         taken, gone = await take_over(
-            self._table, self._directory, self._turns, existing, session_ids, number, ANY_SESSION
+            self._table, self._directory, self._turns, existing, session_ids, number, Claims(holders=births)
         )
         return _in_order({**opened, **taken}), _in_order({**failures, **gone})
 
@@ -115,21 +119,21 @@ class Sessions:
         session_ids: Sequence[str],
         *,
         owner: str,
-        conditions: ResumeConditions = ANY_SESSION,
+        claims: Claims = ANY_SESSION,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Takes sessions over as they are; their earlier handles are void from then on.
 
         Args:
             session_ids: Ids of the sessions.
             owner: Name of their owner.
-            conditions: Which sessions are meant; the others fail with SESSION_MOVED.
+            claims: Which sessions are meant; the others fail with SESSION_MOVED.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
         self._limits.check_ids(session_ids)
-        for column in (conditions.births, conditions.epochs):
+        for column in (claims.births, claims.holders):
             self._limits.check_columns(len(session_ids), len(column) or len(session_ids))
         number = self._table.owner_number(owner)
         existing: dict[int, int] = {}
@@ -141,7 +145,7 @@ class Sessions:
             else:
                 existing[row] = slot
         taken, gone = await take_over(
-            self._table, self._directory, self._turns, existing, session_ids, number, conditions
+            self._table, self._directory, self._turns, existing, session_ids, number, claims
         )
         return _in_order(taken), _in_order({**failures, **gone})
 

@@ -11,29 +11,37 @@ from statewise.wire import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeConditions:
-    """Which sessions a client expects under the ids of a request.
+class Claims:
+    """Which sessions the rows of a request mean, and by which numbers their holder is known afterwards.
 
     Attributes:
         births: Of each row's session; 0, or empty: any.
-        epochs: Of each row's session at most; empty: any.
+        holders: Of each row's session: the present ones in rows with a birth, else the new ones. Empty: any,
+            and none afterwards.
     """
 
     births: Sequence[int] = ()
-    epochs: Sequence[int] = ()
+    holders: Sequence[int] = ()
+
+    def holder(self, row: int) -> int:
+        """Returns the number of a row's holder after the request; 0: none."""
+        return self.holders[row] if self.holders else 0
 
     def refusal(self, table: SessionTable, row: int, slot: int, session_id: str) -> RowFailure | None:
         """Returns why a row does not mean the session that is open; None: it does."""
-        if self.births and self.births[row] not in (0, table.birth_of(slot)):
-            message = f"the session {session_id!r} that is open is not the one that the request means"
-        elif self.epochs and table.epoch_of(slot) > self.epochs[row]:
+        birth = self.births[row] if self.births else 0
+        if not birth:
+            return None
+        if birth != table.birth_of(slot):
+            message = f"the session {session_id!r} that is open is another one than the request means"
+        elif self.holders and self.holders[row] != table.holder_of(slot):
             message = f"session {session_id!r} was resumed elsewhere"
         else:
             return None
         return RowFailure(row, Reason.SESSION_MOVED, message)
 
 
-ANY_SESSION = ResumeConditions()
+ANY_SESSION = Claims()
 """The session that has the id, whichever it is."""
 
 
@@ -44,7 +52,7 @@ async def take_over(
     existing: Mapping[int, int],
     session_ids: Sequence[str],
     owner: int,
-    conditions: ResumeConditions,
+    claims: Claims,
 ) -> tuple[dict[int, OpenedSession], dict[int, RowFailure]]:
     """Gives new handles to sessions, each in its turn.
 
@@ -55,7 +63,7 @@ async def take_over(
         existing: Slots of the sessions by row, as they were found.
         session_ids: Ids of all rows.
         owner: Number of the owner.
-        conditions: Which sessions are meant.
+        claims: Which sessions are meant.
     """
     taken: dict[int, OpenedSession] = {}
     failures: dict[int, RowFailure] = {}
@@ -64,10 +72,10 @@ async def take_over(
         session_id = session_ids[row]
         if table.find(owner, session_id) != slot:
             failures[row] = directory.missing(row, owner, session_id)
-        elif (failure := conditions.refusal(table, row, slot, session_id)) is not None:
+        elif (failure := claims.refusal(table, row, slot, session_id)) is not None:
             failures[row] = failure
         else:
-            table.take_over(slot)
+            table.take_over(slot, claims.holder(row))
             taken[row] = directory.describe(slot, created=False)
 
     await turns.run(existing, take)

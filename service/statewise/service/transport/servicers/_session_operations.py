@@ -11,10 +11,10 @@ from statewise.service.auth import caller
 from statewise.service.base import Array, RowFailure, ServiceError, StepBatch, StepResult
 from statewise.service.dataplane import (
     CancellationToken,
+    Claims,
     Dataplane,
     Generator,
     OpenedSession,
-    ResumeConditions,
     SessionGenerator,
     parts_within,
 )
@@ -139,6 +139,7 @@ class SessionOperations:
             request.session_ids,
             owner=caller().owner,
             births=read_uint64(request.births, "births").tolist(),
+            only_new=request.only_new,
             initial_state=await self._encoded_states(request),
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
@@ -148,12 +149,12 @@ class SessionOperations:
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
         """Gives sessions new handles."""
-        conditions = ResumeConditions(
+        claims = Claims(
             births=read_uint64(request.births, "births").tolist(),
-            epochs=read_uint64(request.epochs, "epochs").tolist(),
+            holders=read_uint64(request.holders, "holders").tolist(),
         )
         resumed, failures = await self._sessions.resume(
-            request.session_ids, owner=caller().owner, conditions=conditions
+            request.session_ids, owner=caller().owner, claims=claims
         )
         return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 

@@ -1,0 +1,243 @@
+"""Runs random programs against a reference: two programs, two servers, drains, restarts, cuts in replays.
+
+A program that uses sessions must see what its own inputs lead to, or an error that says why not; never a
+state of another program, nor one that lacks inputs. Inputs are distinct powers of two: a sum names them.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.client.faults.sum_server import SumServer
+from tests.client.faults.world import World
+
+from statewise.client import InvalidInput, SessionLost, SessionMoved, StatewiseError, Unavailable
+from statewise.client.requests import Plan
+from statewise.client.sessions import SessionCore
+from statewise.client.stream import Operation
+from statewise.client.values import Status
+
+ENDED = Status("UNAVAILABLE", message="the server ended the stream")
+FAULTS = st.sampled_from(
+    ["send", "send", "send", "deliver", "deliver", "wait", "cut", "kill", "drain", "flip", "other"]
+)
+DEEDS = st.sampled_from(["step", "step", "chunk", "fork", "snapshot", "rewind", "reopen"])
+
+
+@dataclass
+class Scene:
+    """Two servers and the programs that use them."""
+
+    retry_for_s: float
+    programs: int
+    servers: list[SumServer] = field(default_factory=list)
+    worlds: list[World] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        handles = itertools.count(1)
+        self.servers = [SumServer(handles), SumServer(handles)]
+        self.worlds = [
+            World(
+                retry_for_s=self.retry_for_s,
+                server=self.servers[0],
+                prefix=f"program {number}",
+                store_kind="none",
+            )
+            for number in range(self.programs)
+        ]
+
+    def fault(self, name: str, world: World) -> None:
+        """Moves the world of a program by one event."""
+        if name == "kill":
+            server = world.server
+            server.forget()
+            for each in self.worlds:
+                if each.is_connected_to(server):
+                    each.cut()
+        elif name == "drain":
+            server = world.server
+            for each in self.worlds:
+                if each.server is server:
+                    each.drain(self._other(server))
+        elif name == "flip":
+            # A network that fails, and leads elsewhere afterwards; the server lives on.
+            world.server = self._other(world.server)
+            world.cut()
+        elif name == "other":
+            for each in self.worlds:
+                if each is not world:
+                    each.settle()
+        else:
+            getattr(world, name)()
+
+    def finish(self, plan: Plan[Any], world: World, faults: Iterator[str]) -> Any:
+        """Carries a plan out, with faults while it lasts."""
+        try:
+            effect = next(plan)
+            while True:
+                try:
+                    outcome = (
+                        self.operate(effect.operation, world, faults)
+                        if hasattr(effect, "operation")
+                        else world.answer(effect)
+                    )
+                except StatewiseError as error:
+                    effect = plan.throw(error)
+                else:
+                    effect = plan.send(outcome)
+        except StopIteration as stop:
+            return stop.value
+
+    def operate(self, operation: Operation[Any], world: World, faults: Iterator[str]) -> Any:
+        """Carries an operation out, with faults while it lasts."""
+        pending_call = world.submit(operation)
+        while not pending_call.future.done():
+            fault = next(faults, None)
+            if fault is None:
+                for each in self.worlds:
+                    each.settle()
+            else:
+                self.fault(fault, world)
+        return pending_call.future.result(0)
+
+    def _other(self, server: SumServer) -> SumServer:
+        return self.servers[1 - self.servers.index(server)]
+
+
+@dataclass
+class Held:
+    """A session of a program, and what its state may be by the reference."""
+
+    core: SessionCore
+    states: set[tuple[int, int | None]]
+    """Total, and total before the last request (None: nothing can be undone). More than one where the program
+    was told that a step may have been applied."""
+
+    def stepped(self, added: int) -> set[tuple[int, int | None]]:
+        """The states after a step that adds so much."""
+        return {(total + added, total) for total, _ in self.states}
+
+    def settle(self, total: int, added: int) -> None:
+        """Compares the total that a step began from, and goes on from there."""
+        assert total in {each for each, _ in self.states}, (total, self.states)
+        self.states = {(total + added, total)}
+
+
+@dataclass
+class Program:
+    """One program: its sessions, and what they should hold."""
+
+    scene: Scene
+    world: World
+    bits: Iterator[int]
+    alone: bool
+    sessions: list[Held] = field(default_factory=list)
+
+    def open(self, session_id: str | None, faults: Iterator[str]) -> None:
+        """Opens a session, or takes over the one of that id."""
+        plan = self.world.core.sessions.open("sum", session_id, None, None)
+        core: SessionCore = self.scene.finish(plan, self.world, faults)
+        held = next(
+            (server.sessions[core.remote.id] for server in self.scene.servers
+             if core.remote.id in server.sessions
+             and server.sessions[core.remote.id].birth == core.remote.birth),
+            None,
+        )  # fmt: skip
+        # None: the server was killed after its reply.
+        total = 0 if held is None or not core.remote.position else held.total
+        if held is not None or not core.remote.position:
+            self.sessions.append(Held(core, {(total, None)}))
+
+    def perform(self, deed: str, chosen: int, faults: Iterator[str]) -> None:
+        """Does one thing with one session, and compares what comes back with the reference."""
+        held = self.sessions[chosen % len(self.sessions)]
+        try:
+            getattr(self, f"_{deed}")(held, faults)
+        except Unavailable:
+            assert self.world.core.multiplexer.retry_for_s == 0
+        except SessionMoved:
+            assert not self.alone
+            self.sessions.remove(held)
+        except SessionLost:
+            # Its first inputs came from another program, or from the session that it was copied from.
+            assert held.core.remote.journal.start != 0
+            self.sessions.remove(held)
+        if not self.sessions:
+            self.open(None, iter(()))
+
+    def _step(self, held: Held, faults: Iterator[str]) -> None:
+        bit = next(self.bits)
+        try:
+            output = self.scene.operate(held.core.step(np.int64(bit)), self.world, faults)
+        except Unavailable:
+            held.states |= held.stepped(bit)
+            raise
+        held.settle(int(output) - bit, bit)
+
+    def _chunk(self, held: Held, faults: Iterator[str]) -> None:
+        bits = [next(self.bits) for _ in range(3)]
+        added = sum(bits)
+        try:
+            outputs = self.scene.operate(held.core.step(np.array(bits, np.int64)), self.world, faults)
+        except Unavailable:
+            held.states |= held.stepped(added)
+            raise
+        total = int(outputs[-1]) - added
+        assert outputs.tolist() == [total + part for part in itertools.accumulate(bits)]
+        held.settle(total, added)
+
+    def _fork(self, held: Held, faults: Iterator[str]) -> None:
+        plan = self.world.core.sessions.fork(held.core, None, None)
+        core = self.scene.finish(plan, self.world, faults)
+        assert core.remote.position == held.core.remote.position
+        self.sessions.append(Held(core, {(total, None) for total, _ in held.states}))
+
+    def _snapshot(self, held: Held, faults: Iterator[str]) -> None:
+        token = self.scene.operate(held.core.snapshot(), self.world, faults)
+        core = self.scene.finish(self.world.core.sessions.restore(token, None, None), self.world, faults)
+        self.sessions.append(Held(core, {(total, None) for total, _ in held.states}))
+
+    def _rewind(self, held: Held, faults: Iterator[str]) -> None:
+        try:
+            self.scene.operate(held.core.rewind(), self.world, faults)
+        except InvalidInput:
+            held.states = {(total, before) for total, before in held.states if before is None}
+        else:
+            held.states = {(before, None) for _, before in held.states if before is not None}
+        assert held.states
+
+    def _reopen(self, held: Held, faults: Iterator[str]) -> None:
+        if not self.alone:
+            self.open("shared", faults)
+
+
+deeds = st.lists(
+    st.tuples(st.integers(0, 1), DEEDS, st.integers(0, 5), st.lists(FAULTS, max_size=14)), max_size=14
+)
+
+
+@pytest.mark.parametrize("programs", [1, 2])
+@given(deeds=deeds, retry_for_s=st.sampled_from([0.0, 1e9]))
+@settings(deadline=None, max_examples=200)
+def test_programs_see_their_own_inputs_or_are_told(
+    programs: int, deeds: list[tuple[int, str, int, list[str]]], retry_for_s: float
+) -> None:
+    scene = Scene(retry_for_s, programs)
+    bits = (1 << place for place in itertools.count())
+    members = [Program(scene, world, bits, alone=programs == 1) for world in scene.worlds]
+    for program in members:
+        program.open(None if program.alone else "shared", iter(()))
+        program.open(None, iter(()))
+    for number, deed, chosen, faults in deeds:
+        members[number % programs].perform(deed, chosen, iter(faults))
+    for world in scene.worlds:
+        world.settle()
+        world.core.multiplexer.retry_for_s = 1e9
+    for program in members:
+        for index in reversed(range(len(program.sessions))):
+            program.perform("step", index, iter(()))
