@@ -85,10 +85,67 @@ def test_a_foreign_graph_is_imported_with_what_was_found(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "options",
-    [["--constant", "gain"], ["--constant", "gain=much"], ["--state", "=h"], ["--description", "d.toml"]],
+    [
+        ["--constant", "gain"],
+        ["--constant", "gain=much"],
+        ["--state", "=h"],
+        ["--description", "d.toml"],
+        ["--size", "N=many"],
+        ["--axes", "x=rows,2"],
+        ["--axes", "x"],
+        ["--initial", "h_in"],
+    ],
     ids=" ".join,
 )
 def test_wrong_options_are_wrong_usage(tmp_path: Path, options: list[str]) -> None:
     file = write_cell(tmp_path / "cell.onnx")
 
     assert statewise("import", file, "--repository", tmp_path, *options).code == 2
+
+
+def test_what_the_user_says_decides(tmp_path: Path) -> None:
+    file = write_cell(tmp_path / "cell.onnx")
+    np.save(tmp_path / "start.npy", np.array([1, 2], np.float32))
+
+    done = statewise(
+        *("import", file, "--repository", tmp_path / "models", "--constant", "gain=2"),
+        *("--input", "x", "--output", "y", "--axes", "x=batch,2", "--axes", "h_in=batch,2"),
+        *("--initial", f"h_in={tmp_path / 'start.npy'}"),
+    )
+
+    assert done.code == 0
+    assert "state h_in -> h_out: alike in name; begins as the given array\n" in done.err
+    assert "initial = [1.0, 2.0]" in (tmp_path / "models/cell/1/model.toml").read_text()
+
+
+def test_a_model_can_be_imported_for_predict_alone(tmp_path: Path) -> None:
+    file = write_cell(tmp_path / "cell.onnx")
+
+    done = statewise(
+        *("import", file, "--repository", tmp_path / "models", "--constant", "gain=2", "--stateless")
+    )
+
+    assert done.code == 0
+    assert "the model is Predict-only, without sessions" in done.err
+
+
+def test_options_of_graphs_are_wrong_usage_for_weights(tmp_path: Path) -> None:
+    (tmp_path / "w.safetensors").write_bytes(b"")
+
+    done = statewise("import", tmp_path / "w.safetensors", "--repository", tmp_path, "--size", "N=2")
+
+    assert done.code == 2
+    assert "--size" in done.err
+
+
+def test_what_is_taken_of_weights_is_printed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih_l0": (4, 2), "weight_hh_l0": (4, 4)}
+    arrays = {f"net.{name}": rng.standard_normal(shape) for name, shape in shapes.items()}
+    write_safetensors(tmp_path / "rnn.safetensors", arrays)
+
+    done = statewise("import", tmp_path / "rnn.safetensors", "--repository", tmp_path / "models")
+
+    assert done.code == 0
+    assert "recurrent module net: nn.RNN, 1 layer of 4 units\n" in done.err
+    assert "nonlinearity: tanh, the default of nn.RNN" in done.err

@@ -30,7 +30,11 @@ from statewise.export import Exactness, import_onnx, read_package, verify_packag
 from statewise.wire import ModelSpec
 
 
-@pytest.mark.parametrize("symbols", [("batch", "time"), (None, None)], ids=["named", "unnamed"])
+@pytest.mark.parametrize(
+    "symbols",
+    [("batch", "time"), (None, None), ("a", "b"), ("time", "batch")],
+    ids=["named", "unnamed", "short", "misleading"],
+)
 @pytest.mark.parametrize("names", [("h0", "c0", "hn", "cn"), ("p", "q", "lstm_1", "lstm_2")], ids=str)
 def test_a_batch_first_lstm(
     tmp_path: Path, names: tuple[str, str, str, str], symbols: tuple[str | None, str | None]

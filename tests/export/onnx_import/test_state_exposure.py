@@ -156,3 +156,58 @@ def test_float16_state_can_be_exposed(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=2e-3)
     assert read_package(package).spec.state[0].dtype == "float16"
     assert verify_package(package).passed
+
+
+def two_ways() -> ForeignGraph:
+    """x [T, B, 4, 3]: a bidirectional LSTM over the four bands of every frame, then an LSTM over time."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "frames"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["bands"], perm=[1, 0, 2]),
+        helper.make_node(
+            "LSTM",
+            ["bands", "W2", "R2", "b2"],
+            ["", "last"],
+            hidden_size=HIDDEN,
+            direction="bidirectional",
+            name="bands",
+        ),
+        helper.make_node("Shape", ["x"], ["steps_and_rows"], start=0, end=2),
+        helper.make_node("Concat", ["steps_and_rows", "rest"], ["shape"], axis=0),
+        helper.make_node("Transpose", ["last"], ["both"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["both", "shape"], ["frame"]),
+        helper.make_node("LSTM", ["frame", "W", "R", "b"], ["Y"], hidden_size=HIDDEN, name="time"),
+        helper.make_node("Squeeze", ["Y", "one"], ["y"]),
+    ]
+    return make(
+        nodes,
+        [tensor("x", ["T", "B", 4, INPUTS])],
+        [tensor("y", ["T", "B", HIDDEN])],
+        [
+            constant("W2", 2, 4 * HIDDEN, INPUTS),
+            constant("R2", 2, 4 * HIDDEN, HIDDEN),
+            constant("b2", 2, 8 * HIDDEN),
+            constant("W", 1, 4 * HIDDEN, 2 * HIDDEN),
+            constant("R", 1, 4 * HIDDEN, HIDDEN),
+            constant("b", 1, 8 * HIDDEN),
+            constant("frames", values=np.array([-1, 4, INPUTS])),
+            constant("rest", values=np.array([2 * HIDDEN])),
+            constant("one", values=np.array([1])),
+        ],
+    )
+
+
+def test_an_operator_over_another_axis_than_time_keeps_its_state_to_itself(tmp_path: Path) -> None:
+    foreign = two_ways()
+    package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository", expose_state=True)
+    x = np.random.default_rng(0).standard_normal((6, 2, 4, INPUTS)).astype(np.float32)
+
+    y, _ = run_package(package, x)
+    parts, _ = pieces(package, x)
+
+    np.testing.assert_allclose(y, foreign.run({"x": x})["y"], atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(parts), y, atol=1e-6)
+    assert [part.name for part in read_package(package).spec.state[0].parts] == ["time.h", "time.c"]
+    assert (
+        "# bands: expected an operator that reads forwards; it is left"
+        in (package / "model.toml").read_text()
+    )

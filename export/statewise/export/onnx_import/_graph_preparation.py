@@ -10,7 +10,14 @@ from onnx import helper, numpy_helper, version_converter
 from statewise.export.base import SourceError
 from statewise.export.graphs import OPSET
 from statewise.export.onnx_import._external_data import embed_external_data
-from statewise.export.onnx_import.discovery import STATE_INPUTS, ImportOptions, TensorRoles, read_names
+from statewise.export.onnx_import.discovery import (
+    STATE_INPUTS,
+    DataFlow,
+    ImportOptions,
+    TensorRoles,
+    node_title,
+    read_names,
+)
 from statewise.export.package import check_graph, read_graph_file
 
 
@@ -63,26 +70,38 @@ def drop_unused_nodes(graph: onnx.GraphProto) -> None:
             graph.node.remove(node)
 
 
-def refuse_fixed_steps(file: Path, graph: onnx.GraphProto, options: ImportOptions) -> None:
-    """Refuses recurrent operators that read a fixed number of steps, unless the user gives the axes.
+def refuse_fixed_steps(
+    file: Path, graph: onnx.GraphProto, roles: TensorRoles, options: ImportOptions
+) -> None:
+    """Refuses operators that start with a state and read a fixed number of steps, unless the user gives the
+    axes.
+
+    Operators without such a state may read along another axis than time, as over the bands of a frame.
 
     Raises:
         SourceError: naming the operator and the number.
     """
     if options.axes:
         return
-    sizes = {
-        entry.name: [size.dim_value for size in entry.type.tensor_type.shape.dim]
-        for entry in (*graph.input, *graph.value_info, *graph.output)
-    }
+    flow = DataFlow(graph)
+    titles = {title for match in roles.state for title, _ in flow.starts(match.input.name)}
+    types = {entry.name: entry.type.tensor_type for entry in (*graph.input, *graph.value_info, *graph.output)}
     for node in graph.node:
-        if node.op_type in STATE_INPUTS and sizes.get(node.input[0], [0])[:1] > [1]:
+        steps = fixed_steps(node, types)
+        if steps is not None and node_title(node) in titles:
             raise SourceError(
                 file,
-                f"{node.op_type} {node.name!r} reads {sizes[node.input[0]][0]} steps in every run: export "
-                "the graph with a time axis of free size, or take the fixed axis as part of one step "
-                "(--axes INPUT=SIZE,batch,...)",
+                f"{node.op_type} {node.name!r} reads {steps} steps in every run: export the graph with a "
+                "time axis of free size, or make the fixed axis part of a step (--axes INPUT=SIZE,batch,...)",
             )
+
+
+def fixed_steps(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> int | None:
+    """The number of steps that a recurrent operator reads in every run, if it is fixed and not 1."""
+    if node.op_type not in STATE_INPUTS or node.input[0] not in types:
+        return None
+    sizes = types[node.input[0]].shape.dim
+    return sizes[0].dim_value if sizes and sizes[0].dim_value > 1 else None
 
 
 def _at_least_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:

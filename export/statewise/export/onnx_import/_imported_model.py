@@ -87,7 +87,7 @@ def find_model(file: Path, options: ImportOptions, optimisation: str) -> Importe
         reasons += exposed
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     roles = find_roles(file, inferred.graph, options)
-    refuse_fixed_steps(file, inferred.graph, options)
+    refuse_fixed_steps(file, inferred.graph, roles, options)
     model, original = without_the_rest(model, roles), without_the_rest(original, roles)
     notes = {"imported_from": file.name}
     if optimisation != "all":
@@ -134,7 +134,7 @@ class _Search:
             except AxesError as error:
                 reasons.append(str(error))
         # The likeliest choice comes first; a single row is the last resort.
-        reason = reasons[0] if reasons else "an input of fixed size beside states that have a batch axis"
+        reason = reasons[0] if reasons else "no axes of the inputs fit those of the states"
         raise SourceError(
             self._file,
             f"{reason}; say which axes are batch and time (--axes INPUT=batch,time,...), or write model.toml",

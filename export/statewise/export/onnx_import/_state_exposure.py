@@ -4,7 +4,7 @@ Does not handle operators that read backwards. Started from zeros, the new graph
 what the old graph gave; a graph that starts from anything else is refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from statewise.export.base import SourceError
-from statewise.export.onnx_import._graph_preparation import drop_unused_nodes
+from statewise.export.onnx_import._graph_preparation import drop_unused_nodes, fixed_steps
 from statewise.export.onnx_import.discovery import MOVING_OPERATORS, STATE_INPUTS, reads_forwards
 
 _STATE_NAMES = {1: "h", 2: "c"}  # by index of the final state among the operator's outputs
@@ -47,34 +47,45 @@ def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, l
     exposed.CopyFrom(model)
     graph = exposed.graph
     types = {entry.name: entry.type.tensor_type for entry in _described(model)}
-    done = []
+    done, passed_over = [], []
     for index, node in enumerate(list(graph.node)):
         title = node.name or f"{node.op_type.lower()}{index}"
-        if node.op_type in STATE_INPUTS:
-            _refuse_attributes(path, node, title)
+        hidden: Iterable[_HiddenState] = ()
+        if reason := _not_along_time(node, types):
+            passed_over.append(f"{title}: {reason}")
+        elif node.op_type in STATE_INPUTS:
             hidden = _states_of_operator(node, types)
         else:
-            hidden = list(_states_of_loop(graph, node, types))
-        done += [_expose_one(path, graph, node, title, state) for state in hidden]
+            hidden = _states_of_loop(graph, node, types)
+        done += [_expose_one(path, graph, node, title, state) for state in list(hidden)]
     if not done:
+        if passed_over:
+            raise SourceError(
+                path,
+                f"{passed_over[0]}; it cannot be streamed: import the graph for Predict alone (--stateless), "
+                "or write a model.toml",
+            )
         raise SourceError(
             path,
             "expected an RNN, LSTM, GRU, Loop or Scan operator whose state could be exposed; there is none; "
             "for Predict alone, without sessions, say so (--stateless), or write a model.toml",
         )
     drop_unused_nodes(graph)
-    return exposed, done
+    return exposed, done + [f"{line}; it is left as it is" for line in passed_over]
 
 
-def _refuse_attributes(path: Path, node: onnx.NodeProto, title: str) -> None:
+def _not_along_time(node: onnx.NodeProto, types: _Types) -> str | None:
+    """The reason why the state of a recurrent operator does not go on from run to run; None: it may."""
+    if node.op_type not in STATE_INPUTS:
+        return None
     if not reads_forwards(node):
-        raise SourceError(
-            path,
-            f"{title}: expected an operator that reads forwards; it cannot be streamed: import the graph for "
-            "Predict alone (--stateless), or write a model.toml",
-        )
+        return "expected an operator that reads forwards"
     if any(entry.name == "layout" and entry.i for entry in node.attribute):
-        raise SourceError(path, f"{title}: expected layout 0; onnxruntime runs no other")
+        return "expected layout 0; onnxruntime runs no other"
+    steps = fixed_steps(node, types)
+    return (
+        None if steps is None else f"expected a time axis of free size; it reads {steps} steps in every run"
+    )
 
 
 def _states_of_operator(node: onnx.NodeProto, types: _Types) -> list[_HiddenState]:

@@ -4,6 +4,8 @@ from statewise.export.onnx_import.discovery._axis_options import AxisChoice, axi
 from statewise.export.onnx_import.discovery._data_flow import (
     MOVING_OPERATORS,
     STATE_INPUTS,
+    DataFlow,
+    node_title,
     read_names,
     reads_forwards,
 )
@@ -18,6 +20,7 @@ __all__ = [
     "STATE_INPUTS",
     "AxesError",
     "AxisChoice",
+    "DataFlow",
     "GraphAxes",
     "ImportOptions",
     "OriginalGraph",
@@ -28,6 +31,7 @@ __all__ = [
     "complete_axes",
     "find_roles",
     "first_line",
+    "node_title",
     "read_names",
     "reads_forwards",
 ]

@@ -72,7 +72,10 @@ def _options(
         yield from _declared_axes(path, tensor, declared, one_row=one_row, is_state=is_state)
         return
     free = tensor.free_axes
-    batches = [axis for axis in free if tensor.sizes[axis] in symbols or _named(tensor, axis, _BATCH_NAMES)]
+    # The name that a state's free size has counts for more than what names usually mean.
+    batches = [axis for axis in free if tensor.sizes[axis] in symbols] or [
+        axis for axis in free if _named(tensor, axis, _BATCH_NAMES)
+    ]
     times = [axis for axis in free if axis not in batches and _named(tensor, axis, _TIME_NAMES)]
     if is_state:
         if one_row:

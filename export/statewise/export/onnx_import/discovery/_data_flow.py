@@ -68,7 +68,7 @@ class DataFlow:
             if node.op_type in MOVING_OPERATORS:
                 todo += [entry for entry in node.input[: None if node.op_type == "Concat" else 1] if entry]
             else:
-                found.add((_title(node), str(list(node.output).index(current))))
+                found.add((node_title(node), str(list(node.output).index(current))))
         return frozenset(found)
 
     def hides_state(self) -> bool:
@@ -108,7 +108,7 @@ class DataFlow:
                 ) or node.op_type == "Concat":
                     todo += list(node.output)
                 elif node.op_type not in ("Shape", "Size"):
-                    found |= {(_title(node), slot) for slot in _slots(node, current)}
+                    found |= {(node_title(node), slot) for slot in _slots(node, current)}
         return frozenset(found)
 
 
@@ -146,5 +146,6 @@ def _slot(node: onnx.NodeProto, index: int) -> str:
     return "data"
 
 
-def _title(node: onnx.NodeProto) -> str:
+def node_title(node: onnx.NodeProto) -> str:
+    """Names a node: by its name, or by its operator and first output."""
     return node.name or f"{node.op_type} that gives {next(filter(None, node.output))}"
