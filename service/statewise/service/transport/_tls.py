@@ -47,21 +47,23 @@ def server_credentials(
 
     watch = FileWatch(*filter(None, (certificate, key, client_authorities)))
 
-    current = read()
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        """Gives the credentials of a new connection; gRPC calls this in a thread of its own.
 
-    def follow() -> grpc.ServerCertificateConfiguration:
-        """GRPC calls this in a thread of its own for each new connection."""
-        nonlocal current
-        if watch.changed():
-            try:
-                current = read()
-                _log.info("%s was read again", certificate)
-            except TlsError as error:
-                _log.error("the certificate stays as it was: %s", error)
-        return current
+        GRPC frees the configuration that it gets, so each is new. None: the last one stays.
+        """
+        if not watch.changed():
+            return None
+        try:
+            renewed = read()
+        except TlsError as error:
+            _log.error("the certificate stays as it was: %s", error)
+            return None
+        _log.info("%s was read again", certificate)
+        return renewed
 
     return grpc.dynamic_ssl_server_credentials(
-        current, follow, require_client_authentication=client_authorities is not None
+        read(), fetch, require_client_authentication=client_authorities is not None
     )
 
 
