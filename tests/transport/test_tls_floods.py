@@ -1,5 +1,6 @@
 """Opens and closes TLS connections in great number on a busy machine: the server stays alive, and serves."""
 
+import asyncio
 import socket
 import ssl
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import trustme
 from tests.helpers.caller import connect
 from tests.helpers.server_process import ServerProcesses
 
+from statewise.service.transport import port_answers
 from statewise.v1 import admin_pb2
 
 _CONNECTIONS = 2_000
@@ -64,6 +67,8 @@ async def test_connections_that_come_and_go(processes: ServerProcesses, tmp_path
     with ThreadPoolExecutor(_CALLERS) as callers:
         list(callers.map(come_and_go, range(_CONNECTIONS)))
     assert server.child.poll() is None
+    asked = partial(port_answers, server.address, certificate=chain, key=key, timeout_s=20)
+    assert await asyncio.to_thread(asked)
     shown = [key.read_bytes(), chain.read_bytes()] if mutual else [None, None]
     credentials = grpc.ssl_channel_credentials(pem.read_bytes(), *shown)
     async with connect(server.address, tls=credentials) as caller:

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 _RUN_THREADS = 2
 _LONGEST_SWEEP_PAUSE_S = 10.0
 _CALLERS_POLL_S = 1.0
+_PORT_CHECK_S = 10.0
+_PORT_ANSWER_S = 5.0
 
 
 class ServerError(Exception):
@@ -151,6 +153,7 @@ class Server:
         # A session may live up to a tenth longer than idle_timeout_s.
         sweep_s = min(_LONGEST_SWEEP_PAUSE_S, settings.idle_timeout_s / 10)
         self._repeat(sweep_s, "ending idle sessions", self._expire_idle_sessions)
+        self._repeat(_PORT_CHECK_S, "checking the port", self._check_port)
         self._repeat(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
         if settings.repository_poll_s:
             self._repeat(settings.repository_poll_s, "following the repository", self._follow_the_repository)
@@ -178,6 +181,9 @@ class Server:
             await asyncio.sleep(0)
         if ended:
             _log.info("%d sessions were idle for too long and have ended", ended)
+
+    async def _check_port(self) -> None:
+        self._readiness.port_checked(answered=await self._grpc.answers(_PORT_ANSWER_S))
 
     async def _cut_stalled_streams(self) -> None:
         self._grpc.cut_stalled_streams()

@@ -83,5 +83,7 @@ def _frame(kind: int, payload: bytes, flags: int, stream: int) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    assert len(text) < 127
-    return bytes([len(text)]) + text.encode()
+    """Lone surrogates stand for bytes that are not UTF-8."""
+    content = text.encode(errors="surrogateescape")
+    assert len(content) < 127
+    return bytes([len(content)]) + content

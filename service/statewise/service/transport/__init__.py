@@ -2,6 +2,7 @@
 
 from statewise.service.transport._grpc_server import GrpcServer
 from statewise.service.transport._listening import TransportError, check_exposure
+from statewise.service.transport._port_check import port_answers
 from statewise.service.transport._tls import TlsError
 
 __all__ = [
@@ -9,4 +10,5 @@ __all__ = [
     "TlsError",
     "TransportError",
     "check_exposure",
+    "port_answers",
 ]

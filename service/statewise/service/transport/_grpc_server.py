@@ -2,15 +2,19 @@
 
 import asyncio
 import time
+from functools import partial
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from statewise.service.auth import Callers
 from statewise.service.dataplane import Dataplane
+from statewise.service.transport._accepting import AcceptingServer, accepting_server
 from statewise.service.transport._auth_interceptor import AuthInterceptor
 from statewise.service.transport._listening import add_reflection, listen, options
 from statewise.service.transport._open_calls import OpenCalls
+from statewise.service.transport._port_check import port_answers
 from statewise.service.transport.servicers import (
     AdminServicer,
     HealthServicer,
@@ -36,7 +40,9 @@ class GrpcServer:
         self._health = HealthServicer()
         self._calls = OpenCalls()
         self._admin: AdminServicer | None = None
+        self._accepting: AcceptingServer | None = None
         self._server: grpc.aio.Server | None = None
+        self._address = ""
 
     async def start(self, callers: Callers | None) -> str:
         """Listens and serves. Returns the address, HOST:PORT.
@@ -49,7 +55,8 @@ class GrpcServer:
             TlsError: certificate or key are invalid.
         """
         dataplane, settings = self._dataplane, self._dataplane.limits.settings
-        server = grpc.aio.server(interceptors=self._interceptors(callers), options=options(settings))
+        self._accepting = accepting_server(self._interceptors(callers), options(settings))
+        server = cast("grpc.aio.Server", self._accepting)  # its stub is another class
         self._server = server
         self._admin = AdminServicer(dataplane, version=self._release, started_ns=time.time_ns())
         add_sequence_service(self._sequences, server)
@@ -60,10 +67,17 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             add_reflection(server)
-        address = listen(server, settings)
+        self._address = listen(server, settings)
         self.update_health()
         await server.start()
-        return address
+        return self._address
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Returns whether the server accepts calls: asks it through its port."""
+        assert self._accepting is not None, "start has returned"
+        settings = self._dataplane.limits.settings
+        ask = partial(port_answers, certificate=settings.tls_certificate, key=settings.tls_key)
+        return self._accepting.accepts and await asyncio.to_thread(ask, self._address, timeout_s=timeout_s)
 
     async def stop(self) -> None:
         """Ends all calls: those under way may finish within the grace period, new ones are refused."""

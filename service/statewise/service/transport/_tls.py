@@ -63,7 +63,9 @@ def server_credentials(
         return renewed
 
     return grpc.dynamic_ssl_server_credentials(
-        read(), fetch, require_client_authentication=client_authorities is not None
+        read(),
+        fetch,  # type: ignore[arg-type]  # its stub forbids None
+        require_client_authentication=client_authorities is not None,
     )
 
 
