@@ -40,7 +40,7 @@ def test_the_shell_walk_through_runs_as_it_stands(tmp_path: Path) -> None:
                     break
             address = printed[-1].split()[-1]
             with shell(client_lines, tmp_path, STATEWISE_TARGET=address) as client:
-                shown, _ = client.communicate(timeout=60)
+                shown, _ = client.communicate(timeout=300)
         finally:
             os.killpg(server.pid, signal.SIGTERM)
     assert {"repository/sunspots/1\n", "repository/names/1\n"} <= set(printed)

@@ -167,7 +167,7 @@ async def test_a_state_that_no_arena_can_hold_is_reported(tmp_path: Path) -> Non
     (tmp_path / "large" / "1").mkdir(parents=True)
     _save(tmp_path / "large" / "1", model)
     async with (
-        running_server(tmp_path, sessions=2**24) as address,
+        running_server(tmp_path, sessions=2**24, load_test_s=0) as address,
         connect(address) as caller,
     ):
         (listed,) = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models

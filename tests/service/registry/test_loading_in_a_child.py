@@ -156,17 +156,19 @@ async def test_a_graph_that_ends_its_process_is_a_failed_version_and_sessions_go
     assert y.tolist() == [[-2, -2, -2]]
 
 
+@pytest.mark.long
 async def test_a_graph_without_end_fails_in_time_and_holds_up_no_other(tmp_path: Path) -> None:
     publish(tmp_path / "hangs" / "1", HANGS)
     publish(tmp_path / "sum" / "1", SUM)
     begun_s = time.monotonic()
-    async with loading_in_a_child(tmp_path, load_s=4) as caller:
+    # The other model has to load within this time on a busy machine too.
+    async with loading_in_a_child(tmp_path, load_s=15) as caller:
         found = await models(caller)
     assert found["sum"].status == mp.MODEL_STATUS_READY
     assert found["hangs"].failure == (
-        "hangs/1: loading and testing its graphs in a process of its own took longer than 4 s (load_s)"
+        "hangs/1: loading and testing its graphs in a process of its own took longer than 15 s (load_s)"
     )
-    assert time.monotonic() - begun_s >= 4
+    assert time.monotonic() - begun_s >= 15
 
 
 async def test_a_graph_that_wants_too_much_memory_fails(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ async def test_a_server_that_stops_ends_its_children(tmp_path: Path) -> None:
     server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", startup_s=0.1))
     await server.start()
     await server.stop()
-    assert time.monotonic() - begun_s < 30
+    assert time.monotonic() - begun_s < 60  # not until `load_s` has passed
 
 
 @pytest.mark.parametrize("in_child", [True, False])
