@@ -44,7 +44,7 @@ def export_checkpoint(
     Args:
         checkpoint: A checkpoint, or the folder that training wrote.
         repository: Folder of models; made where it does not exist.
-        name: Of the model; default: the recipe's.
+        name: Name of the model; default: the recipe's.
         version: At least 1; default: one more than the highest published version.
         weights: How the package stores weights. float16 halves the files. int8 quarters the read graph, makes
             rows depend on each other, and omits the generator graph. The package's notes name the loss of
@@ -77,7 +77,7 @@ def package_files(
 
     Args:
         checkpoint: The network to export.
-        name: Of the model.
+        name: Name of the model.
         origin: Notes of where the model comes from.
         weights: How the package stores weights.
 

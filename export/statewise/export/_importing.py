@@ -28,7 +28,7 @@ def import_torch(
         file: A .safetensors file with an nn.RNN, nn.LSTM, nn.GRU or one of their cells, and optionally an
             nn.Linear after it.
         repository: As of `export_checkpoint`.
-        name: Of the model; default: the file's name without suffix.
+        name: Name of the model; default: the file's name without suffix.
         version: As of `export_checkpoint`.
         description: TOML with the settings that names and shapes leave open; default: FILE.toml beside the
             file, if any.
@@ -75,7 +75,7 @@ def import_onnx(
     Args:
         file: The .onnx file; weights may lie in files of its folder.
         repository: As of `export_checkpoint`.
-        name: Of the model; default: the file's name without suffix.
+        name: Name of the model; default: the file's name without suffix.
         version: As of `export_checkpoint`.
         state: Names of state outputs by those of state inputs, where the graph leaves a choice.
         inputs: Names of inputs that are data, not state.

@@ -24,7 +24,7 @@ def publish(
 
     Args:
         repository: Folder of models; made where it does not exist.
-        name: Of the model.
+        name: Name of the model.
         files: Contents by name.
         version: Default: one more than the highest published version. Other exporters may publish to the same
             model meanwhile.

@@ -19,7 +19,7 @@ def verify_package(
         path: `<repository>/<name>/<version>`, or a single .onnx file.
         checkpoint: The reference in NumPy: a checkpoint or its folder. None: the network is rebuilt from the
             graph's constants.
-        seed: Of the random inputs.
+        seed: Seed of the random inputs.
 
     Raises:
         PackageError: no package, no ONNX file, neither metadata nor model.toml, or a graph that onnxruntime

@@ -150,7 +150,7 @@ async def test_other_mistakes(tmp_path: Path) -> None:
         "shared": (
             shared_rate(),
             shared_rate().toml.replace("default = 7", "context = 1"),
-            "input 'rate': context: expected 0 for what is the same for all rows or steps; got 1",
+            "input 'rate': context: expected 0 for an input that is the same for all rows or steps; got 1",
         ),
         "lengths": (
             MODELS["lengths"](),

@@ -36,7 +36,7 @@ def draw_gates(
     Args:
         values: [T, H] by the letter of the gate or state.
         ticks: Label of each step; None: the number of the step, from 1.
-        title: Of the picture.
+        title: Title of the picture.
     """
     columns = min(2, len(values))
     rows = -(-len(values) // columns)
@@ -81,7 +81,7 @@ def draw_gradients(norms: Mapping[str, NDArray[Any]], title: str = "gradients th
 
     Args:
         norms: [T + 1] by the label of the line.
-        title: Of the picture.
+        title: Title of the picture.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     panel = figure.subplots()

@@ -20,7 +20,7 @@ class ResultBlock:
     """The results of the rows of one record.
 
     Attributes:
-        ids: Of each row.
+        ids: Id of each row.
         errors: Error text of each row; empty for a row that succeeded.
         texts: Label or text of each row; None if outputs are arrays.
         lengths: Time steps of each row's outputs; 0 for a row that failed.

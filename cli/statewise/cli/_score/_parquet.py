@@ -26,7 +26,7 @@ def write_parquet(
     """Writes the columns `id`, `error` and the outputs.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         outputs: Outputs of the model; empty if outputs are labels or texts.
         rows: The rows, in order.
         timed: Names of the outputs with a time axis.

@@ -31,8 +31,8 @@ class Scored:
     """The result of one sequence: either `outputs` or `error` is set.
 
     Attributes:
-        index: of the sequence in the source, from 0.
-        id: of the sample; the index if the source has no ids.
+        index: index of the sequence in the source, from 0.
+        id: id of the sample; the index if the source has no ids.
         outputs: as `predict` returns them for one sequence: [T, ...], [...], a dict, a label or a text.
         error: why there are no outputs.
     """

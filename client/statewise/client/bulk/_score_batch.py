@@ -77,7 +77,7 @@ class RowReader:
 
     Args:
         model: the version that runs.
-        limits: of a request.
+        limits: limits of a request.
         clock: monotonic seconds.
     """
 

@@ -51,7 +51,7 @@ class Scoring:
 
     Args:
         model: the version that runs.
-        request_limits: of a request.
+        request_limits: limits of one request.
         clock: monotonic seconds.
         start: index of the first sample.
     """

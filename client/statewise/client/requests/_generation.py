@@ -33,9 +33,9 @@ class GenerateOptions:
 
     Attributes:
         steps: values emitted at most; None: the model's own limit, if it has one.
-        temperature: of the softmax; 0: always the likeliest.
+        temperature: temperature of the softmax; 0: always the likeliest.
         top_k: draw from the k likeliest only; None: from all.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
     """
 
     steps: int | None

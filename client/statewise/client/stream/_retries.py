@@ -34,7 +34,7 @@ def exchange(
 
     Args:
         multiplexer: the connection.
-        name: of the operation.
+        name: name of the operation.
         message: the request.
         subject: named in errors.
         alone: the request has one row, whose failure is the request's.

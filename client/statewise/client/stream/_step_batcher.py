@@ -192,7 +192,7 @@ class StepBatcher:
         """Encodes rows as one StepRequest.
 
         Args:
-            handles: of each row.
+            handles: handle of each row.
             positions: start position of each row, in time steps.
             steps: time steps of each row, uint32 [rows].
             columns: by input, in the model's order: the rows' bytes, one after another.

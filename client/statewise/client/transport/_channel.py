@@ -59,9 +59,9 @@ class Endpoint:
 
     Attributes:
         target: in gRPC's form: HOST:PORT, dns:///NAME:PORT, ipv4:HOST:PORT,HOST:PORT.
-        credentials: of the channel; None: no encryption.
-        options: of the channel.
-        metadata: of every call.
+        credentials: credentials of the channel; None: no encryption.
+        options: options of the channel.
+        metadata: metadata of every call.
     """
 
     target: str

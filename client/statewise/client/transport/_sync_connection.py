@@ -23,7 +23,7 @@ class SyncConnection:
     """A channel whose calls block.
 
     Args:
-        endpoint: of the server.
+        endpoint: endpoint of the server.
         tracing: makes spans of calls; None: no spans.
         closed: returns whether the client is closed.
     """

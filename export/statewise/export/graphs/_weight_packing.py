@@ -23,7 +23,7 @@ class RecurrentOperator:
     """An ONNX operator, and its gates in terms of those here.
 
     Attributes:
-        name: Of the ONNX operator.
+        name: Name of the ONNX operator.
         gate_order: For each of ONNX's gates, the index of the gate here.
         gate_sign: For each of ONNX's gates, the factor of the weights here.
         memories: The operator's state inputs and outputs, in their order.

@@ -36,7 +36,7 @@ class ChildDied(Exception):  # noqa: N818 - named after the situation, as the ot
 
     Attributes:
         reason: The signal or limit that ended the child, as a clause.
-        crashed: A signal of its own doing ended the child, no limit.
+        crashed: A signal ended the child, and no limit was the cause.
     """
 
     def __init__(self, reason: str, *, crashed: bool) -> None:
@@ -52,7 +52,7 @@ def run_isolated(
 
     Args:
         function: A function of a module; arguments, result and errors are pickled.
-        arguments: Of the function.
+        arguments: Arguments of the function.
         limit_s: Time after which the child is ended.
         memory_bytes: The most that the child may allocate. Default: three quarters of the machine's memory,
             at least 2 GiB.

@@ -22,8 +22,8 @@ class LayerNames:
     """Names in a wrapped graph.
 
     Attributes:
-        foreign_prefix: Of every name of the foreign graph.
-        own_prefix: Of every tensor of the layers.
+        foreign_prefix: Prefix of every name of the foreign graph.
+        own_prefix: Prefix of every tensor of the layers.
         lengths: The package's input of lengths.
         states: The package's state input and output, by type.
         outputs: The package's outputs, by their foreign names.
@@ -78,10 +78,10 @@ class GraphLayers:
 
     Args:
         foreign: The foreign graph; it is copied.
-        roles: Of its inputs and outputs.
-        axes: Of its inputs and outputs.
-        spec: Of the wrapped graph.
-        names: Of the wrapped graph.
+        roles: Roles of its inputs and outputs.
+        axes: Axes of its inputs and outputs.
+        spec: Spec of the wrapped graph.
+        names: Names in the wrapped graph.
     """
 
     def __init__(

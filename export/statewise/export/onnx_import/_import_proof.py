@@ -38,8 +38,8 @@ class Reference:
 
     Attributes:
         graph: The file's graph, before its state was exposed.
-        roles: Of the graph's inputs and outputs.
-        axes: Of the graph's inputs and outputs.
+        roles: Roles of the graph's inputs and outputs.
+        axes: Axes of the graph's inputs and outputs.
         initial: Initial states by the names of state inputs.
     """
 

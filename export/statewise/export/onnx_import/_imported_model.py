@@ -43,7 +43,7 @@ class ImportedModel:
     Attributes:
         package: The wrapped graph, with its metadata.
         reasons: Findings for people: the evidence for each state, and how the graph runs.
-        withdrawn_sessions: The graph has states, and gives other results in pieces than at once.
+        withdrawn_sessions: The graph has states, and gives other results in chunks than at once.
     """
 
     package: Package

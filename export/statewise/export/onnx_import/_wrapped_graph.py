@@ -24,8 +24,8 @@ class GraphWrapper:
 
     Attributes:
         model: The foreign model.
-        roles: Of its inputs and outputs.
-        axes: Of its inputs and outputs.
+        roles: Roles of its inputs and outputs.
+        axes: Axes of its inputs and outputs.
         initial: Initial states by the names of state inputs, [*shape] each.
     """
 

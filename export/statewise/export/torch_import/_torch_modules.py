@@ -82,9 +82,9 @@ def find_linear(
     Args:
         file: Named in errors.
         arrays: Those outside the recurrent module.
-        settings: Of the description.
+        settings: Settings of the description.
         columns: Features of the recurrent module's outputs.
-        features: Of its inputs; a layer of as many rows may stand before the module.
+        features: Number of its input features; a layer of as many rows may stand before the module.
 
     Raises:
         SourceError: several fit, the only one may stand before the module, or the named one does not fit.

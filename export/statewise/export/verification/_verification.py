@@ -58,7 +58,7 @@ def verify(package: Package, checkpoint: Checkpoint | None, seed: int) -> Verify
     Args:
         package: The package.
         checkpoint: The reference in NumPy. None: the network is rebuilt from the graph's constants.
-        seed: Of the random inputs.
+        seed: Seed of the random inputs.
 
     Raises:
         PackageError: a graph that onnxruntime cannot load or run.

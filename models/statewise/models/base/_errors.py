@@ -43,7 +43,7 @@ class RunExists(CheckpointError):  # noqa: N818 - named after the event
     """A folder to train into holds a run, and nothing says whether to resume or to overwrite it.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         epoch: Epochs that were trained.
         epochs: Epochs that its recipe asked for.
         finished: Whether training has ended; it may have stopped early.

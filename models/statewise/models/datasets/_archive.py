@@ -22,7 +22,7 @@ class Archive:
 
     Attributes:
         path: The file.
-        names: Of its arrays, in the file's order.
+        names: Names of the arrays, in the file's order.
     """
 
     def __init__(self, path: Path) -> None:

@@ -11,10 +11,10 @@ def held_out_count(count: int, fraction: float, *, source: str | Path, key: str,
     """Counts the examples that a share of all examples comes to.
 
     Args:
-        count: Of all examples.
+        count: Number of all examples.
         fraction: The share; 0 holds nothing out.
         source: For messages.
-        key: Of the recipe, for messages.
+        key: Key of the recipe, for messages.
         noun: What the examples are, in plural.
 
     Raises:

@@ -17,12 +17,12 @@ class LabelledSequences:
     """Sequences that each belong to a class.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         train: Sequences [T_i, I], float32.
         train_labels: [N], indices into `label_names`.
         test: As `train`; empty if the data has no test part.
         test_labels: As `train_labels`.
-        label_names: Of the classes.
+        label_names: Names of the classes.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Series:
     """One recording of several channels at equal intervals.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         values: [T, I], float32.
         split: The first step of the test part; all steps before are for training.
         channels: Names of the I channels.
@@ -55,10 +55,10 @@ class Words:
     """Words, each with a condition.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         words: Spelled with one character a token.
         conditions: [N], indices into `condition_names`.
-        condition_names: Of the conditions.
+        condition_names: Names of the conditions.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Pairs:
     """Sources and the targets to produce from them; a source may occur with several targets.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         sources: Token sequences.
         targets: Token sequences, one for each source.
     """

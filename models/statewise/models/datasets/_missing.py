@@ -30,7 +30,7 @@ def complete(path: Path, values: Floats, names: Sequence[str], rule: MissingRule
     Args:
         path: The file, for messages.
         values: [T, I]; NaN where a value is missing.
-        names: Of the I columns.
+        names: Names of the I columns.
         rule: What to do about them.
         where: For messages.
 
@@ -70,7 +70,7 @@ def with_gaps(path: Path, values: Floats, times: Array, name: str, rule: Missing
         path: The file, for messages.
         values: [T, I].
         times: [T].
-        name: Of the column with the times.
+        name: Name of the column with the times.
         rule: What to do about missing steps.
         where: For messages.
 

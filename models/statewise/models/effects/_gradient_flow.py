@@ -86,8 +86,8 @@ class GradientFlow:
 
     Attributes:
         norms: [T + 1], of the gradients with respect to s_0 to s_T; the last is 1.
-        parameter_norm: Of the gradient with respect to all parameters.
-        clipped_norm: Of the same gradient after clipping.
+        parameter_norm: Norm of the gradient with respect to all parameters.
+        clipped_norm: Norm of the same gradient after clipping.
         cosine: Of the angle between the gradients before and after clipping; 1, as the direction stays.
     """
 
@@ -115,7 +115,7 @@ def gradient_flow(
         hidden_size: H.
         gain: Scales the orthogonal recurrent weights: below 1 gradients of a plain RNN vanish, well
             above 1 those of a relu RNN explode.
-        activation: Of the cell, as in `NetworkSpec`.
+        activation: Activation of the cell, as in `NetworkSpec`.
         clip_norm: Largest norm after clipping.
         seed: Of weights, inputs and the gradient.
     """

@@ -21,9 +21,9 @@ class Steps:
 
     Attributes:
         networks: The network of each step: the same one T times, or T untied copies.
-        scores: Of each step, [B, O].
+        scores: Scores of each step, [B, O].
         states: Before the first and after every step, [B, S]; T + 1 of them.
-        tapes: Of each step.
+        tapes: Tape of each step.
     """
 
     networks: Sequence[Network]

@@ -14,7 +14,7 @@ def generate_values(
     """Emits the last output, reads it as the next input, and repeats.
 
     Args:
-        checkpoint: Of a one-way network with as many outputs as inputs.
+        checkpoint: Checkpoint of a one-way network with as many outputs as inputs.
         state: [B, S], after the series so far.
         last: [B, O], the output at the last step of the series, raw units.
         steps: N.

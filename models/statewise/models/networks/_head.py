@@ -17,8 +17,8 @@ def head_scores(spec: NetworkSpec, parameters: Parameters, h: Floats, columns: F
     """Computes V h + c, with the residual inputs added.
 
     Args:
-        spec: Of the network; it has a head.
-        parameters: Of the network.
+        spec: Spec of the network; it has a head.
+        parameters: Parameters of the network.
         h: [T, D*H, B] or [D*H, B].
         columns: The network's inputs, [T, I, B].
 
@@ -38,11 +38,11 @@ def head_gradient(
     """Backpropagates through the head; dV = d h^T and dc = d 1 are written to `gradients`.
 
     Args:
-        spec: Of the network.
-        parameters: Of the network.
+        spec: Spec of the network.
+        parameters: Parameters of the network.
         h: As given to `head_scores`.
         d: Gradient with respect to the scores, [T, O, B] or [O, B].
-        gradients: Of the network.
+        gradients: Gradients of the network.
 
     Returns:
         The gradient with respect to h, V^T d; without a head, d itself.

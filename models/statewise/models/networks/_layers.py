@@ -46,11 +46,11 @@ def forward_layers(
     """Runs every layer over a batch.
 
     Args:
-        spec: Of the network.
-        parameters: Of the network.
+        spec: Spec of the network.
+        parameters: Parameters of the network.
         x: [T, I, B], zero past each row's end.
         initial: [M, B], laid out as `spec.memory_parts()`.
-        padding: Of this batch.
+        padding: Padding of this batch.
         workspace: Scratch memory; the results live in it.
         dropout: None outside training.
 
@@ -105,8 +105,8 @@ def backward_layers(
     """Backpropagates through every layer.
 
     Args:
-        spec: Of the network.
-        parameters: Of the network.
+        spec: Spec of the network.
+        parameters: Parameters of the network.
         tape: From `forward_layers`.
         d_outputs: Gradient with respect to the top layer's outputs, [T, D*H, B], zero past each row's end;
             None for zero.
@@ -154,11 +154,11 @@ def _upstream(
     """Returns the upstream gradients of one layer's cell in one direction.
 
     Args:
-        spec: Of the network.
+        spec: Spec of the network.
         direction: Index into `spec.directions`.
         dy: Gradient with respect to the layer's outputs, [T, D*H, B]; None for zero.
         d_final: Gradient with respect to the layer's final memories, [D * memories * H, B]; None for zero.
-        padding: Of the batch.
+        padding: Padding of the batch.
 
     Returns:
         The gradient with respect to each memory, [T, H, B], in the order in which the cell reads the steps;

@@ -41,7 +41,7 @@ class Optimiser(Protocol):
             parameters: [P].
             gradient: [P].
             state: From `initial`.
-            learning_rate: Of this update.
+            learning_rate: Learning rate of this update.
             decayed: [P], 1 where weight decay applies and 0 elsewhere; None for 1 everywhere.
         """
 
@@ -143,7 +143,7 @@ def clip_by_norm(gradient: Floats, limit: float) -> float:
     """Scales a gradient [P] in place so that its Euclidean norm is at most `limit` (Pascanu et al. 2013).
 
     Args:
-        gradient: Of all parameters together; its direction is kept.
+        gradient: Gradient of all parameters together; its direction is kept.
         limit: The largest norm; 0 or infinity only measures.
 
     Returns:

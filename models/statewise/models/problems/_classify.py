@@ -75,7 +75,7 @@ def classification(
     """Builds the problem of a recipe with `task = "classify"`.
 
     Args:
-        recipe: Of that task.
+        recipe: Recipe of that task.
         data: Its data.
         validation: Indices of training sequences to hold out; None takes `data.validation_fraction`.
 

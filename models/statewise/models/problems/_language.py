@@ -30,7 +30,7 @@ class Language(Problem):
     Attributes:
         parts: The words of each part, "train" included.
         batch_size: Words in a batch.
-        seed: Of the split that fits the trigram model.
+        seed: Seed of the split that fits the trigram model.
     """
 
     parts: Mapping[str, Sequence[Integers]]

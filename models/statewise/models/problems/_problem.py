@@ -129,7 +129,7 @@ def part_sizes(recipe: Recipe, count: int, noun: str) -> tuple[int, int]:
 
     Args:
         recipe: With the shares.
-        count: Of all examples.
+        count: Number of all examples.
         noun: What they are, in plural.
 
     Raises:

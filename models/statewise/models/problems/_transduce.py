@@ -30,8 +30,8 @@ class Transduction(Problem):
     """Pairs of token sequences.
 
     Attributes:
-        sources: Of the training pairs.
-        targets: Of the training pairs, without begin and end.
+        sources: Sources of the training pairs.
+        targets: Targets of the training pairs, without begin and end.
         held_out: For each part, sources with all their right targets.
         begin: The decoder's begin token.
         batch_size: Pairs in a batch.

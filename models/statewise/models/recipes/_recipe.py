@@ -32,7 +32,7 @@ class Recipe:
     """What to train, on which data, and how.
 
     Attributes:
-        name: Of the recipe; an exported model gets the same name by default.
+        name: Name of the recipe; an exported model gets the same name by default.
         task: classify (a label a sequence), forecast (the next step of a series), language (the next
             character of a word) or transduce (a sequence for a sequence, by encoder and decoder).
         data: The `[data]` table.
@@ -99,7 +99,7 @@ def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
     """The recipe of plain values, as `Recipe.to_dict` makes them.
 
     Args:
-        values: Of the recipe.
+        values: Values of the recipe.
         source: The file, for messages; data is looked for beside it.
 
     Raises:

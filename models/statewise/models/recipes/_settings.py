@@ -37,7 +37,7 @@ class DataSettings:
         folds: With 2 or more, `classify` on data without a test part reports the accuracy of a
             cross-validation; the network that is kept is trained on all training data.
         transform: Applied to a series before it is standardised.
-        units: Of a forecast's error: standardised by the training part, or raw.
+        units: Units of a forecast's error: standardised by the training part, or raw.
     """
 
     source: str

@@ -31,7 +31,7 @@ class Progress:
         steps: Updates in all.
         epoch: The epoch of this update, from 1.
         epochs: Epochs in all.
-        loss: Of this update's batch.
+        loss: Loss of this update's batch.
         gradient_norm: Before clipping.
         metrics: On held-out data after the last finished epoch; empty before the first.
     """

@@ -28,7 +28,7 @@ class FitState:
         optimiser: State of the optimiser.
         rng: Source of order, dropout and noise.
         epoch: Epochs finished.
-        first_loss: Of the first batch; NaN before it.
+        first_loss: Loss of the first batch; NaN before that.
         best: Parameters [P] with the lowest validation loss; None without early stopping.
         best_loss: Their validation loss.
         best_epoch: The epoch after which they were reached.

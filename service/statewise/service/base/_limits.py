@@ -33,7 +33,7 @@ class ServiceLimits:
         """Returns a request's time steps, which are within the limits, as its rows are.
 
         Args:
-            rows: Of the request.
+            rows: Rows of the request.
             steps: Time steps of each row; None: 1 each.
 
         Raises:

@@ -20,7 +20,7 @@ class StepResult:
 
     Attributes:
         outputs: By name, of the rows that succeeded: per-step [sum(steps), ...], others [rows, ...].
-        failures: Of the other rows, to which nothing was applied.
+        failures: Failures of the other rows, to which nothing was applied.
     """
 
     outputs: Mapping[str, Array]
@@ -45,7 +45,7 @@ class StepBatch:
         received_s: When the scheduler took the batch, on its clock.
         begun_s: When the first run began, on the scheduler's clock; 0.0: none has.
         request_id: The caller's number of the request; 0: none.
-        span: Of the request; None: the request is not traced.
+        span: Span of the request; None: the request is not traced.
     """
 
     handles: Handles
@@ -72,7 +72,7 @@ class Barrier:
     """An operation on sessions that runs after all that was submitted for them before has run.
 
     Attributes:
-        slots: Of the sessions.
+        slots: Slots of the sessions.
         action: Runs on the event loop; must not raise.
     """
 

@@ -111,7 +111,7 @@ def commit_lease(
 
 
 def _grant(lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_start_empty: bool) -> None:
-    """Sorts the rows into those that may generate and failures, and reads the states of the former."""
+    """Separates rows that may generate from failures, and reads the states of rows that may generate."""
     handles, positions = lease.handles, lease.positions
     slots = table.slots_of(handles)
     requests = [

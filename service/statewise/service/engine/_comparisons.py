@@ -1,4 +1,4 @@
-"""Compares runs of a graph on made-up input: rows alone and batched, sequences in pieces and whole."""
+"""Compares runs of a graph on made-up input: rows alone and batched, sequences in chunks and whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Differences:
 
     Attributes:
         batched: Between a row that ran beside others and the row alone.
-        stepped: Between a sequence that ran in the shortest pieces and the sequence whole.
+        stepped: Between a sequence that ran in the shortest chunks and the sequence whole.
         complete: Whether there was time to compare every size of batch.
     """
 
@@ -70,20 +70,20 @@ def _compare_batch(engine: Engine, rows: int, random: np.random.Generator) -> tu
         alone = _valid(engine, *engine.run(own_inputs, lengths[picked], own_state), lengths[picked])
         batched = max(batched, _difference([values[picked] for values in whole], alone))
         if spec.streamable:
-            pieces = _run_in_pieces(engine, own_inputs, own_state, int(lengths[row]))
-            stepped = max(stepped, _difference(alone, pieces))
+            chunks = _run_in_chunks(engine, own_inputs, own_state, int(lengths[row]))
+            stepped = max(stepped, _difference(alone, chunks))
     return batched, stepped
 
 
-def _run_in_pieces(
+def _run_in_chunks(
     engine: Engine, inputs: Sequence[Array], state: Sequence[Array], steps: int
 ) -> list[Array]:
-    """Runs one row in the shortest pieces that the graph runs; the last piece takes what is left over."""
-    piece = engine.spec.least_steps
-    begins = range(0, steps - piece + 1, piece)
+    """Runs one row in the shortest chunks that the graph runs; the last chunk takes the rest, too."""
+    chunk = engine.spec.least_steps
+    begins = range(0, steps - chunk + 1, chunk)
     outputs_of: list[list[Array]] = []
     for begin in begins:
-        end = steps if begin == begins[-1] else begin + piece
+        end = steps if begin == begins[-1] else begin + chunk
         own = take_padded(engine.spec.inputs, inputs, slice(None), steps=slice(begin, end))
         outputs, state = engine.run(own, np.array([end - begin], np.int32), state)
         outputs_of.append(outputs)

@@ -232,7 +232,7 @@ def _check_context(tensor: AxisLayout, *, shared: bool) -> None:
     where, sizes = f"input {tensor.name!r}: context", _sizes(tensor.axes)
     if shared or not tensor.per_step:
         raise MetadataError(
-            f"{where}: expected 0 for what is the same for all rows or steps; got {tensor.context}"
+            f"{where}: expected 0 for an input that is the same for all rows or steps; got {tensor.context}"
         )
     if TIME not in tensor.axes and (not sizes or sizes[-1] <= tensor.context):
         raise MetadataError(

@@ -17,9 +17,9 @@ class VersionProfiles:
     """Profiles of a version's graphs; None: the version has no such graph.
 
     Attributes:
-        read: Of the read graph.
-        encoder: Of the encoder.
-        decode: Of the decode loop.
+        read: Profile of the read graph.
+        encoder: Profile of the encoder.
+        decode: Profile of the decode loop.
     """
 
     read: EngineProfile
@@ -32,7 +32,7 @@ class Inspection:
     """A version that was loaded and tested without harm.
 
     Attributes:
-        digest: Of the files that were tested.
+        digest: Digest of the files that were tested.
         optimisation: How far its graphs may be rewritten.
         profiles: What its graphs may do.
     """

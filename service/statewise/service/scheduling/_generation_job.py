@@ -93,7 +93,7 @@ class GenerationJob(Job):
         """Values that each row still emits."""
         self.emitted = np.zeros(len(steps), np.int64)
         self.consumed = np.zeros(len(steps), np.uint64)
-        """Time steps that each row has consumed of what it emitted: all, but for a value that ended it."""
+        """Number of emitted values that each row has consumed: all, except a value that ended the row."""
         self.failed: set[int] = set()
         """Rows whose run failed even alone."""
 

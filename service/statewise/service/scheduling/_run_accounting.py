@@ -25,7 +25,7 @@ class RunAccounting:
 
     Args:
         kind: "single" or "long", as metrics and spans name it.
-        counts: Of that kind.
+        counts: Counts of that kind.
         clock: Seconds, monotonic.
         tracing: Makes spans of runs; None: there are none.
     """

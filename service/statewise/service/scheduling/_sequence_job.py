@@ -28,7 +28,7 @@ class SequenceJob(Job):
 
     Args:
         spec: The model's.
-        inputs: Of a request, with lengths.
+        inputs: Inputs of a request, with lengths.
         rows: Which rows of the request the job runs, each of at least one time step; None: all.
         state: In the spec's order, [rows, ...], in the order of `rows`.
         done: See Job.

@@ -14,7 +14,7 @@ class StepAnswers:
     """Calls the `reply` of step batches, and counts the answers.
 
     Args:
-        statistics: Of the model version.
+        statistics: Statistics of the model version.
         slow: Logs requests that took long.
         queued: Counts the batches' time steps until they are answered.
         clock: Seconds, monotonic.

@@ -82,7 +82,7 @@ class StepExecution:
         arena: Holds the sessions' states.
         table: Holds the sessions.
         answers: Answers step batches.
-        statistics: Of the model version.
+        statistics: Statistics of the model version.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class StepExecution:
 
         Args:
             prepared: What ran.
-            outputs: Of all rows that ran, laid out as in a step batch.
+            outputs: Outputs of all rows that ran, laid out as in a step batch.
             state: Of all rows that ran.
             failed: Rows, of those that ran, whose run failed.
         """

@@ -35,7 +35,7 @@ class StepRunner:
         jobs: Runs batches of many steps a row.
         answers: Answers step batches.
         accounting: Counts runs of single steps.
-        statistics: Of the model version.
+        statistics: Statistics of the model version.
         executor: Where runs go that would hold up the event loop.
         clock: Seconds, monotonic; deadlines are on it.
         inline_s: Runs expected to be shorter happen on the event loop.

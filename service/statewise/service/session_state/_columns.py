@@ -153,7 +153,7 @@ class SessionColumns:
             slots: The sessions.
             cells: Their cells as read; overwritten. Whether a session is busy stays as read.
             steps: Time steps of each session.
-            digests: Of the inputs.
+            digests: Digests of the rows.
         """
         cells[:, _PREVIOUS] = cells[:, _POSITION]
         cells[:, _POSITION] += np.asarray(steps, np.uint64)

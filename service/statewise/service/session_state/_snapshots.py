@@ -37,7 +37,7 @@ class Snapshot:
     Attributes:
         owner: Name of the session's owner.
         model: Name of the model.
-        digest: Of the model version.
+        digest: Digest of the model version.
         position: Time steps consumed.
         state: The arrays of the state, one after another.
     """

@@ -82,7 +82,7 @@ class GraphAxes:
     Attributes:
         inputs: In the order of the roles.
         outputs: In the order of the roles.
-        state: Of the state inputs.
+        state: Axes of the state inputs.
         one_row: The graph runs one row at a time.
         one_step: The graph has no time axis: it runs one step at a time.
         least_steps: The shortest sequence that the graph runs.

@@ -59,8 +59,8 @@ class OriginalGraph:
         """Runs one row.
 
         Args:
-            roles: Of the graph's inputs and outputs.
-            axes: Of the graph's inputs and outputs.
+            roles: Roles of the graph's inputs and outputs.
+            axes: Axes of the graph's inputs and outputs.
             inputs: [T, ...], or [...] where an input has no time axis and the graph takes many steps.
             state: [...], one for each of the roles' states.
             steps: T.

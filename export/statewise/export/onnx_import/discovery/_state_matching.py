@@ -65,7 +65,7 @@ def match_states(
     Args:
         inputs: By name.
         outputs: By name.
-        flow: Of the same graph.
+        flow: Data flow of the same graph.
         declared: Names of state outputs by those of state inputs, from the user.
         data: Names of inputs and outputs that are no state, from the user.
     """

@@ -45,7 +45,7 @@ def find_roles(path: Path, graph: onnx.GraphProto, options: ImportOptions) -> Te
 
     Args:
         path: Named in errors.
-        graph: Of a model that the checker passed.
+        graph: Graph of a model that the checker passed.
         options: What the user says.
 
     Raises:

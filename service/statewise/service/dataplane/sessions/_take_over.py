@@ -15,9 +15,9 @@ class Claims:
     """Which sessions the rows of a request mean, and by which numbers their holder is known afterwards.
 
     Attributes:
-        births: Of each row's session; 0, or empty: any.
-        holders: Of each row's session: the present ones in rows with a birth, else the new ones. Empty: any,
-            and none afterwards.
+        births: Birth of each row's session; 0, or empty: any.
+        holders: Holder number of each row's session: the present number in rows with a birth, else the new one.
+            Empty: any holder, and none afterwards.
     """
 
     births: Sequence[int] = ()
@@ -42,7 +42,7 @@ class Claims:
 
 
 ANY_SESSION = Claims()
-"""The session that has the id, whichever it is."""
+"""Any session that has the id."""
 
 
 async def take_over(

@@ -111,7 +111,7 @@ class SessionOperations:
 
         Args:
             request: The sessions, their positions and sampling options.
-            cancellation: Of the request; gets its deadline.
+            cancellation: Cancellation token of the request; gets its deadline.
             remaining_s: Seconds until the call ends; None: no end.
         """
         with RequestCount(self.statistics, "generate_sessions"):
