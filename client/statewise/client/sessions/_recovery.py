@@ -2,8 +2,8 @@
 
 After a recovery the server holds exactly what the client knows to be applied, or an error is raised. The
 birth says whether a server has this session or another one of its id; a state of another birth is never used.
-A server may still hold an incarnation that this client left behind; that one is closed, because it may have
-consumed other inputs than the session has since.
+A server may still hold the session from an earlier opening by this client; that one is closed, because it may
+have consumed other inputs than the session has since.
 """
 
 import secrets
@@ -80,14 +80,14 @@ def _find_or_reopen(remote: RemoteSession, ahead: SessionCommand | None) -> Oper
 
 
 def find(remote: RemoteSession) -> Operation[sequence_pb2.Session | None]:
-    """Takes this session over where a server has it, at whatever position; None: no server has it.
+    """Takes this session over where a server has it, at any position; None: no server has it.
 
     Raises:
         SessionMoved: another program has opened a session of that id, or has resumed this one.
         Failed: the request failed.
     """
     while True:
-        reply = yield from _ask_to_resume(remote, remote.birth, remote.holder)
+        reply = yield from _try_to_resume(remote, remote.birth, remote.holder)
         answering = remote.multiplexer.answering
         if reply.sessions:
             session: sequence_pb2.Session = reply.sessions[0]
@@ -96,14 +96,14 @@ def find(remote: RemoteSession) -> Operation[sequence_pb2.Session | None]:
         error = reply.errors[0]
         if error.reason in NOT_HELD:
             return None
-        if error.reason == Reason.SESSION_MOVED and (yield from _close_left_behind(remote)):
+        if error.reason == Reason.SESSION_MOVED and (yield from _close_earlier_opening(remote)):
             return None
         if remote.multiplexer.answering == answering:
             remote.raise_row([error])
         # Two servers answered: what the first one holds says nothing about the second.
 
 
-def _ask_to_resume(
+def _try_to_resume(
     remote: RemoteSession, birth: int, holder: int
 ) -> Operation[sequence_pb2.ResumeSessionsResponse]:
     request = sequence_pb2.ResumeSessionsRequest(
@@ -113,10 +113,10 @@ def _ask_to_resume(
     return reply
 
 
-def _close_left_behind(remote: RemoteSession) -> Operation[bool]:
-    """Closes the incarnation under the session's id if this client left it behind; returns whether it did."""
-    for birth, holder in reversed(remote.left_behind):
-        reply = yield from _ask_to_resume(remote, birth, holder)
+def _close_earlier_opening(remote: RemoteSession) -> Operation[bool]:
+    """Closes the session of this id if an earlier opening by this client made it; returns whether it did."""
+    for birth, holder in reversed(remote.earlier_openings):
+        reply = yield from _try_to_resume(remote, birth, holder)
         if reply.sessions:
             yield from _close(remote, reply.sessions[0].handle)
             return True

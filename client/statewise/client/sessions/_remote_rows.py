@@ -48,7 +48,7 @@ class RemoteRows:
         self.durable_positions = np.array([session.durable_position for session in sessions], np.uint64)
         self._births = np.array([session.birth for session in sessions], np.uint64)
         self._holders = np.array([one.holder for one in opened], np.uint64)
-        self._left_behind: dict[int, tuple[tuple[int, int], ...]] = {}
+        self._earlier_openings: dict[int, tuple[tuple[int, int], ...]] = {}
         self._connection_numbers = np.array([one.connection_number for one in opened])
         self._uncertain_requests: dict[int, SessionCommand] = {}
         self._needs_replay: set[int] = set()
@@ -109,7 +109,7 @@ class RemoteRows:
         opened = OpenedSession(session, int(self._connection_numbers[row]), int(self._holders[row]))
         journal = self.journal.of(row)
         remote = RemoteSession(self._multiplexer, self._batcher, journal, opened, opening)
-        remote.left_behind = self._left_behind.get(row, ())
+        remote.earlier_openings = self._earlier_openings.get(row, ())
         remote.uncertain_request = self._uncertain_requests.get(row)
         remote.needs_replay = row in self._needs_replay
         return remote
@@ -119,8 +119,8 @@ class RemoteRows:
         self.handles[row] = remote.handle
         self._births[row] = remote.birth
         self._holders[row] = remote.holder
-        if remote.left_behind:
-            self._left_behind[row] = remote.left_behind
+        if remote.earlier_openings:
+            self._earlier_openings[row] = remote.earlier_openings
         self._connection_numbers[row] = remote.connection_number
         if remote.uncertain_request is not None:
             self._uncertain_requests[row] = remote.uncertain_request

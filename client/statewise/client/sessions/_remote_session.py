@@ -18,8 +18,8 @@ from statewise.wire import Reason
 NOT_HELD = (Reason.SESSION_NOT_FOUND, Reason.SESSION_EXPIRED)
 """Reasons of a server that does not have the session."""
 
-# A server that still holds an incarnation from so many losses ago is not expected.
-_MOST_LEFT_BEHIND = 8
+# A server that still holds the session from an opening before so many losses is not expected.
+_MOST_EARLIER_OPENINGS = 8
 
 
 class OpenedSession(NamedTuple):
@@ -49,12 +49,12 @@ class RemoteSession:
         "birth",
         "connection_number",
         "durable_position",
+        "earlier_openings",
         "handle",
         "holder",
         "id",
         "journal",
         "last_payload",
-        "left_behind",
         "multiplexer",
         "needs_replay",
         "opening",
@@ -86,10 +86,10 @@ class RemoteSession:
         self.uncertain_request: SessionCommand | None = None
         """A request that may or may not have been applied."""
         self.birth: int
-        """Tells the session from others of its id."""
+        """Distinguishes the session from others of its id."""
         self.holder = opened.holder
-        self.left_behind: tuple[tuple[int, int], ...] = ()
-        """Birth and holder of incarnations that a server may still have, the latest last."""
+        self.earlier_openings: tuple[tuple[int, int], ...] = ()
+        """Birth and holder of earlier openings that a server may still have, the latest last."""
         self.durable_position: int
         self.handle: int
         self.connection_number: int
@@ -136,7 +136,7 @@ class RemoteSession:
 
     def begin_anew(self, birth: int) -> None:
         """Notes that the session will be opened again: no server has it as this client left it."""
-        self.left_behind = (*self.left_behind, (self.birth, self.holder))[-_MOST_LEFT_BEHIND:]
+        self.earlier_openings = (*self.earlier_openings, (self.birth, self.holder))[-_MOST_EARLIER_OPENINGS:]
         self.birth = self.holder = birth
         self.handle = 0
 

@@ -5,10 +5,10 @@ from statewise.service.dataplane.sessions._session_administration import Session
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
-from statewise.service.dataplane.sessions._take_over import Claims
+from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
 __all__ = [
-    "Claims",
+    "ExpectedSessions",
     "IdleExpiry",
     "OpenedSession",
     "SessionAdministration",

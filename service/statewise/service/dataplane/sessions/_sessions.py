@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
-from statewise.service.dataplane.sessions._take_over import ANY_SESSION, Claims, take_over
+from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ExpectedSessions, take_over
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable, Snapshot, Snapshots, pack_state, unpack_state
 from statewise.wire import Reason
@@ -101,7 +101,13 @@ class Sessions:
                 failures[row] = RowFailure(row, error.reason, error.message)
         opened = {row: self._directory.describe(slot, created=True) for row, slot in created.items()}
         taken, gone = await take_over(
-            self._table, self._directory, self._turns, existing, session_ids, number, Claims(holders=births)
+            self._table,
+            self._directory,
+            self._turns,
+            existing,
+            session_ids,
+            number,
+            ExpectedSessions(holders=births),
         )
         return _in_order({**opened, **taken}), _in_order({**failures, **gone})
 
@@ -119,21 +125,21 @@ class Sessions:
         session_ids: Sequence[str],
         *,
         owner: str,
-        claims: Claims = ANY_SESSION,
+        expected: ExpectedSessions = ANY_SESSION,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Takes sessions over as they are; their earlier handles are void from then on.
 
         Args:
             session_ids: Ids of the sessions.
             owner: Name of their owner.
-            claims: Which sessions are meant; the others fail with SESSION_MOVED.
+            expected: Which sessions are meant; the others fail with SESSION_MOVED.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
         self._limits.check_ids(session_ids)
-        for column in (claims.births, claims.holders):
+        for column in (expected.births, expected.holders):
             self._limits.check_columns(len(session_ids), len(column) or len(session_ids))
         number = self._table.owner_number(owner)
         existing: dict[int, int] = {}
@@ -145,7 +151,7 @@ class Sessions:
             else:
                 existing[row] = slot
         taken, gone = await take_over(
-            self._table, self._directory, self._turns, existing, session_ids, number, claims
+            self._table, self._directory, self._turns, existing, session_ids, number, expected
         )
         return _in_order(taken), _in_order({**failures, **gone})
 

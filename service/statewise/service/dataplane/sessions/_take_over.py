@@ -11,13 +11,13 @@ from statewise.wire import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class ExpectedSessions:
     """Which sessions the rows of a request mean, and by which numbers their holder is known afterwards.
 
     Attributes:
         births: Birth of each row's session; 0, or empty: any.
-        holders: Holder number of each row's session: the present number in rows with a birth, else the new one.
-            Empty: any holder, and none afterwards.
+        holders: Holder's number of each row's session: in rows with a birth the present one, else the new
+            one. Empty: any holder, and none afterwards.
     """
 
     births: Sequence[int] = ()
@@ -41,7 +41,7 @@ class Claims:
         return RowFailure(row, Reason.SESSION_MOVED, message)
 
 
-ANY_SESSION = Claims()
+ANY_SESSION = ExpectedSessions()
 """Any session that has the id."""
 
 
@@ -52,7 +52,7 @@ async def take_over(
     existing: Mapping[int, int],
     session_ids: Sequence[str],
     owner: int,
-    claims: Claims,
+    expected: ExpectedSessions,
 ) -> tuple[dict[int, OpenedSession], dict[int, RowFailure]]:
     """Gives new handles to sessions, each in its turn.
 
@@ -63,7 +63,7 @@ async def take_over(
         existing: Slots of the sessions by row, as they were found.
         session_ids: Ids of all rows.
         owner: Number of the owner.
-        claims: Which sessions are meant.
+        expected: Which sessions are meant.
     """
     taken: dict[int, OpenedSession] = {}
     failures: dict[int, RowFailure] = {}
@@ -72,10 +72,10 @@ async def take_over(
         session_id = session_ids[row]
         if table.find(owner, session_id) != slot:
             failures[row] = directory.missing(row, owner, session_id)
-        elif (failure := claims.refusal(table, row, slot, session_id)) is not None:
+        elif (failure := expected.refusal(table, row, slot, session_id)) is not None:
             failures[row] = failure
         else:
-            table.take_over(slot, claims.holder(row))
+            table.take_over(slot, expected.holder(row))
             taken[row] = directory.describe(slot, created=False)
 
     await turns.run(existing, take)

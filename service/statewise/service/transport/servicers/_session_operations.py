@@ -11,8 +11,8 @@ from statewise.service.auth import caller
 from statewise.service.base import Array, RowFailure, ServiceError, StepBatch, StepResult
 from statewise.service.dataplane import (
     CancellationToken,
-    Claims,
     Dataplane,
+    ExpectedSessions,
     Generator,
     OpenedSession,
     SessionGenerator,
@@ -149,12 +149,12 @@ class SessionOperations:
         self, request: sequence_pb2.ResumeSessionsRequest
     ) -> sequence_pb2.ResumeSessionsResponse:
         """Gives sessions new handles."""
-        claims = Claims(
+        expected = ExpectedSessions(
             births=read_uint64(request.births, "births").tolist(),
             holders=read_uint64(request.holders, "holders").tolist(),
         )
         resumed, failures = await self._sessions.resume(
-            request.session_ids, owner=caller().owner, claims=claims
+            request.session_ids, owner=caller().owner, expected=expected
         )
         return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
