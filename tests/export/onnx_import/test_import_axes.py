@@ -257,3 +257,35 @@ def test_a_scalar_counter_is_a_state(tmp_path: Path) -> None:
 
     np.testing.assert_allclose(y, x * np.arange(1, 7, dtype=np.float32)[:, None, None], atol=1e-6)
     assert n.tolist() == [[6]] * 2
+
+
+def test_a_graph_that_draws_random_numbers_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+        helper.make_node("Add", ["x", "noise"], ["noisy"]),
+        helper.make_node("Add", ["noisy", "s"], ["s_out"]),
+        helper.make_node("Neg", ["s_out"], ["y"]),
+    ]
+    row: list[Any] = ["B", INPUTS]
+    foreign = make(nodes, [tensor("x", row), tensor("s", row)], [tensor("y", row), tensor("s_out", row)])
+
+    with pytest.raises(SourceError, match="the graph draws random numbers"):
+        import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
+
+
+def test_a_cache_that_grows_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Concat", ["past", "x"], ["present"], axis=1),
+        helper.make_node("ReduceMean", ["present"], ["y"], axes=[1], keepdims=1),
+    ]
+    foreign = make(
+        nodes,
+        [tensor("x", ["B", 1, INPUTS]), tensor("past", ["B", "P", INPUTS])],
+        [tensor("y", ["B", 1, INPUTS]), tensor("present", ["B", "P1", INPUTS])],
+    )
+    file = foreign.save(tmp_path / "m.onnx")
+
+    with pytest.raises(SourceError, match="--size P=N"):
+        import_onnx(file, tmp_path / "repository", state={"past": "present"})
+    with pytest.raises(SourceError, match="a cache that grows cannot be a state"):
+        import_onnx(file, tmp_path / "repository", state={"past": "present"}, sizes={"P": 4})

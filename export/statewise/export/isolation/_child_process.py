@@ -5,6 +5,7 @@ time. A child that answered serves the next call too. Uses the standard library 
 """
 
 import atexit
+import contextlib
 import os
 import select
 import signal
@@ -25,6 +26,7 @@ LIMIT_S = 900.0
 
 _LEAST_MEMORY_BYTES = 2**31
 _READ_BYTES = 2**20
+_PATIENCE_S = 1.0  # for a child that has closed its pipe to end
 _START = (
     "import sys; memory_bytes = int(sys.argv[1]); sys.path[:] = sys.argv[2:]; "
     "from statewise.export.isolation._child import main; main(memory_bytes)"
@@ -71,7 +73,7 @@ def run_isolated(
         child.end()
         raise
     if answer is None:
-        raise child.end(overdue_s=limit_s)
+        raise child.death(limit_s)
     _spare_children.give(child)
     succeeded, result = unpack(answer)
     if not succeeded:
@@ -121,23 +123,25 @@ class _Child:
             received += part
         return bytes(received)
 
-    def end(self, *, overdue_s: float = 0.0) -> ChildDied:
-        """Ends the child, and says why it gave no answer."""
+    def death(self, limit_s: float) -> ChildDied:
+        """Ends the child, and says why it gave no answer within a time."""
         try:
             # A child that has closed its pipe is about to end by itself.
-            code = self._process.wait(0.2)
+            death = _death(self._process.wait(_PATIENCE_S), _last_line(self._log))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            code = None
+            death = ChildDied(f"it ran longer than {limit_s:g} s", crashed=False)
+        self.end()
+        return death
+
+    def end(self) -> None:
+        """Ends the child."""
+        self._process.kill()
+        self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
-        death = ChildDied(f"it ran longer than {overdue_s:g} s", crashed=False)
-        if code is not None:
-            death = _death(code, _last_line(self._log))
+                with contextlib.suppress(BrokenPipeError):  # of what a dead child has not read
+                    pipe.close()
         self._log.close()
-        return death
 
 
 class _SpareChildren:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from statewise.export.base import Array, PackageError
+from statewise.export.base import Array, PackageError, SourceError
 from statewise.export.onnx_import.discovery import (
     AxesError,
     GraphAxes,
@@ -30,6 +30,7 @@ from statewise.export.verification import (
     spec_bound,
     step_difference,
 )
+from statewise.wire import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,22 @@ def steps_agree(package: Package, sizes: TrialSizes) -> bool:
     """Returns whether a sequence gives the same in chunks as at once, so that sessions can be served."""
     batch = draw_batch(package.spec, None, np.random.default_rng(0), lengths=(sizes.steps[0],))
     return step_difference(ReadGraphRunner(package), batch) < spec_bound(package.spec)
+
+
+def refuse_chance(path: Path, reference: Reference, spec: ModelSpec) -> None:
+    """Refuses a file that gives other results for the same inputs.
+
+    Raises:
+        SourceError: no import could agree with it.
+    """
+    batch = draw_batch(spec, None, np.random.default_rng(0), lengths=(3,))
+    first, second = (reference.row(batch, 0) for _ in range(2))
+    if not largest_difference([*first[0], *first[1]], [*second[0], *second[1]]) < spec_bound(spec):
+        raise SourceError(
+            path,
+            "expected the same results for the same inputs; the graph draws random numbers: export it for "
+            "inference (model.eval()), or make the noise an input",
+        )
 
 
 def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) -> bool:

@@ -16,7 +16,7 @@ from statewise.export.onnx_import._graph_preparation import (
     refuse_fixed_steps,
     without_the_rest,
 )
-from statewise.export.onnx_import._import_proof import Reference, prove, steps_agree
+from statewise.export.onnx_import._import_proof import Reference, prove, refuse_chance, steps_agree
 from statewise.export.onnx_import._state_exposure import expose_state
 from statewise.export.onnx_import._wrapped_graph import GraphWrapper
 from statewise.export.onnx_import.discovery import (
@@ -173,7 +173,9 @@ class _Search:
         roles, axes = wrapper.roles, wrapper.axes
         # A graph that starts from zeros is no reference for other initial states.
         reference = self._graph if self._options.initial else self._original
-        return package, prove(package, Reference(reference, roles, axes, wrapper.initial), self._sizes)
+        known = Reference(reference, roles, axes, wrapper.initial)
+        refuse_chance(self._file, known, spec)
+        return package, prove(package, known, self._sizes)
 
 
 def _check_declared_outputs(axes: GraphAxes, options: ImportOptions) -> None:

@@ -122,7 +122,7 @@ def _shapes(
         if shape != feed[axes.name].shape:
             raise AxesError(
                 f"state {axes.name!r}: expected the same shape after a run, {list(feed[axes.name].shape)}; "
-                f"got {list(shape)}"
+                f"got {list(shape)}; a cache that grows cannot be a state"
             )
     return shapes
 
