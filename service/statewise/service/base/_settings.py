@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     owner."""
     streams: _Positive = 16_384
     """Most session streams open at the same time."""
+    calls: _Positive = 32_768
+    """Most calls and streams open at the same time; further ones are refused (QUEUE_FULL)."""
     connections: _Positive = 16_384
     """Most connections open at the same time; the server closes further connections as they arrive."""
     connection_calls: _Positive = 4_096

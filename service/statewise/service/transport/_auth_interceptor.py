@@ -73,7 +73,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     Args:
         callers: Identify callers; None: every caller may do everything.
         statistics: Count refused calls.
-        allowed: Called with every call that is not refused.
+        allowed: Called with every call that has the scope, before its request is decoded; may refuse the call
+            by ServiceError.
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             try:
                 identity = self._identify(context)
                 identity.check(scopes)
+                self._allowed(context)
                 if decode is not None:
                     request = _decoded(decode, request)
             except ServiceError as error:
                 self._refused[error.reason] += 1
                 await abort(context, error)
             enter_call(identity)
-            self._allowed(context)
             return await behaviour(request, context)
 
         async def guarded(request: Any, context: Context) -> Any:

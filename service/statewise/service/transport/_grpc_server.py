@@ -38,7 +38,7 @@ class GrpcServer:
         self._release = release
         self._sequences = SequenceServicer(dataplane)
         self._health = HealthServicer()
-        self._calls = OpenCalls()
+        self._calls = OpenCalls(dataplane.limits.settings.calls)
         self._admin: AdminServicer | None = None
         self._accepting: AcceptingServer | None = None
         self._server: grpc.aio.Server | None = None

@@ -37,6 +37,9 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         "so_reuseport": 0,
         "max_allowed_incoming_connections": settings.connections,
         "max_concurrent_streams": settings.connection_calls,
+        # Calls that wait until they are accepted. By default gRPC refuses them at random from 1,000 on.
+        "server.max_pending_requests": settings.calls,
+        "server.max_pending_requests_hard_limit": settings.calls,
         "server_handshake_timeout_ms": round(settings.handshake_s * 1000),
         "http2.settings_timeout": round(settings.handshake_s * 1000),
         # Detects clients that are gone or take nothing, and cuts off clients that ping too often.

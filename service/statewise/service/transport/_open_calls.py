@@ -1,4 +1,4 @@
-"""Counts the calls under way, so that the server closes its connections after the last of them has ended.
+"""Limits the calls under way, and counts them, so that connections are closed after the last call has ended.
 
 gRPC closes a connection as soon as its last reply is in the kernel. A frame that the client sends after that,
 such as a window update, resets the connection, and what the client has not read by then is lost. If gRPC is
@@ -9,20 +9,35 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+from statewise.service.base import ServiceError
 from statewise.service.transport.messages import Context
+from statewise.wire import Reason
+
+_RETRY_S = 1.0
 
 
 class OpenCalls:
-    """Calls that began before draining. Later ones are not counted: the dataplane refuses their work."""
+    """Calls that began before draining. Later ones are not counted: the dataplane refuses their work.
 
-    def __init__(self) -> None:
+    Args:
+        limit: Calls at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._count = 0
         self._draining = False
         self._all_ended = asyncio.Event()
 
     def add(self, context: Context) -> None:
-        """Counts a call until gRPC has sent its status."""
+        """Counts a call until gRPC has sent its status. Raises ServiceError (QUEUE_FULL) at the limit."""
         if not self._draining:
+            if self._count >= self._limit:
+                raise ServiceError(
+                    Reason.QUEUE_FULL,
+                    f"{self._limit} calls are open, as many as may be; try again in {_RETRY_S:g} s",
+                    retry_after_s=_RETRY_S,
+                )
             self._count += 1
             context.add_done_callback(self._remove)  # type: ignore[arg-type]  # its stub is no protocol
 
