@@ -4,7 +4,6 @@ A declaration may be incomplete: the graph or its metadata has the entries that 
 combines the three. Everything that `ModelSpec.to_toml` writes is a declaration.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 from statewise.wire._entries import MetadataError, read_entry
 from statewise.wire._specs import CallShape, EncodeSpec, GenerateSpec, StatePart, Vocabulary
+from statewise.wire._toml import read_toml
 
 BATCH, TIME = "batch", "time"
 """The words among the axes of a tensor; its other axes are sizes."""
@@ -90,8 +90,8 @@ class ModelDeclaration:
             MetadataError: naming the entry, what was expected and what was found.
         """
         try:
-            raw = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raw = read_toml(text)
+        except ValueError as error:
             raise MetadataError(f"no TOML: {error}") from None
         _flatten_initial_states(raw)
         declaration: Self = read_entry(cls, raw, "")

@@ -5,7 +5,6 @@ Everything written can be read back: `ModelSpec.from_json(spec.to_json()) == spe
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Self
 
 from statewise.wire._entries import MetadataError, read_entry
 from statewise.wire._specs import CallShape, EncodeSpec, GenerateSpec, StatePair, TensorSpec, Vocabulary
-from statewise.wire._toml import toml_text
+from statewise.wire._toml import read_toml, toml_text
 
 METADATA_KEY = "statewise"
 """Key of the JSON object among an ONNX file's metadata_props."""
@@ -53,6 +52,11 @@ class ModelSpec:
         """Whether sessions can be opened."""
         return bool(self.state)
 
+    @property
+    def most_steps(self) -> int | None:
+        """Time steps of a sequence at most; None: any number."""
+        return 1 if self.call_shapes == (CallShape.ONE_TO_ONE,) and not self.state else None
+
     def to_json(self) -> str:
         """Writes the metadata value."""
         return json.dumps({"format": _FORMAT, **asdict(self)}, ensure_ascii=False)
@@ -87,8 +91,8 @@ class ModelSpec:
             MetadataError: naming the entry, what was expected and what was found.
         """
         try:
-            raw = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            raw = read_toml(text)
+        except ValueError as error:
             raise MetadataError(f"no TOML: {error}") from None
         spec: Self = read_entry(cls, raw, "")
         return spec

@@ -108,6 +108,8 @@ class EncodeSpec:
     """As `ModelSpec.lengths`."""
     vocabulary: Vocabulary | None = None
     """Of the text that the encoder reads; `ModelSpec.vocabulary` is that of the generated text."""
+    append_end: bool = False
+    """Whether the encoder was trained on texts with the vocabulary's end token behind them."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,33 @@
-"""Writes entries as TOML: scalars, lists and inline tables on one line, tables under headings."""
+"""Reads TOML of untrusted files, and writes entries as TOML.
+
+Scalars, lists and inline tables are written on one line, tables under headings.
+"""
 
 import json
+import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any
+
+_LONGEST_TEXT = 4 * 2**20
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""", re.ASCII)
+"""A key of more than 16 parts. The parser's memory grows with the square of the number of parts."""
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Reads TOML.
+
+    Raises:
+        ValueError: it is no TOML, or would take too much memory.
+    """
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"expected at most {_LONGEST_TEXT} characters; got {len(text)}")
+    if _DEEP_KEY.search(text):
+        raise ValueError("expected keys of at most 16 parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def toml_text(entries: Mapping[str, Any]) -> str:

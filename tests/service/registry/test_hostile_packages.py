@@ -1,6 +1,8 @@
 """Serves repositories with hostile packages: these are reported and not served, and the others serve."""
 
+import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.caller import connect
 
+from statewise.service import ServiceError
+from statewise.service.packages import read_package
+from statewise.service.registry import scan_repository
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2
 from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec
@@ -192,3 +197,47 @@ async def test_a_hostile_package_is_reported_and_the_others_serve(
         assert len(found["bad"].failure) <= 1_001
         (handle,) = await caller.open("good", "a")
         await caller.step(handle, 0, random.standard_normal((4, 3)).astype(np.float32))
+
+
+async def test_files_that_are_no_files_and_versions_that_are_no_numbers_hold_up_nothing(
+    repository: Path, tmp_path: Path
+) -> None:
+    """A pipe nobody writes to, a version beyond 32 bits, and a name that is no text."""
+    shutil.copytree(repository / "steps" / "1", tmp_path / "good" / "1")
+    shutil.copytree(repository / "steps" / "1", tmp_path / "good" / str(2**32))
+    shutil.copytree(repository / "steps" / "1", tmp_path / "piped" / "1")
+    shutil.copytree(repository / "steps" / "1", tmp_path / "default-piped" / "1")
+    shutil.copytree(repository / "steps" / "1", Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe/1")))
+    os.mkfifo(tmp_path / "piped" / "1" / "model.toml")
+    os.mkfifo(tmp_path / "default-piped" / "model.toml")
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+        assert {(one.name, one.version): one.failure for one in listed} == {
+            ("default-piped", 1): "default-piped/model.toml: expected an ordinary file",
+            ("good", 1): f"good/{2**32}: expected a version up to {2**32 - 1}",
+            ("piped", 1): "piped/1/model.toml: expected an ordinary file",
+        }
+        assert [one.status for one in listed] == [
+            model_pb2.MODEL_STATUS_READY,
+            model_pb2.MODEL_STATUS_READY,
+            model_pb2.MODEL_STATUS_FAILED,
+        ]
+
+
+@pytest.mark.parametrize("where", ["version", "model"])
+def test_a_small_declaration_does_not_take_much_memory(repository: Path, tmp_path: Path, where: str) -> None:
+    """A key of 20,000 parts, 40 KB, took 1.4 GB."""
+    shutil.copytree(repository / "steps" / "1", tmp_path / "deep" / "1")
+    folder = tmp_path / "deep" / ("1" if where == "version" else "")
+    (folder / "model.toml").write_text(".".join(["a"] * 20_000) + " = 1\n")
+    tracemalloc.start()
+    try:
+        if where == "version":
+            with pytest.raises(ServiceError, match="expected keys of at most 16 parts"):
+                read_package("deep", 1, folder)
+        else:
+            mistakes = scan_repository(tmp_path).mistakes
+            assert mistakes == {"deep": "deep/model.toml: expected keys of at most 16 parts"}
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()

@@ -41,7 +41,7 @@ def encoder_input(model: LoadedModel, raw: RawSequences, rows: int) -> Tokenized
         )
     if raw.text is None and raw.lengths is None:
         raw = _flattened(raw, rows)
-    source = tokenize_sequences(spec, encoder.codec, raw, rows=rows)
+    source = tokenize_sequences(spec, encoder.codec, raw, rows=rows, end=encoder.appends_end)
     for row in np.flatnonzero(source.lengths == 0).tolist():
         source.failures.setdefault(row, "the encoder's input has 0 time steps; expected at least 1")
     return source

@@ -116,11 +116,20 @@ class _TensorExchange:
     def from_graph(self, array: Array, rows: int, steps: int) -> Array:
         sizes = {BATCH: rows, TIME: steps}
         expected = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self._axes)
+        if array.shape != expected and _trimmed(array.shape) == _trimmed(expected):
+            array = array.reshape(expected)
         if array.shape != expected:
             raise ValueError(
                 f"{self.name!r}: expected {list(expected)} of the graph; got {list(array.shape)}"
             )
         return array.transpose(self._order)[self._add]
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Drops trailing axes of size 1: graphs give [] where [1] is declared."""
+    while shape and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
 
 
 class _InputContext:

@@ -29,12 +29,11 @@ class EngineProfile:
     Attributes:
         exactness: How far rows of one run influence each other.
         stepwise: Whether a sequence gives the same numbers, within rounding, run in parts as run whole.
-        chunkable: Whether it gives the same bits.
+        chunkable: Whether it gives the same bits, in parts of any length.
         run_s: Seconds that a run of one row and step takes.
         row_step_s: Seconds that each row and step adds in a large batch.
         batchable: Whether rows of different sessions may share a run.
         minimum_rows: Runs of fewer rows are filled up with copies of the last row.
-        least_steps: Time steps that a run has at least.
     """
 
     exactness: Exactness
@@ -44,7 +43,6 @@ class EngineProfile:
     row_step_s: float
     batchable: bool
     minimum_rows: int = 1
-    least_steps: int = 1
 
     def cost_s(self, rows: int, steps: int) -> float:
         """Estimates the seconds that rows will take: in one run, or in a run each if they may not share."""
@@ -53,10 +51,8 @@ class EngineProfile:
         return self.run_s + rows * steps * self.row_step_s
 
     def steps_within(self, seconds: float, rows: int) -> int | None:
-        """Computes how many time steps such a run may have, or has at least; None: no sequence is cut."""
-        if not self.chunkable:
-            return None
-        return max(self.least_steps, int(seconds / (rows * self.row_step_s)))
+        """Computes how many time steps, at least 1, such a run may have; None: sequences cannot be cut."""
+        return max(1, int(seconds / (rows * self.row_step_s))) if self.chunkable else None
 
 
 def profile_engine(
@@ -91,13 +87,13 @@ def profile_engine(
     return engine, EngineProfile(
         exactness=exactness,
         stepwise=found.stepped < _tolerance(engine),
-        chunkable=engine.spec.streamable and found.stepped == 0,
+        # The rest of a sequence may be shorter than what the graph can run.
+        chunkable=engine.spec.streamable and found.stepped == 0 and engine.spec.least_steps == 1,
         run_s=run_s,
         row_step_s=row_step_s,
         batchable=exactness is Exactness.EXACT
         or (sharing is Sharing.TOLERANCE and exactness is Exactness.TOLERANCE),
         minimum_rows=engine.minimum_rows,
-        least_steps=engine.spec.least_steps,
     )
 
 

@@ -54,7 +54,13 @@ class TokenizedSequences:
 
 
 def tokenize_sequences(
-    spec: ModelSpec, codec: Codec | None, raw: RawSequences, *, rows: int, begin: bool = False
+    spec: ModelSpec,
+    codec: Codec | None,
+    raw: RawSequences,
+    *,
+    rows: int,
+    begin: bool = False,
+    end: bool = False,
 ) -> TokenizedSequences:
     """Reads sequences of the lengths that the request gives them.
 
@@ -64,6 +70,7 @@ def tokenize_sequences(
         raw: The sequences; texts are of the first input that takes tokens.
         rows: Number of rows.
         begin: Whether a text starts with the begin token, where the vocabulary has one.
+        end: Whether a text ends with the end token, where the vocabulary has one.
 
     Raises:
         ServiceError: BAD_TENSOR, BAD_REQUEST; WRONG_CALL for texts without a vocabulary.
@@ -77,11 +84,14 @@ def tokenize_sequences(
     if len(raw.text) != rows:
         raise ServiceError(Reason.BAD_REQUEST, f"expected {rows} texts; got {len(raw.text)}")
     first = [] if codec.begin is None or not begin else [codec.begin]
+    last = [] if codec.end is None or not end else [codec.end]
     failures: dict[int, str] = {}
     tokens = []
     for row, text in enumerate(raw.text):
         try:
-            tokens.append(np.concatenate([np.array(first, np.int64), codec.read(text)]))
+            read = codec.read(text)
+            own_last = last if len(read) else []  # an empty text stays one of no time steps
+            tokens.append(np.concatenate([np.array(first, np.int64), read, np.array(own_last, np.int64)]))
         except TextError as error:
             failures[row] = str(error)
             tokens.append(np.empty(0, np.int64))

@@ -47,6 +47,11 @@ class Codec:
         begin, conditions = self._vocabulary.begin, self._vocabulary.conditions
         return begin if begin is not None else min(conditions.values(), default=None)
 
+    @property
+    def end(self) -> int | None:
+        """The token that a text ends with; None: none."""
+        return self._vocabulary.end
+
     def condition(self, name: str) -> int:
         """Finds the token of a condition, named with or without its angle brackets. Raises TextError."""
         conditions = self._vocabulary.conditions

@@ -84,10 +84,7 @@ def invalid_rows(
         inputs: In the form that `arrange_inputs` returns.
         steps: Time steps of each row; None: 1 each.
     """
-    invalid: dict[int, str] = {}
-    if steps is not None and not steps.all():
-        message = "expected at least 1 time step; got 0"
-        invalid.update((row, message) for row in np.flatnonzero(steps == 0).tolist())
+    invalid = _invalid_lengths(spec, inputs, steps)
     for entry, array in zip(spec.inputs, inputs, strict=True):
         good = _valid(entry, array)
         if good is None or good.all():
@@ -105,6 +102,27 @@ def invalid_rows(
             value = array[element].reshape(-1)[wrong[element]][0]
             invalid.setdefault(row, f"input {entry.name!r}: expected {expected}; got {value}")
     return invalid
+
+
+def _invalid_lengths(
+    spec: ModelSpec, inputs: Sequence[Array], steps: NDArray[np.uint32] | None
+) -> dict[int, str]:
+    """Finds rows with fewer or more time steps than the model takes."""
+    least, most = spec.least_steps, spec.most_steps
+    if steps is None:
+        return {} if least == 1 else {row: _steps_expected(least, 1) for row in range(len(inputs[0]))}
+    wrong = steps < least
+    invalid = {row: _steps_expected(least, int(steps[row])) for row in np.flatnonzero(wrong).tolist()}
+    if most is not None:
+        invalid |= {
+            row: f"expected {most} time step, as the model takes no sequences; got {steps[row]}"
+            for row in np.flatnonzero(steps > most).tolist()
+        }
+    return invalid
+
+
+def _steps_expected(least: int, steps: int) -> str:
+    return f"expected at least {least} time step{'s' * (least > 1)}; got {steps}"
 
 
 def _bad(message: str) -> ServiceError:

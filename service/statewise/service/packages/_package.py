@@ -17,9 +17,11 @@ from statewise.service.engine import GraphLayout
 from statewise.service.packages._axes import GraphValue
 from statewise.service.packages._declarations import declare, override
 from statewise.service.packages._graph_spec import complete_spec
+from statewise.service.packages._small_files import read_text
 from statewise.wire import METADATA_KEY, MetadataError, ModelDeclaration, ModelSpec, Reason, Sharing
 
 MODEL_TOML = "model.toml"
+_BLOCK_BYTES = 2**20
 
 _ORT_DTYPES = {
     "tensor(float)": "float32",
@@ -104,10 +106,12 @@ def _described(entries: Sequence[Any]) -> str:
 
 def _read_declaration(where: str, path: Path) -> ModelDeclaration | None:
     try:
-        return ModelDeclaration.from_toml(path.read_text(encoding="utf-8"))
+        return ModelDeclaration.from_toml(read_text(path))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, MetadataError) as error:
+    except OSError as error:
+        raise _invalid(f"{where}: {error.strerror}") from error
+    except ValueError as error:
         raise _invalid(f"{where}: {error}") from error
 
 
@@ -149,9 +153,11 @@ def _digest(folder: Path) -> str:
     """Computes the sha256 over (name, size, contents) of the folder's files, sorted by name."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        total.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        total.update(content)
+        size = path.stat().st_size
+        total.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                total.update(block)
     return total.hexdigest()
 
 

@@ -96,11 +96,13 @@ class EncoderGraph:
         engine: Runs it; its spec is that of a many-to-one model whose outputs are the states.
         profile: What a run costs, and whether rows share runs.
         codec: Turns text into the encoder's tokens; None: the encoder takes no text.
+        appends_end: Whether the end token follows each text.
     """
 
     engine: Engine
     profile: EngineProfile
     codec: Codec | None
+    appends_end: bool
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,10 @@ def load_auxiliary_graphs(
         else:
             encode_engine = encode_engine.with_minimum_rows(profile.minimum_rows)
         words = spec.encode.vocabulary
-        encoder = EncoderGraph(encode_engine, profile, None if words is None else Codec(words))
+        ends = spec.encode.append_end
+        if ends and (words is None or words.end is None):
+            raise _invalid(package, "encode.onnx", "append_end: expected a vocabulary with an end token")
+        encoder = EncoderGraph(encode_engine, profile, None if words is None else Codec(words), ends)
     return AuxiliaryGraphs(generator, encoder, codec)
 
 
@@ -206,6 +211,8 @@ def _feedback_problem(spec: ModelSpec, generate: GenerateSpec) -> str:
     lacking = [entry.name for entry in spec.inputs if entry is not fed and entry.default is None]
     if lacking:
         return f"expected a default for every other input; {', '.join(lacking)} has none"
+    if spec.least_steps > 1:
+        return f"expected a model that runs single steps; least_steps is {spec.least_steps}"
     if not spec.streamable:
         return "expected a state that is carried from value to value; the model has none"
     words = spec.vocabulary

@@ -4,11 +4,15 @@ Opens no graph. A scan reads names, sizes and times of files only: cheap enough 
 Names that begin with a dot are skipped: a version is published by renaming its finished folder.
 """
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from statewise.service.base import ModelKey
+from statewise.service.base import ModelKey, shortened
+from statewise.service.packages import read_text
+from statewise.wire import read_toml
+
+_GREATEST_VERSION = 2**32 - 1
+"""Versions are uint32 in messages."""
 
 FolderSignature = tuple[tuple[str, int, int], ...]
 """Name, size in bytes and modification time in ns of each file; another signature: the folder was changed."""
@@ -43,7 +47,7 @@ class RepositoryScan:
     Attributes:
         versions: By name and version, sorted.
         declared: By model: the default version that its model.toml names.
-        mistakes: By model: what is wrong with its model.toml.
+        mistakes: By model: what is wrong with its model.toml or with the name of a version.
     """
 
     versions: dict[ModelKey, VersionFolder]
@@ -59,12 +63,16 @@ def scan_repository(root: Path) -> RepositoryScan:
     for model_path in _visible_folders(root):
         for path in _visible_folders(model_path):
             version = _version_of(path)
-            if version:
+            if version > _GREATEST_VERSION:
+                mistakes[model_path.name] = (
+                    f"{model_path.name}/{version}: expected a version up to {_GREATEST_VERSION}"
+                )
+            elif version:
                 folder = VersionFolder(model_path.name, version, path, _signature(path))
                 versions[folder.key] = folder
         default = _declared_default(model_path / "model.toml")
         if isinstance(default, str):
-            mistakes[model_path.name] = f"{model_path.name}/model.toml: {default}"
+            mistakes[model_path.name] = shortened(f"{model_path.name}/model.toml: {default}")
         elif default is not None:
             declared[model_path.name] = default
     return RepositoryScan(dict(sorted(versions.items())), declared, mistakes)
@@ -73,25 +81,28 @@ def scan_repository(root: Path) -> RepositoryScan:
 def _declared_default(path: Path) -> int | str | None:
     """Reads the default version; a text: what is wrong with the file; None: no file, or no version in it."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(read_text(path))
     except FileNotFoundError:
         return None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except OSError as error:
+        return error.strerror
+    except ValueError as error:
         return str(error)
     for name in content:
         if name != "default_version":
             return f"{name}: no entry of that name is known; expected default_version"
     default = content.get("default_version")
-    if default is None or (type(default) is int and default > 0):  # true is no version
+    if default is None or (type(default) is int and 0 < default <= _GREATEST_VERSION):  # true is no version
         return default
     return f"default_version: expected a version, a whole number from 1; got {default!r}"
 
 
 def _visible_folders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError:
         return []
+    return sorted(path for path in folders if path.name.isprintable())  # other names cannot be sent
 
 
 def _version_of(folder: Path) -> int:

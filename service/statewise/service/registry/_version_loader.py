@@ -101,7 +101,8 @@ def failure_of(folder: VersionFolder, error: Exception) -> str:
         text = f"{folder.name}/{folder.version}: {str(error) or type(error).__name__}"
     for path in (folder.path, folder.path.resolve()):
         text = text.replace(f"{path}/", "").replace(str(path), "its folder")
-    return shortened(_FOLDERS.sub("", text))
+    # A name of a file need not be text that can be sent.
+    return shortened(_FOLDERS.sub("", text).encode(errors="replace").decode())
 
 
 class VersionLoader:

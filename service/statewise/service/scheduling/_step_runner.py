@@ -71,6 +71,7 @@ class StepRunner:
         self._execution = StepExecution(engine.spec, arena, table, answers=answers, statistics=statistics)
         self.queue = StepQueue(table, self._execution, answers, clock=clock)
         """The batches and barriers that wait."""
+        self._runs_alone = engine.spec.least_steps == 1
         self._single_step = SingleStep(engine, arena, table)
 
     def free(self, slots: Slots) -> None:
@@ -94,7 +95,7 @@ class StepRunner:
         """Runs what waits where that is one step of one session and nothing is unusual about it."""
         begun_s = self._clock()
         batch = self.queue.only_step(begun_s)
-        if batch is None or self._profile.cost_s(1, 1) > self._inline_s:
+        if batch is None or not self._runs_alone or self._profile.cost_s(1, 1) > self._inline_s:
             return False
         try:
             result = self._single_step.run(batch)

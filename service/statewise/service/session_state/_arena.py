@@ -92,9 +92,9 @@ class StateArena:
         return [copies[index].copy() for copies in self._copies]
 
     def write(self, index: int, state: Sequence[NDArray[Any]]) -> None:
-        """Writes one state to an index."""
+        """Writes one state to an index, one [*shape] or [1, *shape] a state pair."""
         for copies, values in zip(self._copies, state, strict=True):
-            copies[index] = values
+            copies[index : index + 1] = values
 
     def view_at(self, index: int) -> list[NDArray[Any]]:
         """Returns the state at an index, not a copy, one [1, *shape] a state pair."""

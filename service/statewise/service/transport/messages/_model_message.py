@@ -53,7 +53,7 @@ def model_message(status: VersionStatus, *, is_default: bool, request_steps: int
         streamable=not loaded.why_no_sessions,
         generative=spec.generate is not None,
         state_bytes=loaded.arena.bytes_per_session // 2,
-        max_steps=1 if spec.call_shapes == (CallShape.ONE_TO_ONE,) else request_steps,
+        max_steps=spec.most_steps or request_steps,
         labels=spec.labels,
         notes=_notes(loaded),
     )
