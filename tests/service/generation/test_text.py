@@ -1,17 +1,31 @@
 """Translates text to tokens and back: by the codec alone, and through Generate and Predict."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.arrays import Array
-from tests.helpers.caller import Caller
+from tests.helpers.caller import Caller, connect
 from tests.helpers.generation import SamplingColumns, generate, oracle_of
 
 from statewise.service.inputs._text import Codec, TextError, TextWriter
+from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
 from statewise.v1.tensor_pb2 import TextRows
-from statewise.wire import Vocabulary, from_tensor, pack_uint32, to_tensor, unpack_uint32
+from statewise.wire import (
+    METADATA_KEY,
+    ModelSpec,
+    Vocabulary,
+    from_tensor,
+    pack_uint32,
+    to_tensor,
+    unpack_uint32,
+)
 
 LETTERS = Vocabulary(
     ("<end>", "a", "b", "ab", "c", "<x>", "<y>"), case_folding="lower", end=0, conditions={"<x>": 5, "<y>": 6}
@@ -146,3 +160,44 @@ async def test_texts_are_whole_sequences_too(caller: Caller) -> None:
     for row, tokens in ((0, [7, 1, 2]), (2, [7, 6, 5, 4, 3])):
         y, _ = oracle_of("letters").network.run(np.array(tokens, np.int32)[:, None])
         np.testing.assert_allclose(rows[row], y[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["speech", "speech_outside"])
+async def test_an_encoder_that_was_trained_with_end_tokens_reads_them(
+    generative: Path, tmp_path: Path, model: str
+) -> None:
+    shutil.copytree(generative / model, tmp_path / model)
+    path = tmp_path / model / "1" / "model.onnx"
+    graph = onnx.load(path)
+    (entry,) = (entry for entry in graph.metadata_props if entry.key == METADATA_KEY)
+    spec = ModelSpec.from_json(entry.value)
+    assert spec.encode is not None
+    entry.value = replace(spec, encode=replace(spec.encode, append_end=True)).to_json()
+    onnx.save(graph, path)
+    texts = pb.PredictRequest(model=model, text=TextRows(rows=["pqs", "t"]))
+    ended = [1, 2, 4, 0, 5, 0]
+    tokens = pb.PredictRequest(
+        model=model, lengths=pack_uint32([4, 2]), inputs={"x": to_tensor(np.array(ended, np.int32))}
+    )
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        by_text, by_tokens = [
+            {
+                row: text
+                async for answer in caller.sequences.Predict(request)
+                for row, text in zip(unpack_uint32(answer.rows).tolist(), answer.text.rows, strict=True)
+            }
+            for request in (texts, tokens)
+        ]
+        without = [
+            text
+            async for answer in caller.sequences.Predict(
+                pb.PredictRequest(
+                    model=model,
+                    lengths=pack_uint32([3]),
+                    inputs={"x": to_tensor(np.array([1, 2, 4], np.int32))},
+                )
+            )
+            for text in answer.text.rows
+        ]
+    assert by_text == by_tokens
+    assert by_text[0] != without[0]

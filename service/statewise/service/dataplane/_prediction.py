@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, ServiceError, model_fault
+from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, ServiceError
 from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._job_calls import CancellationToken
-from statewise.service.inputs import Lengths
+from statewise.service.inputs import Lengths, explain_fault
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import SequenceJob
 from statewise.wire import DTYPES, ModelSpec
@@ -96,7 +96,7 @@ class Prediction:
         lengths = self._lengths[rows]
         if good.all():
             return PredictPart(rows, lengths, outputs.arrays, ())
-        failures = [model_fault(row) for row in rows[~good].tolist()]
+        failures = [explain_fault(self._columns, row, row) for row in rows[~good].tolist()]
         return PredictPart(rows[good], lengths[good], outputs.take(np.flatnonzero(good)).arrays, failures)
 
     def abandon(self) -> None:

@@ -9,7 +9,7 @@ from statewise.service.inputs._sequences import (
     tokenize_sequences,
 )
 from statewise.service.inputs._text import Codec, TextWriter
-from statewise.service.inputs._validation import all_valid, arrange_inputs, invalid_rows
+from statewise.service.inputs._validation import all_valid, arrange_inputs, explain_fault, invalid_rows
 
 __all__ = [
     "Codec",
@@ -19,6 +19,7 @@ __all__ = [
     "TokenizedSequences",
     "all_valid",
     "arrange_inputs",
+    "explain_fault",
     "invalid_rows",
     "single_tokens",
     "tokenize_prompts",

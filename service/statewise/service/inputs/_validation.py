@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, ServiceError
+from statewise.service.base import Array, RaggedColumns, RowFailure, ServiceError, model_fault
 from statewise.wire import DTYPES, ModelSpec, Reason, TensorSpec
 
 
@@ -102,6 +102,31 @@ def invalid_rows(
             value = array[element].reshape(-1)[wrong[element]][0]
             invalid.setdefault(row, f"input {entry.name!r}: expected {expected}; got {value}")
     return invalid
+
+
+def explain_fault(columns: RaggedColumns, row: int, number: int) -> RowFailure:
+    """Explains why the model failed on a row that ran alone.
+
+    Values of required inputs have been checked. Where an optional input has another value than its default,
+    that value is the likely cause: what such an input takes stands in the graph alone.
+
+    Args:
+        columns: The inputs that ran.
+        row: The row among them.
+        number: The row's number in the request.
+    """
+    own = columns.take(np.array([row], np.intp))
+    for entry, array in zip(own.tensors, own.arrays, strict=True):
+        if entry.default is None:
+            continue
+        other = array[array != entry.default]
+        if len(other):
+            return RowFailure(
+                number,
+                Reason.BAD_TENSOR,
+                f"the model cannot run with {entry.name!r} = {other[0]} (default {entry.default:g})",
+            )
+    return model_fault(number)
 
 
 def _invalid_lengths(

@@ -73,6 +73,13 @@ def _compatible(left: Sequence[int | str | None], right: Sequence[int | str | No
     )
 
 
+def with_trailing_axes(entry: TensorDeclaration, value: GraphValue) -> GraphValue:
+    """Adds the last axes that an output lacks in the graph, where they are declared and of size 1."""
+    axes = entry.axes or ()
+    missing = axes[len(value.dims) :]
+    return GraphValue(value.dtype, (*value.dims, *(1 for _ in missing))) if missing else value
+
+
 def tensor_axes(
     kind: str, entry: TensorDeclaration, value: GraphValue, *, fixed_time: int | None
 ) -> AxisWords:

@@ -14,6 +14,7 @@ from statewise.service.packages._axes import (
     required,
     state_axes,
     tensor_axes,
+    with_trailing_axes,
 )
 from statewise.wire import (
     BATCH,
@@ -83,6 +84,9 @@ class _Completion:
             tensor_axes("input", entry, inputs[entry.name], fixed_time=1 + entry.context)
             for entry in self._inputs
         ]
+        for entry in self._outputs:
+            outputs = {**outputs, entry.name: with_trailing_axes(entry, outputs[entry.name])}
+        self._graph_outputs = outputs
         self._output_axes = [
             tensor_axes("output", entry, outputs[entry.name], fixed_time=None) for entry in self._outputs
         ]
@@ -127,21 +131,16 @@ class _Completion:
         So it is where a batch axis has size 1, or where a state, an output, or every input and state has no
         batch axis.
         """
-        batches = [
-            self._graph_inputs[name].dims[axes.index(BATCH)]
-            for name, axes in zip(self._names, [*self._input_axes, *self._state_axes], strict=True)
-            if BATCH in axes
-        ]
+        into = _sizes_along(BATCH, self._names, [*self._input_axes, *self._state_axes], self._graph_inputs)
+        names = [entry.name for entry in self._outputs]
+        out = _sizes_along(BATCH, names, self._output_axes, self._graph_outputs)
         without = any(BATCH not in axes for axes in (*self._state_axes, *self._output_axes))
-        return not batches or without or 1 in batches
+        return not into or without or 1 in into or 1 in out
 
     def _one_step(self) -> bool:
         """Returns whether a run takes one step: no input has a time axis, or one of them is of fixed size."""
-        times = [
-            self._graph_inputs[entry.name].dims[axes.index(TIME)]
-            for entry, axes in zip(self._inputs, self._input_axes, strict=True)
-            if TIME in axes
-        ]
+        names = [entry.name for entry in self._inputs]
+        times = _sizes_along(TIME, names, self._input_axes, self._graph_inputs)
         return not times or any(isinstance(size, int) for size in times)
 
     def _lengths_input(self) -> tuple[str, str] | None:
@@ -218,6 +217,11 @@ class _Completion:
             least_steps=declaration.least_steps,
             notes=declaration.notes,
         )
+
+
+def _sizes_along(word: str, names: list[str], axes: list[AxisWords], graph: Values) -> list[int | str | None]:
+    """Returns the sizes of the axes of that word, of the tensors that have one."""
+    return [graph[name].dims[own.index(word)] for name, own in zip(names, axes, strict=True) if word in own]
 
 
 def _initial(pair: StateDeclaration, shape: tuple[int, ...], value: GraphValue) -> float | tuple[float, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from statewise.service.base import ServiceError, shortened
-from statewise.service.engine import Engine, EngineProfile, TimeBudget, profile_engine
+from statewise.service.engine import Engine, EngineError, EngineProfile, TimeBudget, profile_engine
 from statewise.service.packages import ServablePackage
 from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, MakeEngine, load_auxiliary_graphs
 from statewise.service.registry._inspection import Inspection, VersionProfiles
@@ -24,6 +24,10 @@ from statewise.wire import Reason
 MakeScheduler = Callable[[Engine, StateArena, EngineProfile], Scheduler]
 ReadPackage = Callable[[str, int, Path], ServablePackage]
 
+_PREAMBLE = re.compile(
+    r"^\[ONNXRuntimeError\].*?(?:Status Message: (?:\S+:\d+ .*?\) )?|: [A-Z_]+ : )", re.DOTALL
+)
+"""What onnxruntime puts in front of what is wrong."""
 _FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/:'\"]+/)+")
 """The folders of an absolute path in a text."""
 
@@ -82,7 +86,12 @@ def load_graphs(
     """
     engine = make_engine(package.graph, package.spec, package.layout)
     if profiles is None:
-        engine, profile = profile_engine(engine, sharing=package.sharing, budget=budget)
+        try:
+            engine, profile = profile_engine(engine, sharing=package.sharing, budget=budget)
+        except EngineError as error:
+            if not _PREAMBLE.match(str(error)):
+                raise
+            raise ServiceError(Reason.PACKAGE_INVALID, _trial_failure(package, str(error))) from error
     else:
         profile = profiles.read
         engine = engine.with_minimum_rows(profile.minimum_rows)
@@ -91,6 +100,20 @@ def load_graphs(
     if generator is not None and not generator.spec.graph:
         engine = generator.decode_loop.engine  # the loop runs the read graph: steps and loop share it
     return PreparedVersion(package, engine, profile, auxiliary)
+
+
+def _trial_failure(package: ServablePackage, error: str) -> str:
+    """Says that a graph cannot be run on made-up input, and what may help."""
+    least = package.spec.least_steps
+    text = (
+        f"{package.name}/{package.version}/model.onnx: it cannot be run on made-up input of {least} time "
+        f"step{'s' * (least > 1)} and more: {_PREAMBLE.sub('', error)}"
+    )
+    per_step = any(entry.per_step for entry in package.spec.inputs)
+    one_step = package.layout is not None and package.layout.one_step
+    if per_step and not one_step:
+        text += "; if it needs more steps, declare least_steps in its model.toml"
+    return text
 
 
 def failure_of(folder: VersionFolder, error: Exception) -> str:

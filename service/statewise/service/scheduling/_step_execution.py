@@ -22,9 +22,8 @@ from statewise.service.base import (
     Slots,
     StepBatch,
     StepResult,
-    model_fault,
 )
-from statewise.service.inputs import invalid_rows
+from statewise.service.inputs import explain_fault, invalid_rows
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.session_state import SessionTable, StateArena, digest_rows
 from statewise.service.telemetry import ModelStatistics, fields
@@ -182,9 +181,10 @@ class StepExecution:
         self._answer(prepared, outputs)
 
     def _note_failures(self, prepared: PreparedBatch, failed: Sequence[int]) -> None:
+        columns = RaggedColumns(self._spec.inputs, prepared.inputs, prepared.steps)
         for row in failed:
             number = row if prepared.rows is None else int(prepared.rows[row])
-            prepared.failures[number] = model_fault(number)
+            prepared.failures[number] = explain_fault(columns, row, number)
         sessions = [
             self._table.view(slot).session_id for slot in prepared.slots[failed[:_SESSIONS_NAMED]].tolist()
         ]
