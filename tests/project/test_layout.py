@@ -34,10 +34,10 @@ FOLDERS: dict[str, dict[str, str]] = {
         "_columns": "_tensors",
         "_specs": "_tensors",
         "_entries": "_specs _tensors",
-        "_model_declaration": "_entries _specs",
+        "_model_declaration": "_entries _specs _toml",
         "_model_spec": "_entries _specs _toml",
         "__init__": (
-            "_columns _entries _model_declaration _model_spec _reasons _specs _tensor_encoding _tensors"
+            "_columns _entries _model_declaration _model_spec _reasons _specs _tensor_encoding _tensors _toml"
         ),
     },
     "models": {
