@@ -157,7 +157,7 @@ class InspectorPool:
 
 
 class _Child:
-    """One process.
+    """One child process.
 
     Attributes:
         served: Whether it has answered a request.
