@@ -95,6 +95,7 @@ class Served:
             shutil.copytree(self.source / "2", self.folder / ".2")
             os.rename(self.folder / ".2", self.folder / "2")
         await self.dataplane.models.follow()
+        await self.dataplane.models.wait_until_loaded()
 
     async def remove(self) -> None:
         """Leaves version 1 alone for new sessions; sessions of version 2 stay on it."""
