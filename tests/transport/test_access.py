@@ -87,6 +87,18 @@ async def test_probes_need_no_credentials(guarded: GuardedServer) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_two_credentials_in_one_call_are_refused(guarded: GuardedServer, callers: CallersFile) -> None:
+    """A proxy in front may have checked the other one."""
+    method = "/statewise.v1.AdminService/GetServer"
+    tokens = [("authorization", f"Bearer {callers.tokens[owner]}") for owner in ("ann", "root")]
+    async with grpc.aio.insecure_channel(guarded.address) as channel:
+        for metadata in (tokens, tokens[::-1], [tokens[0]] * 2):
+            with pytest.raises(grpc.aio.AioRpcError, match="one authorization header") as refused:
+                await unary_unary(channel, method)(b"", metadata=metadata)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        await unary_unary(channel, method)(b"", metadata=tokens[:1])
+
+
 async def test_what_a_stranger_sends_is_not_even_decoded(guarded: GuardedServer) -> None:
     async with grpc.aio.insecure_channel(guarded.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -45,8 +45,9 @@ async def test_health_of_the_server_and_of_each_model(repository: Path, tmp_path
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
             return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
-        names = ("", "models/steps", "models/last", "models/broken")
-        assert [await status(name) for name in names] == ["SERVING"] * 3 + ["NOT_SERVING"]
+        services = [f"statewise.v1.{name}Service" for name in ("Sequence", "Model", "Admin")]
+        names = ("", "models/steps", "models/last", *services, "models/broken")
+        assert [await status(name) for name in names] == ["SERVING"] * 6 + ["NOT_SERVING"]
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await status("models/nobody")
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

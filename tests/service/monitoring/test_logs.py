@@ -119,6 +119,7 @@ async def test_a_server_logs_json_with_ids_and_without_secrets(repository: Path)
     assert any(line["message"].startswith("steps/2 serves: exact") for line in lines)
     slow = {line["operation"]: line for line in lines if line["message"].startswith("slow request")}
     step, predict = slow["step"], slow["predict"]
+    assert all(float(line["message"].split()[-2]) > 0 for line in slow.values())
     assert (step["request_id"], step["session_ids"]) == (number, ["ankle"])
     assert (step["model"], step["version"], step["rows"], step["steps"]) == ("steps", 2, 1, 1)
     assert 0 <= step["queue_s"] <= step["latency_s"]

@@ -189,6 +189,9 @@ class Dataplane:
         if len(positions) != rows or (steps is not None and len(steps) != rows):
             self.limits.check_columns(rows, len(positions), rows if steps is None else len(steps))
         time_steps = self.limits.check_size(rows, steps)
+        if steps is not None and not steps.all():
+            row = int(np.argmin(steps))
+            raise ServiceError(Reason.BAD_TENSOR, f"row {row} has 0 time steps; expected at least 1")
         number = self.table.owner_number(owner)
         model = self.model_of(handles, number)
         if model is None:

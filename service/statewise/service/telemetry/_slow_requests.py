@@ -72,7 +72,7 @@ class SlowRequests:
         left_out, self._left_out = self._left_out, 0
         name, version = model or (None, None)
         _log.warning(
-            "slow request: %.3f s",
+            "slow request: %.3g s",
             latency_s,
             extra=fields(
                 operation=operation,

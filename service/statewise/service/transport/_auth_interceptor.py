@@ -134,10 +134,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     def _identify(self, context: Context) -> Identity:
         if self._callers is None:
             return ANYBODY
-        metadata = dict(context.invocation_metadata() or ())
-        authorization = metadata.get("authorization")
+        given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        if len(given) > 1:
+            raise ServiceError(
+                Reason.UNAUTHENTICATED, f"expected one authorization header; got {len(given)} of them"
+            )
         return self._callers.identify(
-            authorization=authorization if isinstance(authorization, str) else None,
+            authorization=given[0] if given and isinstance(given[0], str) else None,
             certificate_names=certificate_names(context.auth_context()),
         )
 

@@ -1,7 +1,8 @@
 """Implements grpc.health.v1: whether the server, and each of its models, takes requests.
 
-The service name "" is the server, "models/NAME" a model. The server serves from the moment it listens until
-it drains, as long as it has a model; a model serves while one of its versions is ready.
+The service name "" is the server, "models/NAME" a model. The names of the contract's services are known, too:
+SequenceService serves while the server does, the others until it drains. The server serves from the moment it
+listens until it drains, as long as it has a model; a model serves while one of its versions is ready.
 
 Messages and stubs come from grpcio-health-checking. Its servicer is not used: there, a watcher that leaves
 keeps the other watchers from hearing of changes, and watchers that stay hold up a shutdown.
@@ -18,13 +19,15 @@ from statewise.service.transport.messages import Context
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_SEQUENCES = "statewise.v1.SequenceService"
+_OTHERS = ("statewise.v1.ModelService", "statewise.v1.AdminService")
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """grpc.health.v1.Health."""
 
     def __init__(self) -> None:
-        self._serving = {"": False}
+        self._serving = dict.fromkeys(("", _SEQUENCES, *_OTHERS), False)
         self._draining = False
         self._changed = asyncio.Event()
 
@@ -36,7 +39,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         for status in models.statuses():
             name = f"models/{status.name}"
             serving[name] = serving.get(name, False) or status.state is VersionState.READY
-        serving[""] = models.serves_any
+        serving |= {"": models.serves_any, _SEQUENCES: models.serves_any, **dict.fromkeys(_OTHERS, True)}
         self._publish(serving)
 
     def drain(self) -> None:
