@@ -11,8 +11,8 @@ _T = TypeVar("_T")
 
 
 def with_some_optimisation(work: Callable[..., _T], path: Path, *arguments: object) -> _T:
-    """`work(path, *arguments, optimisation)` in a child process, for the first level of OPTIMISATION_LEVELS
-    that does not crash it.
+    """Calls `work(path, *arguments, optimisation)` in a child process, at the first level of
+    OPTIMISATION_LEVELS that does not crash it.
 
     Raises:
         PackageError: the child crashed at every level, or exceeded a limit.

@@ -91,3 +91,28 @@ def test_an_initial_state_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(SourceError, match=complaint):
             import_onnx(file, tmp_path / "repository", initial=initial)
+
+
+def test_a_constant_with_a_batch_axis_follows_the_other_inputs(tmp_path: Path) -> None:
+    """y = x + s where mask, and x [batch, 3] has as many rows as mask [batch, 1]."""
+    nodes = [
+        helper.make_node("Mul", ["x", "mask"], ["masked"]),
+        helper.make_node("Add", ["masked", "s"], ["s_out"]),
+        helper.make_node("Identity", ["s_out"], ["y"]),
+    ]
+    row: list[int | str | None] = ["batch", 3]
+    foreign = make(
+        nodes,
+        [tensor("x", row), tensor("mask", ["batch", 1]), tensor("s", row)],
+        [tensor("y", row), tensor("s_out", row)],
+    )
+    file = foreign.save(tmp_path / "m.onnx")
+    package = import_onnx(file, tmp_path / "repository", constants={"mask": 2})
+    x = sequence(rows=3)
+
+    y, _ = run_package(package, x)
+
+    np.testing.assert_allclose(y, np.cumsum(2 * x, axis=0), atol=1e-5)
+    assert [entry.name for entry in read_package(package).spec.inputs] == ["x"]
+    with pytest.raises(SourceError, match=r"sizes of other inputs, or fixed ones \(--size batch=N\)"):
+        import_onnx(file, tmp_path / "repository", constants={"x": 1, "mask": 1, "s": 1})

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 from tests.export.foreign_graphs import (
     ForeignGraph,
+    constant,
     hidden_lstm,
     make,
     one_row_with_a_rate,
@@ -186,3 +187,17 @@ def test_an_input_that_nothing_reads_is_left_out_with_a_note(tmp_path: Path) -> 
 
     assert [entry.name for entry in read_package(package).spec.inputs] == ["x"]
     assert "# input spare is left out: no output depends on it\n" in (package / "model.toml").read_text()
+
+
+def test_an_output_that_depends_on_no_input_is_left_out_with_a_note(tmp_path: Path) -> None:
+    """A version number among the outputs has no batch axis, and would make every row run alone."""
+    foreign = chain(["x", "h"], ["y", "h_out"])
+    foreign.model.graph.initializer.append(constant("three", values=np.array([3], np.float32)))
+    foreign.model.graph.node.append(helper.make_node("Identity", ["three"], ["version_number"]))
+    foreign.model.graph.output.append(tensor("version_number", [1]))
+    package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository")
+    text = (package / "model.toml").read_text()
+
+    assert [entry.name for entry in read_package(package).spec.outputs] == ["y"]
+    assert "# output version_number is left out: it depends on no input\n" in text
+    assert "the graph takes one row" not in text

@@ -55,7 +55,7 @@ def refuse_other_formats(file: Path) -> None:
 
 
 def is_safetensors(file: Path) -> bool:
-    """Whether a file begins as safetensors do: the size of a JSON header, and an object."""
+    """Returns whether a file begins as safetensors do: the size of a JSON header, and an object."""
     try:
         with file.open("rb") as stream:
             first = stream.read(9)
@@ -66,7 +66,7 @@ def is_safetensors(file: Path) -> bool:
 
 
 def _zip_format(file: Path) -> tuple[str, str]:
-    """The format of a ZIP archive by the names in it, and what to do."""
+    """Names the format of a ZIP archive by the names in it, and what to do."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()

@@ -102,7 +102,9 @@ class _Child:
         )
 
     def call(self, message: bytes, deadline: float) -> bytes | None:
-        """The answer to a message; None where the child ended, or has not answered by the deadline."""
+        """Returns the answer to a message; None where the child ended, or has not answered by the
+        deadline.
+        """
         assert self._process.stdin is not None, "opened as a pipe"
         try:
             self._process.stdin.write(HEADER.pack(len(message)) + message)

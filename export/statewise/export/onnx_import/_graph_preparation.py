@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper, version_converter
+from onnx import version_converter
 
 from statewise.export.base import SourceError
 from statewise.export.graphs import OPSET
+from statewise.export.onnx_import._constant_inputs import make_constants
 from statewise.export.onnx_import._external_data import embed_external_data
 from statewise.export.onnx_import.discovery import (
     STATE_INPUTS,
@@ -38,7 +38,7 @@ def prepare_graph(file: Path, options: ImportOptions) -> tuple[onnx.ModelProto, 
     if model.graph.sparse_initializer:
         raise SourceError(file, "expected dense constants; the graph has sparse ones")
     model = _at_least_opset(file, model)
-    _make_constants(file, model, options.constants)
+    make_constants(file, model, options.constants)
     _fix_sizes(file, model, options.sizes)
     return model, reasons
 
@@ -97,7 +97,7 @@ def refuse_fixed_steps(
 
 
 def fixed_steps(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto.Tensor]) -> int | None:
-    """The number of steps that a recurrent operator reads in every run, if it is fixed and not 1."""
+    """Returns the number of steps that a recurrent operator reads in every run, if it is fixed and not 1."""
     if node.op_type not in STATE_INPUTS or node.input[0] not in types:
         return None
     sizes = types[node.input[0]].shape.dim
@@ -116,21 +116,6 @@ def _at_least_opset(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         raise SourceError(
             file, f"expected opset {OPSET}, or an older one that can be converted; got {opset}: {reason}"
         ) from None
-
-
-def _make_constants(file: Path, model: onnx.ModelProto, constants: Mapping[str, float]) -> None:
-    for name, value in constants.items():
-        entry = next((entry for entry in model.graph.input if entry.name == name), None)
-        if entry is None:
-            names = ", ".join(repr(entry.name) for entry in model.graph.input)
-            raise SourceError(file, f"constant {name!r}: expected one of {names}")
-        tensor = entry.type.tensor_type
-        if any(not size.HasField("dim_value") for size in tensor.shape.dim):
-            raise SourceError(file, f"constant {name!r}: expected an input of fixed size (--size NAME=N)")
-        shape = [size.dim_value for size in tensor.shape.dim]
-        array = np.full(shape, value, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        model.graph.initializer.append(numpy_helper.from_array(array, name))
-        model.graph.input.remove(entry)
 
 
 def _fix_sizes(file: Path, model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:

@@ -165,7 +165,7 @@ class _Search:
         return ImportedModel(package, tuple(reasons), withdrawn)
 
     def _proven(self, wrapper: GraphWrapper) -> tuple[Package, bool]:
-        """The package of a wrapped graph, which agrees with the file, and whether NaN came up."""
+        """Makes the package of a wrapped graph, which agrees with the file, and whether NaN came up."""
         spec = wrapper.spec(self._notes)
         model = wrapper.wrap(spec)
         graph = GraphFile(model.SerializeToString(deterministic=True), model)

@@ -75,7 +75,7 @@ def expose_state(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, l
 
 
 def _not_along_time(node: onnx.NodeProto, types: _Types) -> str | None:
-    """The reason why the state of a recurrent operator does not go on from run to run; None: it may."""
+    """Gives the reason why the state of a recurrent operator does not go on from run to run; None: it may."""
     if node.op_type not in STATE_INPUTS:
         return None
     if not reads_forwards(node):
@@ -100,7 +100,7 @@ def _states_of_operator(node: onnx.NodeProto, types: _Types) -> list[_HiddenStat
 
 
 def _states_of_loop(graph: onnx.GraphProto, node: onnx.NodeProto, types: _Types) -> Iterator[_HiddenState]:
-    """The carried floats of a Loop or Scan that have axes; counters and conditions are no state."""
+    """Yields the carried floats of a Loop or Scan that have axes; counters and conditions are no state."""
     if node.op_type not in ("Loop", "Scan"):
         return
     first = 2 if node.op_type == "Loop" else 0

@@ -105,7 +105,7 @@ def _taken(
     embedding: TorchModule | None,
     settings: Mapping[str, Any],
 ) -> list[str]:
-    """What was taken from the file, and what no weight shows, in sentences."""
+    """Says what was taken from the file, and what no weight shows, in sentences."""
     both = ", both directions" if spec.bidirectional else ""
     lines = [
         f"recurrent module {recurrent.name or '(the file itself)'}: nn.{spec.cell.upper()}, "

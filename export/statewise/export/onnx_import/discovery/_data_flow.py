@@ -95,7 +95,7 @@ class DataFlow:
         return min(sizes, default=None)
 
     def _reached_slots(self, name: str) -> frozenset[tuple[str, str]]:
-        """The uses of a tensor after operators that only move numbers: a node's title and `_slot`."""
+        """Finds the uses of a tensor after operators that only move numbers: a node's title and `_slot`."""
         found, seen, todo = set(), set(), [name]
         while todo:
             current = todo.pop()
@@ -133,7 +133,9 @@ def _slots(node: onnx.NodeProto, name: str) -> set[str]:
 
 
 def _slot(node: onnx.NodeProto, index: int) -> str:
-    """The use of a node's input: an initial state as the index of its final state, "lengths", or "data"."""
+    """Names the use of a node's input: an initial state as the index of its final state, "lengths", or
+    "data".
+    """
     if node.op_type in STATE_INPUTS:
         if index == _LENGTHS_INPUT:
             return "lengths"

@@ -150,7 +150,7 @@ def _by_structure(candidates: Mapping[str, list[str]], flow: DataFlow) -> dict[s
 
 
 def _by_name(candidates: Mapping[str, list[str]], data: frozenset[str]) -> dict[str, tuple[str, str]]:
-    """Inputs and outputs whose names have the same stem, in groups that pair up without a remainder."""
+    """Pairs inputs and outputs whose names have the same stem, in groups that pair up without a remainder."""
     befores, afters = defaultdict(list), defaultdict(list)
     for name in candidates:
         befores[_stem(name, numbers=False)].append(name)

@@ -59,6 +59,10 @@ def find_roles(path: Path, graph: onnx.GraphProto, options: ImportOptions) -> Te
     idle = [name for name in inputs if not any(flow.depends(output, name) for output in outputs)]
     notes = [f"input {name} is left out: no output depends on it" for name in idle]
     inputs = {name: tensor for name, tensor in inputs.items() if name not in idle}
+    fixed = [name for name in outputs if not any(flow.depends(name, entry) for entry in inputs)]
+    fixed = [name for name in fixed if name not in options.outputs]
+    notes += [f"output {name} is left out: it depends on no input" for name in fixed]
+    outputs = {name: tensor for name, tensor in outputs.items() if name not in fixed}
     lengths = next((tensor for tensor in inputs.values() if flow.gives_lengths(tensor.name)), None)
     data = frozenset({*options.inputs, *options.outputs} - {*options.state, *options.state.values()})
     matches = match_states(inputs, outputs, flow, options.state, data)
