@@ -35,5 +35,5 @@ def callers(tmp_path: Path) -> CallersFile:
 @pytest.fixture
 async def guarded(repository: Path, callers: CallersFile) -> AsyncIterator[GuardedServer]:
     """A server that wants tokens."""
-    async with running_server(repository, callers=callers.path, snapshot_key="k") as address:
+    async with running_server(repository, callers=callers.path, snapshot_key="k" * 16) as address:
         yield GuardedServer(address, callers)

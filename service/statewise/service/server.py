@@ -209,6 +209,8 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
         ServerError, ServiceError: as `Server.start`.
     """
     configure_logs(style=settings.log_format, level=settings.log_level)
+    for line in settings.misspelt_variables():
+        _log.warning("%s", line)
     keep_freed_pages()
     allow_many_connections()
     with asyncio.Runner(loop_factory=ServerEventLoop) as runner:

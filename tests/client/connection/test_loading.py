@@ -74,7 +74,7 @@ def loading(repository: Path, tmp_path: Path) -> Iterator[LoadingServer]:
         tmp_path,
         make_server=partial(Server, make_models=make_models),
         repository_poll_s=0.01,
-        snapshot_key="k",
+        snapshot_key="k" * 16,
     ) as address:
         shutil.copytree(repository / "steps", tmp_path / ".new")
         (tmp_path / ".new").rename(tmp_path / "steps")
@@ -113,7 +113,7 @@ def test_the_patient_wait(
     client = clients.connect(loading.address)
     token = b""
     if what == "restore":
-        with server_in_thread(repository, snapshot_key="k") as elsewhere:
+        with server_in_thread(repository, snapshot_key="k" * 16) as elsewhere:
             token = clients.connect(elsewhere).session("steps").snapshot()
     ask = {
         "predict": lambda: client.predict("steps", x),

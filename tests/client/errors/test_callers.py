@@ -41,7 +41,7 @@ def guarded(repository: Path, tmp_path: Path, clients: Clients) -> Iterator[Guar
         owner: add_token(callers, owner, scopes)
         for owner, scopes in {"ann": both, "bob": both, "scorer": [Scope.PREDICT]}.items()
     }
-    with server_in_thread(repository, callers=callers, snapshot_key="k", owner_sessions=1) as address:
+    with server_in_thread(repository, callers=callers, snapshot_key="k" * 16, owner_sessions=1) as address:
         yield GuardedServer(address, tokens, clients)
 
 

@@ -95,7 +95,7 @@ class TestInvalid:
             next(client.generate("steps", steps=3))
 
     def test_snapshot(self, clients: Clients, repository: Path) -> None:
-        ours, theirs = (clients.serve(repository, snapshot_key=key) for key in ("ours", "theirs"))
+        ours, theirs = (clients.serve(repository, snapshot_key=key * 4) for key in ("ours", "theirs"))
         with ours.session("steps") as session:
             session.step(SAMPLE)
             token = session.snapshot()
@@ -134,10 +134,10 @@ class TestSessions:
     ) -> None:
         other = tmp_path / "other"
         shutil.copytree(repository / "steps" / "1", other / "steps" / "2")
-        with clients.serve(repository, snapshot_key="k").session("steps") as session:
+        with clients.serve(repository, snapshot_key="k" * 16).session("steps") as session:
             session.step(SAMPLE)
             token = session.snapshot()
-        changed = clients.serve(other, snapshot_key="k")
+        changed = clients.serve(other, snapshot_key="k" * 16)
         with raises(ModelChanged, "steps", "serve the old version beside"):
             changed.restore(token).step(SAMPLE)
 

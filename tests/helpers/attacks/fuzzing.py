@@ -72,7 +72,7 @@ async def attacked(repository: Path, callers: Path, small_models: SmallModels) -
     theirs, own = (add_token(callers, owner, list(Scope)) for owner in ("ann", "mallory"))
     async with (
         running_server(
-            repository, callers=callers, sessions=2_000, snapshot_key="k", repository_poll_s=0
+            repository, callers=callers, sessions=2_000, snapshot_key="k" * 16, repository_poll_s=0
         ) as address,
         connect_bystander(address, small_models, token=theirs) as bystander,
         connect(address, token=own) as caller,

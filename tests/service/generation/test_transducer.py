@@ -160,13 +160,13 @@ async def test_sessions_begin_with_what_was_encoded(caller: Caller, model: str) 
 
 
 async def test_snapshots_carry_what_was_encoded_to_another_server(generative: Path, model: str) -> None:
-    async with running_server(generative, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(generative, snapshot_key="k" * 16) as address, connect(address) as caller:
         opened = await caller.ask(
             open=pb.OpenSessionsRequest(model=model, session_ids=["a"], encoder_text=TextRows(rows=["pqrst"]))
         )
         handles = pack_uint64([session.handle for session in opened.sessions])
         taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=handles))
-    async with running_server(generative, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(generative, snapshot_key="k" * 16) as address, connect(address) as caller:
         restored = await caller.ask(restore=pb.RestoreSessionsRequest(tokens=taken.tokens, session_ids=["b"]))
         said = await generate_sessions(
             caller, [(restored.sessions[0].handle, 0)], LIMIT, SamplingColumns(temperature=[0])

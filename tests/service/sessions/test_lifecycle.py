@@ -68,7 +68,7 @@ async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
     repository: Path, small_models: SmallModels, random: np.random.Generator
 ) -> None:
     x = random.standard_normal((9, 3)).astype(np.float32)
-    async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(repository, snapshot_key="k" * 16) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         await caller.step(handle, 0, x[:4])
         taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=pack_uint64([handle, 3])))
@@ -76,7 +76,7 @@ async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
         assert taken.errors[0].reason == "SESSION_NOT_FOUND"
         await caller.step(handle, 4, x[4:5])
     # Another server with the same key and model.
-    async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(repository, snapshot_key="k" * 16) as address, connect(address) as caller:
         restored = await caller.ask(
             restore=pb.RestoreSessionsRequest(tokens=[token, token], session_ids=["b", "c"])
         )
@@ -95,7 +95,7 @@ async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(
         assert [error.row for error in reply.errors] == list(range(len(tokens)))
         return [(error.reason, error.code, error.message) for error in reply.errors]
 
-    async with running_server(repository, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(repository, snapshot_key="k" * 16) as address, connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
         taken = await caller.ask(snapshot=pb.SnapshotSessionsRequest(handles=pack_uint64([handle])))
         (token,) = taken.tokens
@@ -118,19 +118,22 @@ async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(
         refused = await refusals(caller, *altered)
         assert {reason for reason, _, _ in refused} == {"BAD_SNAPSHOT"}
         assert {message for _, _, message in refused[20:]} == {"the snapshot was altered"}
-    async with running_server(repository, snapshot_key="another") as address, connect(address) as caller:
+    async with (
+        running_server(repository, snapshot_key="another key than k") as address,
+        connect(address) as caller,
+    ):
         assert await refusals(caller, token) == [
             ("BAD_SNAPSHOT", 3, "the snapshot was signed with another key")
         ]
     # Other weights under the same name, and then the name is gone.
     (tmp_path / "steps").mkdir()
     (tmp_path / "steps" / "1").symlink_to(repository / "steps" / "1")
-    async with running_server(tmp_path, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(tmp_path, snapshot_key="k" * 16) as address, connect(address) as caller:
         ((reason, code, message),) = await refusals(caller, token)
         assert (reason, code) == ("MODEL_CHANGED", 9)
         assert "no served version of model 'steps' has the digest" in message
     (tmp_path / "steps").rename(tmp_path / "renamed")
-    async with running_server(tmp_path, snapshot_key="k") as address, connect(address) as caller:
+    async with running_server(tmp_path, snapshot_key="k" * 16) as address, connect(address) as caller:
         assert await refusals(caller, token) == [
             ("MODEL_NOT_FOUND", 5, "no model 'steps' is served; served are: renamed")
         ]

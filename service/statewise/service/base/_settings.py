@@ -3,7 +3,7 @@
 Only this module reads the environment. Times are in seconds and sizes in bytes, as the names say.
 """
 
-from difflib import get_close_matches
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from statewise.service.base._settings_errors import PREFIX, explain, unknown_variables
 from statewise.service.base._types import MAXIMUM_SESSIONS
 
 _KIB = 1024
@@ -23,7 +24,6 @@ _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
 
 _SHORTEST_KEY_BYTES = 16
-_SECRETS = ["snapshot_key"]
 
 _Positive = Annotated[int, Field(gt=0)]
 
@@ -35,7 +35,7 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """All settings of `statewise serve`. The string below each field is its row in docs/operations.md."""
 
-    model_config = SettingsConfigDict(env_prefix="STATEWISE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     repository: Path
     """Folder of models: <repository>/<model>/<version>/."""
@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     """Time after which an unused session expires; it may expire up to a tenth of this time later."""
     snapshot_key: SecretStr | None = None
-    """Key that signs snapshots. Servers with the same key accept each other's snapshots. Unset: a random key,
-    so snapshots are valid until the process ends."""
+    """Key that signs snapshots, at least 16 bytes. Servers with the same key accept each other's snapshots.
+    Unset: a random key, so snapshots are valid until the process ends."""
     snapshot_key_file: Path | None = None
     """File that holds the snapshot key, at least 16 bytes; replaces snapshot_key."""
     tls_certificate: Path | None = None
@@ -166,22 +166,16 @@ class Settings(BaseSettings):
         try:
             return _with_file(cls, config)(**given)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "missing":
-                raise SettingsError(f"{key} is not set: give --{key.replace('_', '-')}") from None
-            if not key:
-                raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
-            shown = key if _is_secret(key) else f"{key} = {first['input']!r}"
-            if first["type"] == "extra_forbidden":
-                alike = get_close_matches(key, Settings.model_fields, n=1)
-                meant = f"; is {alike[0]} meant?" if alike else ""
-                raise SettingsError(f"{shown}: there is no such setting{meant}") from None
-            raise SettingsError(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
+            raise SettingsError(explain(error.errors()[0], cls.model_fields, config)) from None
         except SettingsError:
             raise
         except (OSError, ValueError) as error:
             raise SettingsError(f"{config}: {error}") from None
+
+    @classmethod
+    def misspelt_variables(cls) -> list[str]:
+        """Returns a line for each STATEWISE_ variable of the environment that is no setting."""
+        return unknown_variables(os.environ, cls.model_fields)
 
     @field_validator("listen")
     @classmethod
@@ -232,6 +226,14 @@ class Settings(BaseSettings):
             )
         return key
 
+    @field_validator("snapshot_key")
+    @classmethod
+    def _key_is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        size = _SHORTEST_KEY_BYTES if value is None else len(value.get_secret_value().encode())
+        if size < _SHORTEST_KEY_BYTES:
+            raise ValueError(f"expected at least {_SHORTEST_KEY_BYTES} bytes of key; got {size}")
+        return value
+
     @field_validator("traces_endpoint")
     @classmethod
     def _traces_go_to_a_url(cls, value: str) -> str:
@@ -253,11 +255,6 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _is_secret(key: str) -> bool:
-    """Whether the value of an entry must stay hidden: its key names a secret, or is a misspelling of one."""
-    return key in _SECRETS or (key not in Settings.model_fields and bool(get_close_matches(key, _SECRETS)))
 
 
 def _with_file(cls: type[Settings], config: Path | None) -> type[Settings]:
