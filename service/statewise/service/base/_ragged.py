@@ -119,6 +119,18 @@ class RaggedColumns:
         """The arrays by the names of their tensors."""
         return {tensor.name: array for tensor, array in zip(self.tensors, self.arrays, strict=True)}
 
+    def nonfinite_rows(self) -> Indices:
+        """Finds the rows with a NaN or an infinite number. Usually none, and then cheap."""
+        found: set[int] = set()
+        for tensor, array in zip(self.tensors, self.arrays, strict=True):
+            if array.dtype.kind != "f" or np.isfinite(array).all():
+                continue
+            elements = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+            if tensor.per_step and self.lengths is not None:
+                elements = np.searchsorted(np.cumsum(self.lengths), elements, side="right")
+            found.update(elements.tolist())
+        return np.array(sorted(found), np.intp)
+
     def take(self, rows: Indices) -> "RaggedColumns":
         """Returns some of the rows, in the order of `rows`."""
         elements = rows if self.lengths is None else elements_of(rows, self.lengths)

@@ -4,6 +4,7 @@ Generation and the other operations on sessions are elsewhere in this folder. An
 sessions. A request that is refused as a whole has changed nothing.
 """
 
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ from statewise.wire import Reason
 
 if TYPE_CHECKING:
     from statewise.service.tracing import Tracing
+
+_log = logging.getLogger(__name__)
 
 Reply = Callable[[StepResult | ServiceError], None]
 
@@ -126,6 +129,7 @@ class Dataplane:
             for _ in range(prediction.submit()):
                 part = await prediction.next_part()
                 work.add(len(part.rows), int(part.lengths.sum()), part.failures)
+                self._note_nonfinite(model, part)
                 yield part
         finally:
             prediction.abandon()
@@ -138,6 +142,12 @@ class Dataplane:
             rows=len(lengths),
             steps=time_steps,
         )
+
+    def _note_nonfinite(self, model: LoadedModel, part: PredictPart) -> None:
+        outputs = RaggedColumns(model.package.spec.outputs, part.outputs, part.lengths)
+        rows = len(outputs.nonfinite_rows()) if len(part.rows) else 0
+        if rows and model.scheduler.statistics.count_nonfinite(rows):
+            _log.warning("%s/%d predicts numbers that are not finite", *model.key)
 
     def record_answer(
         self,

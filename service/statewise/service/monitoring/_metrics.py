@@ -141,6 +141,12 @@ def _of_sessions(gauges: dict[ModelKey, ModelGauges], idle: dict[ModelKey, int])
         _MODEL,
         each(lambda one: one.statistics.retried_rows),
     )
+    yield _counter(
+        "nonfinite_rows",
+        "Rows of steps and predictions with a NaN or an infinite number among their outputs.",
+        _MODEL,
+        each(lambda one: one.statistics.nonfinite_rows),
+    )
 
 
 def _of_requests(

@@ -2,8 +2,8 @@
 
 Does what the batch path does for a batch of one (step execution, run_batch), in scalars instead of columns,
 because array operations around the engine are most of such a step's cost. Handles only the ordinary
-case: a retry, an invalid handle, a NaN or a run that fails is left to the batch path, before anything has
-changed.
+case: a retry, an invalid handle, a NaN in or out, or a run that fails is left to the batch path, before
+anything has changed.
 """
 
 import numpy as np
@@ -49,6 +49,8 @@ class SingleStep:
                 self._arena.view_at(arena_index),
             )
         except EngineError:
+            return None
+        if not all(array.dtype.kind != "f" or np.isfinite(array).all() for array in outputs):
             return None
         self._arena.write(arena_index ^ 1, state)
         digest = digest_rows(inputs, per_step=self._inputs_per_step, steps=None)

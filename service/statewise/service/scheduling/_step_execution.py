@@ -168,7 +168,11 @@ class StepExecution:
         if failed:
             self._note_failures(prepared, failed)
             well = np.delete(np.arange(len(slots)), failed)
-            outputs = RaggedColumns(self._spec.outputs, outputs, steps).take(well).arrays
+            columns = RaggedColumns(self._spec.outputs, outputs, steps).take(well)
+            outputs = columns.arrays
+            self._note_nonfinite(columns, slots[well])
+        else:
+            self._note_nonfinite(RaggedColumns(self._spec.outputs, outputs, steps), slots)
         if failed or prepared.retry is not None:
             self._table.touch(slots)
             new = np.ones(len(slots), np.bool_) if prepared.retry is None else ~prepared.retry
@@ -189,6 +193,15 @@ class StepExecution:
             self._table.view(slot).session_id for slot in prepared.slots[failed[:_SESSIONS_NAMED]].tolist()
         ]
         _log.error("the model failed on rows of sessions", extra=fields(session_ids=sessions))
+
+    def _note_nonfinite(self, outputs: RaggedColumns, slots: Slots) -> None:
+        """Counts and logs sessions whose outputs are not finite: their states probably are not, either."""
+        rows = outputs.nonfinite_rows()
+        if len(rows) and self._statistics.count_nonfinite(len(rows)):
+            sessions = [self._table.view(slot).session_id for slot in slots[rows[:_SESSIONS_NAMED]].tolist()]
+            _log.warning(
+                "the model gives sessions numbers that are not finite", extra=fields(session_ids=sessions)
+            )
 
     def refuse(self, prepared: PreparedBatch) -> None:
         """Answers step batches of which no row may run."""

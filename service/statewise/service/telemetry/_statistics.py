@@ -139,6 +139,7 @@ class ModelStatistics:
         single: Runs of single steps.
         long: Runs of long jobs' slices.
         retried_rows: Rows that repeated their session's last request.
+        nonfinite_rows: Rows of steps and predictions with a NaN or an infinite number among their outputs.
     """
 
     step: OperationCounts = field(default_factory=OperationCounts)
@@ -147,6 +148,7 @@ class ModelStatistics:
     single: RunCounts = field(default_factory=RunCounts)
     long: RunCounts = field(default_factory=RunCounts)
     retried_rows: int = 0
+    nonfinite_rows: int = 0
 
     @property
     def operations(self) -> dict[str, OperationCounts]:
@@ -166,7 +168,13 @@ class ModelStatistics:
             self.single + other.single,
             self.long + other.long,
             self.retried_rows + other.retried_rows,
+            self.nonfinite_rows + other.nonfinite_rows,
         )
+
+    def count_nonfinite(self, rows: int) -> bool:
+        """Counts rows with outputs that are not finite; returns whether to log: at the 1st, 10th, 100th."""
+        before, self.nonfinite_rows = self.nonfinite_rows, self.nonfinite_rows + rows
+        return before == 0 or len(str(before)) < len(str(self.nonfinite_rows))
 
     def count_step(self, batch: StepBatch, result: StepResult | ServiceError, latency_s: float) -> None:
         """Counts an answered step batch."""
