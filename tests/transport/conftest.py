@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.server_process import ServerProcesses
-from tests.transport.guarded import CallersFile, GuardedServer
+from tests.transport.owners.guarded import CallersFile, GuardedServer
 
 from statewise.service import Scope, add_token
 from statewise.service.testing import running_server

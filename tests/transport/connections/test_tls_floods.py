@@ -36,6 +36,7 @@ def busy_machine() -> Iterator[None]:
         loop.wait()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("busy_machine")
 @pytest.mark.parametrize("mutual", [False, True], ids=["server certificate", "client certificates"])
 async def test_connections_that_come_and_go(processes: ServerProcesses, tmp_path: Path, mutual: bool) -> None:

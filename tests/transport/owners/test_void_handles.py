@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels
-from tests.transport.guarded import CallersFile, GuardedServer
+from tests.transport.owners.guarded import CallersFile, GuardedServer
 
 from statewise.service.session_state import SessionTable
 from statewise.service.testing import running_server

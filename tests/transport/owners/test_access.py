@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.helpers.caller import connect
 from tests.helpers.errors import only_reason_of
 from tests.helpers.raw_calls import stream_stream, unary_stream, unary_unary
-from tests.transport.guarded import CallersFile, GuardedServer
+from tests.transport.owners.guarded import CallersFile, GuardedServer
 
 from statewise.service import Scope, ServerError, Settings, add_token
 from statewise.service.server import Server

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.helpers.caller import connect
 from tests.helpers.errors import only_reason_of
-from tests.transport.guarded import CallersFile, GuardedServer
+from tests.transport.owners.guarded import CallersFile, GuardedServer
 
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2
