@@ -17,7 +17,6 @@ from statewise.client import (
     ModelChanged,
     ModelNotFound,
     NotStreamable,
-    PositionMismatch,
     SessionExists,
     SessionExpired,
     SessionLost,
@@ -115,15 +114,17 @@ class TestSessions:
                 client.session("last", id="taken").step(SAMPLE)
             session.close()
 
-    def test_a_position_that_another_made(self, repository: Path, clients: Clients) -> None:
+    def test_a_session_that_another_opened(self, repository: Path, clients: Clients) -> None:
         with RestartableServer(repository) as server:
             session = clients.connect(server.address).session("steps", id="shared")
             session.step(SAMPLE)
             server.restart()
-            clients.connect(server.address).session("steps", id="shared").step(np.zeros((5, 3)))
-            with raises(PositionMismatch, "position 1", "resume() takes") as caught:
+            other = clients.connect(server.address).session("steps", id="shared")
+            other.step(np.zeros((5, 3)))
+            with raises(SessionMoved, "'shared'", "resume() takes"):
                 session.step(SAMPLE)
-            assert caught.value.position == 5
+            other.step(SAMPLE)
+            assert (other.position, session.position) == (6, 1)
 
     def test_a_model_without_state(self, client: Client) -> None:
         with raises(NotStreamable, "both", "predict() runs it"):

@@ -13,7 +13,7 @@ from statewise.client.core import ClientCore
 from statewise.client.requests import CLOSE_TIMEOUT_S, Call, ClientOptions, Operate, Plan
 from statewise.client.sessions import GroupCore, SessionCore
 from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
-from statewise.client.transport import ENDED, STREAMING, AsyncConnection, Endpoint
+from statewise.client.transport import ENDED, STREAMING, AsyncConnection, Endpoint, open_shells
 from statewise.client.values import (
     Failed,
     SessionMoved,
@@ -32,12 +32,15 @@ class AsyncShell:
 
     def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connection = AsyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
+        self._connection = AsyncConnection(
+            endpoint, options.tracing, lambda: self.core.multiplexer.closed_error()
+        )
         self._work: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._deadlines = Deadlines(self._loop, self._give_up)
         self.core = ClientCore(self, options)
+        open_shells.add(self)
 
     # For callers.
 
@@ -124,6 +127,15 @@ class AsyncShell:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._connection.close()
 
+    def close_at_exit(self) -> None:
+        """See `open_shells`: the loop does not run any more, so nothing can be awaited."""
+        if not self._loop.is_running():
+            self.core.multiplexer.close()
+
+    def forked(self) -> None:
+        """See `open_shells`."""
+        self.core.multiplexer.forked()
+
     # For the multiplexer.
 
     def connect(self, stream: StreamConnection) -> None:
@@ -166,7 +178,7 @@ class AsyncShell:
         if not isinstance(effect, Call):
             await asyncio.sleep(effect.delay_s)
         if self.core.multiplexer.closed:
-            raise closed_error()
+            raise self.core.multiplexer.closed_error() or closed_error()
         if not isinstance(effect, Call):
             return None
         with self._connection.calling(effect.method) as metadata:

@@ -5,16 +5,17 @@ operations: those that no caller waits for.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from statewise.client.core import ClientCore
+from statewise.client._sync._streams import SyncStreams
 from statewise.client.requests import CLOSE_TIMEOUT_S, Call, ClientOptions, Operate, Plan, answer_wait_s
 from statewise.client.sessions import GroupCore, SessionCore
-from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
-from statewise.client.transport import ENDED, STREAMING, Endpoint, SyncConnection
+from statewise.client.stream import Operation, PendingCall, closed_error
+from statewise.client.transport import STREAMING, Endpoint, open_shells
 from statewise.client.values import (
     Failed,
     SessionMoved,
@@ -71,15 +72,13 @@ class SyncShell:
     """
 
     def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
-        self._connection = SyncConnection(endpoint, options.tracing, lambda: self.core.multiplexer.closed)
-        # Re-entrant: the multiplexer calls back into this transport.
-        self._lock = threading.RLock()
-        self._work = threading.Condition(self._lock)
+        self._streams = streams = SyncStreams(endpoint, options)
+        self._connection = streams.connection
         self._scope = CallScope()
-        self._readers: list[threading.Thread] = []
-        self._calls: dict[int, Any] = {}
-        self._timers: set[threading.Timer] = set()
-        self.core = ClientCore(self, options)
+        self.core = streams.core
+        finalizer = weakref.finalize(self, streams.close_aside)
+        finalizer.atexit = False  # `open_shells` closes it then
+        open_shells.add(self)
 
     # For callers.
 
@@ -138,12 +137,12 @@ class SyncShell:
 
     def submit(self, operation: Operation[T] | PendingCall[T]) -> PendingCall[T]:
         """Begins an operation without waiting for it."""
-        with self._lock:
+        with self._streams.lock:
             return self.core.multiplexer.submit(operation)
 
     def abandon(self, pending_call: PendingCall[Any]) -> None:
         """Notes that the caller no longer waits for an operation."""
-        with self._lock:
+        with self._streams.lock:
             self.core.multiplexer.abandon(pending_call)
 
     def responses(self, method: str, request: Any, timeout_s: float | None) -> Generator[Any, None, None]:
@@ -166,56 +165,25 @@ class SyncShell:
 
     def close(self) -> None:
         """Closes anonymous sessions, the connection and the threads."""
-        if self.core.multiplexer.closed:
+        if self.core.multiplexer.closed or self.core.multiplexer.closing:
             return
-        with suppress(StatewiseError):  # sessions that stay open expire
-            self.run(self.core.farewell())
-        with self._lock:
-            self.core.multiplexer.close()
-            calls = list(self._calls.values())
-            timers = list(self._timers)
-        self._scope.end()
-        for timer in timers:
-            timer.cancel()
-        for call in calls:
-            call.cancel()
-        for reader in self._readers:
-            reader.join()
-        self._connection.close()
+        self.core.multiplexer.closing = True
+        try:
+            with suppress(StatewiseError):  # sessions that stay open expire
+                self.run(self.core.farewell())
+        finally:
+            with self._streams.lock:
+                self.core.multiplexer.close()
+            self._scope.end()
+            self._streams.close()
 
-    # For the multiplexer, which calls with the lock held.
+    def close_at_exit(self) -> None:
+        """See `OpenShells`."""
+        self.close()
 
-    def connect(self, stream: StreamConnection) -> None:
-        """See `Transport`."""
-        self._calls[stream.number] = call = self._connection.open_stream(self._requests(stream))
-        self._readers = [reader for reader in self._readers if reader.is_alive()]
-        reader = threading.Thread(
-            target=self._read, args=(stream, call), name="statewise-client", daemon=True
-        )
-        self._readers.append(reader)
-        reader.start()
-
-    def wake(self, stream: StreamConnection) -> None:
-        """See `Transport`."""
-        self._work.notify_all()
-
-    def after(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """See `Transport`."""
-
-        def fire() -> None:
-            with self._lock:
-                self._timers.discard(timer)
-                if not self.core.multiplexer.closed:
-                    callback()
-
-        timer = threading.Timer(delay_s, fire)
-        timer.daemon = True
-        self._timers.add(timer)
-        timer.start()
-
-    def future(self) -> Any:
-        """See `Transport`."""
-        return Future()
+    def forked(self) -> None:
+        """See `OpenShells`."""
+        self._streams.forked()
 
     # Shared by the methods above.
 
@@ -226,7 +194,7 @@ class SyncShell:
             scope.ended.wait(effect.delay_s)
             effect = None
         if self.core.multiplexer.closed or scope.ended.is_set():
-            raise closed_error()
+            raise self.core.multiplexer.closed_error() or closed_error()
         if effect is None:
             return None
         with self._connection.calling(effect.method) as metadata:
@@ -236,21 +204,3 @@ class SyncShell:
                 with scope.holding(responses):
                     return list(responses)
             return self._connection.call(effect.method, effect.request, effect.timeout_s, metadata)
-
-    def _requests(self, stream: StreamConnection) -> Iterator[bytes]:
-        while True:
-            with self._lock:
-                while (message := stream.take()) is None:
-                    if stream.retired or stream.ended:
-                        return
-                    self._work.wait()
-            yield message
-
-    def _read(self, stream: StreamConnection, call: Any) -> None:
-        status = ENDED
-        try:
-            status = self._connection.read_stream(call, stream, self.core.multiplexer.receive, self._lock)
-        finally:
-            with self._lock:
-                self._calls.pop(stream.number, None)
-                self.core.multiplexer.broken(stream, status)

@@ -84,4 +84,4 @@ class ClientCore:
     def farewell(self) -> Plan[None]:
         """Closes the anonymous sessions that are still open, because no other client can find them."""
         if self.multiplexer.connected:
-            yield from self.anonymous.farewell()
+            yield from self.anonymous.farewell(self.multiplexer)

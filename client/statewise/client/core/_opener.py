@@ -4,38 +4,63 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, finalize
 
 from statewise.client.core._catalogue import Catalogue
 from statewise.client.core._step_batchers import StepBatchers
 from statewise.client.requests import ClientOptions, Operate, Plan
-from statewise.client.sessions import ByteBudget, GroupCore, OpenedSession, SessionCore
+from statewise.client.sessions import (
+    ByteBudget,
+    GroupCore,
+    OpenedSession,
+    RemoteRows,
+    RemoteSession,
+    SessionCore,
+)
 from statewise.client.stream import Gather, Operation, StreamMultiplexer, answered, exchange
 from statewise.client.values import Subject
-from statewise.v1 import tensor_pb2
-from statewise.wire import unpack_uint64
+from statewise.v1 import sequence_pb2, tensor_pb2
+from statewise.wire import pack_uint64, unpack_uint64
 
 FAREWELL_S = 2.0
 """For closing sessions that only this client could find."""
 
+_HANDLES_OF_A_REQUEST = 1000
+
 
 class AnonymousSessions:
-    """Sessions whose ids no other client knows, and that are closed with this one."""
+    """Sessions whose ids no other client knows, and that are closed with this one.
+
+    A session that the program dropped without closing is collected; its handles are kept to close it.
+    """
 
     def __init__(self) -> None:
-        self._cores: WeakSet[SessionCore | GroupCore] = WeakSet()
+        self._finalizers: WeakKeyDictionary[SessionCore | GroupCore, finalize[Any, Any]] = WeakKeyDictionary()
+        self._dropped: list[int] = []
 
     def add(self, core: SessionCore | GroupCore) -> None:
         """Has a session or group closed with the client."""
-        self._cores.add(core)
+        finalizer = self._finalizers[core] = finalize(core, self._drop, core.remote)
+        finalizer.atexit = False
 
     def forget(self, core: SessionCore | GroupCore) -> None:
         """Leaves a session or group open when the client is closed."""
-        self._cores.discard(core)
+        finalizer = self._finalizers.pop(core, None)
+        if finalizer is not None:
+            finalizer.detach()
 
-    def farewell(self) -> Plan[None]:
+    def farewell(self, multiplexer: StreamMultiplexer) -> Plan[None]:
         """Closes those that are still open."""
-        yield Operate(_close_all([core for core in self._cores if not core.closed]), FAREWELL_S)
+        operations = [core.close() for core in list(self._finalizers) if not core.closed]
+        for begin in range(0, len(self._dropped), _HANDLES_OF_A_REQUEST):
+            handles = pack_uint64(self._dropped[begin : begin + _HANDLES_OF_A_REQUEST])
+            request = sequence_pb2.CloseSessionsRequest(handles=handles)
+            operations.append(exchange(multiplexer, "close", request, Subject()))
+        self._dropped.clear()
+        yield Operate(_run_all(operations), FAREWELL_S)
+
+    def _drop(self, remote: RemoteSession | RemoteRows) -> None:
+        self._dropped += remote.open_handles()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +103,6 @@ class Opener:
         return opened, reply.errors
 
 
-def _close_all(cores: Sequence[SessionCore | GroupCore]) -> Operation[None]:
-    if cores:
-        yield Gather([core.close() for core in cores])
+def _run_all(operations: Sequence[Operation[Any]]) -> Operation[None]:
+    if operations:
+        yield Gather(operations)

@@ -3,7 +3,8 @@
 from statewise.client.sessions._group_core import GroupCore
 from statewise.client.sessions._group_journal import GroupJournal
 from statewise.client.sessions._journal import ByteBudget, Journal
-from statewise.client.sessions._remote_session import OpenedSession
+from statewise.client.sessions._remote_rows import RemoteRows
+from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
 from statewise.client.sessions._session_core import SessionCore
 from statewise.client.sessions._session_generation import SessionGeneration
 
@@ -13,6 +14,8 @@ __all__ = [
     "GroupJournal",
     "Journal",
     "OpenedSession",
+    "RemoteRows",
+    "RemoteSession",
     "SessionCore",
     "SessionGeneration",
 ]

@@ -83,7 +83,7 @@ class GroupCore:
         self._multiplexer = multiplexer
         self._batcher = batcher
         self._reader = reader
-        self._remote = RemoteRows(multiplexer, batcher, journal, opened, conditions)
+        self.remote = RemoteRows(multiplexer, batcher, journal, opened, conditions)
         self._everything = np.arange(len(opened))
         self._turns = RowTurns(len(opened))
         self.closed = False
@@ -96,17 +96,17 @@ class GroupCore:
     @property
     def ids(self) -> tuple[str, ...]:
         """The sessions' ids, in order."""
-        return self._remote.ids
+        return self.remote.ids
 
     @property
     def positions(self) -> NDArray[np.uint64]:
         """Time steps that each session has consumed."""
-        return self._remote.positions
+        return self.remote.positions
 
     @property
     def durable_positions(self) -> NDArray[np.uint64]:
         """Time steps of each session that a killed server would still have."""
-        return self._remote.durable_positions
+        return self.remote.durable_positions
 
     def __len__(self) -> int:
         """Returns the number of sessions."""
@@ -133,7 +133,7 @@ class GroupCore:
     def _in_turn(self, rows: Index, body: Operation[T]) -> Operation[T]:
         yield from self._turns.acquire(rows)
         if self.closed:
-            raise SessionNotFound("the group is closed")
+            raise self._multiplexer.closed_error() or SessionNotFound("the group is closed")
         return (yield from self._turns.hold(rows, body))
 
     def _step(self, chosen: Index, rows: Rows, batcher: StepBatcher) -> Operation[Value]:
@@ -159,14 +159,14 @@ class GroupCore:
 
     def _send(self, request: GroupRequest, batcher: StepBatcher) -> Operation[GroupResult]:
         """Sends one request until it is answered; rows that fail alone are sent again alone."""
-        if self._remote.uncertain:
+        if self.remote.uncertain:
             yield from self._resolve_uncertainty(request.rows)
         policy = self._multiplexer.retry_policy()
         maybe_applied = False
         while True:
             message = batcher.encode_request(
-                self._remote.handles[request.rows],
-                self._remote.positions[request.rows],
+                self.remote.handles[request.rows],
+                self.remote.positions[request.rows],
                 request.steps,
                 request.columns,
             )
@@ -177,18 +177,18 @@ class GroupCore:
                 maybe_applied |= failed.status.maybe_applied
                 if not (yield from pause_before_retry(self._multiplexer, policy, failed.status)):
                     if maybe_applied:
-                        self._remote.note_uncertain(request)
+                        self.remote.note_uncertain(request)
                     raise error_of(failed.status, self._subject()) from None
             except GeneratorExit:
                 # The caller left between two tries.
                 if maybe_applied:
-                    self._remote.note_uncertain(request)
+                    self.remote.note_uncertain(request)
                 raise
         if not reply.errors:
             outputs = read_outputs(
                 self.model, reply.outputs, rows=len(request.rows), steps=int(request.steps.sum())
             )
-            self._remote.applied(request, unpack_uint64(reply.durable_positions))
+            self.remote.applied(request, unpack_uint64(reply.durable_positions))
             return GroupResult(outputs, {})
         return (yield from self._settle_partial(request, reply, batcher, maybe_applied))
 
@@ -202,17 +202,17 @@ class GroupCore:
         """Takes a reply in which some rows failed; sends the retryable ones again."""
         statuses = {error.row: status_of_row(error) for error in reply.errors}
         good, outputs = outputs_of_good_rows(self.model, request, reply, list(statuses))
-        self._remote.applied(request.subset(self.model, good), unpack_uint64(reply.durable_positions))
+        self.remote.applied(request.subset(self.model, good), unpack_uint64(reply.durable_positions))
         result = GroupResult(outputs, {})
         retried: dict[int, tuple[RemoteSession, Status]] = {}
         for row, status in statuses.items():
-            remote = self._remote.session(int(request.rows[row]))
+            remote = self.remote.session(int(request.rows[row]))
             if remote.retryable(status):
                 retried[row] = remote, status
                 continue
             result.errors[row] = error_of(status, remote.subject)
             if maybe_applied and status.reason != Reason.SESSION_MOVED:
-                self._remote.note_uncertain(request.subset(self.model, np.array([row])))
+                self.remote.note_uncertain(request.subset(self.model, np.array([row])))
         if retried:
             yield from self._retry_rows(request, retried, result, batcher, maybe_applied)
         return result
@@ -240,7 +240,7 @@ class GroupCore:
         )
         ends = np.cumsum(request.steps, dtype=np.int64)
         for (row, (remote, _)), outcome in zip(retried.items(), outcomes, strict=True):
-            self._remote.take_back(int(request.rows[row]), remote)
+            self.remote.take_back(int(request.rows[row]), remote)
             if not isinstance(outcome, StepResult):
                 result.errors[row] = outcome
                 continue
@@ -249,28 +249,29 @@ class GroupCore:
                 whole[elements if spec.per_step else row] = array
             alone = request.subset(self.model, np.array([row]))
             durable_position = np.array([outcome.durable_position], np.uint64)
-            self._remote.applied(alone, durable_position, remote.connection_number)
+            self.remote.applied(alone, durable_position, remote.connection_number)
 
     def _resolve_uncertainty(self, rows: Index) -> Operation[None]:
         """Resolves the uncertainty of these rows where there is one."""
-        uncertain = self._remote.uncertain_among(rows)
+        uncertain = self.remote.uncertain_among(rows)
         if not uncertain:
             return
-        remotes = [self._remote.session(row) for row in uncertain]
+        remotes = [self.remote.session(row) for row in uncertain]
         outcomes = yield Gather([resolve_uncertainty(remote) for remote in remotes])
         for row, remote, outcome in zip(uncertain, remotes, outcomes, strict=True):
             if isinstance(outcome, StatewiseError):
                 raise outcome
-            self._remote.resolved(row, remote)
+            self.remote.resolved(row, remote)
 
     def _close(self) -> Operation[None]:
         request_limits = self._batcher.request_limits
         for begin in range(0, len(self), request_limits.rows):
-            handles = self._remote.handles[begin : begin + request_limits.rows]
+            handles = self.remote.handles[begin : begin + request_limits.rows]
             request = sequence_pb2.CloseSessionsRequest(handles=pack_uint64(handles))
             reply = yield from exchange(self._multiplexer, "close", request, self._subject())
             self.closed = True
-            self._remote.journal.clear()
+            self.remote.journal.clear()
+            self.remote.handles[begin : begin + request_limits.rows] = 0
             for error in reply.errors:
                 raise error_of(status_of_row(error), self._subject(begin + error.row))
 

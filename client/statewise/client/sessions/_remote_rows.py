@@ -53,6 +53,11 @@ class RemoteRows:
         self._uncertain_requests: dict[int, SessionCommand] = {}
         self._needs_replay: set[int] = set()
 
+    def open_handles(self) -> list[int]:
+        """Returns the handles of the sessions that were not closed."""
+        handles: list[int] = self.handles[self.handles != 0].tolist()
+        return handles
+
     def applied(
         self,
         request: GroupRequest,

@@ -111,6 +111,10 @@ class RemoteSession:
         """Whether the server's position is unknown."""
         return self.needs_replay or self.uncertain_request is not None
 
+    def open_handles(self) -> list[int]:
+        """Returns the handle, unless the session was closed."""
+        return [self.handle] if self.handle else []
+
     def applied(self, steps: int, payload: Payload, durable_position: int) -> None:
         """Notes that a request was applied."""
         self.previous_position, self.last_payload = self.position, payload

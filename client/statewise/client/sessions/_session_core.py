@@ -200,7 +200,9 @@ class SessionCore:
         while self._busy:
             yield AcquireTurn(self._waiting, first=first)
         if self.closed:
-            raise SessionNotFound("it is closed", session_id=self.remote.id)
+            raise self.remote.multiplexer.closed_error() or SessionNotFound(
+                "it is closed", session_id=self.remote.id
+            )
         self._busy = True
         try:
             if resolve and self.remote.uncertain:

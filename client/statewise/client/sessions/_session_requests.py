@@ -27,6 +27,7 @@ def close_session(remote: RemoteSession) -> Operation[None]:
     reply = yield from _until_answered(remote, close)
     remote.raise_row(reply.errors)
     remote.journal.clear()
+    remote.handle = 0
 
 
 def fork_session(remote: RemoteSession, session_id: str) -> Operation[OpenedSession]:

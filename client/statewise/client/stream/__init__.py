@@ -1,8 +1,9 @@
 """Multiplexes operations and steps over one session stream; never opens a connection and never blocks."""
 
+from statewise.client.stream._closed import closed_error
 from statewise.client.stream._effects import AcquireTurn, Exchange, Gather
 from statewise.client.stream._messages import set_timeout, stream_request
-from statewise.client.stream._multiplexer import StreamMultiplexer, closed_error
+from statewise.client.stream._multiplexer import StreamMultiplexer
 from statewise.client.stream._operation_runner import OperationRunner
 from statewise.client.stream._protocols import (
     Effect,

@@ -15,6 +15,7 @@ from types import GeneratorType
 from typing import Any, TypeVar, cast
 
 from statewise.client.retries import STREAM_RULES, Backoff, RetryPolicy
+from statewise.client.stream._closed import CLOSED, FORKED, closed_error
 from statewise.client.stream._effects import Cancel
 from statewise.client.stream._operation_runner import OperationRunner
 from statewise.client.stream._protocols import (
@@ -26,7 +27,7 @@ from statewise.client.stream._protocols import (
     Waiter,
 )
 from statewise.client.stream._stream_connection import StreamConnection, Transport
-from statewise.client.values import Failed, Status, Unavailable
+from statewise.client.values import Failed, StatewiseError, Status
 from statewise.v1 import sequence_pb2
 
 T = TypeVar("T")
@@ -35,7 +36,6 @@ T = TypeVar("T")
 # is large enough that a few slow ones do not hold up the rest, and below what servers answer at once on a
 # stream.
 _STEP_BATCHES_IN_FLIGHT = 16
-_CLOSED = Status("CANCELLED", message="the client is closed; make a new one")
 
 
 class StreamMultiplexer:
@@ -72,6 +72,9 @@ class StreamMultiplexer:
         self._woken = False
         self._clock = clock
         self.closed = False
+        self.closing = False
+        """The client is being closed: what finds its session closed fails for that reason."""
+        self._closed_status = CLOSED
         self.retry_for_s = retry_for_s
         self._connections = 0
         self.answering = 0
@@ -98,7 +101,7 @@ class StreamMultiplexer:
             pending_call.origin = self._tracing.origin()
         if self.closed:
             pending_call.close()
-            future.set_exception(closed_error())
+            future.set_exception(closed_error(self._closed_status))
         else:
             pending_call.begin()
         return pending_call
@@ -107,12 +110,21 @@ class StreamMultiplexer:
         """Drops the unsent requests of a call whose caller left; cancels those in flight where possible."""
         pending_call.withdraw()
 
+    def closed_error(self) -> StatewiseError | None:
+        """Returns the exception that methods of the closed client raise; None: the client is open."""
+        return closed_error(self._closed_status) if self.closed or self.closing else None
+
+    def forked(self) -> None:
+        """Makes further operations fail: this process is a child, its parent keeps the connections."""
+        self.closed = True
+        self._closed_status = FORKED
+
     # For effects and step batchers.
 
     def enqueue(self, request: InFlightRequest) -> None:
         """Sends a request as soon as possible."""
         if self.closed:
-            request.fail(Failed(_CLOSED))
+            request.fail(Failed(CLOSED))
             return
         self._exchanges.append(request)
         self._wake_writer()
@@ -134,7 +146,7 @@ class StreamMultiplexer:
     def offer(self, source: RequestSource) -> None:
         """Takes requests from `source` as there is room for them, until it has none."""
         if self.closed:
-            source.fail(Failed(_CLOSED))
+            source.fail(Failed(CLOSED))
             return
         self._sources.append(source)
         self._wake_writer()
@@ -142,7 +154,7 @@ class StreamMultiplexer:
     def pause(self, waiter: Waiter) -> None:
         """Resumes `waiter` when the pause before the connection's next try is over."""
         if self.closed:
-            waiter.throw(Failed(_CLOSED))
+            waiter.throw(Failed(CLOSED))
             return
         self._paused.append(waiter)
         if not self._timer_runs:
@@ -225,12 +237,12 @@ class StreamMultiplexer:
         self.closed = True
         streams = list(self._streams.values())
         for stream in streams:
-            self.broken(stream, _CLOSED)
+            self.broken(stream, CLOSED)
         for item in self._withdraw_unsent():
-            item.fail(Failed(_CLOSED))
+            item.fail(Failed(CLOSED))
         paused, self._paused = self._paused, []
         for waiter in paused:
-            waiter.throw(Failed(_CLOSED))
+            waiter.throw(Failed(CLOSED))
 
     # Shared by the methods above.
 
@@ -282,8 +294,3 @@ class StreamMultiplexer:
         for waiter in paused:
             waiter.resume(None)
         self._wake_writer()
-
-
-def closed_error() -> Unavailable:
-    """Returns the exception that methods of a closed client raise."""
-    return Unavailable(_CLOSED.message)

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from statewise.client.stream import Metadata, StreamConnection, Tracing, closed_error
+from statewise.client.stream import Metadata, StreamConnection, Tracing
 from statewise.client.transport._channel import (
     ENDED,
     Endpoint,
@@ -16,14 +16,16 @@ from statewise.client.transport._channel import (
     status_of,
     with_span,
 )
-from statewise.client.values import Failed, Status
+from statewise.client.values import Failed, StatewiseError, Status
 from statewise.v1 import sequence_pb2
 
 
 class AsyncConnection:
     """A channel whose calls are awaited. Arguments as for `SyncConnection`; made where the loop runs."""
 
-    def __init__(self, endpoint: Endpoint, tracing: Tracing | None, closed: Callable[[], bool]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, tracing: Tracing | None, closed: Callable[[], StatewiseError | None]
+    ) -> None:
         self._channel = (
             grpc.aio.insecure_channel(endpoint.target, endpoint.options)
             if endpoint.credentials is None
@@ -51,8 +53,9 @@ class AsyncConnection:
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Closing the channel raises CancelledError in its calls although no task was cancelled.
             task = asyncio.current_task()
-            if self._closed() and not (task and task.cancelling()):
-                raise closed_error() from None
+            closed = self._closed()
+            if closed is not None and not (task and task.cancelling()):
+                raise closed from None
             raise
 
     def call(self, method: str, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
