@@ -187,7 +187,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "numpy": "_async _sync bulk core requests sessions stream values",
         "opentelemetry": "stream",
         "pyarrow": "bulk",
-        "threading": "_sync",
+        "threading": "_sync transport",
     },
     "cli": {
         "matplotlib": "_plot",
