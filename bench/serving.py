@@ -30,7 +30,7 @@ from bench.models import lstm_repository
 from bench.streams import measure
 
 from statewise.service.engine import Engine
-from statewise.service.registry import read_package
+from statewise.service.packages import read_package
 
 SIZES = (64, 128)
 BATCHES = (256, 1024)

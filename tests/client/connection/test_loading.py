@@ -16,7 +16,8 @@ from tests.helpers.models.small import SmallModels
 
 from statewise.client import ModelNotFound, Unavailable
 from statewise.service import Server, ServiceError
-from statewise.service.registry import LoadedModel, ModelRegistry, read_package
+from statewise.service.packages import read_package
+from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.testing import server_in_thread
 from statewise.wire import Reason
 
