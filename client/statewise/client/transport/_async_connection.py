@@ -10,6 +10,7 @@ import grpc
 from statewise.client.stream import Metadata, StreamConnection, Tracing
 from statewise.client.transport._channel import (
     ENDED,
+    LOST,
     Endpoint,
     methods,
     session_stream,
@@ -18,6 +19,9 @@ from statewise.client.transport._channel import (
 )
 from statewise.client.values import Failed, StatewiseError, Status
 from statewise.v1 import sequence_pb2
+
+_LOST_WRITE = "Internal error from Core"
+"""What grpc.aio reports in place of the stream's status if the stream ends during a write."""
 
 
 class AsyncConnection:
@@ -78,7 +82,7 @@ class AsyncConnection:
         try:
             await self._converse(stream, receive, work)
         except grpc.aio.AioRpcError as error:
-            return status_of(error)
+            return LOST if error.details() == _LOST_WRITE else status_of(error)
         return ENDED
 
     async def close(self) -> None:

@@ -176,3 +176,4 @@ def status_of(error: grpc.RpcError) -> Status:
 
 
 ENDED = Status("UNAVAILABLE", message="the server ended the stream")
+LOST = Status("UNAVAILABLE", message="the stream broke while a message was sent")
