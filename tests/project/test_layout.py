@@ -167,7 +167,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_reflection": "transport",
         "grpc_status": "transport/messages",
         "numpy": (
-            "base dataplane dataplane/sessions engine inputs registry scheduling session_state "
+            "base dataplane dataplane/sessions engine inputs packages registry scheduling session_state "
             "transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",

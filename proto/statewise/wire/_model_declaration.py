@@ -57,8 +57,9 @@ class StateDeclaration:
     shape: tuple[int, ...] | None = None
     batch_axis: int | None = None
     """As of `StatePair`: an alternative to `axes`, beside `shape`."""
-    initial: float | tuple[float, ...] | None = None
-    """One value for all elements, or one for each element, in C order; model.toml may nest the lists."""
+    initial: float | tuple[float, ...] | str | None = None
+    """One value for all elements, or one for each element, in C order; model.toml may nest the lists. A text
+    names an .npy file in the version's folder, with an array of the state's shape."""
     parts: tuple[StatePart, ...] = ()
 
 

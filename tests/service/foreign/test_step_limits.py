@@ -192,3 +192,30 @@ async def test_a_value_that_the_graph_does_not_take_is_the_callers_mistake(tmp_p
         except grpc.aio.AioRpcError as error:
             raise AssertionError(error.details()) from error
         assert failures == [("BAD_TENSOR", message)]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        (np.array([5.0, 7.0]), "start.npy", ""),
+        (np.array([[5.0], [7.0]]), "start.npy", ""),  # the numbers count, in C order
+        (np.array([5.0]), "start.npy", "expected a number, or 2 of them"),
+        (np.array(["5", "x"]), "start.npy", "expected an array of numbers"),
+        (np.array([5.0, 7.0]), "../start.npy", "expected the name of an .npy file in the version's folder"),
+        (np.array([5.0, 7.0]), "absent.npy", "expected the name of an .npy file in the version's folder"),
+    ],
+)
+async def test_a_state_may_begin_as_a_file_says(
+    tmp_path: Path, content: Array, name: str, words: str
+) -> None:
+    text = TOTAL.replace("[batch]", "[batch, 2]")
+    publish(tmp_path / "m" / "1", text, f'{STATE}initial = "{name}"\n')
+    np.save(tmp_path / "m" / "1" / "start.npy", content)
+    np.save(tmp_path / "m" / "start.npy", content)
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        (model,) = (await caller.models.ListModels(mp.ListModelsRequest())).models
+        assert words in model.failure
+        assert (model.failure == "") == (words == "")
+        if not words:
+            (handle,) = await caller.open("m", "a")
+            assert (await caller.step(handle, 0, np.ones((1, 2), np.float32))).tolist() == [[-6, -8]]

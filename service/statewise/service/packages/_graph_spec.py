@@ -226,6 +226,7 @@ def _sizes_along(word: str, names: list[str], axes: list[AxisWords], graph: Valu
 
 def _initial(pair: StateDeclaration, shape: tuple[int, ...], value: GraphValue) -> float | tuple[float, ...]:
     where = f"state {pair.input!r}: "
+    assert not isinstance(pair.initial, str), "files have been read"
     if isinstance(pair.initial, tuple):
         check_initial(where, pair.initial, shape)
         return tuple(_whole(f"{where}initial", number, value) for number in pair.initial)

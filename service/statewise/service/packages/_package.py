@@ -17,6 +17,7 @@ from statewise.service.engine import GraphLayout
 from statewise.service.packages._axes import GraphValue
 from statewise.service.packages._declarations import declare, override
 from statewise.service.packages._graph_spec import complete_spec
+from statewise.service.packages._initial_files import with_initial_states
 from statewise.service.packages._small_files import read_text
 from statewise.wire import METADATA_KEY, MetadataError, ModelDeclaration, ModelSpec, Reason, Sharing
 
@@ -91,6 +92,7 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
         declaration = declared or ModelDeclaration()
         if spec is not None:
             declaration = override(declare(spec), declaration)
+        declaration = with_initial_states(declaration, folder)
         spec, layout = complete_spec(declaration, _values(inputs), _values(outputs))
     except MetadataError as error:
         raise _invalid(f"{where}: {error}") from error
