@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from statewise.client.sessions import GroupCore, GroupJournal, OpenedSession
 from statewise.client.values import (
     InputReader,
     InvalidInput,
+    LimitReached,
     Limits,
     PartialFailure,
     RequestLimits,
@@ -39,7 +41,7 @@ class GroupOpener(Opener):
         self,
         name: str,
         *,
-        count: int | None,
+        count: Any,
         session_ids: Sequence[str] | None,
         condition: object,
         version: int | None,
@@ -52,6 +54,9 @@ class GroupOpener(Opener):
             raise InvalidInput(
                 f"expected a list of ids; got {session_ids!r}: session(id=) opens a single one"
             )
+        if count is not None and not (isinstance(count, int) and count > 0):
+            raise InvalidInput(f"expected at least one session; got count={count!r}")
+        yield from self._check_number(len(session_ids or ()) if count is None else count, timeout_s)
         new_id = self.options.new_id
         ids = [new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
         _check_ids(ids, count)
@@ -68,6 +73,13 @@ class GroupOpener(Opener):
         if session_ids is None:
             self.anonymous.add(group)
         return group
+
+    def _check_number(self, wanted: int, timeout_s: float | None) -> Plan[None]:
+        """Raises LimitReached, before any session is opened, for more than the server may hold."""
+        if wanted:
+            limit = (yield from self.catalogue.limits(timeout_s)).sessions
+            if limit and wanted > limit:
+                raise LimitReached(f"expected at most {limit} sessions, the server's limit; got {wanted}")
 
     def _open_all(
         self,

@@ -21,6 +21,9 @@ KEEPALIVE_S = 310.0
 
 _PING_ANSWER_S = 10.0
 
+# gRPC sends even calls to this machine through a proxy that the environment names.
+_LOOPBACK = re.compile(r"(dns:(//[^/]*/)?)?(localhost|127(\.\d+){3}|\[::1\])(:|$)|ipv4:127\.|ipv6:\[::1\]")
+
 _OPTIONS: Mapping[str, str | int] = {
     # The server limits requests; a request bounds the size of its responses.
     "grpc.max_receive_message_length": -1,
@@ -93,10 +96,12 @@ class Endpoint:
                 "expected a token of printable ASCII characters, no white space at its ends; got others: "
                 "was it read with a line break?"
             )
+        loopback = {"grpc.enable_http_proxy": 0} if _LOOPBACK.match(target) else {}
         files = Tls() if tls is True else tls or None
         answer_ms = math.ceil(1000 * min(keepalive_s, _PING_ANSWER_S))
         options = {
             **_OPTIONS,
+            **loopback,
             # The first bounds the wait for TCP to acknowledge, the last the wait for the answer to a ping.
             "grpc.keepalive_timeout_ms": answer_ms,
             "grpc.keepalive_time_ms": math.ceil(1000 * keepalive_s),
@@ -113,11 +118,18 @@ class Endpoint:
         )
 
 
-def _check_target(target: str) -> None:
+def _check_target(target: object) -> None:
     """Raises InvalidInput for a target that gRPC would misread, or reject only at the first call."""
-    ports = [] if target.startswith("unix") else re.findall(r":(\d+)(?=,|$)", target)
-    if not target or re.match("https?://", target) or any(not 1 <= int(port) <= 65_535 for port in ports):
+    if not isinstance(target, str):
         raise InvalidInput(f"expected a target HOST:PORT, or dns:///NAME:PORT; got {target!r}")
+    if re.match("(unix|unix-abstract|vsock|xds|passthrough):", target):
+        return
+    addresses = re.sub("^(dns:(//[^/]*/)?|ipv4:|ipv6:)", "", target).split(",")
+    ports = [re.fullmatch(r"(?:[^:/\s]+|\[[^\]]+\]):(\d+)", address) for address in addresses]
+    if not all(port is not None and 1 <= int(port[1]) <= 65_535 for port in ports):
+        raise InvalidInput(
+            f"expected a target HOST:PORT, or dns:///NAME:PORT, with a port of 1 to 65535; got {target!r}"
+        )
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
