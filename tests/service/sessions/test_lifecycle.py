@@ -1,6 +1,7 @@
 """Forks, rewinds, snapshots and restores sessions, and lets them expire."""
 
 import asyncio
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,27 @@ async def test_a_snapshot_opens_a_session_that_goes_on_bit_for_bit(
         assert [one.position for one in restored.sessions] == [4, 4]
         y = await caller.step(restored.sessions[1].handle, 4, x[4:])
     assert y.tobytes() == small_models.find("steps").run(x)[0][4:].tobytes()
+
+
+async def test_a_snapshot_is_restored_to_its_version_where_another_has_the_same_files(
+    repository: Path, tmp_path: Path
+) -> None:
+    """And to the other one where its own is not served."""
+    for version in (1, 2, 3):
+        shutil.copytree(repository / "steps" / "1", tmp_path / "steps" / str(version))
+    async with running_server(tmp_path, snapshot_key="k" * 16) as address, connect(address) as caller:
+        for version in (1, 2, 3):
+            (handle,) = await caller.open("steps", f"s{version}", version=version)
+            snapshot = pb.SnapshotSessionsRequest(handles=pack_uint64([handle]))
+            tokens = (await caller.ask(snapshot=snapshot)).tokens
+            restore = pb.RestoreSessionsRequest(tokens=tokens, session_ids=[f"r{version}"])
+            (restored,) = (await caller.ask(restore=restore)).sessions
+            assert restored.version == version
+    shutil.rmtree(tmp_path / "steps" / "3")
+    async with running_server(tmp_path, snapshot_key="k" * 16) as address, connect(address) as caller:
+        restore = pb.RestoreSessionsRequest(tokens=tokens, session_ids=["r"])
+        (restored,) = (await caller.ask(restore=restore)).sessions
+        assert restored.version in (1, 2)
 
 
 async def test_snapshots_that_are_not_what_they_were_are_refused_and_told_why(

@@ -43,14 +43,15 @@ class VersionLookUps:
             return record.loaded
         return self._records.newest().get(key) or self.find(name, version)
 
-    def find_digest(self, name: str, digest: str) -> LoadedModel:
-        """Returns the version of a model that has that digest.
+    def find_digest(self, name: str, digest: str, preferred: int = 0) -> LoadedModel:
+        """Returns a version of a model that has that digest; the preferred one where several have it.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
                 MODEL_LOADING: a version of it is being loaded, whose digest is not known yet.
         """
-        for version in self._records.served_versions(name):
+        served = self._records.served_versions(name)
+        for version in sorted(served, key=lambda version: version != preferred):
             loaded = self.find(name, version)
             if loaded.package.digest == digest:
                 return loaded

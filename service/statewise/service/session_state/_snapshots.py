@@ -37,6 +37,7 @@ class Snapshot:
     Attributes:
         owner: Name of the session's owner.
         model: Name of the model.
+        version: Number of the model version.
         digest: Digest of the model version.
         position: Time steps consumed.
         state: The arrays of the state, one after another.
@@ -44,6 +45,7 @@ class Snapshot:
 
     owner: str
     model: str
+    version: int
     digest: str
     position: int
     state: bytes
@@ -65,6 +67,7 @@ class Snapshots:
         fields = {
             "owner": snapshot.owner,
             "model": snapshot.model,
+            "version": snapshot.version,
             "digest": snapshot.digest,
             "position": snapshot.position,
         }

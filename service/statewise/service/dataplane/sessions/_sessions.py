@@ -228,7 +228,9 @@ class Sessions:
             view = self._table.view(slot)
             state = pack_state(model.arena.read(self._table.arena_index(slot)))
             package = model.package
-            snapshot = Snapshot(view.owner, package.name, package.digest, view.position, state)
+            snapshot = Snapshot(
+                view.owner, package.name, package.version, package.digest, view.position, state
+            )
             tokens[row] = self._snapshots.sign(snapshot)
 
         failures = await self._turns.run_valid(handles, take_out, owner=self._table.owner_number(owner))
@@ -255,7 +257,7 @@ class Sessions:
                 if repeated is not None:
                     restored[row] = repeated
                     continue
-                model = self._models.find_digest(snapshot.model, snapshot.digest)
+                model = self._models.find_digest(snapshot.model, snapshot.digest, snapshot.version)
                 model.require_sessions()
                 state = unpack_state(snapshot.state, model.arena.pairs)
                 slot = self._directory.create(
