@@ -120,7 +120,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._grpc.stop()
-        await asyncio.to_thread(self._dataplane.models.close)
+        await self._dataplane.models.close()
         if self._probe is not None:
             await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()

@@ -1,5 +1,8 @@
 """Loads graphs that crash, hang or eat memory: the server goes on, and says what is wrong with them."""
 
+import asyncio
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -187,6 +190,26 @@ async def test_a_server_that_stops_ends_its_children(tmp_path: Path) -> None:
     await server.start()
     await server.stop()
     assert time.monotonic() - begun_s < 60  # not until `load_s` has passed
+
+
+async def test_a_server_that_still_starts_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    publish(tmp_path / "models" / "hangs" / "1", HANGS)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["-m", "statewise", "serve", "--repository", str(tmp_path / "models"), "--listen", address]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with connect(address) as caller:
+            await caller.channel.channel_ready()
+        process.terminate()
+        out, log = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, out) == (0, b"")
+    assert b"Traceback" not in log
 
 
 @pytest.mark.parametrize("in_child", [True, False])

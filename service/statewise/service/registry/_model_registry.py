@@ -25,6 +25,7 @@ from statewise.service.registry._version_loader import (
     PreparedVersion,
     ReadPackage,
     VersionLoader,
+    failure_of,
 )
 from statewise.service.registry._version_look_ups import VersionLookUps
 from statewise.service.registry._version_records import VersionRecord
@@ -209,12 +210,14 @@ class ModelRegistry(VersionLookUps):
                 self._choose_defaults()
             return next(status for status in self.statuses() if (status.name, status.version) == key)
 
-    def close(self) -> None:
-        """Breaks off the loading of versions. Blocks until no thread loads any more."""
-        for task in self._loading.values():
+    async def close(self) -> None:
+        """Breaks off the loading of versions. Returns when no thread loads any more."""
+        tasks = list(self._loading.values())
+        for task in tasks:
             task.cancel()
         self._loader.close()
-        self._executor.shutdown(cancel_futures=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
 
     def free_if_unused(self, loaded: LoadedModel) -> None:
         """Removes a version from memory if it serves no longer and has no session."""
@@ -235,11 +238,14 @@ class ModelRegistry(VersionLookUps):
         try:
             prepared = await loop.run_in_executor(self._executor, self._loader.prepare, folder)
             self._commit(folder, prepared)
-            self._choose_defaults()
+        except Exception as error:
+            _log.error("loading %s/%d failed", *folder.key, exc_info=error)
+            self._commit(folder, failure_of(folder, error))
         finally:
             del self._loading[folder.key]
             if not self._loading:
                 self._loader.rest()
+        self._choose_defaults()
         self.changed()
 
     def _commit(self, folder: VersionFolder, prepared: PreparedVersion | str) -> None:
