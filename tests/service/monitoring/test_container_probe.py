@@ -1,6 +1,8 @@
 """Runs the health check of the container image as Docker does, beside a real server."""
 
 import asyncio
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -46,3 +48,29 @@ async def test_healthy_is_who_takes_work(
     (tmp_path / "empty").mkdir()
     async with serve_with_metrics(tmp_path / "empty", **settings) as (address, metrics):
         assert await probe(address, metrics, **environment) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_the_probe_reads_the_configuration_file_of_the_server(
+    repository: Path, tmp_path: Path, certificate: dict[str, Path], tls: bool
+) -> None:
+    """Addresses and TLS stand in the file alone."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [free.getsockname()[1] for free in (one, other)]
+    lines = [f'listen = "127.0.0.1:{ports[0]}"', f'metrics_listen = "127.0.0.1:{ports[1]}"']
+    lines += [f'{name} = "{path}"' for name, path in certificate.items()] if tls else []
+    config = tmp_path / "server.toml"
+    config.write_text("\n".join(lines))
+    environment = {"STATEWISE_REPOSITORY": str(repository), "PATH": os.environ["PATH"]}
+    command = Path(sys.executable).parent / "statewise"
+    server = await asyncio.create_subprocess_exec(
+        command, "serve", "--config", config, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        assert (await server.stdout.readline()).startswith(b"listening on")
+        asked = await asyncio.create_subprocess_exec(sys.executable, PROBE, env=environment)
+        assert await asked.wait() == 0
+    finally:
+        server.terminate()
+        await server.communicate()
