@@ -11,12 +11,10 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, cast
 
 from statewise.service.base import ServiceError, shortened
 from statewise.service.engine import Optimisation
@@ -165,7 +163,8 @@ class _Child:
 
     def __init__(self, load_bytes: int) -> None:
         self.served = False
-        self._stderr = cast(IO[bytes], tempfile.TemporaryFile())  # noqa: SIM115 (closed by `end`)
+        # In memory: a container may have no folder that can be written.
+        self._stderr = os.fdopen(os.memfd_create("statewise-inspector"), "w+b")
         # The child must not see the server's secrets; it takes its settings from the request.
         own = {name: value for name, value in os.environ.items() if not name.startswith("STATEWISE_")}
         own |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ORT_DISABLE_TELEMETRY": "1"}
