@@ -221,7 +221,7 @@ def test_a_model_that_does_not_generate_says_what_to_do(client: Client) -> None:
         ({"steps": 0}, "steps of at least 1; got 0"),
         ({"temperature": -1.0}, "temperature of at least 0; got -1"),
         ({"temperature": float("nan")}, "temperature of at least 0; got nan"),
-        ({"top_k": 0}, "top_k of at least 1, or None; got 0"),
+        ({"top_k": 0}, "top_k, or None, of at least 1; got 0"),
         ({"seed": -1}, "seed of 0 to"),
     ],
 )

@@ -10,6 +10,8 @@ from statewise.client.values import (
     ServerInfo,
     SessionInfo,
     Subject,
+    check_model,
+    check_text,
     read_model,
     read_server,
     read_session,
@@ -65,6 +67,7 @@ class Catalogue:
         self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
     ) -> Plan[ModelInfo]:
         """Returns one version; None: the default one, as it was when last looked up unless `fresh`."""
+        check_model(name, version)
         key = (name, version or 0)
         if fresh or key not in self._models:
             request = model_pb2.GetModelRequest(name=name, version=version or 0)
@@ -78,6 +81,7 @@ class Catalogue:
 
     def current_model(self, name: str, version: int | None, timeout_s: float | None) -> Plan[ModelInfo]:
         """Returns one version; None: the default one, looked up again after a second."""
+        check_model(name, version)
         until_s = self._defaults_until_s.get(name, -math.inf)
         fresh = version is None and self._options.clock() >= until_s
         return (yield from self.model(name, version, timeout_s, fresh=fresh))
@@ -99,6 +103,8 @@ class Catalogue:
 
     def list_sessions(self, model: str | None, timeout_s: float | None) -> Plan[list[SessionInfo]]:
         """Returns all open sessions that the caller may see, fetched page by page."""
+        if model is not None:
+            check_text("a model's name", model)
         found: list[SessionInfo] = []
         token = ""
         while True:

@@ -1,6 +1,5 @@
 """Puts the parts of a client together: one core under both clients, without input or output."""
 
-import math
 from collections.abc import Callable
 
 from statewise.client.core._catalogue import Catalogue
@@ -14,7 +13,7 @@ from statewise.client.requests import ClientOptions, Plan
 from statewise.client.retries import CALL_RULES, RetryPolicy
 from statewise.client.sessions import ByteBudget
 from statewise.client.stream import StreamMultiplexer, Transport
-from statewise.client.values import InvalidInput
+from statewise.client.values import check_timeout
 
 _JOURNAL_BUDGET_BYTES = 256 * 1024 * 1024
 
@@ -73,8 +72,8 @@ class ClientCore:
             InvalidInput: the timeout is no positive number.
         """
         timeout_s = self._options.timeout_s if given is None else given
-        if timeout_s is not None and not (timeout_s > 0 and math.isfinite(timeout_s)):
-            raise InvalidInput(f"expected a timeout of more than 0 s; got {timeout_s!r}")
+        if timeout_s is not None:
+            check_timeout(timeout_s)
         return timeout_s
 
     def call_retry_policy(self, timeout_s: float | None) -> RetryPolicy:

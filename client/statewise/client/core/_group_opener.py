@@ -20,6 +20,8 @@ from statewise.client.values import (
     RequestLimits,
     StatewiseError,
     Subject,
+    check_model,
+    check_text,
     error_of,
     status_of_row,
 )
@@ -50,6 +52,7 @@ class GroupOpener(Opener):
         """Opens many sessions of one model: `count` anonymous ones, or those with these ids."""
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
+        check_model(name, version)
         if isinstance(session_ids, str):
             raise InvalidInput(
                 f"expected a list of ids; got {session_ids!r}: session(id=) opens a single one"
@@ -174,6 +177,8 @@ def _check_ids(ids: Sequence[str], count: int | None) -> None:
     if not ids:
         came = "ids=[]" if count is None else f"count={count}"
         raise InvalidInput(f"expected at least one session; got {came}")
+    for each in ids:
+        check_text("a session's id", each)
     if len(set(ids)) != len(ids):
         twice = next(each for each, times in Counter(ids).items() if times > 1)
         raise InvalidInput(f"expected every id once; {twice!r} stands twice")

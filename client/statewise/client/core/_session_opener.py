@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from statewise.client.core._opener import Opener
 from statewise.client.requests import Conditions, Operate, Plan
 from statewise.client.sessions import Journal, OpenedSession, SessionCore
-from statewise.client.values import InputReader, Subject, error_of, status_of_row
+from statewise.client.values import (
+    InputReader,
+    InvalidInput,
+    Subject,
+    check_model,
+    check_text,
+    error_of,
+    status_of_row,
+)
 from statewise.v1 import sequence_pb2, tensor_pb2
 
 
@@ -24,6 +32,7 @@ class SessionOpener(Opener):
         condition: object = None,
     ) -> Plan[SessionCore]:
         """Opens a session at its start, or takes over an open session of that id where it stands."""
+        check_model(name, version)
         request = sequence_pb2.OpenSessionsRequest(
             model=name, version=version or 0, session_ids=[self._new_id(session_id)]
         )
@@ -38,6 +47,7 @@ class SessionOpener(Opener):
 
     def resume(self, session_id: str, timeout_s: float | None) -> Plan[SessionCore]:
         """Takes over a session that was opened before, by this client or another."""
+        check_text("a session's id", session_id)
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
         subject = Subject(session_id)
         reply = yield from self.opening("resume", request, subject, timeout_s)
@@ -45,6 +55,9 @@ class SessionOpener(Opener):
 
     def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
         """Opens a session with the state of a snapshot."""
+        if not isinstance(token, bytes | bytearray | memoryview):
+            raise InvalidInput(f"expected the bytes that snapshot() returned; got {type(token).__name__}")
+        token = bytes(token)
         request = sequence_pb2.RestoreSessionsRequest(tokens=[token], session_ids=[self._new_id(session_id)])
         subject = Subject(session_id or "")
         reply = yield from self.opening("restore", request, subject, timeout_s, alone=True)
@@ -60,7 +73,10 @@ class SessionOpener(Opener):
         return self._registered(core, session_id)
 
     def _new_id(self, given: str | None) -> str:
-        return self.options.new_id() if given is None else given
+        if given is None:
+            return self.options.new_id()
+        check_text("a session's id", given)
+        return given
 
     def _registered(self, core: SessionCore, given_id: str | None) -> SessionCore:
         if given_id is None:

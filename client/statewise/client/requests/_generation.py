@@ -17,6 +17,8 @@ from statewise.client.values import (
     Subject,
     Use,
     Value,
+    check_real,
+    check_whole,
     error_of,
     read_values,
     status_of_row,
@@ -44,14 +46,12 @@ class GenerateOptions:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.steps is not None and not 1 <= self.steps <= _MOST_STEPS:
-            raise InvalidInput(f"expected steps of at least 1; got {self.steps}")
-        if not 0 <= self.temperature < float("inf"):
-            raise InvalidInput(f"expected a temperature of at least 0; got {self.temperature!r}")
-        if self.top_k is not None and not 1 <= self.top_k <= _MOST_STEPS:
-            raise InvalidInput(f"expected a top_k of at least 1, or None; got {self.top_k}")
-        if not 0 <= self.seed < 2**64:
-            raise InvalidInput(f"expected a seed of 0 to 2**64 - 1; got {self.seed}")
+        if self.steps is not None:
+            check_whole("steps", self.steps, 1, _MOST_STEPS)
+        check_real("a temperature", self.temperature)
+        if self.top_k is not None:
+            check_whole("a top_k, or None,", self.top_k, 1, _MOST_STEPS)
+        check_whole("a seed", self.seed, 0, 2**64 - 1)
 
     @property
     def packed_steps(self) -> bytes:

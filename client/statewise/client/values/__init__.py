@@ -1,5 +1,6 @@
 """Holds the values that callers give and receive: errors, inputs, outputs, limits; never sends anything."""
 
+from statewise.client.values._arguments import check_model, check_real, check_text, check_timeout, check_whole
 from statewise.client.values._errors import (
     InternalError,
     InvalidInput,
@@ -88,6 +89,11 @@ __all__ = [
     "Unavailable",
     "Use",
     "Value",
+    "check_model",
+    "check_real",
+    "check_text",
+    "check_timeout",
+    "check_whole",
     "elements_of",
     "error_of",
     "of_batch",

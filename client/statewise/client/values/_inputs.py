@@ -235,6 +235,8 @@ class InputReader:
     def _array(self, spec: TensorInfo, value: object, use: Use, count: int) -> Array:
         try:
             array = np.asarray(value)
+        except RuntimeError as error:
+            raise InvalidInput(f"input {spec.name!r}: {error}") from None
         except (TypeError, ValueError, OverflowError):
             raise self._misfit(spec, use, count, f"a {type(value).__name__} of no regular shape") from None
         wanted = DTYPES[spec.dtype]
