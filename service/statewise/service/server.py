@@ -77,7 +77,7 @@ class Server:
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
-        """Listens, and begins to load the repository. Returns the address, HOST:PORT.
+        """Starts to listen and to load the repository. Returns the address, HOST:PORT.
 
         Returns when every model has its default version or has failed, at the latest after `startup_s`. Until
         then requests get MODEL_LOADING, and health and readiness say that the server does not serve.

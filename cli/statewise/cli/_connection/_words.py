@@ -43,7 +43,7 @@ _CALLS = {
 
 
 def in_words_of_command(error: Exception) -> str:
-    """The message of an error, with advice that a user of the command can follow."""
+    """Returns the message of an error, with advice that a user of the command can follow."""
     text = str(error)
     for kind, advice in _ADVICE.items():
         text = text.replace(kind.advice, advice) if kind.advice else text

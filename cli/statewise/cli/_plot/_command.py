@@ -191,7 +191,7 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _labels(folders: list[Path]) -> list[str]:
-    """A label for each run: the folder's name, or its path if names are equal."""
+    """Returns a label for each run: the folder's name, or its path if names are equal."""
     names = [folder.resolve().name for folder in folders]
     return [
         name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)

@@ -130,7 +130,7 @@ def draw_curves(measured: Mapping[str, Mapping[str, tuple[Sequence[int], Sequenc
 
 
 def _metric_of(name: str) -> str:
-    """The metric that a baseline is compared with; other names are their own."""
+    """Returns the metric that a baseline is compared with; other names are their own."""
     return name.replace(_BASELINE, "")
 
 

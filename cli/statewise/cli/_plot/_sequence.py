@@ -63,7 +63,7 @@ def _from_data(trained: Checkpoint, index: int) -> Any:
 
 
 def _data(trained: Checkpoint) -> Dataset:
-    """The data that the network was trained on. Ends the command where a file of the user's own has gone."""
+    """Loads the data that the network was trained on. Ends the command where a file of the user's is gone."""
     try:
         # Checkpoints of before `recipe_file` existed lead to bundled data only.
         file = trained.progress.get("recipe_file", f"{trained.recipe}.toml")

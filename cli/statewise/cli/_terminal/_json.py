@@ -60,7 +60,7 @@ def read_json_array(text: str) -> list[Any]:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text in quotes, for messages."""
+    """Returns the beginning of a text in quotes, for messages."""
     text = text.strip()
     return repr(text if len(text) <= _LONGEST_EXCERPT else text[: _LONGEST_EXCERPT - 3] + "...")
 

@@ -159,7 +159,7 @@ class OutputCursor:
 
 
 def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
-    """Whether values are given as texts: as `text` says, else if the model writes text and got no tokens.
+    """Decides whether values are given as texts: by `text`, else if the model writes text and got no tokens.
 
     Raises:
         InvalidInput: the model generates nothing, or writes no text.

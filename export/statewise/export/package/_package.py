@@ -44,7 +44,7 @@ class Package:
 
 
 def declares_all_beside_graph(path: Path) -> bool:
-    """Whether a version folder's graph has no metadata, and a model.toml beside it declares its state.
+    """Returns whether a folder's graph has no metadata, and a model.toml declares the graph's state.
 
     Raises:
         PackageError: as of `read_package`.

@@ -113,7 +113,7 @@ def find_linear(
 
 
 def _may_stand_before(name: str, rows: int, columns: int, features: int) -> bool:
-    """Whether a linear layer may make the inputs of the recurrent module: by its rows, and by its name."""
+    """Returns whether a linear layer may make the recurrent module's inputs, by its rows and its name."""
     words = set(re.findall(r"[a-z]+", name.lower()))
     if rows != features or words & _OUTPUT_WORDS:
         return False

@@ -96,7 +96,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
 
 
 def recipe_of(values: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe of plain values, as `Recipe.to_dict` makes them.
+    """Returns the recipe of plain values, as `Recipe.to_dict` makes them.
 
     Args:
         values: Values of the recipe.

@@ -105,7 +105,7 @@ def _keep_lines(path: Path, epochs: int) -> None:
 
 
 def _epoch_of(line: str) -> int:
-    """The epoch of a line; 0 for one that is damaged."""
+    """Returns the epoch of a line; 0 for one that is damaged."""
     try:
         return int(json.loads(line)["epoch"])
     except (ValueError, KeyError, TypeError):

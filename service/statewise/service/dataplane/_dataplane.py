@@ -218,7 +218,7 @@ class Dataplane:
         return [self.table.explain(row, *pair, owner=owner) for row, pair in enumerate(pairs)]
 
     def model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
-        """The version of the sessions that an owner's valid handles stand for; None: no handle is valid.
+        """Finds the version of the sessions of an owner's valid handles; None: no handle is valid.
 
         Raises:
             ServiceError: BAD_REQUEST: a handle stands twice, or the sessions are of several versions.

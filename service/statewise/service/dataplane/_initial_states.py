@@ -72,7 +72,7 @@ async def prompted_states(
     rows: Indices,
     cancellation: CancellationToken,
 ) -> tuple[list[Array], NDArray[np.bool_]]:
-    """The states of rows after their source (None: no encoder) and their prompt; which rows did not fail.
+    """Computes the states of rows after source (None: no encoder) and prompt; which rows did not fail.
 
     Raises:
         ServiceError: as encoded_states.
@@ -96,7 +96,7 @@ async def prompted_states(
 async def leased_states(
     model: LoadedModel, lease: SessionLease, cancellation: CancellationToken
 ) -> tuple[list[Array], NDArray[np.uint64]]:
-    """States and positions that a lease's rows generate from; rows at position 0 consume a begin token first.
+    """Computes the states and positions that rows generate from; at position 0 a begin token comes first.
 
     Raises:
         ServiceError: DEADLINE, CANCELLED, INTERNAL.

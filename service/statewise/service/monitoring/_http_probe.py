@@ -45,7 +45,7 @@ class HttpProbe:
         self._thread: threading.Thread | None = None
 
     def start(self, host: str, port: int) -> str:
-        """Listens. Returns the address, HOST:PORT; port 0 picks a free port.
+        """Starts to listen. Returns the address, HOST:PORT; port 0 picks a free port.
 
         Raises:
             OSError: the address cannot be opened.

@@ -59,7 +59,7 @@ def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
 
 
 def idle_sessions(dataplane: Dataplane) -> dict[ModelKey, int]:
-    """Number of idle sessions by name and version. Looks at all sessions: not for the event loop."""
+    """Counts idle sessions by name and version. Looks at all sessions: not for the event loop."""
     idle = SessionScan(dataplane.table).idle_by_model(dataplane.clock() - IDLE_S)
     counts: dict[ModelKey, int] = {}
     for model in list(dataplane.models):

@@ -197,7 +197,7 @@ class SessionTable(SessionColumns):
         return int(self.model[slot])
 
     def birth_of(self, slot: int) -> int:
-        """Returns the number that tells a session from others of its id, ended or open elsewhere."""
+        """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
         return int(self._birth[slot])
 
     def holder_of(self, slot: int) -> int:
@@ -239,7 +239,7 @@ class SessionTable(SessionColumns):
         )
 
     def refusal(self, row: int, handle: int, *, owner: int) -> RowFailure | None:
-        """Why a handle is void for an owner; None: it is valid."""
+        """Returns why a handle is void for an owner; None: it is valid."""
         if self.model_of_handle(handle, owner=owner) is not None:
             return None
         reason = self._ended.reason_of(owner, handle)
