@@ -35,9 +35,9 @@ class CountingRegistry(ModelRegistry):
         with self._counted():
             return super().find(name, version)
 
-    def find_digest(self, name: str, digest: str) -> LoadedModel:
+    def find_digest(self, name: str, digest: str, preferred: int = 0) -> LoadedModel:
         with self._counted():
-            return super().find_digest(name, digest)
+            return super().find_digest(name, digest, preferred)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -37,7 +37,7 @@ class Snapshot:
     Attributes:
         owner: Name of the session's owner.
         model: Name of the model.
-        version: Number of the model version.
+        version: Number of the model version; 0: the token does not name it.
         digest: Digest of the model version.
         position: Time steps consumed.
         state: The arrays of the state, one after another.
@@ -99,7 +99,8 @@ class Snapshots:
         fields = json.loads(signed[_FRONT.size : end])
         if fields["owner"] != owner:
             raise _bad("the snapshot was taken by another owner")
-        return Snapshot(state=signed[end:], **fields)
+        # Tokens that an earlier build signed name no version.
+        return Snapshot(state=signed[end:], **{"version": 0, **fields})
 
     def _signature(self, signed: bytes) -> bytes:
         return hmac.new(self._key, signed, hashlib.sha256).digest()
