@@ -27,19 +27,19 @@ def generate(out: Path) -> None:
     )
 
 
-def describe(out: Path) -> None:
+def describe(out: Path, *, source_root: Path = SOURCE_ROOT) -> None:
     """Writes the files' FileDescriptorSet, comments included, to `out`. Raises RuntimeError as `generate`."""
-    _protoc(f"--descriptor_set_out={out}", "--include_source_info")
+    _protoc(f"--descriptor_set_out={out}", "--include_source_info", source_root=source_root)
 
 
-def _protoc(*outputs: str) -> None:
+def _protoc(*outputs: str, source_root: Path = SOURCE_ROOT) -> None:
     arguments = [
         "protoc",
-        f"-I{SOURCE_ROOT}",
+        f"-I{source_root}",
         f"-I{distribution('googleapis-common-protos').locate_file('')}",
         f"-I{files('grpc_tools') / '_proto'}",
         *outputs,
-        *sorted(str(path.relative_to(SOURCE_ROOT)) for path in SOURCE_ROOT.glob("statewise/v1/*.proto")),
+        *sorted(str(path.relative_to(source_root)) for path in source_root.glob("statewise/v1/*.proto")),
     ]
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc failed; its messages are above")

@@ -96,15 +96,12 @@ def test_every_element_is_commented(contract: list[descriptor_pb2.FileDescriptor
     assert not uncommented(contract)
 
 
-def test_missing_comments_are_noticed(
-    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_comments_are_noticed(generator: ModuleType, tmp_path: Path) -> None:
     bare_root = tmp_path / "proto"
     shutil.copytree(PROTO, bare_root, ignore=shutil.ignore_patterns("*.py", "*.pyi", "__pycache__"))
     for path in bare_root.glob("statewise/v1/*.proto"):
         path.write_text(re.sub(r"^\s*//.*\n", "", path.read_text(), flags=re.MULTILINE))
-    monkeypatch.setattr(generator, "SOURCE_ROOT", bare_root)
-    generator.describe(tmp_path / "contract.binpb")
+    generator.describe(tmp_path / "contract.binpb", source_root=bare_root)
     files = list(descriptor_pb2.FileDescriptorSet.FromString((tmp_path / "contract.binpb").read_bytes()).file)
     found = uncommented(files)
     assert found == [name for file in files for name, _ in elements(file)]

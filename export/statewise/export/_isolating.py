@@ -1,6 +1,6 @@
 """Runs work on untrusted graphs in a child process, and tries lower levels of optimisation after a crash."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,16 +10,19 @@ from statewise.export.isolation import ChildDied, run_isolated
 _T = TypeVar("_T")
 
 
-def with_some_optimisation(work: Callable[..., _T], path: Path, *arguments: object) -> _T:
-    """Calls `work(path, *arguments, optimisation)` in a child process, at the first level of
-    OPTIMISATION_LEVELS that does not crash it.
+def with_some_optimisation(
+    work: Callable[..., _T], path: Path, *arguments: object, levels: Iterable[str] = OPTIMISATION_LEVELS
+) -> _T:
+    """Calls `work(path, *arguments, optimisation)` in a child process, at lower levels after a crash.
+
+    The result comes from the first level that does not crash the child.
 
     Raises:
         PackageError: the child crashed at every level, or exceeded a limit.
         ExportError: as the work raised it.
     """
     first: ChildDied | None = None
-    for level in OPTIMISATION_LEVELS:
+    for level in levels:
         try:
             return run_isolated(work, path, *arguments, level)
         except ChildDied as death:

@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 _RUN_THREADS = 2
 _LONGEST_SWEEP_PAUSE_S = 10.0
 _CALLERS_POLL_S = 1.0
-_PORT_CHECK_S = 10.0
 _PORT_ANSWER_S = 5.0
 
 
@@ -45,6 +44,7 @@ class Server:
         tracer_provider: OpenTelemetry's tracer provider, which gets the server's spans; None: the settings
             say where spans go.
         make_models: Makes the registry of models, as for `build_dataplane`.
+        port_check_s: Time between two calls through the server's own port.
 
     Raises:
         ServerError: the settings ask for traces, and the extra for traces is not installed.
@@ -56,8 +56,10 @@ class Server:
         *,
         tracer_provider: Any = None,
         make_models: Callable[..., ModelRegistry] = ModelRegistry,
+        port_check_s: float = 10.0,
     ) -> None:
         self._settings = settings
+        self._port_check_s = port_check_s
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
         self._trace_exporter = _export_traces(settings) if tracer_provider is None else None
         self._dataplane = build_dataplane(
@@ -153,7 +155,7 @@ class Server:
         # A session may live up to a tenth longer than idle_timeout_s.
         sweep_s = min(_LONGEST_SWEEP_PAUSE_S, settings.idle_timeout_s / 10)
         self._repeat(sweep_s, "ending idle sessions", self._expire_idle_sessions)
-        self._repeat(_PORT_CHECK_S, "checking the port", self._check_port)
+        self._repeat(self._port_check_s, "checking the port", self._check_port)
         self._repeat(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
         if settings.repository_poll_s:
             self._repeat(settings.repository_poll_s, "following the repository", self._follow_the_repository)

@@ -16,7 +16,7 @@ from tests.helpers.metrics_server import http_get
 from tests.helpers.models.small import SmallModels
 from tests.helpers.server_process import ServerProcesses
 
-from statewise.service import Settings, server
+from statewise.service import Settings
 from statewise.service.server import Server
 from statewise.service.testing import running_server
 from statewise.service.transport import port_answers
@@ -74,7 +74,6 @@ async def test_if_the_accept_loop_fails_streams_go_on_and_probes_say_so(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server is not ready first and not alive later; it stops as ever."""
-    monkeypatch.setattr(server, "_PORT_CHECK_S", 0.02)
     (accepting,) = cygrpc.AioServer.__subclasses__()
     request_call = cygrpc.AioServer._request_registered_call
     broken = False
@@ -86,7 +85,7 @@ async def test_if_the_accept_loop_fails_streams_go_on_and_probes_say_so(
 
     monkeypatch.setattr(accepting, "_request_registered_call", request, raising=False)
     settings = Settings(repository=repository, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0")
-    serving = Server(settings)
+    serving = Server(settings, port_check_s=0.02)
     address = await serving.start()
     async with connect(address) as caller:
         (handle,) = await caller.open("steps", "a")
