@@ -1,14 +1,25 @@
-"""Checks `statewise sessions`, and the connection options of every subcommand with a server."""
+"""Checks `statewise sessions` and `models`, and the connection options of every subcommand with a server."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tests.cli.command import statewise
 
 from statewise.client import Client
 from statewise.service.testing import server_in_thread
+
+LOG = """
+<ir_version: 8, opset_import: ["" : 17]>
+logs (float[batch, 1] x, float[batch, 1] s) => (float[batch, 1] y, float[batch, 1] s_out) {
+    l = Log(x)
+    s_out = Add(l, s)
+    y = Identity(s_out)
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +43,31 @@ def test_open_sessions_are_listed_with_their_positions(target: str) -> None:
         first.close()
         second.close()
     assert statewise("sessions", "--target", target, "--json").json == {"sessions": []}
+
+
+def test_states_that_are_not_finite_are_listed_as_such(tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    onnx.save(onnx.parser.parse_model(LOG), tmp_path / "m" / "1" / "model.onnx")
+    (tmp_path / "m" / "1" / "model.toml").write_text('[[state]]\ninput = "s"\noutput = "s_out"\n')
+    with (
+        server_in_thread(tmp_path) as target,
+        Client(target) as client,
+        client.session("m", id="good") as good,
+        client.session("m", id="bad") as bad,
+    ):
+        good.step(np.ones(1, np.float32))
+        bad.step(np.zeros(1, np.float32))
+        found = statewise("sessions", "--target", target, "--json").json["sessions"]
+        assert {one["id"]: one["nonfinite_state"] for one in found} == {"good": False, "bad": True}
+        assert statewise("sessions", "--target", target).out.count("not finite") == 1
+
+
+def test_models_are_listed_with_the_fewest_steps_that_they_take(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "vowels" / "1", tmp_path / "vowels" / "1")
+    (tmp_path / "vowels" / "1" / "model.toml").write_text("least_steps = 3")
+    with server_in_thread(tmp_path) as target:
+        assert statewise("models", "--target", target, "--json").json["models"][0]["least_steps"] == 3
+        assert "least 3 steps" in " ".join(statewise("models", "--target", target).out.split())
 
 
 def test_the_target_may_come_from_the_environment(target: str) -> None:

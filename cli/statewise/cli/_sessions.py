@@ -34,7 +34,7 @@ def sessions(
     if as_json:
         print_json({"sessions": [asdict(session) for session in listed]})
         return
-    table = Table("session", "owner", "model", "position", "durable", "idle")
+    table = Table("session", "owner", "model", "position", "durable", "idle", "state")
     for session in listed:
         table.add_row(*map(escape, _row(session)))
     stdout_console().print(table)
@@ -48,4 +48,5 @@ def _row(session: SessionInfo) -> tuple[str, ...]:
         f"{session.position:,}",
         f"{session.durable_position:,}",
         f"{session.idle_s:,.0f} s",
+        "not finite" if session.nonfinite_state else "finite",
     )

@@ -186,7 +186,8 @@ class ListSessionsResponse(_message.Message):
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionInfo]:
         """In no particular order. A session open during the whole listing is listed once. A page may hold fewer than
-        page_size, or none, and not be the last one.
+        page_size, or none, and not be the last one: the server looks at a bounded number of sessions, and of bytes of
+        their states.
         """
 
     def __init__(
@@ -310,6 +311,7 @@ class SessionInfo(_message.Message):
     DURABLE_POSITION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     IDLE_FIELD_NUMBER: _builtins.int
+    NONFINITE_STATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The client's name for it."""
     owner: _builtins.str
@@ -326,6 +328,10 @@ class SessionInfo(_message.Message):
     """
     epoch: _builtins.int
     """Raised by every resume and rewind."""
+    nonfinite_state: _builtins.bool
+    """True: its state holds a NaN or an infinite number. Most models then give outputs of no use from then on: rewind
+    the session, or open another one.
+    """
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:
         """Time since its last request."""
@@ -341,10 +347,11 @@ class SessionInfo(_message.Message):
         durable_position: _builtins.int = ...,
         epoch: _builtins.int = ...,
         idle: _duration_pb2.Duration | None = ...,
+        nonfinite_state: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_position", b"durable_position", "epoch", b"epoch", "idle", b"idle", "model", b"model", "owner", b"owner", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_position", b"durable_position", "epoch", b"epoch", "idle", b"idle", "model", b"model", "nonfinite_state", b"nonfinite_state", "owner", b"owner", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

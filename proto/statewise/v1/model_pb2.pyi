@@ -488,6 +488,7 @@ class Model(_message.Message):
     ENCODER_INPUTS_FIELD_NUMBER: _builtins.int
     ENCODER_VOCABULARY_FIELD_NUMBER: _builtins.int
     EMITTED_FIELD_NUMBER: _builtins.int
+    LEAST_STEPS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, the folder in the repository: 1 to 128 characters of A-Z a-z 0-9 . _ -"""
     version: _builtins.int
@@ -513,6 +514,10 @@ class Model(_message.Message):
     max_steps: _builtins.int
     """Longest sequence one Predict row may have, in time steps: 1 for one-to-one models, else the server's limit of one
     request (Limits.request_steps). 0: the version is not loaded.
+    """
+    least_steps: _builtins.int
+    """Least time steps of a row, at least 1: shorter rows of Predict and of steps fail with BAD_TENSOR. 0: the version is
+    not loaded.
     """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
@@ -575,10 +580,11 @@ class Model(_message.Message):
         encoder_inputs: _abc.Iterable[Global___TensorSpec] | None = ...,
         encoder_vocabulary: Global___Vocabulary | None = ...,
         emitted: Global___TensorSpec | None = ...,
+        least_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["emitted", b"emitted", "encoder_vocabulary", b"encoder_vocabulary", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_shapes", b"call_shapes", "digest", b"digest", "emitted", b"emitted", "encoder_inputs", b"encoder_inputs", "encoder_vocabulary", b"encoder_vocabulary", "exactness", b"exactness", "failure", b"failure", "generative", b"generative", "inputs", b"inputs", "is_default", b"is_default", "labels", b"labels", "max_steps", b"max_steps", "name", b"name", "notes", b"notes", "outputs", b"outputs", "state_bytes", b"state_bytes", "status", b"status", "streamable", b"streamable", "version", b"version", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_shapes", b"call_shapes", "digest", b"digest", "emitted", b"emitted", "encoder_inputs", b"encoder_inputs", "encoder_vocabulary", b"encoder_vocabulary", "exactness", b"exactness", "failure", b"failure", "generative", b"generative", "inputs", b"inputs", "is_default", b"is_default", "labels", b"labels", "least_steps", b"least_steps", "max_steps", b"max_steps", "name", b"name", "notes", b"notes", "outputs", b"outputs", "state_bytes", b"state_bytes", "status", b"status", "streamable", b"streamable", "version", b"version", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

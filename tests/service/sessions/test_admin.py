@@ -15,6 +15,10 @@ from tests.helpers.caller import Caller, connect
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
+from statewise.service.base import ServiceLimits
+from statewise.service.dataplane.sessions import SessionAdministration, SessionDirectory, SessionTurns
+from statewise.service.session_state import SessionScan
+from statewise.service.telemetry import Statistics
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2 as ap
 from statewise.v1 import sequence_pb2 as sp
@@ -76,6 +80,31 @@ async def test_what_is_open_during_a_whole_listing_is_listed_once(caller: Caller
     assert page > 5
     assert len(set(seen)) == len(seen)
     assert {f"old {number}" for number in range(page, 20)} <= set(seen)
+
+
+async def test_a_page_reads_a_bounded_number_of_bytes_of_states(repository: Path) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        settings = Settings(repository=repository, load_in_child=False)
+        dataplane = build_dataplane(settings, executor=executor)
+        await dataplane.models.load_all()
+        models, table = dataplane.models, dataplane.table
+        limits = ServiceLimits(settings)
+        (model,) = (one for one in models if one.key == ("steps", 1))
+        await dataplane.sessions.open("steps", 1, [f"s{number}" for number in range(7)], owner="")
+        administration = SessionAdministration(
+            models,
+            table,
+            scan=SessionScan(table),
+            directory=SessionDirectory(models, table, limits=limits, statistics=Statistics()),
+            turns=SessionTurns(models, table),
+            page_state_bytes=3 * model.arena.bytes_per_session // 2,
+        )
+        pages: list[int] = []
+        start: int | None = 0
+        while start is not None:
+            page, start = administration.page(owner=None, start=start, size=5, model="steps")
+            pages.append(len(page))
+    assert pages == [3, 3, 1]
 
 
 @pytest.mark.parametrize(

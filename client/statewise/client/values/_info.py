@@ -61,6 +61,8 @@ class ModelInfo:
     """Of the encoder's text; `vocabulary` is the decoder's."""
     emitted: TensorInfo | None = None
     """The value that `generate` emits at each time step; None: the model does not generate."""
+    least_steps: int = 1
+    """Fewest time steps of a row of `predict` or of a step; 0: the version is not loaded."""
 
     @property
     def predicted(self) -> "ModelInfo":
@@ -122,6 +124,8 @@ class SessionInfo:
     """Time steps that are safe if the server is killed."""
     epoch: int
     idle_s: float
+    nonfinite_state: bool = False
+    """Whether its state holds a NaN or an infinite number; most models then give outputs of no use."""
 
 
 def read_model(model: model_pb2.Model) -> ModelInfo:
@@ -151,6 +155,7 @@ def read_model(model: model_pb2.Model) -> ModelInfo:
             _vocabulary(model.encoder_vocabulary) if model.HasField("encoder_vocabulary") else None
         ),
         emitted=_tensor(model.emitted) if model.HasField("emitted") else None,
+        least_steps=model.least_steps,
     )
 
 
@@ -186,6 +191,7 @@ def read_session(session: admin_pb2.SessionInfo) -> SessionInfo:
         durable_position=session.durable_position,
         epoch=session.epoch,
         idle_s=session.idle.ToTimedelta().total_seconds(),
+        nonfinite_state=session.nonfinite_state,
     )
 
 

@@ -63,6 +63,6 @@ def server_fault() -> ServiceError:
     return ServiceError(Reason.INTERNAL, "the server failed; the server's log has the detail")
 
 
-def model_fault(row: int) -> RowFailure:
+def model_fault(row: int, message: str = "the model failed on this row") -> RowFailure:
     """Returns the failure of a row on which the model failed even when the row ran alone."""
-    return RowFailure(row, Reason.INTERNAL, "the model failed on this row")
+    return RowFailure(row, Reason.INTERNAL, message)

@@ -8,7 +8,7 @@ from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.dataplane.sessions import ExpectedSessions, OpenedSession
+from statewise.service.dataplane.sessions import ExpectedSessions, ListedSession, OpenedSession
 
 __all__ = [
     "CancellationToken",
@@ -17,6 +17,7 @@ __all__ = [
     "GeneratedPart",
     "GenerationInputs",
     "Generator",
+    "ListedSession",
     "OpenedSession",
     "PredictPart",
     "SessionGenerator",

@@ -4,6 +4,7 @@ Decides nothing about requests. The request that starts a channel also ends the 
 """
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import EmittedChunk, GenerationJob
 from statewise.wire import DTYPES
 
+_log = logging.getLogger(__name__)
+
 
 class PartChannel:
     """A queue of parts, and the tasks that fill it."""
@@ -35,10 +38,10 @@ class PartChannel:
         """Adds a part."""
         self._parts.put_nowait(part)
 
-    def put_faults(self, rows: NDArray[np.intp]) -> None:
+    def put_faults(self, rows: NDArray[np.intp], *message: str) -> None:
         """Adds a part with the failures of rows that the model failed on; no rows: no part."""
         if len(rows):
-            self.put(GeneratedPart(None, failures=[model_fault(row) for row in rows.tolist()]))
+            self.put(GeneratedPart(None, failures=[model_fault(row, *message) for row in rows.tolist()]))
 
     def start(self, work: Coroutine[Any, Any, Any], *, on_end: Callable[[], None]) -> None:
         """Starts a task that puts parts; calls `on_end` when it has ended."""
@@ -126,5 +129,8 @@ async def generate_rows(
         on_chunk=put,
     )
     job: GenerationJob = await run_job(model.scheduler, make, cancellation)
-    channel.put_faults(rows[sorted(job.failed)])
+    channel.put_faults(rows[sorted(job.failed - job.nonfinite)])
+    channel.put_faults(rows[sorted(job.nonfinite)], "the model generated a number that is not finite")
+    if job.nonfinite and model.scheduler.statistics.count_nonfinite(len(job.nonfinite)):
+        _log.warning("%s/%d generates numbers that are not finite", *model.key)
     return job

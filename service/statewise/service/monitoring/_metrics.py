@@ -143,7 +143,7 @@ def _of_sessions(gauges: dict[ModelKey, ModelGauges], idle: dict[ModelKey, int])
     )
     yield _counter(
         "nonfinite_rows",
-        "Rows of steps and predictions with a NaN or an infinite number among their outputs.",
+        "Rows with a NaN or an infinite number among their outputs, generated ones included.",
         _MODEL,
         each(lambda one: one.statistics.nonfinite_rows),
     )

@@ -95,7 +95,9 @@ class GenerationJob(Job):
         self.consumed = np.zeros(len(steps), np.uint64)
         """Number of emitted values that each row has consumed: all, except a value that ended the row."""
         self.failed: set[int] = set()
-        """Rows whose run failed even alone."""
+        """Rows whose run failed even alone, and those of `nonfinite`."""
+        self.nonfinite: set[int] = set()
+        """Rows that came to a number that is not finite, which cannot be fed back."""
 
     @property
     def remaining(self) -> int:
@@ -137,9 +139,10 @@ class GenerationJob(Job):
             stopped = (lengths > 0) & (last == self.stop)
         else:
             lengths, stopped = requested.astype(np.int64), np.zeros(len(rows), np.bool_)
-            # A forecast that is infinite or not a number cannot be fed back.
-            beyond = ~np.isfinite(emitted).reshape(len(emitted), len(rows), -1).all(axis=(0, 2))
-            failed = sorted({*failed, *np.flatnonzero(beyond).tolist()})
+            finite = np.isfinite(emitted).reshape(len(emitted), len(rows), -1).all(axis=(0, 2))
+            beyond = np.setdiff1d(np.flatnonzero(~finite), failed)
+            self.nonfinite.update(rows[beyond].tolist())
+            failed = [*failed, *beyond.tolist()]
         good = np.ones(len(rows), np.bool_)
         good[list(failed)] = False
         self.failed.update(rows[~good].tolist())

@@ -104,6 +104,14 @@ class StateArena:
         """Returns copies of the states at indices, one [len(indices), *shape] a state pair."""
         return [copies.take(indices, axis=0) for copies in self._copies]
 
+    def nonfinite(self, indices: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Returns which of the states at indices hold a NaN or an infinite number, [len(indices)]."""
+        found = np.zeros(len(indices), np.bool_)
+        for states in self.gather(indices):
+            if states.dtype.kind == "f" and not np.isfinite(states).all():
+                found |= ~np.isfinite(states).all(axis=tuple(range(1, states.ndim)))
+        return found
+
     def scatter(self, indices: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:
         """Writes states to indices, no two of them equal."""
         for copies, values in zip(self._copies, state, strict=True):

@@ -139,7 +139,7 @@ class ModelStatistics:
         single: Runs of single steps.
         long: Runs of long jobs' slices.
         retried_rows: Rows that repeated their session's last request.
-        nonfinite_rows: Rows of steps and predictions with a NaN or an infinite number among their outputs.
+        nonfinite_rows: Rows with a NaN or an infinite number among their outputs, generated ones included.
     """
 
     step: OperationCounts = field(default_factory=OperationCounts)

@@ -1,7 +1,7 @@
 """Opens, resumes, forks, rewinds, lists and closes sessions. Never runs steps or generations."""
 
 from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
-from statewise.service.dataplane.sessions._session_administration import SessionAdministration
+from statewise.service.dataplane.sessions._session_administration import ListedSession, SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
@@ -10,6 +10,7 @@ from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 __all__ = [
     "ExpectedSessions",
     "IdleExpiry",
+    "ListedSession",
     "OpenedSession",
     "SessionAdministration",
     "SessionDirectory",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from statewise.service.base import Array, StepResult
-from statewise.service.dataplane import GeneratedPart, OpenedSession, PredictPart
+from statewise.service.dataplane import GeneratedPart, ListedSession, OpenedSession, PredictPart
 from statewise.service.registry import LoadedModel
 from statewise.service.transport.messages._status import row_error
 from statewise.v1 import admin_pb2, sequence_pb2, tensor_pb2
@@ -39,9 +39,9 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
     )
 
 
-def session_info_message(opened: OpenedSession) -> admin_pb2.SessionInfo:
+def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
     """Returns a session without its handle, for listings."""
-    package, view = opened.model.package, opened.view
+    package, view = listed.model.package, listed.view
     info = admin_pb2.SessionInfo(
         session_id=view.session_id,
         owner=view.owner,
@@ -49,6 +49,7 @@ def session_info_message(opened: OpenedSession) -> admin_pb2.SessionInfo:
         version=package.version,
         position=view.position,
         epoch=view.epoch,
+        nonfinite_state=listed.nonfinite_state,
     )
     info.idle.FromNanoseconds(int(view.idle_s * 1e9))
     return info
