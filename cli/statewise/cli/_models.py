@@ -44,11 +44,16 @@ def _row(model: ModelInfo) -> tuple[str, ...]:
         f"{model.version}{' (default)' if model.is_default else ''}",
         model.status,
         ", ".join(model.call_shapes),
-        _tensors(model.predicted.inputs, text=model.predicted.vocabulary is not None),
+        _takes(model),
         _gives(model),
         f"{model.state_bytes:,}" if model.streamable else "no sessions" if model.call_shapes else "",
         model.exactness if model.call_shapes else "",
     )
+
+
+def _takes(model: ModelInfo) -> str:
+    taken = _tensors(model.predicted.inputs, text=model.predicted.vocabulary is not None)
+    return taken if model.least_steps <= 1 else f"{taken}, at least {model.least_steps} steps"
 
 
 def _gives(model: ModelInfo) -> str:

@@ -1,12 +1,14 @@
 """Lists models, sessions, limits and statistics of a server through both clients."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tests.client.clients import Clients
 
-from statewise.client import (
-    Client,
-    InvalidInput,
-)
+from statewise.client import Client, InvalidInput, Sample
+from statewise.service.testing import server_in_thread
 
 
 def test_models_lists_every_version_with_its_shapes(client: Client) -> None:
@@ -19,6 +21,32 @@ def test_models_lists_every_version_with_its_shapes(client: Client) -> None:
     assert steps.streamable
     assert not found["both", 1].streamable
     assert found["last", 1].labels == ("left", "right")
+
+
+def test_a_model_names_the_fewest_steps_that_it_takes(
+    clients: Clients, repository: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(repository / "steps" / "1", tmp_path / "windows" / "1")
+    (tmp_path / "windows" / "1" / "model.toml").write_text("least_steps = 4")
+    with server_in_thread(tmp_path) as address:
+        client = clients.connect(address)
+        (windows,) = client.models()
+        assert windows.least_steps == 4
+        requests = client.watch_stats(interval=0.1)
+        before = next(requests).models[0].requests
+        with client.session("windows") as session, pytest.raises(InvalidInput, match="at least 4 time steps"):
+            session.step(np.zeros((3, 3), np.float32))
+        with pytest.raises(InvalidInput, match=r"at least 4 time steps .* got 2 at index 1"):
+            client.predict("windows", [np.zeros((5, 3), np.float32), np.zeros((2, 3), np.float32)])
+        assert next(requests).models[0].requests == before
+        requests.close()
+        samples = [
+            Sample("short", np.zeros((3, 3), np.float32)),
+            Sample("long", np.zeros((4, 3), np.float32)),
+        ]
+        short, long = client.score("windows", samples)
+        assert "at least 4 time steps" in str(short.error)
+        assert long.outputs.shape == (4, 2)
 
 
 def test_server_announces_its_limits(client: Client) -> None:

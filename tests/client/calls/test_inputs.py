@@ -7,7 +7,7 @@ from statewise.client import InvalidInput, ModelInfo, TensorInfo
 from statewise.client.values import Form, InputReader, Use
 
 
-def reader(*inputs: TensorInfo) -> InputReader:
+def reader(*inputs: TensorInfo, least_steps: int = 1) -> InputReader:
     model = ModelInfo(
         name="m",
         version=1,
@@ -26,6 +26,7 @@ def reader(*inputs: TensorInfo) -> InputReader:
         generative=False,
         max_steps=0,
         notes={},
+        least_steps=least_steps,
     )
     return InputReader(model)
 
@@ -173,3 +174,16 @@ def test_the_fast_path_takes_exact_time_steps_only() -> None:
     for other in (x.astype(np.float64), x[None], x.astype(">f4"), [0, 1, 2], x[:2]):
         assert fast.payload_of_step(other) is None
     assert reader(VECTOR, TOKEN).payload_of_step(x) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "use", "got"),
+    [((3,), Use.SESSION, "1"), ((3, 3), Use.PREDICT, "3"), ((2, 3), Use.GROUP, "1 at index 0")],
+)
+def test_rows_shorter_than_the_model_takes_are_refused(shape: tuple[int, ...], use: Use, got: str) -> None:
+    windows = reader(VECTOR, least_steps=4)
+    x = np.zeros(shape, np.float32)
+    with pytest.raises(InvalidInput, match=rf"rows of at least 4 time steps \(its least_steps\); got {got}$"):
+        windows.read(x, use, count=2)
+    assert windows.payload_of_step(x) is windows.rows_of_steps(x, 2) is windows.column_of_sequence(x) is None
+    assert windows.read(np.zeros((4, 3), np.float32), Use.SESSION).steps.tolist() == [4]

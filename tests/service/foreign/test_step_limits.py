@@ -87,6 +87,7 @@ async def test_rows_shorter_than_the_graph_can_run_are_refused_and_others_are_ri
     publish(tmp_path / "m" / "1", MEANS, FOUR)
     x = np.arange(1, 21, dtype=np.float32)[:, None]
     async with running_server(tmp_path, piece_s=1e-9) as address, connect(address) as caller:
+        assert (await caller.models.GetModel(mp.GetModelRequest(name="m"))).model.least_steps == 4
         values, failures = await predict(caller, "m", x, [6, 3, 11])
         assert {row: value.tolist() for row, value in values.items()} == {0: [21], 2: [165]}
         assert failures == {1: ("BAD_TENSOR", "expected at least 4 time steps; got 3")}

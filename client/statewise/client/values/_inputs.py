@@ -74,7 +74,8 @@ class InputReader:
     def __init__(self, model: ModelInfo) -> None:
         self._model = model
         self._specs = model.inputs
-        only = model.inputs[0] if len(model.inputs) == 1 and model.inputs[0].per_step else None
+        fast = len(model.inputs) == 1 and model.inputs[0].per_step and model.least_steps <= 1
+        only = model.inputs[0] if fast else None
         self._only_dtype = np.dtype(only.dtype) if only else None
         self._only_shape = only.shape if only else None
 
@@ -145,6 +146,7 @@ class InputReader:
         steps = np.ones(lead.count, np.uint32) if lead.lengths is None else lead.lengths
         if any(column.lengths is not None and (column.lengths != steps).any() for column in columns):
             raise InvalidInput("expected the same number of time steps in every input of a row")
+        self._check_steps(steps)
         columns_by_name = dict(zip((s.name for s in self._specs if s.name in by_name), columns, strict=True))
         flats = tuple(
             columns_by_name[spec.name].flat
@@ -153,6 +155,16 @@ class InputReader:
             for spec in self._specs
         )
         return Rows(lead.form, steps, lead.stepwise or lead.lengths is None, flats)
+
+    def _check_steps(self, steps: NDArray[np.uint32]) -> None:
+        least = self._model.least_steps
+        short = np.flatnonzero(steps < least)
+        if len(short):
+            where = f" at index {short[0]}" if len(steps) > 1 else ""
+            raise InvalidInput(
+                f"model {self._model.name!r} takes rows of at least {least} time steps (its least_steps); "
+                f"got {steps[short[0]]}{where}"
+            )
 
     def _by_name(self, value: object) -> Mapping[str, object]:
         names = [spec.name for spec in self._specs]

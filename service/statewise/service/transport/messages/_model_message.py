@@ -54,6 +54,7 @@ def model_message(status: VersionStatus, *, is_default: bool, request_steps: int
         generative=spec.generate is not None,
         state_bytes=loaded.arena.bytes_per_session // 2,
         max_steps=spec.most_steps or request_steps,
+        least_steps=spec.least_steps,
         labels=spec.labels,
         notes=_notes(loaded),
     )
