@@ -23,12 +23,15 @@ from statewise.export.package import READ_GRAPH, Package, check_graph, metadata_
 from statewise.export.verification import (
     RandomBatch,
     ReadGraphRunner,
+    ReadResult,
     draw_batch,
     largest_difference,
     relative_difference,
+    results_without_numbers,
     run_batch,
     spec_bound,
     step_difference,
+    with_finite_results,
 )
 from statewise.wire import ModelSpec
 
@@ -78,7 +81,8 @@ def prove(package: Package, reference: Reference, sizes: TrialSizes) -> bool:
     """Compares a package with its file; returns whether both give NaN for some of the inputs drawn.
 
     Raises:
-        AxesError: they differ, or the package cannot run.
+        AxesError: they differ, the package cannot run, or an output or state is NaN throughout, so that
+            nothing could be compared.
     """
     seen_nan = False
     try:
@@ -88,8 +92,19 @@ def prove(package: Package, reference: Reference, sizes: TrialSizes) -> bool:
         runner = ReadGraphRunner(package)
         for seed, (rows, steps) in enumerate(zip(sizes.rows, sizes.steps, strict=True)):
             lengths = [steps - row % 2 * (package.spec.lengths is not None) for row in range(rows)]
-            batch = draw_batch(package.spec, None, np.random.default_rng(seed), lengths=tuple(lengths))
-            seen_nan |= _compare(runner, batch, reference)
+            drawn = draw_batch(package.spec, None, np.random.default_rng(seed), lengths=tuple(lengths))
+            batch = with_finite_results(runner, drawn)
+            found = run_batch(runner, batch)
+            _compare(found, batch, reference)
+            seen_nan |= batch is not drawn or any(
+                np.isnan(array).any() for array in (*found.outputs, *found.state)
+            )
+            if missing := results_without_numbers(batch, found):
+                raise AxesError(
+                    f"{', '.join(missing)}: NaN for all inputs that were tried, so nothing can be compared "
+                    "with the file; begin a state otherwise (--initial STATE=NUMBER or FILE), or leave an "
+                    "output out (--output with the names of the others)"
+                )
     except PackageError as error:
         raise AxesError(str(error)) from None
     return seen_nan
@@ -98,7 +113,8 @@ def prove(package: Package, reference: Reference, sizes: TrialSizes) -> bool:
 def steps_agree(package: Package, sizes: TrialSizes) -> bool:
     """Returns whether a sequence gives the same in chunks as at once, so that sessions can be served."""
     batch = draw_batch(package.spec, None, np.random.default_rng(0), lengths=(sizes.steps[0],))
-    return step_difference(ReadGraphRunner(package), batch) < spec_bound(package.spec)
+    runner = ReadGraphRunner(package)
+    return step_difference(runner, with_finite_results(runner, batch)) < spec_bound(package.spec)
 
 
 def refuse_chance(path: Path, reference: Reference, spec: ModelSpec) -> None:
@@ -117,8 +133,7 @@ def refuse_chance(path: Path, reference: Reference, spec: ModelSpec) -> None:
         )
 
 
-def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) -> bool:
-    found = run_batch(runner, batch)
+def _compare(found: ReadResult, batch: RandomBatch, reference: Reference) -> None:
     bound = spec_bound(batch.spec)
     rows = len(batch.lengths)
     for row in sorted({0, 1, rows // 2, rows - 2, rows - 1}):  # a large graph takes long for every row
@@ -142,4 +157,3 @@ def _compare(runner: ReadGraphRunner, batch: RandomBatch, reference: Reference) 
                 raise AxesError(
                     f"the state of a row in a batch differs from the row run alone ({difference:.2g})"
                 )
-    return any(np.isnan(array).any() for array in (*found.outputs, *found.state))

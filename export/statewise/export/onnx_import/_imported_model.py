@@ -151,8 +151,8 @@ class _Search:
         reasons = _reasons(self._roles, axes, initial)
         if seen_nan:
             reasons.append(
-                "some outputs are NaN for random inputs, in the file and in the package: a state may have to "
-                "begin otherwise (--initial STATE=NUMBER or FILE)"
+                "some results are NaN for some of the inputs that were tried, in the file and in the package "
+                "alike; if that is not meant, a state has to begin otherwise (--initial STATE=NUMBER or FILE)"
             )
         withdrawn = bool(package.spec.state) and not steps_agree(package, self._sizes)
         if withdrawn:

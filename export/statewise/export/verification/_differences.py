@@ -1,7 +1,7 @@
 """Measures how far results differ when the same rows run in different ways.
 
-Differences are numbers relative to the largest reference; 0 means the same bits. Bounds and verdicts are set
-in `_verification`.
+Differences are numbers relative to the largest reference; 0 means the same bits, or NaN in both. Bounds and
+verdicts are set in `_verification`.
 """
 
 from collections.abc import Sequence
@@ -48,10 +48,10 @@ def run_in_chunks(graph: ReadGraphRunner, batch: RandomBatch) -> ReadResult:
 def relative_difference(reference: Array, found: Array) -> float:
     """Computes the largest difference relative to the largest finite reference.
 
-    Infinite for other shapes, for NaN and infinities that the reference does not have, and where a whole
-    reference is NaN, because such a reference shows nothing.
+    NaN and infinities agree with themselves in the same place. Infinite for other shapes, and for NaN and
+    infinities that only one of the two has.
     """
-    if reference.shape != found.shape or (reference.size and np.isnan(reference).all()):
+    if reference.shape != found.shape:
         return float("inf")
     if reference.tobytes() == found.tobytes():
         return 0.0
@@ -59,9 +59,9 @@ def relative_difference(reference: Array, found: Array) -> float:
     same = np.isclose(reference[~finite], found[~finite], equal_nan=True)
     if not same.all() or not np.isfinite(found[finite]).all():
         return float("inf")
+    if reference[finite].tobytes() == found[finite].tobytes():
+        return 0.0
     # 0.0 and -0.0 are equal numbers of different bits.
-    if not finite.any():
-        return _OTHER_BITS
     wide = reference[finite].astype(np.float64)
     scale = float(np.abs(wide).max()) or 1.0
     return max(float(np.abs(wide - found[finite]).max()) / scale, _OTHER_BITS)

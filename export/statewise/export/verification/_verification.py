@@ -26,6 +26,7 @@ from statewise.export.verification._differences import (
     run_batch,
     step_difference,
 )
+from statewise.export.verification._finite_results import results_without_numbers, with_finite_results
 from statewise.export.verification._generation_checks import (
     check_encoder,
     check_generation,
@@ -76,10 +77,16 @@ def verify(package: Package, checkpoint: Checkpoint | None, seed: int) -> Verify
         found = "the checkpoint is of another network than the package"
         checks.append(Check("NumPy = onnxruntime", False, found))
         checkpoint = None
+    graph = ReadGraphRunner(package)
     batch = draw_batch(package.spec, checkpoint, np.random.default_rng(seed))
+    batch = with_finite_results(graph, batch)
+    result = run_batch(graph, batch)
+    if missing := results_without_numbers(batch, result):
+        found = f"{', '.join(missing)}: NaN for all inputs that were drawn, so nothing could be compared"
+        checks.append(Check("results are numbers", False, found))
     if checkpoint is None and batch.state:
         # States that a session can be in: those after some steps.
-        batch = replace(batch, state=run_batch(ReadGraphRunner(package), batch).state)
+        batch = replace(batch, state=result.state)
     if checkpoint is not None:
         checks += _check_numpy(checkpoint, package, batch, seed)
     own_checks, exactness = _check_against_itself(package, batch, seed)
