@@ -42,8 +42,10 @@ class Client:
         tls: True checks the server against the system's certificate authorities; a `Tls` names others, or
             this client's certificate; None: no encryption.
         timeout: seconds for calls without a timeout of their own; None: no limit.
-        reconnect_s: seconds for which sessions try to reach their server again, and calls wait for a model
-            that is being loaded, before they raise Unavailable.
+        reconnect_s: seconds for which sessions, `predict`, `generate` and `score` try to reach a server that
+            is away, counted from the first failure after an answer, before they raise Unavailable; a model
+            that is being loaded is waited for as long. A timeout ends the wait earlier. `models`, `model`,
+            `server` and `list_sessions` are tried four times, in less than a second.
         replay_bytes: bytes of inputs kept for each session, to rebuild its state after a server lost it; 0:
             none.
         keepalive_s: seconds of silence after which the client probes the connection. Probes detect a server
@@ -132,9 +134,7 @@ class Client:
             >>> client.model("vowels").labels[:2]
             ('speaker 1', 'speaker 2')
         """
-        return self._shell.run(
-            self._core.catalogue.model(name, version, self._core.timeout_s(timeout), fresh=True)
-        )
+        return self._shell.run(self._core.catalogue.describe(name, version, self._core.timeout_s(timeout)))
 
     def server(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the server: its release, limits and store.

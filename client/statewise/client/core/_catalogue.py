@@ -3,6 +3,7 @@
 import math
 
 from statewise.client.requests import ClientOptions, Plan, call
+from statewise.client.retries import CALL_RULES, QUESTION_RULES, RetryRules
 from statewise.client.values import (
     Limits,
     ModelChanged,
@@ -49,22 +50,34 @@ class Catalogue:
 
     def limits(self, timeout_s: float | None) -> Plan[Limits]:
         """Returns the server's limits, as they were when last looked up."""
-        server = self._server or (yield from self.server(timeout_s))
+        server = self._server or (yield from self.server(timeout_s, CALL_RULES))
         return server.limits
 
-    def server(self, timeout_s: float | None) -> Plan[ServerInfo]:
+    def server(self, timeout_s: float | None, rules: RetryRules = QUESTION_RULES) -> Plan[ServerInfo]:
         """Returns the server as it is now."""
-        response = yield from call(self._options, "GetServer", admin_pb2.GetServerRequest(), timeout_s)
+        request = admin_pb2.GetServerRequest()
+        response = yield from call(self._options, "GetServer", request, timeout_s, rules=rules)
         self._server = read_server(response)
         return self._server
 
     def models(self, timeout_s: float | None) -> Plan[list[ModelInfo]]:
         """Returns every version that the server knows."""
-        response = yield from call(self._options, "ListModels", model_pb2.ListModelsRequest(), timeout_s)
+        request = model_pb2.ListModelsRequest()
+        response = yield from call(self._options, "ListModels", request, timeout_s, rules=QUESTION_RULES)
         return [read_model(model) for model in response.models]
 
+    def describe(self, name: str, version: int | None, timeout_s: float | None) -> Plan[ModelInfo]:
+        """Returns one version as it is now, to a caller who asked for it; None: the default one."""
+        return self.model(name, version, timeout_s, fresh=True, rules=QUESTION_RULES)
+
     def model(
-        self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False
+        self,
+        name: str,
+        version: int | None,
+        timeout_s: float | None,
+        *,
+        fresh: bool = False,
+        rules: RetryRules = CALL_RULES,
     ) -> Plan[ModelInfo]:
         """Returns one version; None: the default one, as it was when last looked up unless `fresh`."""
         check_model(name, version)
@@ -72,7 +85,7 @@ class Catalogue:
         if fresh or key not in self._models:
             request = model_pb2.GetModelRequest(name=name, version=version or 0)
             subject = Subject("", name, version)
-            response = yield from call(self._options, "GetModel", request, timeout_s, subject)
+            response = yield from call(self._options, "GetModel", request, timeout_s, subject, rules=rules)
             info = read_model(response.model)
             self._models[key] = self._models[name, info.version] = info
             if not version:
@@ -111,7 +124,9 @@ class Catalogue:
             request = admin_pb2.ListSessionsRequest(
                 page_size=_PAGE_SESSIONS, page_token=token, model=model or ""
             )
-            response = yield from call(self._options, "ListSessions", request, timeout_s)
+            response = yield from call(
+                self._options, "ListSessions", request, timeout_s, rules=QUESTION_RULES
+            )
             found.extend(read_session(session) for session in response.sessions)
             token = response.next_page_token
             if not token:

@@ -42,9 +42,10 @@ class Sequences:
         self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[Value]:
         """Runs sequences; returns their outputs, or with `labels` the names of their best classes."""
-        query = yield from self._query(name, value, version, timeout_s)
+        left_s = self.options.countdown(timeout_s)
+        query = yield from self._query(name, value, version, left_s)
         model = query.model
-        limits = yield from self.catalogue.limits(timeout_s)
+        limits = yield from self.catalogue.limits(left_s())
         answers: Answers | None = None
         subject = Subject("", name, version)
         for first_row, request in query.requests(
@@ -53,10 +54,10 @@ class Sequences:
             timeout_s=timeout_s,
             labels=labels,
         ):
-            for response in (yield from call(self.options, "Predict", request, timeout_s, subject)):
+            for response in (yield from call(self.options, "Predict", request, left_s(), subject)):
                 if answers is None:
                     if response.version and response.version != model.version:
-                        model = yield from self._model(name, response.version, timeout_s)
+                        model = yield from self._model(name, response.version, left_s())
                     answers = Answers(query, model)
                 try:
                     answers.add(first_row, response)
@@ -72,10 +73,11 @@ class Sequences:
         """Makes a bulk run of one fixed version, and the plan of one of its requests."""
         if start < 0:
             raise InvalidInput(f"expected a start of 0 or more; got {start}")
-        model = yield from self._model(name, version, timeout_s, fresh=True)
+        left_s = self.options.countdown(timeout_s)
+        model = yield from self._model(name, version, left_s(), fresh=True)
         if labels and not model.labels:
             raise InvalidInput(f"model {name!r} has no labels: expected labels=False")
-        limits = yield from self.catalogue.limits(timeout_s)
+        limits = yield from self.catalogue.limits(left_s())
         request_limits = RequestLimits.for_predict(limits, model)
         if limits.queue_steps:
             # A request larger than the whole queue would be refused for ever.
@@ -109,13 +111,15 @@ class Sequences:
         )
         return request, cursor
 
-    def _query(self, name: str, value: object, version: int | None, timeout_s: float | None) -> Plan[Query]:
-        model = yield from self._model(name, version, timeout_s)
+    def _query(
+        self, name: str, value: object, version: int | None, left_s: Callable[[], float | None]
+    ) -> Plan[Query]:
+        model = yield from self._model(name, version, left_s())
         try:
             return Query.of(model, value)
         except InvalidInput:
             # The default version may be another one by now.
-            renewed = yield from self._model(name, version, timeout_s, fresh=True)
+            renewed = yield from self._model(name, version, left_s(), fresh=True)
             if renewed.digest == model.digest:
                 raise
             return Query.of(renewed, value)

@@ -1,10 +1,11 @@
 """Makes a call outside the session stream again until it is answered or another try cannot help."""
 
+from dataclasses import replace
 from typing import Any
 
 from statewise.client.requests._generation import OutputCursor
 from statewise.client.requests._plans import Call, ClientOptions, Plan, Wait
-from statewise.client.retries import CALL_RULES, RetryPolicy
+from statewise.client.retries import CALL_RULES, RetryPolicy, RetryRules
 from statewise.client.values import Failed, Status, Subject, error_of
 from statewise.v1 import sequence_pb2
 
@@ -17,20 +18,37 @@ def wait_before_retry(policy: RetryPolicy, status: Status, subject: Subject) -> 
     Raises:
         StatewiseError: another try cannot help, or its time is over.
     """
+    earlier = policy.last_failure
     if not policy.try_again_after(status):
+        if status.code == "DEADLINE_EXCEEDED" and earlier is not None:
+            status = replace(status, message=f"{status.message}; the try before failed: {earlier.message}")
         raise error_of(status, subject)
     yield Wait(policy.pause_s(status))
 
 
 def call(
-    options: ClientOptions, method: str, request: Any, timeout_s: float | None, subject: Subject = _NO_SUBJECT
+    options: ClientOptions,
+    method: str,
+    request: Any,
+    timeout_s: float | None,
+    subject: Subject = _NO_SUBJECT,
+    *,
+    rules: RetryRules = CALL_RULES,
 ) -> Plan[Any]:
     """Makes a call that may be repeated; returns its response, or the list of responses where it streams.
+
+    Args:
+        options: how the client behaves.
+        method: name of the method.
+        request: message, or encoded message.
+        timeout_s: for all tries together.
+        subject: named in errors.
+        rules: the failures after which the call is made again.
 
     Raises:
         StatewiseError: the call failed; it names `subject`.
     """
-    policy = options.retry_policy(CALL_RULES, timeout_s)
+    policy = options.retry_policy(rules, timeout_s)
     while True:
         try:
             return (yield Call(method, request, policy.left_s))

@@ -17,6 +17,9 @@ T = TypeVar("T")
 CLOSE_TIMEOUT_S = 5.0
 """For closing a session at the end of a `with`."""
 
+_LEAST_TIMEOUT_S = 0.001
+"""gRPC takes no timeout of nothing."""
+
 REPLAY_BYTES = 4 * 1024 * 1024
 """Inputs kept for each session, unless the client says otherwise."""
 
@@ -75,6 +78,13 @@ class ClientOptions:
     def backoff(self) -> Backoff:
         """The pauses between tries."""
         return Backoff(self.random)
+
+    def countdown(self, timeout_s: float | None) -> Callable[[], float | None]:
+        """Returns what gives the seconds left of a timeout that begins now, at least a millisecond."""
+        if timeout_s is None:
+            return lambda: None
+        end_s = self.clock() + timeout_s
+        return lambda: max(end_s - self.clock(), _LEAST_TIMEOUT_S)
 
     def retry_policy(self, rules: RetryRules, timeout_s: float | None = None) -> RetryPolicy:
         """Returns a new policy, for the tries of one request; `timeout_s` is for all of them together."""

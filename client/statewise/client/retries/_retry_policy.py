@@ -15,7 +15,7 @@ from statewise.client.values import Status
 from statewise.wire import Reason
 
 _FEW_TRIES = 4
-"""Enough to bridge a server's restart, and few enough to report a wrong address soon."""
+"""Enough to bridge a broken connection, and few enough to report a wrong address soon."""
 # A message over the transport's limit ends the stream and every request on it. The request that meets this
 # twice is the one that is too large.
 _OVERSIZED_TRIES = 2
@@ -78,10 +78,12 @@ class RetryRules:
 
 STREAM_RULES = RetryRules(frozenset({Cause.LOST, Cause.OVERSIZED, Cause.DRAINING, Cause.LOADING}))
 """Requests about sessions, which the client must not lose."""
-CALL_RULES = RetryRules(
-    frozenset({Cause.LOADING}), few_times=frozenset({Cause.LOST, Cause.UNREACHABLE, Cause.DRAINING})
-)
-"""Calls outside the session stream. Loading a model ends by itself, so it is waited for longer."""
+_AWAY = frozenset({Cause.LOST, Cause.UNREACHABLE, Cause.DRAINING, Cause.CANCELLED})
+CALL_RULES = RetryRules(_AWAY | {Cause.LOADING})
+"""Predictions and generations, and what they look up: calls that change nothing, so that a server which is
+away for a while fails none of them."""
+QUESTION_RULES = RetryRules(frozenset({Cause.LOADING}), few_times=_AWAY)
+"""Questions about the server, whose caller wants to know soon that nobody answers."""
 BULK_RULES = RetryRules(frozenset(Cause))
 """Bulk work, which runs unattended: every failure that may pass is waited for."""
 
@@ -103,6 +105,8 @@ class RetryPolicy:
     backoff: Backoff
     retry_for_s: float
     deadline_s: float | None = None
+    last_failure: Status | None = field(default=None, init=False)
+    """The last failure after which the request was to be sent again; None: none since the last answer."""
     _failures: int = field(default=0, init=False)
     _oversized: int = field(default=0, init=False)
     _period_end_s: float | None = field(default=None, init=False)
@@ -115,6 +119,12 @@ class RetryPolicy:
 
     def try_again_after(self, status: Status) -> bool:
         """Counts a failure; returns whether the request is to be sent again."""
+        again = self._covers_another_try(status)
+        if again:
+            self.last_failure = status
+        return again
+
+    def _covers_another_try(self, status: Status) -> bool:
         self._failures += 1
         cause = _cause_of(status)
         if cause in self.rules.few_times:
@@ -143,4 +153,4 @@ class RetryPolicy:
     def note_progress(self) -> None:
         """Counts anew: a part of the request was answered since the last failure."""
         self._failures = 0
-        self._period_end_s = None
+        self._period_end_s = self.last_failure = None
