@@ -48,8 +48,9 @@ check: $(INSTALLED) ## check format, lint, types and all tests; must pass before
 	@$(MAKE) --no-print-directory test MARKED=
 
 SOAK_STEPS ?= 1000000
-soak: $(INSTALLED) ## take a million steps with sessions opened and closed at random, check each answer; SOAK_STEPS=, SOAK_SEED=
-	@SOAK_STEPS=$(SOAK_STEPS) $(BIN)/python -m pytest -q -s -o faulthandler_timeout=0 tests/soak $(ARGS)
+SOAK_EXITS ?= 300
+soak: $(INSTALLED) ## take a million steps with random sessions, end programs 300 times; SOAK_STEPS=, SOAK_SEED=, SOAK_EXITS=
+	@SOAK_STEPS=$(SOAK_STEPS) SOAK_EXITS=$(SOAK_EXITS) $(BIN)/python -m pytest -q -s -o faulthandler_timeout=0 tests/soak $(ARGS)
 
 format: $(INSTALLED) ## format the code and fix lint errors where possible
 	@$(BIN)/ruff format --quiet .

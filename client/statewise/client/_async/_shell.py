@@ -26,6 +26,8 @@ from statewise.client.values import (
 
 T = TypeVar("T")
 
+_END_WAIT_S = 5.0
+
 
 class AsyncShell:
     """A channel and the tasks around it. Arguments as for `SyncShell`; made where the loop runs."""
@@ -128,9 +130,13 @@ class AsyncShell:
             await self._connection.close()
 
     def close_at_exit(self) -> None:
-        """See `open_shells`: the loop does not run any more, so nothing can be awaited."""
+        """See `open_shells`: a loop that another thread runs closes the client; others await nothing more."""
         if not self._loop.is_running():
             self.core.multiplexer.close()
+            return
+        closing = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
+        with suppress(TimeoutError):
+            closing.result(_END_WAIT_S)
 
     def forked(self) -> None:
         """See `open_shells`."""

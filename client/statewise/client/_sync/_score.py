@@ -4,13 +4,12 @@ If the caller stops early, requests under way are cancelled, on the server too.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from queue import SimpleQueue
 
-from statewise.client._sync._shell import CallScope, SyncShell
+from statewise.client._sync._shell import SyncShell
 from statewise.client.bulk import (
-    REQUESTS_IN_FLIGHT,
     Item,
     Meter,
     Outcome,
@@ -40,20 +39,16 @@ def score(
     )
     meter = report and Meter(report, clock=shell.core.clock, total=source.total(), done=start)
     answered: SimpleQueue[tuple[ScoreBatch, Future[list[Outcome]]]] = SimpleQueue()
-    scope = CallScope()
 
     def send(batch: ScoreBatch) -> None:
-        future = shell.begin(answer(batch), scope, threads)
+        future = shell.begin(answer(batch), scope)
         future.add_done_callback(lambda done: answered.put((batch, done)))
 
     with ExitStack() as ending:
         items = ending.enter_context(closing(source.items(start)))
-        threads = ending.enter_context(
-            ThreadPoolExecutor(REQUESTS_IN_FLIGHT, thread_name_prefix="statewise-score")
-        )
+        scope = ending.enter_context(shell.scope())
         if meter is not None:
             ending.callback(meter.close)
-        ending.callback(scope.end)
         while not scoring.finished:
             if scoring.hungry and answered.empty():
                 _offer_next(scoring, items)

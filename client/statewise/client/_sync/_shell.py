@@ -7,7 +7,7 @@ operations: those that no caller waits for.
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -28,28 +28,47 @@ from statewise.client.values import (
 
 T = TypeVar("T")
 
+_END_WAIT_S = 5.0
+
 
 class CallScope:
-    """Holds calls under way, so that another thread can cancel them."""
+    """Holds calls under way and threads that make them, so that another thread can end them."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
-        self._lock = threading.Lock()
+        # Changed and copied in one step of the interpreter each. A lock that a thread holds while the
+        # interpreter ends would hold up the end of generators.
         self._calls: set[Any] = set()
+        self._threads: set[threading.Thread] = set()
 
     def end(self) -> None:
         """Cancels the calls under way; no further call begins."""
         self.ended.set()
-        with self._lock:
-            calls = list(self._calls)
-        for call in calls:
+        for call in list(self._calls):
             call.cancel()
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Does some work in a thread, for which the end of the interpreter does not wait."""
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name="statewise-score", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Waits for the threads of a scope that has ended."""
+        for thread in list(self._threads):
+            thread.join(_END_WAIT_S)
 
     @contextmanager
     def holding(self, call: Any) -> Iterator[None]:
         """Registers a call while it is under way, and cancels it if its caller stops waiting."""
-        with self._lock:
-            self._calls.add(call)
+        self._calls.add(call)
         # `end` may have run between the call's beginning and its registration.
         if self.ended.is_set():
             call.cancel()
@@ -59,8 +78,7 @@ class CallScope:
             call.cancel()
             raise
         finally:
-            with self._lock:
-                self._calls.discard(call)
+            self._calls.discard(call)
 
 
 class SyncShell:
@@ -75,9 +93,10 @@ class SyncShell:
         self._streams = streams = SyncStreams(endpoint, options)
         self._connection = streams.connection
         self._scope = CallScope()
+        self._scopes = {self._scope}
         self.core = streams.core
-        finalizer = weakref.finalize(self, streams.close_aside)
-        finalizer.atexit = False  # `open_shells` closes it then
+        self._finalizer = weakref.finalize(self, streams.close_aside)
+        self._finalizer.atexit = False  # `open_shells` closes it then
         open_shells.add(self)
 
     # For callers.
@@ -99,14 +118,34 @@ class SyncShell:
             value: T = stop.value
             return value
 
-    def begin(self, plan: Plan[T], scope: CallScope, threads: Executor) -> Future[T]:
-        """Carries a plan out in a thread of `threads`; returns after the plan's first request was sent.
+    @contextmanager
+    def scope(self) -> Iterator[CallScope]:
+        """Gives a scope that ends with the `with`, or with the client."""
+        scope = CallScope()
+        self._scopes.add(scope)
+        try:
+            yield scope
+        finally:
+            scope.end()
+            scope.join()
+            self._scopes.discard(scope)
+
+    def begin(self, plan: Plan[T], scope: CallScope) -> Future[T]:
+        """Carries a plan out in a thread of `scope`; returns after the plan's first request was sent.
 
         If the caller went on computing earlier, the thread would have to wait for the interpreter lock.
         """
         sent = threading.Event()
-        future = threads.submit(self.run, plan, scope, sent.set)
+        future: Future[T] = Future()
         future.add_done_callback(lambda _: sent.set())
+
+        def work() -> None:
+            try:
+                future.set_result(self.run(plan, scope, sent.set))
+            except BaseException as error:
+                future.set_exception(error)
+
+        scope.start(work)
         sent.wait()
         return future
 
@@ -141,9 +180,13 @@ class SyncShell:
             return self.core.multiplexer.submit(operation)
 
     def abandon(self, pending_call: PendingCall[Any]) -> None:
-        """Notes that the caller no longer waits for an operation."""
-        with self._streams.lock:
-            self.core.multiplexer.abandon(pending_call)
+        """Notes that the caller no longer waits for an operation; a closed client has ended it.
+
+        At the end of the interpreter this runs for generators, and a stopped thread may hold the lock.
+        """
+        if not self.core.multiplexer.closed:
+            with self._streams.lock:
+                self.core.multiplexer.abandon(pending_call)
 
     def responses(self, method: str, request: Any, timeout_s: float | None) -> Generator[Any, None, None]:
         """Yields the responses of a streaming call as they arrive; cancels it if the caller stops early.
@@ -174,8 +217,13 @@ class SyncShell:
         finally:
             with self._streams.lock:
                 self.core.multiplexer.close()
-            self._scope.end()
+            scopes = list(self._scopes)
+            for scope in scopes:
+                scope.end()
             self._streams.close()
+            for scope in scopes:
+                scope.join()
+            self._finalizer.detach()
 
     def close_at_exit(self) -> None:
         """See `OpenShells`."""

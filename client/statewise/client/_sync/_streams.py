@@ -12,7 +12,7 @@ from typing import Any
 from statewise.client.core import ClientCore
 from statewise.client.requests import ClientOptions
 from statewise.client.stream import StreamConnection
-from statewise.client.transport import ENDED, Endpoint, SyncConnection
+from statewise.client.transport import ENDED, Endpoint, SyncConnection, open_shells
 
 _END_WAIT_S = 5.0
 
@@ -46,18 +46,19 @@ class SyncStreams:
             self.core.multiplexer.close()
             calls = list(self._calls.values())
             timers = list(self._timers)
+            threads = list(self._threads)
         for timer in timers:
             timer.cancel()
         for call in calls:
             call.cancel()
-        for thread in list(self._threads):
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(_END_WAIT_S)
         self.connection.close()
 
     def close_aside(self) -> None:
         """Closes in a thread: the garbage collector may call this while the lock is held."""
-        threading.Thread(target=self.close, name="statewise-client-end", daemon=True).start()
+        open_shells.close_aside(self.close)
 
     def forked(self) -> None:
         """Makes the client refuse work in a child process; the parent goes on."""
@@ -99,7 +100,6 @@ class SyncStreams:
         return Future()
 
     def _requests(self, stream: StreamConnection) -> Iterator[bytes]:
-        self._threads.add(threading.current_thread())  # gRPC's, which ends with this iterator
         while True:
             with self.lock:
                 while (message := stream.take()) is None:

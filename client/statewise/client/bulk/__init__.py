@@ -4,10 +4,9 @@ from statewise.client.bulk._progress import Meter, Progress, Report, report_of
 from statewise.client.bulk._samples import Item, Sample, SampleSource, Scored, open_source, sample_of
 from statewise.client.bulk._score_batch import ScoreBatch
 from statewise.client.bulk._score_plan import score_plan
-from statewise.client.bulk._scoring import REQUESTS_IN_FLIGHT, Outcome, Scoring
+from statewise.client.bulk._scoring import Outcome, Scoring
 
 __all__ = [
-    "REQUESTS_IN_FLIGHT",
     "Item",
     "Meter",
     "Outcome",

@@ -46,7 +46,11 @@ class SyncConnection:
         self._closed = closed
         self._methods = methods(self._channel)
         self._session_stream = session_stream(self._channel)
-        self._streaming: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._ended = False
+        self._under_way: set[threading.Event] = set()
+        """An event for each call, and for each start of a call; set at its end."""
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """gRPC's threads, which hold locks of calls while they send messages and take replies."""
 
     @contextmanager
     def calling(self, method: str) -> Iterator[Metadata]:
@@ -69,16 +73,21 @@ class SyncConnection:
 
     def call(self, method: str, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
         """Makes a call: returns the response, or for a `STREAMING` method an iterator of responses."""
-        begun = self._methods[method](request, timeout=timeout_s, metadata=metadata)
-        if method in STREAMING:
-            self._streaming.add(begun)
-        return begun
+        with self._noting_end():
+            call = self._methods[method](request, timeout=timeout_s, metadata=metadata)
+            return self._noted(call) if method in STREAMING else call
 
     def open_stream(self, messages: Iterator[bytes]) -> Any:
         """Begins a session stream that sends `messages`."""
-        call = self._session_stream(messages, metadata=self._metadata)
-        self._streaming.add(call)
-        return call
+        with self._noting_end():
+            sending = threading.Event()
+            self._under_way.add(sending)
+            try:
+                call = self._session_stream(self._send(messages, sending), metadata=self._metadata)
+            except BaseException:
+                self._under_way.discard(sending)
+                raise
+            return self._noted(call)
 
     def read_stream(
         self,
@@ -97,12 +106,47 @@ class SyncConnection:
         return ENDED
 
     def close(self) -> None:
-        """Closes the channel and ends its calls; returns when gRPC is done with them."""
-        calls = list(self._streaming)
-        for call in calls:
-            call.cancel()
-        for call in calls:
-            ended = threading.Event()
-            if call.add_callback(ended.set):
-                ended.wait(_END_WAIT_S)
+        """Closes the channel and ends its calls; returns when no thread can hold a lock of gRPC any more.
+
+        A thread that the end of the interpreter stops keeps its locks, and destructors then wait for ever.
+        """
+        self._ended = True
         self._channel.close()
+        for ended in list(self._under_way):
+            ended.wait(_END_WAIT_S)
+        for thread in list(self._threads):
+            thread.join(_END_WAIT_S)
+
+    @contextmanager
+    def _noting_end(self) -> Iterator[None]:
+        """Has `close` wait for a call, or for its start, which takes locks too; none begins after `close`."""
+        ended = threading.Event()
+        self._under_way.add(ended)
+        try:
+            if self._ended:
+                raise ValueError("the channel is closed")
+            yield
+        finally:
+            self._under_way.discard(ended)
+            ended.set()
+
+    def _noted(self, call: Any) -> Any:
+        """Has `close` wait for a call that goes on, and for the thread that takes its replies."""
+        ended = threading.Event()
+        self._under_way.add(ended)
+
+        def end() -> None:
+            self._threads.add(threading.current_thread())
+            self._under_way.discard(ended)
+            ended.set()
+
+        if not call.add_callback(end):
+            self._under_way.discard(ended)
+        return call
+
+    def _send(self, messages: Iterator[bytes], sending: threading.Event) -> Iterator[bytes]:
+        """Passes messages on in the thread that gRPC starts for them; `close` waits for that thread."""
+        self._threads.add(threading.current_thread())
+        self._under_way.discard(sending)
+        sending.set()
+        yield from messages
