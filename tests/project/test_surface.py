@@ -35,6 +35,7 @@ OFFERS = {
         "nested",
         "pack_uint32",
         "pack_uint64",
+        "place_in_toml",
         "read_toml",
         "to_tensor",
         "unpack_uint32",

@@ -111,3 +111,22 @@ def test_the_initial_state_has_the_state_s_shape_and_type() -> None:
     assert uneven.initial_state().tolist() == [[1, 2], [3, 4]]
     assert uneven.initial_state().dtype == np.float16
     assert StatePair("s", "t", "int64", (2,), initial=3.0).initial_state().tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\nleast_steps = 0", 2),
+        ("# note\n\ncolour = 1", 3),
+        ('[[inputs]]\nname = "x"\n\n[[inputs]]\nname = "y"\naxes = ["batch", 0]', 6),
+        ('[[inputs]]\nname = "x"\n[[state]]\noutput = "y"', 3),  # what is absent has no line of its own
+        ('[vocabulary]\ntokens = ["a"]\nbegin = 7', 3),
+        ('vocabulary.tokens = ["a"]\nvocabulary.begin = 7', 2),
+        ('[generate]\ninput = "x"\nsampled = false\nemitted = { name = "y", dtype = "odd", shape = [] }', 4),
+        ('[[state]]\ninput = "s"\noutput = "t"\ninitial = [[1], [2, 3]]', 4),
+        ("least_steps =\nbatch = 1", 1),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(MetadataError, match=rf"\((at )?line {line}\b"):
+        ModelDeclaration.from_toml(text)

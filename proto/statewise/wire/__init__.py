@@ -29,7 +29,7 @@ from statewise.wire._specs import (
 )
 from statewise.wire._tensor_encoding import Chunk, named_tensor, nested
 from statewise.wire._tensors import DTYPES, TensorError, fill_tensor, from_tensor, to_tensor
-from statewise.wire._toml import read_toml
+from statewise.wire._toml import place_in_toml, read_toml
 
 __all__ = [
     "BATCH",
@@ -61,6 +61,7 @@ __all__ = [
     "nested",
     "pack_uint32",
     "pack_uint64",
+    "place_in_toml",
     "read_toml",
     "to_tensor",
     "unpack_uint32",

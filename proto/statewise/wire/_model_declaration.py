@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from statewise.wire._entries import MetadataError, read_entry
 from statewise.wire._specs import CallShape, EncodeSpec, GenerateSpec, StatePart, Vocabulary
-from statewise.wire._toml import read_toml
+from statewise.wire._toml import place_in_toml, read_toml
 
 BATCH, TIME = "batch", "time"
 """The words among the axes of a tensor; its other axes are sizes."""
@@ -88,12 +88,20 @@ class ModelDeclaration:
         """Reads a model.toml.
 
         Raises:
-            MetadataError: naming the entry, what was expected and what was found.
+            MetadataError: naming the entry, what was expected, what was found, and the line.
         """
         try:
             raw = read_toml(text)
         except ValueError as error:
             raise MetadataError(f"no TOML: {error}") from None
+        try:
+            return cls._read(raw)
+        except MetadataError as error:
+            entry = str(error).partition(": ")[0]
+            raise MetadataError(f"{error}{place_in_toml(text, entry)}") from None
+
+    @classmethod
+    def _read(cls, raw: dict[str, Any]) -> Self:
         _flatten_initial_states(raw)
         declaration: Self = read_entry(cls, raw, "")
         if declaration.least_steps < 1:

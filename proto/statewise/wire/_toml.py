@@ -6,12 +6,17 @@ Scalars, lists and inline tables are written on one line, tables under headings.
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 _LONGEST_TEXT = 4 * 2**20
 _DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){16}""", re.ASCII)
 """A key of more than 16 parts. The parser's memory grows with the square of the number of parts."""
+
+_NAME = r"""["']?(?P<name>[\w.-]+)["']?"""
+_HEADING = re.compile(rf"\s*\[(?P<many>\[)?\s*{_NAME}\s*\]")
+_SETTING = re.compile(rf"\s*{_NAME}\s*=")
 
 
 def read_toml(text: str) -> dict[str, Any]:
@@ -28,6 +33,30 @@ def read_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError as error:
         raise ValueError(str(error)) from None
+
+
+def place_in_toml(text: str, entry: str) -> str:
+    """Returns " (line N)" for the line that sets an entry such as "inputs[1].axes", or what holds the entry.
+
+    Empty: no line does. Lines inside of texts and lists of several lines are not told from others.
+    """
+    wanted = re.findall(r"[^.\[\]]+|\[\d+\]", entry)
+    best, place = 0, ""
+    above: list[str] = []
+    counts: Counter[str] = Counter()
+    for number, line in enumerate(text.splitlines(), start=1):
+        path = above
+        if heading := _HEADING.match(line):
+            name = heading["name"]
+            above = path = [*name.split("."), f"[{counts[name]}]"] if heading["many"] else name.split(".")
+            counts[name] += 1
+        elif setting := _SETTING.match(line):
+            path = [*above, *setting["name"].split(".")]
+        else:
+            continue
+        if best < len(path) <= len(wanted) and wanted[: len(path)] == path:
+            best, place = len(path), f" (line {number})"
+    return place
 
 
 def toml_text(entries: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ async def test_the_default_is_the_highest_version_unless_the_model_says_otherwis
         ("default_version = 7", "steps/model.toml: default_version = 7 is not served"),
         ("default_version = 'one'", "expected a version, a whole number from 1; got 'one'"),
         ("default_version = true", "expected a version, a whole number from 1; got True"),
-        ("default = 1", "default: no entry of that name is known; expected default_version"),
+        ("default = 1", "default: no entry of that name is known; expected default_version (line 1)"),
         ("default_version", "steps/model.toml: Expected '='"),
         ("default_version = " + 5000 * "[", "steps/model.toml: maximum recursion depth exceeded"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from statewise.service.base import ModelKey, shortened
 from statewise.service.packages import read_text
-from statewise.wire import read_toml
+from statewise.wire import place_in_toml, read_toml
 
 _GREATEST_VERSION = 2**32 - 1
 """Versions are uint32 in messages."""
@@ -81,7 +81,8 @@ def scan_repository(root: Path) -> RepositoryScan:
 def _declared_default(path: Path) -> int | str | None:
     """Reads the default version; a text: what is wrong with the file; None: no file, or no version in it."""
     try:
-        content = read_toml(read_text(path))
+        text = read_text(path)
+        content = read_toml(text)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -90,11 +91,14 @@ def _declared_default(path: Path) -> int | str | None:
         return str(error)
     for name in content:
         if name != "default_version":
-            return f"{name}: no entry of that name is known; expected default_version"
+            return (
+                f"{name}: no entry of that name is known; expected default_version{place_in_toml(text, name)}"
+            )
     default = content.get("default_version")
     if default is None or (type(default) is int and 0 < default <= _GREATEST_VERSION):  # true is no version
         return default
-    return f"default_version: expected a version, a whole number from 1; got {default!r}"
+    place = place_in_toml(text, "default_version")
+    return f"default_version: expected a version, a whole number from 1; got {default!r}{place}"
 
 
 def _visible_folders(folder: Path) -> list[Path]:
