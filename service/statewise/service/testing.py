@@ -6,7 +6,8 @@ The server is the one that `statewise serve` runs, in the event loop of the test
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,42 +42,84 @@ async def running_server(
 def server_in_thread(
     repository: Path, *, make_server: Callable[[Settings], Server] = Server, **settings: Any
 ) -> Iterator[str]:
-    """Serves a repository from a thread with an event loop of its own; arguments as for `running_server`."""
-    started: list[str] = []
-    failure: list[BaseException] = []
-    ready = threading.Event()
-    ended: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    """Serves a repository from a thread with an event loop of its own; arguments as for `running_server`.
 
-    async def run() -> None:
-        end = asyncio.Event()
-        ended.append((asyncio.get_running_loop(), end))
-        async with running_server(repository, make_server=make_server, **settings) as address:
-            started.append(address)
-            ready.set()
-            await end.wait()
-
-    def target() -> None:
-        try:
-            asyncio.run(run())
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=target, name="statewise-test-server")
-    thread.start()
-    ready.wait()
+    A server that is still open when the program ends is stopped then.
+    """
+    server = _ServerThread(partial(running_server, repository, make_server=make_server, **settings))
     try:
-        if failure:
-            raise failure[0]
-        yield started[0]
+        yield server.start()
     finally:
-        if not failure:
-            loop, end = ended[0]
-            loop.call_soon_threadsafe(end.set)
-        thread.join()
-    if failure:
-        raise failure[0]
+        server.stop()
+
+
+class _ServerThread:
+    """A server and its thread.
+
+    Args:
+        running: Makes the context in which the server runs.
+    """
+
+    def __init__(self, running: Callable[[], AbstractAsyncContextManager[str]]) -> None:
+        self._running = running
+        self._thread = threading.Thread(target=self._run, name="statewise-test-server")
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end = asyncio.Event()
+        self._address = ""
+        self._failure: BaseException | None = None
+
+    def start(self) -> str:
+        """Starts the server. Returns its address; raises what the server raised."""
+        _stop_at_exit().add(self)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self.stop()
+        return self._address
+
+    def stop(self) -> None:
+        """Stops the server, once. Raises what the server raised."""
+        with suppress(RuntimeError):  # the loop has ended by itself
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+        _stop_at_exit().discard(self)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        async with self._running() as self._address:
+            self._ready.set()
+            await self._end.wait()
+
+
+@cache
+def _stop_at_exit() -> set[_ServerThread]:
+    """Servers that are stopped at the end of the program.
+
+    By the time of `atexit`, the interpreter waits for the servers' threads, and no executor takes work any
+    more, which a server needs in order to stop. What is registered here runs before both.
+    """
+    servers: set[_ServerThread] = set()
+
+    def stop_all() -> None:
+        for server in list(servers):
+            with suppress(BaseException):  # the program is at its end
+                server.stop()
+
+    threading._register_atexit(stop_all)  # type: ignore[attr-defined]
+    return servers
 
 
 def _settings(repository: Path, settings: dict[str, Any]) -> Settings:
