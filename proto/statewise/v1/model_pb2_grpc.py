@@ -69,7 +69,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING.
+        """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING,
+        PACKAGE_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +78,7 @@ class ModelServiceServicer:
 
     def LoadModel(self, request, context):
         """Loads a version from the repository; loading a loaded one changes nothing. Returns when it serves.
-        Fails: MODEL_NOT_FOUND; FAILED_PRECONDITION with the reason the package is unusable. Scope: admin.
+        Fails: MODEL_NOT_FOUND; PACKAGE_INVALID. Scope: admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +86,7 @@ class ModelServiceServicer:
 
     def UnloadModel(self, request, context):
         """Stops offering a version to new work; it leaves memory when its last session closes. Unloading an
-        unloaded one changes nothing. Fails: MODEL_NOT_FOUND. Scope: admin.
+        unloaded one changes nothing. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID. Scope: admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

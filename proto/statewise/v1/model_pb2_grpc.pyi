@@ -36,14 +36,16 @@ class ModelServiceStub:
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]
     """Every version the server knows, served or not, sorted by name and version."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
-    """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+    """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING,
+    PACKAGE_INVALID.
+    """
     LoadModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
     """Loads a version from the repository; loading a loaded one changes nothing. Returns when it serves.
-    Fails: MODEL_NOT_FOUND; FAILED_PRECONDITION with the reason the package is unusable. Scope: admin.
+    Fails: MODEL_NOT_FOUND; PACKAGE_INVALID. Scope: admin.
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.UnloadModelRequest, _model_pb2.UnloadModelResponse]
     """Stops offering a version to new work; it leaves memory when its last session closes. Unloading an
-    unloaded one changes nothing. Fails: MODEL_NOT_FOUND. Scope: admin.
+    unloaded one changes nothing. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID. Scope: admin.
     """
 
 @_typing.type_check_only
@@ -54,14 +56,16 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every version the server knows, served or not, sorted by name and version."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
-    """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+    """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING,
+    PACKAGE_INVALID.
+    """
     LoadModel: _aio.UnaryUnaryMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Loads a version from the repository; loading a loaded one changes nothing. Returns when it serves.
-    Fails: MODEL_NOT_FOUND; FAILED_PRECONDITION with the reason the package is unusable. Scope: admin.
+    Fails: MODEL_NOT_FOUND; PACKAGE_INVALID. Scope: admin.
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UnloadModelRequest, _model_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Stops offering a version to new work; it leaves memory when its last session closes. Unloading an
-    unloaded one changes nothing. Fails: MODEL_NOT_FOUND. Scope: admin.
+    unloaded one changes nothing. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID. Scope: admin.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -81,7 +85,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.GetModelResponse, _abc.Awaitable[_model_pb2.GetModelResponse]]:
-        """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+        """One version that serves new work or only its open sessions. Fails: MODEL_NOT_FOUND, MODEL_LOADING,
+        PACKAGE_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def LoadModel(
@@ -90,7 +96,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.LoadModelResponse, _abc.Awaitable[_model_pb2.LoadModelResponse]]:
         """Loads a version from the repository; loading a loaded one changes nothing. Returns when it serves.
-        Fails: MODEL_NOT_FOUND; FAILED_PRECONDITION with the reason the package is unusable. Scope: admin.
+        Fails: MODEL_NOT_FOUND; PACKAGE_INVALID. Scope: admin.
         """
 
     @_abc_1.abstractmethod
@@ -100,7 +106,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.UnloadModelResponse, _abc.Awaitable[_model_pb2.UnloadModelResponse]]:
         """Stops offering a version to new work; it leaves memory when its last session closes. Unloading an
-        unloaded one changes nothing. Fails: MODEL_NOT_FOUND. Scope: admin.
+        unloaded one changes nothing. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID. Scope: admin.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

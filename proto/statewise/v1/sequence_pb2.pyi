@@ -56,7 +56,9 @@ class PredictRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETURN_LABELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING."""
+    """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING; PACKAGE_INVALID where the version could not be
+    loaded.
+    """
     version: _builtins.int
     """Model version; 0: the version served by default."""
     lengths: _builtins.bytes
@@ -281,7 +283,9 @@ class GenerateRequest(_message.Message):
     CONDITION_LENGTHS_FIELD_NUMBER: _builtins.int
     CONDITION_TEXT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING; WRONG_CALL where the model does not generate."""
+    """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID; WRONG_CALL where the model does not
+    generate.
+    """
     version: _builtins.int
     """Model version; 0: the version served by default."""
     rows: _builtins.int
@@ -672,8 +676,8 @@ class OpenSessionsRequest(_message.Message):
     """Opens sessions of one model, each in the model's initial state at position 0. A row whose id names an open
     session of the same owner and model takes that session over as it is (`created` is false, the old
     handle is void), so that an opening may be repeated. Row errors: SESSION_EXISTS (the id is open with
-    another model), SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST (id). Fails: MODEL_NOT_FOUND, NOT_STREAMABLE,
-    MODEL_LOADING, DRAINING.
+    another model), SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST (id). Fails: MODEL_NOT_FOUND, MODEL_LOADING,
+    PACKAGE_INVALID, NOT_STREAMABLE, DRAINING.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -857,7 +861,7 @@ Global___ResumeSessionsResponse: _TypeAlias = ResumeSessionsResponse  # noqa: Y0
 @_typing.final
 class RestoreSessionsRequest(_message.Message):
     """Opens sessions from snapshot tokens. Row errors: BAD_SNAPSHOT, MODEL_CHANGED, MODEL_NOT_FOUND, MODEL_LOADING,
-    SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT.
+    PACKAGE_INVALID, SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -17,7 +17,6 @@ from tests.client.errors.token_table import write_token_table
 from statewise.client import (
     Client,
     InternalError,
-    ModelNotFound,
     Unavailable,
 )
 from statewise.service import Server
@@ -91,8 +90,11 @@ def test_a_package_that_cannot_be_loaded(clients: Clients, repository: Path, tmp
     (tmp_path / "broken" / "1" / "model.onnx").write_bytes(b"no graph")
     shutil.copytree(repository / "last", tmp_path / "last")
     client = clients.serve(tmp_path)
-    with raises(ModelNotFound, "'broken'", "models() lists what is served"):
+    why = ("'broken' version 1 could not be loaded", "it is no ONNX file, or a damaged one")
+    with raises(Unavailable, *why):
         client.predict("broken", SAMPLE[None])
+    with raises(Unavailable, *why):
+        client.session("broken")
     (broken,) = (model for model in client.models() if model.name == "broken")
     assert broken.status == "failed"
     assert "cannot load it" in broken.failure

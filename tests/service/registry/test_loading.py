@@ -105,7 +105,9 @@ async def test_what_a_look_at_the_repository_found_is_being_loaded_until_it_serv
     await served.wait_until_loaded()
     for asked in [("last", 0), ("last", 1), ("steps", 0), ("steps", 2)]:
         assert reason(served, *asked) is None, asked
-    assert reason(served, "broken") is Reason.MODEL_NOT_FOUND
+    for version in (0, 1):
+        assert reason(served, "broken", version) is Reason.PACKAGE_INVALID
+    assert reason(served, "broken", 2) is Reason.MODEL_NOT_FOUND
     assert statuses(served)["broken", 1] is VersionState.FAILED
 
 

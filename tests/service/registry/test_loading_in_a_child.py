@@ -213,7 +213,10 @@ async def test_a_server_that_still_starts_ends_when_it_is_told_to(tmp_path: Path
 
 
 @pytest.mark.parametrize("in_child", [True, False])
-async def test_a_failure_does_not_tell_where_files_lie(tmp_path: Path, in_child: bool) -> None:
+async def test_a_failure_does_not_tell_where_files_lie(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, in_child: bool
+) -> None:
+    """Nor does it give onnxruntime's words, which are in the log."""
     (tmp_path / "broken" / "1").mkdir(parents=True)
     (tmp_path / "broken" / "1" / "model.onnx").write_bytes(b"no graph")
     (tmp_path / "folder" / "1" / "model.toml").mkdir(parents=True)
@@ -222,6 +225,9 @@ async def test_a_failure_does_not_tell_where_files_lie(tmp_path: Path, in_child:
     async with running_server(tmp_path, load_in_child=in_child) as address, connect(address) as caller:
         found = await models(caller)
     failures = [found[name].failure for name in ("broken", "folder")]
-    assert failures[0].startswith("broken/1/model.onnx: onnxruntime cannot load it")
+    assert (
+        failures[0] == "broken/1/model.onnx: onnxruntime cannot load it: it is no ONNX file, or a damaged one"
+    )
+    assert "Protobuf parsing failed" in caplog.text
     assert failures[1].startswith("folder/1/model.toml: ")
     assert not any("/" in failure.replace("/1/model.", "") for failure in failures), failures

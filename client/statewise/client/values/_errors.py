@@ -178,7 +178,7 @@ class PermissionDenied(StatewiseError):
 
 
 class Unavailable(StatewiseError):
-    """The server cannot be reached or shuts down, or this client is closed."""
+    """The server cannot be reached, shuts down or could not load the model; or this client is closed."""
 
 
 class Timeout(StatewiseError, TimeoutError):

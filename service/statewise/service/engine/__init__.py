@@ -14,6 +14,7 @@ from statewise.service.engine._decode_profile import DecodeProfile, profile_deco
 from statewise.service.engine._engine import Engine, EngineError, Optimisation, check_provider
 from statewise.service.engine._engine_profile import EngineProfile, profile_engine
 from statewise.service.engine._layout import AxisLayout, GraphLayout
+from statewise.service.engine._load_errors import why_not_loaded
 from statewise.service.engine._runner import RunResult, run_batch
 from statewise.service.engine._sampling import Sampling, uniform_numbers
 from statewise.service.engine._time_budget import TimeBudget
@@ -42,4 +43,5 @@ __all__ = [
     "profile_engine",
     "run_batch",
     "uniform_numbers",
+    "why_not_loaded",
 ]

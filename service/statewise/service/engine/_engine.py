@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, take_padded
 from statewise.service.engine._adapters import ForeignSession
 from statewise.service.engine._layout import GraphLayout
+from statewise.service.engine._load_errors import why_not_loaded
 from statewise.wire import ModelSpec
 
 
 class EngineError(Exception):
-    """onnxruntime could not load or run the graph. The message is onnxruntime's: for the log alone."""
+    """onnxruntime could not load or run the graph. What it says of a run is for the log alone."""
 
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -92,7 +93,8 @@ class Engine:
         try:
             session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[provider]])
         except Exception as error:
-            raise EngineError(f"onnxruntime cannot load {path.name}: {error}") from error
+            why = why_not_loaded(error)
+            raise EngineError(f"{path.name}: onnxruntime cannot load it: {why}") from error
         self._session = session if layout is None else ForeignSession(session, spec, layout)
         self.spec = spec
         self._minimum_rows = 1

@@ -13,7 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from statewise.service.base import ServiceError
-from statewise.service.engine import GraphLayout
+from statewise.service.engine import GraphLayout, why_not_loaded
 from statewise.service.packages._axes import GraphValue
 from statewise.service.packages._declarations import declare, override
 from statewise.service.packages._graph_spec import complete_spec
@@ -144,7 +144,7 @@ def _open_graph(where: str, graph: Path) -> Any:
     try:
         return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise _invalid(f"{where}: onnxruntime cannot load it: {error}") from error
+        raise _invalid(f"{where}: onnxruntime cannot load it: {why_not_loaded(error)}") from error
 
 
 def _invalid(message: str) -> ServiceError:

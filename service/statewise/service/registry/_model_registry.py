@@ -101,6 +101,11 @@ class ModelRegistry(VersionLookUps):
 
     # --- loading and unloading ---
 
+    def require_repository(self) -> None:
+        """Raises ServiceError (PACKAGE_INVALID) where the repository is no folder."""
+        if not self._root.is_dir():
+            raise ServiceError(Reason.PACKAGE_INVALID, f"the repository {self._root} is not a folder")
+
     def begin(self) -> None:
         """Begins to load every version of the repository, defaults first; needs a running event loop.
 
@@ -109,8 +114,7 @@ class ModelRegistry(VersionLookUps):
         Raises:
             ServiceError: PACKAGE_INVALID: the repository is no folder.
         """
-        if not self._root.is_dir():
-            raise ServiceError(Reason.PACKAGE_INVALID, f"the repository {self._root} is not a folder")
+        self.require_repository()
         self._repository = self._scan(self._root)
         self._begin_to_load(list(self._repository.versions.values()))
         self._choose_defaults()
@@ -252,9 +256,11 @@ class ModelRegistry(VersionLookUps):
         """Serves a prepared version, or records why it cannot be served."""
         finished = prepared if isinstance(prepared, str) else self._loader.finish(prepared, self._next_number)
         if isinstance(finished, str):
-            failed = VersionRecord(VersionState.FAILED, folder.signature, trouble=finished)
-            self._records.put(folder.key, failed)
-            _log.error("%s/%d cannot be served: %s", *folder.key, finished)
+            trouble = finished.partition("\n")[0]
+            self._records.put(
+                folder.key, VersionRecord(VersionState.FAILED, folder.signature, trouble=trouble)
+            )
+            _log.error("%s/%d cannot be served: %s", *folder.key, " | ".join(finished.splitlines()))
             return
         self._next_number += 1
         self._records.put(folder.key, VersionRecord(VersionState.READY, folder.signature, finished))

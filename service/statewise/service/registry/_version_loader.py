@@ -107,7 +107,7 @@ def _trial_failure(package: ServablePackage, error: str) -> str:
     least = package.spec.least_steps
     text = (
         f"{package.name}/{package.version}/model.onnx: it cannot be run on made-up input of {least} time "
-        f"step{'s' * (least > 1)} and more: {_PREAMBLE.sub('', error)}"
+        f"step{'s' * (least > 1)} and more: {' '.join(_PREAMBLE.sub('', error).split())}"
     )
     per_step = any(entry.per_step for entry in package.spec.inputs)
     one_step = package.layout is not None and package.layout.one_step
@@ -117,11 +117,19 @@ def _trial_failure(package: ServablePackage, error: str) -> str:
 
 
 def failure_of(folder: VersionFolder, error: Exception) -> str:
-    """Says why a version cannot be served, without the places of files on the server's disk."""
+    """Says why a version cannot be served, without the places of files on the server's disk.
+
+    The first line is for callers. What a library said about it may follow in other lines, for the log.
+    """
+    said = str(error)
     if isinstance(error, ServiceError):
         text = error.message
     else:  # a foreign graph may make numpy or onnxruntime raise anything
-        text = f"{folder.name}/{folder.version}: {str(error) or type(error).__name__}"
+        reason = " ".join(_PREAMBLE.sub("", said).split()) or type(error).__name__
+        text = f"{folder.name}/{folder.version}: {reason}"
+    cause = "" if error.__cause__ is None else str(error.__cause__)
+    if cause not in said:
+        text += f"\n{cause}"
     for path in (folder.path, folder.path.resolve()):
         text = text.replace(f"{path}/", "").replace(str(path), "its folder")
     # A name of a file need not be text that can be sent.

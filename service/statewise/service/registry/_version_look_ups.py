@@ -20,13 +20,20 @@ class VersionLookUps:
         """Returns the version that serves under that number; 0: the default one.
 
         Raises:
-            ServiceError: MODEL_LOADING; MODEL_NOT_FOUND, naming what is served.
+            ServiceError: MODEL_LOADING; PACKAGE_INVALID: the version could not be loaded, with the reason;
+                MODEL_NOT_FOUND, naming what is served.
         """
         default = self._records.default(name)
         record = self._records.get((name, version or default or 0))
         if record is not None and record.loaded is not None:
             return record.loaded
         self._refuse_while_loading(name, version)
+        failed = self._records.failed_version(name, version)
+        if failed is not None:
+            number, trouble = failed
+            raise ServiceError(
+                Reason.PACKAGE_INVALID, f"model {name!r} version {number} could not be loaded: {trouble}"
+            )
         if default is None:
             served = ", ".join(self._records.served_models()) or "none"
             raise ServiceError(Reason.MODEL_NOT_FOUND, f"no model {name!r} is served; served are: {served}")
@@ -47,7 +54,7 @@ class VersionLookUps:
         """Returns a version of a model that has that digest; the preferred one where several have it.
 
         Raises:
-            ServiceError: MODEL_NOT_FOUND; MODEL_CHANGED: the model is served, with other digests;
+            ServiceError: as `find`; MODEL_CHANGED: the model is served, with other digests;
                 MODEL_LOADING: a version of it is being loaded, whose digest is not known yet.
         """
         served = self._records.served_versions(name)

@@ -118,6 +118,15 @@ class VersionRecords:
         """Returns whether any version serves."""
         return any(record.loaded is not None for record in list(self._versions.values()))
 
+    def failed_version(self, name: str, version: int = 0) -> tuple[int, str] | None:
+        """Returns that version, or for 0 the highest one, and why it could not be loaded; None: it could."""
+        failed = [
+            (number, record.trouble)
+            for (model, number), record in self._versions.items()
+            if model == name and version in (0, number) and record.state is VersionState.FAILED
+        ]
+        return max(failed, default=None)
+
     def is_loading(self, name: str, version: int = 0) -> bool:
         """Returns whether that version, or for 0 any of the model, is being loaded."""
         states = {
