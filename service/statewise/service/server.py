@@ -87,24 +87,22 @@ class Server:
         Raises:
             ServerError: an address cannot be opened, or must not be served without TLS and callers; the
                 execution provider is missing; the callers file or a certificate is invalid.
-            ServiceError: the repository cannot be read.
+            ServiceError: the repository is no folder.
         """
-        settings = self._settings
+        settings, models = self._settings, self._dataplane.models
         try:
             check_exposure(settings)
             check_provider(settings.execution_provider)
             if settings.callers is not None or settings.tls_client_ca is not None:
                 self._callers = Callers(settings.callers)
-        except (TransportError, EngineError, CallersError) as error:
+            models.require_repository()
+            if self._probe is not None:
+                self._start_probe(self._probe)
+            self.address = self._grpc.listen(self._callers)
+        except (TransportError, TlsError, EngineError, CallersError) as error:
             raise ServerError(str(error)) from None
-        if self._probe is not None:
-            self._start_probe(self._probe)
-        models = self._dataplane.models
-        models.begin()
-        try:
-            self.address = await self._grpc.start(self._callers)
-        except (TransportError, TlsError) as error:
-            raise ServerError(str(error)) from None
+        models.begin()  # before the first call is accepted: from then on versions are known as loading
+        await self._grpc.serve()
         models.changed = self._grpc.update_health
         self._readiness.listening()
         self._start_background_tasks()

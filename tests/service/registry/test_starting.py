@@ -16,7 +16,7 @@ from tests.helpers.caller import Caller, connect
 from tests.helpers.errors import info_in, status_of
 from tests.helpers.held import Held
 
-from statewise.service import Server, ServerError, Settings
+from statewise.service import Server, ServerError, ServiceError, Settings
 from statewise.service.packages import ServablePackage, read_package
 from statewise.service.registry import ModelRegistry
 from statewise.v1 import sequence_pb2 as sp
@@ -129,16 +129,46 @@ async def test_a_lower_version_does_not_serve_by_default_while_the_highest_is_lo
         await server.stop()
 
 
-async def test_a_port_in_use_is_told_before_models_load(repository: Path) -> None:
-    first = make_server(repository, Held(read_package))
-    read = Held(read_package)
+class RecordedRegistry(ModelRegistry):
+    """Notes when it begins to load models, and what was open by then."""
+
+    def __init__(self, begun: list[str], servers: list[Server], *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._begun, self._servers = begun, servers
+
+    def begin(self) -> None:
+        self._begun.append(self._servers[-1].address)
+        super().begin()
+
+
+async def test_nothing_is_loaded_before_everything_else_is_checked(repository: Path, tmp_path: Path) -> None:
+    begun: list[str] = []
+    servers: list[Server] = []
+
+    def make(**settings: Any) -> Server:
+        options: dict[str, Any] = {"repository": repository, "load_in_child": False, "listen": "127.0.0.1:0"}
+        registry = partial(RecordedRegistry, begun, servers)
+        servers.append(Server(Settings(**(options | settings)), make_models=registry))
+        return servers[-1]
+
+    first = make()
     try:
         address = await first.start()
-        read.arm()
-        server = make_server(repository, read, listen=address)
-        with pytest.raises(ServerError, match="cannot listen on"):
-            await server.start()
-        read.go_on.set()
-        await server.stop()
+        assert begun == [address]  # the port is open by then
+        (tmp_path / "file").write_text("neither a certificate nor callers")
+        file = tmp_path / "file"
+        for settings, words in (
+            ({"listen": address}, "cannot listen on"),
+            ({"metrics_listen": address}, "cannot listen on .* for metrics"),
+            ({"tls_certificate": file, "tls_key": file}, "file"),
+            ({"callers": file}, "file"),
+            ({"listen": "0.0.0.0:0"}, "can be reached from outside"),
+            ({"repository": tmp_path / "nowhere"}, "is not a folder"),
+        ):
+            server = make(**settings)
+            with pytest.raises((ServerError, ServiceError), match=words):
+                await server.start()
+            await server.stop()
+        assert begun == [address]
     finally:
         await first.stop()

@@ -44,8 +44,8 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
         self._address = ""
 
-    async def start(self, callers: Callers | None) -> str:
-        """Listens and serves. Returns the address, HOST:PORT.
+    def listen(self, callers: Callers | None) -> str:
+        """Opens the port; calls wait until `serve`. Needs a running event loop. Returns HOST:PORT.
 
         Args:
             callers: Identify callers; None: every caller may do everything.
@@ -68,13 +68,17 @@ class GrpcServer:
         if settings.reflection:
             add_reflection(server)
         self._address = listen(server, settings)
-        self.update_health()
-        await server.start()
         return self._address
+
+    async def serve(self) -> None:
+        """Begins to accept calls."""
+        assert self._server is not None, "listen has returned"
+        self.update_health()
+        await self._server.start()
 
     async def answers(self, timeout_s: float) -> bool:
         """Returns whether the server accepts calls: asks it through its port."""
-        assert self._accepting is not None, "start has returned"
+        assert self._accepting is not None, "listen has returned"
         settings = self._dataplane.limits.settings
         ask = partial(port_answers, certificate=settings.tls_certificate, key=settings.tls_key)
         return self._accepting.accepts and await asyncio.to_thread(ask, self._address, timeout_s=timeout_s)
