@@ -201,7 +201,7 @@ async def test_a_server_that_still_starts_ends_when_it_is_told_to(tmp_path: Path
         sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with connect(address) as caller:
+        async with connect(address, max_reconnect_backoff_ms=500) as caller:
             await caller.channel.channel_ready()
         process.terminate()
         out, log = await asyncio.wait_for(process.communicate(), 60)

@@ -62,7 +62,7 @@ async def test_while_models_load_the_port_answers_and_nothing_serves(repository:
     server = make_server(repository, read, listen=address)
     starting = asyncio.create_task(server.start())
     try:
-        async with connect(address) as caller:
+        async with connect(address, max_reconnect_backoff_ms=500) as caller:
             await caller.channel.channel_ready()
             assert await predict(caller, "steps") == "MODEL_LOADING"
             assert await predict(caller, "nobody") == "MODEL_NOT_FOUND"
