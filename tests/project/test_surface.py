@@ -144,6 +144,7 @@ OFFERS = {
         "TensorInfo",
         "Timeout",
         "Tls",
+        "TlsError",
         "Unauthenticated",
         "Unavailable",
     ],

@@ -37,6 +37,7 @@ from statewise.client.values import (
     StatewiseError,
     TensorInfo,
     Timeout,
+    TlsError,
     Unauthenticated,
     Unavailable,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "TensorInfo",
     "Timeout",
     "Tls",
+    "TlsError",
     "Unauthenticated",
     "Unavailable",
 ]

@@ -34,6 +34,11 @@ _ADVICE: dict[type[StatewiseError], str] = {
 }
 
 _CALLS = {
+    "tls=True or tls=Tls(ca=…) speaks it": "--tls or --tls-ca speaks it",
+    "tls=Tls(ca=…)": "--tls-ca",
+    "tls=Tls(server_name=…)": "--tls-server-name",
+    "tls=Tls(certificate=…, key=…)": "--tls-certificate and --tls-key",
+    "leave tls= out": "leave --tls out",
     "use generate()": "use `statewise generate`",
     "predict() runs it, step() of a session streams it": (
         "`statewise score` runs it on whole sequences, `statewise stream` steps a session"

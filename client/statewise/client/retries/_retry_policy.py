@@ -32,6 +32,8 @@ class Cause(Enum):
     """No server was reached."""
     DRAINING = auto()
     """The server is shutting down."""
+    NO_TLS = auto()
+    """TLS on one side only, or a certificate that is not accepted."""
     LOADING = auto()
     """The model is being loaded."""
     UNUSABLE = auto()
@@ -54,6 +56,8 @@ _CAUSE_OF_CODE = {"UNAVAILABLE": Cause.UNREACHABLE, "CANCELLED": Cause.CANCELLED
 
 def _cause_of(status: Status) -> Cause | None:
     """None: another try cannot help."""
+    if status.tls_failed:
+        return Cause.NO_TLS
     if status.lost:
         if status.code in _REFUSED_CODES:
             return None
@@ -76,13 +80,17 @@ class RetryRules:
         return cause in self.for_a_period or cause in self.few_times
 
 
-STREAM_RULES = RetryRules(frozenset({Cause.LOST, Cause.OVERSIZED, Cause.DRAINING, Cause.LOADING}))
+# A certificate may be renewed at this moment, but whoever has chosen the wrong port wants to know soon.
+_SETTINGS = frozenset({Cause.NO_TLS})
+STREAM_RULES = RetryRules(
+    frozenset({Cause.LOST, Cause.OVERSIZED, Cause.DRAINING, Cause.LOADING}), few_times=_SETTINGS
+)
 """Requests about sessions, which the client must not lose."""
 _AWAY = frozenset({Cause.LOST, Cause.UNREACHABLE, Cause.DRAINING, Cause.CANCELLED})
-CALL_RULES = RetryRules(_AWAY | {Cause.LOADING})
+CALL_RULES = RetryRules(_AWAY | {Cause.LOADING}, few_times=_SETTINGS)
 """Predictions and generations, and what they look up: calls that change nothing, so that a server which is
 away for a while fails none of them."""
-QUESTION_RULES = RetryRules(frozenset({Cause.LOADING}), few_times=_AWAY)
+QUESTION_RULES = RetryRules(frozenset({Cause.LOADING}), few_times=_AWAY | _SETTINGS)
 """Questions about the server, whose caller wants to know soon that nobody answers."""
 BULK_RULES = RetryRules(frozenset(Cause))
 """Bulk work, which runs unattended: every failure that may pass is waited for."""

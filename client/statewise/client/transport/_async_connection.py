@@ -14,7 +14,6 @@ from statewise.client.transport._channel import (
     Endpoint,
     methods,
     session_stream,
-    status_of,
     with_span,
 )
 from statewise.client.values import Failed, StatewiseError, Status
@@ -36,6 +35,7 @@ class AsyncConnection:
             else grpc.aio.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         )
         self._metadata = endpoint.metadata
+        self._status_of = endpoint.status_of
         self._tracing = tracing
         self._closed = closed
         self._methods = methods(self._channel)
@@ -53,7 +53,7 @@ class AsyncConnection:
             with with_span(self._metadata, method, self._tracing) as metadata:
                 yield metadata
         except grpc.aio.AioRpcError as error:
-            raise Failed(status_of(error)) from None
+            raise Failed(self._status_of(error)) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Closing the channel raises CancelledError in its calls although no task was cancelled.
             task = asyncio.current_task()
@@ -82,7 +82,7 @@ class AsyncConnection:
         try:
             await self._converse(stream, receive, work)
         except grpc.aio.AioRpcError as error:
-            return LOST if error.details() == _LOST_WRITE else status_of(error)
+            return LOST if error.details() == _LOST_WRITE else self._status_of(error)
         return ENDED
 
     async def close(self) -> None:

@@ -1,6 +1,7 @@
 """Makes the options, credentials and calls of gRPC channels, and translates gRPC's errors."""
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -13,8 +14,11 @@ import grpc
 from grpc_status import rpc_status
 
 from statewise.client.stream import Metadata, Tracing
+from statewise.client.transport._explanations import Route
 from statewise.client.values import InvalidInput, Status, status_of_rpc
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
+
+_LOG = logging.getLogger(__name__)
 
 KEEPALIVE_S = 310.0
 """More than five minutes: most servers take a second ping within five minutes for an attack."""
@@ -65,12 +69,14 @@ class Endpoint:
         credentials: credentials of the channel; None: no encryption.
         options: options of the channel.
         metadata: metadata of every call.
+        route: how the channel reaches the server.
     """
 
     target: str
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, str | int], ...]
     metadata: Metadata
+    route: Route
 
     @classmethod
     def of(
@@ -110,12 +116,21 @@ class Endpoint:
         if files is not None and files.server_name is not None:
             options["grpc.ssl_target_name_override"] = files.server_name
         options |= channel_options or {}
+        proxies = bool(options.get("grpc.enable_http_proxy", 1))
+        route = Route.of(target, tls=files is not None, proxies=proxies)
+        if route.proxy:
+            _LOG.info("%s is reached through the proxy %s, named in %s", target, route.proxy, route.variable)
         return cls(
             target,
             None if files is None else _credentials(files),
             tuple(options.items()),
             () if token is None else (("authorization", f"Bearer {token}"),),
+            route,
         )
+
+    def status_of(self, error: grpc.RpcError) -> Status:
+        """Translates an error of gRPC."""
+        return self.route.explain(_status_of(error))
 
 
 def _check_target(target: object) -> None:
@@ -176,8 +191,7 @@ def with_span(metadata: Metadata, method: str, tracing: Tracing | None) -> Abstr
     return nullcontext(metadata) if tracing is None else tracing.call(method, metadata)
 
 
-def status_of(error: grpc.RpcError) -> Status:
-    """Translates an error of gRPC."""
+def _status_of(error: grpc.RpcError) -> Status:
     try:
         rich = rpc_status.from_call(error)
     except (ValueError, AttributeError):

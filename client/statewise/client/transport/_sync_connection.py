@@ -15,7 +15,6 @@ from statewise.client.transport._channel import (
     Endpoint,
     methods,
     session_stream,
-    status_of,
     with_span,
 )
 from statewise.client.values import Failed, StatewiseError, Status
@@ -42,6 +41,7 @@ class SyncConnection:
             else grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
         )
         self._metadata = endpoint.metadata
+        self._status_of = endpoint.status_of
         self._tracing = tracing
         self._closed = closed
         self._methods = methods(self._channel)
@@ -68,7 +68,7 @@ class SyncConnection:
             if (closed := self._closed()) is not None:
                 raise closed from None
             if isinstance(error, grpc.RpcError):
-                raise Failed(status_of(error)) from None
+                raise Failed(self._status_of(error)) from None
             raise
 
     def call(self, method: str, request: Any, timeout_s: float | None, metadata: Metadata) -> Any:
@@ -102,7 +102,7 @@ class SyncConnection:
                 with lock:
                     receive(stream, response)
         except grpc.RpcError as error:
-            return status_of(error)
+            return self._status_of(error)
         return ENDED
 
     def close(self) -> None:

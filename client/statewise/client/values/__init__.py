@@ -21,6 +21,7 @@ from statewise.client.values._errors import (
     SessionNotFound,
     StatewiseError,
     Timeout,
+    TlsError,
     Unauthenticated,
     Unavailable,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "Subject",
     "TensorInfo",
     "Timeout",
+    "TlsError",
     "Unauthenticated",
     "Unavailable",
     "Use",

@@ -17,6 +17,7 @@
     ├── Unauthenticated         no credentials, or bad ones
     ├── PermissionDenied        the credentials do not allow this
     ├── Unavailable             the server cannot be reached or shuts down, or the client is closed
+    │   └── TlsError            TLS on one side only, or a certificate that is not accepted
     ├── Timeout                 the timeout is over (also a TimeoutError)
     ├── PartialFailure          some rows of a batch failed; it holds the outputs of the others
     ├── NotImplementedByServer  this server does not offer the operation
@@ -179,6 +180,10 @@ class PermissionDenied(StatewiseError):
 
 class Unavailable(StatewiseError):
     """The server cannot be reached, shuts down or could not load the model; or this client is closed."""
+
+
+class TlsError(Unavailable):
+    """No connection is possible: TLS on one side only, or a certificate that is not accepted."""
 
 
 class Timeout(StatewiseError, TimeoutError):

@@ -28,6 +28,7 @@ from statewise.client.values._errors import (
     SessionNotFound,
     StatewiseError,
     Timeout,
+    TlsError,
     Unauthenticated,
     Unavailable,
 )
@@ -51,6 +52,8 @@ class Status:
     """With POSITION_MISMATCH: the session's position in time steps."""
     lost: bool = False
     """The connection broke before the response arrived."""
+    tls_failed: bool = False
+    """No connection is possible: TLS on one side only, or a certificate that is not accepted."""
     maybe_applied: bool = False
     """The connection broke after the request was sent, so it may or may not have been applied."""
 
@@ -95,6 +98,8 @@ def status_of_rpc(status: status_pb2.Status) -> Status:
 
 def error_of(status: Status, subject: Subject) -> StatewiseError:
     """Makes the exception that a caller gets for a status."""
+    if status.tls_failed:
+        return TlsError(status.message)
     make = _BY_REASON.get(status.reason) or _BY_CODE.get(status.code, _plain(InternalError))
     return make(status, subject)
 
