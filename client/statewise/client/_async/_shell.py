@@ -39,6 +39,7 @@ class AsyncShell:
         )
         self._work: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
         self._timers: set[asyncio.TimerHandle] = set()
         self._deadlines = Deadlines(self._loop, self._give_up)
         self.core = ClientCore(self, options)
@@ -114,13 +115,15 @@ class AsyncShell:
 
     async def close(self) -> None:
         """Closes anonymous sessions, the connection and the tasks."""
-        if self.core.multiplexer.closed:
+        if self.core.multiplexer.closed or self.core.multiplexer.closing:
             return
+        self.core.multiplexer.closing = True
         try:
             with suppress(StatewiseError):  # sessions that stay open expire
                 await self.run(self.core.farewell())
         finally:  # also if this task is cancelled while sessions are closed
             self.core.multiplexer.close()
+            self._ended.set()
             for timer in self._timers:
                 timer.cancel()
             self._deadlines.close()
@@ -182,7 +185,8 @@ class AsyncShell:
         if isinstance(effect, Operate):
             return await self.operate(effect.operation, effect.timeout_s)
         if not isinstance(effect, Call):
-            await asyncio.sleep(effect.delay_s)
+            with suppress(TimeoutError):  # the pause is over
+                await asyncio.wait_for(self._ended.wait(), effect.delay_s)
         if self.core.multiplexer.closed:
             raise self.core.multiplexer.closed_error() or closed_error()
         if not isinstance(effect, Call):

@@ -51,7 +51,9 @@ class AnonymousSessions:
 
     def farewell(self, multiplexer: StreamMultiplexer) -> Plan[None]:
         """Closes those that are still open."""
-        operations = [core.close() for core in list(self._finalizers) if not core.closed]
+        # Other threads may open sessions meanwhile; the list of references is made in one go.
+        cores = [reference() for reference in self._finalizers.keyrefs()]
+        operations = [core.close() for core in cores if core is not None and not core.closed]
         for begin in range(0, len(self._dropped), _HANDLES_OF_A_REQUEST):
             handles = pack_uint64(self._dropped[begin : begin + _HANDLES_OF_A_REQUEST])
             request = sequence_pb2.CloseSessionsRequest(handles=handles)
