@@ -1,4 +1,4 @@
-"""Passes TCP connections on to a server, holds replies back and cuts connections."""
+"""Passes TCP connections on to a server, holds replies back, cuts connections, and lets them live shortly."""
 
 import socket
 import threading
@@ -8,9 +8,15 @@ from typing import Any
 
 
 class Relay:
-    """Passes TCP connections on to a server. Replies can be held back, and connections cut."""
+    """Passes TCP connections on to a server. Replies can be held back, and connections cut.
 
-    def __init__(self, target: str) -> None:
+    Args:
+        target: HOST:PORT of the server.
+        reply_bytes: bytes after which each connection breaks, counted from the server; None: no limit.
+    """
+
+    def __init__(self, target: str, *, reply_bytes: int | None = None) -> None:
+        self._reply_bytes = reply_bytes
         host, port = target.rsplit(":", 1)
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -68,11 +74,13 @@ class Relay:
                 self._spawn(self._pass_on, far, near, self._flowing)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event | None) -> None:
+        left = 1 << 62 if gate is None or self._reply_bytes is None else self._reply_bytes
         with suppress(OSError):
-            while data := source.recv(65536):
+            while left and (data := source.recv(min(65536, left))):
                 if gate is not None:
                     gate.wait()
                 sink.sendall(data)
+                left -= len(data)
         for each in (source, sink):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -270,6 +270,27 @@ class GenerateRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class EmittedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
@@ -282,6 +303,8 @@ class GenerateRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     CONDITION_LENGTHS_FIELD_NUMBER: _builtins.int
     CONDITION_TEXT_FIELD_NUMBER: _builtins.int
+    EMITTED_FIELD_NUMBER: _builtins.int
+    EMITTED_LENGTHS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID; WRONG_CALL where the model does not
     generate.
@@ -299,6 +322,10 @@ class GenerateRequest(_message.Message):
     condition_lengths: _builtins.bytes
     """An encoder's input of unequal lengths: time steps of each row, one uint32 a row, little-endian, packed; the
     inputs are then [sum(condition_lengths), ...].
+    """
+    emitted_lengths: _builtins.bytes
+    """Number of these values of each row, one uint32 a row, little-endian, packed; 0: none. Empty: no row has any.
+    Fails: BAD_REQUEST where a row has more than its `steps`.
     """
     @_builtins.property
     def prompt(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
@@ -332,6 +359,13 @@ class GenerateRequest(_message.Message):
         names of conditions (see Vocabulary.conditions), one for all rows or one a row.
         """
 
+    @_builtins.property
+    def emitted(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """To go on with a call of the same request that broke off: the values that its rows emitted, under the name of
+        Model.emitted, [sum(emitted_lengths), ...]. They are consumed after the prompt, count among `steps`, and are not
+        emitted again. A model whose exactness is `exact` goes on with the same values.
+        """
+
     def __init__(
         self,
         *,
@@ -347,10 +381,12 @@ class GenerateRequest(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         condition_lengths: _builtins.bytes = ...,
         condition_text: _tensor_pb2.TextRows | None = ...,
+        emitted: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
+        emitted_lengths: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition_text", b"condition_text", "prompt_text", b"prompt_text", "sampling", b"sampling", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "condition_lengths", b"condition_lengths", "condition_text", b"condition_text", "model", b"model", "prompt", b"prompt", "prompt_lengths", b"prompt_lengths", "prompt_text", b"prompt_text", "rows", b"rows", "sampling", b"sampling", "steps", b"steps", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "condition_lengths", b"condition_lengths", "condition_text", b"condition_text", "emitted", b"emitted", "emitted_lengths", b"emitted_lengths", "model", b"model", "prompt", b"prompt", "prompt_lengths", b"prompt_lengths", "prompt_text", b"prompt_text", "rows", b"rows", "sampling", b"sampling", "steps", b"steps", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,12 +425,17 @@ class GenerateResponse(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     rows: _builtins.bytes
     """The rows that grew, indices into the request, one uint32 a row, little-endian, packed."""
     lengths: _builtins.bytes
     """Values added to each of them, one uint32 a row, little-endian, packed."""
     done: _builtins.bool
     """True in the last response."""
+    resumed: _builtins.bool
+    """True, in all responses: the values follow GenerateRequest.emitted. False with such a request: the server is older
+    than that field, and the values begin with the first one.
+    """
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
         """The added values, [sum(lengths), ...], under the name of Model.emitted. The end token is among them."""
@@ -416,10 +457,11 @@ class GenerateResponse(_message.Message):
         text: _tensor_pb2.TextRows | None = ...,
         errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
         done: _builtins.bool = ...,
+        resumed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "errors", b"errors", "lengths", b"lengths", "outputs", b"outputs", "rows", b"rows", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "errors", b"errors", "lengths", b"lengths", "outputs", b"outputs", "resumed", b"resumed", "rows", b"rows", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

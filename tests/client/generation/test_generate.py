@@ -98,6 +98,41 @@ def test_nor_a_letter_of_a_text(clients: Clients, relay: Relay) -> None:
     assert text + "".join(texts) == spell(answer("chatter", [X], 4_000, seed=5))
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_a_generation_ends_that_outlives_every_connection(clients: Clients, address: str, text: bool) -> None:
+    steps = 6_000
+    expected = answer("chatter", [X, 2, 1, 4], steps, seed=5)
+    relay = Relay(address, reply_bytes=10_000)  # the values alone are more than twice as many bytes
+    client = clients.connect(relay.address)
+    try:
+        values = list(client.generate("chatter", prompt="bad", steps=steps, seed=5, text=text, timeout=100))
+    finally:
+        client.close()
+        relay.close()
+    assert relay.accepted >= 3
+    if text:
+        assert "".join(values) == spell(expected)
+    else:
+        assert [int(token) for token in values] == expected
+
+
+def test_values_that_the_caller_changes_are_not_sent_back(clients: Clients, address: str) -> None:
+    prompt = np.ones((2, 3), np.float32)
+    expected = np.stack(list(clients.connect(address).generate("wave", prompt=prompt, steps=3_000)))
+    relay = Relay(address, reply_bytes=25_000)
+    client = clients.connect(relay.address)
+    values = []
+    try:
+        for value in client.generate("wave", prompt=prompt, steps=3_000, timeout=100):
+            values.append(value.copy())
+            value[:] = 7
+    finally:
+        client.close()
+        relay.close()
+    assert relay.accepted >= 2
+    np.testing.assert_array_equal(np.stack(values), expected)
+
+
 def test_model_information_tells_how_to_ask(client: Client) -> None:
     models = {model.name: model for model in client.models()}
     assert models["letters"].vocabulary.tokens == tuple(LETTERS)

@@ -307,8 +307,8 @@ class AsyncClient:
         """Generates one sequence and yields its values as they arrive. The server keeps no state; the request
         is sent when you ask for the first value.
 
-        After a connection breaks, the client connects again, and no value comes twice. If you stop early, the
-        server stops generating.
+        After a connection breaks, the client connects again, and the server goes on behind the last value: no
+        value comes twice, and none is missing. If you stop early, the server stops generating.
 
         Args:
             model: name of the model.
@@ -485,8 +485,8 @@ class AsyncClient:
         self, plan: Callable[[float | None], GeneratePlan], timeout: float | None
     ) -> AsyncIterator[Value]:
         timeout_s = self._core.timeout_s(timeout)
-        request, cursor = await self._shell.run(plan(timeout_s))
-        async with aclosing(generate(self._shell, request, cursor, timeout_s)) as values:
+        retries = await self._shell.run(plan(timeout_s))
+        async with aclosing(generate(self._shell, retries)) as values:
             async for value in values:
                 yield value
 

@@ -8,23 +8,18 @@ from statewise.client._async._shell import AsyncShell
 from statewise.client.requests import (
     CLOSE_TIMEOUT_S,
     GenerateRetries,
-    OutputCursor,
     answer_wait_s,
-    read_generated,
 )
 from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
 from statewise.v1 import sequence_pb2
 
 
-async def generate(
-    shell: AsyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
-) -> AsyncGenerator[Value, None]:
+async def generate(shell: AsyncShell, retries: GenerateRetries) -> AsyncGenerator[Value, None]:
     """Generates one sequence without a session. After a call breaks, the next one continues the values."""
-    retries = GenerateRetries(request, cursor, shell.core.call_retry_policy(timeout_s))
-    async with aclosing(_responses(shell, request, retries)) as responses:
+    async with aclosing(_responses(shell, retries)) as responses:
         async for response in responses:
-            for value, _ in read_generated(response, cursor, retries.subject):
+            for value, _ in retries.take(response):
                 if not isinstance(value, str) or value:
                     yield value
 
@@ -66,12 +61,12 @@ async def generate_in_session(
 
 
 async def _responses(
-    shell: AsyncShell, request: sequence_pb2.GenerateRequest, retries: GenerateRetries
+    shell: AsyncShell, retries: GenerateRetries
 ) -> AsyncGenerator[sequence_pb2.GenerateResponse, None]:
-    """Yields the responses of a call that is made again after it breaks; the values then start again."""
+    """Yields the responses of a call, and after it breaks those of the next one."""
     while True:
         try:
-            async with aclosing(shell.responses("Generate", request, retries.left_s)) as responses:
+            async with aclosing(shell.responses("Generate", retries.request, retries.left_s)) as responses:
                 async for response in responses:
                     yield response
             return

@@ -284,8 +284,8 @@ class Client:
         """Generates one sequence and yields its values as they arrive. The server keeps no state; the request
         is sent when you ask for the first value.
 
-        After a connection breaks, the client connects again, and no value comes twice. If you stop early, the
-        server stops generating.
+        After a connection breaks, the client connects again, and the server goes on behind the last value: no
+        value comes twice, and none is missing. If you stop early, the server stops generating.
 
         Args:
             model: name of the model.
@@ -324,8 +324,7 @@ class Client:
                 text=text,
                 version=version,
                 timeout_s=timeout_s,
-            ),
-            timeout_s,
+            )
         )
 
     def session(
@@ -438,9 +437,8 @@ class Client:
         core = self._shell.run(self._core.sessions.restore(token, id, self._core.timeout_s(timeout)))
         return self._session(core, keep=keep or id is not None)
 
-    def _generate(self, plan: GeneratePlan, timeout_s: float | None) -> Iterator[Value]:
-        request, cursor = self._shell.run(plan)
-        yield from generate(self._shell, request, cursor, timeout_s)
+    def _generate(self, plan: GeneratePlan) -> Iterator[Value]:
+        yield from generate(self._shell, self._shell.run(plan))
 
     def _session(self, core: SessionCore, *, keep: bool) -> "Session":
         if keep:

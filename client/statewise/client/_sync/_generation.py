@@ -8,9 +8,7 @@ from statewise.client._sync._shell import SyncShell
 from statewise.client.requests import (
     CLOSE_TIMEOUT_S,
     GenerateRetries,
-    OutputCursor,
     answer_wait_s,
-    read_generated,
 )
 from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.values import Failed, StatewiseError, Timeout, Unavailable, Value
@@ -19,14 +17,11 @@ from statewise.v1 import sequence_pb2
 _Arrived = SimpleQueue[list[tuple[Value, int]] | None]
 
 
-def generate(
-    shell: SyncShell, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, timeout_s: float | None
-) -> Iterator[Value]:
+def generate(shell: SyncShell, retries: GenerateRetries) -> Iterator[Value]:
     """Generates one sequence without a session. After a call breaks, the next one continues the values."""
-    retries = GenerateRetries(request, cursor, shell.core.call_retry_policy(timeout_s))
-    with closing(_responses(shell, request, retries)) as responses:
+    with closing(_responses(shell, retries)) as responses:
         for response in responses:
-            for value, _ in read_generated(response, cursor, retries.subject):
+            for value, _ in retries.take(response):
                 if not isinstance(value, str) or value:
                     yield value
 
@@ -66,12 +61,12 @@ def generate_in_session(
 
 
 def _responses(
-    shell: SyncShell, request: sequence_pb2.GenerateRequest, retries: GenerateRetries
+    shell: SyncShell, retries: GenerateRetries
 ) -> Generator[sequence_pb2.GenerateResponse, None, None]:
-    """Yields the responses of a call that is made again after it breaks; the values then start again."""
+    """Yields the responses of a call, and after it breaks those of the next one."""
     while True:
         try:
-            with closing(shell.responses("Generate", request, retries.left_s)) as responses:
+            with closing(shell.responses("Generate", retries.request, retries.left_s)) as responses:
                 yield from responses
             return
         except Failed as failed:

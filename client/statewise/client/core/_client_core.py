@@ -10,7 +10,6 @@ from statewise.client.core._sequences import Sequences
 from statewise.client.core._session_opener import SessionOpener
 from statewise.client.core._step_batchers import StepBatchers
 from statewise.client.requests import ClientOptions, Plan
-from statewise.client.retries import CALL_RULES, RetryPolicy
 from statewise.client.sessions import ByteBudget
 from statewise.client.stream import StreamMultiplexer, Transport
 from statewise.client.values import check_timeout
@@ -75,10 +74,6 @@ class ClientCore:
         if timeout_s is not None:
             check_timeout(timeout_s)
         return timeout_s
-
-    def call_retry_policy(self, timeout_s: float | None) -> RetryPolicy:
-        """Returns a new policy, for the tries of one call."""
-        return self._options.retry_policy(CALL_RULES, timeout_s)
 
     def farewell(self) -> Plan[None]:
         """Closes the anonymous sessions that are still open, because no other client can find them."""

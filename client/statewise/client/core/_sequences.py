@@ -10,6 +10,7 @@ from statewise.client.requests import (
     Answers,
     ClientOptions,
     GenerateOptions,
+    GenerateRetries,
     OutputCursor,
     Plan,
     Query,
@@ -17,6 +18,7 @@ from statewise.client.requests import (
     generate_request,
     gives_text,
 )
+from statewise.client.retries import CALL_RULES
 from statewise.client.values import (
     InternalError,
     InvalidInput,
@@ -25,10 +27,9 @@ from statewise.client.values import (
     Subject,
     Value,
 )
-from statewise.v1 import sequence_pb2
 
-GeneratePlan = Plan[tuple[sequence_pb2.GenerateRequest, OutputCursor]]
-"""Gives the request for one generated sequence, and the cursor that takes its values."""
+GeneratePlan = Plan[GenerateRetries]
+"""Gives the tries of one generated sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,14 @@ class Sequences:
         version: int | None,
         timeout_s: float | None,
     ) -> GeneratePlan:
-        """Returns the request for one generated sequence, and the cursor that takes its values."""
+        """Returns the tries of one generated sequence; the timeout begins now."""
+        policy = self.options.retry_policy(CALL_RULES, timeout_s)
         model = yield from self.catalogue.current_model(name, version, timeout_s)
-        cursor = OutputCursor(model, text=gives_text(model, prompt, text))
+        cursor = OutputCursor(model, text=gives_text(model, prompt, text), keep=True)
         request = generate_request(
             model, generate_options, prompt=prompt, condition=condition, timeout_s=timeout_s
         )
-        return request, cursor
+        return GenerateRetries(request, cursor, policy)
 
     def _query(
         self, name: str, value: object, version: int | None, left_s: Callable[[], float | None]

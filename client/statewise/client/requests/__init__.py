@@ -7,7 +7,6 @@ from statewise.client.requests._generation import (
     OutputCursor,
     generate_request,
     gives_text,
-    read_generated,
 )
 from statewise.client.requests._plans import (
     CLOSE_TIMEOUT_S,
@@ -39,6 +38,5 @@ __all__ = [
     "call",
     "generate_request",
     "gives_text",
-    "read_generated",
     "wait_before_retry",
 ]

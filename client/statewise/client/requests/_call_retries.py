@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-from statewise.client.requests._generation import OutputCursor
+from statewise.client.requests._generation import OutputCursor, read_generated
 from statewise.client.requests._plans import Call, ClientOptions, Plan, Wait
 from statewise.client.retries import CALL_RULES, RetryPolicy, RetryRules
-from statewise.client.values import Failed, Status, Subject, error_of
+from statewise.client.values import Failed, Status, Subject, Value, error_of
 from statewise.v1 import sequence_pb2
 
 _NO_SUBJECT = Subject()
@@ -60,15 +60,23 @@ def call(
 class GenerateRetries:
     """The tries of a generation whose call may break off in the middle.
 
+    Each try goes on behind the values that were given, so that a generation ends that takes longer than any
+    connection lives. A server that cannot do so begins anew, and what was given is passed over.
+
     Args:
-        request: the call's request.
-        cursor: takes the values, and passes over those it had before a call broke off.
+        request: the first call's request.
+        cursor: takes the values; keeps those that it gave.
         policy: decides about further tries.
+
+    Attributes:
+        request: the next call's request.
+        subject: named in errors.
     """
 
     def __init__(
         self, request: sequence_pb2.GenerateRequest, cursor: OutputCursor, policy: RetryPolicy
     ) -> None:
+        self.request = request
         self.subject = Subject("", request.model, request.version or None)
         self._cursor = cursor
         self._policy = policy
@@ -79,8 +87,12 @@ class GenerateRetries:
         """Seconds for the next try; None: no limit."""
         return self._policy.left_s
 
+    def take(self, response: sequence_pb2.GenerateResponse) -> list[tuple[Value, int]]:
+        """Returns the new values of a response: see `read_generated`."""
+        return read_generated(response, self._cursor, self.subject)
+
     def again(self, status: Status) -> Plan[None]:
-        """Waits before the next try; the values come again from the first one on.
+        """Waits before the next try.
 
         Raises:
             StatewiseError: another try cannot help, or its time is over.
@@ -89,4 +101,5 @@ class GenerateRetries:
             self._policy.note_progress()
         self._given = self._cursor.given
         self._cursor.restart()
+        self._cursor.resume(self.request)
         return wait_before_retry(self._policy, status, self.subject)

@@ -10,6 +10,7 @@ import numpy as np
 
 from statewise.client.stream import set_timeout
 from statewise.client.values import (
+    Array,
     InputReader,
     InternalError,
     InvalidInput,
@@ -113,24 +114,38 @@ def generate_request(
 class OutputCursor:
     """Reads the values of one sequence, and gives each once, even if they are generated again.
 
+    `keep` holds what was given, so that another request can go on behind it.
+
     Args:
         model: the version that generates.
         text: give texts instead of tokens.
+        keep: hold the values that were given, for `resume`.
     """
 
-    def __init__(self, model: ModelInfo, *, text: bool) -> None:
+    def __init__(self, model: ModelInfo, *, text: bool, keep: bool = False) -> None:
         assert model.emitted is not None, "checked by gives_text"
         self._spec = model.emitted
         self._text = text
         self._seen = 0
         self._seen_characters = 0
         self._given_characters = 0
+        self._kept: list[Array] | None = [] if keep else None
+        self._begins = False
         self.given = 0
         """Values given so far."""
 
     def restart(self) -> None:
-        """Notes that the same values are generated again, from the first one on."""
+        """Notes that values come from another request: again from the first one on, unless it is resumed."""
         self._seen = self._seen_characters = 0
+        self._begins = True
+
+    def resume(self, request: sequence_pb2.GenerateRequest) -> None:
+        """Makes a request go on behind the values that were given; servers may still begin anew."""
+        assert self._kept is not None, "made with keep"
+        if self._kept:
+            self._kept = [np.concatenate(self._kept)]
+            request.emitted[self._spec.name].CopyFrom(to_tensor(self._kept[0]))
+            request.emitted_lengths = pack_uint32([self.given])
 
     def take(
         self, response: sequence_pb2.GenerateResponse | sequence_pb2.GenerateSessionsResponse
@@ -143,11 +158,17 @@ class OutputCursor:
             ValueError: the response makes no sense.
         """
         count = int(unpack_uint32(response.lengths).sum())
+        if self._begins and isinstance(response, sequence_pb2.GenerateResponse) and response.resumed:
+            self._seen, self._seen_characters = self.given, self._given_characters
+        self._begins = False
         if not count:
             return []
         begin, self._seen = self._seen, self._seen + count
         fresh = max(self._seen - max(begin, self.given), 0)
         self.given += fresh
+        if self._kept is not None and fresh:
+            # A copy of its own: the caller may write into the values that it gets.
+            self._kept.append(read_values(self._spec, response.outputs, count)[count - fresh :])
         if self._text:
             written = "".join(response.text.rows)
             start = max(self._given_characters - self._seen_characters, 0)

@@ -3,7 +3,8 @@
 from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, parts_within
-from statewise.service.dataplane._generator import GenerationInputs, Generator
+from statewise.service.dataplane._generation_inputs import GenerationInputs
+from statewise.service.dataplane._generator import Generator
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart

@@ -14,33 +14,26 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Indices, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, RowBuffer, with_text
+from statewise.service.dataplane._generation_inputs import GenerationInputs
 from statewise.service.dataplane._initial_states import encoded_states, encoder_input, prompted_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.engine import Sampling
-from statewise.service.inputs import RawSequences, TextWriter, TokenizedSequences, tokenize_prompts
+from statewise.service.inputs import (
+    RawSequences,
+    TextWriter,
+    TokenizedSequences,
+    continue_prompts,
+    tokenize_prompts,
+)
 from statewise.service.registry import LoadedModel
-from statewise.wire import Reason
+from statewise.service.scheduling import EmittedChunk
+from statewise.wire import DTYPES, Reason
 
 _GROUP_ROWS = 256
 """Rows of a request that generate together; more rows do not make a row cheaper."""
 _DEFAULT_STEP_LIMIT = 1024
 """Values after which Predict ends a row, where the model names no limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationInputs:
-    """What the rows of a request start from, without sessions.
-
-    Attributes:
-        rows: Number of rows.
-        condition: One time step a row; with an encoder: the sequences that it reads.
-        prompt: Sequences that the rows consume after it.
-    """
-
-    rows: int
-    condition: RawSequences
-    prompt: RawSequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +97,12 @@ class Generator:
         received_s = self._clock()
         self._limits.check_size(inputs.rows, None)
         start = self._read(model, inputs)
+        steps = inputs.steps_left(steps)
         time_steps = self._limits.check_size(inputs.rows, start.prompts.lengths + steps.astype(np.int64))
         writer = TextWriter.of(model.auxiliary.codec, inputs.rows)
+        if writer is not None:
+            for row, values in inputs.emitted_by_row():
+                writer.add(row, values)
         channel = PartChannel()
         work = model.scheduler.statistics.generate
         number = self._dataplane.table.owner_number(owner)
@@ -115,6 +112,10 @@ class Generator:
                 refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in failures]
                 channel.put(GeneratedPart(None, failures=refused))
             good = start.good_rows()
+            ended = np.isin(good, inputs.ended_rows(steps, model.auxiliary.codec))
+            if ended.any():
+                channel.put(_nothing_more(model, start, good[ended]))
+            good = good[~ended]
             for begin in range(0, len(good), _GROUP_ROWS):
                 rows = good[begin : begin + _GROUP_ROWS]
                 share = int((start.prompts.lengths[rows] + steps[rows].astype(np.int64)).sum())
@@ -147,6 +148,11 @@ class Generator:
         if source is None or not generator.spec.graph:  # only generate.onnx starts from a state alone
             for row in np.flatnonzero(prompts.lengths == 0).tolist():
                 failures.setdefault(row, "nothing to generate from: expected a prompt or a condition")
+        if inputs.emitted is not None and inputs.emitted_lengths is not None:
+            prompts = continue_prompts(
+                model.package.spec, generator.spec, prompts, inputs.emitted, inputs.emitted_lengths
+            )
+            failures = {**prompts.failures, **failures}
         return _Start(source, prompts, failures)
 
     async def transduce(
@@ -200,6 +206,17 @@ class Generator:
         if source.lengths.any():
             self._limits.check_size(rows, source.lengths)
         return source
+
+
+def _nothing_more(model: LoadedModel, start: _Start, rows: Indices) -> GeneratedPart:
+    """Returns the last part of rows that have ended before."""
+    emitted = model.require_generator().spec.emitted
+    positions = start.prompts.lengths[rows].astype(np.uint64)
+    none = np.empty((0, *emitted.shape), DTYPES[emitted.dtype])
+    ended = np.ones(len(rows), np.bool_)
+    return GeneratedPart(
+        EmittedChunk(rows, np.zeros(len(rows), np.uint32), none, positions, ended), emitted.name
+    )
 
 
 async def _generate_group(

@@ -1,6 +1,6 @@
 """Checks and arranges a caller's inputs: arrays, texts, prompts. Knows no sessions, runs or gRPC."""
 
-from statewise.service.inputs._prompts import tokenize_prompts
+from statewise.service.inputs._prompts import continue_prompts, tokenize_prompts
 from statewise.service.inputs._sequences import (
     Lengths,
     RawSequences,
@@ -19,6 +19,7 @@ __all__ = [
     "TokenizedSequences",
     "all_valid",
     "arrange_inputs",
+    "continue_prompts",
     "explain_fault",
     "invalid_rows",
     "single_tokens",

@@ -6,7 +6,7 @@ A prompt starts with one time step of a condition or a begin token. A row that c
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, RaggedColumns, ServiceError, starts_of
+from statewise.service.base import Array, RaggedColumns, ServiceError, offsets_in_rows, starts_of
 from statewise.service.inputs._sequences import (
     Lengths,
     RawSequences,
@@ -16,7 +16,7 @@ from statewise.service.inputs._sequences import (
 )
 from statewise.service.inputs._text import Codec, TextError
 from statewise.service.inputs._validation import default_input
-from statewise.wire import DTYPES, ModelSpec, Reason
+from statewise.wire import DTYPES, GenerateSpec, ModelSpec, Reason
 
 
 def tokenize_prompts(
@@ -54,6 +54,42 @@ def tokenize_prompts(
     ]
     failures = {**first.failures, **sequences.failures}
     return TokenizedSequences(RaggedColumns(spec.inputs, arrays, lengths), failures)
+
+
+def continue_prompts(
+    spec: ModelSpec, generate: GenerateSpec, prompts: TokenizedSequences, emitted: Array, lengths: Lengths
+) -> TokenizedSequences:
+    """Puts values that rows have emitted behind their prompts, as the inputs that consume them.
+
+    Args:
+        spec: Spec of the read graph.
+        generate: What the model emits, and which input consumes it.
+        prompts: The prompts, a row each.
+        emitted: The values, [sum(lengths), ...].
+        lengths: Number of values of each row, [rows].
+
+    Raises:
+        ServiceError: BAD_TENSOR, BAD_REQUEST.
+    """
+    if emitted.dtype != DTYPES[generate.emitted.dtype]:
+        raise ServiceError(
+            Reason.BAD_TENSOR, f"emitted: expected {generate.emitted.dtype}; got {emitted.dtype}"
+        )
+    rows = len(prompts.lengths)
+    taken = next(entry for entry in spec.inputs if entry.name == generate.input)
+    inputs = {taken.name: emitted.astype(DTYPES[taken.dtype])}
+    behind = tokenize_sequences(spec, None, RawSequences(inputs, lengths), rows=rows)
+    total = prompts.lengths + lengths
+    is_prompt = offsets_in_rows(total) < np.repeat(prompts.lengths, total)
+    arrays = []
+    for before, after, entry in zip(prompts.columns.arrays, behind.columns.arrays, spec.inputs, strict=True):
+        if entry.per_step:
+            joined = np.empty((len(is_prompt), *before.shape[1:]), before.dtype)
+            joined[is_prompt], joined[~is_prompt] = before, after
+            before = joined
+        arrays.append(before)
+    failures = {**behind.failures, **prompts.failures}
+    return TokenizedSequences(RaggedColumns(spec.inputs, arrays, total), failures)
 
 
 def _conditions(

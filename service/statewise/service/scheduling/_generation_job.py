@@ -35,7 +35,7 @@ class EmittedChunk:
 
     Attributes:
         rows: Which rows.
-        lengths: Values of each of them, uint32, at least 1.
+        lengths: Values of each of them, uint32, at least 1; 0 for a row that had ended before.
         values: [sum(lengths), ...], the rows one after another.
         positions: Time steps that each has consumed by now, uint64.
         ended: Which of them will emit no more, bool.

@@ -71,7 +71,8 @@ def read_text(message: tensor_pb2.TextRows, *, present: bool) -> Sequence[str] |
 
 
 def read_start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
-    """Returns the condition and prompt of every row. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+    """Returns what every row starts from. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+    lengths = read_uint32(request.emitted_lengths, "emitted_lengths") if request.emitted_lengths else None
     return GenerationInputs(
         request.rows,
         read_sequences(
@@ -84,7 +85,27 @@ def read_start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
             request.prompt_lengths,
             read_text(request.prompt_text, present=request.HasField("prompt_text")),
         ),
+        None if lengths is None else _read_emitted(request, lengths),
+        lengths,
     )
+
+
+def _read_emitted(request: sequence_pb2.GenerateRequest, lengths: NDArray[np.uint32]) -> Array:
+    """Returns the values that rows have emitted already. Raises ServiceError (BAD_TENSOR, BAD_REQUEST)."""
+    arrays = list(read_arrays(request.emitted).values())
+    if len(lengths) != request.rows or len(arrays) != 1 or arrays[0].ndim == 0:
+        raise ServiceError(
+            Reason.BAD_REQUEST,
+            f"expected {request.rows} emitted_lengths and one tensor in emitted; "
+            f"got {len(lengths)} and {len(arrays)}",
+        )
+    if len(arrays[0]) != lengths.sum(dtype=np.int64):
+        raise ServiceError(
+            Reason.BAD_TENSOR,
+            f"emitted: expected {lengths.sum(dtype=np.int64)} values, as emitted_lengths says; "
+            f"got {len(arrays[0])}",
+        )
+    return arrays[0]
 
 
 def read_sampling(message: sequence_pb2.Sampling, rows: int) -> Sampling:

@@ -87,6 +87,7 @@ class SequenceOperations:
                         rows_left -= part.rows_ended + len(part.failures)
                         response = generate_response(part)
                         response.done = rows_left == 0
+                        response.resumed = start.emitted_lengths is not None
                         yield response
 
     def _parts(
