@@ -13,7 +13,7 @@ from tests.client.relay import Relay
 from tests.client.restarts import RestartableServer
 from tests.client.samples import wait_for_positions
 
-from statewise.client import AsyncClient, Client, InvalidInput, SessionLost, Timeout
+from statewise.client import AsyncClient, Client, InvalidInput, SessionLost, Timeout, Unavailable
 
 
 def test_a_session_goes_on_from_what_it_said(client: Client) -> None:
@@ -155,3 +155,24 @@ async def test_a_break_alone_is_seen_to_before_what_is_asked_meanwhile(address: 
         twin = await session.fork()
         assert twin.position == session.position == 2
         await twin.close()
+
+
+def test_a_generation_that_outlives_every_connection_is_told_and_fits_in_parts(
+    clients: Clients, address: str
+) -> None:
+    steps = 3_000
+    expected = answer("chatter", [X], steps, seed=5)
+    relay = Relay(address, reply_bytes=8_000)  # the values alone are more bytes
+    client = clients.connect(relay.address, reconnect_s=0.2)
+    try:
+        session = client.session("chatter")
+        come: list[int] = []
+        with pytest.raises(Unavailable, match=r"values came, .* ask for fewer steps at a time"):
+            come.extend(int(token) for token in session.generate(steps=steps, seed=5, text=False))
+        assert come == expected[: len(come)]
+    finally:
+        client.close()
+        relay.close()
+    patient = clients.connect(address).session("chatter")
+    parts = [token for _ in range(3) for token in patient.generate(steps=1_000, seed=5, text=False)]
+    assert [int(token) for token in parts] == expected

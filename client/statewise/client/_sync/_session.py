@@ -166,7 +166,10 @@ class Session:
         Raises:
             InvalidInput: the model does not generate, or a setting is out of range.
             SessionMoved, SessionNotFound, SessionExpired, SessionLost, PositionMismatch: as for `step`.
-            Overloaded, Timeout, Unavailable.
+            Unavailable: also if the connection broke in every try. All values are applied, or none, whatever
+                has come: `position` is right again after the next operation. Fewer steps at a time, which
+                give the same values, may fit into the life of a connection.
+            Overloaded, Timeout.
 
         Example:
             >>> continuation = "".join(session.generate(steps=64))

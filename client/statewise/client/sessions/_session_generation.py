@@ -9,7 +9,12 @@ from statewise.client.sessions._remote_session import RemoteSession
 from statewise.client.sessions._session_requests import rewind_session
 from statewise.client.sessions._session_retries import retry_until_applied
 from statewise.client.stream import Operation
-from statewise.client.values import Failed, ModelInfo
+from statewise.client.values import Failed, ModelInfo, Unavailable
+
+_APPLIED_WHOLE = (
+    "and the session's next operation finds out whether they are applied: all of a request are, or none. If "
+    "it takes longer than connections live, ask for fewer steps at a time, which gives the same values"
+)
 
 
 @dataclass(slots=True)
@@ -42,10 +47,21 @@ class SessionGeneration:
 
 
 def generate(remote: RemoteSession, generation: SessionGeneration, on_values: OnValues) -> Operation[None]:
-    """Runs a generation to its end; values go to `on_values` as they come."""
+    """Runs a generation to its end; values go to `on_values` as they come.
+
+    Raises:
+        Unavailable: it broke off, and was not answered to its end in the time for further tries.
+        StatewiseError: another try cannot help.
+    """
     generation.begin = remote.position
     command = GenerateCommand(generation.payload, generation.cursor, on_values, generation.timeout_s)
-    yield from _run(remote, command)
+    try:
+        yield from _run(remote, command)
+    except Unavailable as error:
+        given = generation.cursor.given
+        if not given or remote.multiplexer.closed_error() is not None:
+            raise
+        raise Unavailable(f"{error.detail}; {given} values came, {_APPLIED_WHOLE}") from None
     generation.whole = True
 
 

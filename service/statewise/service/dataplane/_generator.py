@@ -99,23 +99,12 @@ class Generator:
         start = self._read(model, inputs)
         steps = inputs.steps_left(steps)
         time_steps = self._limits.check_size(inputs.rows, start.prompts.lengths + steps.astype(np.int64))
-        writer = TextWriter.of(model.auxiliary.codec, inputs.rows)
-        if writer is not None:
-            for row, values in inputs.emitted_by_row():
-                writer.add(row, values)
+        writer = _text_writer(model, inputs)
         channel = PartChannel()
         work = model.scheduler.statistics.generate
         number = self._dataplane.table.owner_number(owner)
         with reserve_capacity(model, self._dataplane.undelivered, number, time_steps) as release_steps:
-            if start.failures:
-                failures = sorted(start.failures.items())
-                refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in failures]
-                channel.put(GeneratedPart(None, failures=refused))
-            good = start.good_rows()
-            ended = np.isin(good, inputs.ended_rows(steps, model.auxiliary.codec))
-            if ended.any():
-                channel.put(_nothing_more(model, start, good[ended]))
-            good = good[~ended]
+            good = _put_settled(channel, model, start, inputs.ended_rows(steps, model.auxiliary.codec))
             for begin in range(0, len(good), _GROUP_ROWS):
                 rows = good[begin : begin + _GROUP_ROWS]
                 share = int((start.prompts.lengths[rows] + steps[rows].astype(np.int64)).sum())
@@ -206,6 +195,28 @@ class Generator:
         if source.lengths.any():
             self._limits.check_size(rows, source.lengths)
         return source
+
+
+def _text_writer(model: LoadedModel, inputs: GenerationInputs) -> TextWriter | None:
+    """Returns what writes the text behind that of values that were emitted before; None: there is no text."""
+    writer = TextWriter.of(model.auxiliary.codec, inputs.rows)
+    if writer is not None:
+        for row, values in inputs.emitted_by_row():
+            writer.add(row, values)
+    return writer
+
+
+def _put_settled(channel: PartChannel, model: LoadedModel, start: _Start, ended: Indices) -> Indices:
+    """Puts the parts of rows that cannot generate and of those that have ended; returns the others."""
+    if start.failures:
+        failures = sorted(start.failures.items())
+        refused = [RowFailure(row, Reason.BAD_TENSOR, why) for row, why in failures]
+        channel.put(GeneratedPart(None, failures=refused))
+    good = start.good_rows()
+    is_ended = np.isin(good, ended)
+    if is_ended.any():
+        channel.put(_nothing_more(model, start, good[is_ended]))
+    return good[~is_ended]
 
 
 def _nothing_more(model: LoadedModel, start: _Start, rows: Indices) -> GeneratedPart:
