@@ -129,6 +129,7 @@ OFFERS = {
         "PositionMismatch",
         "Progress",
         "Sample",
+        "SampleFiles",
         "Scored",
         "ServerInfo",
         "ServerStats",

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from statewise.client._async import AsyncClient, AsyncSession, AsyncSessionGroup
 from statewise.client._sync import Client, Session, SessionGroup
-from statewise.client.bulk import Progress, Sample, Scored
+from statewise.client.bulk import Progress, Sample, SampleFiles, Scored
 from statewise.client.transport import Tls
 from statewise.client.values import (
     InternalError,
@@ -64,6 +64,7 @@ __all__ = [
     "PositionMismatch",
     "Progress",
     "Sample",
+    "SampleFiles",
     "Scored",
     "ServerInfo",
     "ServerStats",

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import redirect_stderr
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from tests.client.calls.scored import RAGGED, expect_outputs, write
 from tests.client.clients import Clients
 from tests.client.restarts import RestartableServer
 from tests.client.samples import sequences
-from tests.helpers.models.small import SmallModel, SmallModels
+from tests.helpers.models.small import SmallModels
 
 from statewise.client import (
     AsyncClient,
@@ -31,15 +29,6 @@ from statewise.client import (
 )
 from statewise.client.bulk import Meter, report_of
 from statewise.service.testing import server_in_thread
-
-RAGGED = sequences(5, 1, 12, 5, 30, 2, 7)
-
-
-def expect_outputs(found: list[Any], rows: list[Any], model: SmallModel) -> None:
-    assert [scored.index for scored in found] == list(range(len(rows)))
-    for scored, row in zip(found, rows, strict=True):
-        assert scored.error is None
-        np.testing.assert_array_equal(scored.outputs, model.run(np.asarray(row, np.float32))[0])
 
 
 class TestResults:
@@ -228,87 +217,6 @@ class TestServersThatGo:
             server.stop()
             with pytest.raises(Unavailable):
                 list(results)
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    """Writes the rows to a file of the kind that its suffix names, with ids."""
-    ids = [f"row {index}" for index in range(len(rows))]
-    match path.suffix:
-        case ".jsonl":
-            lines = [{"id": name, "inputs": row.tolist()} for name, row in zip(ids, rows, strict=True)]
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        case ".npz":
-            lengths = [len(row) for row in rows]
-            np.savez(path, inputs=np.concatenate(rows), lengths=lengths, ids=ids)
-        case ".parquet":
-            column = pa.array([row.tolist() for row in rows], pa.list_(pa.list_(pa.float32())))
-            pq.write_table(pa.table({"id": ids, "inputs": column}), path, row_group_size=3)
-    return path
-
-
-class TestFiles:
-    @pytest.mark.parametrize("kind", [".jsonl", ".npz", ".parquet"])
-    def test_rows_of_a_file(
-        self, client: Client, small_models: SmallModels, tmp_path: Path, kind: str
-    ) -> None:
-        path = write(tmp_path / f"rows{kind}", RAGGED)
-        found = list(client.score("steps", path))
-        expect_outputs(found, RAGGED, small_models.find("steps"))
-        assert [scored.id for scored in found] == [f"row {index}" for index in range(len(RAGGED))]
-        assert [scored.id for scored in client.score("steps", path, start=5)] == ["row 5", "row 6"]
-
-    def test_a_pattern_reads_its_files_in_the_order_of_their_names(
-        self, client: Client, tmp_path: Path
-    ) -> None:
-        write(tmp_path / "2.npz", RAGGED[3:])
-        write(tmp_path / "1.jsonl", RAGGED[:3])
-        expected = [scored.outputs for scored in client.score("last", RAGGED)]
-        for start in (0, 2, 3, 5):
-            found = list(client.score("last", str(tmp_path / "*"), start=start))
-            assert [scored.index for scored in found] == list(range(start, len(RAGGED)))
-            np.testing.assert_array_equal([scored.outputs for scored in found], expected[start:])
-
-    def test_npz_of_equal_lengths_and_of_one_array_a_sequence(self, client: Client, tmp_path: Path) -> None:
-        batch = np.stack(sequences(4, 4, 4))
-        np.savez_compressed(tmp_path / "batch.npz", inputs=batch)
-        np.savez(tmp_path / "named.npz", b=batch[0], a=batch[2])
-        expected = client.predict("last", batch)
-        found = list(client.score("last", tmp_path / "batch.npz"))
-        assert [scored.id for scored in found] == [0, 1, 2]
-        np.testing.assert_array_equal([scored.outputs for scored in found], expected)
-        named = {scored.id: scored.outputs for scored in client.score("last", tmp_path / "named.npz")}
-        assert list(named) == ["b", "a"]
-        np.testing.assert_array_equal([named["b"], named["a"]], expected[[0, 2]])
-
-    def test_lines_that_hold_no_sequence_fail_alone(self, client: Client, tmp_path: Path) -> None:
-        good = json.dumps({"inputs": RAGGED[0].tolist()})
-        path = tmp_path / "rows.jsonl"
-        path.write_text(f'{good}\n{{"id": 3,\n\n[1]\n{{"id": "x", "input": 1}}\n{good}\n')
-        found = list(client.score("last", path))
-        assert [scored.error is None for scored in found] == [True, False, False, False, True]
-        assert [scored.id for scored in found] == [0, 1, 2, "x", 4]
-        assert "line 2" in str(found[1].error)
-        expected = 'expected {"id": ..., "inputs": ...}; got '
-        assert f"{expected}what is no JSON: " in str(found[1].error)
-        assert f"{expected}a list" in str(found[2].error)
-        assert f"{expected}the keys 'id', 'input'" in str(found[3].error)
-
-    def test_nulls_in_parquet_fail_alone(self, client: Client, tmp_path: Path) -> None:
-        rows = [[[1.0, 2.0, 3.0]], None, [[1.0, 2.0]], [[1.0, 2.0, 3.0]]]
-        pq.write_table(pa.table({"inputs": rows}), tmp_path / "rows.parquet")
-        found = list(client.score("last", tmp_path / "rows.parquet"))
-        assert [scored.error is None for scored in found] == [True, False, False, True]
-
-    @pytest.mark.parametrize("name", ["rows.csv", "rows.npz", "rows.parquet"])
-    def test_a_file_of_another_kind_is_told(self, client: Client, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).write_text("nothing of that kind")
-        with pytest.raises(InvalidInput, match="rows"):
-            list(client.score("last", tmp_path / name))
-
-    def test_parts_that_do_not_fit_are_told(self, client: Client, tmp_path: Path) -> None:
-        np.savez(tmp_path / "rows.npz", inputs=np.zeros((9, 3)), lengths=[4, 4])
-        with pytest.raises(InvalidInput, match="expected 8 time steps"):
-            list(client.score("last", tmp_path / "rows.npz"))
 
 
 class TestProgress:

@@ -258,8 +258,9 @@ class AsyncClient:
         Args:
             model: name of the model. Its version is the same from the first sequence to the last.
             source: an iterable, asynchronous or not, of sequences as `predict` takes one: [T, ...], a dict of
-                inputs, a text, or a `Sample`, which has an id; a mapping of sequences by id; or the path of a
-                .npz, .jsonl or .parquet file, or a pattern such as "day-*.jsonl".
+                inputs, a text, or a `Sample`, which has an id; a mapping of sequences by id; the path of a
+                .jsonl, .jsonl.gz, .csv, .npz or .parquet file, or a pattern such as "day-*.jsonl";
+                `SampleFiles`; or a binary stream of .jsonl lines. docs/bulk.md describes the files.
             start: number of sequences to skip, to continue where an earlier run stopped.
             labels: yield the name of the best class instead of the outputs.
             progress: True draws a line with rate and time left on standard error, if that is a terminal; a

@@ -1,5 +1,6 @@
 """Scores whole data sets: reads samples from files and memory, batches them, reports progress."""
 
+from statewise.client.bulk._files import SampleFiles
 from statewise.client.bulk._progress import Meter, Progress, Report, report_of
 from statewise.client.bulk._samples import Item, Sample, SampleSource, Scored, open_source, sample_of
 from statewise.client.bulk._score_batch import ScoreBatch
@@ -13,6 +14,7 @@ __all__ = [
     "Progress",
     "Report",
     "Sample",
+    "SampleFiles",
     "SampleSource",
     "ScoreBatch",
     "Scored",

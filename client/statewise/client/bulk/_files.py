@@ -1,92 +1,81 @@
-"""Finds the files of a path or pattern and reads sequences from them, row by row.
+"""Finds the files of paths and patterns, and opens each with the reader of its kind.
 
-A row is its id, or None, and its inputs, or an `InvalidInput` if it holds no sequence. Memory holds one row
-of .npz and .jsonl at a time, and one row group of .parquet.
+Memory holds one row of .npz and .jsonl at a time, one row group of .parquet, and the numbers of one .csv.
 """
 
 import glob
-import json
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
+from statewise.client.bulk._csv import CsvFile, CsvLayout
+from statewise.client.bulk._file_row import FileReader
+from statewise.client.bulk._jsonl import JsonlFile
 from statewise.client.bulk._npz import NpzFile
 from statewise.client.bulk._parquet import ParquetFile
 from statewise.client.values import InvalidInput
 
-FileRow = tuple[object, Any]
 
+class SampleFiles:
+    """Files of sequences, read one after another; a source for `score`.
 
-class SampleFile(Protocol):
-    """A file of sequences."""
+    Args:
+        paths: paths of .jsonl, .jsonl.gz, .csv, .npz and .parquet files, or patterns such as "day-*.jsonl",
+            whose files are read in the order of their names.
+        sequence: column of .csv files whose cells are equal in all rows of one sequence, and are its id; "":
+            every row is a sequence; None: the column `id`, or each file is one sequence if it has none.
+        columns: columns of .csv files that are inputs, in this order; none: all but that of `sequence`.
 
-    def count(self) -> int:
-        """Counts the rows."""
-        ...
-
-    def rows(self, start: int) -> Iterator[FileRow]:
-        """Yields id and inputs of every row from `start` on."""
-        ...
-
-
-class JsonlFile:
-    """A file of lines `{"id": ..., "inputs": ...}`; the id is optional, empty lines are skipped."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def count(self) -> int:
-        """Counts the lines that are not empty."""
-        with self._path.open("rb") as lines:
-            return sum(1 for line in lines if not line.isspace())
-
-    def rows(self, start: int) -> Iterator[FileRow]:
-        """Yields rows; lines before `start` are not parsed."""
-        with self._path.open("rb") as lines:
-            filled = (numbered for numbered in enumerate(lines, 1) if not numbered[1].isspace())
-            for number, line in islice(filled, start, None):
-                yield self._row(number, line)
-
-    def _row(self, number: int, line: bytes) -> FileRow:
-        expected = f'{self._path.name}, line {number}: expected {{"id": ..., "inputs": ...}}; got'
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            return None, InvalidInput(f"{expected} what is no JSON: {error}")
-        if not isinstance(value, dict):
-            return None, InvalidInput(f"{expected} a {type(value).__name__}")
-        if "inputs" not in value:
-            keys = ", ".join(map(repr, value)) or "none"
-            return value.get("id"), InvalidInput(f"{expected} the keys {keys}")
-        return value.get("id"), value["inputs"]
-
-
-def open_files(pattern: str | Path) -> list[SampleFile]:
-    """Opens the files of a path or a pattern, sorted by name.
+    Attributes:
+        paths: the files that are read, in order.
 
     Raises:
-        InvalidInput: there is no such file, or one has another suffix.
+        InvalidInput: there is no such file, or one is named twice or of another kind; or `sequence` or
+            `columns` is given and no file is a .csv.
+
+    Example:
+        >>> files = SampleFiles("monday.csv", "more-*.csv", sequence="utterance")
+        >>> for scored in client.score("vowels", files):
+        ...     print(scored.file, scored.id, scored.error or scored.outputs.argmax())
     """
-    kinds: dict[str, Callable[[Path], SampleFile]] = {
-        ".npz": NpzFile,
-        ".jsonl": JsonlFile,
-        ".parquet": ParquetFile,
-    }
-    files = []
-    for path in find_files(pattern):
-        if path.suffix not in kinds:
-            raise InvalidInput(f"expected a file named {', '.join(kinds)}; got {str(path)!r}")
-        files.append(kinds[path.suffix](path))
-    return files
+
+    def __init__(self, *paths: str | Path, sequence: str | None = None, columns: Sequence[str] = ()) -> None:
+        if not paths:
+            raise InvalidInput("expected the path of a file, or a pattern; got none")
+        if isinstance(columns, str):
+            raise InvalidInput(f"columns: expected a list of names; got the text {columns!r}")
+        self.paths: tuple[Path, ...] = tuple(path for named in paths for path in _find(named))
+        seen: set[Path] = set()
+        for path in self.paths:
+            if path.absolute() in seen:
+                raise InvalidInput(f"expected each file once; {str(path)!r} is named twice")
+            seen.add(path.absolute())
+        self._layout = CsvLayout(sequence, tuple(columns))
+        readers = [self._open(path) for path in self.paths]
+        if (sequence is not None or columns) and not any(isinstance(reader, CsvFile) for reader in readers):
+            raise InvalidInput("expected a .csv file, whose columns `sequence` and `columns` name; got none")
+
+    def readers(self) -> list[FileReader]:
+        """Opens every file; nothing is read yet."""
+        return [self._open(path) for path in self.paths]
+
+    def _open(self, path: Path) -> FileReader:
+        kinds: dict[str, Callable[[Path], FileReader]] = {
+            ".jsonl": JsonlFile,
+            ".jsonl.gz": JsonlFile,
+            ".csv": lambda path: CsvFile(path, self._layout),
+            ".npz": NpzFile,
+            ".parquet": ParquetFile,
+        }
+        for suffix, kind in kinds.items():
+            if path.name.lower().endswith(suffix):
+                return kind(path)
+        raise InvalidInput(f"expected a file named {', '.join(kinds)}; got {str(path)!r}")
 
 
-def find_files(pattern: str | Path) -> list[Path]:
-    """Finds the files that a path or a pattern names, sorted by name.
-
-    Raises:
-        InvalidInput: there is no such file.
-    """
+def _find(pattern: str | Path) -> list[Path]:
+    """Finds the files that a path or a pattern names, sorted by name."""
+    if not isinstance(pattern, str | Path):
+        raise InvalidInput(f"expected the path of a file, or a pattern; got {type(pattern).__name__}")
     if Path(pattern).is_file():
         return [Path(pattern)]
     paths = [Path(path) for path in sorted(glob.glob(str(pattern), recursive=True)) if Path(path).is_file()]

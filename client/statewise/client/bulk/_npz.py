@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.client.bulk._file_row import FileRow
 from statewise.client.values import InvalidInput
 
 _SKIP_BYTES = 1 << 20
@@ -43,7 +44,7 @@ class NpzFile:
             with archive.open(columns[0] + ".npy") as stream:
                 return int(_ArchiveArray(stream, self._path.name, columns[0]).shape[0])
 
-    def rows(self, start: int) -> Iterator[tuple[object, Any]]:
+    def rows(self, start: int) -> Iterator[FileRow]:
         """Yields ids and sequences in order."""
         with ExitStack() as opened:
             archive = opened.enter_context(self._open())
@@ -55,11 +56,11 @@ class NpzFile:
             else:
                 for entry in islice(archive.namelist(), start, None):
                     name = entry.removesuffix(".npy")
-                    yield name, _whole(archive, name)
+                    yield FileRow(name, _whole(archive, name))
 
     def _packed(
         self, archive: zipfile.ZipFile, columns: "list[_ArchiveArray]", start: int
-    ) -> Iterator[tuple[object, Any]]:
+    ) -> Iterator[FileRow]:
         lengths, ids = _whole(archive, "lengths"), _whole(archive, "ids")
         names = [column.name for column in columns]
         count = len(lengths) if lengths is not None else columns[0].shape[0]
@@ -86,7 +87,7 @@ class NpzFile:
                 if names == ["inputs"]
                 else {name.removeprefix("inputs."): value for name, value in zip(names, values, strict=True)}
             )
-            yield None if ids is None else ids[row].item(), inputs
+            yield FileRow(None if ids is None else ids[row].item(), inputs)
 
     def _open(self) -> zipfile.ZipFile:
         try:

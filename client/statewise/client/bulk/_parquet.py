@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from statewise.client.bulk._file_row import FileRow
 from statewise.client.values import InvalidInput
 
 _BATCH_ROWS = 1024
@@ -29,7 +30,7 @@ class ParquetFile:
         with self._open() as file:
             return int(file.metadata.num_rows)
 
-    def rows(self, start: int) -> Iterator[tuple[object, Any]]:
+    def rows(self, start: int) -> Iterator[FileRow]:
         """Yields ids and sequences in order."""
         with self._open() as file:
             names = [
@@ -61,14 +62,14 @@ class ParquetFile:
             raise InvalidInput(f"{self._path.name}: {error}") from None
 
 
-def _rows(batch: Any, names: list[str], *, named: bool) -> Iterator[tuple[object, Any]]:
+def _rows(batch: Any, names: list[str], *, named: bool) -> Iterator[FileRow]:
     columns = [_sequences(batch.column(name)) for name in names]
     ids = batch.column("id").to_pylist() if named else [None] * batch.num_rows
     for row_id, *values in zip(ids, *columns, strict=True):
         if names == ["inputs"]:
-            yield row_id, values[0]
+            yield FileRow(row_id, values[0])
         else:
-            yield (
+            yield FileRow(
                 row_id,
                 {name.removeprefix("inputs."): value for name, value in zip(names, values, strict=True)},
             )

@@ -3,13 +3,15 @@
 This module neither checks values nor knows the server. A source is read lazily, one sample at a time.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import io
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple, cast
 
-from statewise.client.bulk._files import SampleFile, open_files
+from statewise.client.bulk._files import SampleFiles
+from statewise.client.bulk._jsonl import rows_of_stream
 from statewise.client.values import InvalidInput, StatewiseError
 
 
@@ -32,26 +34,28 @@ class Scored:
 
     Attributes:
         index: index of the sequence in the source, from 0.
-        id: id of the sample; the index if the source has no ids.
+        id: id of the sample; the index if the source has no ids. Two files may hold the same id.
         outputs: as `predict` returns them for one sequence: [T, ...], [...], a dict, a label or a text.
-        error: why there are no outputs.
+        error: why there are no outputs; the message names the line, if there is one.
+        file: path of the file that holds the sequence; None if the source is no file.
+        line: line of a .jsonl or .csv at which the sequence begins, from 1; None in other sources.
     """
 
     index: int
     id: object
     outputs: Any
     error: StatewiseError | None = None
+    file: str | None = None
+    line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A row of a file that holds no sequence."""
+class Item(NamedTuple):
+    """A sequence with all that its result repeats; `inputs` is an `InvalidInput` if it cannot be read."""
 
     id: object
-    error: InvalidInput
-
-
-Item = Sample | Unreadable
+    inputs: object
+    file: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +72,38 @@ class SampleSource:
 
 
 def open_source(source: object) -> SampleSource:
-    """Opens an iterable of sequences, a mapping of them by id, or files by path or pattern.
+    """Opens an iterable of sequences, a mapping of them by id, files, or a stream of .jsonl lines.
 
     Raises:
         InvalidInput: `source` is none of these, or there is no such file.
     """
     if isinstance(source, str | Path):
-        files = open_files(source)
+        source = SampleFiles(source)
+    if isinstance(source, SampleFiles):
+        files = source
         return SampleSource(
-            lambda start: _from_files(files, start), lambda: sum(file.count() for file in files)
+            lambda start: _from_files(files, start), lambda: sum(file.count() for file in files.readers())
         )
+    if isinstance(source, io.BufferedIOBase | io.RawIOBase):
+        stream = cast("IO[bytes]", source)
+        return SampleSource(lambda start: _from_stream(stream, start), lambda: None)
+    if isinstance(source, io.TextIOBase | bytes):
+        raise InvalidInput(f"expected a stream of bytes, or a path; got {type(source).__name__}")
+    if hasattr(source, "iterrows"):
+        raise InvalidInput("expected an iterable of sequences; got one DataFrame: a list may hold it")
     if isinstance(source, Mapping):
         return SampleSource(lambda start: _from_mapping(source, start), lambda: len(source))
     if isinstance(source, Iterable):
         return SampleSource(lambda start: _from_iterable(source, start), lambda: _length(source))
     raise InvalidInput(
-        f"expected an iterable of sequences, a mapping of them by id, or the path of a .npz, .jsonl or "
-        f".parquet file; got {type(source).__name__}"
+        f"expected an iterable of sequences, a mapping of them by id, or the path of a .jsonl, .jsonl.gz, "
+        f".csv, .npz or .parquet file; got {type(source).__name__}"
     )
 
 
 def sample_of(index: int, value: object) -> Item:
     """Makes a sample of an element of an iterable; its index is its id unless it has one."""
-    return value if isinstance(value, Sample) else Sample(index, value)
+    return Item(value.id, value.inputs) if isinstance(value, Sample) else Item(index, value)
 
 
 def _from_iterable(source: Iterable[object], start: int) -> Generator[Item, None, None]:
@@ -100,12 +113,12 @@ def _from_iterable(source: Iterable[object], start: int) -> Generator[Item, None
 
 def _from_mapping(source: Mapping[Any, object], start: int) -> Generator[Item, None, None]:
     for key in islice(source, start, None):
-        yield Sample(key, source[key])
+        yield Item(key, source[key])
 
 
-def _from_files(files: Sequence[SampleFile], start: int) -> Generator[Item, None, None]:
+def _from_files(files: SampleFiles, start: int) -> Generator[Item, None, None]:
     index = 0
-    for file in files:
+    for path, file in zip(map(str, files.paths), files.readers(), strict=True):
         skipped = max(start - index, 0)
         if skipped:
             count = file.count()
@@ -113,10 +126,14 @@ def _from_files(files: Sequence[SampleFile], start: int) -> Generator[Item, None
                 index += count
                 continue
             index = start
-        for row_id, value in file.rows(skipped):
-            name = index if row_id is None else row_id
-            yield Unreadable(name, value) if isinstance(value, InvalidInput) else Sample(name, value)
+        for row_id, inputs, line in file.rows(skipped):
+            yield Item(index if row_id is None else row_id, inputs, path, line)
             index += 1
+
+
+def _from_stream(stream: IO[bytes], start: int) -> Generator[Item, None, None]:
+    for index, (row_id, inputs, line) in enumerate(rows_of_stream(stream, start), start):
+        yield Item(index if row_id is None else row_id, inputs, None, line)
 
 
 def _length(source: object) -> int | None:

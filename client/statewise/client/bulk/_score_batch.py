@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from statewise.client.bulk._csv import CsvSteps
+from statewise.client.bulk._samples import Item
 from statewise.client.requests import Query
 from statewise.client.values import (
     Array,
@@ -29,7 +31,8 @@ class ScoreRow:
     """One sequence as it waits to be sent."""
 
     index: int
-    id: object
+    item: Item
+    """Without its inputs."""
     kind: tuple[bool, bool]
     """(not a text, without a time axis). Rows of different kinds cannot share a request."""
     steps: int
@@ -84,29 +87,37 @@ class RowReader:
     def __init__(self, model: ModelInfo, limits: RequestLimits, *, clock: Callable[[], float]) -> None:
         self._model = model
         self._inputs = InputReader(model)
+        self._only_float32 = [spec.dtype for spec in model.inputs] == ["float32"]
         self._limits = limits
         self._clock = clock
         self._longest_steps = limits.row_steps
         self._step_bytes = size_bytes(spec for spec in model.outputs if spec.per_step)
         self._result_bytes = RESULT_BYTES + size_bytes(spec for spec in model.outputs if not spec.per_step)
 
-    def read(self, index: int, name: object, value: object) -> ScoreRow:
+    def read(self, index: int, item: Item) -> ScoreRow:
         """Reads a sample's inputs into a row.
 
         Raises:
             InvalidInput: they are not one sequence that the model takes.
             LimitReached: the sequence does not fit into a request.
         """
+        value = item.inputs
+        if isinstance(value, InvalidInput):
+            raise value
+        item = Item(item.id, None, item.file, item.line)
         if isinstance(value, str):
             Query.of(self._model, value)
-            size = len(value.encode())
+            size = _utf8_bytes(value)
             # A character is at most a token, and at least a byte.
-            return self._sized(index, name, max(size, 1), (), value, False, size)
+            return self._sized(index, item, max(size, 1), (), value, False, size)
         columns, steps, stepwise = self._columns(value)
-        return self._sized(index, name, steps, columns, "", stepwise, self._limits.cost_bytes(steps))
+        return self._sized(index, item, steps, columns, "", stepwise, self._limits.cost_bytes(steps))
 
     def _columns(self, value: object) -> tuple[tuple[Array, ...], int, bool]:
-        column = self._inputs.column_of_sequence(value)
+        if isinstance(value, CsvSteps):
+            value = value.for_model(self._model).tolist()
+        numbers = self._rounded(value)
+        column = self._inputs.column_of_sequence(value if numbers is None else numbers)
         if column is not None:
             return (column,), len(column), False
         if isinstance(value, list | tuple):
@@ -118,10 +129,21 @@ class RowReader:
             raise InvalidInput(f"expected one sequence; got a batch of {len(rows.steps)}")
         return rows.columns, int(rows.steps[0]), rows.stepwise
 
+    def _rounded(self, value: object) -> Array | None:
+        """Rounds numbers read from text to float32 if the model takes only this; else None: a fast path."""
+        if not self._only_float32 or not isinstance(value, list):
+            return None
+        try:
+            array = np.asarray(value)
+            with np.errstate(over="raise"):
+                return array.astype(np.float32) if array.dtype == np.float64 else None
+        except (ValueError, FloatingPointError):
+            return None  # rows of unequal length, or a number too large: `InputReader` raises the error
+
     def _sized(
         self,
         index: int,
-        name: object,
+        item: Item,
         steps: int,
         columns: tuple[Any, ...],
         text: str,
@@ -135,7 +157,7 @@ class RowReader:
             )
         return ScoreRow(
             index,
-            name,
+            item,
             (bool(columns), stepwise),
             steps,
             columns,
@@ -145,6 +167,13 @@ class RowReader:
             send_bytes + self._result_bytes + steps * self._step_bytes,
             self._clock(),
         )
+
+
+def _utf8_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"expected text; got half of a surrogate pair at {error.start}") from None
 
 
 def _as_array(value: object) -> object:

@@ -11,8 +11,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
+from pathlib import Path
 
-from statewise.client.bulk._samples import Item, Scored, Unreadable
+from statewise.client.bulk._samples import Item, Scored
 from statewise.client.bulk._score_batch import RESULT_BYTES, RowReader, ScoreBatch, ScoreRow
 from statewise.client.values import (
     InvalidInput,
@@ -101,12 +102,10 @@ class Scoring:
         """Accepts the next sample. One that cannot be sent has its result at once."""
         index, self._offered = self._offered, self._offered + 1
         try:
-            if isinstance(item, Unreadable):
-                raise item.error
-            row = self._rows.read(index, item.id, item.inputs)
+            row = self._rows.read(index, item)
         except (InvalidInput, LimitReached) as error:
             self._held_bytes += RESULT_BYTES
-            self._ready[index] = Scored(index, item.id, None, error), RESULT_BYTES
+            self._ready[index] = _result(index, item, error), RESULT_BYTES
             return
         self._waiting.append(row)
         self._waiting_steps += row.steps
@@ -132,9 +131,7 @@ class Scoring:
         """Accepts the outcomes of a request's rows, in their order."""
         self._in_flight -= 1
         for row, outcome in zip(batch.rows, outcomes, strict=True):
-            failed = isinstance(outcome, StatewiseError)
-            scored = Scored(row.index, row.id, None if failed else outcome, outcome if failed else None)
-            self._ready[row.index] = scored, row.held_bytes
+            self._ready[row.index] = _result(row.index, row.item, outcome), row.held_bytes
         # A request shares the server with those before it, so its own cost is a part of the time it took.
         cost_s = max((self._clock() - batch.taken_s) / batch.in_flight, 1e-6)
         wanted = batch.steps * _REQUEST_S / cost_s
@@ -204,3 +201,14 @@ class Scoring:
             or not self.hungry
             or self._clock() >= self._waiting[0].offered_s + _LINGER_S
         )
+
+
+def _result(index: int, item: Item, outcome: Outcome) -> Scored:
+    """Makes the result of a sample; an error says on which line the sample is."""
+    if not isinstance(outcome, StatewiseError):
+        return Scored(index, item.id, outcome, None, item.file, item.line)
+    if item.line is not None:
+        name = f"{Path(item.file).name}, " if item.file else ""
+        outcome.args = (f"{name}line {item.line}: {outcome}",)
+        outcome.detail = f"{name}line {item.line}: {outcome.detail}"
+    return Scored(index, item.id, None, outcome, item.file, item.line)
