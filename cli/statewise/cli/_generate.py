@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from statewise.cli._connection import Connection, ModelOption, VersionOption, with_connection
-from statewise.cli._terminal import JsonFlag, print_json, read_json_array, to_json
+from statewise.cli._terminal import JsonFlag, print_json, read_json_array, short_lists, to_json
 from statewise.client import ModelInfo
 from statewise.wire import Vocabulary
 
@@ -79,7 +79,7 @@ def generate(
 def _print_each(info: ModelInfo, values: Iterable[Any]) -> None:
     if info.vocabulary is None:
         for value in values:
-            print(to_json(value.tolist())[0], flush=True)
+            print(to_json(short_lists(value))[0], flush=True)
         return
     for text in values:
         print(text, end="", flush=True)
@@ -99,4 +99,4 @@ def _read(given: str | None, vocabulary: Vocabulary | None, option: str) -> Any:
 def _collect(info: ModelInfo, values: Iterable[Any]) -> dict[str, Any]:
     if info.vocabulary is not None:
         return {"text": "".join(values)}
-    return {"values": [value.tolist() for value in values]}
+    return {"values": [short_lists(value) for value in values]}

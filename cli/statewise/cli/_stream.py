@@ -16,7 +16,7 @@ from statewise.cli._connection import (
     in_words_of_command,
     with_connection,
 )
-from statewise.cli._terminal import fail, read_json_array, stderr_console, to_json
+from statewise.cli._terminal import fail, read_json_array, short_lists, stderr_console, to_json
 from statewise.client import Session, StatewiseError
 
 
@@ -74,4 +74,4 @@ def _nested(output: Any) -> Any:
     """Converts an array to nested lists, and several outputs to an object by name."""
     if isinstance(output, dict):
         return {name: _nested(value) for name, value in output.items()}
-    return output.tolist()
+    return short_lists(output)

@@ -43,8 +43,12 @@ _CALLS = {
     "predict() runs it, step() of a session streams it": (
         "`statewise score` runs it on whole sequences, `statewise stream` steps a session"
     ),
+    "give them as columns=": "give them as --columns",
+    "columns= chooses": "--columns chooses",
+    'sequence="" makes': "--sequence '' makes",
+    "`sequence` and `columns` name": "--sequence and --columns name",
 }
-"""Calls that messages of the client library name, and the subcommands that make them."""
+"""Calls and arguments that messages of the client library name, and what makes them in the command."""
 
 
 def in_words_of_command(error: Exception) -> str:

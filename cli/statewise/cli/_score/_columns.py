@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.cli._connection import in_words_of_command
 from statewise.client import ModelInfo, Scored
 
 
@@ -21,6 +22,7 @@ class ResultBlock:
 
     Attributes:
         ids: Id of each row.
+        files: Path of the file of each row; empty if results do not name files.
         errors: Error text of each row; empty for a row that succeeded.
         texts: Label or text of each row; None if outputs are arrays.
         lengths: Time steps of each row's outputs; 0 for a row that failed.
@@ -29,6 +31,7 @@ class ResultBlock:
     """
 
     ids: list[Any]
+    files: list[str]
     errors: list[str]
     texts: list[str] | None
     lengths: list[int]
@@ -44,26 +47,34 @@ class ColumnCodec:
 
     Args:
         model: The model that computed the outputs.
+        names_files: Blocks hold the file of each row.
     """
 
-    def __init__(self, model: ModelInfo) -> None:
+    def __init__(self, model: ModelInfo, *, names_files: bool) -> None:
+        self.names_files = names_files
         self.outputs = model.outputs
         self.timed = frozenset(spec.name for spec in model.outputs if model.timed and spec.per_step)
         """Names of the outputs with a time axis."""
 
-    def pack(self, results: Sequence[Scored]) -> bytes:
-        """Encodes results. Rows that failed have no bytes after the line of JSON."""
+    def pack(self, results: Sequence[Scored]) -> tuple[bytes, int]:
+        """Encodes results; returns the payload and the count of numbers that are not finite.
+
+        Rows that failed have no bytes after the line of JSON.
+        """
         has_texts = any(isinstance(scored.outputs, str) for scored in results)
         arrays = [] if has_texts else [self._by_name(scored) for scored in results if scored.error is None]
         steps = (len(row[next(iter(self.timed))]) if self.timed else 1 for row in arrays)
         about = {
             "ids": [scored.id for scored in results],
+            "files": [scored.file or "" for scored in results] if self.names_files else [],
             "errors": ["" if scored.error is None else error_text(scored.error) for scored in results],
             "words": [scored.outputs or "" for scored in results] if has_texts else None,
             "lengths": [0 if has_texts or scored.error is not None else next(steps) for scored in results],
         }
-        columns = (row[spec.name].tobytes() for spec in self.outputs for row in arrays)
-        return json.dumps(about, default=str).encode() + b"\n" + b"".join(columns)
+        columns = [(spec, b"".join(row[spec.name].tobytes() for row in arrays)) for spec in self.outputs]
+        not_finite = sum(_count_not_finite(np.frombuffer(data, spec.dtype)) for spec, data in columns)
+        line = json.dumps(about, default=str).encode() + b"\n"
+        return line + b"".join(data for _, data in columns), not_finite
 
     def blocks(self, payloads: Iterable[bytes]) -> Iterator[ResultBlock]:
         """Decodes payloads that `pack` encoded."""
@@ -72,6 +83,7 @@ class ColumnCodec:
             about = json.loads(line)
             yield ResultBlock(
                 ids=about["ids"],
+                files=about["files"],
                 errors=about["errors"],
                 texts=about["words"],
                 lengths=about["lengths"],
@@ -124,6 +136,10 @@ class Totals:
         return cls(rows, steps, integer_ids, has_texts)
 
 
+def _count_not_finite(values: NDArray[Any]) -> int:
+    return int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
+
+
 def error_text(error: Exception) -> str:
     """Formats an error as result files hold it."""
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {in_words_of_command(error)}"

@@ -16,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_HEADER = struct.Struct("<QQQI")
-"""Bytes of the payload, its rows, its failed rows, and a checksum of these three numbers and the payload."""
-_NUMBERS = struct.Struct("<QQQ")
+_HEADER = struct.Struct("<QQQQI")
+"""Bytes of the payload, its rows, its failed rows, its numbers that are not finite, and a checksum of these
+four and the payload."""
+_NUMBERS = struct.Struct("<QQQQ")
 
 
 class LogError(Exception):
@@ -46,6 +47,9 @@ class ResultLog:
             raise LogError(f"another run is writing {path}") from None
         self.rows = 0
         self.failed = 0
+        self.not_finite = 0
+        self.complete = False
+        """All rows are there; the file of results may have been written already."""
         self.identity = b""
         """Payload of the first record, which identifies the run; empty for a new file."""
         self._recover()
@@ -63,25 +67,36 @@ class ResultLog:
     def begin(self, identity: bytes) -> None:
         """Deletes all records and writes the identity of the run that follows."""
         self._file.truncate(0)
-        self.rows = self.failed = 0
+        self.rows = self.failed = self.not_finite = 0
+        self.complete = False
         self.append(identity, rows=0, failed=0)
         self.identity = identity
 
-    def append(self, payload: bytes, *, rows: int, failed: int) -> None:
+    def note_complete(self) -> None:
+        """Adds the last record, which has no payload."""
+        if not self.complete:
+            self.append(b"", rows=0, failed=0)
+            self.complete = True
+
+    def append(self, payload: bytes, *, rows: int, failed: int, not_finite: int = 0) -> None:
         """Adds a record, and returns when the record is on the disk."""
-        numbers = _NUMBERS.pack(len(payload), rows, failed)
+        numbers = _NUMBERS.pack(len(payload), rows, failed, not_finite)
         record = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
         written = 0
-        while written < len(record):
-            written += self._file.write(memoryview(record)[written:])
-        os.fsync(self._file.fileno())
-        self.rows += rows
-        self.failed += failed
+        try:
+            while written < len(record):
+                written += self._file.write(memoryview(record)[written:])
+            os.fsync(self._file.fileno())
+        finally:
+            if written == len(record):  # also if an interruption ends the wait for the disk
+                self.rows += rows
+                self.failed += failed
+                self.not_finite += not_finite
 
     def payloads(self) -> Iterator[bytes]:
         """Reads the records after the identity, in order."""
-        for number, (payload, _, _) in enumerate(self._records()):
-            if number:
+        for number, (payload, *_) in enumerate(self._records()):
+            if number and payload:
                 yield payload
 
     def remove(self) -> None:
@@ -90,23 +105,25 @@ class ResultLog:
 
     def _recover(self) -> None:
         end = 0
-        for number, (payload, rows, failed) in enumerate(self._records()):
+        for number, (payload, rows, failed, not_finite) in enumerate(self._records()):
             if number == 0:
                 self.identity = payload
+            self.complete = number > 0 and not payload
             self.rows += rows
             self.failed += failed
+            self.not_finite += not_finite
             end += _HEADER.size + len(payload)
         self._file.truncate(end)
 
-    def _records(self) -> Iterator[tuple[bytes, int, int]]:
-        """Reads payload, rows and failed rows of each record, up to the first torn record."""
+    def _records(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """Reads payload, rows, failed rows and numbers that are not finite, up to the first torn record."""
         with self.path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             while len(header := file.read(_HEADER.size)) == _HEADER.size:
-                length, rows, failed, checksum = _HEADER.unpack(header)
+                length, rows, failed, not_finite, checksum = _HEADER.unpack(header)
                 if length > size - file.tell():
                     return
                 payload = file.read(length)
                 if zlib.crc32(payload, zlib.crc32(header[: _NUMBERS.size])) != checksum:
                     return
-                yield payload, rows, failed
+                yield payload, rows, failed, not_finite

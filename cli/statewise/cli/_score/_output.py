@@ -4,14 +4,16 @@ A format packs results into the payload of a log record, and at the end writes a
 file depends on the results alone, not on how they were divided into records. So an interrupted run that is
 resumed ends with the same bytes as an uninterrupted run.
 
-- .jsonl: one line a row, `{"id": ..., "outputs": ...}` or `{"id": ..., "error": "..."}`.
+- .jsonl: one line a row, `{"id": ..., "outputs": ...}` or `{"id": ..., "error": "..."}`. Numbers that are not
+  finite are null, and `not_finite` counts those of the row.
 - .npz: `ids` [N], `errors` [N] (empty for a row that succeeded), and `outputs` [N, ...]. If the model has an
   output for every step: `outputs` [sum(lengths), ...] with `lengths` [N]. If it has several outputs: one
   `outputs.NAME` each. Rows that failed have length 0, or NaN.
 - .parquet: `id`, `error`, and `outputs` or `outputs.NAME`; null for missing values.
+
+Where a run has several files, each row also has the path of its file: `file`, in .npz `files` [N].
 """
 
-import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from statewise.cli._score._columns import ColumnCodec, ResultBlock, Totals, error_text
 from statewise.cli._score._parquet import Row, write_parquet
+from statewise.cli._terminal import NOT_FINITE, LineWriter
 from statewise.client import ModelInfo, Scored
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest time that an archive can hold; a fixed time keeps the bytes equal
@@ -33,8 +36,8 @@ Payloads = Callable[[], Iterable[bytes]]
 class Format(Protocol):
     """One kind of output file."""
 
-    def pack(self, results: Sequence[Scored]) -> bytes:
-        """Encodes results as a record's payload."""
+    def pack(self, results: Sequence[Scored]) -> tuple[bytes, int]:
+        """Encodes results as a record's payload; returns it and the count of numbers that are not finite."""
         ...
 
     def write(self, path: Path, payloads: Payloads) -> None:
@@ -42,33 +45,50 @@ class Format(Protocol):
         ...
 
 
-def format_of(suffix: str, model: ModelInfo) -> Format:
-    """Returns the format of a suffix (.jsonl, .npz or .parquet) for the outputs of a model."""
+def format_of(suffix: str, model: ModelInfo, *, names_files: bool = False) -> Format:
+    """Returns the format of a suffix (.jsonl, .npz or .parquet) for the outputs of a model.
+
+    Args:
+        suffix: Of the output file.
+        model: The model that computes the outputs.
+        names_files: Each row tells the file that it was read from.
+    """
     match suffix:
         case ".jsonl":
-            return JsonlFormat()
+            return JsonlFormat(names_files=names_files)
         case ".npz":
-            return NpzFormat(ColumnCodec(model))
+            return NpzFormat(ColumnCodec(model, names_files=names_files))
         case _:
-            return ParquetFormat(ColumnCodec(model))
+            return ParquetFormat(ColumnCodec(model, names_files=names_files))
 
 
 class JsonlFormat:
     """Lines of JSON; a payload already holds the lines of the file."""
 
-    def pack(self, results: Sequence[Scored]) -> bytes:
+    def __init__(self, *, names_files: bool) -> None:
+        self._names_files = names_files
+        self._lines = LineWriter()
+
+    def pack(self, results: Sequence[Scored]) -> tuple[bytes, int]:
         """Encodes one line a row."""
-        return "".join(self._line(scored) for scored in results).encode()
+        lines, total = [], 0
+        for scored in results:
+            about = {"id": scored.id, "file": scored.file} if self._names_files else {"id": scored.id}
+            if scored.error is None:
+                row = {**about, "outputs": scored.outputs}
+                line, count = self._lines.line(row)
+                if count:
+                    line, _ = self._lines.line({**row, NOT_FINITE: count})
+                    total += count
+            else:
+                line, _ = self._lines.line({**about, "error": error_text(scored.error)})
+            lines.append(line)
+        return b"".join(lines), total
 
     def write(self, path: Path, payloads: Payloads) -> None:
         """Writes the payloads one after another."""
         with path.open("wb") as file:
             file.writelines(payloads())
-
-    def _line(self, scored: Scored) -> str:
-        error = scored.error
-        result = {"outputs": _to_json(scored.outputs)} if error is None else {"error": error_text(error)}
-        return json.dumps({"id": scored.id, **result}, ensure_ascii=False, default=str) + "\n"
 
 
 class NpzFormat:
@@ -77,7 +97,7 @@ class NpzFormat:
     def __init__(self, codec: ColumnCodec) -> None:
         self._codec = codec
 
-    def pack(self, results: Sequence[Scored]) -> bytes:
+    def pack(self, results: Sequence[Scored]) -> tuple[bytes, int]:
         """Encodes results, see `ColumnCodec.pack`."""
         return self._codec.pack(results)
 
@@ -98,6 +118,8 @@ class NpzFormat:
                 _write_texts(
                     archive, "ids", rows, lambda: ([str(i) for i in block.ids] for block in blocks())
                 )
+            if codec.names_files:
+                _write_texts(archive, "files", rows, lambda: (block.files for block in blocks()))
             _write_texts(archive, "errors", rows, lambda: (block.errors for block in blocks()))
             if totals.has_texts:
                 _write_texts(archive, "outputs", rows, lambda: (b.texts_or_empty() for b in blocks()))
@@ -118,7 +140,7 @@ class ParquetFormat:
     def __init__(self, codec: ColumnCodec) -> None:
         self._codec = codec
 
-    def pack(self, results: Sequence[Scored]) -> bytes:
+    def pack(self, results: Sequence[Scored]) -> tuple[bytes, int]:
         """Encodes results, see `ColumnCodec.pack`."""
         return self._codec.pack(results)
 
@@ -128,7 +150,14 @@ class ParquetFormat:
         totals = Totals.of(codec.blocks(payloads()))
         outputs = () if totals.has_texts else codec.outputs
         rows = (row for block in codec.blocks(payloads()) for row in self._rows(block))
-        write_parquet(path, outputs, rows, timed=codec.timed, integer_ids=totals.integer_ids)
+        write_parquet(
+            path,
+            outputs,
+            rows,
+            timed=codec.timed,
+            integer_ids=totals.integer_ids,
+            names_files=codec.names_files,
+        )
 
     def _rows(self, block: ResultBlock) -> Iterator[Row]:
         ends = np.cumsum(block.lengths, dtype=np.int64).tolist()
@@ -139,13 +168,7 @@ class ParquetFormat:
                 output: column[begin : ends[index]] if output in self._codec.timed else column[index]
                 for output, column in block.columns.items()
             }
-            yield row_id, error, texts[index], values
-
-
-def _to_json(outputs: Any) -> Any:
-    if isinstance(outputs, dict):
-        return {name: _to_json(value) for name, value in outputs.items()}
-    return outputs if isinstance(outputs, str) else outputs.tolist()
+            yield Row(row_id, block.files[index] if block.files else "", error, texts[index], values)
 
 
 def _write_array(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,8 +11,15 @@ from statewise.client import TensorInfo
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 256 * 1024 * 1024
 
-Row = tuple[Any, str, str, dict[str, Any]]
-"""Id, error, label or text, and outputs by name."""
+
+class Row(NamedTuple):
+    """One row: `text` is its label or text, `outputs` are its arrays by name."""
+
+    id: Any
+    file: str
+    error: str
+    text: str
+    outputs: dict[str, Any]
 
 
 def write_parquet(
@@ -22,8 +29,9 @@ def write_parquet(
     *,
     timed: Collection[str],
     integer_ids: bool,
+    names_files: bool,
 ) -> None:
-    """Writes the columns `id`, `error` and the outputs.
+    """Writes the columns `id`, `file` if asked for, `error` and the outputs.
 
     Args:
         path: Path of the file.
@@ -31,11 +39,12 @@ def write_parquet(
         rows: The rows, in order.
         timed: Names of the outputs with a time axis.
         integer_ids: Ids are integers; otherwise they are written as text.
+        names_files: The column `file` is written.
     """
     import pyarrow.parquet as pq
 
     def table(group: list[Row]) -> Any:
-        return _table(outputs, group, timed=timed, integer_ids=integer_ids)
+        return _table(outputs, group, timed=timed, integer_ids=integer_ids, names_files=names_files)
 
     with pq.ParquetWriter(path, table([]).schema) as writer:
         for group in _groups(rows):
@@ -47,7 +56,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         group.append(row)
-        size += sum(value.nbytes for value in row[3].values())
+        size += sum(value.nbytes for value in row.outputs.values())
         if len(group) == _GROUP_ROWS or size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
@@ -56,24 +65,33 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _table(
-    outputs: Sequence[TensorInfo], rows: Sequence[Row], *, timed: Collection[str], integer_ids: bool
+    outputs: Sequence[TensorInfo],
+    rows: Sequence[Row],
+    *,
+    timed: Collection[str],
+    integer_ids: bool,
+    names_files: bool,
 ) -> Any:
     import pyarrow as pa
 
-    failed = np.array([bool(error) for _, error, _, _ in rows], np.bool_)
-    ids = [row_id if integer_ids else str(row_id) for row_id, _, _, _ in rows]
-    columns = {
-        "id": pa.array(ids, pa.int64() if integer_ids else pa.string()),
-        "error": pa.array([error or None for _, error, _, _ in rows], pa.string()),
-    }
+    failed = np.array([bool(row.error) for row in rows], np.bool_)
+    ids = [row.id if integer_ids else _text(row.id) for row in rows]
+    columns = {"id": pa.array(ids, pa.int64() if integer_ids else pa.string())}
+    if names_files:
+        columns["file"] = pa.array([row.file for row in rows], pa.string())
+    columns["error"] = pa.array([row.error or None for row in rows], pa.string())
     if not outputs:
-        texts = [None if error else text for _, error, text, _ in rows]
+        texts = [None if row.error else row.text for row in rows]
         columns["outputs"] = pa.array(texts, pa.string())
     for spec in outputs:
         name = "outputs" if len(outputs) == 1 else f"outputs.{spec.name}"
-        arrays = [values[spec.name] for _, _, _, values in rows]
+        arrays = [row.outputs[spec.name] for row in rows]
         columns[name] = _column(spec, arrays, failed, timed=spec.name in timed)
     return pa.table(columns)
+
+
+def _text(value: Any) -> str:
+    return str(value).encode(errors="backslashreplace").decode()  # half of a surrogate pair is no UTF-8
 
 
 def _column(spec: TensorInfo, arrays: Sequence[Any], failed: Any, *, timed: bool) -> Any:

@@ -23,10 +23,15 @@ def to_json(value: Any) -> tuple[str, int]:
     try:
         text, count = _dumps(value), 0
     except ValueError:
-        replaced = _Finite()
-        text = _dumps(replaced.of(value))
-        count = replaced.count
+        value, count = without_not_finite(value)
+        text = _dumps(value)
     return text, count
+
+
+def without_not_finite(value: Any) -> tuple[Any, int]:
+    """Replaces every number that is not finite by None; returns the new value, and the count of them."""
+    finite = _Finite()
+    return finite.of(value), finite.count
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -69,7 +69,8 @@ def write(folder: Path, kind: str, info: ModelInfo, found: list[Scored], cuts: t
     with ResultLog(folder / f"{len(cuts)}.part") as log:
         log.begin(b"a run")
         for begin, end in zip((0, *cuts), (*cuts, len(found)), strict=True):
-            log.append(chosen.pack(found[begin:end]), rows=end - begin, failed=0)
+            payload, _ = chosen.pack(found[begin:end])
+            log.append(payload, rows=end - begin, failed=0)
         chosen.write(path, log.payloads)
     return path
 
@@ -133,7 +134,7 @@ def test_labels_and_texts_are_written_as_text(tmp_path: Path, kind: str) -> None
         case ".parquet":
             assert pq.read_table(path)["outputs"].to_pylist() == ["left", "rechts ✓", None]
         case _:
-            assert '"outputs": "rechts ✓"' in path.read_text()
+            assert '"outputs":"rechts ✓"' in path.read_text()
     assert write(tmp_path, kind, info, found).read_bytes() == path.read_bytes()
 
 
