@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryFile
+from typing import IO, Any, Self
 
 TIMEOUT_S = 100.0
 """A command that hangs fails its test, before the bound of a test ends the process with all its tests."""
@@ -98,6 +99,64 @@ def listening(server: Process) -> str:
     line = pipe(server.stdout).readline()
     assert line.startswith(_LISTENING), pipe(server.stderr).read()
     return line.removeprefix(_LISTENING).strip()
+
+
+class Server:
+    """`statewise serve` beside a test. As a context it has to live and to end well, without a traceback."""
+
+    def __init__(self, repository: Path, *options: str | Path, env: Mapping[str, str] | None = None) -> None:
+        self.target = "127.0.0.1:0"
+        """HOST:PORT, known once it has started."""
+        self._command = ("serve", "--repository", repository, *options)
+        # The line that it listens comes when no version loads any more, also on a busy machine.
+        self._env = {"STATEWISE_STARTUP_S": "600", **(env or {})}
+
+    def __enter__(self) -> Self:
+        self._log = TemporaryFile("a+")
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                assert self.lives, f"the server has ended: {self.log}"
+                self.process.terminate()
+                assert self.process.wait(TIMEOUT_S) == 0, self.log
+                assert "Traceback" not in self.log, self.log
+        finally:
+            self.kill()
+            self._log.close()
+
+    def start(self) -> None:
+        """Starts it, on its port of before, and waits until every version serves or has failed."""
+        self.process = subprocess.Popen(
+            _command((*self._command, "--listen", self.target)),
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=environment(self._env),
+        )
+        line = pipe(self.process.stdout).readline()
+        if not line.startswith(_LISTENING):
+            self.kill()
+            raise AssertionError(f"{line!r} {self.log}")
+        self.target = line.removeprefix(_LISTENING).strip()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What it has written to stderr."""
+        self._log.seek(0)
+        return self._log.read()
 
 
 def wait_until(process: Process, condition: Callable[[], bool]) -> None:

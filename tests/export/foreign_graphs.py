@@ -97,20 +97,20 @@ def batch_first_lstm(
     )
 
 
-def step_cell() -> ForeignGraph:
-    """One step, no time axis: h' = tanh(x W + h R), y = h' V."""
+def step_cell(x: str = "x", h: str = "hidden_in", y: str = "y", h2: str = "hidden_out") -> ForeignGraph:
+    """One step, no time axis: h2 = tanh(x W + h R), y = h2 V."""
     nodes = [
-        helper.make_node("MatMul", ["x", "W"], ["a"]),
-        helper.make_node("MatMul", ["hidden_in", "R"], ["r"]),
-        helper.make_node("Add", ["a", "r"], ["s"]),
-        helper.make_node("Tanh", ["s"], ["hidden_out"]),
-        helper.make_node("MatMul", ["hidden_out", "V"], ["y"]),
+        helper.make_node("MatMul", [x, "W"], ["a_"]),
+        helper.make_node("MatMul", [h, "R"], ["r_"]),
+        helper.make_node("Add", ["a_", "r_"], ["s_"]),
+        helper.make_node("Tanh", ["s_"], [h2]),
+        helper.make_node("MatMul", [h2, "V"], [y]),
     ]
     weights = [constant("W", INPUTS, HIDDEN), constant("R", HIDDEN, HIDDEN), constant("V", HIDDEN, 2)]
     return make(
         nodes,
-        [tensor("x", ["N", INPUTS]), tensor("hidden_in", ["N", HIDDEN])],
-        [tensor("y", ["N", 2]), tensor("hidden_out", ["N", HIDDEN])],
+        [tensor(x, ["N", INPUTS]), tensor(h, ["N", HIDDEN])],
+        [tensor(y, ["N", 2]), tensor(h2, ["N", HIDDEN])],
         weights,
     )
 
@@ -264,6 +264,39 @@ def hidden_lstm(*, zeros: bool = True, direction: str = "forward") -> ForeignGra
         [tensor("x", ["T", "B", INPUTS])],
         [tensor("y", ["T", "B", HIDDEN])],
         [*lstm_weights(), *shapes],
+    )
+
+
+def lstm_with_state(direction: str, *, flipped: bool = False) -> ForeignGraph:
+    """x [T, B, 3] and states [D, B, 8] through an LSTM; flipped: after a Slice from the end to the
+    beginning."""
+    directions = 2 if direction == "bidirectional" else 1
+    state = [directions, "B", HIDDEN]
+    source = "reversed" if flipped else "x"
+    nodes = [
+        helper.make_node(
+            "LSTM",
+            [source, "W", "R", "b", "", "h0", "c0"],
+            ["Y", "hn", "cn"],
+            hidden_size=HIDDEN,
+            direction=direction,
+        ),
+        helper.make_node("Transpose", ["Y"], ["yt"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["yt", "flat"], ["y"]),
+    ]
+    if flipped:
+        nodes.insert(0, helper.make_node("Slice", ["x", "end", "begin", "axis", "minus"], ["reversed"]))
+    weights = [
+        constant("W", directions, 4 * HIDDEN, INPUTS),
+        constant("R", directions, 4 * HIDDEN, HIDDEN),
+        constant("b", directions, 8 * HIDDEN),
+    ]
+    numbers = {"flat": [0, 0, -1], "end": [-1], "begin": [-(2**62)], "axis": [0], "minus": [-1]}
+    return make(
+        nodes,
+        [tensor("x", ["T", "B", INPUTS]), tensor("h0", state), tensor("c0", state)],
+        [tensor("y", ["T", "B", directions * HIDDEN]), tensor("hn", state), tensor("cn", state)],
+        [*weights, *(constant(name, values=np.array(values)) for name, values in numbers.items())],
     )
 
 

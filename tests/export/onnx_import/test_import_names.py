@@ -9,34 +9,16 @@ from onnx import TensorProto, helper
 from tests.export.foreign_graphs import (
     HIDDEN,
     INPUTS,
-    ForeignGraph,
     constant,
     lstm_weights,
     make,
     run_package,
     sequence,
+    step_cell,
     tensor,
 )
 
 from statewise.export import import_onnx, read_package, verify_package
-
-
-def cell(x: str, h: str, y: str, h2: str) -> ForeignGraph:
-    """One step: h2 = tanh(x W + h R), y = h2 V."""
-    nodes = [
-        helper.make_node("MatMul", [x, "W"], ["a_"]),
-        helper.make_node("MatMul", [h, "R"], ["r_"]),
-        helper.make_node("Add", ["a_", "r_"], ["s_"]),
-        helper.make_node("Tanh", ["s_"], [h2]),
-        helper.make_node("MatMul", [h2, "V"], [y]),
-    ]
-    weights = [constant("W", INPUTS, HIDDEN), constant("R", HIDDEN, HIDDEN), constant("V", HIDDEN, 2)]
-    return make(
-        nodes,
-        [tensor(x, ["N", INPUTS]), tensor(h, ["N", HIDDEN])],
-        [tensor(y, ["N", 2]), tensor(h2, ["N", HIDDEN])],
-        weights,
-    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +37,7 @@ def cell(x: str, h: str, y: str, h2: str) -> ForeignGraph:
     ],
 )
 def test_names_of_packages_in_a_foreign_graph(tmp_path: Path, x: str, h: str, y: str, h2: str) -> None:
-    foreign = cell(x, h, y, h2)
+    foreign = step_cell(x, h, y, h2)
     package = import_onnx(foreign.save(tmp_path / "m.onnx"), tmp_path / "repository", state={h: h2})
     data = sequence(rows=2)
 

@@ -1,7 +1,6 @@
 """Imports graphs that cannot have sessions, or shall have none; the oracle is the foreign file."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +8,11 @@ from onnx import helper
 from tests.export.foreign_graphs import (
     HIDDEN,
     INPUTS,
-    ForeignGraph,
     batch_first_lstm,
     constant,
     hidden_lstm,
     lstm_weights,
+    lstm_with_state,
     make,
     run_package,
     sequence,
@@ -21,39 +20,6 @@ from tests.export.foreign_graphs import (
 )
 
 from statewise.export import SourceError, import_onnx, read_package, verify_package
-
-
-def lstm_with_state(direction: str, *, flipped: bool = False) -> ForeignGraph:
-    """x [T, B, 3] and states [D, B, 8] through an LSTM; flipped: after a Slice from the end to the
-    beginning."""
-    directions = 2 if direction == "bidirectional" else 1
-    state: list[Any] = [directions, "B", HIDDEN]
-    source = "reversed" if flipped else "x"
-    nodes = [
-        helper.make_node(
-            "LSTM",
-            [source, "W", "R", "b", "", "h0", "c0"],
-            ["Y", "hn", "cn"],
-            hidden_size=HIDDEN,
-            direction=direction,
-        ),
-        helper.make_node("Transpose", ["Y"], ["yt"], perm=[0, 2, 1, 3]),
-        helper.make_node("Reshape", ["yt", "flat"], ["y"]),
-    ]
-    if flipped:
-        nodes.insert(0, helper.make_node("Slice", ["x", "end", "begin", "axis", "minus"], ["reversed"]))
-    weights = [
-        constant("W", directions, 4 * HIDDEN, INPUTS),
-        constant("R", directions, 4 * HIDDEN, HIDDEN),
-        constant("b", directions, 8 * HIDDEN),
-    ]
-    numbers = {"flat": [0, 0, -1], "end": [-1], "begin": [-(2**62)], "axis": [0], "minus": [-1]}
-    return make(
-        nodes,
-        [tensor("x", ["T", "B", INPUTS]), tensor("h0", state), tensor("c0", state)],
-        [tensor("y", ["T", "B", directions * HIDDEN]), tensor("hn", state), tensor("cn", state)],
-        [*weights, *(constant(name, values=np.array(values)) for name, values in numbers.items())],
-    )
 
 
 @pytest.mark.parametrize(

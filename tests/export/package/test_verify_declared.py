@@ -7,11 +7,11 @@ from tests.export.foreign_graphs import (
     HIDDEN,
     INPUTS,
     ForeignGraph,
+    lstm_with_state,
     one_row_with_a_rate,
     step_cell,
     two_kinds_of_state,
 )
-from tests.export.onnx_import.test_predict_only import lstm_with_state
 
 from statewise.export import (
     Exactness,
