@@ -25,6 +25,8 @@ class Relay:
         self._threads: list[threading.Thread] = []
         self._flowing = threading.Event()
         self._flowing.set()
+        self._cut_after_bytes: int | None = None
+        self._was_cut = threading.Event()
         self._connected = threading.Condition()
         self.accepted = 0
         """Connections so far."""
@@ -51,6 +53,12 @@ class Relay:
                 each.shutdown(socket.SHUT_RDWR)
         self._flowing.set()
 
+    def cut_after(self, sent_bytes: int) -> threading.Event:
+        """Cuts, once, the first connection over which the client has sent more; the event tells when."""
+        self._was_cut.clear()
+        self._cut_after_bytes = sent_bytes
+        return self._was_cut
+
     def close(self) -> None:
         """Ends the relay and its connections."""
         with suppress(OSError):
@@ -68,17 +76,27 @@ class Relay:
                 with self._connected:
                     self.accepted += 1
                     self._connected.notify_all()
-                far = socket.create_connection(self._target)
+                try:
+                    far = socket.create_connection(self._target)
+                except ConnectionRefusedError:  # a server that is started again
+                    near.close()
+                    continue
                 self._sockets += [near, far]
                 self._spawn(self._pass_on, near, far, None)
                 self._spawn(self._pass_on, far, near, self._flowing)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event | None) -> None:
         left = 1 << 62 if gate is None or self._reply_bytes is None else self._reply_bytes
+        sent_bytes = 0
         with suppress(OSError):
             while left and (data := source.recv(min(65536, left))):
+                sent_bytes += len(data)
                 if gate is not None:
                     gate.wait()
+                elif self._cut_after_bytes is not None and sent_bytes > self._cut_after_bytes:
+                    self._cut_after_bytes = None
+                    self._was_cut.set()
+                    break
                 sink.sendall(data)
                 left -= len(data)
         for each in (source, sink):

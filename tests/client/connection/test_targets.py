@@ -1,35 +1,9 @@
-"""Connects to targets: what is no target is told, and this machine is never reached through a proxy."""
-
-import os
-import subprocess
-import sys
+"""Connects to targets: what is no target is told."""
 
 import pytest
 from tests.client.clients import Clients
 
 from statewise.client import Client, InvalidInput, LimitReached
-
-PROGRAM = """
-import sys
-from statewise.client import Client
-with Client(sys.argv[1], timeout=20) as client:
-    print(client.server().version)
-"""
-
-
-@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "grpc_proxy"])
-@pytest.mark.parametrize(
-    "target", ["127.0.0.1:{}", "localhost:{}", "dns:///localhost:{}", "ipv4:127.0.0.1:{}"]
-)
-def test_this_machine_is_not_reached_through_a_proxy(address: str, variable: str, target: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, target.format(address.rpartition(":")[2])],
-        env={**os.environ, variable: "http://127.0.0.1:9", "no_proxy": ""},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
