@@ -148,7 +148,7 @@ def test_import_says_how_the_state_begins(imports: dict[str, Finished]) -> None:
         assert done.code == 0, done.err
         assert begins in done.err
     # Zeros are wrong here: a first step divides by zero.
-    assert "a state may have to begin otherwise (--initial STATE=NUMBER or FILE)" in imports["zeros"].err
+    assert "a state has to begin otherwise (--initial STATE=NUMBER or FILE)" in imports["zeros"].err
 
 
 @pytest.mark.parametrize("name", RIGHT)
