@@ -42,7 +42,7 @@ def test_a_server_that_shuts_down(repository: Path, clients: Clients) -> None:
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(serve)
         entered.wait()
-        client = clients.connect(addresses[0])
+        client = clients.connect(addresses[0], reconnect_s=0.2)
         client.predict("steps", SAMPLE[None])
         leave.set()
         told = str(until_refused(client))
