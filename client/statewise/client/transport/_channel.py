@@ -76,7 +76,7 @@ class Endpoint:
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, str | int], ...]
     metadata: Metadata
-    route: Route
+    route: Route = Route(tls=False)
 
     @classmethod
     def of(
