@@ -24,6 +24,7 @@ KEEPALIVE_S = 310.0
 """More than five minutes: most servers take a second ping within five minutes for an attack."""
 
 _PING_ANSWER_S = 10.0
+_PLAIN = Route(tls=False)
 
 # gRPC sends even calls to this machine through a proxy that the environment names.
 _LOOPBACK = re.compile(r"(dns:(//[^/]*/)?)?(localhost|127(\.\d+){3}|\[::1\])(:|$)|ipv4:127\.|ipv6:\[::1\]")
@@ -76,7 +77,7 @@ class Endpoint:
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, str | int], ...]
     metadata: Metadata
-    route: Route = Route(tls=False)
+    route: Route = _PLAIN
 
     @classmethod
     def of(
