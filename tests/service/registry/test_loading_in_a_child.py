@@ -165,13 +165,13 @@ async def test_a_graph_without_end_fails_in_time_and_holds_up_no_other(tmp_path:
     publish(tmp_path / "sum" / "1", SUM)
     begun_s = time.monotonic()
     # The other model has to load within this time on a busy machine too.
-    async with loading_in_a_child(tmp_path, load_s=15) as caller:
+    async with loading_in_a_child(tmp_path, load_s=30) as caller:
         found = await models(caller)
     assert found["sum"].status == mp.MODEL_STATUS_READY
     assert found["hangs"].failure == (
-        "hangs/1: loading and testing its graphs in a process of its own took longer than 15 s (load_s)"
+        "hangs/1: loading and testing its graphs in a process of its own took longer than 30 s (load_s)"
     )
-    assert time.monotonic() - begun_s >= 15
+    assert time.monotonic() - begun_s >= 30
 
 
 async def test_a_graph_that_wants_too_much_memory_fails(tmp_path: Path) -> None:
@@ -185,11 +185,10 @@ async def test_a_graph_that_wants_too_much_memory_fails(tmp_path: Path) -> None:
 
 async def test_a_server_that_stops_ends_its_children(tmp_path: Path) -> None:
     publish(tmp_path / "hangs" / "1", HANGS)
-    begun_s = time.monotonic()
-    server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", startup_s=0.1))
+    """If it waited for them, this test would be ended before `load_s` is over."""
+    server = Server(Settings(repository=tmp_path, listen="127.0.0.1:0", startup_s=0.1, load_s=10_000))
     await server.start()
     await server.stop()
-    assert time.monotonic() - begun_s < 60  # not until `load_s` has passed
 
 
 async def test_a_server_that_still_starts_ends_when_it_is_told_to(tmp_path: Path) -> None:
