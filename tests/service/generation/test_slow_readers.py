@@ -31,7 +31,7 @@ async def dataplane(generative: Path) -> AsyncIterator[Dataplane]:
         repository=generative,
         load_in_child=False,
         piece_s=1e-9,
-        inline_s=1.0,
+        inline_s=3600.0,
         prediction_bytes=4 * 2**20,
         queue_s=3600.0,
     )
