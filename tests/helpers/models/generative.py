@@ -52,7 +52,7 @@ def _forecaster(**fields: Any) -> Checkpoint:
     )
 
 
-def _transducer() -> Checkpoint:
+def _transducer(*, seed: int = 5) -> Checkpoint:
     encoder = NetworkSpec(
         input_size=6, output_size=0, cell="gru", hidden_size=6, bidirectional=True, embedding_size=3
     )
@@ -67,7 +67,7 @@ def _transducer() -> Checkpoint:
         "conditions": {},
     }
     return Checkpoint(
-        network=_network(5, **shape, hidden_size=12, call_shape="encoder_decoder", encoder=encoder),
+        network=_network(seed, **shape, hidden_size=12, call_shape="encoder_decoder", encoder=encoder),
         vocabulary={"source": source, "target": target},
     )
 
@@ -99,6 +99,12 @@ def write_generative_models(root: Path) -> None:
         export_checkpoint(checkpoint, root, name=name)
         if name in ("letters", "chatter", "wave", "speech"):
             _without_graph(export_checkpoint(checkpoint, root, name=f"{name}_outside"))
+
+
+def write_two_transducers(root: Path) -> None:
+    """Writes a repository of `speech` in two versions, with different weights."""
+    for seed in (5, 105):
+        export_checkpoint(_transducer(seed=seed), root, name="speech")
 
 
 def _without_graph(package: Path) -> None:

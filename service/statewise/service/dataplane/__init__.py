@@ -9,11 +9,12 @@ from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.dataplane.sessions import ExpectedSessions, ListedSession, OpenedSession
+from statewise.service.dataplane.sessions import EncodedStates, ExpectedSessions, ListedSession, OpenedSession
 
 __all__ = [
     "CancellationToken",
     "Dataplane",
+    "EncodedStates",
     "ExpectedSessions",
     "GeneratedPart",
     "GenerationInputs",

@@ -11,13 +11,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, Indices, RowFailure, model_fault
+from statewise.service.base import Indices, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, RowBuffer, with_text
 from statewise.service.dataplane._generation_inputs import GenerationInputs
 from statewise.service.dataplane._initial_states import encoded_states, encoder_input, prompted_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
+from statewise.service.dataplane.sessions import EncodedStates
 from statewise.service.engine import Sampling
 from statewise.service.inputs import (
     RawSequences,
@@ -169,13 +170,38 @@ class Generator:
                 yield buffer.add(part)
 
     async def encode(
-        self, model: LoadedModel, raw: RawSequences, rows: int, cancellation: CancellationToken
-    ) -> tuple[list[Array], dict[int, RowFailure]]:
-        """Initial states of an encoder-decoder's sessions, [rows, ...], and the rows that have none.
+        self, name: str, version: int, raw: RawSequences, rows: int, cancellation: CancellationToken
+    ) -> EncodedStates | None:
+        """Computes the initial states of sessions that are to be opened.
+
+        The version that is returned serves. If it ends while its encoder runs, the request is encoded anew by
+        the version that serves instead.
+
+        Args:
+            name: Name of the model.
+            version: Its version; 0: the default one.
+            raw: The encoder's input.
+            rows: Number of rows.
+            cancellation: The request's.
+
+        Returns:
+            None: there is no input, and the model has no encoder.
 
         Raises:
-            ServiceError: WRONG_CALL where the model has no encoder; else as `generate`.
+            ServiceError: MODEL_NOT_FOUND, also where the version ended meanwhile; WRONG_CALL where the model
+                has no encoder; else as `generate`.
         """
+        while True:
+            model = self._dataplane.models.find(name, version)
+            if not raw and model.auxiliary.encoder is None:
+                return None
+            encoded = await self._encode(model, raw, rows, cancellation)
+            if self._dataplane.models.serves(model):
+                return encoded
+
+    async def _encode(
+        self, model: LoadedModel, raw: RawSequences, rows: int, cancellation: CancellationToken
+    ) -> EncodedStates:
         self._limits.refuse_when_draining()
         self._limits.check_size(rows, None)
         source = self._source(model, raw, rows)
@@ -187,7 +213,7 @@ class Generator:
             for whole, array in zip(state, encoded, strict=True):
                 whole[good] = array
             failures.update((row, model_fault(row)) for row in good[~succeeded].tolist())
-        return state, failures
+        return EncodedStates(model, state, failures)
 
     def _source(self, model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
         """Reads the encoder's input, checked against the limits unless every row fails anyway."""

@@ -193,10 +193,9 @@ class ModelRegistry(VersionLookUps):
         if key in self._loading:
             await asyncio.wait([self._loading[key]])
         record = self._records.get(key)
-        assert record is not None, "a version that was loaded has a record"
-        if record.loaded is None:
+        if record is not None and record.state is VersionState.FAILED:
             raise ServiceError(Reason.PACKAGE_INVALID, record.trouble)
-        return record.loaded
+        return self.find(*key)  # its folder may have gone meanwhile
 
     async def unload(self, name: str, version: int = 0) -> VersionStatus:
         """Offers a version to new work no longer; its sessions go on until they end. 0: the default one.

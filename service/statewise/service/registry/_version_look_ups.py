@@ -42,6 +42,11 @@ class VersionLookUps:
             Reason.MODEL_NOT_FOUND, f"model {name!r} has no version {version}; served are: {served}"
         )
 
+    def serves(self, model: LoadedModel) -> bool:
+        """Returns whether a version that was found before serves new work still."""
+        record = self._records.get(model.key)
+        return record is not None and record.loaded is model
+
     def look_up(self, name: str, version: int = 0) -> LoadedModel:
         """Finds like `find`; a version named by number may also be one that serves its open sessions only."""
         key = (name, version)

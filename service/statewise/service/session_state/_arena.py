@@ -63,25 +63,38 @@ class StateArena:
         """Rows in use."""
         return self._touched - len(self._free)
 
-    def take_row(self) -> int:
-        """Takes a free row and writes the model's initial state to its index 2 * row.
+    def take_row(self, state: Sequence[NDArray[Any]] | None = None) -> int:
+        """Takes a free row and writes a state to its index 2 * row.
+
+        Args:
+            state: One [*shape] a state pair; None: the model's initial state.
 
         Raises:
             MemoryError: no row is free.
+            ValueError: the state does not fit; no row was taken.
         """
+        values = self._initial if state is None else self._fitting(state)
         if self._free:
             row = self._free.pop()
         elif self._touched < self._capacity:
             row, self._touched = self._touched, self._touched + 1
         else:
             raise MemoryError("the arena has no free row")
-        for initial, copies in zip(self._initial, self._copies, strict=True):
-            copies[2 * row] = initial
+        for array, copies in zip(values, self._copies, strict=True):
+            copies[2 * row] = array
         return row
 
     def give_back(self, row: int) -> None:
         """Frees a row."""
         self._free.append(row)
+
+    def _fitting(self, state: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
+        """Returns the state. Raises ValueError where it is not a state of this arena."""
+        expected = [(pair.shape, DTYPES[pair.dtype]) for pair in self._pairs]
+        got = [(array.shape, array.dtype) for array in state]
+        if expected != got:
+            raise ValueError(f"expected a state of {expected}; got {got}")
+        return state
 
     def initial(self, rows: int) -> list[NDArray[Any]]:
         """Returns the initial states of rows without a session, one [rows, *shape] a state pair."""

@@ -1,5 +1,6 @@
 """Opens, resumes, forks, rewinds, lists and closes sessions. Never runs steps or generations."""
 
+from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
 from statewise.service.dataplane.sessions._session_administration import ListedSession, SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
@@ -8,6 +9,7 @@ from statewise.service.dataplane.sessions._sessions import Sessions
 from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
 __all__ = [
+    "EncodedStates",
     "ExpectedSessions",
     "IdleExpiry",
     "ListedSession",

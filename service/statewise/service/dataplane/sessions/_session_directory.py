@@ -3,14 +3,17 @@
 Knows no requests and no order between them.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from statewise.service.base import Array, RowFailure, ServiceError, ServiceLimits
+from statewise.service.base import Array, RowFailure, ServiceError, ServiceLimits, server_fault
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import Quotas, SessionTable, SessionView
 from statewise.service.telemetry import Statistics
 from statewise.wire import Reason
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ class SessionDirectory:
             position: Time steps that the state has consumed.
 
         Raises:
-            ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT.
+            ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT; INTERNAL: the state does not fit. No
+                session was created.
         """
         if self._table.find(owner, session_id) is not None:
             raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
@@ -87,11 +91,14 @@ class SessionDirectory:
                 f"the sessions' state fills {used} of {self._state_bytes} bytes: close some",
             )
         self._quotas.take(owner, model.arena.bytes_per_session)
+        try:
+            row = model.arena.take_row(state)
+        except Exception as error:  # nothing of the session exists yet
+            self._quotas.give_back(owner, model.arena.bytes_per_session)
+            _log.error("a session of %s/%d cannot begin", *model.key, exc_info=error)
+            raise server_fault() from None
         self._statistics.opened[origin] += 1
-        row = model.arena.take_row()
         slot = self._table.add(owner, session_id, model=model.number, row=row, birth=birth)
-        if state is not None:
-            model.arena.write(self._table.arena_index(slot), state)
         if position:
             self._table.set_position(slot, position)
         return slot

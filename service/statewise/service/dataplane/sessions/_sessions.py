@@ -4,13 +4,14 @@ Every operation runs after all earlier requests for the same sessions. A row tha
 alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ExpectedSessions, take_over
@@ -59,7 +60,7 @@ class Sessions:
         owner: str,
         births: Sequence[int] = (),
         only_new: bool = False,
-        initial_state: Callable[[int], Sequence[Array]] | None = None,
+        encoded: EncodedStates | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
 
@@ -70,14 +71,14 @@ class Sessions:
             owner: Name of their owner.
             births: Births of the sessions that are created, and numbers of the holders; empty: none chosen.
             only_new: Refuses a row whose id names an open session of another birth.
-            initial_state: Gives the initial state of a row's session, or refuses the row by ServiceError;
-                None: the model's own.
+            encoded: Initial states of the rows, and their version, which was found by this name and version
+                and serves; None: the model's own.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
-        model = self._models.find(name, version)
+        model = self._models.find(name, version) if encoded is None else encoded.model
         model.require_sessions()
         births = self._one_a_row(births, session_ids)
         number = self._table.owner_number(owner)
@@ -88,7 +89,7 @@ class Sessions:
             slot = self._table.find(number, session_id)
             try:
                 if slot is None:
-                    state = None if initial_state is None else initial_state(row)
+                    state = None if encoded is None else encoded.of_row(row)
                     created[row] = self._directory.create(
                         model, number, session_id, origin="open", birth=births[row], state=state
                     )

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from statewise.service.auth import caller
-from statewise.service.base import Array, RowFailure, ServiceError, StepBatch, StepResult
+from statewise.service.base import RowFailure, ServiceError, StepBatch, StepResult
 from statewise.service.dataplane import (
     CancellationToken,
     Dataplane,
@@ -133,6 +133,11 @@ class SessionOperations:
     @counted("open")
     async def open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
         """Opens sessions, in the states that the encoder computes where the request has inputs for it."""
+        text = read_text(request.encoder_text, present=request.HasField("encoder_text"))
+        raw = read_sequences(request.encoder_inputs, request.encoder_lengths, text)
+        encoded = await self._encoder.encode(
+            request.model, request.version, raw, len(request.session_ids), CancellationToken()
+        )
         opened, failures = await self._sessions.open(
             request.model,
             request.version,
@@ -140,7 +145,7 @@ class SessionOperations:
             owner=caller().owner,
             births=read_uint64(request.births, "births").tolist(),
             only_new=request.only_new,
-            initial_state=await self._encoded_states(request),
+            encoded=encoded,
         )
         return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
@@ -206,29 +211,6 @@ class SessionOperations:
         return sequence_pb2.SnapshotSessionsResponse(
             tokens=tokens, errors=[row_error(one) for one in failures]
         )
-
-    async def _encoded_states(
-        self, request: sequence_pb2.OpenSessionsRequest
-    ) -> Callable[[int], Sequence[Array]] | None:
-        """Gives the state of a row, or raises its ServiceError; None: sessions begin in the initial state.
-
-        Raises:
-            ServiceError: MODEL_NOT_FOUND, WRONG_CALL, BAD_TENSOR, BAD_REQUEST, QUEUE_FULL.
-        """
-        model = self._dataplane.models.find(request.model, request.version)
-        text = read_text(request.encoder_text, present=request.HasField("encoder_text"))
-        raw = read_sequences(request.encoder_inputs, request.encoder_lengths, text)
-        if not raw and model.auxiliary.encoder is None:
-            return None
-        rows = len(request.session_ids)
-        state, failures = await self._encoder.encode(model, raw, rows, CancellationToken())
-
-        def state_of(row: int) -> list[Array]:
-            if row in failures:
-                raise ServiceError(failures[row].reason, failures[row].message)
-            return [array[row] for array in state]
-
-        return state_of
 
 
 def _reply(
