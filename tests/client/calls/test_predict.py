@@ -90,6 +90,24 @@ def test_the_failure_of_a_lone_sequence_is_raised_itself(client: Client, x: Floa
         client.predict("steps", x)
 
 
+def test_a_missing_value_among_thousands_has_its_place(client: Client) -> None:
+    batch = np.zeros((4000, 5, 3))
+    batch[3217, 4, 1] = np.nan
+    with pytest.raises(PartialFailure, match="1 of 4000 rows failed, first row 3217") as caught:
+        client.predict("steps", batch)
+    (error,) = caught.value.errors.values()
+    told = "input 'x': expected finite numbers; got a missing value (nan) at step 4, column 1"
+    assert str(error) == told
+    ragged = [np.zeros((steps, 3)) for steps in (2, 5, 3, 4)]
+    ragged[1][4, 1] = ragged[3][3, 2] = -np.inf
+    with pytest.raises(PartialFailure) as caught:
+        client.predict("steps", ragged)
+    assert {row: str(error).split("got ")[1] for row, error in caught.value.errors.items()} == {
+        1: "-inf at step 4, column 1",
+        3: "-inf at step 3, column 2",
+    }
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -99,9 +117,9 @@ def test_the_failure_of_a_lone_sequence_is_raised_itself(client: Client, x: Floa
         ([], "at least one row; got an empty list"),
         ([np.zeros((2, 3)), np.zeros((0, 3))], r"at least one time step; got shape \[0, 3\] at index 1"),
         ([np.zeros((2, 3)), np.zeros((2, 4))], r"got float32 of shape \[2, 4\] at index 1"),
-        (np.zeros((2, 3), np.complex64), "expected elements that fit float32; got complex64"),
-        (np.full((2, 3), "a"), "expected elements that fit float32; got <U1"),
-        (np.full((2, 3), None), "expected elements that fit float32; got object"),
+        (np.zeros((2, 3), np.complex64), "expected numbers; got elements of type complex64"),
+        (np.full((2, 3), "a"), r"expected numbers; got text \('a'\)"),
+        (np.full((2, 3), None), r"got a missing value \(None\) at step 0, column 0"),
         ("text", "has no vocabulary"),
         ({"y": np.zeros((2, 3))}, r"expected inputs \['x'\]; got \['y'\]"),
     ],

@@ -8,6 +8,7 @@ from tests.client.errors.expectations import SAMPLE, raises
 
 from statewise.client import (
     Client,
+    InvalidInput,
     LimitReached,
     Overloaded,
     Timeout,
@@ -43,6 +44,19 @@ def test_time_steps_of_a_request(clients: Clients, repository: Path) -> None:
     client = clients.serve(repository, request_steps=50)
     with raises(LimitReached, "got 51", "server().limits shows"):
         client.predict("steps", np.zeros((51, 3)))
+
+
+def test_a_missing_value_in_a_long_sequence_is_found_before_a_request_is_applied(
+    clients: Clients, repository: Path
+) -> None:
+    session = clients.serve(repository, request_steps=50).session("steps")
+    samples = np.zeros((120, 3))
+    samples[110, 2] = np.nan
+    with raises(InvalidInput, r"a missing value \(nan\) at step 110, column 2", "expected finite numbers"):
+        session.step(samples)
+    assert session.position == 0
+    samples[110, 2] = 1
+    assert len(session.step(samples)) == 120
 
 
 def test_a_message_that_the_transport_refuses(repository: Path, clients: Clients) -> None:

@@ -81,7 +81,7 @@ class TestInvalid:
     def test_token(self, clients: Clients, tmp_path: Path) -> None:
         client = clients.serve(write_token_table(tmp_path, vocabulary_size=4))
         for token in (4, -1):
-            with raises(InvalidInput, f"got {token}$", "expected tokens from 0 to 3"):
+            with raises(InvalidInput, f"got {token} at step 2$", "expected tokens from 0 to 3"):
                 client.predict("table", [0, 3, token])
 
     @pytest.mark.parametrize("session_id", ["", "x" * 129])

@@ -117,6 +117,17 @@ def test_what_does_not_fit_is_named(client: Client, value: object, index: object
         np.testing.assert_array_equal(group.positions, np.zeros(4))
 
 
+def test_a_missing_value_has_its_session_step_and_column(client: Client) -> None:
+    batch = np.zeros((4, 5, 3))
+    batch[2, 4, 1] = np.nan
+    with client.sessions("steps", count=4) as group:
+        with pytest.raises(PartialFailure, match=r"row 2: .* a missing value \(nan\) at step 4, column 1"):
+            group.step(batch)
+        with pytest.raises(PartialFailure, match=r"row 2: .* a missing value \(nan\) at column 1"):
+            group.step(batch[:, 4])
+        assert group.positions.tolist() == [6, 6, 0, 6]
+
+
 def test_names_are_kept_and_collisions_reported(client: Client) -> None:
     with client.session("last", id="b") as held:
         with pytest.raises(PartialFailure) as caught:

@@ -150,9 +150,10 @@ def test_a_model_without_state_has_no_sessions(client: Client) -> None:
         (np.zeros((0, 3)), r"at least one time step; got shape \[0, 3\]"),
         ([], r"got float32 of shape \[0\]"),
         ([1, [2, 3]], "no regular shape"),
-        (np.zeros(3, np.complex128), "fit float32; got complex128"),
-        (np.array([0, np.nan, 0]), "finite numbers; got nan"),
-        (np.array([0, 1e300, 0]), "finite numbers; got inf"),
+        (np.zeros(3, np.complex128), "numbers; got elements of type complex128"),
+        (np.array([0, np.nan, 0]), r"finite numbers; got a missing value \(nan\) at column 1"),
+        (np.array([[0, 0, 0], [0, 0, np.inf]]), "finite numbers; got inf at step 1, column 2"),
+        (np.array([0, 1e300, 0]), r"numbers that float32 holds; got 1e\+300 at column 1"),
     ],
 )
 def test_a_bad_step_changes_nothing(

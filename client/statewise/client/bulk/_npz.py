@@ -2,13 +2,14 @@
 
 There are two layouts. Packed: `inputs` [sum(lengths), ...] with `lengths` [N], or `inputs` [N, T, ...]
 without, and optional `ids` [N]; for a model with several inputs, one `inputs.NAME` each. Otherwise every
-array of the archive is a sequence, and its name is the id.
+array of the archive is a sequence, and its name is the id. Packed arrays in Fortran order are held whole.
 """
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,31 +38,28 @@ class NpzFile:
         with self._open() as archive:
             columns = _columns(archive)
             if not columns:
-                return len(archive.namelist())
-            lengths = _whole(archive, "lengths")
+                return len(_names(archive))
+            lengths = self._lengths(archive)
             if lengths is not None:
                 return len(lengths)
-            with archive.open(columns[0] + ".npy") as stream:
-                return int(_ArchiveArray(stream, self._path.name, columns[0]).shape[0])
+            with ExitStack() as opened:
+                return int(self._array(opened, archive, columns[0]).shape[0])
 
     def rows(self, start: int) -> Iterator[FileRow]:
-        """Yields ids and sequences in order."""
+        """Yields ids and sequences in order; in place of an array that cannot be read, the error."""
         with ExitStack() as opened:
             archive = opened.enter_context(self._open())
-            names = _columns(archive)
-            if names:
-                streams = {name: opened.enter_context(archive.open(name + ".npy")) for name in names}
-                columns = [_ArchiveArray(stream, self._path.name, name) for name, stream in streams.items()]
+            columns = [self._array(opened, archive, name) for name in _columns(archive)]
+            if columns:
                 yield from self._packed(archive, columns, start)
             else:
-                for entry in islice(archive.namelist(), start, None):
-                    name = entry.removesuffix(".npy")
-                    yield FileRow(name, _whole(archive, name))
+                for name in islice(_names(archive), start, None):
+                    yield FileRow(name, self._sequence(archive, name))
 
     def _packed(
         self, archive: zipfile.ZipFile, columns: "list[_ArchiveArray]", start: int
     ) -> Iterator[FileRow]:
-        lengths, ids = _whole(archive, "lengths"), _whole(archive, "ids")
+        lengths, ids = self._lengths(archive), self._ids(archive)
         names = [column.name for column in columns]
         count = len(lengths) if lengths is not None else columns[0].shape[0]
         expected = count if lengths is None else int(lengths.sum())
@@ -89,6 +87,45 @@ class NpzFile:
             )
             yield FileRow(None if ids is None else ids[row].item(), inputs)
 
+    def _sequence(self, archive: zipfile.ZipFile, name: str) -> NDArray[Any] | InvalidInput:
+        try:
+            return self._whole(archive, name)
+        except InvalidInput as error:
+            return error
+
+    def _lengths(self, archive: zipfile.ZipFile) -> NDArray[np.int64] | None:
+        if "lengths" not in _names(archive):
+            return None
+        array = self._whole(archive, "lengths")
+        whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and (array == np.trunc(array)).all())
+        if array.ndim != 1 or not whole or (array < 0).any():
+            got = (
+                f"{array.dtype} of shape {list(array.shape)}" if array.ndim != 1 or not whole else array.min()
+            )
+            raise InvalidInput(
+                f"{self._path.name}: expected 'lengths' [N], whole numbers of 0 or more; got {got}"
+            )
+        return array.astype(np.int64)
+
+    def _ids(self, archive: zipfile.ZipFile) -> NDArray[Any] | None:
+        if "ids" not in _names(archive):
+            return None
+        ids = self._whole(archive, "ids")
+        if ids.ndim != 1:
+            raise InvalidInput(f"{self._path.name}: expected 'ids' [N]; got shape {list(ids.shape)}")
+        if ids.dtype.kind == "S":
+            return np.char.decode(ids, "utf-8", "replace")
+        return ids if ids.dtype.kind in "biufU" else ids.astype(np.str_)
+
+    def _array(self, opened: ExitStack, archive: zipfile.ZipFile, name: str) -> "_ArchiveArray":
+        with _reading(self._path.name, name):
+            stream = opened.enter_context(archive.open(name + ".npy"))
+            return _ArchiveArray(stream, self._path.name, name)
+
+    def _whole(self, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+        with _reading(self._path.name, name), archive.open(name + ".npy") as stream:
+            return _ArchiveArray(stream, self._path.name, name, scalar=True).whole()
+
     def _open(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self._path)
@@ -99,40 +136,83 @@ class NpzFile:
 
 
 class _ArchiveArray:
-    """An array of an archive, read sequentially."""
+    """An array of an archive, read sequentially.
 
-    def __init__(self, stream: Any, file: str, name: str) -> None:
+    Args:
+        stream: the array's bytes.
+        file: the archive's name, for errors.
+        name: the array's.
+        scalar: the array may have no axes.
+    """
+
+    def __init__(self, stream: Any, file: str, name: str, *, scalar: bool = False) -> None:
         self.name = name
         self.per_row = False
         """One value a row, rather than one a time step."""
+        self._file = file
         self._stream = stream
         version = np.lib.format.read_magic(stream)
         read = (
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         self.shape, fortran, self._dtype = read(stream)
-        if fortran or not self.shape or self._dtype.hasobject:
-            raise InvalidInput(f"{file}: expected rows one after another in {name!r}, in C order")
+        if self._dtype.hasobject:
+            raise InvalidInput(
+                f"{file}: expected numbers or texts in {name!r}; got objects of Python (dtype=object), "
+                f"which are not read: np.array(..., dtype=float) makes numbers of them"
+            )
+        if not (self.shape or scalar):
+            raise InvalidInput(f"{file}: expected rows in {name!r}; got a single value")
         self._element_bytes = self._dtype.itemsize * math.prod(self.shape[1:])
+        self._taken = 0
+        self._held: NDArray[Any] | None = None
+        if fortran:
+            data = self._read(math.prod(self.shape) * self._dtype.itemsize)
+            self._held = np.ascontiguousarray(np.ndarray(self.shape, self._dtype, data, order="F"))
 
     def take(self, count: int) -> NDArray[Any]:
-        data = self._stream.read(count * self._element_bytes)
-        return np.frombuffer(data, self._dtype).reshape(count, *self.shape[1:])
+        """Reads the next elements."""
+        if self._held is not None:
+            self._taken += count
+            return self._held[self._taken - count : self._taken]
+        with _reading(self._file, self.name):
+            data = self._read(count * self._element_bytes)
+        return np.ndarray((count, *self.shape[1:]), self._dtype, data)
 
     def skip(self, count: int) -> None:
-        left = count * self._element_bytes
-        while left:
-            left -= len(self._stream.read(min(left, _SKIP_BYTES)))
+        """Passes over elements."""
+        if self._held is not None:
+            self._taken += count
+            return
+        with _reading(self._file, self.name):
+            left = count * self._element_bytes
+            while left:
+                left -= len(self._read(min(left, _SKIP_BYTES)))
+
+    def whole(self) -> NDArray[Any]:
+        """Reads all elements."""
+        return self.take(self.shape[0]) if self.shape else self.take(1).reshape(())
+
+    def _read(self, size: int) -> bytes:
+        data: bytes = self._stream.read(size)
+        if len(data) != size:
+            raise EOFError("the file ends early")
+        return data
+
+
+@contextmanager
+def _reading(file: str, name: str) -> Iterator[None]:
+    """Raises InvalidInput for whatever a damaged file makes of the reading of one array."""
+    try:
+        yield
+    except (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInput(f"{file}: {name!r} cannot be read: {error}") from None
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    """Names the arrays of an archive, which may hold other files, too."""
+    return [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
 
 
 def _columns(archive: zipfile.ZipFile) -> list[str]:
-    names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-    return [name for name in names if name == "inputs" or name.startswith("inputs.")]
-
-
-def _whole(archive: zipfile.ZipFile, name: str) -> NDArray[Any] | None:
-    if name + ".npy" not in archive.namelist():
-        return None
-    with archive.open(name + ".npy") as stream:
-        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-        return array
+    return [name for name in _names(archive) if name == "inputs" or name.startswith("inputs.")]

@@ -120,10 +120,6 @@ class RowReader:
         column = self._inputs.column_of_sequence(value if numbers is None else numbers)
         if column is not None:
             return (column,), len(column), False
-        if isinstance(value, list | tuple):
-            value = _as_array(value)
-        elif isinstance(value, dict):
-            value = {key: _as_array(part) for key, part in value.items()}
         rows = self._inputs.read(value, Use.PREDICT)
         if rows.form is not Form.ONE:
             raise InvalidInput(f"expected one sequence; got a batch of {len(rows.steps)}")
@@ -174,10 +170,3 @@ def _utf8_bytes(text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:
         raise InvalidInput(f"expected text; got half of a surrogate pair at {error.start}") from None
-
-
-def _as_array(value: object) -> object:
-    try:
-        return np.asarray(value)
-    except ValueError:
-        return value  # rows of unequal length; `InputReader` raises the error

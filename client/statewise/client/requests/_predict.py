@@ -22,6 +22,7 @@ from statewise.client.values import (
     Subject,
     Use,
     Value,
+    check_text,
     elements_of,
     error_of,
     of_batch,
@@ -52,7 +53,7 @@ class Query:
         """
         if isinstance(value, str):
             return cls(model, Form.ONE, 1, None, _texts(model, [value]))
-        if isinstance(value, list | tuple) and value and all(isinstance(row, str) for row in value):
+        if isinstance(value, list | tuple) and value and isinstance(value[0], str):
             return cls(model, Form.LIST, len(value), None, _texts(model, value))
         rows = InputReader(model).read(value, Use.PREDICT)
         return cls(model, rows.form, len(rows.steps), rows, ())
@@ -204,4 +205,6 @@ _UNANSWERED = Status("INTERNAL", message="the server gave no answer for this row
 def _texts(model: ModelInfo, rows: Sequence[str]) -> tuple[str, ...]:
     if model.vocabulary is None:
         raise InvalidInput(f"model {model.name!r} has no vocabulary: expected arrays; got text")
+    for number, row in enumerate(rows):
+        check_text("a text" if len(rows) == 1 else f"row {number}", row)
     return tuple(rows)

@@ -38,6 +38,7 @@ from statewise.client.values import (
     SessionNotFound,
     Use,
     Value,
+    check_finite,
     of_sequence,
     of_step,
 )
@@ -97,7 +98,10 @@ class SessionCore:
         rows = self._reader.read(value, Use.SESSION)
         if rows.stepwise:
             return OneStep(self, batcher, tuple(column.tobytes() for column in rows.columns))
-        return self._sequence(int(rows.steps[0]), rows.columns, batcher)
+        steps = int(rows.steps[0])
+        if steps > batcher.request_limits.row_steps:
+            check_finite(self.model.inputs, rows.columns)
+        return self._sequence(steps, rows.columns, batcher)
 
     def close(self) -> Operation[None]:
         """Ends the session. Closing twice, or one that the server no longer has, is no failure."""

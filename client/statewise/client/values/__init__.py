@@ -1,6 +1,7 @@
 """Holds the values that callers give and receive: errors, inputs, outputs, limits; never sends anything."""
 
 from statewise.client.values._arguments import check_model, check_real, check_text, check_timeout, check_whole
+from statewise.client.values._elements import check_finite
 from statewise.client.values._errors import (
     InternalError,
     InvalidInput,
@@ -91,6 +92,7 @@ __all__ = [
     "Unavailable",
     "Use",
     "Value",
+    "check_finite",
     "check_model",
     "check_real",
     "check_text",

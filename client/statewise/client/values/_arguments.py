@@ -1,6 +1,7 @@
 """Checks callers' arguments that are no inputs of a model: names, ids, versions, numbers."""
 
 import math
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,15 @@ import numpy as np
 from statewise.client.values._errors import InvalidInput
 
 _LONGEST_S = 1e9
+
+
+_shortener = reprlib.Repr()
+_shortener.maxstring = _shortener.maxother = 60
+
+
+def brief(value: object) -> str:
+    """Returns a value's repr in one line of moderate length."""
+    return " ".join(_shortener.repr(value).split())
 
 
 def check_text(what: str, value: Any) -> None:

@@ -1,8 +1,8 @@
 """Reads the values that callers pass into rows that can be sent.
 
 The number of axes, compared with the model's shape of one sample, distinguishes samples, sequences and
-batches. Elements (NaN, tokens) are not checked here; the server checks them. Every array of a row is
-C-ordered, little-endian and of the model's type.
+batches; `_elements` converts elements. The server looks for NaN, infinity and unknown tokens. Every array
+of a row is C-ordered, little-endian and of the model's type.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.client.values._elements import UnfitError, as_elements, axes_of, place_of
 from statewise.client.values._errors import InvalidInput
 from statewise.client.values._info import ModelInfo, TensorInfo
 from statewise.wire import DTYPES
@@ -94,10 +95,12 @@ class InputReader:
         """Returns a sequence [T, ...] that needs no conversion, else None: the fast path of bulk work."""
         if (
             type(value) is np.ndarray
+            and value.ndim
             and len(value)
             and value.shape[1:] == self._only_shape
             and value.dtype == self._only_dtype
             and value.dtype.isnative
+            and value.flags.c_contiguous
         ):
             return value
         return None
@@ -190,12 +193,14 @@ class InputReader:
         rank = len(spec.shape)
         # Numbers of axes that one row may have; without a time axis there is only one.
         row_ranks = (rank,) if not spec.per_step else (rank + 1,) if use is Use.PREDICT else (rank, rank + 1)
+        if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1:
+            value = list(value)
         if isinstance(value, list | tuple) and use is not Use.SESSION:
             if not value:
                 raise InvalidInput(f"input {spec.name!r}: expected at least one row; got an empty list")
-            elements = [self._array(spec, element, use, count) for element in value]
-            if elements[0].ndim in row_ranks:
-                return self._list(spec, elements, use, count)
+            if axes_of(value[0]) in row_ranks:
+                rows = [self._array(spec, row, use, count, number) for number, row in enumerate(value)]
+                return self._list(spec, rows, use, count)
         array = self._array(spec, value, use, count)
         if use is not Use.GROUP and array.ndim in row_ranks:
             return self._one(spec, array, use, count)
@@ -244,28 +249,18 @@ class InputReader:
         lengths = np.array([len(row) for row in rows], np.uint32)
         return _Column(Form.LIST, np.concatenate(rows), lengths, False, len(rows))
 
-    def _array(self, spec: TensorInfo, value: object, use: Use, count: int) -> Array:
+    def _array(self, spec: TensorInfo, value: object, use: Use, count: int, row: int | None = None) -> Array:
+        """Converts a value, or one row of a list."""
         try:
-            array = np.asarray(value)
-        except RuntimeError as error:
-            raise InvalidInput(f"input {spec.name!r}: {error}") from None
-        except (TypeError, ValueError, OverflowError):
-            raise self._misfit(spec, use, count, f"a {type(value).__name__} of no regular shape") from None
-        wanted = DTYPES[spec.dtype]
-        if array.dtype == wanted and array.flags.c_contiguous:
-            return array
-        if array.size == 0 and array.dtype == np.float64:
-            return array.astype(wanted)  # an empty list has no type of its own
-        whole = array.dtype.kind in "biu" and wanted.kind in "iu"
-        if array.dtype.kind not in "biuf" or not (whole or np.can_cast(array.dtype, wanted, "same_kind")):
-            raise InvalidInput(
-                f"input {spec.name!r}: expected elements that fit {spec.dtype}; got {array.dtype}"
+            return as_elements(value, DTYPES[spec.dtype])
+        except UnfitError as unfit:
+            several = use is Use.GROUP or (
+                use is Use.PREDICT and unfit.ndim - len(spec.shape) > spec.per_step
             )
-        with np.errstate(over="ignore"):
-            converted = np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
-        if whole and not np.array_equal(converted, array):
-            raise InvalidInput(f"input {spec.name!r}: expected integers that fit {spec.dtype}; got others")
-        return converted
+            got = unfit.got + place_of(unfit, spec, row, several=several)
+            if unfit.expected is None:
+                raise self._misfit(spec, use, count, got) from None
+            raise InvalidInput(f"input {spec.name!r}: expected {unfit.expected}; got {got}") from None
 
     def _misfit(self, spec: TensorInfo, use: Use, count: int, got: str) -> InvalidInput:
         sample = [str(size) for size in spec.shape]

@@ -93,14 +93,18 @@ def invalid_rows(
         expected = "finite numbers" if finite else f"tokens from 0 to {(entry.vocabulary_size or 0) - 1}"
         wrong = ~good.reshape(len(good), -1)
         elements = rows = np.flatnonzero(wrong.any(axis=1))
+        first_steps = np.zeros(len(rows), np.int64)
         if entry.per_step and steps is not None:
-            rows, first = np.unique(
-                np.searchsorted(np.cumsum(steps), elements, side="right"), return_index=True
-            )
+            ends = np.cumsum(steps, dtype=np.int64)
+            rows, first = np.unique(np.searchsorted(ends, elements, side="right"), return_index=True)
             elements = elements[first]
-        for row, element in zip(rows.tolist(), elements.tolist(), strict=True):
-            value = array[element].reshape(-1)[wrong[element]][0]
-            invalid.setdefault(row, f"input {entry.name!r}: expected {expected}; got {value}")
+            first_steps = elements - (ends[rows] - steps[rows])
+        for row, element, step in zip(rows.tolist(), elements.tolist(), first_steps.tolist(), strict=True):
+            index = int(wrong[element].argmax())
+            value = array[element].reshape(-1)[index]
+            got = "a missing value (nan)" if finite and np.isnan(value) else str(value)
+            place = _place(entry, step if entry.per_step and steps is not None else None, index)
+            invalid.setdefault(row, f"input {entry.name!r}: expected {expected}; got {got}{place}")
     return invalid
 
 
@@ -144,6 +148,16 @@ def _invalid_lengths(
             for row in np.flatnonzero(steps > most).tolist()
         }
     return invalid
+
+
+def _place(entry: TensorSpec, step: int | None, index: int) -> str:
+    """Names the place of an element in a row: " at step 17, column 2", as far as it has these."""
+    words = [] if step is None else [f"step {step}"]
+    if len(entry.shape) == 1:
+        words.append(f"column {index}")
+    elif entry.shape:
+        words.append(f"element {[int(axis) for axis in np.unravel_index(index, entry.shape)]}")
+    return f" at {', '.join(words)}" if words else ""
 
 
 def _steps_expected(least: int, steps: int) -> str:
