@@ -317,7 +317,7 @@ class GenerateRequest(_message.Message):
     """Time steps of each row's prompt, one uint32 a row, little-endian, packed; 0: none."""
     steps: _builtins.bytes
     """Values emitted at most, for each row: one uint32 for all or one a row, little-endian, packed, each at least
-    1. Empty: the model's own limit, where it has one.
+    1. Empty: the model's own limit, or 100 where it has none.
     """
     condition_lengths: _builtins.bytes
     """An encoder's input of unequal lengths: time steps of each row, one uint32 a row, little-endian, packed; the
@@ -1125,7 +1125,7 @@ class GenerateSessionsRequest(_message.Message):
     """Start position of each row in time steps, one uint64 a row, little-endian, packed."""
     steps: _builtins.bytes
     """Values emitted at most: one uint32 for all or one a row, little-endian, packed, each at least 1. Empty: the
-    model's own limit, where it has one.
+    model's own limit, or 100 where it has none.
     """
     @_builtins.property
     def sampling(self) -> Global___Sampling:

@@ -76,7 +76,9 @@ def test_more_than_one_message_is_split_and_put_back_in_order(
 def test_bad_rows_fail_alone(client: Client, small_models: SmallModels) -> None:
     rows = sequences(4, 4, 4)
     rows[1][2, 0] = np.nan
-    with pytest.raises(PartialFailure, match=r"1 of 3 rows failed, first row 1.*got nan") as caught:
+    with pytest.raises(
+        PartialFailure, match=r"1 of 3 rows failed, first row 1.*got a missing value"
+    ) as caught:
         client.predict("steps", rows)
     assert isinstance(caught.value.errors[1], InvalidInput)
     assert caught.value.outputs[1] is None

@@ -116,12 +116,12 @@ def test_a_certificate_that_is_no_file_is_named(clients: Clients) -> None:
     ["", "http://127.0.0.1:50051", "127.0.0.1:0", "localhost:65536", "ipv4:10.0.0.1:1,10.0.0.2:99999"],
 )
 def test_a_target_that_would_be_misread_is_refused(clients: Clients, target: str) -> None:
-    with pytest.raises(InvalidInput, match=f"expected a target HOST:PORT.*; got {target!r}"):
+    with pytest.raises(InvalidInput, match=f"target: expected HOST:PORT.*; got {target!r}"):
         clients.connect(target)
 
 
 @pytest.mark.parametrize("token", ["", "swt_abc\n", " two words", "clé"])
 def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(clients: Clients, token: str) -> None:
-    with pytest.raises(InvalidInput, match="expected a token of printable ASCII characters") as refused:
+    with pytest.raises(InvalidInput, match="token: expected printable ASCII characters") as refused:
         clients.connect("127.0.0.1:1", token=token)
     assert not token or token.strip() not in str(refused.value)

@@ -98,7 +98,7 @@ def test_a_closed_client_says_so(clients: Clients, address: str, x: Floats) -> N
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
 def test_a_timeout_that_is_none(client: Client, timeout: float) -> None:
-    with pytest.raises(InvalidInput, match="expected a timeout of more than 0 s"):
+    with pytest.raises(InvalidInput, match="timeout: expected more than 0 s"):
         client.models(timeout=timeout)
 
 

@@ -94,5 +94,5 @@ class TestSilence:
 
     @pytest.mark.parametrize("keepalive_s", [0, -1, float("nan"), float("inf")])
     def test_a_keepalive_that_is_none(self, clients: Clients, keepalive_s: float) -> None:
-        with pytest.raises(InvalidInput, match="expected a keepalive_s of more than 0 s"):
+        with pytest.raises(InvalidInput, match="keepalive_s: expected more than 0 s"):
             clients.connect("127.0.0.1:1", keepalive_s=keepalive_s)

@@ -51,12 +51,12 @@ class TestInvalid:
     @pytest.mark.parametrize(
         ("value", "found"),
         [
-            (np.full((2, 3), np.nan, np.float32), "finite numbers; got nan"),
+            (np.full((2, 3), np.nan, np.float32), "finite numbers; got a missing"),
             (np.full((2, 3), np.inf, np.float32), "finite numbers; got inf"),
             (np.zeros((2, 4), np.float32), r"got float32 of shape \[2, 4\]"),
             (np.zeros((1, 1, 2, 3), np.float32), r"\[T, 3\].*got float32 of shape \[1, 1, 2, 3\]"),
             (np.zeros((0, 3), np.float32), "at least one time step"),
-            (np.zeros((2, 3), "datetime64[s]"), "got datetime64"),
+            (np.zeros((2, 3), "datetime64[s]"), "got elements of type datetime64"),
             ({"z": np.zeros((2, 3), np.float32)}, r"\['x'\]; got \['z'\]"),
         ],
     )

@@ -44,6 +44,13 @@ def test_tokens_come_where_they_are_asked_for_or_went_in(client: Client) -> None
     )
 
 
+def test_without_steps_a_model_without_a_limit_emits_100_values(client: Client) -> None:
+    tokens = list(client.generate("chatter", text=False, seed=3))
+    assert [int(token) for token in tokens] == answer("chatter", [X], 100, seed=3)
+    with client.session("chatter") as session:
+        assert [int(token) for token in session.generate(text=False, seed=3)] == list(map(int, tokens))
+
+
 def test_real_values_are_fed_back(client: Client) -> None:
     prompt = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
     values = np.stack(list(client.generate("wave", prompt=prompt, steps=10)))

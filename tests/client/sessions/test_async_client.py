@@ -218,3 +218,16 @@ def test_a_client_may_be_made_before_its_loop_runs(address: str) -> None:
             assert (await client.predict("steps", np.zeros((2, 3)))).shape == (2, 2)
 
     asyncio.run(main())
+
+
+async def test_what_it_is_can_be_read(address: str) -> None:
+    client = AsyncClient(address)
+    assert repr(client) == f"<AsyncClient of {address}>"
+    async with client, client.session("steps", id="read") as session:
+        group = await client.sessions("steps", ids=["alone"])
+        await group.close()
+        await session.close()
+    model = f"steps/{session.model.version}"
+    assert repr(client) == f"<AsyncClient of {address}, closed>"
+    assert repr(session) == f"<AsyncSession 'read' of {model} at 0, {address}>"
+    assert repr(group) == f"<AsyncSessionGroup of 1 session 'alone' of {model}, {address}>"

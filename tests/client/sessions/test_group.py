@@ -105,9 +105,9 @@ def test_more_sessions_than_a_message_takes(
         ),
         (np.zeros((4, 2)), None, r"got float32 of shape \[4, 2\]"),
         ([np.zeros((1, 3))] * 3, None, "got a list of 3"),
-        (np.zeros((2, 3)), [1, 1], "an index stands twice"),
-        (np.zeros((2, 3)), [1, 9], "index into 4 sessions"),
-        (np.zeros((2, 3)), [], "at least one index"),
+        (np.zeros((2, 3)), [1, 1], "index: expected every session at most once"),
+        (np.zeros((2, 3)), [1, 9], "indices into 4 sessions"),
+        (np.zeros((2, 3)), [], "index: expected at least one session"),
     ],
 )
 def test_what_does_not_fit_is_named(client: Client, value: object, index: object, message: str) -> None:
@@ -138,21 +138,25 @@ def test_names_are_kept_and_collisions_reported(client: Client) -> None:
 
 
 def test_what_it_is_can_be_read(address: str) -> None:
-    with Client(address) as client, client.sessions("steps", count=3) as group:
-        version = client.model("steps").version
-        assert repr(group) == f"<3 sessions of steps/{version}>"
-        assert repr(client.session("steps", id="read")) == f"<Session read of steps/{version} at 0>"
-        client.resume("read").close()
+    with Client(address) as client, client.sessions("steps", count=3, keep=True) as group:
+        model = f"steps/{group.model.version}"
+        session = client.session("steps", id="read")
+        assert repr(client) == f"<Client of {address}>"
+        session.close()
+    assert repr(client) == f"<Client of {address}, closed>"
+    assert repr(session) == f"<Session 'read' of {model} at 0, {address}>"
+    first, last = group.ids[0], group.ids[-1]
+    assert repr(group) == f"<SessionGroup of 3 sessions {first!r} to {last!r} of {model}, {address}>"
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         ({}, "either count= or ids="),
-        ({"count": 0}, "at least one session; got count=0"),
-        ({"count": -1}, "at least one session; got count=-1"),
-        ({"ids": []}, r"at least one session; got ids=\[\]"),
-        ({"ids": "abc"}, "a list of ids; got 'abc'"),
+        ({"count": 0}, "count: expected a whole number from 1 .*; got 0"),
+        ({"count": -1}, "count: expected a whole number from 1 .*; got -1"),
+        ({"ids": []}, r"ids: expected at least one; got \[\]"),
+        ({"ids": "abc"}, "ids: expected a list of texts .*; got 'abc'"),
         ({"ids": ["a", "b", "a"]}, "every id once; 'a' stands twice"),
     ],
 )

@@ -219,11 +219,11 @@ def test_a_model_that_does_not_generate_says_what_to_do(client: Client) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"steps": 0}, "steps of at least 1; got 0"),
-        ({"temperature": -1.0}, "temperature of at least 0; got -1"),
-        ({"temperature": float("nan")}, "temperature of at least 0; got nan"),
-        ({"top_k": 0}, "top_k, or None, of at least 1; got 0"),
-        ({"seed": -1}, "seed of 0 to"),
+        ({"steps": 0}, r"steps: expected a whole number from 1 to 2\*\*32 - 1; got 0"),
+        ({"temperature": -1.0}, "temperature: expected a number of at least 0; got -1"),
+        ({"temperature": float("nan")}, "temperature: expected a number of at least 0; got nan"),
+        ({"top_k": 0}, "top_k: expected a whole number from 1 to"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to"),
     ],
 )
 def test_settings_of_a_generation_are_judged_at_once(

@@ -39,7 +39,7 @@ async def _refusal(call: AsyncIterable[object]) -> tuple[str, str]:
         ({"model": "nobody"}, "MODEL_NOT_FOUND", "no model 'nobody'"),
         ({"model": "plain"}, "WRONG_CALL", "'plain' does not generate: use Predict"),
         ({"rows": 0}, "BAD_TENSOR", "no rows"),
-        ({"steps": b""}, "BAD_REQUEST", "steps: expected 1 or 1 numbers; got 0"),
+        ({"steps": pack_uint32([1, 2])}, "BAD_REQUEST", "steps: expected 1 or 1 numbers; got 2"),
         ({"steps": pack_uint32([0])}, "BAD_REQUEST", "at least 1 a row; got 0"),
         ({"steps": pack_uint32([1, 2, 3])}, "BAD_REQUEST", "got 3"),
         ({"steps": b"123"}, "BAD_REQUEST", "steps"),
@@ -123,7 +123,7 @@ async def test_sessions_that_cannot_generate(caller: Caller) -> None:
     (letters,) = await caller.open("letters", "l")
     for request, words in (
         (sessions_request([], 3, SamplingColumns()), "no rows"),
-        (sessions_request([(letters, 0)], [], SamplingColumns()), "steps: expected"),
+        (sessions_request([(letters, 0)], [3, 3], SamplingColumns()), "steps: expected"),
         (sessions_request([(letters, 0)] * 2, 3, SamplingColumns()), "a handle stands twice"),
         (sessions_request([(letters, 0), (plain, 0)], 3, SamplingColumns()), "different models"),
         (

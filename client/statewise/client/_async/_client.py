@@ -4,7 +4,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from statewise.client.values import (
     ServerStats,
     SessionInfo,
     Value,
+    check_flag,
     read_stats,
     stats_request,
 )
@@ -61,7 +62,7 @@ class AsyncClient:
             traces.
 
     Raises:
-        InvalidInput: a setting is out of range.
+        InvalidInput: a setting is out of range or of a wrong type.
         OSError: a file named in `tls` cannot be read.
 
     Example:
@@ -109,6 +110,9 @@ class AsyncClient:
     @property
     def _core(self) -> ClientCore:
         return self._shell.core
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self._endpoint.target}{', closed' if self._closed else ''}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,7 +188,7 @@ class AsyncClient:
         """
         return await self._shell.run(self._core.catalogue.list_sessions(model, self._core.timeout_s(timeout)))
 
-    async def watch_stats(self, *, interval: float = 1.0) -> AsyncIterator[ServerStats]:
+    async def watch_stats(self, *, interval: float = 1.0) -> AsyncGenerator[ServerStats, None]:
         """Yields the server's counters at once, then at every interval, until you stop.
 
         Args:
@@ -248,7 +252,7 @@ class AsyncClient:
         progress: bool | Callable[[Progress], None] = False,
         version: int | None = None,
         timeout: float | None = None,
-    ) -> AsyncIterator[Scored]:
+    ) -> AsyncGenerator[Scored, None]:
         """Runs any number of sequences, of any lengths, through a model: in order and in bounded memory.
 
         Several requests run at the same time; each is bounded in bytes, and sized by how long earlier ones
@@ -304,7 +308,7 @@ class AsyncClient:
         text: bool | None = None,
         version: int | None = None,
         timeout: float | None = None,
-    ) -> AsyncIterator[Value]:
+    ) -> AsyncGenerator[Value, None]:
         """Generates one sequence and yields its values as they arrive. The server keeps no state; the request
         is sent when you ask for the first value.
 
@@ -316,7 +320,7 @@ class AsyncClient:
             prompt: consumed first: a text, or one sequence as the model reads it, [T, ...] or tokens [T].
             condition: consumed before the prompt: the name of a condition that the model knows, or one time
                 step [...]. Encoder-decoder: the encoder's input, a text or one sequence [T, ...].
-            steps: largest number of values; None: the model's own limit, if it has one.
+            steps: largest number of values; None: the model's own limit, or 100 if it has none.
             temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
             top_k: draw from the k likeliest tokens only; None: from all.
             seed: the same seed gives the same values.
@@ -384,6 +388,7 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
+            check_flag("keep", keep)
             plan = self._core.sessions.open(
                 model, id, version, self._core.timeout_s(timeout), condition=condition
             )
@@ -426,6 +431,7 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSessionGroup":
+            check_flag("keep", keep)
             plan = self._core.groups.open(
                 model,
                 count=count,
@@ -475,6 +481,7 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
+            check_flag("keep", keep)
             core = await self._shell.run(
                 self._core.sessions.restore(token, id, self._core.timeout_s(timeout))
             )
@@ -484,7 +491,7 @@ class AsyncClient:
 
     async def _generate(
         self, plan: Callable[[float | None], GeneratePlan], timeout: float | None
-    ) -> AsyncIterator[Value]:
+    ) -> AsyncGenerator[Value, None]:
         timeout_s = self._core.timeout_s(timeout)
         retries = await self._shell.run(plan(timeout_s))
         async with aclosing(generate(self._shell, retries)) as values:

@@ -6,7 +6,7 @@ If the caller stops early, requests under way are cancelled, on the server too.
 # ruff: noqa: ASYNC109 - a timeout here is that of each request
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Sequence
 from contextlib import aclosing, closing, suppress
 from typing import Any
 
@@ -38,7 +38,7 @@ async def score(
     version: int | None,
     labels: bool,
     timeout: float | None,
-) -> AsyncIterator[Scored]:
+) -> AsyncGenerator[Scored, None]:
     """Yields results in the order of the source. Arguments as for `AsyncClient.score`."""
     shell = opened()  # not before the loop runs
     timeout_s = shell.core.timeout_s(timeout)

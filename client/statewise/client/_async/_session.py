@@ -2,7 +2,7 @@
 
 # ruff: noqa: ASYNC109 - a timeout here also travels to the server, and ends only the waiting
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -11,7 +11,7 @@ from statewise.client._async._opening import Opening
 from statewise.client._async._shell import AsyncShell
 from statewise.client.requests import GenerateOptions, gives_text
 from statewise.client.sessions import SessionCore, SessionGeneration
-from statewise.client.values import ModelInfo, Value
+from statewise.client.values import ModelInfo, Value, check_flag, check_iterable
 
 
 class AsyncSession:
@@ -56,7 +56,8 @@ class AsyncSession:
         await self._shell.leave(self._core, keep=self._keep)
 
     def __repr__(self) -> str:
-        return f"<Session {self.id} of {self.model.name}/{self.model.version} at {self.position}>"
+        model = f"{self.model.name}/{self.model.version}"
+        return f"<AsyncSession {self.id!r} of {model} at {self.position}, {self._shell.target}>"
 
     async def step(self, inputs: object, *, timeout: float | None = None) -> Value:
         """Advances the session by one time step, or by several.
@@ -87,7 +88,7 @@ class AsyncSession:
 
     async def stream(
         self, inputs: Iterable[object] | AsyncIterable[object], *, timeout: float | None = None
-    ) -> AsyncIterator[Value]:
+    ) -> AsyncGenerator[Value, None]:
         """Steps through `inputs` as they arrive, and yields each output at once. Arguments and errors as for
         `step`.
 
@@ -99,6 +100,7 @@ class AsyncSession:
             async for value in inputs:
                 yield await self.step(value, timeout=timeout)
         else:
+            check_iterable("inputs", inputs)
             for value in inputs:
                 yield await self.step(value, timeout=timeout)
 
@@ -116,6 +118,7 @@ class AsyncSession:
         """
 
         async def opening() -> "AsyncSession":
+            check_flag("keep", keep)
             client = self._shell.core
             core = await self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout)))
             if keep or id is not None:
@@ -157,7 +160,7 @@ class AsyncSession:
         seed: int = 0,
         text: bool | None = None,
         timeout: float | None = None,
-    ) -> AsyncIterator[Value]:
+    ) -> AsyncGenerator[Value, None]:
         """Generates values, each fed back as the next input, and yields them as they arrive.
 
         Each value advances `position` by one, except an end token, which is not consumed. A session that has
@@ -167,7 +170,7 @@ class AsyncSession:
         client holds the values that you have not asked for yet.
 
         Args:
-            steps: largest number of values; None: the model's own limit, if it has one.
+            steps: largest number of values; None: the model's own limit, or 100 if it has none.
             temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
             top_k: draw from the k likeliest tokens only; None: from all.
             seed: together with the position it decides what is drawn: generating 32 values twice is

@@ -44,7 +44,10 @@ class AsyncSessionGroup:
         return len(self._core)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} sessions of {self.model.name}/{self.model.version}>"
+        ids = repr(self.ids[0]) if len(self) == 1 else f"{self.ids[0]!r} to {self.ids[-1]!r}"
+        counted = f"{len(self)} session{'s' * (len(self) > 1)}"
+        model = f"{self.model.name}/{self.model.version}"
+        return f"<AsyncSessionGroup of {counted} {ids} of {model}, {self._shell.target}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -33,6 +33,7 @@ class AsyncShell:
     """A channel and the tasks around it. Arguments as for `SyncShell`; made where the loop runs."""
 
     def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
+        self.target = endpoint.target
         self._loop = asyncio.get_running_loop()
         self._connection = AsyncConnection(
             endpoint, options.tracing, lambda: self.core.multiplexer.closed_error()

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Self
 
 from statewise.client._sync._generation import generate
@@ -22,6 +22,7 @@ from statewise.client.values import (
     ServerStats,
     SessionInfo,
     Value,
+    check_flag,
     read_stats,
     stats_request,
 )
@@ -57,7 +58,7 @@ class Client:
             traces.
 
     Raises:
-        InvalidInput: a setting is out of range.
+        InvalidInput: a setting is out of range or of a wrong type.
         OSError: a file named in `tls` cannot be read.
 
     Example:
@@ -94,6 +95,10 @@ class Client:
             options,
         )
         self._core: ClientCore = self._shell.core
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._core.multiplexer.closed else ""
+        return f"<Client of {self._shell.target}{closed}>"
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +166,7 @@ class Client:
         """
         return self._shell.run(self._core.catalogue.list_sessions(model, self._core.timeout_s(timeout)))
 
-    def watch_stats(self, *, interval: float = 1.0) -> Iterator[ServerStats]:
+    def watch_stats(self, *, interval: float = 1.0) -> Generator[ServerStats, None, None]:
         """Yields the server's counters at once, then at every interval, until you stop.
 
         Args:
@@ -225,7 +230,7 @@ class Client:
         progress: bool | Callable[[Progress], None] = False,
         version: int | None = None,
         timeout: float | None = None,
-    ) -> Iterator[Scored]:
+    ) -> Generator[Scored, None, None]:
         """Runs any number of sequences, of any lengths, through a model: in order and in bounded memory.
 
         Several requests run at the same time; each is bounded in bytes, and sized by how long earlier ones
@@ -281,7 +286,7 @@ class Client:
         text: bool | None = None,
         version: int | None = None,
         timeout: float | None = None,
-    ) -> Iterator[Value]:
+    ) -> Generator[Value, None, None]:
         """Generates one sequence and yields its values as they arrive. The server keeps no state; the request
         is sent when you ask for the first value.
 
@@ -293,7 +298,7 @@ class Client:
             prompt: consumed first: a text, or one sequence as the model reads it, [T, ...] or tokens [T].
             condition: consumed before the prompt: the name of a condition that the model knows, or one time
                 step [...]. Encoder-decoder: the encoder's input, a text or one sequence [T, ...].
-            steps: largest number of values; None: the model's own limit, if it has one.
+            steps: largest number of values; None: the model's own limit, or 100 if it has none.
             temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
             top_k: draw from the k likeliest tokens only; None: from all.
             seed: the same seed gives the same values.
@@ -312,7 +317,7 @@ class Client:
 
         Example:
             >>> "".join(client.generate("names", prompt="MA", steps=12, temperature=0.8, seed=7))
-            'MARGIE'
+            'RGIE'
         """
         timeout_s = self._core.timeout_s(timeout)
         generate_options = GenerateOptions(steps, temperature, top_k, seed)
@@ -358,6 +363,7 @@ class Client:
             ...     for forecast in session.stream(samples):
             ...         print(forecast)
         """
+        check_flag("keep", keep)
         plan = self._core.sessions.open(
             model, id, version, self._core.timeout_s(timeout), condition=condition
         )
@@ -396,6 +402,7 @@ class Client:
             >>> with client.sessions("gait", count=1024) as group:
             ...     forecasts = group.step(samples)  # [1024, 9] -> [1024, 9]
         """
+        check_flag("keep", keep)
         plan = self._core.groups.open(
             model,
             count=count,
@@ -435,10 +442,11 @@ class Client:
         Example:
             >>> again = client.restore(session.snapshot())
         """
+        check_flag("keep", keep)
         core = self._shell.run(self._core.sessions.restore(token, id, self._core.timeout_s(timeout)))
         return self._session(core, keep=keep or id is not None)
 
-    def _generate(self, plan: GeneratePlan) -> Iterator[Value]:
+    def _generate(self, plan: GeneratePlan) -> Generator[Value, None, None]:
         yield from generate(self._shell, self._shell.run(plan))
 
     def _session(self, core: SessionCore, *, keep: bool) -> "Session":

@@ -1,6 +1,6 @@
 """Yields generated values as they arrive, each once, to a caller that blocks and may stop early."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 
@@ -17,7 +17,7 @@ from statewise.v1 import sequence_pb2
 _Arrived = SimpleQueue[list[tuple[Value, int]] | None]
 
 
-def generate(shell: SyncShell, retries: GenerateRetries) -> Iterator[Value]:
+def generate(shell: SyncShell, retries: GenerateRetries) -> Generator[Value, None, None]:
     """Generates one sequence without a session. After a call breaks, the next one continues the values."""
     with closing(_responses(shell, retries)) as responses:
         for response in responses:
@@ -28,7 +28,7 @@ def generate(shell: SyncShell, retries: GenerateRetries) -> Iterator[Value]:
 
 def generate_in_session(
     shell: SyncShell, core: SessionCore, generation: SessionGeneration
-) -> Iterator[Value]:
+) -> Generator[Value, None, None]:
     """Generates with a session; afterwards it is positioned just after the last value that was yielded."""
     arrived: _Arrived = SimpleQueue()
     pending_call = shell.submit(core.generate(generation, arrived.put))

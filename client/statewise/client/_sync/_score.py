@@ -3,7 +3,7 @@
 If the caller stops early, requests under way are cancelled, on the server too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from queue import SimpleQueue
@@ -31,7 +31,7 @@ def score(
     version: int | None,
     labels: bool,
     timeout: float | None,
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Yields results in the order of the source. Arguments as for `Client.score`."""
     timeout_s = shell.core.timeout_s(timeout)
     scoring, answer = shell.run(

@@ -1,6 +1,6 @@
 """Offers a session to programs that block."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -8,7 +8,7 @@ from statewise.client._sync._generation import generate_in_session
 from statewise.client._sync._shell import SyncShell
 from statewise.client.requests import GenerateOptions, gives_text
 from statewise.client.sessions import SessionCore, SessionGeneration
-from statewise.client.values import ModelInfo, Value
+from statewise.client.values import ModelInfo, Value, check_flag, check_iterable
 
 
 class Session:
@@ -53,7 +53,8 @@ class Session:
         self._shell.leave(self._core, keep=self._keep)
 
     def __repr__(self) -> str:
-        return f"<Session {self.id} of {self.model.name}/{self.model.version} at {self.position}>"
+        model = f"{self.model.name}/{self.model.version}"
+        return f"<Session {self.id!r} of {model} at {self.position}, {self._shell.target}>"
 
     def step(self, inputs: object, *, timeout: float | None = None) -> Value:
         """Advances the session by one time step, or by several.
@@ -82,7 +83,9 @@ class Session:
         batcher = None if timeout is None else client.batchers.of(self.model, timeout_s)
         return self._shell.operate(self._core.step(inputs, batcher), timeout_s)
 
-    def stream(self, inputs: Iterable[object], *, timeout: float | None = None) -> Iterator[Value]:
+    def stream(
+        self, inputs: Iterable[object], *, timeout: float | None = None
+    ) -> Generator[Value, None, None]:
         """Steps through `inputs` as they arrive, and yields each output at once. Arguments and errors as for
         `step`.
 
@@ -90,6 +93,7 @@ class Session:
             >>> for forecast in session.stream(sensor):
             ...     print(forecast)
         """
+        check_iterable("inputs", inputs)
         for value in inputs:
             yield self.step(value, timeout=timeout)
 
@@ -103,6 +107,7 @@ class Session:
         Example:
             >>> twin = session.fork()
         """
+        check_flag("keep", keep)
         client = self._shell.core
         core = self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout)))
         if keep or id is not None:
@@ -142,7 +147,7 @@ class Session:
         seed: int = 0,
         text: bool | None = None,
         timeout: float | None = None,
-    ) -> Iterator[Value]:
+    ) -> Generator[Value, None, None]:
         """Generates values, each fed back as the next input, and yields them as they arrive.
 
         Each value advances `position` by one, except an end token, which is not consumed. A session that has
@@ -151,7 +156,7 @@ class Session:
         wait for you: the client holds the values that you have not asked for yet.
 
         Args:
-            steps: largest number of values; None: the model's own limit, if it has one.
+            steps: largest number of values; None: the model's own limit, or 100 if it has none.
             temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
             top_k: draw from the k likeliest tokens only; None: from all.
             seed: together with the position it decides what is drawn: generating 32 values twice is

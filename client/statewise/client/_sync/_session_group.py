@@ -42,7 +42,10 @@ class SessionGroup:
         return len(self._core)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} sessions of {self.model.name}/{self.model.version}>"
+        ids = repr(self.ids[0]) if len(self) == 1 else f"{self.ids[0]!r} to {self.ids[-1]!r}"
+        counted = f"{len(self)} session{'s' * (len(self) > 1)}"
+        model = f"{self.model.name}/{self.model.version}"
+        return f"<SessionGroup of {counted} {ids} of {model}, {self._shell.target}>"
 
     def __enter__(self) -> Self:
         return self

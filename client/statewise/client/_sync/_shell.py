@@ -90,6 +90,7 @@ class SyncShell:
     """
 
     def __init__(self, endpoint: Endpoint, options: ClientOptions) -> None:
+        self.target = endpoint.target
         self._streams = streams = SyncStreams(endpoint, options)
         self._connection = streams.connection
         self._scope = CallScope()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from statewise.client.values import check_flag
+
 _REDRAW_S = 0.1
 _FIRST_S = 0.5  # a rate measured over less time means nothing
 _BAR = 24
@@ -108,8 +110,9 @@ class Meter:
 
 def report_of(progress: bool | Report) -> Report | None:
     """Turns the option `progress` into a report. True draws a line if standard error is a terminal."""
-    if not isinstance(progress, bool):
+    if callable(progress):
         return progress
+    check_flag("progress", progress)
     return drawing(sys.stderr) if progress and sys.stderr.isatty() else None
 
 

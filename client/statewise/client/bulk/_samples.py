@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from statewise.client.bulk._files import SampleFiles
 from statewise.client.bulk._jsonl import rows_of_stream
-from statewise.client.values import InvalidInput, StatewiseError
+from statewise.client.values import InvalidInput, StatewiseError, wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +88,18 @@ def open_source(source: object) -> SampleSource:
         stream = cast("IO[bytes]", source)
         return SampleSource(lambda start: _from_stream(stream, start), lambda: None)
     if isinstance(source, io.TextIOBase | bytes):
-        raise InvalidInput(f"expected a stream of bytes, or a path; got {type(source).__name__}")
+        raise wrong("source", "a stream of bytes, or a path", source)
     if hasattr(source, "iterrows"):
         raise InvalidInput("expected an iterable of sequences; got one DataFrame: a list may hold it")
     if isinstance(source, Mapping):
         return SampleSource(lambda start: _from_mapping(source, start), lambda: len(source))
     if isinstance(source, Iterable):
         return SampleSource(lambda start: _from_iterable(source, start), lambda: _length(source))
-    raise InvalidInput(
-        f"expected an iterable of sequences, a mapping of them by id, or the path of a .jsonl, .jsonl.gz, "
-        f".csv, .npz or .parquet file; got {type(source).__name__}"
+    raise wrong(
+        "source",
+        "an iterable of sequences, a mapping of them by id, or the path of a .jsonl, .jsonl.gz, .csv, .npz "
+        "or .parquet file",
+        source,
     )
 
 

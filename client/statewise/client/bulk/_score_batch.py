@@ -127,7 +127,11 @@ class RowReader:
 
     def _rounded(self, value: object) -> Array | None:
         """Rounds numbers read from text to float32 if the model takes only this; else None: a fast path."""
-        if not self._only_float32 or not isinstance(value, list):
+        if (
+            not self._only_float32
+            or not isinstance(value, list)
+            or any(isinstance(row, np.ndarray) for row in value[:1])
+        ):
             return None
         try:
             array = np.asarray(value)

@@ -117,7 +117,7 @@ class Catalogue:
     def list_sessions(self, model: str | None, timeout_s: float | None) -> Plan[list[SessionInfo]]:
         """Returns all open sessions that the caller may see, fetched page by page."""
         if model is not None:
-            check_text("a model's name", model)
+            check_text("model", model)
         found: list[SessionInfo] = []
         token = ""
         while True:

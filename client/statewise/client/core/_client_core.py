@@ -12,7 +12,7 @@ from statewise.client.core._step_batchers import StepBatchers
 from statewise.client.requests import ClientOptions, Plan
 from statewise.client.sessions import ByteBudget
 from statewise.client.stream import StreamMultiplexer, Transport
-from statewise.client.values import check_timeout
+from statewise.client.values import check_seconds
 
 _JOURNAL_BUDGET_BYTES = 256 * 1024 * 1024
 
@@ -72,7 +72,7 @@ class ClientCore:
         """
         timeout_s = self._options.timeout_s if given is None else given
         if timeout_s is not None:
-            check_timeout(timeout_s)
+            check_seconds("timeout", timeout_s)
         return timeout_s
 
     def farewell(self) -> Plan[None]:

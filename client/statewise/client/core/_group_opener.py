@@ -12,6 +12,7 @@ from statewise.client.core._opener import FAREWELL_S, Opener
 from statewise.client.requests import Conditions, Plan
 from statewise.client.sessions import GroupCore, GroupJournal, OpenedSession
 from statewise.client.values import (
+    MOST_WHOLE,
     InputReader,
     InvalidInput,
     LimitReached,
@@ -22,8 +23,10 @@ from statewise.client.values import (
     Subject,
     check_model,
     check_text,
+    check_whole,
     error_of,
     status_of_row,
+    wrong,
 )
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint64
@@ -53,16 +56,14 @@ class GroupOpener(Opener):
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
         check_model(name, version)
-        if isinstance(session_ids, str):
-            raise InvalidInput(
-                f"expected a list of ids; got {session_ids!r}: session(id=) opens a single one"
-            )
-        if count is not None and not (isinstance(count, int) and count > 0):
-            raise InvalidInput(f"expected at least one session; got count={count!r}")
+        if session_ids is not None and not _is_list(session_ids):
+            raise wrong("ids", "a list of texts (session(id=) opens a single session)", session_ids)
+        if count is not None:
+            check_whole("count", count, 1, MOST_WHOLE)
         yield from self._check_number(len(session_ids or ()) if count is None else count, timeout_s)
         new_id = self.options.new_id
         ids = [new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
-        _check_ids(ids, count)
+        _check_ids(ids)
         opened: list[OpenedSession] = []
         try:
             conditions = yield from self._open_all(name, ids, condition, version, timeout_s, opened)
@@ -132,7 +133,7 @@ class GroupOpener(Opener):
             return None, [(begin, min(begin + most, count)) for begin in range(0, count, most)]
         model = yield from self.catalogue.current_model(name, version, timeout_s)
         conditions = Conditions.of(model, condition, count=count)
-        request_limits = RequestLimits.for_predict(limits, model.predicted)
+        request_limits = RequestLimits.for_predict(limits, conditions.query.model)
         request_limits = replace(request_limits, rows=min(request_limits.rows, most))
         return conditions, conditions.bounds(count, request_limits)
 
@@ -172,16 +173,19 @@ class GroupOpener(Opener):
                 yield from self.exchange("close", request, Subject(), FAREWELL_S)
 
 
-def _check_ids(ids: Sequence[str], count: int | None) -> None:
+def _check_ids(ids: Sequence[str]) -> None:
     """Raises InvalidInput where these cannot be the ids of a group's sessions."""
     if not ids:
-        came = "ids=[]" if count is None else f"count={count}"
-        raise InvalidInput(f"expected at least one session; got {came}")
-    for each in ids:
-        check_text("a session's id", each)
+        raise wrong("ids", "at least one", list(ids))
+    for number, each in enumerate(ids):
+        check_text(f"ids, number {number},", each)
     if len(set(ids)) != len(ids):
         twice = next(each for each, times in Counter(ids).items() if times > 1)
-        raise InvalidInput(f"expected every id once; {twice!r} stands twice")
+        raise InvalidInput(f"ids: expected every id once; {twice!r} stands twice")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
 
 
 def _most_sessions(limits: Limits) -> int:

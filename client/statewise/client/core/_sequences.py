@@ -20,12 +20,15 @@ from statewise.client.requests import (
 )
 from statewise.client.retries import CALL_RULES
 from statewise.client.values import (
+    MOST_WHOLE,
     InternalError,
     InvalidInput,
     ModelInfo,
     RequestLimits,
     Subject,
     Value,
+    check_flag,
+    check_whole,
 )
 
 GeneratePlan = Plan[GenerateRetries]
@@ -43,6 +46,7 @@ class Sequences:
         self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[Value]:
         """Runs sequences; returns their outputs, or with `labels` the names of their best classes."""
+        check_flag("labels", labels)
         left_s = self.options.countdown(timeout_s)
         query = yield from self._query(name, value, version, left_s)
         model = query.model
@@ -72,8 +76,8 @@ class Sequences:
         self, name: str, *, start: int, version: int | None, labels: bool, timeout_s: float | None
     ) -> Plan[tuple[Scoring, Callable[[ScoreBatch], Plan[list[Outcome]]]]]:
         """Makes a bulk run of one fixed version, and the plan of one of its requests."""
-        if start < 0:
-            raise InvalidInput(f"expected a start of 0 or more; got {start}")
+        check_flag("labels", labels)
+        check_whole("start", start, 0, MOST_WHOLE)
         left_s = self.options.countdown(timeout_s)
         model = yield from self._model(name, version, left_s(), fresh=True)
         if labels and not model.labels:

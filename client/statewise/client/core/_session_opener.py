@@ -7,12 +7,12 @@ from statewise.client.requests import Conditions, Operate, Plan
 from statewise.client.sessions import Journal, OpenedSession, SessionCore
 from statewise.client.values import (
     InputReader,
-    InvalidInput,
     Subject,
     check_model,
     check_text,
     error_of,
     status_of_row,
+    wrong,
 )
 from statewise.v1 import sequence_pb2, tensor_pb2
 
@@ -47,7 +47,7 @@ class SessionOpener(Opener):
 
     def resume(self, session_id: str, timeout_s: float | None) -> Plan[SessionCore]:
         """Takes over a session that was opened before, by this client or another."""
-        check_text("a session's id", session_id)
+        check_text("session_id", session_id)
         request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
         subject = Subject(session_id)
         reply = yield from self.opening("resume", request, subject, timeout_s)
@@ -56,7 +56,7 @@ class SessionOpener(Opener):
     def restore(self, token: bytes, session_id: str | None, timeout_s: float | None) -> Plan[SessionCore]:
         """Opens a session with the state of a snapshot."""
         if not isinstance(token, bytes | bytearray | memoryview):
-            raise InvalidInput(f"expected the bytes that snapshot() returned; got {type(token).__name__}")
+            raise wrong("token", "the bytes that snapshot() returned", token)
         token = bytes(token)
         request = sequence_pb2.RestoreSessionsRequest(tokens=[token], session_ids=[self._new_id(session_id)])
         subject = Subject(session_id or "")
@@ -75,7 +75,7 @@ class SessionOpener(Opener):
     def _new_id(self, given: str | None) -> str:
         if given is None:
             return self.options.new_id()
-        check_text("a session's id", given)
+        check_text("id", given)
         return given
 
     def _registered(self, core: SessionCore, given_id: str | None) -> SessionCore:

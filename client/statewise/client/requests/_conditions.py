@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from statewise.client.requests._predict import Query
-from statewise.client.values import Form, InvalidInput, ModelInfo, RequestLimits, elements_of
+from statewise.client.values import Form, InvalidInput, ModelInfo, RequestLimits, elements_of, wrong
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor
 
@@ -27,10 +27,12 @@ class Conditions:
             InvalidInput: the model has no encoder, its encoder cannot take the value, or the number is wrong.
         """
         if not model.encoder_inputs:
-            raise InvalidInput(
-                f"model {model.name!r} has no encoder: expected no condition; step the session instead"
-            )
-        query = Query.of(model.predicted, value)
+            expected = f"None, as model {model.name!r} has no encoder: step() takes inputs"
+            raise wrong("condition", expected, value)
+        try:
+            query = Query.of(model.encoder, value)
+        except InvalidInput as error:
+            raise InvalidInput(f"condition: {error}") from None
         if query.form is not Form.ONE and query.count != count:
             several = "" if count == 1 else f", or {count}, one for each session"
             raise InvalidInput(f"condition: expected one sequence{several}; got a batch of {query.count}")

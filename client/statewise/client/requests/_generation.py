@@ -18,7 +18,9 @@ from statewise.client.values import (
     Subject,
     Use,
     Value,
+    check_flag,
     check_real,
+    check_text,
     check_whole,
     error_of,
     read_values,
@@ -35,7 +37,7 @@ class GenerateOptions:
     """How much to generate, and how values are drawn.
 
     Attributes:
-        steps: values emitted at most; None: the model's own limit, if it has one.
+        steps: values emitted at most; None: the model's own limit, or 100.
         temperature: temperature of the softmax; 0: always the likeliest.
         top_k: draw from the k likeliest only; None: from all.
         seed: seed of the random numbers.
@@ -49,10 +51,10 @@ class GenerateOptions:
     def __post_init__(self) -> None:
         if self.steps is not None:
             check_whole("steps", self.steps, 1, _MOST_STEPS)
-        check_real("a temperature", self.temperature)
+        check_real("temperature", self.temperature)
         if self.top_k is not None:
-            check_whole("a top_k, or None,", self.top_k, 1, _MOST_STEPS)
-        check_whole("a seed", self.seed, 0, 2**64 - 1)
+            check_whole("top_k", self.top_k, 1, _MOST_STEPS)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
 
     @property
     def packed_steps(self) -> bytes:
@@ -99,13 +101,15 @@ def generate_request(
     )
     set_timeout(request, timeout_s)
     if isinstance(prompt, str):
+        check_text("prompt", prompt)
         request.prompt_text.rows.append(prompt)
     elif prompt is not None:
         request.prompt_lengths = _write_row(request.prompt, model, "prompt", prompt)
     if isinstance(condition, str):
+        check_text("condition", condition)
         request.condition_text.rows.append(condition)
     elif condition is not None and model.encoder_inputs:
-        request.condition_lengths = _write_row(request.condition, model.predicted, "condition", condition)
+        request.condition_lengths = _write_row(request.condition, model.encoder, "condition", condition)
     elif condition is not None:
         _write_row(request.condition, model, "condition", condition, use=Use.SESSION)
     return request
@@ -183,8 +187,10 @@ def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
     """Decides whether values are given as texts: by `text`, else if the model writes text and got no tokens.
 
     Raises:
-        InvalidInput: the model generates nothing, or writes no text.
+        InvalidInput: `text` is no flag, or the model generates nothing, or writes no text.
     """
+    if text is not None:
+        check_flag("text", text)
     if model.emitted is None:
         raise InvalidInput(
             f"model {model.name!r} does not generate: predict() runs it, step() of a session streams it"
@@ -193,7 +199,7 @@ def gives_text(model: ModelInfo, prompt: object, text: bool | None) -> bool:
         raise InvalidInput(f"model {model.name!r} has no vocabulary: expected text=False")
     if text is None:
         return model.vocabulary is not None and (prompt is None or isinstance(prompt, str))
-    return text
+    return bool(text)
 
 
 def read_generated(
@@ -214,7 +220,10 @@ def read_generated(
 
 def _write_row(inputs: Any, model: ModelInfo, what: str, value: object, *, use: Use = Use.PREDICT) -> bytes:
     """Writes one row of inputs; returns its length, packed."""
-    rows = InputReader(model).read(value, use)
+    try:
+        rows = InputReader(model).read(value, use)
+    except InvalidInput as error:
+        raise InvalidInput(f"{what}: {error}") from None
     if len(rows.steps) != 1:
         raise InvalidInput(f"{what}: expected one sequence; got a batch of {len(rows.steps)}")
     if use is Use.SESSION and int(rows.steps[0]) != 1:

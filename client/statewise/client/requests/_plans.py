@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from statewise.client.retries import Backoff, RetryPolicy, RetryRules
 from statewise.client.stream import Operation, Tracing
+from statewise.client.values import MOST_WHOLE, check_real, check_seconds, check_whole
 
 T = TypeVar("T")
 
@@ -73,6 +74,12 @@ class ClientOptions:
     random: Callable[[], float]
     new_id: Callable[[], str] = lambda: secrets.token_hex(16)
     tracing: Tracing | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None:
+            check_seconds("timeout", self.timeout_s)
+        check_real("reconnect_s", self.retry_for_s)
+        check_whole("replay_bytes", self.replay_bytes, 0, MOST_WHOLE)
 
     @property
     def backoff(self) -> Backoff:

@@ -206,5 +206,5 @@ def _texts(model: ModelInfo, rows: Sequence[str]) -> tuple[str, ...]:
     if model.vocabulary is None:
         raise InvalidInput(f"model {model.name!r} has no vocabulary: expected arrays; got text")
     for number, row in enumerate(rows):
-        check_text("a text" if len(rows) == 1 else f"row {number}", row)
+        check_text("inputs" if len(rows) == 1 else f"inputs, row {number}", row)
     return tuple(rows)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from statewise.client.values import (
     Array,
     InputBytes,
-    InvalidInput,
     ModelInfo,
     RequestLimits,
     Rows,
@@ -17,6 +16,7 @@ from statewise.client.values import (
     elements_of,
     read_outputs,
     row_bytes,
+    wrong,
 )
 from statewise.v1 import sequence_pb2
 
@@ -77,15 +77,16 @@ def choose_rows(everything: NDArray[np.intp], index: object) -> NDArray[np.intp]
     """
     if index is None:
         return everything
-    picked = index if isinstance(index, slice) else np.asarray(index)
     try:
+        picked = index if isinstance(index, slice) else np.asarray(index)
         chosen = everything[picked] if isinstance(picked, slice) or picked.size else everything[:0]
-    except IndexError as error:
-        raise InvalidInput(f"expected an index into {len(everything)} sessions: {error}") from None
+    except (IndexError, TypeError, ValueError, OverflowError, RuntimeError):
+        expected = f"a slice, a mask or a list of indices into {len(everything)} sessions"
+        raise wrong("index", expected, index) from None
     if chosen.ndim != 1 or not len(chosen):
-        raise InvalidInput(f"expected at least one index, in one dimension; got shape {list(chosen.shape)}")
+        raise wrong("index", "at least one session, in one dimension", index)
     if len(np.unique(chosen)) != len(chosen):
-        raise InvalidInput("expected every session at most once; an index stands twice")
+        raise wrong("index", "every session at most once", index)
     return chosen
 
 

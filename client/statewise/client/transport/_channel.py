@@ -15,7 +15,16 @@ from grpc_status import rpc_status
 
 from statewise.client.stream import Metadata, Tracing
 from statewise.client.transport._explanations import Route
-from statewise.client.values import InvalidInput, Status, status_of_rpc
+from statewise.client.values import (
+    InvalidInput,
+    Status,
+    check_channel_options,
+    check_path,
+    check_seconds,
+    check_text,
+    status_of_rpc,
+    wrong,
+)
 from statewise.v1 import admin_pb2_grpc, model_pb2_grpc, sequence_pb2, sequence_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -60,6 +69,13 @@ class Tls:
     key: Path | str | None = None
     server_name: str | None = None
 
+    def __post_init__(self) -> None:
+        check_path("ca", self.ca)
+        check_path("certificate", self.certificate)
+        check_path("key", self.key)
+        if self.server_name is not None:
+            check_text("server_name", self.server_name)
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -92,15 +108,20 @@ class Endpoint:
         """Checks and translates the options of a client.
 
         Raises:
-            InvalidInput: `keepalive_s` is not a positive number, or `target` or `token` is malformed.
+            InvalidInput: an option has a wrong type or is malformed.
             OSError: a file of `tls` cannot be read.
         """
-        if not (keepalive_s > 0 and math.isfinite(keepalive_s)):
-            raise InvalidInput(f"expected a keepalive_s of more than 0 s; got {keepalive_s!r}")
+        check_seconds("keepalive_s", keepalive_s)
         _check_target(target)
+        if not (tls is None or isinstance(tls, bool | Tls)):
+            raise wrong("tls", "True, a Tls or None", tls)
+        if channel_options is not None:
+            check_channel_options(channel_options)
+        if token is not None:
+            check_text("token", token)
         if token is not None and not re.fullmatch("[!-~]([ -~]*[!-~])?", token):
             raise InvalidInput(
-                "expected a token of printable ASCII characters, no white space at its ends; got others: "
+                "token: expected printable ASCII characters, no white space at its ends; got others: "
                 "was it read with a line break?"
             )
         loopback = {"grpc.enable_http_proxy": 0} if _LOOPBACK.match(target) else {}
@@ -137,14 +158,14 @@ class Endpoint:
 def _check_target(target: object) -> None:
     """Raises InvalidInput for a target that gRPC would misread, or reject only at the first call."""
     if not isinstance(target, str):
-        raise InvalidInput(f"expected a target HOST:PORT, or dns:///NAME:PORT; got {target!r}")
+        raise wrong("target", "HOST:PORT, or dns:///NAME:PORT", target)
     if re.match("(unix|unix-abstract|vsock|xds|passthrough):", target):
         return
     addresses = re.sub("^(dns:(//[^/]*/)?|ipv4:|ipv6:)", "", target).split(",")
     ports = [re.fullmatch(r"(?:[^:/\s]+|\[[^\]]+\]):(\d+)", address) for address in addresses]
     if not all(port is not None and 1 <= int(port[1]) <= 65_535 for port in ports):
         raise InvalidInput(
-            f"expected a target HOST:PORT, or dns:///NAME:PORT, with a port of 1 to 65535; got {target!r}"
+            f"target: expected HOST:PORT, or dns:///NAME:PORT, with a port of 1 to 65535; got {target!r}"
         )
 
 

@@ -1,6 +1,19 @@
 """Holds the values that callers give and receive: errors, inputs, outputs, limits; never sends anything."""
 
-from statewise.client.values._arguments import check_model, check_real, check_text, check_timeout, check_whole
+from statewise.client.values._arguments import (
+    MOST_WHOLE,
+    brief,
+    check_channel_options,
+    check_flag,
+    check_iterable,
+    check_model,
+    check_path,
+    check_real,
+    check_seconds,
+    check_text,
+    check_whole,
+    wrong,
+)
 from statewise.client.values._elements import check_finite
 from statewise.client.values._errors import (
     InternalError,
@@ -52,6 +65,7 @@ from statewise.client.values._stats import ModelStats, ServerStats, read_stats, 
 from statewise.client.values._status import Failed, Status, Subject, error_of, status_of_row, status_of_rpc
 
 __all__ = [
+    "MOST_WHOLE",
     "Array",
     "Failed",
     "Form",
@@ -92,11 +106,16 @@ __all__ = [
     "Unavailable",
     "Use",
     "Value",
+    "brief",
+    "check_channel_options",
     "check_finite",
+    "check_flag",
+    "check_iterable",
     "check_model",
+    "check_path",
     "check_real",
+    "check_seconds",
     "check_text",
-    "check_timeout",
     "check_whole",
     "elements_of",
     "error_of",
@@ -115,4 +134,5 @@ __all__ = [
     "stats_request",
     "status_of_row",
     "status_of_rpc",
+    "wrong",
 ]

@@ -1,7 +1,12 @@
-"""Checks callers' arguments that are no inputs of a model: names, ids, versions, numbers."""
+"""Checks callers' arguments that are no inputs of a model: names, ids, versions, numbers, flags.
+
+Each check names the argument, what was expected and what came. True and False are no numbers.
+"""
 
 import math
 import reprlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +14,9 @@ import numpy as np
 from statewise.client.values._errors import InvalidInput
 
 _LONGEST_S = 1e9
-
+MOST_WHOLE = 2**63 - 1
+"""For counts of Python, which neither the contract nor the server bounds."""
+_GRPC_INTEGER = 2**31
 
 _shortener = reprlib.Repr()
 _shortener.maxstring = _shortener.maxother = 60
@@ -20,45 +27,80 @@ def brief(value: object) -> str:
     return " ".join(_shortener.repr(value).split())
 
 
-def check_text(what: str, value: Any) -> None:
+def wrong(name: str, expected: str, value: object) -> InvalidInput:
+    """Makes the error about an argument."""
+    return InvalidInput(f"{name}: expected {expected}; got {brief(value)}")
+
+
+def check_text(name: str, value: Any) -> None:
     """Raises InvalidInput for anything but a text that can be sent."""
     if not isinstance(value, str):
-        raise InvalidInput(f"expected {what} as a text; got {value!r}")
+        raise wrong(name, "a text", value)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InvalidInput(f"expected {what} as a text of whole characters; got {value!r}") from None
+        raise wrong(name, "a text of whole characters", value) from None
 
 
-def check_whole(what: str, value: Any, least: int, most: int) -> None:
+def check_flag(name: str, value: Any) -> None:
+    """Raises InvalidInput for anything but True and False."""
+    if not isinstance(value, bool | np.bool_):
+        raise wrong(name, "True or False", value)
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> None:
     """Raises InvalidInput for anything but a whole number in a range."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not (whole and least <= value <= most):
-        bounds = f"{least} to {_named(most)}" if least == 0 else f"at least {least}"
-        raise InvalidInput(f"expected {what} of {bounds}; got {value!r}")
+        raise wrong(name, f"a whole number from {least} to 2**{most.bit_length()} - 1", value)
 
 
-def check_real(what: str, value: Any) -> None:
+def check_real(name: str, value: Any) -> None:
     """Raises InvalidInput for anything but a finite number of 0 or more."""
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not (real and value >= 0 and math.isfinite(value)):
-        raise InvalidInput(f"expected {what} of at least 0; got {value!r}")
+    if not (_is_real(value) and value >= 0 and math.isfinite(value)):
+        raise wrong(name, "a number of at least 0", value)
 
 
-def check_timeout(value: Any) -> None:
+def check_seconds(name: str, value: Any) -> None:
     """Raises InvalidInput for anything but a number of seconds above 0."""
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not (real and 0 < value <= _LONGEST_S):
-        raise InvalidInput(f"expected a timeout of more than 0 s, at most {_LONGEST_S:g} s; got {value!r}")
+    if not (_is_real(value) and 0 < value <= _LONGEST_S):
+        raise wrong(name, f"more than 0 s, at most {_LONGEST_S:g} s", value)
+
+
+def check_iterable(name: str, value: Any) -> None:
+    """Raises InvalidInput for what cannot be iterated over."""
+    try:
+        iter(value)
+    except TypeError:
+        raise wrong(name, "an iterable of time steps", value) from None
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raises InvalidInput for anything but a path or None."""
+    if not (value is None or isinstance(value, str | Path)):
+        raise wrong(name, "the path of a file", value)
 
 
 def check_model(name: Any, version: Any) -> None:
     """Raises InvalidInput for a name or version that no model can have."""
-    check_text("a model's name", name)
+    check_text("model", name)
     if version is not None:
-        check_whole("a version", version, 0, 2**32 - 1)
+        check_whole("version", version, 0, 2**32 - 1)
 
 
-def _named(number: int) -> str:
-    bits = number.bit_length()
-    return f"2**{bits} - 1" if bits > 20 and number == 2**bits - 1 else str(number)
+def check_channel_options(value: Any) -> None:
+    """Raises InvalidInput for anything but options that gRPC takes."""
+    if not isinstance(value, Mapping):
+        raise wrong("channel_options", "a dict of options by name", value)
+    for name, option in value.items():
+        check_text("channel_options, a name", name)
+        if isinstance(option, str):
+            check_text(f"channel_options, {name!r}", option)
+        elif isinstance(option, bool) or not (
+            isinstance(option, int) and -_GRPC_INTEGER <= option < _GRPC_INTEGER
+        ):
+            raise wrong(f"channel_options, {name!r}", "a text or a whole number of 32 bits", option)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -78,6 +78,13 @@ class ModelInfo:
         )
 
     @property
+    def encoder(self) -> "ModelInfo":
+        """The model as its encoder reads a condition: one sequence, or one sample if it has no time axis."""
+        return replace(
+            self, inputs=self.encoder_inputs, vocabulary=self.encoder_vocabulary, encoder_inputs=()
+        )
+
+    @property
     def timed(self) -> bool:
         """Whether any input has a value for every time step (False: one-to-one)."""
         return any(spec.per_step for spec in self.inputs)

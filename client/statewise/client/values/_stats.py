@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from statewise.client.values._arguments import check_seconds
 from statewise.v1 import admin_pb2
 
 
@@ -50,7 +51,12 @@ class ServerStats:
 
 
 def stats_request(interval_s: float) -> admin_pb2.WatchStatsRequest:
-    """Makes a request for a report at every interval."""
+    """Makes a request for a report at every interval.
+
+    Raises:
+        InvalidInput: it is no number of seconds.
+    """
+    check_seconds("interval", interval_s)
     request = admin_pb2.WatchStatsRequest()
     request.interval.FromNanoseconds(int(interval_s * 1e9))
     return request

@@ -31,6 +31,9 @@ from statewise.service.packages import ServablePackage, check_graph
 from statewise.service.registry._inspection import VersionProfiles
 from statewise.wire import CallShape, EncodeSpec, GenerateSpec, ModelSpec, Reason, TensorSpec
 
+_DEFAULT_STEPS = 100
+"""Values that a row emits at most, where neither its request nor the model says."""
+
 
 class MakeEngine(Protocol):
     """Loads a graph; raises EngineError."""
@@ -70,15 +73,14 @@ class GeneratorGraph:
         """Returns the most values that each row emits, [rows].
 
         Args:
-            requested: One number a row, one for all rows, or none: the model's own limit.
+            requested: One number a row, one for all rows, or none: the model's own limit, else 100.
             rows: Number of rows.
 
         Raises:
             ServiceError: BAD_REQUEST.
         """
-        limit = self.spec.step_limit
-        if not len(requested) and limit is not None:
-            requested = np.array([limit], np.uint32)
+        if not len(requested):
+            requested = np.array([self.spec.step_limit or _DEFAULT_STEPS], np.uint32)
         if len(requested) not in (1, rows):
             raise ServiceError(
                 Reason.BAD_REQUEST, f"steps: expected 1 or {rows} numbers; got {len(requested)}"
