@@ -1,9 +1,11 @@
 """Fixtures that all tests share: repositories of models, a server, and a caller connected to it."""
 
+import asyncio
 import faulthandler
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from tests.helpers.models.small import SmallModels, write_small_models
 from tests.helpers.models.untrained import write_untrained_models
 
 from statewise.models import blas_threads
+from statewise.service import Settings
 from statewise.service.testing import running_server
+from statewise.service.transport import make_event_loop
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("untimed", deadline=None)
@@ -30,6 +34,12 @@ STDERR = pytest.StashKey[int]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)  # pytest redirects the descriptor itself while a test runs
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Servers in a test's own loop use the transport of the environment, as servers in processes do."""
+    transport = Settings(repository=Path()).transport
+    return {transport: partial(make_event_loop, transport)}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from google.rpc import code_pb2
 
 from statewise.service.transport.messages import STATUS_OF_REASON
 from statewise.wire import Reason
@@ -66,5 +67,5 @@ def test_the_table_of_failures_is_that_of_the_server() -> None:
         of_each = names if statuses == "the same" else statuses.split(", ")
         of_each = of_each if len(of_each) > 1 else of_each * len(names)
         written.update(zip(names, of_each, strict=True))
-    assert written == {reason.value: status.name for reason, status in STATUS_OF_REASON.items()}
+    assert written == {reason.value: code_pb2.Code.Name(code) for reason, code in STATUS_OF_REASON.items()}
     assert set(written) == set(Reason)

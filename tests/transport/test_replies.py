@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from tests.helpers.arrays import Array
 
-from statewise.service.process import ServerEventLoop
+from statewise.service.transport.aio import AioEventLoop
+from statewise.service.transport.calls import Call
 from statewise.service.transport.messages import encode_step
 from statewise.service.transport.servicers._message_sender import MessageSender
 from statewise.v1 import sequence_pb2
@@ -30,44 +32,70 @@ def test_an_encoded_reply_of_a_view_has_the_views_elements() -> None:
     np.testing.assert_array_equal(from_tensor(response.step.outputs["y"]), output)
 
 
-async def test_a_writer_sends_in_order_one_at_a_time_and_stops_at_a_failure() -> None:
-    loop = asyncio.get_running_loop()
-    under_way: list[tuple[str, asyncio.Future[None]]] = []
-    waited: list[str] = []
+class HeldCall(Call):
+    """A call that takes a message when the test says so."""
 
-    async def write(message: str) -> None:
-        assert all(done.done() for _, done in under_way), "gRPC takes one message at a time"
-        under_way.append((message, loop.create_future()))
-        await under_way[-1][1]
+    metadata = ()
 
-    failures: list[Exception] = []
-    writer = MessageSender(write, sent=lambda: waited.append(under_way[-1][0]), failed=failures.append)
-    for message in "abc":
-        writer.post(message)
-    assert [message for message, _ in under_way] == ["a"], "begun in the turn in which it is posted"
-    assert (writer.waiting, writer.busy) == (2, True)
-    flushed = asyncio.create_task(writer.flush())
-    for number in range(3):
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self._sent: Callable[[], None] | None = None
+
+    def peer(self) -> str:
+        return ""
+
+    def certificate_names(self) -> list[str]:
+        return []
+
+    def remaining_s(self) -> None:
+        return None
+
+    def read(self, received: Callable[[bytes | None], None]) -> None:
+        raise NotImplementedError
+
+    def send(self, message: bytes, sent: Callable[[], None]) -> None:
+        assert self._sent is None, "a transport takes one message at a time"
+        self.begun.append(message)
+        self._sent = sent
+
+    def on_end(self, ended: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    def take(self) -> None:
+        """Takes the message being sent."""
+        assert self._sent is not None
+        sent, self._sent = self._sent, None
+        sent()
+
+
+async def test_a_sender_sends_in_order_one_at_a_time_until_abandoned() -> None:
+    call = HeldCall()
+    waited: list[bytes] = []
+    sender = MessageSender(call, sent=lambda: waited.append(call.begun[-1]))
+    for message in (b"a", b"b", b"c"):
+        sender.post(message)
+    assert call.begun == [b"a"], "begun in the turn in which it is posted"
+    assert (sender.waiting, sender.busy) == (2, True)
+    flushed = asyncio.create_task(sender.flush())
+    for _ in range(3):
         await asyncio.sleep(0)
-        under_way[number][1].set_result(None)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        assert not flushed.done()
+        call.take()
     await flushed
-    assert [message for message, _ in under_way] == ["a", "b", "c"]
-    assert waited == ["b", "c"]
-    writer.post("d")
-    writer.post("e")
-    under_way[-1][1].set_exception(OSError("broken"))
-    await writer.flush()
-    writer.post("f")
-    assert [message for message, _ in under_way] == ["a", "b", "c", "d"]
-    assert (writer.waiting, writer.busy) == (0, False)
-    assert [str(failure) for failure in failures] == ["broken"]
+    assert call.begun == [b"a", b"b", b"c"]
+    assert waited == [b"b", b"c"]
+    sender.post(b"d")
+    sender.post(b"e")
+    sender.abandon()
+    call.take()
+    sender.post(b"f")
+    assert call.begun == [b"a", b"b", b"c", b"d"]
+    assert (sender.waiting, sender.busy) == (0, False)
 
 
 def test_the_servers_loop_is_woken_once_by_many_bytes_and_again_by_later_ones() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs, asyncio.Runner(loop_factory=ServerEventLoop) as runner:
+    with ours, theirs, asyncio.Runner(loop_factory=AioEventLoop) as runner:
         ours.setblocking(False)
         calls: list[int] = []
 

@@ -19,10 +19,10 @@ from statewise.service.auth import Callers, CallersError
 from statewise.service.base import Settings
 from statewise.service.engine import EngineError, check_provider
 from statewise.service.monitoring import HttpProbe, Readiness, make_registry
-from statewise.service.process import ServerEventLoop, allow_many_connections, keep_freed_pages
+from statewise.service.process import allow_many_connections, keep_freed_pages
 from statewise.service.registry import ModelRegistry
 from statewise.service.telemetry import configure_logs
-from statewise.service.transport import GrpcServer, TlsError, TransportError, check_exposure
+from statewise.service.transport import GrpcServer, TlsError, TransportError, check_exposure, make_event_loop
 
 _log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def serve(settings: Settings, *, ready: TextIO) -> None:
         _log.warning("%s", line)
     keep_freed_pages()
     allow_many_connections()
-    with asyncio.Runner(loop_factory=ServerEventLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(make_event_loop, settings.transport)) as runner:
         runner.run(_serve(settings, ready))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from statewise.service.base import Settings
 from statewise.service.server import Server
+from statewise.service.transport import make_event_loop
 
 
 @asynccontextmanager
@@ -20,6 +21,8 @@ async def running_server(
     repository: Path, *, make_server: Callable[[Settings], Server] = Server, **settings: Any
 ) -> AsyncIterator[str]:
     """Serves a repository in the running event loop; gives HOST:PORT once all versions are loaded.
+
+    The running loop decides the transport: only a loop of `make_event_loop("queue")` serves by the queue.
 
     Versions are loaded in this process, which saves the start of a child. A test of files that might crash
     onnxruntime sets `load_in_child=True`.
@@ -46,7 +49,9 @@ def server_in_thread(
 
     A server that is still open when the program ends is stopped then.
     """
-    server = _ServerThread(partial(running_server, repository, make_server=make_server, **settings))
+    transport = _settings(repository, settings).transport
+    running = partial(running_server, repository, make_server=make_server, **settings)
+    server = _ServerThread(running, transport=transport)
     try:
         yield server.start()
     finally:
@@ -58,10 +63,14 @@ class _ServerThread:
 
     Args:
         running: Makes the context in which the server runs.
+        transport: How the server speaks gRPC.
     """
 
-    def __init__(self, running: Callable[[], AbstractAsyncContextManager[str]]) -> None:
+    def __init__(
+        self, running: Callable[[], AbstractAsyncContextManager[str]], *, transport: str
+    ) -> None:
         self._running = running
+        self._make_loop = partial(make_event_loop, transport)
         self._thread = threading.Thread(target=self._run, name="statewise-test-server")
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,7 +100,8 @@ class _ServerThread:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=self._make_loop) as runner:
+                runner.run(self._serve())
         except BaseException as error:
             self._failure = error
         finally:

@@ -16,7 +16,7 @@ from tests.transport.owners.guarded import CallersFile, GuardedServer
 from statewise.service import Scope, ServerError, Settings, add_token
 from statewise.service.server import Server
 from statewise.service.testing import running_server
-from statewise.service.transport._auth_interceptor import SCOPES
+from statewise.service.transport.calls import SCOPES
 from statewise.v1 import admin_pb2, model_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint32, to_tensor

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     """Most versions that are loaded at the same time, in a child each."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 picks a free port."""
+    transport: Literal["queue", "aio"] = "queue"
+    """How the server speaks gRPC: queue (gRPC's completion queue, a step costs less CPU) or aio (grpc.aio).
+    Where the platform or grpcio has no queue that can be used, the server says so and takes aio."""
     metrics_insecure: bool = False
     """Allows a metrics_listen address that other machines can reach. The HTTP endpoints are neither encrypted
     nor protected by credentials."""

@@ -1,5 +1,6 @@
 """Speaks gRPC: no other folder imports grpc. Never decides about models or sessions."""
 
+from statewise.service.transport._event_loops import make_event_loop
 from statewise.service.transport._grpc_server import GrpcServer
 from statewise.service.transport._listening import TransportError, check_exposure
 from statewise.service.transport._port_check import port_answers
@@ -10,5 +11,6 @@ __all__ = [
     "TlsError",
     "TransportError",
     "check_exposure",
+    "make_event_loop",
     "port_answers",
 ]

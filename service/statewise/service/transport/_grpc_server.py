@@ -1,28 +1,27 @@
-"""Serves the dataplane's services over gRPC: puts servicers, interceptors and port together."""
+"""Serves the dataplane's services over gRPC: puts servicers, gate, transport and port together."""
 
 import asyncio
 import time
 from functools import partial
-from typing import cast
 
-import grpc
-from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from statewise.service.auth import Callers
 from statewise.service.dataplane import Dataplane
-from statewise.service.transport._accepting import AcceptingServer, accepting_server
-from statewise.service.transport._auth_interceptor import AuthInterceptor
-from statewise.service.transport._listening import add_reflection, listen, options
-from statewise.service.transport._open_calls import OpenCalls
+from statewise.service.transport._grpc_log import hide_metadata
+from statewise.service.transport._listening import listen, options
 from statewise.service.transport._port_check import port_answers
+from statewise.service.transport._reflection import reflection_methods
+from statewise.service.transport.aio import AioServer
+from statewise.service.transport.calls import CallServer, Gate, Method, OpenCalls, methods_of
+from statewise.service.transport.queue import QueueEventLoop, QueueServer
 from statewise.service.transport.servicers import (
     AdminServicer,
     HealthServicer,
     ModelServicer,
     SequenceServicer,
-    add_sequence_service,
 )
-from statewise.v1 import admin_pb2_grpc, model_pb2_grpc
+from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 
 
 class GrpcServer:
@@ -40,8 +39,7 @@ class GrpcServer:
         self._health = HealthServicer()
         self._calls = OpenCalls(dataplane.limits.settings.calls)
         self._admin: AdminServicer | None = None
-        self._accepting: AcceptingServer | None = None
-        self._server: grpc.aio.Server | None = None
+        self._server: AioServer | QueueServer | None = None
         self._address = ""
 
     def listen(self, callers: Callers | None) -> str:
@@ -55,19 +53,13 @@ class GrpcServer:
             TlsError: certificate or key are invalid.
         """
         dataplane, settings = self._dataplane, self._dataplane.limits.settings
-        self._accepting = accepting_server(self._interceptors(callers), options(settings))
-        server = cast("grpc.aio.Server", self._accepting)  # its stub is another class
-        self._server = server
+        hide_metadata()
         self._admin = AdminServicer(dataplane, version=self._release, started_ns=time.time_ns())
-        add_sequence_service(self._sequences, server)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(dataplane, changed=self.update_health), server
-        )
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(self._admin, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        if settings.reflection:
-            add_reflection(server)
-        self._address = listen(server, settings)
+        # The loop decides: a queue is polled by the loop that was made for it, and by no other.
+        make = QueueServer if isinstance(asyncio.get_running_loop(), QueueEventLoop) else AioServer
+        calls = CallServer(Gate(callers), self._calls, dataplane.statistics)
+        self._server = make(calls, self._methods(self._admin), options(settings))
+        self._address = listen(self._server, settings)
         return self._address
 
     async def serve(self) -> None:
@@ -78,10 +70,10 @@ class GrpcServer:
 
     async def answers(self, timeout_s: float) -> bool:
         """Returns whether the server accepts calls: asks it through its port."""
-        assert self._accepting is not None, "listen has returned"
+        assert self._server is not None, "listen has returned"
         settings = self._dataplane.limits.settings
         ask = partial(port_answers, certificate=settings.tls_certificate, key=settings.tls_key)
-        return self._accepting.accepts and await asyncio.to_thread(ask, self._address, timeout_s=timeout_s)
+        return self._server.accepts and await asyncio.to_thread(ask, self._address, timeout_s=timeout_s)
 
     async def stop(self) -> None:
         """Ends all calls: those under way may finish within the grace period, new ones are refused."""
@@ -110,11 +102,21 @@ class GrpcServer:
         """Ends the streams of callers that the callers file no longer names."""
         self._sequences.end_streams_of_unknown(callers)
 
-    def _interceptors(self, callers: Callers | None) -> list[grpc.aio.ServerInterceptor]:
-        authenticating = AuthInterceptor(callers, self._dataplane.statistics, allowed=self._calls.add)
-        if self._dataplane.tracing is None:
-            return [authenticating]
-        # OpenTelemetry takes long to import and is an extra.
-        from statewise.service.transport.tracing import TracingInterceptor
+    def _methods(self, admin: AdminServicer) -> list[Method]:
+        dataplane = self._dataplane
+        models = ModelServicer(dataplane, changed=self.update_health)
+        services = [
+            (sequence_pb2.DESCRIPTOR.services_by_name["SequenceService"], self._sequences),
+            (model_pb2.DESCRIPTOR.services_by_name["ModelService"], models),
+            (admin_pb2.DESCRIPTOR.services_by_name["AdminService"], admin),
+            (health_pb2.DESCRIPTOR.services_by_name["Health"], self._health),
+        ]
+        methods = [method for service, servicer in services for method in methods_of(service, servicer)]
+        if dataplane.tracing is not None:
+            # OpenTelemetry takes long to import and is an extra.
+            from statewise.service.transport.tracing import traced
 
-        return [authenticating, TracingInterceptor(self._dataplane.tracing)]
+            methods = [traced(method, dataplane.tracing) for method in methods]
+        if dataplane.limits.settings.reflection:
+            methods += reflection_methods([service.full_name for service, _ in services])
+        return methods

@@ -5,13 +5,10 @@ gRPC enforces the limits of size, number and age itself, before anything is deco
 
 import socket
 
-import grpc
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection
-
 from statewise.service.base import Settings, is_loopback
 from statewise.service.transport._tls import server_credentials
-from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
+from statewise.service.transport.aio import AioServer
+from statewise.service.transport.queue import QueueServer
 
 _KEEPALIVE_S = 60
 _KEEPALIVE_TIMEOUT_S = 20
@@ -74,7 +71,7 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def listen(server: grpc.aio.Server, settings: Settings) -> str:
+def listen(server: AioServer | QueueServer, settings: Settings) -> str:
     """Opens the port. Returns the address, HOST:PORT.
 
     Raises:
@@ -82,16 +79,15 @@ def listen(server: grpc.aio.Server, settings: Settings) -> str:
         TlsError: certificate or key are invalid.
     """
     host, _, port = settings.listen.rpartition(":")
+    credentials = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        credentials = server_credentials(
+            certificate=settings.tls_certificate,
+            key=settings.tls_key,
+            client_authorities=settings.tls_client_ca,
+        )
     try:
-        if settings.tls_certificate is None or settings.tls_key is None:
-            bound = server.add_insecure_port(settings.listen)
-        else:
-            credentials = server_credentials(
-                certificate=settings.tls_certificate,
-                key=settings.tls_key,
-                client_authorities=settings.tls_client_ca,
-            )
-            bound = server.add_secure_port(settings.listen, credentials)
+        bound = server.open_port(settings.listen, credentials)
     except RuntimeError:
         raise TransportError(f"cannot listen on {host}:{port}: {_why_not(host, int(port))}") from None
     return f"{host}:{bound}"
@@ -106,10 +102,3 @@ def _why_not(host: str, port: int) -> str:
         except OSError as error:
             return error.strerror or str(error)
     return "gRPC cannot bind it"
-
-
-def add_reflection(server: grpc.aio.Server) -> None:
-    """Adds server reflection: clients can ask for the contract of every service."""
-    files = (sequence_pb2, model_pb2, admin_pb2, health_pb2)
-    names = [service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values()]
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)

@@ -6,7 +6,6 @@ certificate stays. Private keys are passed to gRPC, and neither kept nor logged.
 
 import logging
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -67,16 +66,6 @@ def server_credentials(
         fetch,  # type: ignore[arg-type]  # its stub forbids None
         require_client_authentication=client_authorities is not None,
     )
-
-
-def certificate_names(auth_context: Mapping[str, object]) -> list[str]:
-    """Names in the verified certificate of a client, the alternative ones first."""
-    names: list[str] = []
-    for key in ("x509_subject_alternative_name", "x509_common_name"):
-        values = auth_context.get(key, ())
-        assert isinstance(values, list | tuple), "gRPC gives lists"
-        names += [value.decode(errors="replace") for value in values]
-    return names
 
 
 def _check(certificate: Path, key: Path, client_authorities: Path | None) -> None:

@@ -20,15 +20,11 @@ from statewise.service.transport.messages._responses import (
     session_message,
     transduced_response,
 )
-from statewise.service.transport.messages._rpc import Context, abort, aborts_on_failure, write_response
 from statewise.service.transport.messages._status import STATUS_OF_REASON, row_error, status_of
 from statewise.service.transport.messages._step_encoding import encode_step
 
 __all__ = [
     "STATUS_OF_REASON",
-    "Context",
-    "abort",
-    "aborts_on_failure",
     "encode_step",
     "fill_step_response",
     "generate_response",
@@ -48,5 +44,4 @@ __all__ = [
     "session_message",
     "status_of",
     "transduced_response",
-    "write_response",
 ]

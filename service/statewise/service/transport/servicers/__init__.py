@@ -3,12 +3,11 @@
 from statewise.service.transport.servicers._admin_servicer import AdminServicer
 from statewise.service.transport.servicers._health_servicer import HealthServicer
 from statewise.service.transport.servicers._model_servicer import ModelServicer
-from statewise.service.transport.servicers._sequence_servicer import SequenceServicer, add_sequence_service
+from statewise.service.transport.servicers._sequence_servicer import SequenceServicer
 
 __all__ = [
     "AdminServicer",
     "HealthServicer",
     "ModelServicer",
     "SequenceServicer",
-    "add_sequence_service",
 ]

@@ -11,9 +11,10 @@ import onnxruntime
 from statewise.service.auth import Scope, caller
 from statewise.service.base import ServiceError
 from statewise.service.dataplane import Dataplane
-from statewise.service.transport.messages import Context, aborts_on_failure, session_info_message
+from statewise.service.transport.calls import Call
+from statewise.service.transport.messages import session_info_message
 from statewise.service.transport.servicers._stats_report import StatsReporter
-from statewise.v1 import admin_pb2, admin_pb2_grpc
+from statewise.v1 import admin_pb2
 from statewise.wire import Reason
 
 _DEFAULT_PAGE = 1_000
@@ -22,7 +23,7 @@ _SHORTEST_INTERVAL_S = 0.1
 _LONGEST_INTERVAL_S = 3600.0
 
 
-class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+class AdminServicer:
     """statewise.v1.AdminService.
 
     Args:
@@ -37,8 +38,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._started_ns = started_ns
         self._drained = asyncio.Event()
 
-    @aborts_on_failure
-    async def GetServer(self, _: Any, __: Context) -> admin_pb2.GetServerResponse:
+    async def GetServer(self, _: Any, __: Call) -> admin_pb2.GetServerResponse:
         """Describes the server: releases, limits, and whether it drains."""
         settings = self._dataplane.limits.settings
         response = admin_pb2.GetServerResponse(
@@ -60,9 +60,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         response.started_at.FromNanoseconds(self._started_ns)
         return response
 
-    @aborts_on_failure
     async def ListSessions(
-        self, request: admin_pb2.ListSessionsRequest, _: Context
+        self, request: admin_pb2.ListSessionsRequest, _: Call
     ) -> admin_pb2.ListSessionsResponse:
         """Pages are in the order of the slots: a session open throughout is listed exactly once."""
         size = request.page_size or _DEFAULT_PAGE
@@ -79,28 +78,21 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             next_page_token="" if following is None else _token(following),
         )
 
-    @aborts_on_failure
-    async def GetSession(
-        self, request: admin_pb2.GetSessionRequest, _: Context
-    ) -> admin_pb2.GetSessionResponse:
+    async def GetSession(self, request: admin_pb2.GetSessionRequest, _: Call) -> admin_pb2.GetSessionResponse:
         """Returns one session, by its id."""
         owner = caller().owner_meant(request.owner)
         found = self._dataplane.session_administration.get(request.session_id, owner=owner)
         return admin_pb2.GetSessionResponse(session=session_info_message(found))
 
-    @aborts_on_failure
     async def CloseSession(
-        self, request: admin_pb2.CloseSessionRequest, _: Context
+        self, request: admin_pb2.CloseSessionRequest, _: Call
     ) -> admin_pb2.CloseSessionResponse:
         """Ends a session by its id; its handle is not needed."""
         owner = caller().owner_meant(request.owner)
         await self._dataplane.session_administration.close(request.session_id, owner=owner)
         return admin_pb2.CloseSessionResponse()
 
-    @aborts_on_failure
-    async def WatchStats(  # type: ignore[override]
-        self, request: admin_pb2.WatchStatsRequest, context: Context
-    ) -> None:
+    async def WatchStats(self, request: admin_pb2.WatchStatsRequest, call: Call) -> None:
         """Reports at an interval until the client leaves or the server shuts down."""
         interval_s = request.interval.ToNanoseconds() / 1e9 if request.HasField("interval") else 1.0
         if not _SHORTEST_INTERVAL_S <= interval_s <= _LONGEST_INTERVAL_S:
@@ -112,7 +104,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         reporter = StatsReporter(self._dataplane)
         while True:
             self._dataplane.limits.refuse_when_draining()
-            await context.write(reporter.report())
+            await call.write(reporter.report().SerializeToString())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), interval_s)
 

@@ -10,11 +10,11 @@ keeps the other watchers from hearing of changes, and watchers that stay hold up
 
 import asyncio
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.rpc import code_pb2
+from grpc_health.v1 import health_pb2
 
 from statewise.service.registry import ModelRegistry, VersionState
-from statewise.service.transport.messages import Context
+from statewise.service.transport.calls import Call, CallError
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -23,7 +23,7 @@ _SEQUENCES = "statewise.v1.SequenceService"
 _OTHERS = ("statewise.v1.ModelService", "statewise.v1.AdminService")
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class HealthServicer:
     """grpc.health.v1.Health."""
 
     def __init__(self) -> None:
@@ -47,21 +47,20 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._draining = True
         self._publish(dict.fromkeys(self._serving, False))
 
-    async def Check(
-        self, request: health_pb2.HealthCheckRequest, context: Context
-    ) -> health_pb2.HealthCheckResponse:
+    async def Check(self, request: health_pb2.HealthCheckRequest, _: Call) -> health_pb2.HealthCheckResponse:
         """Answers with a name's status; NOT_FOUND for a name that has never been published."""
         if request.service not in self._serving:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"nothing is known of {request.service!r}")
+            raise CallError(code_pb2.NOT_FOUND, f"nothing is known of {request.service!r}")
         return health_pb2.HealthCheckResponse(status=self._status(request.service))
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
+    async def Watch(self, request: health_pb2.HealthCheckRequest, call: Call) -> None:
         """Reports changes until the client leaves or the server shuts down."""
         reported = None
         while True:
             changed, status = self._changed, self._status(request.service)
             if status != reported:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                response = health_pb2.HealthCheckResponse(status=status)
+                await call.write(response.SerializeToString())
                 reported = status
             if self._draining and not changed.is_set():
                 return

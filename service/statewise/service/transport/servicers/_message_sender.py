@@ -1,100 +1,70 @@
-"""Sends the messages of one RPC in order, each at once where gRPC can take it, without waking a task.
+"""Sends the messages of one call in order, each at once where the transport can take it, without a task.
 
-gRPC's `write` is a coroutine that begins the operation, then awaits the future of its end. `post` drives the
-coroutine by hand up to that future, and the next `post` drives it to its end. gRPC takes one message at a
-time; further messages wait here. The caller bounds how many wait, by `waiting`.
+A transport takes one message at a time; further messages wait here. The caller bounds how many wait, by
+`waiting`.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+
+from statewise.service.transport.calls import Call
 
 
 class MessageSender:
     """Messages that wait or are being sent.
 
     Args:
-        write: Sends a message; awaits nothing but futures of the running loop.
+        call: Sends them. If it cannot send one, the client has left, and no later message is sent.
         sent: Called when the sending of a message that had to wait has begun.
-        failed: Called once, when a message cannot be sent; no later message is sent.
     """
 
-    def __init__(
-        self,
-        write: Callable[[Any], Coroutine[Any, Any, None]],
-        *,
-        sent: Callable[[], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        self._write = write
+    def __init__(self, call: Call, *, sent: Callable[[], None]) -> None:
+        self._call = call
         self._sent = sent
-        self._failed = failed
-        self._outbox: deque[Any] = deque()
-        self._writing: Coroutine[Any, Any, None] | None = None
-        self._wait: asyncio.Future[Any]
-        self._broken = False
+        self._outbox: deque[bytes] = deque()
+        self._flushed: asyncio.Event | None = None
+        self._is_abandoned = False
+        self.busy = False
+        """Whether the sending of a message has begun and the transport has not taken the message yet."""
         self.begun = 0
         """Messages whose sending has begun."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether the sending of a message has begun and gRPC has not taken the message yet."""
-        return self._writing is not None and not self._wait.done()
 
     @property
     def waiting(self) -> int:
         """Messages whose sending has not begun."""
         return len(self._outbox)
 
-    def post(self, message: Any) -> None:
-        """Sends a message, or keeps it until the earlier ones are sent. Does nothing after a failure."""
-        if self._writing is not None and not self._outbox and self._wait.done():
-            self._advance()
-        if self._writing is None:
-            self._begin(message)
+    def post(self, message: bytes) -> None:
+        """Sends a message, or keeps it until the earlier ones are sent. Does nothing once abandoned."""
+        if self._is_abandoned:
             return
-        self._outbox.append(message)
-        if len(self._outbox) == 1:
-            self._wait.add_done_callback(self._go_on)
+        if self.busy:
+            self._outbox.append(message)
+        else:
+            self._begin(message)
 
     async def flush(self) -> None:
-        """Returns when all posted messages are sent, or cannot be sent."""
-        while self._writing is not None:
-            await asyncio.wait((self._wait,))
-            self._go_on(self._wait)
+        """Returns when all posted messages are sent; the call's task is cancelled if they cannot be."""
+        while self.busy:
+            self._flushed = self._flushed or asyncio.Event()
+            await self._flushed.wait()
 
     def abandon(self) -> None:
-        """Drops the messages that wait. A message being sent ends by itself, with the RPC at the latest."""
-        self._broken = True
+        """Drops the messages that wait. A message being sent ends by itself, with the call at the latest."""
+        self._is_abandoned = True
         self._outbox.clear()
-        if self._writing is not None:
-            self._wait.add_done_callback(self._go_on)
 
-    def _begin(self, message: Any) -> None:
-        if not self._broken:
-            self.begun += 1
-            self._writing = self._write(message)
-            self._advance()
+    def _begin(self, message: bytes) -> None:
+        self.begun += 1
+        self.busy = True
+        self._call.send(message, self._taken)
 
-    def _advance(self) -> None:
-        """Drives the write to its next future or to its end."""
-        assert self._writing is not None
-        try:
-            self._wait = self._writing.send(None)
-        except StopIteration:
-            self._writing = None
-        except Exception as error:
-            self._writing = None
-            self._broken = True
-            self._outbox.clear()
-            self._failed(error)
-
-    def _go_on(self, wait: asyncio.Future[Any]) -> None:
-        if self._writing is not None and wait is self._wait and wait.done():
-            self._advance()
-        while self._writing is None and self._outbox:
+    def _taken(self) -> None:
+        self.busy = False
+        if self._outbox:
             self._begin(self._outbox.popleft())
             self._sent()
-        if self._writing is not None and self._outbox:
-            self._wait.add_done_callback(self._go_on)
+        elif self._flushed is not None:
+            self._flushed.set()
+            self._flushed = None

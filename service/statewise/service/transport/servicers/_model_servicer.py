@@ -5,11 +5,12 @@ from typing import Any
 
 from statewise.service.dataplane import Dataplane
 from statewise.service.registry import LoadedModel, VersionStatus
-from statewise.service.transport.messages import Context, aborts_on_failure, model_message
-from statewise.v1 import model_pb2, model_pb2_grpc
+from statewise.service.transport.calls import Call
+from statewise.service.transport.messages import model_message
+from statewise.v1 import model_pb2
 
 
-class ModelServicer(model_pb2_grpc.ModelServiceServicer):
+class ModelServicer:
     """statewise.v1.ModelService.
 
     Args:
@@ -22,29 +23,25 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self._request_steps = dataplane.limits.settings.request_steps
         self._changed = changed
 
-    @aborts_on_failure
-    async def ListModels(self, _: Any, __: Context) -> model_pb2.ListModelsResponse:
+    async def ListModels(self, _: Any, __: Call) -> model_pb2.ListModelsResponse:
         """Returns all versions, those that failed to load included."""
         return model_pb2.ListModelsResponse(
             models=[self._message(status) for status in self._models.statuses()]
         )
 
-    @aborts_on_failure
-    async def GetModel(self, request: model_pb2.GetModelRequest, _: Context) -> model_pb2.GetModelResponse:
+    async def GetModel(self, request: model_pb2.GetModelRequest, _: Call) -> model_pb2.GetModelResponse:
         """Returns one version that serves, even if it only serves sessions that are open already."""
         loaded = self._models.look_up(request.name, request.version)
         return model_pb2.GetModelResponse(model=self._message_of(loaded))
 
-    @aborts_on_failure
-    async def LoadModel(self, request: model_pb2.LoadModelRequest, _: Context) -> model_pb2.LoadModelResponse:
+    async def LoadModel(self, request: model_pb2.LoadModelRequest, _: Call) -> model_pb2.LoadModelResponse:
         """Replies when the version serves."""
         loaded = await self._models.load(request.name, request.version)
         self._changed()
         return model_pb2.LoadModelResponse(model=self._message_of(loaded))
 
-    @aborts_on_failure
     async def UnloadModel(
-        self, request: model_pb2.UnloadModelRequest, _: Context
+        self, request: model_pb2.UnloadModelRequest, _: Call
     ) -> model_pb2.UnloadModelResponse:
         """Replies when no new request gets the version."""
         status = await self._models.unload(request.name, request.version)

@@ -1,9 +1,9 @@
 """Serves one SessionStream: reads requests, starts their operations, and sends replies as they come.
 
 While a given number of requests is unanswered the stream reads no further one, and HTTP/2 flow control holds
-the client back. When the client leaves, operations that have not begun are dropped. One task reads, every
-operation but a step has a task, and a reply is sent by the code that has it, without a task. All tasks end
-with the stream.
+the client back. When the client leaves, operations that have not begun are dropped. The transport hands over
+each message as it comes, every operation but a step has a task, and a reply is sent by the code that has it,
+without a task. All tasks end with the stream.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from statewise.service.auth import Identity
 from statewise.service.base import ServiceError, StepBatch, StepResult, server_fault
 from statewise.service.dataplane import CancellationToken
 from statewise.service.telemetry import fields
+from statewise.service.transport.calls import Call
 from statewise.service.transport.messages import encode_step, fill_step_response, status_of
 from statewise.service.transport.servicers._message_sender import MessageSender
 from statewise.service.transport.servicers._session_operations import SessionOperations
@@ -32,16 +32,11 @@ Request = sequence_pb2.SessionStreamRequest
 Response = sequence_pb2.SessionStreamResponse
 
 
-def serialize_response(response: Response | bytes) -> bytes:
-    """Returns the bytes of a reply; a reply that is encoded already stays as it is."""
-    return response if isinstance(response, bytes) else response.SerializeToString()
-
-
 class SessionStream:
     """One open stream.
 
     Args:
-        context: The RPC.
+        call: The call.
         operations: Perform the requests.
         caller: Who opened the stream.
         requests: Unanswered requests at most.
@@ -49,21 +44,21 @@ class SessionStream:
 
     def __init__(
         self,
-        context: grpc.aio.ServicerContext[Request, Response | bytes],
+        call: Call,
         operations: SessionOperations,
         *,
         caller: Identity,
         requests: int,
     ) -> None:
         self.caller = caller
-        self._context = context
+        self._call = call
         self._operations = operations
         self._requests = requests
-        self._sender = MessageSender(context.write, sent=self._resume_reading, failed=self._cannot_write)
+        self._sender = MessageSender(call, sent=self._read_on)
         self._steps: dict[int, StepBatch | None] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._cancellations: dict[int, CancellationToken] = {}
-        self._below_limit: asyncio.Future[None] | None = None
+        self._is_reading = False
         self._over = asyncio.Event()
         self._reader_done = False
         self._draining = False
@@ -79,20 +74,21 @@ class SessionStream:
                 a message is no request; or the failure given to `end`.
         """
         self._task = asyncio.current_task()
-        reader = asyncio.create_task(self._read())
+        self._read_on()
         try:
             await self._over.wait()
             if self._failure is None:
                 await self._sender.flush()
         finally:
-            reader.cancel()
+            self._over.set()
+            self._is_reading = True  # no more
             self._sender.abandon()
             for batch in self._steps.values():
                 if batch is not None:
                     batch.cancelled = True
             for task in self._tasks.values():
                 task.cancel()
-            await asyncio.gather(reader, *self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._failure is not None:
             raise self._failure
         if not self._reader_done:
@@ -105,7 +101,7 @@ class SessionStream:
         self._draining = True
         notice = Response()
         notice.draining.grace.FromNanoseconds(int(grace_s * 1e9))
-        self._sender.post(notice)
+        self._sender.post(notice.SerializeToString())
         self._end_when_answered()
 
     def end(self, failure: ServiceError) -> None:
@@ -120,36 +116,31 @@ class SessionStream:
             self._task.cancel()
         self._begun_before = begun
 
-    async def _read(self) -> None:
+    def _read_on(self) -> None:
+        """Reads the next message, unless one is being read or too many requests are unanswered."""
+        if self._is_reading or self._reader_done:
+            return
+        if len(self._steps) + len(self._tasks) + self._sender.waiting < self._requests:
+            self._is_reading = True
+            self._call.read(self._received)
+
+    def _received(self, raw: bytes | None) -> None:
+        if self._over.is_set():
+            return
+        self._is_reading = False
+        if raw is None:
+            self._reader_done = True
+            self._end_when_answered()
+            return
         try:
-            while True:
-                while len(self._steps) + len(self._tasks) + self._sender.waiting >= self._requests:
-                    self._below_limit = asyncio.get_running_loop().create_future()
-                    await self._below_limit
-                request = await self._context.read()
-                if not isinstance(request, Request):  # end of the requests
-                    break
-                self._begin(request)
+            request = Request.FromString(raw)
         except DecodeError as error:
             self._failure = ServiceError(Reason.BAD_REQUEST, f"the request cannot be read: {error}")
-        except Exception as error:
-            # The connection broke; gRPC cancels the RPC.
-            _log.debug("a stream ended while reading: %s", error)
-        self._reader_done = True
-        self._end_when_answered()
-
-    def _cannot_write(self, error: Exception) -> None:
-        if isinstance(error, grpc.aio.BaseError):
-            # The connection broke; gRPC cancels the RPC.
-            _log.debug("a stream ended while writing: %s", error)
-        else:
-            _log.error("a reply could not be sent", exc_info=error)
-            self.end(server_fault())
-
-    def _resume_reading(self) -> None:
-        waiter, self._below_limit = self._below_limit, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self._reader_done = True
+            self._end_when_answered()
+            return
+        self._begin(request)
+        self._read_on()
 
     def _end_when_answered(self) -> None:
         if (self._reader_done or self._draining) and not self._steps and not self._tasks:
@@ -222,7 +213,7 @@ class SessionStream:
         self._answered(response)
 
     def _fields(self, number: int) -> dict[str, Any]:
-        return fields(request_id=number, peer=self._context.peer())
+        return fields(request_id=number, peer=self._call.peer())
 
     async def _generate(
         self, number: int, request: sequence_pb2.GenerateSessionsRequest, cancellation: CancellationToken
@@ -247,7 +238,7 @@ class SessionStream:
                 response = Response(request_id=number, generate=part)
                 if part.done:
                     continue
-                self._sender.post(response)
+                self._sender.post(response.SerializeToString())
                 if self._sender.waiting >= self._requests:
                     await self._sender.flush()
         return response
@@ -260,9 +251,8 @@ class SessionStream:
 
     def _answered(self, response: Response | bytes) -> None:
         """Sends the last reply to a request, which the caller has removed from the unanswered ones."""
-        self._sender.post(response)
-        if self._below_limit is not None:
-            self._resume_reading()
+        self._sender.post(response if isinstance(response, bytes) else response.SerializeToString())
+        self._read_on()
         if self._reader_done or self._draining:
             self._end_when_answered()
 

@@ -1,7 +1,7 @@
-"""Begins and ends the spans of gRPC calls and stream messages. Never imported while tracing is off."""
+"""Begins and ends the spans of calls and stream messages. Never imported while tracing is off."""
 
-from statewise.service.transport.tracing._interceptor import TracingInterceptor
+from statewise.service.transport.tracing._spans import traced
 
 __all__ = [
-    "TracingInterceptor",
+    "traced",
 ]

@@ -19,25 +19,13 @@ from grpc.aio import _server as grpc_aio
 
 _log = logging.getLogger(__name__)
 
-_SHOWS_METADATA = "Invalid encoding on %s"
-
-
-def accepting_server(
-    interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]]
-) -> "AcceptingServer":
-    """Makes a server of grpc.aio on the running event loop."""
-    logging.getLogger(cygrpc.__name__).addFilter(_hide_metadata)
-    return AcceptingServer(interceptors, options)
-
 
 class AcceptingServer(grpc_aio.Server):
-    """grpc.aio's server, with the accept loop of this module."""
+    """grpc.aio's server on the running event loop, with the accept loop of this module."""
 
-    def __init__(
-        self, interceptors: Sequence[grpc.aio.ServerInterceptor], options: Sequence[tuple[str, int]]
-    ) -> None:
+    def __init__(self, options: Sequence[tuple[str, int]]) -> None:
         self._loop = cygrpc.get_working_loop()
-        self._server = _Core(self._loop, None, (), tuple(interceptors), tuple(options), None)
+        self._server = _Core(self._loop, None, (), (), tuple(options), None)
 
     @property
     def accepts(self) -> bool:
@@ -86,8 +74,3 @@ class _Core(cygrpc.AioServer):  # type: ignore[misc]
 
 async def _refuse(context: Any) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-
-
-def _hide_metadata(record: logging.LogRecord) -> bool:
-    """Leaves out records that show metadata, tokens included, because it is not UTF-8."""
-    return record.msg != _SHOWS_METADATA

@@ -16,7 +16,7 @@ _BYTES = 4096
 _Ts = TypeVarTuple("_Ts")
 
 
-class ServerEventLoop(asyncio.SelectorEventLoop):
+class AioEventLoop(asyncio.SelectorEventLoop):
     """asyncio's own loop, except that it empties the socket by which gRPC wakes it."""
 
     def add_reader(self, fd: Any, callback: Callable[[Unpack[_Ts]], Any], *args: *_Ts) -> None:

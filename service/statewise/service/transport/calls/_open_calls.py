@@ -7,10 +7,9 @@ stopped only when no call is left, it pings the client first, and closes when th
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
 from statewise.service.base import ServiceError
-from statewise.service.transport.messages import Context
+from statewise.service.transport.calls._call import Call
 from statewise.wire import Reason
 
 _RETRY_S = 1.0
@@ -29,8 +28,8 @@ class OpenCalls:
         self._draining = False
         self._all_ended = asyncio.Event()
 
-    def add(self, context: Context) -> None:
-        """Counts a call until gRPC has sent its status. Raises ServiceError (QUEUE_FULL) at the limit."""
+    def add(self, call: Call) -> None:
+        """Counts a call until it is over. Raises ServiceError (QUEUE_FULL) at the limit."""
         if not self._draining:
             if self._count >= self._limit:
                 raise ServiceError(
@@ -39,7 +38,7 @@ class OpenCalls:
                     retry_after_s=_RETRY_S,
                 )
             self._count += 1
-            context.add_done_callback(self._remove)  # type: ignore[arg-type]  # its stub is no protocol
+            call.on_end(self._remove)
 
     async def drain(self, grace_s: float) -> None:
         """Returns when the calls have ended, or after the grace period."""
@@ -48,7 +47,7 @@ class OpenCalls:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._all_ended.wait(), grace_s)
 
-    def _remove(self, _: Any) -> None:
+    def _remove(self) -> None:
         self._count -= 1
         if self._draining and not self._count:
             self._all_ended.set()
