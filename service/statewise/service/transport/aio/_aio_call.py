@@ -45,6 +45,7 @@ class AioCall(Call):
         return self._context.time_remaining()
 
     def read(self, received: Callable[[bytes | None], None]) -> None:
+        self.is_read = True
         request, self._request = self._request, None
         if request is not None:
             received(request)

@@ -30,6 +30,9 @@ class CallAbandoned(Exception):  # noqa: N818  # nothing failed: nobody takes wh
 class Call(ABC):
     """One call of a client, from its first byte until its status is sent or the client has left."""
 
+    is_read = False
+    """Whether a message has been asked for."""
+
     @property
     @abstractmethod
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:

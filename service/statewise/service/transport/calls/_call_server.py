@@ -4,7 +4,9 @@ Knows no transport: a transport runs `serve` as a task, cancels the task when th
 what `serve` returns.
 """
 
+import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,8 @@ from statewise.service.transport.messages import status_of
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
+
+_FIRST_MESSAGE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,12 @@ class CallServer:
         Raises:
             CallAbandoned: nobody takes the responses.
         """
-        if method is None:
-            return _UNKNOWN_METHOD
+        ending = _UNKNOWN_METHOD if method is None else await self._ending(method, call)
+        if ending.status is not None and not call.is_read and (method is None or method.decode is None):
+            await _first_message(call)
+        return ending
+
+    async def _ending(self, method: Method, call: Call) -> Ending:
         try:
             return await self._serve(method, call)
         except ServiceError as error:
@@ -106,6 +114,16 @@ class CallServer:
     def _counted(self, error: ServiceError) -> ServiceError:
         self._refused[error.reason] += 1
         return error
+
+
+async def _first_message(call: Call) -> None:
+    """Waits a moment for the first message of a refused stream, and drops it.
+
+    A client of grpc.aio that gets a status while it sends its first message reports an internal error.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_MESSAGE_S):
+            await call.receive()
 
 
 def _fields(call: Call) -> dict[str, Any]:

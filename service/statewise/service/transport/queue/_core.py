@@ -129,7 +129,7 @@ def open_port(server: CoreServer, address: str, credentials: grpc.ServerCredenti
 
 def auth_context(call: CoreCall) -> Mapping[str, Sequence[bytes]]:
     """Returns what gRPC knows of the client of a call."""
-    return cast("Mapping[str, Sequence[bytes]]", cygrpc.auth_context(call))
+    return {key.decode(): values for key, values in cygrpc.auth_context(call).items()}
 
 
 def receive_close() -> Any:

@@ -65,6 +65,7 @@ class QueueSelector(selectors.BaseSelector):
         """Handles the events that have happened, or waits for the first. Returns the files that are ready."""
         if os.getpid() != self._process:
             raise RuntimeError("a process that serves was forked: gRPC's queue stays with the parent process")
+        self._files.go_on()
         poll = self.queue.poll
         wait_s = _LONGEST_WAIT_S if timeout is None else min(timeout, _LONGEST_WAIT_S)
         deadline = time.time() + wait_s if wait_s > 0 else 0.0

@@ -33,11 +33,14 @@ class FileWatch:
         self._thread = threading.Thread(target=self._watch, name="statewise-files", daemon=True)
         self._thread.start()
 
-    def take(self) -> Ready:
-        """Returns the files that are ready; those returned by the last call have been handled."""
+    def go_on(self) -> None:
+        """Lets the thread look for further files: those that `take` returned have been handled."""
         if self._handed_over:
             self._handed_over = False
             self._handled.release()
+
+    def take(self) -> Ready:
+        """Returns the files that are ready."""
         ready, self._ready = self._ready, None
         if ready is None:
             return []

@@ -72,6 +72,7 @@ class QueueCall(Call):
         return None if isinf(self._deadline) else max(0.0, self._deadline - time.time())
 
     def read(self, received: Callable[[bytes | None], None]) -> None:
+        self.is_read = True
         self._received = received
         self._call.start_server_batch((_core.receive_message(),), self._has_received)
 
