@@ -90,13 +90,21 @@ FOLDERS: dict[str, dict[str, str]] = {
             "base dataplane dataplane/sessions engine registry scheduling session_state telemetry tracing"
         ),
         "monitoring": "base dataplane session_state telemetry",
-        "transport/messages": "base dataplane engine inputs registry telemetry",
-        "transport/servicers": "auth base dataplane monitoring registry telemetry transport/messages",
-        "transport/tracing": "tracing transport/messages",
-        "transport": "auth base dataplane telemetry transport/messages transport/servicers transport/tracing",
+        "transport/messages": "base dataplane engine inputs registry",
+        "transport/calls": "auth base telemetry transport/messages",
+        "transport/servicers": (
+            "auth base dataplane monitoring registry telemetry transport/calls transport/messages"
+        ),
+        "transport/tracing": "tracing transport/calls",
+        "transport/aio": "transport/calls",
+        "transport/queue": "transport/calls",
+        "transport": (
+            "auth base dataplane transport/aio transport/calls transport/queue transport/servicers "
+            "transport/tracing"
+        ),
         "server": "assembly auth base engine monitoring process registry telemetry tracing transport",
         "__init__": "auth base server",
-        "testing": "base server",
+        "testing": "base server transport",
     },
     "client": {
         "values": "",
@@ -157,15 +165,15 @@ LIBRARIES: dict[str, dict[str, str]] = {
     },
     "service": {
         "asyncio": (
-            "dataplane dataplane/sessions monitoring process registry scheduling server testing "
-            "transport transport/messages transport/servicers transport/tracing"
+            "dataplane dataplane/sessions monitoring registry scheduling server testing transport "
+            "transport/aio transport/calls transport/queue transport/servicers transport/tracing"
         ),
         "concurrent": "assembly registry scheduling server",
-        "google": "transport transport/messages transport/servicers",
-        "grpc": "transport transport/messages transport/servicers transport/tracing",
+        "google": "transport/calls transport/messages transport/servicers transport/tracing",
+        "grpc": "transport transport/aio transport/queue",
         "grpc_health": "transport transport/servicers",
         "grpc_reflection": "transport",
-        "grpc_status": "transport/messages",
+        "grpc_status": "transport/aio",
         "numpy": (
             "base dataplane dataplane/sessions engine inputs packages registry scheduling session_state "
             "transport/messages"
@@ -176,7 +184,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "pydantic": "auth base",
         "pydantic_settings": "base",
         "subprocess": "registry",
-        "threading": "monitoring registry testing",
+        "threading": "monitoring registry testing transport/queue",
     },
     "client": {
         "asyncio": "_async transport",

@@ -92,15 +92,17 @@ def until_last(listed: list[Hop], passed: list[Hop]) -> list[Hop]:
     return passed[: passed.index(listed[-1]) + 1]
 
 
-@pytest.fixture(scope="module")
-def traces(repository: Path) -> list[Recorder]:
+TRANSPORTS = ("queue", "aio")
+
+
+def traces_of_steps(repository: Path, transport: str) -> list[Recorder]:
     """Three steps of one session, from the caller to the engine and back, each run on the event loop."""
     recorders = [Recorder() for _ in range(3)]
     current = Switch()
     x = np.ones(3, np.float32)
     with (
         recording_threads(current),
-        server_in_thread(repository, inline_s=60.0) as address,
+        server_in_thread(repository, inline_s=60.0, transport=transport) as address,
         Client(address) as client,
     ):
         session = client.session("steps")
@@ -113,25 +115,37 @@ def traces(repository: Path) -> list[Recorder]:
     return recorders
 
 
+@pytest.fixture(scope="module")
+def traces(repository: Path) -> dict[str, list[Recorder]]:
+    """Three steps by each transport."""
+    return {transport: traces_of_steps(repository, transport) for transport in TRANSPORTS}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("title", SIDES)
-def test_a_step_passes_the_hops_that_are_listed_in_their_order(traces: list[Recorder], title: str) -> None:
+def test_a_step_passes_the_hops_that_are_listed_in_their_order(
+    traces: dict[str, list[Recorder]], title: str, transport: str
+) -> None:
     listed = listed_hops(title)
     assert 0 < len(listed) <= MOST_HOPS[title]
-    for trace in traces:
+    for trace in traces[transport]:
         assert missing_hops(listed, trace.hops(SIDES[title])) == []
 
 
 @pytest.mark.parametrize("title", SIDES)
-def test_every_file_that_a_step_passes_is_named(traces: list[Recorder], title: str) -> None:
+def test_every_file_that_a_step_passes_is_named(traces: dict[str, list[Recorder]], title: str) -> None:
     """A hop that is missing from the page shows as a file that the page does not name.
 
     Something else may happen to run during one of the steps, a timer for example, but not during all three.
     """
     listed = listed_hops(title)
     named = set(re.findall(r"`([\w/]+\.py)`", section(title)))
-    whole = [trace.hops(SIDES[title]) for trace in traces]
-    assert set.intersection(*({hop.file for hop in until_last(listed, hops)} for hops in whole)) <= named
-    assert named <= set.union(*({hop.file for hop in hops} for hops in whole))
+    passed: set[str] = set()
+    for traced in traces.values():
+        whole = [trace.hops(SIDES[title]) for trace in traced]
+        assert set.intersection(*({hop.file for hop in until_last(listed, hops)} for hops in whole)) <= named
+        passed.update(hop.file for hops in whole for hop in hops)
+    assert named <= passed
 
 
 def test_a_hop_that_is_not_passed_in_order_is_missing() -> None:

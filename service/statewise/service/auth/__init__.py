@@ -1,4 +1,4 @@
-"""Identifies callers and holds their scopes. Knows no gRPC: the interceptor is in transport."""
+"""Identifies callers and holds their scopes. Knows no gRPC: the gate is in transport."""
 
 from statewise.service.auth._callers import Callers, CallersError, add_token
 from statewise.service.auth._file_watch import FileWatch
