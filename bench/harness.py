@@ -57,9 +57,9 @@ def serving(command: Sequence[str], **environment: str) -> Iterator[Served]:
         process.wait()
 
 
-def echo_server() -> list[str]:
-    """Returns the command of the bare echo server."""
-    return [sys.executable, "-m", "bench.echo"]
+def echo_server(transport: str = "aio") -> list[str]:
+    """Returns the command of a bare echo server, on grpc.aio or on gRPC's completion queue."""
+    return [sys.executable, "-m", {"aio": "bench.echo", "queue": "bench.queue_echo"}[transport]]
 
 
 def statewise_server(repository: Path, *options: str) -> list[str]:

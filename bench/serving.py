@@ -1,14 +1,15 @@
-"""Measures the server's cost of a step, next to an echo and onnxruntime: `python -m bench.serving`.
+"""Measures the server's cost of a step, next to echoes and onnxruntime: `python -m bench.serving`.
 
-The echo server returns the same bytes. All comparisons run interleaved, on one server core and one client
-core. The results are the ratios at the end of each part. Shapes of outputs are checked before anything is
-timed.
+Echo servers return the same bytes, one on grpc.aio and one on gRPC's completion queue; the server runs with
+both transports. All comparisons run interleaved, on one server core and one client core. The results are the
+ratios at the end of each part, to grpc.aio's echo. Shapes of outputs are checked before anything is timed.
 """
 
 import argparse
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from statewise.service.packages import read_package
 
 SIZES = (64, 128)
 BATCHES = (256, 1024)
+TRANSPORTS = ("aio", "queue")
 
 
 def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dict[str, float]:
@@ -53,13 +55,28 @@ def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dic
 
 
 def compare(
-    title: str, echo: Served, server: Served, repository: Path, *, rounds: int, **kind: Any
+    title: str,
+    echoes: dict[str, Served],
+    servers: dict[str, Served],
+    repository: Path,
+    *,
+    rounds: int,
+    **kind: Any,
 ) -> Report:
-    """Measures the echo, the server and (for batches) the engine alone, in turn; reports the ratios."""
+    """Measures echoes, servers and (for batches) the engine alone, in turn; reports the ratios.
+
+    Args:
+        title: The workload.
+        echoes: Echo servers by transport.
+        servers: The server by transport.
+        repository: Of the models.
+        rounds: Measured rounds.
+        kind: The workload, as `bench.streams.measure` takes it.
+    """
     print(f"\n{title}", file=sys.stderr)
-    measures = {
-        "echo": partial(measure, echo, echo=True, **kind),
-        "statewise": partial(measure, server, echo=False, **kind),
+    measures = {f"echo {name}": partial(measure, one, echo=True, **kind) for name, one in echoes.items()}
+    measures |= {
+        f"statewise {name}": partial(measure, one, echo=False, **kind) for name, one in servers.items()
     }
     if kind["sessions"] > 1:
         measures["onnxruntime"] = partial(
@@ -69,12 +86,16 @@ def compare(
     report = Report(title)
     for name, figures in found.items():
         report.add(name, **figures)
-    beside_us = sum(figures["cpu_us"] for name, figures in found.items() if name != "statewise")
-    report.add(
-        "ratio",
-        cpu=found["statewise"]["cpu_us"] / beside_us,
-        p50=found["statewise"]["p50_us"] / found["echo"]["p50_us"],
-    )
+    echo = found["echo aio"]
+    beside_us = echo["cpu_us"] + (found["onnxruntime"]["cpu_us"] if "onnxruntime" in found else 0)
+    for transport in servers:
+        figures = found[f"statewise {transport}"]
+        report.add(
+            f"ratio {transport}",
+            cpu=figures["cpu_us"] / beside_us,
+            p50=figures["p50_us"] / echo["p50_us"],
+            cpu_to_aio=figures["cpu_us"] / found["statewise aio"]["cpu_us"],
+        )
     return report
 
 
@@ -90,12 +111,17 @@ def main() -> None:
     parts += [(f"one stream, {n} sessions a batch, H={h}", 1, n, h) for h in SIZES for n in BATCHES]
     with tempfile.TemporaryDirectory() as folder:
         repository = ragged.repository(lstm_repository(Path(folder), *SIZES), *SIZES)
-        with serving(echo_server()) as echo, serving(statewise_server(repository)) as server:
+        with ExitStack() as running:
+            echoes = {name: running.enter_context(serving(echo_server(name))) for name in TRANSPORTS}
+            servers = {
+                name: running.enter_context(serving(statewise_server(repository), STATEWISE_TRANSPORT=name))
+                for name in TRANSPORTS
+            }
             reports = [
                 compare(
                     title,
-                    echo,
-                    server,
+                    echoes,
+                    servers,
                     repository,
                     rounds=options.rounds,
                     seconds=options.seconds,
@@ -108,7 +134,7 @@ def main() -> None:
             ]
             reports += [
                 ragged_prediction.compare(
-                    server, repository, size=size, count=options.rows, rounds=options.rounds
+                    servers["queue"], repository, size=size, count=options.rows, rounds=options.rounds
                 )
                 for size in SIZES
             ]
