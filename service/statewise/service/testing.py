@@ -66,9 +66,7 @@ class _ServerThread:
         transport: How the server speaks gRPC.
     """
 
-    def __init__(
-        self, running: Callable[[], AbstractAsyncContextManager[str]], *, transport: str
-    ) -> None:
+    def __init__(self, running: Callable[[], AbstractAsyncContextManager[str]], *, transport: str) -> None:
         self._running = running
         self._make_loop = partial(make_event_loop, transport)
         self._thread = threading.Thread(target=self._run, name="statewise-test-server")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.helpers.server_process import ServerProcesses
 from statewise.service import Settings
 from statewise.service.server import Server
 from statewise.service.testing import running_server
-from statewise.service.transport import port_answers
+from statewise.service.transport import make_event_loop, port_answers
 from statewise.v1 import admin_pb2
 
 _NOT_UTF8 = "\udce9\udcff"
@@ -70,10 +71,16 @@ async def test_metadata_that_is_not_utf8_is_not_logged(
     assert "Invalid encoding" not in caplog.text
 
 
-async def test_if_the_accept_loop_fails_streams_go_on_and_probes_say_so(
+def test_if_the_accept_loop_of_aio_fails_streams_go_on_and_probes_say_so(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server is not ready first and not alive later; it stops as ever."""
+    with asyncio.Runner(loop_factory=partial(make_event_loop, "aio")) as runner:
+        runner.run(accept_loop_fails(repository, monkeypatch))
+
+
+async def accept_loop_fails(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks the accept loop of grpc.aio under a stream."""
     (accepting,) = cygrpc.AioServer.__subclasses__()
     request_call = cygrpc.AioServer._request_registered_call
     broken = False
