@@ -1,7 +1,8 @@
 """Adapts a call of grpc.aio: begins reads and writes at once where grpc.aio can take them, without a task.
 
 grpc.aio's `read` and `write` are coroutines that begin an operation, then await the future of its end. They
-are driven by hand up to that future, and by the future's callback to their end.
+are driven by hand up to that future, and by the future's callback to their end. `read` gives the same for a
+client that has left as for one that has said everything; grpc.aio cancels the call's task right after.
 """
 
 import asyncio

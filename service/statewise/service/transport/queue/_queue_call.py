@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from math import isinf
 
 from statewise.service.transport.calls import (
     Call,
@@ -25,6 +24,8 @@ from statewise.service.transport.queue._core import Event
 _log = logging.getLogger(__name__)
 
 _DETAILS = "grpc-status-details-bin"
+_NO_DEADLINE_S = 1e15
+"""A call without a deadline has one at the end of gRPC's time, in 292 thousand million years."""
 
 
 class QueueCall(Call):
@@ -69,7 +70,8 @@ class QueueCall(Call):
         return certificate_names(_core.auth_context(self._call))
 
     def remaining_s(self) -> float | None:
-        return None if isinf(self._deadline) else max(0.0, self._deadline - time.time())
+        remaining_s = self._deadline - time.time()
+        return None if remaining_s > _NO_DEADLINE_S else max(0.0, remaining_s)
 
     def read(self, received: Callable[[bytes | None], None]) -> None:
         self.is_read = True
