@@ -17,7 +17,9 @@ async def serve_with_metrics(repository: Path, **settings: Any) -> AsyncIterator
     chosen = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "grace_s": 5.0, **settings}
     server = Server(Settings(repository=repository, **chosen))
     try:
-        yield await server.start(), server.metrics_address
+        address = await server.start()
+        await server.wait_until_loaded()
+        yield address, server.metrics_address
     finally:
         await server.stop()
 
