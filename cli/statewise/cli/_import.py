@@ -61,6 +61,13 @@ ConstantOption = Annotated[
     list[str] | None,
     typer.Option(metavar="INPUT=NUMBER", help="For .onnx: an input that is always the same number."),
 ]
+HopOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="INPUT=N",
+        help="For .onnx: the input is a window of which N values are new in each step.",
+    ),
+]
 ExposeStateFlag = Annotated[
     bool,
     typer.Option(
@@ -90,6 +97,7 @@ def import_(
     axes: AxesOption = None,
     initial: InitialOption = None,
     constant: ConstantOption = None,
+    hop: HopOption = None,
     expose_state: ExposeStateFlag = False,
     stateless: StatelessFlag = False,
     as_json: JsonFlag = False,
@@ -116,6 +124,7 @@ def import_(
         "constants": {
             key: _number("--constant", value, float) for key, value in _pairs("--constant", constant)
         },
+        "hops": {key: _number("--hop", value, int) for key, value in _pairs("--hop", hop)},
         "expose_state": expose_state,
         "stateless": stateless,
     }

@@ -64,6 +64,7 @@ def import_onnx(
     sizes: Mapping[str, int] | None = None,
     axes: Mapping[str, Sequence[str | int]] | None = None,
     initial: Mapping[str, float | Path | str | Array] | None = None,
+    hops: Mapping[str, int] | None = None,
     expose_state: bool = False,
     stateless: bool = False,
 ) -> Path:
@@ -84,6 +85,8 @@ def import_onnx(
         sizes: Numbers for free sizes other than batch and time, by the name of the size, or by INPUT.AXIS.
         axes: For an input, output or state: "batch", "time" or a size for each axis.
         initial: Initial states by the names of state inputs: a number, an array or a .npy file.
+        hops: For inputs that are windows which overlap: how many values of a window are new, along the axis
+            that is called "time" in `axes`, else along the last one. A step is these values.
         expose_state: Adds state inputs and outputs to recurrent operators that have none.
         stateless: Publishes a model for Predict alone; states begin anew with every sequence.
 
@@ -106,6 +109,7 @@ def import_onnx(
         sizes=dict(sizes or {}),
         axes={key: tuple(words) for key, words in (axes or {}).items()},
         initial={key: _initial(file, key, value) for key, value in (initial or {}).items()},
+        hops=dict(hops or {}),
         expose_state=expose_state,
         stateless=stateless,
     )

@@ -44,6 +44,9 @@ class TensorDeclaration:
     context: int = 0
     """Number of preceding values that the server keeps and puts in front: time steps where the tensor has a
     time axis, else elements of its last axis. They begin as zeros."""
+    hop: int | None = None
+    """Of a graph that reads windows which overlap: how many new values a window has, along the time axis of
+    fixed size, else along the last axis. A step is these values; the server keeps those before them."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,13 @@ def _check_tensors(kind: str, entries: tuple[TensorDeclaration, ...]) -> None:
             raise MetadataError(f"{where}.name: expected a name once; got {entry.name!r} again")
         if entry.context < 0:
             raise MetadataError(f"{where}.context: expected at least 0; got {entry.context}")
-        if entry.context and kind == "outputs":
-            raise MetadataError(f"{where}.context: expected none for an output; got {entry.context}")
+        if entry.hop is not None and entry.hop < 1:
+            raise MetadataError(f"{where}.hop: expected at least 1; got {entry.hop}")
+        if entry.hop is not None and entry.context:
+            raise MetadataError(f"{where}.hop: expected none beside context, which follows from it")
+        for name, value in (("context", entry.context), ("hop", entry.hop)):
+            if value and kind == "outputs":
+                raise MetadataError(f"{where}.{name}: expected none for an output; got {value}")
 
 
 def _check_axes(where: str, axes: AxisWords | None) -> None:

@@ -115,9 +115,9 @@ def test_sessions_of_a_graph_that_reads_backwards_fail(tmp_path: Path) -> None:
         (CELL.replace('"hidden_out"', '"h"'), SourceError, "state 'h': expected one of"),
         (CELL.replace('["batch", 2]', '[2, "batch"]'), SourceError, "output 'y': expected axes"),
         (
-            CELL.replace('["batch", 3]', '["batch", 3]\ncontext = 1'),
-            PackageError,
-            "the server carries this out",
+            CELL.replace('["batch", 3]', '["batch", 3]\nhop = 4'),
+            SourceError,
+            "hop 'x': expected 1 to the size of the window, 3; got 4",
         ),
         ("inputs = 1", PackageError, "model.toml: inputs: expected a list"),
     ],

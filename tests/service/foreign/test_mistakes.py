@@ -152,6 +152,22 @@ async def test_other_mistakes(tmp_path: Path) -> None:
             shared_rate().toml.replace("default = 7", "context = 1"),
             "input 'rate': context: expected 0 for an input that is the same for all rows or steps; got 1",
         ),
+        "hop": (
+            MODELS["overlapping"](),
+            MODELS["overlapping"]().toml.replace("hop = 2", "hop = 6"),
+            "input 'x': hop: expected 1 to the size of the window, 5; got 6",
+        ),
+        "hop_of_any_time": (
+            MODELS["convolution"](),
+            MODELS["convolution"]().toml.replace("context = 2", "hop = 2"),
+            "input 'x': hop: expected a time axis of fixed size, the window; the graph has "
+            "['batch', 'time', 3]",
+        ),
+        "hop_and_context": (
+            MODELS["overlapping"](),
+            MODELS["overlapping"]().toml.replace("hop = 2", "hop = 2\ncontext = 3"),
+            "inputs[0].hop: expected none beside context, which follows from it",
+        ),
         "lengths": (
             MODELS["lengths"](),
             MODELS["lengths"]().toml + '[[inputs]]\nname = "x"\ncontext = 2\n',

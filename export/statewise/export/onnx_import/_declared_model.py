@@ -37,11 +37,10 @@ def read_declared(folder: Path, optimisation: str) -> ImportedModel:
         SourceError: the graph does not run as declared.
     """
     declaration = _declaration(folder)
-    kept_by_server = [entry.name for entry in declaration.inputs if entry.context]
-    if kept_by_server or declaration.encode is not None or declaration.generate is not None:
-        what = f"input {kept_by_server[0]!r}: context" if kept_by_server else "encode and generate"
+    if declaration.encode is not None or declaration.generate is not None:
         raise PackageError(
-            folder, f"{what}: the server carries this out; it tests the model when it loads the folder"
+            folder,
+            "encode and generate: the server carries this out; it tests the model when it loads the folder",
         )
     file = folder / READ_GRAPH
     if not file.resolve().is_relative_to(folder.resolve()):
@@ -77,8 +76,14 @@ def _options(declaration: ModelDeclaration) -> ImportOptions:
         initial={
             pair.input: np.asarray(pair.initial) for pair in declaration.state if pair.initial is not None
         },
-        stateless=not declaration.state,
+        hops={tensor.name: tensor.hop for tensor in declaration.inputs if tensor.hop is not None},
+        contexts={tensor.name: tensor.context for tensor in declaration.inputs if tensor.context},
+        stateless=not declaration.state and not any(map(_has_context, declaration.inputs)),
     )
+
+
+def _has_context(tensor: TensorDeclaration) -> bool:
+    return bool(tensor.context) or tensor.hop is not None
 
 
 def _tensor_axes(tensor: TensorDeclaration) -> AxisWords | None:

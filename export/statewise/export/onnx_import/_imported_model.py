@@ -17,6 +17,7 @@ from statewise.export.onnx_import._graph_preparation import (
     without_the_rest,
 )
 from statewise.export.onnx_import._import_proof import Reference, prove, refuse_chance, steps_agree
+from statewise.export.onnx_import._input_windows import add_windows
 from statewise.export.onnx_import._state_exposure import expose_state
 from statewise.export.onnx_import._wrapped_graph import GraphWrapper
 from statewise.export.onnx_import.discovery import (
@@ -81,6 +82,8 @@ def read_onnx(file: Path, options: ImportOptions, optimisation: str) -> dict[str
 def find_model(file: Path, options: ImportOptions, optimisation: str) -> ImportedModel:
     """Finds the model of a foreign graph. Arguments and errors as of `read_onnx`."""
     model, reasons = prepare_graph(file, options)
+    options, windows = add_windows(file, model, options)
+    reasons += windows
     original = model
     if options.expose_state:
         model, exposed = expose_state(file, model)

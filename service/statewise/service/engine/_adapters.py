@@ -137,9 +137,9 @@ class _InputContext:
 
     def __init__(self, inner: Layer, layout: GraphLayout) -> None:
         self._inner = inner
-        # (input, axis of the [T, B, ...] that grows: time or the last one, number of values kept)
+        # (input, axis of the [T, B, ...] that grows: time or one of the sample's, number of values kept)
         self._held = [
-            (number, 0 if TIME in entry.axes else -1, entry.context)
+            (number, 0 if TIME in entry.axes else entry.context_axis, entry.context)
             for number, entry in enumerate(layout.inputs)
             if entry.context
         ]
@@ -149,12 +149,14 @@ class _InputContext:
         inputs = list(inputs)
         kept = []
         for (number, axis, size), before in zip(self._held, state[own:], strict=True):
-            # [B, K, ...] becomes K steps in front; [B, ..., K] lengthens the one step there is.
+            # [B, K, ...] becomes K steps in front; [B, ..., K, ...] lengthens the one step there is.
             front = np.swapaxes(before, 0, 1) if axis == 0 else before[None]
             whole = np.concatenate([front, inputs[number]], axis=axis)
             inputs[number] = whole
-            end = whole[-size:] if axis == 0 else whole[0, ..., -size:]
-            kept.append(np.swapaxes(end, 0, 1) if axis == 0 else end)
+            if axis == 0:
+                kept.append(np.swapaxes(whole[-size:], 0, 1))
+            else:
+                kept.append(np.moveaxis(np.moveaxis(whole[0], axis, 0)[-size:], 0, axis))
         outputs, successors = self._inner(inputs, lengths, state[:own])
         return outputs, [*successors, *kept]
 

@@ -18,13 +18,15 @@ class AxisLayout:
         axes: For each axis "batch", "time", or a size that belongs to one sample.
         per_step: One value for every time step, or one for the whole sequence.
         context: Of an input: how many earlier values stand in front of the new ones. They are time steps if
-            the input has a time axis, else elements of its last axis.
+            the input has a time axis, else elements along `context_axis`.
+        context_axis: An axis of one sample, from the end: -1 is the last one.
     """
 
     name: str
     axes: AxisWords
     per_step: bool = False
     context: int = 0
+    context_axis: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,11 @@ def _checked(
     return axes
 
 
+def sizes_of(axes: AxisWords) -> tuple[int, ...]:
+    """Returns the axes that are part of one sample."""
+    return tuple(axis for axis in axes if isinstance(axis, int))
+
+
 def leading(per_step: bool) -> AxisWords:
     """Returns the leading axes of a tensor in the form of packages."""
     return (TIME, BATCH) if per_step else (BATCH,)

@@ -12,10 +12,12 @@ from statewise.service.packages._axes import (
     Values,
     leading,
     required,
+    sizes_of,
     state_axes,
     tensor_axes,
     with_trailing_axes,
 )
+from statewise.service.packages._input_context import check_context, context_pair, sample_shape, windowed
 from statewise.wire import (
     BATCH,
     DTYPES,
@@ -80,10 +82,14 @@ class _Completion:
             state_axes(pair, before, after)
             for pair, before, after in zip(declaration.state, states, successors, strict=True)
         ]
-        self._input_axes = [
-            tensor_axes("input", entry, inputs[entry.name], fixed_time=1 + entry.context)
-            for entry in self._inputs
-        ]
+        self._context_axes: dict[str, int] = {}
+        self._input_axes: list[AxisWords] = []
+        for number, entry in enumerate(self._inputs):
+            fixed_time = 1 + entry.context if entry.hop is None else None
+            axes = tensor_axes("input", entry, inputs[entry.name], fixed_time=fixed_time)
+            self._inputs[number], axes, axis = windowed(entry, axes, inputs[entry.name])
+            self._context_axes[entry.name] = axis
+            self._input_axes.append(axes)
         for entry in self._outputs:
             outputs = {**outputs, entry.name: with_trailing_axes(entry, outputs[entry.name])}
         self._graph_outputs = outputs
@@ -152,7 +158,7 @@ class _Completion:
             raise MetadataError(
                 f"lengths: expected an int32 or int64 input of one axis; got {value.dtype} {list(value.dims)}"
             )
-        if any(entry.context for entry in self._declaration.inputs):
+        if any(entry.context or entry.hop for entry in self._declaration.inputs):
             raise MetadataError("lengths: expected none beside an input with context; got " + repr(name))
         return name, value.dtype
 
@@ -171,9 +177,9 @@ class _Completion:
             raise MetadataError(
                 f"{kind} {entry.name!r}: per_step: expected true, for it has a time axis; got false"
             )
-        tensor = AxisLayout(entry.name, axes, per_step, entry.context)
+        tensor = AxisLayout(entry.name, axes, per_step, entry.context, self._context_axes.get(entry.name, -1))
         if entry.context:
-            _check_context(tensor, shared=BATCH not in axes and not one_row)
+            check_context(tensor, shared=BATCH not in axes and not one_row)
         return tensor
 
     def _spec(self, layout: GraphLayout) -> ModelSpec:
@@ -191,14 +197,14 @@ class _Completion:
                 pair.input,
                 pair.output,
                 self._graph_inputs[pair.input].dtype,
-                _sizes(tensor.axes),
-                initial=_initial(pair, _sizes(tensor.axes), self._graph_inputs[pair.input]),
+                sizes_of(tensor.axes),
+                initial=_initial(pair, sizes_of(tensor.axes), self._graph_inputs[pair.input]),
                 parts=pair.parts,
             )
             for pair, tensor in zip(declaration.state, layout.state, strict=True)
         ]
         pairs += [
-            _context_pair(tensor, entry)
+            context_pair(tensor, entry)
             for tensor, entry in zip(layout.inputs, inputs, strict=True)
             if tensor.context
         ]
@@ -233,18 +239,6 @@ def _initial(pair: StateDeclaration, shape: tuple[int, ...], value: GraphValue) 
     return _whole(f"{where}initial", pair.initial or 0.0, value)
 
 
-def _check_context(tensor: AxisLayout, *, shared: bool) -> None:
-    where, sizes = f"input {tensor.name!r}: context", _sizes(tensor.axes)
-    if shared or not tensor.per_step:
-        raise MetadataError(
-            f"{where}: expected 0 for an input that is the same for all rows or steps; got {tensor.context}"
-        )
-    if TIME not in tensor.axes and (not sizes or sizes[-1] <= tensor.context):
-        raise MetadataError(
-            f"{where}: expected less than the last axis of {list(tensor.axes)}; got {tensor.context}"
-        )
-
-
 def _declared_and_others(
     kind: str,
     declared: tuple[TensorDeclaration, ...],
@@ -270,9 +264,7 @@ def _declared_and_others(
 
 def _tensor_spec(entry: TensorDeclaration, tensor: AxisLayout, graph: Values) -> TensorSpec:
     value, where = graph[entry.name], f"input {entry.name!r}"
-    shape = _sizes(tensor.axes)
-    if tensor.context and TIME not in tensor.axes:
-        shape = (*shape[:-1], shape[-1] - tensor.context)
+    shape = sample_shape(tensor)
     if entry.vocabulary_size is not None and DTYPES[value.dtype].kind not in "iu":
         raise MetadataError(f"{where}: vocabulary_size: expected an input of integers; it is {value.dtype}")
     default = None if entry.default is None else _whole(f"{where}: default", entry.default, value)
@@ -284,14 +276,3 @@ def _whole(where: str, number: float, value: GraphValue) -> float:
     if DTYPES[value.dtype].kind != "f" and not number.is_integer():
         raise MetadataError(f"{where}: expected a whole number for {value.dtype}; got {number}")
     return number
-
-
-def _context_pair(tensor: AxisLayout, entry: TensorSpec) -> StatePair:
-    shape = entry.shape
-    shape = (tensor.context, *shape) if TIME in tensor.axes else (*shape[:-1], tensor.context)
-    name = f"{tensor.name}.context"
-    return StatePair(name, name, entry.dtype, shape)
-
-
-def _sizes(axes: AxisWords) -> tuple[int, ...]:
-    return tuple(axis for axis in axes if isinstance(axis, int))

@@ -5,7 +5,12 @@ from collections.abc import Callable
 from tests.helpers.models.foreign.layouts import one_row_with_a_rate, ring_buffer, several, shared_rate
 from tests.helpers.models.foreign.model import ForeignModel
 from tests.helpers.models.foreign.recurrent import half_precision, lstm, lstm_with_lengths, two_kinds
-from tests.helpers.models.foreign.windows import convolution, frame_with_context, window
+from tests.helpers.models.foreign.windows import (
+    convolution,
+    frame_with_context,
+    overlapping_windows,
+    window,
+)
 
 __all__ = ["MODELS", "ForeignModel", "lstm", "one_row_with_a_rate", "shared_rate"]
 
@@ -18,6 +23,7 @@ MODELS: dict[str, Callable[[], ForeignModel]] = {
     "half": half_precision,
     "several": several,
     "window": window,
+    "overlapping": overlapping_windows,
     "frame": frame_with_context,
     "convolution": convolution,
 }

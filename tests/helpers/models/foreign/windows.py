@@ -33,6 +33,35 @@ def window() -> ForeignModel:
     )
 
 
+def overlapping_windows() -> ForeignModel:
+    """Windows of five samples that advance by two: a sum over each window, weighed, without a state."""
+    nodes = [
+        node("Mul", ["x", "kernel"], ["weighed"]),
+        node("ReduceSum", ["weighed", "one"], ["y"], keepdims=0),
+    ]
+    made = graph(
+        nodes,
+        [tensor("x", ["B", 5, F])],
+        [tensor("y", ["B", F])],
+        [*weights(6, kernel=(1, 5, F)), constant("one", [1])],
+    )
+    return ForeignModel(
+        made,
+        """
+        [[inputs]]
+        name = "x"
+        axes = ["batch", "time", 3]
+        hop = 2
+        """,
+        {"x": (2, F)},
+        lambda step: {"x": step["x"][None]},
+        {},
+        {},
+        {"y": (F,)},
+        context=(3, (2, F)),
+    )
+
+
 def frame_with_context() -> ForeignModel:
     """A frame of four numbers with the last two of the frame before in front; the graph also has a state."""
     nodes = [

@@ -1,6 +1,6 @@
 """Finds states, roles and axes in a foreign graph by its structure and by runs; never changes a graph."""
 
-from statewise.export.onnx_import.discovery._axis_options import AxisChoice, axis_choices
+from statewise.export.onnx_import.discovery._axis_options import TIME_NAMES, AxisChoice, axis_choices
 from statewise.export.onnx_import.discovery._data_flow import (
     MOVING_OPERATORS,
     STATE_INPUTS,
@@ -18,6 +18,7 @@ from statewise.export.onnx_import.discovery._tensor_roles import TensorRoles, fi
 __all__ = [
     "MOVING_OPERATORS",
     "STATE_INPUTS",
+    "TIME_NAMES",
     "AxesError",
     "AxisChoice",
     "DataFlow",

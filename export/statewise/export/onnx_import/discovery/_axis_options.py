@@ -15,7 +15,7 @@ from statewise.export.onnx_import.discovery._tensor_roles import TensorRoles
 from statewise.wire import BATCH, TIME, AxisWords
 
 _BATCH_NAMES = frozenset(("batch", "batch_size", "batchsize", "bs", "b", "n", "nbatch", "num_seqs"))
-_TIME_NAMES = frozenset(
+TIME_NAMES = frozenset(
     (
         *("time", "time_steps", "timesteps", "steps", "t", "frames", "num_frames", "samples", "num_samples"),
         *("sequence", "sequence_length", "seq", "seq_len", "seq_length", "length", "len", "l"),
@@ -76,7 +76,7 @@ def _options(
     batches = [axis for axis in free if tensor.sizes[axis] in symbols] or [
         axis for axis in free if _named(tensor, axis, _BATCH_NAMES)
     ]
-    times = [axis for axis in free if axis not in batches and _named(tensor, axis, _TIME_NAMES)]
+    times = [axis for axis in free if axis not in batches and _named(tensor, axis, TIME_NAMES)]
     if is_state:
         if one_row:
             yield TensorAxes(tensor.with_sizes(dict.fromkeys(free, 1)))

@@ -19,6 +19,8 @@ class ImportOptions:
         sizes: Numbers for free sizes, by the name of the size, or by INPUT.AXIS.
         axes: For an input, output or state: "batch", "time" or a size for each axis.
         initial: Initial states by the names of state inputs: a number, or an array of the state's shape.
+        hops: For inputs that are windows which overlap: how many values of a window are new.
+        contexts: For inputs whose first values are earlier ones: how many.
         expose_state: Whether recurrent operators without state inputs and outputs get them.
         stateless: Whether the package offers Predict only.
     """
@@ -30,5 +32,7 @@ class ImportOptions:
     sizes: Mapping[str, int] = field(default_factory=dict)
     axes: Mapping[str, AxisWords] = field(default_factory=dict)
     initial: Mapping[str, float | Array] = field(default_factory=dict)
+    hops: Mapping[str, int] = field(default_factory=dict)
+    contexts: Mapping[str, int] = field(default_factory=dict)
     expose_state: bool = False
     stateless: bool = False
