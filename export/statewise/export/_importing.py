@@ -70,8 +70,7 @@ def import_onnx(
 ) -> Path:
     """Writes an ONNX file from elsewhere as a model package.
 
-    A child process reads the graph, runs it and compares it with the package; nothing is published that does
-    not agree with the file.
+    A child process compares the package with the graph; nothing is published that does not agree.
 
     Args:
         file: The .onnx file; weights may lie in files of its folder.
@@ -85,8 +84,7 @@ def import_onnx(
         sizes: Numbers for free sizes other than batch and time, by the name of the size, or by INPUT.AXIS.
         axes: For an input, output or state: "batch", "time" or a size for each axis.
         initial: Initial states by the names of state inputs: a number, an array or a .npy file.
-        hops: For inputs that are windows which overlap: how many values of a window are new, along the axis
-            that is called "time" in `axes`, else along the last one. A step is these values.
+        hops: Of windows that overlap: how many values are new, along time in `axes`, else the last axis.
         expose_state: Adds state inputs and outputs to recurrent operators that have none.
         stateless: Publishes a model for Predict alone; states begin anew with every sequence.
 
@@ -96,11 +94,9 @@ def import_onnx(
     Raises:
         PackageError: the file is no sound ONNX file, or onnxruntime crashes on it.
         SourceError: roles or axes of the graph's inputs and outputs stay open; naming what decides.
-        VersionExists: the version is published already.
-        ExportError: a name or version that no repository can hold.
+        VersionExists, ExportError: as of `export_checkpoint`.
     """
-    file = Path(file)
-    _refuse_other_than_onnx(file)
+    file = _other_than_weights(Path(file))
     options = ImportOptions(
         state=dict(state or {}),
         inputs=tuple(inputs),
@@ -117,10 +113,12 @@ def import_onnx(
     return publish(repository, file.stem if name is None else name, files, version=version)
 
 
-def _refuse_other_than_onnx(file: Path) -> None:
+def _other_than_weights(file: Path) -> Path:
+    """Returns the file; raises SourceError for known formats other than ONNX."""
     refuse_other_formats(file)
     if is_safetensors(file):
         raise SourceError(file, "expected ONNX; this is safetensors: rename it to end with .safetensors")
+    return file
 
 
 def _initial(file: Path, name: str, value: float | Path | str | Array) -> float | Array:

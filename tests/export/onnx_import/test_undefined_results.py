@@ -48,7 +48,7 @@ def test_a_graph_with_nan_below_0_is_compared_on_positive_inputs(tmp_path: Path)
 
 def test_a_graph_that_gives_nan_alone_is_refused_with_what_helps(tmp_path: Path) -> None:
     file = ratios().save(tmp_path / "ratios.onnx")
-    with pytest.raises(SourceError, match=r"output 'y', state .*: NaN for all inputs .* --initial STATE="):
+    with pytest.raises(SourceError, match=r"output 'y', state .*: NaN for all inputs .*--initial STATE="):
         import_onnx(file, tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
     package = import_onnx(file, tmp_path / "repository", initial={"h_in": 1})

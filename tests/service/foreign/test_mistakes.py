@@ -152,22 +152,6 @@ async def test_other_mistakes(tmp_path: Path) -> None:
             shared_rate().toml.replace("default = 7", "context = 1"),
             "input 'rate': context: expected 0 for an input that is the same for all rows or steps; got 1",
         ),
-        "hop": (
-            MODELS["overlapping"](),
-            MODELS["overlapping"]().toml.replace("hop = 2", "hop = 6"),
-            "input 'x': hop: expected 1 to the size of the window, 5; got 6",
-        ),
-        "hop_of_any_time": (
-            MODELS["convolution"](),
-            MODELS["convolution"]().toml.replace("context = 2", "hop = 2"),
-            "input 'x': hop: expected a time axis of fixed size, the window; the graph has "
-            "['batch', 'time', 3]",
-        ),
-        "hop_and_context": (
-            MODELS["overlapping"](),
-            MODELS["overlapping"]().toml.replace("hop = 2", "hop = 2\ncontext = 3"),
-            "inputs[0].hop: expected none beside context, which follows from it",
-        ),
         "lengths": (
             MODELS["lengths"](),
             MODELS["lengths"]().toml + '[[inputs]]\nname = "x"\ncontext = 2\n',
@@ -198,6 +182,35 @@ async def test_other_mistakes(tmp_path: Path) -> None:
             MODELS["convolution"](),
             MODELS["convolution"]().toml.replace("context = 2", "context = 1"),
             "valid/1: 'y': expected [2, 9, 3] of the graph; got [2, 8, 3]",
+        ),
+    }
+    for name, (foreign, toml, _) in cases.items():
+        foreign.publish(tmp_path / name / "1", toml=toml)
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        listed = (await caller.models.ListModels(model_pb2.ListModelsRequest())).models
+    failures = {model.name: model.failure for model in listed}
+    for name, (_, _, words) in cases.items():
+        assert words in failures[name]
+
+
+async def test_mistakes_about_windows(tmp_path: Path) -> None:
+    """A hop that does not fit the window."""
+    cases = {
+        "hop": (
+            MODELS["overlapping"](),
+            MODELS["overlapping"]().toml.replace("hop = 2", "hop = 6"),
+            "input 'x': hop: expected 1 to the size of the window, 5; got 6",
+        ),
+        "hop_of_any_time": (
+            MODELS["convolution"](),
+            MODELS["convolution"]().toml.replace("context = 2", "hop = 2"),
+            "input 'x': hop: expected a time axis of fixed size, the window; the graph has "
+            "['batch', 'time', 3]",
+        ),
+        "hop_and_context": (
+            MODELS["overlapping"](),
+            MODELS["overlapping"]().toml.replace("hop = 2", "hop = 2\ncontext = 3"),
+            "inputs[0].hop: expected none beside context, which follows from it",
         ),
     }
     for name, (foreign, toml, _) in cases.items():

@@ -45,7 +45,7 @@ def read_declared(folder: Path, optimisation: str) -> ImportedModel:
     file = folder / READ_GRAPH
     if not file.resolve().is_relative_to(folder.resolve()):
         raise PackageError(folder, f"expected {READ_GRAPH} in the folder; it is a link to {file.resolve()}")
-    return find_model(file, _options(declaration), optimisation)
+    return find_model(file, _options(declaration), optimisation, frees_rows=False)
 
 
 def _declaration(folder: Path) -> ModelDeclaration:

@@ -24,6 +24,7 @@ from statewise.export.verification import (
     RandomBatch,
     ReadGraphRunner,
     ReadResult,
+    batch_difference,
     draw_batch,
     largest_difference,
     relative_difference,
@@ -115,6 +116,16 @@ def steps_agree(package: Package, sizes: TrialSizes) -> bool:
     batch = draw_batch(package.spec, None, np.random.default_rng(0), lengths=(sizes.steps[0],))
     runner = ReadGraphRunner(package)
     return step_difference(runner, with_finite_results(runner, batch)) < spec_bound(package.spec)
+
+
+def rows_are_independent(package: Package) -> bool:
+    """Returns whether a row gives the same bits alone, also run as two, and beside others."""
+    batch = draw_batch(package.spec, None, np.random.default_rng(0), lengths=(3,) * 8)
+    for least_rows in (1, 2):
+        runner = ReadGraphRunner(package, least_rows=least_rows)
+        if batch_difference([runner], with_finite_results(runner, batch)) == 0:
+            return True
+    return False
 
 
 def refuse_chance(path: Path, reference: Reference, spec: ModelSpec) -> None:

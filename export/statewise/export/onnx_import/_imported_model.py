@@ -11,12 +11,19 @@ import numpy as np
 import onnx
 
 from statewise.export.base import Array, SourceError
+from statewise.export.onnx_import._free_rows import free_rows, with_sizes_of
 from statewise.export.onnx_import._graph_preparation import (
     prepare_graph,
     refuse_fixed_steps,
     without_the_rest,
 )
-from statewise.export.onnx_import._import_proof import Reference, prove, refuse_chance, steps_agree
+from statewise.export.onnx_import._import_proof import (
+    Reference,
+    prove,
+    refuse_chance,
+    rows_are_independent,
+    steps_agree,
+)
 from statewise.export.onnx_import._input_windows import add_windows
 from statewise.export.onnx_import._state_exposure import expose_state
 from statewise.export.onnx_import._wrapped_graph import GraphWrapper
@@ -79,8 +86,13 @@ def read_onnx(file: Path, options: ImportOptions, optimisation: str) -> dict[str
     return find_model(file, options, optimisation).files()
 
 
-def find_model(file: Path, options: ImportOptions, optimisation: str) -> ImportedModel:
-    """Finds the model of a foreign graph. Arguments and errors as of `read_onnx`."""
+def find_model(
+    file: Path, options: ImportOptions, optimisation: str, *, frees_rows: bool = True
+) -> ImportedModel:
+    """Finds the model of a foreign graph. Arguments and errors as of `read_onnx`.
+
+    `frees_rows`: a graph of one row is changed to take many, where that gives the same bits in any batch.
+    """
     model, reasons = prepare_graph(file, options)
     options, windows = add_windows(file, model, options)
     reasons += windows
@@ -98,8 +110,20 @@ def find_model(file: Path, options: ImportOptions, optimisation: str) -> Importe
             "onnxruntime crashes on the file at its highest level of optimisation; "
             f"this import ran it at {optimisation!r}"
         )
-    search = _Search(file, model, original, roles, options, notes, optimisation)
-    found = search.first()
+    # A graph that starts from zeros is no reference for other initial states.
+    reference = model if options.initial else original
+    for freed in free_rows(model, roles) if frees_rows else ():
+        try:
+            freed_roles = with_sizes_of(freed, roles)
+            found = _Search(file, freed, reference, freed_roles, options, notes, optimisation).many_rows()
+        except SourceError:
+            continue  # what is wrong with the file itself comes up below
+        if found is not None:
+            reasons.append(
+                "the graph took one row; its batch was made free: the rows of a batch run together"
+            )
+            return replace(found, reasons=(*reasons, *found.reasons))
+    found = _Search(file, model, reference, roles, options, notes, optimisation).first()
     return replace(found, reasons=(*reasons, *found.reasons))
 
 
@@ -110,7 +134,7 @@ class _Search:
         self,
         file: Path,
         model: onnx.ModelProto,
-        original: onnx.ModelProto,
+        reference: onnx.ModelProto,
         roles: TensorRoles,
         options: ImportOptions,
         notes: dict[str, str],
@@ -124,8 +148,8 @@ class _Search:
         self._optimisation = optimisation
         self._graph = OriginalGraph(file, model.SerializeToString(), optimisation)
         self._original = self._graph
-        if options.expose_state:
-            self._original = OriginalGraph(file, original.SerializeToString(), optimisation)
+        if model.graph != reference.graph:
+            self._original = OriginalGraph(file, reference.SerializeToString(), optimisation)
         self._sizes = TrialSizes(model.graph)
 
     def first(self) -> ImportedModel:
@@ -142,6 +166,19 @@ class _Search:
             self._file,
             f"{reason}; say which axes are batch and time (--axes INPUT=batch,time,...), or write model.toml",
         )
+
+    def many_rows(self) -> ImportedModel | None:
+        """Returns the first choice with many rows in a run, if no row depends on the others."""
+        for choice in axis_choices(self._file, self._roles, dict(self._options.axes)):
+            if choice.one_row:
+                return None
+            try:
+                found = self._imported(choice)
+            except AxesError:
+                continue
+            if rows_are_independent(found.package):
+                return found
+        return None
 
     def _imported(self, choice: AxisChoice) -> ImportedModel:
         axes = complete_axes(self._graph, self._roles, choice, self._sizes)
@@ -174,9 +211,7 @@ class _Search:
         graph = GraphFile(model.SerializeToString(deterministic=True), model)
         package = Package(self._file, {READ_GRAPH: graph}, spec, None, self._optimisation)
         roles, axes = wrapper.roles, wrapper.axes
-        # A graph that starts from zeros is no reference for other initial states.
-        reference = self._graph if self._options.initial else self._original
-        known = Reference(reference, roles, axes, wrapper.initial)
+        known = Reference(self._original, roles, axes, wrapper.initial)
         refuse_chance(self._file, known, spec)
         return package, prove(package, known, self._sizes)
 

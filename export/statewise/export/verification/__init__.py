@@ -2,6 +2,7 @@
 
 from statewise.export.verification._differences import (
     ReadResult,
+    batch_difference,
     largest_difference,
     relative_difference,
     run_batch,
@@ -19,6 +20,7 @@ __all__ = [
     "ReadGraphRunner",
     "ReadResult",
     "VerifyReport",
+    "batch_difference",
     "draw_batch",
     "largest_difference",
     "relative_difference",

@@ -10,7 +10,7 @@ from statewise.export.onnx_import.discovery._data_flow import (
     reads_forwards,
 )
 from statewise.export.onnx_import.discovery._graph_axes import AxesError, TrialSizes, complete_axes
-from statewise.export.onnx_import.discovery._graph_tensor import GraphAxes, TensorAxes
+from statewise.export.onnx_import.discovery._graph_tensor import GraphAxes, GraphTensor, TensorAxes
 from statewise.export.onnx_import.discovery._import_options import ImportOptions
 from statewise.export.onnx_import.discovery._original_graph import OriginalGraph, first_line
 from statewise.export.onnx_import.discovery._tensor_roles import TensorRoles, find_roles
@@ -23,6 +23,7 @@ __all__ = [
     "AxisChoice",
     "DataFlow",
     "GraphAxes",
+    "GraphTensor",
     "ImportOptions",
     "OriginalGraph",
     "TensorAxes",
