@@ -1,6 +1,6 @@
 """Defines a caller's identity and scopes, and gives the running call its identity.
 
-`_callers` finds the identity, transport's interceptor enforces the scopes. Every call has exactly one
+`_callers` finds the identity, transport's gate enforces the scopes. Every call has exactly one
 identity; where the server asks for no credentials, all calls have the same one.
 """
 

@@ -199,7 +199,7 @@ class Statistics:
         row_errors: Failed rows of requests without a model version, by operation and reason.
         opened: Sessions opened, by origin: "open", "restore", "fork".
         ended: Sessions ended, by cause: "closed", "idle".
-        refused: Calls refused by the auth interceptor, by reason.
+        refused: Calls refused by the gate, by reason.
         streams: Session streams open now.
     """
 

@@ -1,6 +1,7 @@
 """Serves the dataplane's services over gRPC: puts servicers, gate, transport and port together."""
 
 import asyncio
+import logging
 import time
 from functools import partial
 
@@ -22,6 +23,8 @@ from statewise.service.transport.servicers import (
     SequenceServicer,
 )
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
+
+_log = logging.getLogger(__name__)
 
 
 class GrpcServer:
@@ -56,7 +59,10 @@ class GrpcServer:
         hide_metadata()
         self._admin = AdminServicer(dataplane, version=self._release, started_ns=time.time_ns())
         # The loop decides: a queue is polled by the loop that was made for it, and by no other.
-        make = QueueServer if isinstance(asyncio.get_running_loop(), QueueEventLoop) else AioServer
+        has_queue = isinstance(asyncio.get_running_loop(), QueueEventLoop)
+        if settings.transport == "queue" and not has_queue:
+            _log.info("this event loop polls no queue of gRPC: the server takes transport = 'aio'")
+        make = QueueServer if has_queue else AioServer
         calls = CallServer(Gate(callers), self._calls, dataplane.statistics)
         self._server = make(calls, self._methods(self._admin), options(settings))
         self._address = listen(self._server, settings)
