@@ -98,7 +98,7 @@ class Limits(_message.Message):
     STREAM_REQUESTS_FIELD_NUMBER: _builtins.int
     IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     message_bytes: _builtins.int
-    """Bytes of one message."""
+    """Bytes of one message: of a request, of the outputs of a step, of the tokens of a snapshot request."""
     request_rows: _builtins.int
     """Rows of one request."""
     request_steps: _builtins.int

@@ -978,7 +978,8 @@ class StepRequest(_message.Message):
     Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED, POSITION_MISMATCH, BAD_TENSOR (NaN, infinity,
     a token outside the vocabulary), DEADLINE, CANCELLED. Fails as a whole: BAD_TENSOR (an input missing, of wrong
     type or shape, an empty batch, a row of 0 steps), BAD_REQUEST (a handle twice, columns of unequal
-    length, sessions of different model versions), QUEUE_FULL.
+    length, sessions of different model versions), BYTES_LIMIT (also for outputs that are together longer than
+    Limits.message_bytes), QUEUE_FULL.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -139,6 +139,18 @@ async def test_sessions_that_cannot_generate(caller: Caller) -> None:
     assert said.errors == {}
 
 
+async def test_a_step_whose_outputs_are_longer_than_a_message_does_not_run(generative: Path) -> None:
+    # A time step of `letters` has 4 bytes of input and 28 of output.
+    async with running_server(generative, message_bytes=65_536) as address, connect(address) as caller:
+        (handle,) = await caller.open("letters", "a")
+        tokens = np.ones(3_000, np.int32)
+        error = await caller.ask(step=caller.frame([(handle, 0)], tokens, steps=[3_000]))
+        assert info_in(error).reason == "BYTES_LIMIT"
+        assert "outputs of the request take 84000 bytes" in error.message
+        reply = await caller.ask(step=caller.frame([(handle, 0)], tokens[:2_000], steps=[2_000]))
+        assert list(reply.outputs["y"].shape) == [2_000, 7]
+
+
 async def test_a_full_queue_is_told_before_anything_runs(generative: Path) -> None:
     async with running_server(generative, queue_steps=50) as address, connect(address) as caller:
         reason, message = await _refusal(caller.sequences.Generate(_request(steps=pack_uint32([51]))))

@@ -70,7 +70,9 @@ class Settings(BaseSettings):
     """Where sessions are kept beyond the end of the process. Only none is supported: they end with the
     process."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
-    """Longest message that the server accepts or sends."""
+    """Longest message that the server accepts. It limits replies, too: a step whose outputs, or a snapshot
+    whose tokens, are longer is refused (BYTES_LIMIT) before it runs; predictions and
+    generations are sent in several messages, of which one may be longer only if it holds a single row."""
     request_rows: _Positive = 65_536
     """Most rows in one request."""
     request_steps: _Positive = 1_048_576

@@ -22,7 +22,7 @@ from statewise.service.base import (
     StepBatch,
     StepResult,
 )
-from statewise.service.dataplane._prediction import Prediction, PredictPart, output_bytes
+from statewise.service.dataplane._prediction import Prediction, PredictPart
 from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
 from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
 from statewise.service.inputs import Lengths, arrange_inputs, invalid_rows
@@ -76,6 +76,7 @@ class Dataplane:
         self.idle_expiry = idle_expiry
         self.limits = limits
         self.statistics = statistics
+        self._message_bytes = limits.settings.message_bytes
         self._slow = slow
         self.tracing = tracing
         self.clock = clock
@@ -123,7 +124,8 @@ class Dataplane:
         columns = RaggedColumns(spec.inputs, arranged, lengths)
         prediction = Prediction(model, columns, valid, deadline_s=deadline_s)
         number = self.table.owner_number(owner)
-        size = columns.nbytes + output_bytes(spec, lengths)
+        row_bytes, step_bytes = model.output_sizes
+        size = columns.nbytes + len(lengths) * row_bytes + time_steps * step_bytes
         self.undelivered.take(number, size)
         try:
             for _ in range(prediction.submit()):
@@ -207,6 +209,14 @@ class Dataplane:
         if model is None:
             reply(StepResult({}, self.explain_rows(handles, positions, number)))
             return None
+        row_bytes, step_bytes = model.output_sizes
+        size = rows * row_bytes + time_steps * step_bytes
+        if size > self._message_bytes:
+            raise ServiceError(
+                Reason.BYTES_LIMIT,
+                f"outputs of the request take {size} bytes, in one message; expected at most "
+                f"{self._message_bytes}: ask for fewer steps or rows",
+            )
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
         batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
         model.scheduler.submit(batch)

@@ -17,7 +17,6 @@ from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.inputs import Lengths, explain_fault
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import SequenceJob
-from statewise.wire import DTYPES, ModelSpec
 
 _Finished = tuple[Indices, SequenceJob, ServiceError | None]
 
@@ -102,17 +101,6 @@ class Prediction:
     def abandon(self) -> None:
         """Drops the jobs that have not finished."""
         self._cancellation.cancelled = True
-
-
-def output_bytes(spec: ModelSpec, lengths: Lengths) -> int:
-    """Returns bytes of all outputs of sequences of these lengths."""
-    time_steps = int(lengths.sum(dtype=np.int64))
-    return sum(
-        math.prod(entry.shape)
-        * DTYPES[entry.dtype].itemsize
-        * (time_steps if entry.per_step else len(lengths))
-        for entry in spec.outputs
-    )
 
 
 def _put(

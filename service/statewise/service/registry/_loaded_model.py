@@ -1,7 +1,9 @@
 """Defines a model version in memory, and what listings show of any version. Values only."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from statewise.service.base import ModelKey, ServiceError
 from statewise.service.engine import EngineProfile
@@ -9,7 +11,7 @@ from statewise.service.packages import ServablePackage
 from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, GeneratorGraph
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
-from statewise.wire import Reason
+from statewise.wire import DTYPES, Reason
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ class LoadedModel:
                 "backwards; if steps are meant all the same, declare `stepwise = true` in its model.toml"
             )
         return ""
+
+    @cached_property
+    def output_sizes(self) -> tuple[int, int]:
+        """Bytes of the outputs of a row, and of a time step."""
+        sizes = [0, 0]
+        for entry in self.package.spec.outputs:
+            sizes[entry.per_step] += math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
+        return sizes[0], sizes[1]
 
     def require_sessions(self) -> None:
         """Raises ServiceError (NOT_STREAMABLE) where no session can be opened."""
