@@ -38,7 +38,9 @@ class CancellationToken:
 
 
 async def run_job(scheduler: Scheduler, make: Callable[..., _Job], cancellation: CancellationToken) -> _Job:
-    """Runs a job to its end.
+    """Runs a job to its end. Cancelling the caller cancels the whole request, and the job ends soon.
+
+    Returns or raises only when the job has ended: until then it takes the capacity reserved for it.
 
     Args:
         scheduler: Runs the job; capacity for its time steps is reserved there.
@@ -60,7 +62,15 @@ async def run_job(scheduler: Scheduler, make: Callable[..., _Job], cancellation:
 
     job = make(done=done, is_cancelled=cancellation.is_cancelled, deadline_s=cancellation.deadline_s)
     scheduler.submit_job(job, reserved=True)
-    return await ended
+    try:
+        return await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        cancellation.cancelled = True
+        scheduler.drop_abandoned_soon()
+        await asyncio.wait([ended])
+        if not ended.cancelled():
+            ended.exception()  # nobody else looks at it
+        raise
 
 
 async def consume(

@@ -62,6 +62,7 @@ class Prediction:
         self._cancellation = CancellationToken(deadline_s)
         self._finished: asyncio.Queue[_Finished] = asyncio.Queue()
         self._buckets = list(buckets_of_like_length(rows, self._lengths))
+        self._jobs_left = 0
         self.begun_s = math.inf
         """When the first of the collected jobs began to run; inf: none has."""
         self.ended_s = 0.0
@@ -69,6 +70,7 @@ class Prediction:
 
     def submit(self) -> int:
         """Submits the jobs; gives their number."""
+        self._jobs_left = len(self._buckets)
         for rows in self._buckets:
             job = SequenceJob(
                 self._model.package.spec,
@@ -85,6 +87,7 @@ class Prediction:
     async def next_part(self) -> PredictPart:
         """Returns the rows of the job that finishes next."""
         rows, job, failure = await self._finished.get()
+        self._jobs_left -= 1
         self.ended_s = job.ended_s
         self.begun_s = min(self.begun_s, job.begun_s or math.inf)  # 0.0: the job never began
         if failure is not None:
@@ -101,6 +104,8 @@ class Prediction:
     def abandon(self) -> None:
         """Drops the jobs that have not finished."""
         self._cancellation.cancelled = True
+        if self._jobs_left:
+            self._model.scheduler.drop_abandoned_soon()
 
 
 def _put(

@@ -50,7 +50,7 @@ def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
         one = ModelGauges(
             sessions,
             sessions * model.arena.bytes_per_session,
-            model.scheduler.queued_steps,
+            model.queued_steps,
             model.scheduler.statistics,
         )
         earlier = gauges.get(model.key)

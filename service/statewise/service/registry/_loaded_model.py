@@ -42,6 +42,12 @@ class LoadedModel:
         return self.package.name, self.package.version
 
     @property
+    def queued_steps(self) -> int:
+        """Time steps that wait or run, those of the encoder included."""
+        encoder = self.encoder_scheduler
+        return self.scheduler.queued_steps + (0 if encoder is None else encoder.queued_steps)
+
+    @property
     def why_no_sessions(self) -> str:
         """Why no session can be opened; empty: sessions can be."""
         package = self.package

@@ -102,6 +102,8 @@ class JobRunner:
         else:
             for job in self.queue.end_slice(ran, begun_s=begun_s):
                 self._end(job, None)
+            if any(member.job.is_cancelled() for member in ran.members):
+                self.end_abandoned()
         then()
 
     def _end_all(self, dropped: Sequence[AbandonedJob]) -> None:

@@ -66,6 +66,7 @@ class Scheduler:
         self._queue_s = queue_s
         self._tracing = tracing
         self._turn_planned = False
+        self._drops_abandoned = False
         self.statistics = statistics = ModelStatistics()
         self._queued = QueuedSteps(queue_steps)
         self._jobs = JobRunner(
@@ -155,6 +156,14 @@ class Scheduler:
         self._jobs.queue.add(job)
         self._plan_turn()
 
+    def drop_abandoned_soon(self) -> None:
+        """Ends the jobs that no caller waits for any more at the next turn, those that run after their slice.
+
+        Without it a job that was abandoned ends when its turn to run has come.
+        """
+        self._drops_abandoned = True
+        self._plan_turn()
+
     def _plan_turn(self) -> None:
         if not self._turn_planned:
             self._turn_planned = True
@@ -164,5 +173,8 @@ class Scheduler:
         self._turn_planned = False
         if self._steps.queue:
             self._steps.run_next(self._plan_turn)
+        if self._drops_abandoned:
+            self._drops_abandoned = False
+            self._jobs.end_abandoned()
         if self._jobs.queue:
             self._jobs.run_next(self._plan_turn)

@@ -43,9 +43,9 @@ def counted(operation: str) -> Callable[[_Method], _Method]:
 
     def decorate(method: _Method) -> _Method:
         @functools.wraps(method)
-        async def counting(self: _HasStatistics, request: Any) -> Any:
+        async def counting(self: _HasStatistics, request: Any, **options: Any) -> Any:
             with RequestCount(self.statistics, operation):
-                reply = await method(self, request)
+                reply = await method(self, request, **options)
             for row_error in reply.errors:
                 self.statistics.row_errors[operation, row_error.reason] += 1
             return reply

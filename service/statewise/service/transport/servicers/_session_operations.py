@@ -131,12 +131,20 @@ class SessionOperations:
             yield sequence_pb2.GenerateSessionsResponse(done=True)
 
     @counted("open")
-    async def open(self, request: sequence_pb2.OpenSessionsRequest) -> sequence_pb2.OpenSessionsResponse:
-        """Opens sessions, in the states that the encoder computes where the request has inputs for it."""
+    async def open(
+        self, request: sequence_pb2.OpenSessionsRequest, *, remaining_s: float | None = None
+    ) -> sequence_pb2.OpenSessionsResponse:
+        """Opens sessions, in the states that the encoder computes where the request has inputs for it.
+
+        Args:
+            request: Ids, births and the encoder's input.
+            remaining_s: Seconds until the call ends; None: no end.
+        """
         text = read_text(request.encoder_text, present=request.HasField("encoder_text"))
         raw = read_sequences(request.encoder_inputs, request.encoder_lengths, text)
+        cancellation = CancellationToken(None if remaining_s is None else self._clock() + remaining_s)
         encoded = await self._encoder.encode(
-            request.model, request.version, raw, len(request.session_ids), CancellationToken()
+            request.model, request.version, raw, len(request.session_ids), cancellation
         )
         opened, failures = await self._sessions.open(
             request.model,
