@@ -266,7 +266,7 @@ LAYOUTS = {
     "list of arrays": list(X),
     "masked": np.ma.array(X),
     "matrix": X.view(np.matrix),
-    "memory": memoryview(X),
+    "memory": X.data,
     "another library's": Tensor(X),
 }
 

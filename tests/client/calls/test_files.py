@@ -176,7 +176,7 @@ class TestFiles:
             ((7,), {}, "got int"),
         ):
             with pytest.raises(InvalidInput, match=message):
-                SampleFiles(*words, **options)  # type: ignore[arg-type]
+                SampleFiles(*words, **options)
 
 
 _PARSE = """

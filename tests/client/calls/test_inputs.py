@@ -148,5 +148,7 @@ def test_rows_shorter_than_the_model_takes_are_refused(shape: tuple[int, ...], u
     x = np.zeros(shape, np.float32)
     with pytest.raises(InvalidInput, match=rf"rows of at least 4 time steps \(its least_steps\); got {got}$"):
         windows.read(x, use, count=2)
-    assert windows.payload_of_step(x) is windows.rows_of_steps(x, 2) is windows.column_of_sequence(x) is None
+    assert windows.payload_of_step(x) is None
+    assert windows.rows_of_steps(x, 2) is None
+    assert windows.column_of_sequence(x) is None
     assert windows.read(np.zeros((4, 3), np.float32), Use.SESSION).steps.tolist() == [4]

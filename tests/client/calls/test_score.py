@@ -103,7 +103,7 @@ class TestRowsThatFail:
         for place in (0, 2, 7):
             assert found[place].error is None
             np.testing.assert_array_equal(
-                found[place].outputs, small_models.find("steps").run(rows[place])[0]
+                found[place].outputs, small_models.find("steps").run(np.asarray(rows[place]))[0]
             )
 
     def test_a_batch_is_no_sequence(self, client: Client) -> None:
@@ -165,7 +165,7 @@ class TestBounds:
             async with AsyncClient(address) as client:
                 results = client.score("last", rows())
                 first = await anext(results)
-                await results.aclose()  # type: ignore[attr-defined]
+                await results.aclose()
                 return first
 
         assert asyncio.run(run()).index == 0

@@ -90,6 +90,7 @@ def test_a_certificate_may_tell_who_it_is(
 ) -> None:
     server = issue(authority, tmp_path, "localhost")
     mine = issue(authority, tmp_path, "scorer.example.org")
+    tls = Tls(ca=pem, certificate=mine["certificate"], key=mine["key"])
     with server_in_thread(
         repository,
         listen="localhost:0",
@@ -97,9 +98,9 @@ def test_a_certificate_may_tell_who_it_is(
         tls_key=server["key"],
         tls_client_ca=pem,
     ) as address:
-        with clients.connect(address, tls=Tls(ca=pem, **mine)).session("steps", id="known") as session:
+        with clients.connect(address, tls=tls).session("steps", id="known") as session:
             session.step(X)
-            listed = clients.connect(address, tls=Tls(ca=pem, **mine)).list_sessions()
+            listed = clients.connect(address, tls=tls).list_sessions()
             assert [info.owner for info in listed] == ["scorer.example.org"]
             session.close()
         with pytest.raises(Unavailable):

@@ -22,17 +22,20 @@ class AlwaysBusy:
 class Unwilling(sequence_pb2_grpc.SequenceServiceServicer):
     """Ends every stream after its first message."""
 
-    async def SessionStream(self, _: Any, context: Any) -> None:  # noqa: N802 - the name of the RPC
+    async def SessionStream(  # type: ignore[override]  # noqa: N802 - the name of the RPC
+        self, _: Any, context: Any
+    ) -> None:
         await context.read()
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server goes down")
 
 
 async def test_a_stream_that_ends_during_a_write_is_unavailable() -> None:
     server = grpc.aio.server()
-    sequence_pb2_grpc.add_SequenceServiceServicer_to_server(Unwilling(), server)
+    unwilling = Unwilling()  # type: ignore[abstract]  # the other calls are not made
+    sequence_pb2_grpc.add_SequenceServiceServicer_to_server(unwilling, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    connection = AsyncConnection(Endpoint(f"127.0.0.1:{port}", None, (), ()), None, lambda: False)
+    connection = AsyncConnection(Endpoint(f"127.0.0.1:{port}", None, (), ()), None, lambda: None)
     stream = cast("StreamConnection", AlwaysBusy())
     for _ in range(20):
         status = await connection.run_stream(stream, lambda *_: None, asyncio.Event())

@@ -110,7 +110,7 @@ class SumServer:
         instead = self.intercept(request)
         if instead is not None:
             return [instead]
-        operation = request.WhichOneof("operation")
+        operation: Any = request.WhichOneof("operation")
         found = getattr(self, f"_{operation}")(getattr(request, operation))
         return [
             Response(request_id=request.request_id, **{operation: reply})

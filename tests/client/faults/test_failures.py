@@ -111,8 +111,7 @@ def test_a_refusal_of_the_second_try_says_nothing_about_the_first(many: bool) ->
     group, session = world.group(1), world.session()
 
     def step(value: int) -> PendingCall[Any]:
-        x = np.int64(value)
-        return world.submit(group.step(x[None], None) if many else session.step(x))
+        return world.submit(group.step(np.array([value]), None) if many else session.step(np.int64(value)))
 
     first = step(1)
     world.send()  # the server applies it

@@ -7,7 +7,7 @@ state of another program, nor one that lacks inputs. Inputs are distinct powers 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,8 +18,7 @@ from tests.client.faults.world import World
 
 from statewise.client import InvalidInput, SessionLost, SessionMoved, StatewiseError, Unavailable
 from statewise.client.requests import Plan
-from statewise.client.sessions import SessionCore
-from statewise.client.stream import Operation
+from statewise.client.sessions import Journal, SessionCore
 from statewise.client.values import Status
 
 ENDED = Status("UNAVAILABLE", message="the server ended the stream")
@@ -93,7 +92,7 @@ class Scene:
         except StopIteration as stop:
             return stop.value
 
-    def operate(self, operation: Operation[Any], world: World, faults: Iterator[str]) -> Any:
+    def operate(self, operation: Any, world: World, faults: Iterator[str]) -> Any:
         """Carries an operation out, with faults while it lasts."""
         pending_call = world.submit(operation)
         while not pending_call.future.done():
@@ -165,7 +164,7 @@ class Program:
             self.sessions.remove(held)
         except SessionLost:
             # Its first inputs came from another program, or from the session that it was copied from.
-            assert held.core.remote.journal.start != 0
+            assert cast(Journal, held.core.remote.journal).start != 0
             self.sessions.remove(held)
         if not self.sessions:
             self.open(None, iter(()))

@@ -9,7 +9,16 @@ from tests.client.faults.sum_server import SumServer
 from tests.client.faults.world import World
 
 from statewise.client import InvalidInput, SessionMoved, Unavailable
+from statewise.client.requests import Operate, Plan
 from statewise.client.sessions import SessionCore
+from statewise.client.stream import Operation
+
+
+def first_operation(plan: Plan[Any]) -> Operation[Any]:
+    """Begins a plan; returns the operation that it asks for first."""
+    effect = plan.send(None)
+    assert isinstance(effect, Operate)
+    return effect.operation
 
 
 def stepped(world: World, session: SessionCore, value: int) -> int:
@@ -62,7 +71,7 @@ def test_a_session_stays_with_the_server_that_answered_it_last() -> None:
         pass
     # Both are answered by the server that drains, after another session has moved on to its successor.
     world.drain(SumServer(handles))
-    other = world.submit(world.core.sessions.open("sum", None, None, None).send(None).operation)
+    other = world.submit(first_operation(world.core.sessions.open("sum", None, None, None)))
     world.settle()
     assert other.future.done()
     assert int(lone.future.result(0)) == 3
@@ -123,7 +132,7 @@ def test_a_copy_whose_reply_was_lost_is_found_again(name: str) -> None:
         if name == "fork"
         else world.core.sessions.restore(world.run_operation(session.snapshot()), "copy", None)
     )
-    pending_call = world.submit(plan.send(None).operation)
+    pending_call = world.submit(first_operation(plan))
     world.send()
     world.cut()
     world.settle()

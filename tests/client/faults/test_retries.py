@@ -53,7 +53,9 @@ def test_bulk_work_waits_for_no_longer_than_the_client_has_patience() -> None:
     )
     scoring.offer(sample_of(0, np.ones(3, np.int64)))
     world.now_s += 1  # no other sequence comes to share the request
-    plan = answer(scoring.take())
+    batch = scoring.take()
+    assert batch is not None
+    plan = answer(batch)
     full = Failed(Status("RESOURCE_EXHAUSTED", Reason.QUEUE_FULL, "the queue is full", retry_after_s=3600))
 
     def wait() -> None:

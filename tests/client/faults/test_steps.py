@@ -60,13 +60,13 @@ def test_sessions_lose_nothing_and_apply_nothing_twice(
         world.settle()
         final = int(last.future.result(0)) - (1 << 62)
         position = 0
-        for pending_call, value in pending_calls:
-            count = value.bit_count()
+        for pending_call, added in pending_calls:
+            count = added.bit_count()
             if id(pending_call) not in open_ended:
-                asked_before = final & ((value & -value) - 1)
-                assert np.atleast_1d(pending_call.future.result(0))[-1] == asked_before + value
-            applied = final & value
-            assert applied in ((0, value) if id(pending_call) in open_ended else (value,))
+                asked_before = final & ((added & -added) - 1)
+                assert np.atleast_1d(pending_call.future.result(0))[-1] == asked_before + added
+            applied = final & added
+            assert applied in ((0, added) if id(pending_call) in open_ended else (added,))
             position += count if applied else 0
         assert final.bit_length() <= sum(value.bit_count() for _, value in pending_calls)
         assert session.remote.position == position + 1

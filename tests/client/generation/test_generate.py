@@ -25,7 +25,7 @@ def test_texts_joined_are_the_text(client: Client, ended: bool) -> None:
 
 
 def test_prompt_condition_and_settings_are_those_asked_for(client: Client) -> None:
-    asked = {"temperature": 0.8, "top_k": 3, "seed": 11}
+    asked: dict[str, Any] = {"temperature": 0.8, "top_k": 3, "seed": 11}
     texts = client.generate("letters", prompt="BAD", condition="y", steps=9, **asked)
     assert "".join(texts) == spell(answer("letters", [Y, 2, 1, 4], 9, **asked))
     greedy = client.generate("letters", prompt="bad", steps=9, temperature=0)
@@ -56,6 +56,8 @@ def test_real_values_are_fed_back(client: Client) -> None:
     values = np.stack(list(client.generate("wave", prompt=prompt, steps=10)))
     wave = checkpoint_of("wave")
     y, state = wave.predict(prompt[:, None])
+    assert y is not None
+    assert state is not None
     expected, _, _ = generate_values(wave, state, y[-1], 10)
     np.testing.assert_allclose(values, expected[:, 0], atol=1e-5)
 
@@ -141,7 +143,7 @@ def test_values_that_the_caller_changes_are_not_sent_back(clients: Clients, addr
 
 
 def test_model_information_tells_how_to_ask(client: Client) -> None:
-    models = {model.name: model for model in client.models()}
+    models: dict[str, Any] = {model.name: model for model in client.models()}
     assert models["letters"].vocabulary.tokens == tuple(LETTERS)
     assert models["letters"].vocabulary.conditions == {"<x>": X, "<y>": Y}
     assert models["letters"].emitted.dtype in ("int32", "int64")

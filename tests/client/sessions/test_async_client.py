@@ -172,7 +172,7 @@ async def test_closing_ends_what_waits_and_leaves_no_task(relay: Relay) -> None:
     await client.close()
     with pytest.raises(Unavailable, match="client is closed"):
         await waiting
-    left = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    left = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     assert not [name for name in left if name.startswith("AwaitingShell")]
     relay.cut()
 
@@ -188,7 +188,7 @@ async def test_closing_that_is_cancelled_still_ends_everything(relay: Relay) -> 
     assert closing.cancelled()
     with pytest.raises(Unavailable, match="client is closed"):
         await session.step(np.zeros(3))
-    left = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+    left = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     assert not [name for name in left if name.startswith("AwaitingShell")]
     relay.cut()
 
