@@ -1300,7 +1300,8 @@ Global___ForkSessionsResponse: _TypeAlias = ForkSessionsResponse  # noqa: Y015
 class RewindSessionsRequest(_message.Message):
     """Takes back the last request of sessions: state and position are those from before it. The epoch rises, and with a
     session store later checkpoints are void before the reply is sent. Row errors: as in ForkSessionsRequest;
-    POSITION_MISMATCH where `positions` is neither the position held (nothing to do) nor the one kept.
+    POSITION_MISMATCH where `positions` is neither the position held (nothing to do) nor the one kept. Fails as
+    a whole: BAD_REQUEST (a handle twice).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1358,7 +1359,8 @@ Global___RewindSessionsResponse: _TypeAlias = RewindSessionsResponse  # noqa: Y0
 @_typing.final
 class SnapshotSessionsRequest(_message.Message):
     """Copies the state of sessions into signed tokens, bound to owner and model digest. The sessions go on.
-    Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED.
+    Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED. Fails as a whole: BAD_REQUEST (a handle twice),
+    BYTES_LIMIT (tokens that are together longer than Limits.message_bytes).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1412,7 +1414,7 @@ Global___SnapshotSessionsResponse: _TypeAlias = SnapshotSessionsResponse  # noqa
 @_typing.final
 class CloseSessionsRequest(_message.Message):
     """Ends sessions; their ids are free and their state is gone. Closing a session that is closed already succeeds. Row
-    errors: SESSION_MOVED.
+    errors: SESSION_MOVED. Fails as a whole: BAD_REQUEST (a handle twice).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -207,7 +207,8 @@ class Driver:
         """Copies a session through a snapshot."""
         if names[0] in self._sessions:
             tokens, _ = await self._dataplane.sessions.snapshot(self._handles(names[0]), owner="")
-            self._copied(*names, *self._dataplane.sessions.restore(tokens, [names[1]], owner=""))
+            made, failures = await self._dataplane.sessions.restore(tokens, [names[1]], owner="")
+            self._copied(*names, made, failures)
 
     # --- parts of operations ---
 

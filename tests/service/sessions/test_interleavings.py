@@ -238,7 +238,7 @@ class Driver:
         if name not in self._sessions:
             return
         tokens, _ = await self._dataplane.sessions.snapshot(self._handle(name), owner="")
-        made, failures = self._dataplane.sessions.restore(tokens, [twin], owner="")
+        made, failures = await self._dataplane.sessions.restore(tokens, [twin], owner="")
         if self._sessions[name].version not in self._versions:
             self._sessions[name].used_s = self._now()
             assert [failure.reason.value for failure in failures] == ["MODEL_CHANGED"]

@@ -170,9 +170,9 @@ async def test_a_snapshot_is_its_owners_alone(repository: Path) -> None:
         (token,), _ = await dataplane.sessions.snapshot(handles, owner="ann")
         _, (refused,) = await dataplane.sessions.snapshot(handles, owner="bob")
         assert refused.reason == "SESSION_NOT_FOUND"
-        _, (foreign,) = dataplane.sessions.restore([token], ["b"], owner="bob")
+        _, (foreign,) = await dataplane.sessions.restore([token], ["b"], owner="bob")
         assert (foreign.reason, "another owner" in foreign.message) == ("BAD_SNAPSHOT", True)
-        (own,), _ = dataplane.sessions.restore([token], ["b"], owner="ann")
+        (own,), _ = await dataplane.sessions.restore([token], ["b"], owner="ann")
         assert own.view.position == 0
 
 

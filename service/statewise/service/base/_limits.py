@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base._errors import ServiceError
 from statewise.service.base._settings import Settings
+from statewise.service.base._types import Handles
 from statewise.wire import Reason
 
 _LONGEST_ID_BYTES = 128
@@ -60,6 +61,12 @@ class ServiceLimits:
         """Raises ServiceError (BAD_REQUEST) where columns of a request differ in their numbers of rows."""
         if len(set(rows)) > 1:
             raise ServiceError(Reason.BAD_REQUEST, f"expected columns of equal length; got {list(rows)} rows")
+
+    def check_handles(self, handles: Handles) -> None:
+        """Raises ServiceError (BAD_TENSOR, BAD_REQUEST, BYTES_LIMIT) for no, too many or repeated handles."""
+        self.check_size(len(handles), None)
+        if len(handles) > 1 and len(np.unique(handles)) != len(handles):
+            raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice in the request")
 
     def check_ids(self, session_ids: Sequence[str]) -> None:
         """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) for ids that are invalid or repeated."""

@@ -9,7 +9,13 @@ from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
-from statewise.service.dataplane.sessions import EncodedStates, ExpectedSessions, ListedSession, OpenedSession
+from statewise.service.dataplane.sessions import (
+    EncodedStates,
+    ExpectedSessions,
+    ListedSession,
+    OpenedSession,
+    Portions,
+)
 
 __all__ = [
     "CancellationToken",
@@ -21,6 +27,7 @@ __all__ = [
     "Generator",
     "ListedSession",
     "OpenedSession",
+    "Portions",
     "PredictPart",
     "SessionGenerator",
     "buckets_of_like_length",

@@ -4,10 +4,17 @@ from statewise.service.session_state._arena import StateArena
 from statewise.service.session_state._digests import digest_rows
 from statewise.service.session_state._quotas import Quotas
 from statewise.service.session_state._scan import SessionScan
-from statewise.service.session_state._snapshots import Snapshot, Snapshots, pack_state, unpack_state
+from statewise.service.session_state._snapshots import (
+    LEAST_TOKEN_BYTES,
+    Snapshot,
+    Snapshots,
+    pack_state,
+    unpack_state,
+)
 from statewise.service.session_state._table import SessionTable, SessionView
 
 __all__ = [
+    "LEAST_TOKEN_BYTES",
     "Quotas",
     "SessionScan",
     "SessionTable",

@@ -85,6 +85,10 @@ class SessionColumns:
         slots = self.slots_of(handles)
         return slots[_are_valid(self.read(slots), handles, owner)]
 
+    def are_valid(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.bool_]:
+        """Returns which handles are those of that owner's sessions, bool [len(handles)]."""
+        return _are_valid(self.read(slots), handles, owner)
+
     def models_of_handles(self, handles: Handles, slots: Slots, *, owner: int) -> NDArray[np.uint32]:
         """Numbers of the model versions of that owner's sessions; void handles are left out."""
         cells = self.read(slots)

@@ -29,6 +29,9 @@ _SIGNATURE_BYTES = 32
 _FRONT = struct.Struct("<4s4sIQ")
 """Magic, the key's name, bytes of the header, bytes of the state."""
 
+LEAST_TOKEN_BYTES = _FRONT.size + _SIGNATURE_BYTES + 2 * hashlib.sha256().digest_size + 70
+"""Bytes of a token beside its state, at least: the header has the model's digest and the names of fields."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -242,6 +242,10 @@ class SessionTable(SessionColumns):
         """Returns why a handle is void for an owner; None: it is valid."""
         if self.model_of_handle(handle, owner=owner) is not None:
             return None
+        return self.void(row, handle, owner=owner)
+
+    def void(self, row: int, handle: int, *, owner: int) -> RowFailure:
+        """Returns why a handle that is not valid for an owner is void."""
         reason = self._ended.reason_of(owner, handle)
         return RowFailure(row, reason, f"handle {handle:#018x} {_WHY_VOID[reason]}")
 

@@ -4,7 +4,7 @@ from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
 from statewise.service.dataplane.sessions._session_administration import ListedSession, SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
-from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
 from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
@@ -14,6 +14,7 @@ __all__ = [
     "IdleExpiry",
     "ListedSession",
     "OpenedSession",
+    "Portions",
     "SessionAdministration",
     "SessionDirectory",
     "SessionTurns",

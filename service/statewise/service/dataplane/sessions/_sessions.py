@@ -1,4 +1,4 @@
-"""Opens, resumes, forks, rewinds, restores and closes sessions, and takes snapshots of them.
+"""Opens, resumes, forks, rewinds and closes sessions.
 
 Every operation runs after all earlier requests for the same sessions. A row that fails leaves the other rows
 alone.
@@ -10,46 +10,20 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.base import Handles, RowFailure, ServiceError
 from statewise.service.dataplane.sessions._encoded_states import EncodedStates
-from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
-from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.dataplane.sessions._session_directory import OpenedSession
+from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots, in_order
+from statewise.service.dataplane.sessions._session_turns import Portions
 from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ExpectedSessions, take_over
-from statewise.service.registry import ModelRegistry
-from statewise.service.session_state import SessionTable, Snapshot, Snapshots, pack_state, unpack_state
+from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
 
 _T = TypeVar("_T")
 
 
-class Sessions:
-    """Operations on sessions; owners are given by name.
-
-    Args:
-        models: The served models.
-        table: The sessions.
-        directory: Creates, finds and ends sessions.
-        turns: Orders operations.
-        limits: Limits of every request.
-        snapshots: Signs and reads tokens.
-    """
-
-    def __init__(
-        self,
-        models: ModelRegistry,
-        table: SessionTable,
-        *,
-        directory: SessionDirectory,
-        turns: SessionTurns,
-        limits: ServiceLimits,
-        snapshots: Snapshots,
-    ) -> None:
-        self._models = models
-        self._table = table
-        self._directory = directory
-        self._turns = turns
-        self._limits = limits
-        self._snapshots = snapshots
+class Sessions(SessionSnapshots):
+    """Operations on sessions; owners are given by name."""
 
     async def open(
         self,
@@ -80,46 +54,71 @@ class Sessions:
         self._limits.refuse_when_draining()
         model = self._models.find(name, version) if encoded is None else encoded.model
         model.require_sessions()
-        births = self._one_a_row(births, session_ids)
+        births = self.one_a_row(births, session_ids)
         number = self._table.owner_number(owner)
-        created: dict[int, int] = {}
+        opened: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}
-        existing: dict[int, int] = {}
-        for row, session_id in enumerate(session_ids):
-            slot = self._table.find(number, session_id)
-            try:
-                if slot is None:
-                    state = None if encoded is None else encoded.of_row(row)
-                    created[row] = self._directory.create(
-                        model, number, session_id, origin="open", birth=births[row], state=state
-                    )
-                else:
-                    self._check_model(slot, session_id, name, version)
-                    if only_new and births[row] != self._table.birth_of(slot):
-                        raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
-                    existing[row] = slot
-            except ServiceError as error:
-                failures[row] = RowFailure(row, error.reason, error.message)
-        opened = {row: self._directory.describe(slot, created=True) for row, slot in created.items()}
-        taken, gone = await take_over(
-            self._table,
-            self._directory,
-            self._turns,
-            existing,
-            session_ids,
-            number,
-            ExpectedSessions(holders=births),
-        )
-        return _in_order({**opened, **taken}), _in_order({**failures, **gone})
+        expected = ExpectedSessions(holders=births)
 
-    def _check_model(self, slot: int, session_id: str, name: str, version: int) -> None:
-        """Raises ServiceError (SESSION_EXISTS) for a session of another model or version (0: any)."""
+        def create(row: int, session_id: str) -> OpenedSession:
+            self._require_serving(model)
+            state = None if encoded is None else encoded.of_row(row)
+            slot = self._directory.create(
+                model, number, session_id, origin="open", birth=births[row], state=state
+            )
+            return self._directory.describe(slot, created=True)
+
+        async for portion in Portions(range(len(session_ids))):
+            existing: dict[int, int] = {}
+            for row in portion:
+                session_id = session_ids[row]
+                slot = self._table.find(number, session_id)
+                try:
+                    if slot is None:
+                        opened[row] = create(row, session_id)
+                    else:
+                        self._check_same(slot, session_id, name, version, births[row] if only_new else None)
+                        existing[row] = slot
+                except ServiceError as error:
+                    failures[row] = RowFailure(row, error.reason, error.message)
+            await self._take_over(existing, session_ids, number, expected, opened, failures)
+        return in_order(opened), in_order(failures)
+
+    def _require_serving(self, model: LoadedModel) -> None:
+        """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
+        if not self._models.serves(model):
+            name, version = model.key
+            raise ServiceError(
+                Reason.MODEL_NOT_FOUND, f"model {name!r} version {version} was unloaded during the request"
+            )
+
+    async def _take_over(
+        self,
+        existing: Mapping[int, int],
+        session_ids: Sequence[str],
+        owner: int,
+        expected: ExpectedSessions,
+        opened: dict[int, OpenedSession],
+        failures: dict[int, RowFailure],
+    ) -> None:
+        """Takes over a portion's sessions that are open, given by row."""
+        if existing:
+            taken, gone = await take_over(
+                self._table, self._directory, self._turns, existing, session_ids, owner, expected
+            )
+            opened.update(taken)
+            failures.update(gone)
+
+    def _check_same(self, slot: int, session_id: str, name: str, version: int, birth: int | None) -> None:
+        """Raises ServiceError (SESSION_EXISTS) for another model, version (0: any) or birth (None: any)."""
         package = self._directory.model_of(slot).package
         if package.name != name or version not in (0, package.version):
             raise ServiceError(
                 Reason.SESSION_EXISTS,
                 f"session {session_id!r} is open with model {package.name!r} version {package.version}",
             )
+        if birth is not None and birth != self._table.birth_of(slot):
+            raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
 
     async def resume(
         self,
@@ -143,18 +142,18 @@ class Sessions:
         for column in (expected.births, expected.holders):
             self._limits.check_columns(len(session_ids), len(column) or len(session_ids))
         number = self._table.owner_number(owner)
-        existing: dict[int, int] = {}
+        resumed: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}
-        for row, session_id in enumerate(session_ids):
-            slot = self._table.find(number, session_id)
-            if slot is None:
-                failures[row] = self._directory.missing(row, number, session_id)
-            else:
-                existing[row] = slot
-        taken, gone = await take_over(
-            self._table, self._directory, self._turns, existing, session_ids, number, expected
-        )
-        return _in_order(taken), _in_order({**failures, **gone})
+        async for portion in Portions(range(len(session_ids))):
+            existing: dict[int, int] = {}
+            for row in portion:
+                slot = self._table.find(number, session_ids[row])
+                if slot is None:
+                    failures[row] = self._directory.missing(row, number, session_ids[row])
+                else:
+                    existing[row] = slot
+            await self._take_over(existing, session_ids, number, expected, resumed, failures)
+        return in_order(resumed), in_order(failures)
 
     async def fork(
         self, handles: Handles, session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
@@ -165,7 +164,7 @@ class Sessions:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
-        births = self._one_a_row(births, session_ids)
+        births = self.one_a_row(births, session_ids)
         self._limits.check_columns(len(handles), len(session_ids))
         number = self._table.owner_number(owner)
         forked: dict[int, OpenedSession] = {}
@@ -188,7 +187,7 @@ class Sessions:
             forked[row] = self._directory.describe(twin, created=True)
 
         failures = await self._turns.run_valid(handles, copy, owner=number)
-        return _in_order(forked), failures
+        return in_order(forked), failures
 
     async def rewind(
         self, handles: Handles, positions: NDArray[np.uint64], *, owner: str
@@ -199,7 +198,7 @@ class Sessions:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
-        self._limits.check_size(len(handles), None)
+        self._limits.check_handles(handles)
         self._limits.check_columns(len(handles), len(positions))
         number = self._table.owner_number(owner)
         rewound: dict[int, OpenedSession] = {}
@@ -213,85 +212,17 @@ class Sessions:
                 refused.append(failure)
 
         failures = await self._turns.run_valid(handles, turn_back, owner=number)
-        return _in_order(rewound), sorted(failures + refused, key=lambda failure: failure.row)
+        return in_order(rewound), sorted(failures + refused, key=lambda failure: failure.row)
 
-    async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
-        """Copies the state of sessions into signed tokens; the sessions stay open.
+    async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
+        """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED).
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT.
         """
-        self._limits.check_size(len(handles), None)
-        tokens: dict[int, bytes] = {}
-
-        def take_out(row: int, slot: int) -> None:
-            model = self._directory.model_of(slot)
-            view = self._table.view(slot)
-            state = pack_state(model.arena.read(self._table.arena_index(slot)))
-            package = model.package
-            snapshot = Snapshot(
-                view.owner, package.name, package.version, package.digest, view.position, state
-            )
-            tokens[row] = self._snapshots.sign(snapshot)
-
-        failures = await self._turns.run_valid(handles, take_out, owner=self._table.owner_number(owner))
-        return _in_order(tokens), failures
-
-    def restore(
-        self, tokens: Sequence[bytes], session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
-    ) -> tuple[list[OpenedSession], list[RowFailure]]:
-        """Opens sessions from tokens. A session of that id and birth that is open already is left as it is.
-
-        Raises:
-            ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
-        """
-        self._limits.refuse_when_draining()
-        births = self._one_a_row(births, session_ids)
-        self._limits.check_columns(len(tokens), len(session_ids))
-        number = self._table.owner_number(owner)
-        restored: dict[int, OpenedSession] = {}
-        failures: dict[int, RowFailure] = {}
-        for row, (token, session_id) in enumerate(zip(tokens, session_ids, strict=True)):
-            try:
-                snapshot = self._snapshots.read(token, owner=owner)
-                repeated = self._directory.repeated(number, session_id, births[row])
-                if repeated is not None:
-                    restored[row] = repeated
-                    continue
-                model = self._models.find_digest(snapshot.model, snapshot.digest, snapshot.version)
-                model.require_sessions()
-                state = unpack_state(snapshot.state, model.arena.pairs)
-                slot = self._directory.create(
-                    model,
-                    number,
-                    session_id,
-                    origin="restore",
-                    birth=births[row],
-                    state=state,
-                    position=snapshot.position,
-                )
-            except ServiceError as error:
-                failures[row] = RowFailure(row, error.reason, error.message)
-            else:
-                restored[row] = self._directory.describe(slot, created=True)
-        return _in_order(restored), _in_order(failures)
-
-    async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
-        """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED)."""
-        self._limits.check_size(len(handles), None)
+        self._limits.check_handles(handles)
         number = self._table.owner_number(owner)
         failures = await self._turns.run_valid(
             handles, lambda _, slot: self._directory.end(slot), owner=number
         )
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
-
-    def _one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
-        """Returns a birth for each row, 0 where the request names none; checks the ids, too."""
-        self._limits.check_ids(session_ids)
-        births = births or [0] * len(session_ids)
-        self._limits.check_columns(len(births), len(session_ids))
-        return births
-
-
-def _in_order(by_row: Mapping[int, _T]) -> list[_T]:
-    return [by_row[row] for row in sorted(by_row)]

@@ -102,10 +102,10 @@ class SequenceServicer:
         return response
 
     async def OpenSessions(
-        self, request: sequence_pb2.OpenSessionsRequest, _: Call
+        self, request: sequence_pb2.OpenSessionsRequest, call: Call
     ) -> sequence_pb2.OpenSessionsResponse:
         """As `open` on a stream."""
-        return await self._sessions.open(request)
+        return await self._sessions.open(request, remaining_s=call.remaining_s())
 
     async def ResumeSessions(
         self, request: sequence_pb2.ResumeSessionsRequest, _: Call

@@ -15,6 +15,7 @@ from statewise.service.dataplane import (
     ExpectedSessions,
     Generator,
     OpenedSession,
+    Portions,
     SessionGenerator,
     parts_within,
 )
@@ -155,7 +156,7 @@ class SessionOperations:
             only_new=request.only_new,
             encoded=encoded,
         )
-        return _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
+        return await _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
     @counted("resume")
     async def resume(
@@ -169,7 +170,7 @@ class SessionOperations:
         resumed, failures = await self._sessions.resume(
             request.session_ids, owner=caller().owner, expected=expected
         )
-        return _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
+        return await _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
     @counted("close")
     async def close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
@@ -184,10 +185,10 @@ class SessionOperations:
     ) -> sequence_pb2.RestoreSessionsResponse:
         """Opens sessions from snapshots."""
         births = read_uint64(request.births, "births").tolist()
-        restored, failures = self._sessions.restore(
+        restored, failures = await self._sessions.restore(
             request.tokens, request.session_ids, owner=caller().owner, births=births
         )
-        return _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
+        return await _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
 
     @counted("fork")
     async def fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
@@ -197,7 +198,7 @@ class SessionOperations:
         forked, failures = await self._sessions.fork(
             handles, request.session_ids, owner=caller().owner, births=births
         )
-        return _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
+        return await _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
 
     @counted("rewind")
     async def rewind(
@@ -207,7 +208,7 @@ class SessionOperations:
         handles = read_uint64(request.handles, "handles")
         positions = read_uint64(request.positions, "positions")
         rewound, failures = await self._sessions.rewind(handles, positions, owner=caller().owner)
-        return _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
+        return await _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
 
     @counted("snapshot")
     async def snapshot(
@@ -221,9 +222,13 @@ class SessionOperations:
         )
 
 
-def _reply(
+async def _reply(
     message: type[_Reply], sessions: Sequence[OpenedSession], failures: Sequence[RowFailure]
 ) -> _Reply:
-    return message(
-        sessions=[session_message(one) for one in sessions], errors=[row_error(one) for one in failures]
-    )
+    """Builds a reply in portions, between which the event loop turns."""
+    reply = message()
+    async for portion in Portions(sessions):
+        reply.sessions.extend([session_message(one) for one in portion])
+    async for failed in Portions(failures):
+        reply.errors.extend([row_error(one) for one in failed])
+    return reply

@@ -1,0 +1,150 @@
+"""Takes snapshots of sessions as signed tokens, and opens sessions from tokens.
+
+A row that fails leaves the other rows alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
+from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
+from statewise.service.registry import ModelRegistry
+from statewise.service.session_state import (
+    LEAST_TOKEN_BYTES,
+    SessionTable,
+    Snapshot,
+    Snapshots,
+    pack_state,
+    unpack_state,
+)
+from statewise.wire import Reason
+
+_T = TypeVar("_T")
+
+
+class SessionSnapshots:
+    """Operations with tokens; owners are given by name.
+
+    Args:
+        models: The served models.
+        table: The sessions.
+        directory: Creates, finds and ends sessions.
+        turns: Orders operations.
+        limits: Limits of every request.
+        snapshots: Signs and reads tokens.
+    """
+
+    def __init__(
+        self,
+        models: ModelRegistry,
+        table: SessionTable,
+        *,
+        directory: SessionDirectory,
+        turns: SessionTurns,
+        limits: ServiceLimits,
+        snapshots: Snapshots,
+    ) -> None:
+        self._models = models
+        self._table = table
+        self._directory = directory
+        self._turns = turns
+        self._limits = limits
+        self._snapshots = snapshots
+
+    async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
+        """Copies the state of sessions into signed tokens; the sessions stay open.
+
+        Raises:
+            ServiceError: BAD_REQUEST, BYTES_LIMIT.
+        """
+        self._limits.check_handles(handles)
+        number = self._table.owner_number(owner)
+        self._check_tokens_size(handles, number)
+        tokens: dict[int, bytes] = {}
+
+        def take_out(row: int, slot: int) -> None:
+            model = self._directory.model_of(slot)
+            view = self._table.view(slot)
+            state = pack_state(model.arena.read(self._table.arena_index(slot)))
+            package = model.package
+            snapshot = Snapshot(
+                view.owner, package.name, package.version, package.digest, view.position, state
+            )
+            tokens[row] = self._snapshots.sign(snapshot)
+
+        failures = await self._turns.run_valid(handles, take_out, owner=number)
+        return in_order(tokens), failures
+
+    def _check_tokens_size(self, handles: Handles, owner: int) -> None:
+        """Raises ServiceError (BYTES_LIMIT) where the tokens together are longer than a message."""
+        slots = self._table.slots_of(handles)
+        numbers, rows = np.unique(
+            self._table.models_of_handles(handles, slots, owner=owner), return_counts=True
+        )
+        size = sum(
+            count * (self._models[number].arena.bytes_per_session // 2 + LEAST_TOKEN_BYTES)
+            for number, count in zip(numbers.tolist(), rows.tolist(), strict=True)
+        )
+        limit = self._limits.settings.message_bytes
+        if size > limit:
+            raise ServiceError(
+                Reason.BYTES_LIMIT,
+                f"the snapshots take at least {size} bytes, in one message; expected at most {limit}: "
+                "ask for fewer at once",
+            )
+
+    async def restore(
+        self, tokens: Sequence[bytes], session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
+    ) -> tuple[list[OpenedSession], list[RowFailure]]:
+        """Opens sessions from tokens. A session of that id and birth that is open already is left as it is.
+
+        Raises:
+            ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
+        """
+        self._limits.refuse_when_draining()
+        births = self.one_a_row(births, session_ids)
+        self._limits.check_columns(len(tokens), len(session_ids))
+        number = self._table.owner_number(owner)
+        restored: dict[int, OpenedSession] = {}
+        failures: dict[int, RowFailure] = {}
+
+        def open_from(row: int) -> OpenedSession:
+            snapshot = self._snapshots.read(tokens[row], owner=owner)
+            repeated = self._directory.repeated(number, session_ids[row], births[row])
+            if repeated is not None:
+                return repeated
+            model = self._models.find_digest(snapshot.model, snapshot.digest, snapshot.version)
+            model.require_sessions()
+            slot = self._directory.create(
+                model,
+                number,
+                session_ids[row],
+                origin="restore",
+                birth=births[row],
+                state=unpack_state(snapshot.state, model.arena.pairs),
+                position=snapshot.position,
+            )
+            return self._directory.describe(slot, created=True)
+
+        async for portion in Portions(range(len(tokens))):
+            for row in portion:
+                try:
+                    restored[row] = open_from(row)
+                except ServiceError as error:
+                    failures[row] = RowFailure(row, error.reason, error.message)
+        return in_order(restored), in_order(failures)
+
+    def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
+        """Returns a birth for each row, 0 where the request names none; checks the ids, too."""
+        self._limits.check_ids(session_ids)
+        births = births or [0] * len(session_ids)
+        self._limits.check_columns(len(births), len(session_ids))
+        return births
+
+
+def in_order(by_row: Mapping[int, _T]) -> list[_T]:
+    """Returns what belongs to rows, in the order of the rows."""
+    return [by_row[row] for row in sorted(by_row)]
