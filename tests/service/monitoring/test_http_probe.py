@@ -3,7 +3,8 @@
 import asyncio
 import shutil
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.helpers.metrics_server import http_get, serve_with_metrics
 
 from statewise.service import ServerError, Settings, SettingsError
+from statewise.service.monitoring import HttpProbe
 from statewise.service.server import Server
 from statewise.v1 import (
     admin_pb2,
@@ -101,6 +103,48 @@ async def test_who_says_nothing_keeps_no_other_away_for_long(repository: Path) -
             for one in silent:
                 one.close()
         assert await asyncio.to_thread(http_get, metrics, "/readyz") == (200, "ready\n")
+
+
+async def test_who_sends_a_byte_now_and_then_keeps_nobody_away(repository: Path) -> None:
+    async with serve_with_metrics(repository) as (_, metrics):
+        host, _, port = metrics.rpartition(":")
+        slow = [socket.create_connection((host, int(port))) for _ in range(16)]
+        try:
+            for _ in range(20):
+                _send_to_all(slow, b"GET /healthz HTTP/1.1\r\nX-A: a")
+                for path in ("/readyz", "/healthz", "/metrics"):
+                    assert (await asyncio.to_thread(http_get, metrics, path))[0] == 200
+        finally:
+            for one in slow:
+                one.close()
+
+
+def _send_to_all(connections: Sequence[socket.socket], some: bytes) -> None:
+    for one in connections:
+        with suppress(OSError):  # the server has closed it
+            one.sendall(some)
+
+
+def test_a_request_has_a_time_as_a_whole() -> None:
+    probe = HttpProbe(lambda *_: [], why_not_ready=lambda: "", is_alive=lambda: True, request_s=0.3)
+    host, _, port = probe.start("127.0.0.1", 0).rpartition(":")
+    try:
+        with socket.create_connection((host, int(port))) as slow:
+            slow.settimeout(0.05)
+            assert any(_is_closed(slow) for _ in range(2_000))
+    finally:
+        probe.stop()
+
+
+def _is_closed(slow: socket.socket) -> bool:
+    """Sends one more byte; returns whether the server has closed the connection."""
+    try:
+        slow.sendall(b"G")
+        return slow.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
