@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from tests.cases.foreign import import_graph, one_step, publish, served, stepped
+from tests.cases.foreign import import_graph, one_step, publish, served
 from tests.cli.command import Finished, Server
 from tests.export.foreign_graphs import ForeignGraph, constant, make, tensor
 
@@ -32,7 +32,7 @@ input = "state"
 output = "state_out"
 axes = ["batch", 5, 4]
 """
-RIGHT = ["imported-from-a-file", "list", "array", "patched"]
+RIGHT = ["imported-from-a-file", "list", "array", "patched", "encoded"]
 """The ways by which the state begins as it has to."""
 
 
@@ -111,6 +111,32 @@ def patched() -> ForeignGraph:
     return foreign
 
 
+ENCODE = """
+[encode]
+lengths = "lengths"
+state = ["state_out"]
+[[encode.inputs]]
+name = "c"
+dtype = "float32"
+shape = [1]
+"""
+
+
+def encoder() -> ForeignGraph:
+    """An encoder whose state is the right beginning whatever it reads, c [T, B, 1]."""
+    nodes = [
+        helper.make_node("Shape", ["c"], ["rows"], start=1, end=2),
+        helper.make_node("Concat", ["rows", "rest"], ["shape"], axis=0),
+        helper.make_node("Expand", ["start", "shape"], ["state_out"]),
+    ]
+    return make(
+        nodes,
+        [tensor("c", ["T", "B", 1]), tensor("lengths", ["B"], onnx.TensorProto.INT32)],
+        [tensor("state_out", ["B", 5, C])],
+        [constant("start", values=START[None]), constant("rest", values=np.array([5, C]))],
+    )
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("initial") / "models"
@@ -126,6 +152,8 @@ def imports(repository: Path) -> dict[str, Finished]:
     publish(repository, "array", foreign, f'{BY_HAND}initial = "initial.npy"\n')
     np.save(repository / "array" / "1" / "initial.npy", START)
     publish(repository, "patched", patched(), BY_HAND)
+    publish(repository, "encoded", foreign, BY_HAND + ENCODE)
+    encoder().save(repository / "encoded" / "1" / "encode.onnx")
     return {
         "zeros": import_graph(repository, "imported-as-zeros", foreign),
         "number": import_graph(repository, "imported-number", foreign, "--initial", "state=-1e30"),
@@ -157,4 +185,7 @@ def test_sessions_are_right_from_their_first_step(client: Client, name: str) -> 
     assert model.status == "ready", model.failure
     expected = one_step(weighted_average(), DATA, {"state": START[None]}, {"state": "state_out"})
     assert np.isfinite(expected).all()
-    np.testing.assert_allclose(stepped(client, name, DATA), expected, atol=1e-5)
+    condition = np.zeros((1, 1), np.float32) if name == "encoded" else None
+    with client.session(name, condition=condition) as session:
+        found = np.stack([session.step(sample) for sample in DATA])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
