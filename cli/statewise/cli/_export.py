@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, remark
 from statewise.export import ExportError, Weights, export_checkpoint, read_package
 from statewise.models import ModelsError
 
@@ -43,18 +43,15 @@ def export(
     package = export_checkpoint(checkpoint, repository, name=name, version=version, weights=weights)
     same = _same_version(package)
     if same is not None:
-        stderr_console().print(f"{package} has the same files as {same}", soft_wrap=True)
+        remark(f"{package} has the same files as {same}")
     if weights is not Weights.FLOAT32:
         notes = read_package(package).spec.notes
-        stderr_console().print(
+        remark(
             f"{weights} weights: outputs differ by up to {float(notes['weights_error']):.2%} of the largest; "
-            f"{notes['weights_size']}",
-            soft_wrap=True,
+            f"{notes['weights_size']}"
         )
         if weights is Weights.INT8:
-            stderr_console().print(
-                "the rows of a batch share a scale, so servers will run each row alone", soft_wrap=True
-            )
+            remark("the rows of a batch share a scale, so servers will run each row alone")
     if as_json:
         print_json({"package": str(package), "name": package.parent.name, "version": int(package.name)})
     else:

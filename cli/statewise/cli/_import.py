@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, remark
 from statewise.export import ExportError, import_onnx, import_torch
 
 _T = TypeVar("_T")
@@ -148,7 +148,7 @@ def _print_findings(package: Path) -> None:
     findings = package / "model.toml"
     for line in findings.read_text(encoding="utf-8").splitlines() if findings.exists() else ():
         if line.startswith("# "):
-            stderr_console().print(line.removeprefix("# "), markup=False, soft_wrap=True)
+            remark(line.removeprefix("# "))
 
 
 def _flag(option: str) -> str:

@@ -16,7 +16,7 @@ from statewise.cli._connection import (
     in_words_of_command,
     with_connection,
 )
-from statewise.cli._terminal import fail, read_json_array, short_lists, stderr_console, to_json
+from statewise.cli._terminal import fail, read_json_array, remark, short_lists, to_json
 from statewise.client import Session, StatewiseError
 
 
@@ -67,7 +67,7 @@ def _step_lines(session: Session) -> None:
             print(text, flush=True)
     finally:
         if not_finite:
-            stderr_console().print(f"{not_finite:,} numbers of the outputs are not finite: they are null")
+            remark(f"{not_finite:,} numbers of the outputs are not finite: they are null")
 
 
 def _nested(output: Any) -> Any:

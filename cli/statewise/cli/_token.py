@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from statewise import service
-from statewise.cli._terminal import JsonFlag, exits_on, print_json, stderr_console
+from statewise.cli._terminal import JsonFlag, exits_on, print_json, remark
 
 
 @exits_on(service.CallersError)
@@ -44,4 +44,4 @@ def token(
         print_json({"owner": owner, "scopes": [str(one) for one in scopes], "token": created})
         return
     print(created)
-    stderr_console().print(f"{owner} has {' and '.join(scopes)}; the token is shown only once")
+    remark(f"{owner} has {' and '.join(scopes)}; the token is shown only once")

@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from statewise import models
-from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json, stderr_console
+from statewise.cli._terminal import JsonFlag, exits_on, fail, print_json, remark, stderr_console
 
 
 def _complete_recipes(incomplete: str) -> list[str]:
@@ -98,7 +98,7 @@ def _interruptible(out: Path, overwrite: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         if (out / "checkpoint.npz").exists():
             flag = "--resume in place of --overwrite" if overwrite else "--resume"
-            stderr_console().print(f"the same command with {flag} continues from the last checkpoint")
+            remark(f"the same command with {flag} continues from the last checkpoint")
         raise
 
 

@@ -23,7 +23,7 @@ from statewise.cli._score._options import (
     SequenceOption,
 )
 from statewise.cli._score._run import BulkRun
-from statewise.cli._terminal import NOT_FINITE, JsonFlag, exits_on, print_json, stderr_console
+from statewise.cli._terminal import NOT_FINITE, JsonFlag, exits_on, print_json, remark
 from statewise.client import StatewiseError
 
 _SUFFIXES = (".npz", ".jsonl", ".parquet")
@@ -77,7 +77,7 @@ def score(
         run.begin()
         resumed_at = log.rows
         if resumed_at:
-            stderr_console().print(f"continuing at row {resumed_at:,}")
+            remark(f"continuing at row {resumed_at:,}")
         run.score()
         run.write()
         report = run.report(resumed_at=resumed_at, seconds=time.monotonic() - begun_s)
@@ -85,7 +85,7 @@ def score(
     if as_json:
         print_json(report)
     else:
-        stderr_console().print(_summary(report))
+        remark(_summary(report))
     run.fail_if_all_failed()
 
 

@@ -10,7 +10,7 @@ from statewise.cli._connection import in_words_of_command
 from statewise.cli._score._input import Input
 from statewise.cli._score._log import LogError, ResultLog
 from statewise.cli._score._output import format_of
-from statewise.cli._terminal import NOT_FINITE, fail, stderr_console
+from statewise.cli._terminal import NOT_FINITE, fail, remark
 from statewise.client import Client, ModelInfo, Scored, StatewiseError
 
 _RECORD_ROWS = 1024
@@ -80,7 +80,7 @@ class BulkRun:
                 "--restart discards it"
             )
         if not self._input.resumable:
-            stderr_console().print("stdin cannot be read again, so this run cannot be continued")
+            remark("stdin cannot be read again, so this run cannot be continued")
 
     def score(self) -> None:
         """Scores the sequences that the log lacks, and appends a record at least every second.
@@ -114,7 +114,7 @@ class BulkRun:
             fail(self._with_what_is_kept(in_words_of_command(error)))
         except KeyboardInterrupt:
             self._append()
-            stderr_console().print(self._with_what_is_kept("interrupted"))
+            remark(self._with_what_is_kept("interrupted"))
             raise
         finally:
             self._append()

@@ -4,7 +4,7 @@ Never imports NumPy, ONNX or gRPC: the root imports this folder before any subco
 """
 
 from statewise.cli._terminal._arrays import LineWriter, short_lists
-from statewise.cli._terminal._console import JsonFlag, stderr_console, stdout_console
+from statewise.cli._terminal._console import JsonFlag, remark, stderr_console, stdout_console
 from statewise.cli._terminal._failure import exits_on, fail
 from statewise.cli._terminal._help import Command, Group
 from statewise.cli._terminal._json import NOT_FINITE, print_json, read_json_array, to_json
@@ -19,6 +19,7 @@ __all__ = [
     "fail",
     "print_json",
     "read_json_array",
+    "remark",
     "short_lists",
     "stderr_console",
     "stdout_console",

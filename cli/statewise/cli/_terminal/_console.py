@@ -25,6 +25,11 @@ def stderr_console() -> Console:
     return _console(stderr=True)
 
 
+def remark(text: str) -> None:
+    """Prints a line for people to stderr, neither wrapped nor read as markup: it may hold paths."""
+    stderr_console().print(text, markup=False, soft_wrap=True)
+
+
 def _console(*, stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
