@@ -13,6 +13,9 @@ from grpc._cython import cygrpc
 
 _NO_FLAGS = 0
 _USED = {
+    "BatchOperationEvent": ("batch_operations", "completion_type", "success", "tag"),
+    "Call": ("cancel", "peer", "start_server_batch"),
+    "CallDetails": ("deadline", "method"),
     "CompletionQueue": ("poll", "shutdown"),
     "Server": (
         "add_http2_port",
@@ -24,6 +27,7 @@ _USED = {
         "start",
     ),
     "CompletionType": ("queue_shutdown", "queue_timeout"),
+    "RequestCallEvent": ("call", "call_details", "completion_type", "invocation_metadata", "success", "tag"),
     "ReceiveCloseOnServerOperation": ("cancelled",),
     "ReceiveMessageOperation": ("message",),
     "SendInitialMetadataOperation": (),

@@ -22,8 +22,9 @@ _log = logging.getLogger(__name__)
 
 _MOST_EVENTS = 1024
 """Events that are handled before the loop goes on, so that no flood keeps timers and tasks waiting."""
-_LONGEST_WAIT_S = 1.0
-"""gRPC waits until a time of day; a clock that is set back would make one long wait longer."""
+_LONGEST_WAIT_S = 0.2
+"""gRPC waits until a time of day, in pieces of this length, after each of which it looks at the clock again.
+A clock that is set back by an hour would make a wait of two pieces an hour longer."""
 _CLOSE_S = 5.0
 
 
@@ -33,6 +34,9 @@ class QueueEventLoop(asyncio.SelectorEventLoop):
     Raises:
         QueueUnavailable: this platform or this grpcio has no such queue.
     """
+
+    _closed = True
+    """Until asyncio has begun it: a loop that cannot be made has nothing to close."""
 
     def __init__(self) -> None:
         if missing := _core.missing():
@@ -100,6 +104,9 @@ class QueueSelector(selectors.BaseSelector):
 
     def close(self) -> None:
         """Ends thread and queue. A queue that still has operations would block: it is left to the process."""
+        if os.getpid() != self._process:
+            _left_open.append(self.queue)
+            return
         self._files.close()
         self.wake.close()
         self.queue.shutdown()

@@ -40,12 +40,21 @@ class FileWatch:
             self._handled.release()
 
     def take(self) -> Ready:
-        """Returns the files that are ready."""
+        """Returns the files that are ready.
+
+        A file that was removed or changed since the thread found it is left out: its number may belong to
+        another file by now. The thread finds it again if it is still ready.
+        """
         ready, self._ready = self._ready, None
         if ready is None:
             return []
-        self._handed_over = True
-        return ready
+        watched = self.selector.get_map()
+        unchanged = [(key, events) for key, events in ready if watched.get(key.fd) is key]
+        if unchanged:
+            self._handed_over = True
+        else:
+            self._handled.release()
+        return unchanged
 
     def close(self) -> None:
         """Ends the thread."""

@@ -145,7 +145,10 @@ class QueueCall(Call):
     def _over(self) -> None:
         when_over, self._when_over = self._when_over, []
         for ended in when_over:
-            ended()
+            try:
+                ended()
+            except Exception as error:
+                _log.error("what follows the end of a call failed", exc_info=error)
 
 
 def _ignored(_: Event) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,12 @@ class WakeUp:
     """
 
     def __init__(self, queue: CompletionQueue) -> None:
-        self._call = _call_to_itself(queue)
-        self._lock = threading.Lock()
+        try:
+            self._call = _call_to_itself(queue)
+        except (OSError, RuntimeError) as error:
+            raise QueueUnavailable(f"the server cannot call itself: {error}") from error
+        # A signal's handler may wake the loop while its own thread is in here.
+        self._lock = threading.RLock()
         self._asked = False
         self._closed = False
         self()
@@ -66,10 +71,12 @@ class WakeUp:
 
 def _call_to_itself(queue: CompletionQueue) -> CoreCall:
     """Returns a call whose events go to the queue."""
-    with tempfile.TemporaryDirectory(prefix="statewise-") as folder:
+    with ExitStack() as opened:
         if sys.platform == "linux":
+            # Needs no folder: a container may have none that can be written.
             address = f"unix-abstract:statewise-{os.getpid()}-{secrets.token_hex(8)}"
         else:
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="statewise-"))
             address = f"unix:{Path(folder) / 'wake-up'}"
         server = _core.make_server(queue, [("grpc.so_reuseport", 0)])
         _core.open_port(server, address, None)
