@@ -2,14 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from tests.helpers.arrays import Array
+from tests.helpers.held_call import HeldCall
 
 from statewise.service.transport.aio import AioEventLoop
-from statewise.service.transport.calls import Call
 from statewise.service.transport.messages import encode_step
 from statewise.service.transport.servicers._message_sender import MessageSender
 from statewise.v1 import sequence_pb2
@@ -30,42 +29,6 @@ def test_an_encoded_reply_of_a_view_has_the_views_elements() -> None:
     output = np.arange(24, dtype=np.float32).reshape(4, 6)[:, ::2]
     response = sequence_pb2.SessionStreamResponse.FromString(encode_step(3, "y", output))
     np.testing.assert_array_equal(from_tensor(response.step.outputs["y"]), output)
-
-
-class HeldCall(Call):
-    """A call that takes a message when the test says so."""
-
-    metadata = ()
-
-    def __init__(self) -> None:
-        self.begun: list[bytes] = []
-        self._sent: Callable[[], None] | None = None
-
-    def peer(self) -> str:
-        return ""
-
-    def certificate_names(self) -> list[str]:
-        return []
-
-    def remaining_s(self) -> None:
-        return None
-
-    def read(self, received: Callable[[bytes | None], None]) -> None:
-        raise NotImplementedError
-
-    def send(self, message: bytes, sent: Callable[[], None]) -> None:
-        assert self._sent is None, "a transport takes one message at a time"
-        self.begun.append(message)
-        self._sent = sent
-
-    def on_end(self, ended: Callable[[], None]) -> None:
-        raise NotImplementedError
-
-    def take(self) -> None:
-        """Takes the message being sent."""
-        assert self._sent is not None
-        sent, self._sent = self._sent, None
-        sent()
 
 
 async def test_a_sender_sends_in_order_one_at_a_time_until_abandoned() -> None:

@@ -45,6 +45,7 @@ class StepBatch:
         received_s: When the scheduler took the batch, on its clock.
         begun_s: When the first run began, on the scheduler's clock; 0.0: none has.
         request_id: The caller's number of the request; 0: none.
+        output_bytes: Bytes of the outputs of all rows.
         span: Span of the request; None: the request is not traced.
     """
 
@@ -60,6 +61,7 @@ class StepBatch:
     received_s: float = 0.0
     begun_s: float = 0.0
     request_id: int = 0
+    output_bytes: int = 0
     span: Any = None
     time_steps: int = field(init=False)
 

@@ -219,6 +219,7 @@ class Dataplane:
             )
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
         batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
+        batch.output_bytes = size
         model.scheduler.submit(batch)
         return batch
 

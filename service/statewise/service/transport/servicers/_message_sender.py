@@ -27,6 +27,8 @@ class MessageSender:
         self._is_abandoned = False
         self.busy = False
         """Whether the sending of a message has begun and the transport has not taken the message yet."""
+        self.waiting_bytes = 0
+        """Bytes of the messages whose sending has not begun."""
         self.begun = 0
         """Messages whose sending has begun."""
 
@@ -41,6 +43,7 @@ class MessageSender:
             return
         if self.busy:
             self._outbox.append(message)
+            self.waiting_bytes += len(message)
         else:
             self._begin(message)
 
@@ -54,6 +57,7 @@ class MessageSender:
         """Drops the messages that wait. A message being sent ends by itself, with the call at the latest."""
         self._is_abandoned = True
         self._outbox.clear()
+        self.waiting_bytes = 0
 
     def _begin(self, message: bytes) -> None:
         self.begun += 1
@@ -63,7 +67,9 @@ class MessageSender:
     def _taken(self) -> None:
         self.busy = False
         if self._outbox:
-            self._begin(self._outbox.popleft())
+            message = self._outbox.popleft()
+            self.waiting_bytes -= len(message)
+            self._begin(message)
             self._sent()
         elif self._flushed is not None:
             self._flushed.set()

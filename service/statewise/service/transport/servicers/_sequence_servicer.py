@@ -56,7 +56,14 @@ class SequenceServicer:
             raise ServiceError(
                 Reason.QUEUE_FULL, f"{limit} streams are open, as many as may be", retry_after_s=1.0
             )
-        stream = SessionStream(call, self._sessions, caller=caller(), requests=self._settings.stream_requests)
+        settings = self._settings
+        stream = SessionStream(
+            call,
+            self._sessions,
+            caller=caller(),
+            requests=settings.stream_requests,
+            message_bytes=settings.message_bytes,
+        )
         self._streams.add(stream)
         self._statistics.streams += 1
         try:

@@ -1,9 +1,9 @@
 """Serves one SessionStream: reads requests, starts their operations, and sends replies as they come.
 
-While a given number of requests is unanswered the stream reads no further one, and HTTP/2 flow control holds
-the client back. When the client leaves, operations that have not begun are dropped. The transport hands over
-each message as it comes, every operation but a step has a task, and a reply is sent by the code that has it,
-without a task. All tasks end with the stream.
+While a given number of requests is unanswered, or long replies are not sent, the stream reads no further
+request, and HTTP/2 flow control holds the client back. When the client leaves, operations that have not begun
+are dropped. The transport hands over each message as it comes, every operation but a step has a task, and a
+reply is sent by the code that has it, without a task. All tasks end with the stream.
 """
 
 import asyncio
@@ -28,6 +28,9 @@ from statewise.wire import Reason, TensorError
 
 _log = logging.getLogger(__name__)
 
+_UNSENT_MESSAGES = 4
+"""Longest replies that may be unsent while a further request is read."""
+
 Request = sequence_pb2.SessionStreamRequest
 Response = sequence_pb2.SessionStreamResponse
 
@@ -40,6 +43,7 @@ class SessionStream:
         operations: Perform the requests.
         caller: Who opened the stream.
         requests: Unanswered requests at most.
+        message_bytes: Bytes of a reply at most.
     """
 
     def __init__(
@@ -49,11 +53,15 @@ class SessionStream:
         *,
         caller: Identity,
         requests: int,
+        message_bytes: int,
     ) -> None:
         self.caller = caller
         self._call = call
         self._operations = operations
         self._requests = requests
+        self._message_bytes = message_bytes
+        self._awaited_bytes = 0
+        """Bytes of replies to unanswered requests, as far as they are known to be large."""
         self._sender = MessageSender(call, sent=self._read_on)
         self._steps: dict[int, StepBatch | None] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -117,10 +125,14 @@ class SessionStream:
         self._begun_before = begun
 
     def _read_on(self) -> None:
-        """Reads the next message, unless one is being read or too many requests are unanswered."""
+        """Reads the next message, unless one is being read or too much is unanswered or not sent."""
         if self._is_reading or self._reader_done:
             return
-        if len(self._steps) + len(self._tasks) + self._sender.waiting < self._requests:
+        unsent_bytes = self._awaited_bytes + self._sender.waiting_bytes
+        if (
+            len(self._steps) + len(self._tasks) + self._sender.waiting < self._requests
+            and unsent_bytes < _UNSENT_MESSAGES * self._message_bytes
+        ):
             self._is_reading = True
             self._call.read(self._received)
 
@@ -168,7 +180,10 @@ class SessionStream:
             elif operation is None:
                 raise ServiceError(Reason.BAD_REQUEST, "the request names no operation")
             else:
-                performing = self._perform(number, operation, getattr(request, operation))
+                # A snapshot's request is short however long its reply is.
+                awaited_bytes = self._message_bytes if operation == "snapshot" else 0
+                self._awaited_bytes += awaited_bytes
+                performing = self._perform(number, operation, getattr(request, operation), awaited_bytes)
                 self._tasks[number] = asyncio.create_task(performing)
         except ServiceError as error:
             self._answered(Response(request_id=number, error=status_of(error)))
@@ -187,9 +202,12 @@ class SessionStream:
             self._steps[number] = batch
             if batch is not None:
                 batch.request_id = number
+                self._awaited_bytes += batch.output_bytes
 
     def _answer_step(self, number: int, result: StepResult | ServiceError) -> None:
-        del self._steps[number]
+        batch = self._steps.pop(number)
+        if batch is not None:
+            self._awaited_bytes -= batch.output_bytes
         if isinstance(result, ServiceError):
             self._answered(Response(request_id=number, error=status_of(result)))
             return
@@ -200,7 +218,7 @@ class SessionStream:
             response = Response(request_id=number, error=status_of(server_fault()))
         self._answered(response)
 
-    async def _perform(self, number: int, operation: str, request: Any) -> None:
+    async def _perform(self, number: int, operation: str, request: Any, awaited_bytes: int) -> None:
         try:
             reply = await getattr(self._operations, operation)(request)
             response = Response(request_id=number, **{operation: reply})
@@ -210,6 +228,7 @@ class SessionStream:
             _log.error("%s failed", operation, exc_info=error, extra=self._fields(number))
             response = Response(request_id=number, error=status_of(server_fault()))
         del self._tasks[number]
+        self._awaited_bytes -= awaited_bytes
         self._answered(response)
 
     def _fields(self, number: int) -> dict[str, Any]:
