@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, wrappers_pb2
 from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc import code_pb2
@@ -23,7 +25,7 @@ from tests.transport.calls.serving import (
 )
 
 from statewise.service.base import ServiceError
-from statewise.service.transport.calls import Call, CallError
+from statewise.service.transport.calls import Call, CallError, methods_of
 from statewise.wire import Reason
 
 
@@ -146,6 +148,26 @@ def test_calls_of_unknown_methods_are_refused(transport: str) -> None:
             for call in (unknown[0].future(b""), unknown[1](iter([b"x"]))):
                 assert call.code() is grpc.StatusCode.UNIMPLEMENTED
         assert one(channel, "Echo")(b"x")
+
+
+def test_a_method_that_a_newer_contract_adds_does_not_keep_a_server_from_starting(transport: str) -> None:
+    described = descriptor_pb2.FileDescriptorProto(name="newer.proto", package="test", syntax="proto3")
+    described.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    service = described.service.add(name="Calls")
+    for name in ("Echo", "Added"):
+        kind = ".google.protobuf.BytesValue"
+        service.method.add(name=name, input_type=kind, output_type=kind)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(described.SerializeToString())
+
+    async def echo_value(request: Any, _: Call) -> BytesValue:
+        return BytesValue(value=request.value)
+
+    methods = methods_of(pool.FindServiceByName(SERVICE), SimpleNamespace(Echo=echo_value))
+    with serving(transport, *methods) as server, channel_to(server.address) as channel:
+        assert one(channel, "Added").future(b"").code() is grpc.StatusCode.UNIMPLEMENTED
+        assert one(channel, "Echo")(BytesValue(value=b"x").SerializeToString())
 
 
 def test_calls_beyond_the_limit_are_refused_and_do_not_stay_counted(transport: str) -> None:

@@ -34,7 +34,11 @@ class Method:
 
 
 def methods_of(service: ServiceDescriptor, servicer: object) -> list[Method]:
-    """Returns the methods of a service; the servicer has a coroutine method of the same name for each."""
+    """Returns the methods of a service that the servicer implements, by a coroutine method of the same name.
+
+    Callers of the others receive UNIMPLEMENTED: newer releases of grpcio-health-checking describe methods
+    that older ones do not know.
+    """
     return [
         Method(
             service.full_name,
@@ -44,4 +48,5 @@ def methods_of(service: ServiceDescriptor, servicer: object) -> list[Method]:
             responds_once=not method.server_streaming,
         )
         for method in service.methods
+        if hasattr(servicer, method.name)
     ]
