@@ -105,6 +105,26 @@ async def test_folders_that_are_no_versions_are_passed_over(copy: Path) -> None:
     assert [status.trouble for status in models.statuses()] == [""]
 
 
+@pytest.mark.parametrize("name", ["a b", "é", 'q"{}\\', "x" * 129, "a\nb", "a,b=c"])
+async def test_a_folder_whose_name_no_request_may_have_is_no_model(
+    copy: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    shutil.copytree(copy / "last", copy / name)
+    models = (await load(copy)).models
+    await models.follow()
+    assert [loaded.package.name for loaded in models] == ["last"]
+    assert [status.name for status in models.statuses()] == ["last"]
+    (line,) = [one.getMessage() for one in caplog.records if "is no model" in one.getMessage()]
+    assert line.isprintable()
+    assert line.isascii()
+
+
+@pytest.mark.parametrize("name", ["x" * 128, "A-b_c.9", "-rf", "9"])
+async def test_other_names_are_those_of_models(copy: Path, name: str) -> None:
+    shutil.copytree(copy / "last", copy / name)
+    assert (await load(copy)).models.find(name).package.name == name
+
+
 async def test_the_digest_covers_every_file(copy: Path) -> None:
     digest = (await load(copy)).models.find("last").package.digest
     assert digest == (await load(copy)).models.find("last").package.digest

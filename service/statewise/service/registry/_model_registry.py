@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from statewise.service.base import ModelKey, ServiceError
+from statewise.service.base import ModelKey, ServiceError, shortened
 from statewise.service.packages import read_package
 from statewise.service.registry._auxiliary_graphs import MakeEngine
 from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
@@ -77,6 +77,7 @@ class ModelRegistry(VersionLookUps):
         self._next_number = 0
         self._changing = asyncio.Lock()
         self._repository = RepositoryScan({}, {}, {})
+        self._misnamed: frozenset[str] = frozenset()
         self._executor = ThreadPoolExecutor(side_by_side, thread_name_prefix="statewise-load")
         self._loading: dict[ModelKey, asyncio.Task[None]] = {}
         self._starting = True
@@ -278,5 +279,11 @@ class ModelRegistry(VersionLookUps):
             _log.error("%s/%d: %s", *key, trouble)
 
     def _choose_defaults(self) -> None:
+        for name in sorted(self._repository.misnamed - self._misnamed):
+            _log.error(
+                "the folder %s is no model: expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -",
+                shortened(ascii(name)),
+            )
+        self._misnamed = self._repository.misnamed
         for mistake in self._records.choose_defaults(self._repository):
             _log.error("%s; the highest version is served by default", mistake)

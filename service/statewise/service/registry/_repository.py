@@ -4,6 +4,7 @@ Opens no graph. A scan reads names, sizes and times of files only: cheap enough 
 Names that begin with a dot are skipped: a version is published by renaming its finished folder.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from statewise.service.base import ModelKey, shortened
 from statewise.service.packages import read_text
 from statewise.wire import place_in_toml, read_toml
 
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+"""The names of models, as the contract has them."""
 _GREATEST_VERSION = 2**32 - 1
 """Versions are uint32 in messages."""
 
@@ -48,11 +51,13 @@ class RepositoryScan:
         versions: By name and version, sorted.
         declared: By model: the default version that its model.toml names.
         mistakes: By model: what is wrong with its model.toml or with the name of a version.
+        misnamed: Folders that are no models because of their names.
     """
 
     versions: dict[ModelKey, VersionFolder]
     declared: dict[str, int]
     mistakes: dict[str, str]
+    misnamed: frozenset[str] = frozenset()
 
 
 def scan_repository(root: Path) -> RepositoryScan:
@@ -60,7 +65,11 @@ def scan_repository(root: Path) -> RepositoryScan:
     versions: dict[ModelKey, VersionFolder] = {}
     declared: dict[str, int] = {}
     mistakes: dict[str, str] = {}
+    misnamed: set[str] = set()
     for model_path in _visible_folders(root):
+        if not _MODEL_NAME.fullmatch(model_path.name):
+            misnamed.add(model_path.name)
+            continue
         for path in _visible_folders(model_path):
             version = _version_of(path)
             if version > _GREATEST_VERSION:
@@ -75,7 +84,7 @@ def scan_repository(root: Path) -> RepositoryScan:
             mistakes[model_path.name] = shortened(f"{model_path.name}/model.toml: {default}")
         elif default is not None:
             declared[model_path.name] = default
-    return RepositoryScan(dict(sorted(versions.items())), declared, mistakes)
+    return RepositoryScan(dict(sorted(versions.items())), declared, mistakes, frozenset(misnamed))
 
 
 def _declared_default(path: Path) -> int | str | None:
@@ -106,7 +115,7 @@ def _visible_folders(folder: Path) -> list[Path]:
         folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError:
         return []
-    return sorted(path for path in folders if path.name.isprintable())  # other names cannot be sent
+    return sorted(folders)
 
 
 def _version_of(folder: Path) -> int:
