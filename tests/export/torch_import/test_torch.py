@@ -277,6 +277,26 @@ def test_arrays_that_lie_outside_the_file_are_an_error(tmp_path: Path, entry: ob
         import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
 
 
+@pytest.mark.parametrize("dtype", ["F32", "I32"])
+def test_tensors_that_share_bytes_are_an_error(tmp_path: Path, dtype: str) -> None:
+    shared = {"dtype": dtype, "shape": [1], "data_offsets": [4, 8]}
+    write_safetensors(tmp_path / "w.safetensors", weights("LSTM"), other=shared)
+
+    with pytest.raises(SourceError, match=r"tensors '.*' and 'other': expected bytes of their own"):
+        import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_an_error(tmp_path: Path, value: float) -> None:
+    changed = weights("LSTM")
+    changed["rnn.weight_hh_l0"][0, 1] = value
+    write_safetensors(tmp_path / "w.safetensors", changed)
+
+    with pytest.raises(SourceError, match=r"'rnn\.weight_hh_l0': expected finite numbers of float32; 1 are"):
+        import_torch(tmp_path / "w.safetensors", tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
 def test_an_absent_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"expected a \.safetensors file; No such file"):
         import_torch(tmp_path / "w.safetensors", tmp_path / "repository")

@@ -5,6 +5,7 @@ against the size of the file first. Format: https://huggingface.co/docs/safetens
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     """Reads the floating-point arrays of a file, as float32, by name; arrays of other types are left out.
 
     Raises:
-        SourceError: no such file, or not of the format.
+        SourceError: no such file, not of the format, or an array with numbers that are not finite.
     """
     try:
         content = path.read_bytes()
@@ -33,6 +34,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
             array = _array(path, name, entry, data)
             if array is not None:
                 arrays[name] = array
+    _refuse_overlaps(path, header)
     return arrays
 
 
@@ -76,4 +78,34 @@ def _array(path: Path, name: str, entry: Any, data: bytes) -> Array | None:
     raw = np.frombuffer(data[begin:end], kind)
     if dtype == "BF16":  # the upper half of a float32
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float32).reshape(shape)
+    array = raw.astype(np.float32).reshape(shape)
+    wrong = int(np.count_nonzero(~np.isfinite(array)))
+    if wrong:
+        raise SourceError(path, f"tensor {name!r}: expected finite numbers of float32; {wrong} are not")
+    return array
+
+
+def _refuse_overlaps(path: Path, header: dict[str, Any]) -> None:
+    """Raises SourceError where two tensors share bytes, which the format forbids."""
+    spans = []
+    for name, entry in header.items():
+        if name != "__metadata__":
+            begin, end = _offsets(path, name, entry)
+            if begin < end:
+                spans.append((begin, end, name))
+    for (_, end, name), (begin, _, other) in pairwise(sorted(spans)):
+        if begin < end:
+            raise SourceError(
+                path, f"tensors {name!r} and {other!r}: expected bytes of their own; they overlap"
+            )
+
+
+def _offsets(path: Path, name: str, entry: Any) -> tuple[int, int]:
+    """Returns the first byte of a tensor and the one after its last."""
+    try:
+        begin, end = entry["data_offsets"]
+        if not all(type(offset) is int and offset >= 0 for offset in (begin, end)):
+            raise ValueError(f"offsets {begin}, {end}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(path, f"tensor {name!r}: expected dtype, shape and data_offsets; {error}") from None
+    return begin, end
