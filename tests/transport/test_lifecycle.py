@@ -25,11 +25,14 @@ from statewise.v1 import admin_pb2, sequence_pb2
 from statewise.wire import from_tensor, pack_uint32, to_tensor
 
 
-async def test_sigterm_ends_idle_streams_and_the_process_with_0(processes: ServerProcesses) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_ends_idle_streams_and_the_process_with_0(
+    processes: ServerProcesses, number: signal.Signals
+) -> None:
     server = processes.start(grace_s=60.0)
     async with connect(server.address) as caller:
         await caller.open("steps", "a")
-        server.child.send_signal(signal.SIGTERM)
+        server.child.send_signal(number)
         news = await caller.receive()
         assert news.WhichOneof("result") == "draining"
         with pytest.raises(grpc.aio.AioRpcError) as ended:

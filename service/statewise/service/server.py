@@ -199,7 +199,7 @@ class Server:
 
 
 def serve(settings: Settings, *, ready: TextIO) -> None:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM, SIGINT or SIGHUP; a SIGHUP that is ignored from the beginning (nohup) stays so.
 
     Args:
         settings: The operator's settings.
@@ -221,8 +221,9 @@ async def _serve(settings: Settings, ready: TextIO) -> None:
     server = Server(settings)
     stop_signal = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop_signal.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop_signal.set)
     stopping = asyncio.create_task(stop_signal.wait())
     starting = asyncio.create_task(server.start())
     try:
