@@ -91,7 +91,8 @@ class GrpcServer:
         if self._admin is not None:
             self._admin.drain()
         if self._server is not None:
-            await self._calls.drain(grace_s)
+            # To notify thousands of streams takes a part of the grace period.
+            await self._calls.drain(max(0.0, end_s - clock()))
             remaining_s = max(0.0, end_s - clock())
             self._sequences.drain(remaining_s)  # streams that clients have opened since
             await self._server.stop(remaining_s)
