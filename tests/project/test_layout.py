@@ -102,7 +102,9 @@ FOLDERS: dict[str, dict[str, str]] = {
             "auth base dataplane transport/aio transport/calls transport/queue transport/servicers "
             "transport/tracing"
         ),
-        "server": "assembly auth base engine monitoring process registry telemetry tracing transport",
+        "server": (
+            "assembly auth base engine monitoring process registry session_state telemetry tracing transport"
+        ),
         "__init__": "auth base server",
         "testing": "base server transport",
     },

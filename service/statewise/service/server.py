@@ -21,6 +21,7 @@ from statewise.service.engine import EngineError, check_provider
 from statewise.service.monitoring import HttpProbe, Readiness, make_registry
 from statewise.service.process import allow_many_connections, keep_freed_pages
 from statewise.service.registry import ModelRegistry
+from statewise.service.session_state import SessionTable
 from statewise.service.telemetry import configure_logs
 from statewise.service.transport import GrpcServer, TlsError, TransportError, check_exposure, make_event_loop
 
@@ -44,6 +45,7 @@ class Server:
         tracer_provider: OpenTelemetry's tracer provider, which gets the server's spans; None: the settings
             say where spans go.
         make_models: Makes the registry of models, as for `build_dataplane`.
+        make_table: Makes the session table, as for `build_dataplane`.
         port_check_s: Time between two calls through the server's own port.
 
     Raises:
@@ -56,6 +58,7 @@ class Server:
         *,
         tracer_provider: Any = None,
         make_models: Callable[..., ModelRegistry] = ModelRegistry,
+        make_table: Callable[..., SessionTable] = SessionTable,
         port_check_s: float = 10.0,
     ) -> None:
         self._settings = settings
@@ -67,6 +70,7 @@ class Server:
             executor=self._executor,
             tracer_provider=tracer_provider or self._trace_exporter,
             make_models=make_models,
+            make_table=make_table,
         )
         self._grpc = GrpcServer(self._dataplane, release=_release())
         self._readiness = Readiness(self._dataplane)
