@@ -17,7 +17,7 @@ GOOD = {"id": "good", "inputs": [[1, 2, 3]]}
 
 def test_lines_that_cannot_be_parsed_fail_in_their_place(target: str, tmp_path: Path) -> None:
     bad = {
-        '{"id": "x", "inputs": [[1, 2, 3]': "what is no JSON: ",
+        '{"id": "x", "inputs": [[1, 2, 3]': "at column 3",
         "[" * 100_000: "what is no JSON: nested too deeply",
         '{"id": "x", "inputs": ' + "[" * 500 + "1" + "]" * 500 + "}": "",
         '{"id": "\\ud800", "inputs": [[1, 2, 3]]}': "what is no JSON: half of a surrogate pair",

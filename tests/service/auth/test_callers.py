@@ -79,3 +79,9 @@ def test_nobody_shares_a_token_and_a_file_without_callers_is_none(tmp_path: Path
         add_token(path, "ann", [Scope.SESSION])
     assert path.read_text() == before
     assert [one.name for one in tmp_path.iterdir()] == ["callers.toml"]
+
+
+def test_a_callers_file_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(CallersError, match=r"nowhere\.toml: No such file or directory$") as refused:
+        read_callers(tmp_path / "nowhere.toml")
+    assert "Errno" not in str(refused.value)

@@ -79,7 +79,7 @@ def _row(number: int, line: bytes) -> FileRow:
         error = InvalidInput(f"expected a line of at most {_LONGEST_LINE_BYTES:,} bytes; got more")
         return FileRow(None, error, number)
     try:
-        value = parse_json(line)
+        value = parse_json(line.rstrip(b"\r\n"))  # with its end, columns would be counted on the next line
     except ValueError as error:
         return FileRow(None, InvalidInput(f"{_EXPECTED} what is no JSON: {error}"), number)
     if not isinstance(value, dict):

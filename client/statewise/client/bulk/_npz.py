@@ -159,7 +159,7 @@ class _ArchiveArray:
         if self._dtype.hasobject:
             raise InvalidInput(
                 f"{file}: expected numbers or texts in {name!r}; got objects of Python (dtype=object), "
-                f"which are not read: np.array(..., dtype=float) makes numbers of them"
+                f"which are not read: store each sequence as an array, or all joined with `lengths`"
             )
         if not (self.shape or scalar):
             raise InvalidInput(f"{file}: expected rows in {name!r}; got a single value")

@@ -149,7 +149,9 @@ def read_callers(path: Path) -> list[Caller]:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
         raise CallersError(f"{path}: {where}: {first['msg']}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CallersError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
         raise CallersError(f"{path}: {error}") from None
     credentials = [caller.identity.credential for caller in callers]
     if len(set(credentials)) != len(credentials):
