@@ -67,7 +67,11 @@ def duplex(name: str, behaviour: Callable[[Call], Any]) -> Method:
 
 @contextmanager
 def serving(
-    transport: str, *methods: Method, calls: int = 10_000, open_calls: OpenCalls | None = None
+    transport: str,
+    *methods: Method,
+    calls: int = 10_000,
+    open_calls: OpenCalls | None = None,
+    stall_s: float = WAIT_S,
 ) -> Iterator[Serving]:
     """Serves methods; stops the server at the end, without a grace period."""
     loops: list[asyncio.AbstractEventLoop] = []
@@ -78,8 +82,12 @@ def serving(
     async def run() -> None:
         loop = asyncio.get_running_loop()
         serve = CallServer(Gate(None), open_calls or OpenCalls(calls), Statistics())
-        make = QueueServer if isinstance(loop, QueueEventLoop) else AioServer
-        server = make(serve, methods, [("grpc.max_receive_message_length", MESSAGE_BYTES)])
+        options = [("grpc.max_receive_message_length", MESSAGE_BYTES)]
+        server = (
+            QueueServer(serve, methods, options, stall_s=stall_s)
+            if isinstance(loop, QueueEventLoop)
+            else AioServer(serve, methods, options)
+        )
         port = server.open_port("127.0.0.1:0", None)
         await server.start()
         loops.append(loop)

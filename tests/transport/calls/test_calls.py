@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import BytesValue
 from google.rpc import code_pb2
 from grpc_status import rpc_status
+from tests.helpers.attacks.http2 import Connection
 from tests.transport.calls.serving import (
     MESSAGE_BYTES,
     SERVICE,
@@ -265,6 +266,23 @@ def test_a_client_that_takes_nothing_is_left(transport: str) -> None:
             call.cancel()  # grpc.aio cannot end a call whose message is not taken; the client has to
         with pytest.raises(grpc.RpcError):
             list(call)
+
+
+def test_a_client_that_does_not_take_its_only_response_is_left() -> None:
+    """By the queue; grpc.aio offers no way to end such a call."""
+    seen = Seen()
+
+    async def large(_: bytes, call: Call) -> BytesValue:
+        call.on_end(lambda: seen("over"))
+        return BytesValue(value=bytes(1 << 20))
+
+    with (
+        serving("queue", unary("Large", large), stall_s=0.05) as server,
+        Connection(server.address) as connection,
+    ):
+        connection.call(f"/{SERVICE}/Large")
+        connection.message(b"x", announced=1)
+        assert seen.next() == "over"
 
 
 def test_callbacks_and_tasks_of_a_call_run_in_its_context(transport: str) -> None:

@@ -62,9 +62,13 @@ class GrpcServer:
         has_queue = isinstance(asyncio.get_running_loop(), QueueEventLoop)
         if settings.transport == "queue" and not has_queue:
             _log.info("this event loop polls no queue of gRPC: the server takes transport = 'aio'")
-        make = QueueServer if has_queue else AioServer
         calls = CallServer(Gate(callers), self._calls, dataplane.statistics)
-        self._server = make(calls, self._methods(self._admin), options(settings))
+        methods = self._methods(self._admin)
+        self._server = (
+            QueueServer(calls, methods, options(settings), stall_s=settings.stall_s)
+            if has_queue
+            else AioServer(calls, methods, options(settings))
+        )
         self._address = listen(self._server, settings)
         return self._address
 

@@ -136,6 +136,22 @@ def auth_context(call: CoreCall) -> Mapping[str, Sequence[bytes]]:
     return {key.decode(): values for key, values in cygrpc.auth_context(call).items()}
 
 
+def start(call: CoreCall, operations: tuple[Any, ...], ended: Callable[[Event], None]) -> None:
+    """Starts a batch of operations.
+
+    Args:
+        call: The call.
+        operations: Of the batch; empty: the batch ends at once.
+        ended: Gets the event of the batch's end.
+
+    Raises:
+        RuntimeError: gRPC has not taken the batch; no event follows.
+    """
+    failure = call.start_server_batch(operations, ended)
+    if failure:
+        raise RuntimeError(f"gRPC refuses operations of a call with error {failure}")
+
+
 def receive_close() -> Any:
     """The operation that ends when the call is over."""
     return cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)

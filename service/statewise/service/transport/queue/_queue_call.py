@@ -33,9 +33,10 @@ class QueueCall(Call):
 
     Args:
         event: The event of its beginning.
+        stall_s: Seconds within which the client must take the last reply and the status.
     """
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, *, stall_s: float) -> None:
         self._call = event.call
         self._metadata = event.invocation_metadata
         self._deadline = event.call_details.deadline
@@ -44,12 +45,14 @@ class QueueCall(Call):
         self._received: Callable[[bytes | None], None] | None = None
         self._sent: Callable[[], None] | None = None
         self._has_begun_response = False
+        self._stall_s = stall_s
+        self._giving_up: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._when_over: list[Callable[[], None]] = []
 
     def start(self, calls: CallServer, method: Method | None) -> None:
         """Serves the call in a task of its own."""
-        self._call.start_server_batch((_core.receive_close(),), self._closed)
+        _core.start(self._call, (_core.receive_close(),), self._closed)
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(calls.serve(method, self), context=self._context)
         self._task.add_done_callback(self._served)
@@ -76,15 +79,23 @@ class QueueCall(Call):
     def read(self, received: Callable[[bytes | None], None]) -> None:
         self.is_read = True
         self._received = received
-        self._call.start_server_batch((_core.receive_message(),), self._has_received)
+        self._start((_core.receive_message(),), self._has_received)
 
     def send(self, message: bytes, sent: Callable[[], None]) -> None:
         self._sent = sent
         operations: tuple[object, ...] = (_core.send_message(message),)
-        self._call.start_server_batch(self._response(operations), self._has_sent)
+        self._start(self._response(operations), self._has_sent)
 
     def on_end(self, ended: Callable[[], None]) -> None:
         self._when_over.append(ended)
+
+    def _start(self, operations: tuple[object, ...], ended: Callable[[Event], None]) -> None:
+        """Starts a batch. If gRPC refuses the batch, the call is cancelled, and its end follows."""
+        try:
+            _core.start(self._call, operations, ended)
+        except RuntimeError as error:
+            _log.error("a call is cancelled: %s", error)
+            self._call.cancel()
 
     def _response(self, operations: tuple[object, ...]) -> tuple[object, ...]:
         """Operations of the response, with its beginning before the first ones."""
@@ -112,6 +123,8 @@ class QueueCall(Call):
 
     def _closed(self, event: Event) -> None:
         self._is_closed = True
+        if self._giving_up is not None:
+            self._giving_up.cancel()
         if self._task is None or self._task.done():
             self._over()
         elif event.batch_operations[0].cancelled():
@@ -140,7 +153,9 @@ class QueueCall(Call):
             operations = (_core.send_status(0, "", ()),)
         else:
             operations = (_core.send_message(ending.message), _core.send_status(0, "", ()))
-        self._call.start_server_batch(self._response(operations), _ignored)
+        loop = asyncio.get_running_loop()
+        self._giving_up = loop.call_later(self._stall_s, self._call.cancel)
+        self._start(self._response(operations), _ignored)
 
     def _over(self) -> None:
         when_over, self._when_over = self._when_over, []

@@ -26,15 +26,22 @@ class QueueServer:
         calls: Serves the calls.
         methods: Of all services.
         options: gRPC's.
+        stall_s: Seconds within which a client must take the last reply and the status of a call.
     """
 
     def __init__(
-        self, calls: CallServer, methods: Sequence[Method], options: Sequence[tuple[str, int]]
+        self,
+        calls: CallServer,
+        methods: Sequence[Method],
+        options: Sequence[tuple[str, int]],
+        *,
+        stall_s: float = 60.0,
     ) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, QueueEventLoop)
         self._loop = loop
         self._calls = calls
+        self._stall_s = stall_s
         self._methods = {method.path.encode(): method for method in methods}
         self._server = _core.make_server(loop.queue, options)
         self._open: set[QueueCall] = set()
@@ -96,10 +103,14 @@ class QueueServer:
             return
         if not self._stopping:
             self._post()
-        call = QueueCall(event)
+        call = QueueCall(event, stall_s=self._stall_s)
         self._open.add(call)
         call.on_end(partial(self._ended, call))
-        call.start(self._calls, self._methods.get(event.call_details.method))
+        try:
+            call.start(self._calls, self._methods.get(event.call_details.method))
+        except RuntimeError:
+            self._ended(call)
+            raise
 
     def _ended(self, call: QueueCall) -> None:
         self._open.discard(call)

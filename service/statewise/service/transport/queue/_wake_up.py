@@ -56,7 +56,7 @@ class WakeUp:
         with self._lock:
             if not self._asked and not self._closed:
                 self._asked = True
-                self._call.start_server_batch((), self.noticed)
+                _core.start(self._call, (), self.noticed)
 
     def noticed(self, _: Event) -> None:
         """Handles the event: the next call gives another one."""
