@@ -54,10 +54,6 @@ class SampleFiles:
         if (sequence is not None or columns) and not any(isinstance(reader, CsvFile) for reader in readers):
             raise InvalidInput("expected a .csv file, whose columns `sequence` and `columns` name; got none")
 
-    def readers(self) -> list[FileReader]:
-        """Opens every file; nothing is read yet."""
-        return [self._open(path) for path in self.paths]
-
     def _open(self, path: Path) -> FileReader:
         kinds: dict[str, Callable[[Path], FileReader]] = {
             ".jsonl": JsonlFile,
@@ -82,3 +78,8 @@ def _find(pattern: str | Path) -> list[Path]:
     if not paths:
         raise InvalidInput(f"expected the path of a file, or a pattern; no file is named {str(pattern)!r}")
     return paths
+
+
+def open_readers(files: SampleFiles) -> list[FileReader]:
+    """Opens every file; nothing is read yet."""
+    return [files._open(path) for path in files.paths]

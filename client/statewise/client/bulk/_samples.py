@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from statewise.client.bulk._files import SampleFiles
+from statewise.client.bulk._files import SampleFiles, open_readers
 from statewise.client.bulk._jsonl import rows_of_stream
 from statewise.client.values import InvalidInput, StatewiseError, wrong
 
@@ -82,7 +82,7 @@ def open_source(source: object) -> SampleSource:
     if isinstance(source, SampleFiles):
         files = source
         return SampleSource(
-            lambda start: _from_files(files, start), lambda: sum(file.count() for file in files.readers())
+            lambda start: _from_files(files, start), lambda: sum(file.count() for file in open_readers(files))
         )
     if isinstance(source, io.BufferedIOBase | io.RawIOBase):
         stream = cast("IO[bytes]", source)
@@ -120,7 +120,7 @@ def _from_mapping(source: Mapping[Any, object], start: int) -> Generator[Item, N
 
 def _from_files(files: SampleFiles, start: int) -> Generator[Item, None, None]:
     index = 0
-    for path, file in zip(map(str, files.paths), files.readers(), strict=True):
+    for path, file in zip(map(str, files.paths), open_readers(files), strict=True):
         skipped = max(start - index, 0)
         if skipped:
             count = file.count()
