@@ -43,33 +43,45 @@ def server(repository: Path) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", [*TOLD, *DONE])
-def test_child_and_parent(server: Server, small_models: SmallModels, name: str) -> None:
-    expected, _ = small_models.find("steps").run(X)
+def parent(target: str, name: str, results: Connection) -> None:
+    """A program that forks: sends what its child found, the child's exit code, and what it found itself."""
     fork = multiprocessing.get_context("fork")
-    with Client(server.target) as client:
+    with Client(target) as client:
         session = client.session("steps")
         session.step(X[0])
 
         def child(pipe: Connection) -> None:
             try:
-                pipe.send((TOLD | DONE)[name](client, session, server.target))
+                pipe.send((TOLD | DONE)[name](client, session, target))
             except BaseException as error:
                 pipe.send(f"{type(error).__name__}: {error}")
 
         mine, theirs = fork.Pipe()
         process = fork.Process(target=child, args=(theirs,))
         process.start()
-        assert mine.poll(100), "the child hangs"
-        found = mine.recv()
+        found = mine.recv() if mine.poll(100) else "the child hangs"
         process.join(100)
-        assert process.exitcode == 0
-        if name in TOLD:
-            assert found.startswith("Unavailable: the client was made before fork()"), found
-        elif name == "a new client":
-            np.testing.assert_array_equal(found, expected)
-        else:
-            assert found is None
-        np.testing.assert_array_equal(client.predict("steps", X), expected)
-        np.testing.assert_array_equal(session.step(X[1]), expected[1])
+        results.send((found, process.exitcode, client.predict("steps", X), session.step(X[1])))
+
+
+@pytest.mark.parametrize("name", [*TOLD, *DONE])
+def test_child_and_parent(server: Server, small_models: SmallModels, name: str) -> None:
+    expected, _ = small_models.find("steps").run(X)
+    # A program of its own: this one may hold servers and channels of other tests.
+    spawn = multiprocessing.get_context("spawn")
+    mine, theirs = spawn.Pipe()
+    program = spawn.Process(target=parent, args=(server.target, name, theirs))
+    program.start()
+    assert mine.poll(200), "the program hangs"
+    found, exit_code, predicted, stepped = mine.recv()
+    program.join(100)
+    assert program.exitcode == 0
+    assert exit_code == 0
+    if name in TOLD:
+        assert found.startswith("Unavailable: the client was made before fork()"), found
+    elif name == "a new client":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found is None
+    np.testing.assert_array_equal(predicted, expected)
+    np.testing.assert_array_equal(stepped, expected[1])

@@ -102,6 +102,8 @@ def test_an_interrupted_run_prints_how_to_continue(target: str, source: Path, tm
     output, part = tmp_path / "output.jsonl", tmp_path / "output.jsonl.part"
     with started(*command(target, tmp_path / "*.npz", output)) as process:
         wait_until(process, lambda: size(part) > 10_000)
+        first = size(part)
+        wait_until(process, lambda: size(part) > first)  # so the first results are recorded
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert process.returncode == 130
