@@ -1,5 +1,6 @@
 """Serves folders whose model.toml is wrong: the failure names the entry, and the other models serve."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,22 @@ BAD = {
     ),
 }
 
+NO_LINE = {"no TOML", "no input left", "a successor of another shape"}
+LINES = {
+    "an unknown entry": "colour",
+    "an unknown entry of a state": "initally",
+    "a missing entry": "[[state]]",
+    "a wrong type": 'axes = "time"',
+    "an unknown input": 'name = "z"',
+    "a wrong size": '["batch", "time", 4]',
+    "time in a state": '[1, "time", 8]',
+    "a wrong type of element": 'dtype = "float16"',
+    "steps without a time axis": "per_step = true",
+    "negative context": "context = -1",
+    "an unknown lengths input": 'lengths = "n"',
+}
+"""What the line holds that a failure names, of some mistakes."""
+
 
 @pytest.mark.parametrize("mistake", BAD)
 async def test_a_mistaken_model_toml_is_refused_by_name_and_the_others_serve(
@@ -127,6 +144,10 @@ async def test_a_mistaken_model_toml_is_refused_by_name_and_the_others_serve(
         ]
         assert listed[0].failure.startswith("bad/1")
         assert words in listed[0].failure
+        told = re.search(r"\(line (\d+)\)$", listed[0].failure)
+        assert (told is None) is (mistake in NO_LINE), listed[0].failure
+        if told is not None:
+            assert LINES.get(mistake, "") in toml.splitlines()[int(told[1]) - 1]
         (handle,) = await caller.open("good", "a")
         await advance(caller, [(handle, 0)], [lstm().draw(np.random.default_rng(0), 2)])
 

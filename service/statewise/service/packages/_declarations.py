@@ -3,12 +3,41 @@
 Compares nothing with the graph (`_graph_spec.py` does); `statewise.wire` has checked each declaration alone.
 """
 
+import re
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from statewise.wire import ModelDeclaration, ModelSpec, StateDeclaration, TensorDeclaration
+from statewise.wire import (
+    ModelDeclaration,
+    ModelSpec,
+    StateDeclaration,
+    TensorDeclaration,
+    place_in_toml,
+)
 
 _T = TypeVar("_T", TensorDeclaration, StateDeclaration)
+
+_SUBJECT = re.compile(r"(?P<kind>input|output|state)(?: output)? '(?P<name>.*?)'(?:: (?P<key>\w+):)?")
+_UNKNOWN = re.compile(r"(?P<kind>input|output|state): .*; got '(?P<name>.*)'(?P<key>)$")
+
+
+def place_of(mistake: str, declaration: ModelDeclaration, text: str) -> str:
+    """Returns " (line N)" for the line of a model.toml that a mistake is about; empty: none is.
+
+    Args:
+        mistake: Begins with an entry, as `input 'x': axes: …` or `lengths: …`.
+        declaration: What was read from the file.
+        text: Its content.
+    """
+    subject = _SUBJECT.match(mistake) or _UNKNOWN.match(mistake)
+    if subject is None:
+        return place_in_toml(text, mistake.partition(":")[0])
+    tensors = {"input": declaration.inputs, "output": declaration.outputs}.get(subject["kind"], ())
+    names = [(entry.name, f"{subject['kind']}s[{at}]") for at, entry in enumerate(tensors)]
+    for at, pair in enumerate(declaration.state):
+        names += [(pair.input, f"state[{at}]"), (pair.output, f"state[{at}]")]
+    where = next((where for name, where in names if name == subject["name"]), "")
+    return where and place_in_toml(text, f"{where}.{subject['key'] or 'name'}")
 
 
 def declare(spec: ModelSpec) -> ModelDeclaration:

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from statewise.service.base import ServiceError
 from statewise.service.engine import GraphLayout, why_not_loaded
 from statewise.service.packages._axes import GraphValue
-from statewise.service.packages._declarations import declare, override
+from statewise.service.packages._declarations import declare, override, place_of
 from statewise.service.packages._graph_spec import complete_spec
 from statewise.service.packages._initial_files import with_initial_states
 from statewise.service.packages._small_files import read_text
@@ -76,7 +76,8 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
     session = _open_graph(f"{name}/{version}/model.onnx", graph)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     metadata = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    declared = _read_declaration(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
+    text = _read_model_toml(f"{name}/{version}/{MODEL_TOML}", folder / MODEL_TOML)
+    declared = None if text is None else _declaration(f"{name}/{version}/{MODEL_TOML}", text)
     if metadata is None and declared is None:
         raise _invalid(
             f"{name}/{version}/model.onnx has no {METADATA_KEY!r} metadata, and no {MODEL_TOML} beside it "
@@ -95,7 +96,8 @@ def read_package(name: str, version: int, folder: Path) -> ServablePackage:
         declaration = with_initial_states(declaration, folder)
         spec, layout = complete_spec(declaration, _values(inputs), _values(outputs))
     except MetadataError as error:
-        raise _invalid(f"{where}: {error}") from error
+        place = "" if declared is None else place_of(str(error), declared, text or "")
+        raise _invalid(f"{where}: {error}{place}") from error
     return ServablePackage(
         name, version, folder, digest, spec, layout, declaration.batch, declaration.stepwise
     )
@@ -106,14 +108,21 @@ def _described(entries: Sequence[Any]) -> str:
     return ", ".join(f"{name} {value.dtype} {list(value.dims)}" for name, value in _values(entries).items())
 
 
-def _read_declaration(where: str, path: Path) -> ModelDeclaration | None:
+def _read_model_toml(where: str, path: Path) -> str | None:
     try:
-        return ModelDeclaration.from_toml(read_text(path))
+        return read_text(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _invalid(f"{where}: {error.strerror}") from error
     except ValueError as error:
+        raise _invalid(f"{where}: {error}") from error
+
+
+def _declaration(where: str, text: str) -> ModelDeclaration:
+    try:
+        return ModelDeclaration.from_toml(text)
+    except MetadataError as error:
         raise _invalid(f"{where}: {error}") from error
 
 
