@@ -155,8 +155,9 @@ def step_in_daemons(address: str) -> None:
 def own_clients_in_daemons(address: str) -> None:
     def begin() -> Callable[[], object]:
         client = Client(address)
-        kept.append(client.generate("chatter", steps=STEPS))
-        next(kept[-1])
+        generated = client.generate("chatter", steps=STEPS)
+        kept.append(generated)
+        next(generated)
         return lambda: (client.predict("wave", X[None]), client.models())
 
     in_daemons(3, begin)

@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.models.generative import write_generative_models
 from tests.helpers.server_process import ServerProcess, ServerProcesses
 
-TIMES = os.environ.get("SOAK_EXITS", "3")
+TIMES = os.environ.get("SOAK_EXITS", "1")
 ROOT = Path(__file__).parents[2]
 
 LEAVE_A_STALLED_SERVER = """

@@ -89,9 +89,11 @@ def test_a_loop_that_is_closed_before_its_server_stops_ends(transport: str) -> N
 def test_threads_that_call_a_loop_while_it_closes_harm_nothing(transport: str) -> None:
     program = """
     def call(loop):
+        waiting = threading.Semaphore(100)  # a loop is not to drown in calls before it closes
         try:
             while True:
-                loop.call_soon_threadsafe(int)
+                waiting.acquire(timeout=0.001)
+                loop.call_soon_threadsafe(waiting.release)
         except RuntimeError as error:
             assert "closed" in str(error), error
 
