@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.helpers.caller import Caller, connect
 
 from statewise.service.testing import running_server
@@ -18,6 +20,14 @@ async def is_answered(caller: Caller) -> bool:
     except grpc.aio.AioRpcError:
         return False
     return True
+
+
+async def is_taken(watch: grpc.aio.UnaryStreamCall[Any, Any]) -> bool:
+    """Reads the first status of a watch, which may be refused."""
+    try:
+        return await watch.read() is not grpc.aio.EOF
+    except grpc.aio.AioRpcError:
+        return False
 
 
 async def test_a_burst_of_calls_is_answered_to_the_last(caller: Caller) -> None:
@@ -44,4 +54,19 @@ async def test_calls_beyond_the_limit_are_refused_with_a_time_to_retry(repositor
         assert b"RetryInfo" in details
         two.stream.cancel()
         while not await is_answered(three):
+            pass
+
+
+async def test_watches_of_health_count_and_checks_are_answered_at_the_limit(repository: Path) -> None:
+    """Health needs no credentials, so its watches would be held without a limit."""
+    ask = health_pb2.HealthCheckRequest()
+    async with running_server(repository, calls=2) as address, grpc.aio.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [health.Watch(ask) for _ in range(2)]
+        for watch in watches:
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert await health.Watch(ask).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await health.Check(ask)).status == health_pb2.HealthCheckResponse.SERVING
+        watches[0].cancel()
+        while not await is_taken(health.Watch(ask)):
             pass

@@ -105,7 +105,9 @@ class CallServer:
 
     def _admit(self, method: Method, call: Call) -> None:
         try:
-            if self._gate.enter(method, call):
+            is_identified = self._gate.enter(method, call)
+            # A probe is answered at the limit, too; a watch holds memory like any other call.
+            if is_identified or not method.responds_once:
                 self._open_calls.add(call)
         except ServiceError as error:
             self._counted(error)
