@@ -202,7 +202,7 @@ class _ArchiveArray:
 
 @contextmanager
 def _reading(file: str, name: str) -> Iterator[None]:
-    """Raises InvalidInput for whatever a damaged file makes of the reading of one array."""
+    """Turns every error of reading one array from a damaged file into InvalidInput."""
     try:
         yield
     except (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:

@@ -80,7 +80,7 @@ class RetryRules:
         return cause in self.for_a_period or cause in self.few_times
 
 
-# A certificate may be renewed at this moment, but whoever has chosen the wrong port wants to know soon.
+# A certificate may be renewed at this moment. A wrong port stays wrong, so it is reported soon.
 _SETTINGS = frozenset({Cause.NO_TLS})
 STREAM_RULES = RetryRules(
     frozenset({Cause.LOST, Cause.OVERSIZED, Cause.DRAINING, Cause.LOADING}), few_times=_SETTINGS
@@ -91,7 +91,7 @@ CALL_RULES = RetryRules(_AWAY | {Cause.LOADING}, few_times=_SETTINGS)
 """Predictions and generations, and what they look up: calls that change nothing, so that a server which is
 away for a while fails none of them."""
 QUESTION_RULES = RetryRules(frozenset({Cause.LOADING}), few_times=_AWAY | _SETTINGS)
-"""Questions about the server, whose caller wants to know soon that nobody answers."""
+"""Questions about the server: they fail soon where no server answers."""
 BULK_RULES = RetryRules(frozenset(Cause))
 """Bulk work, which runs unattended: every failure that may pass is waited for."""
 

@@ -48,7 +48,7 @@ class Route:
         host = re.sub("^(dns:(//[^/]*/)?|ipv4:|ipv6:)", "", target).rpartition(":")[0].strip("[]").lower()
         if any(host.endswith(entry) for entry in spared.lower().replace(" ", "").split(",") if entry):
             return cls(tls)
-        # Name and password of the proxy are nobody's business.
+        # Messages must not show the name and password of the proxy.
         return cls(tls, urlsplit(environment[variable]).netloc.rpartition("@")[2], variable)
 
     def explain(self, status: Status) -> Status:

@@ -100,7 +100,7 @@ def axes_of(value: object) -> int | None:
     """Returns the number of axes of a value; None: it has no regular shape."""
     try:
         return np.ndim(value)  # type: ignore[arg-type]
-    except Exception:  # whatever another library's array raises
+    except Exception:  # arrays of other libraries raise errors of any type
         return None
 
 
@@ -151,7 +151,7 @@ def _numbers(value: object, wanted: np.dtype[Any]) -> NDArray[Any]:
 def _array(value: object) -> NDArray[Any]:
     try:
         return np.asarray(value)
-    except Exception as error:  # whatever another library's array raises
+    except Exception as error:  # arrays of other libraries raise errors of any type
         if isinstance(value, list | tuple):
             irregular = _irregularity(value)
             if irregular is not None:

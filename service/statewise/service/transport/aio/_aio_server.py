@@ -31,9 +31,6 @@ class AioServer:
         for method in methods:
             services[method.service][method.name] = self._handler(method)
         for service, handlers in services.items():
-            # grpcio before 1.82 takes no registered methods from grpc.aio, and finds them here.
-            generic = grpc.method_handlers_generic_handler(service, handlers)
-            self._server.add_generic_rpc_handlers((generic,))
             self._server.add_registered_method_handlers(service, handlers)
 
     @property

@@ -89,7 +89,6 @@ class SessionStream:
                 await self._sender.flush()
         finally:
             self._over.set()
-            self._is_reading = True  # no more
             self._sender.abandon()
             for batch in self._steps.values():
                 if batch is not None:
@@ -126,7 +125,7 @@ class SessionStream:
 
     def _read_on(self) -> None:
         """Reads the next message, unless one is being read or too much is unanswered or not sent."""
-        if self._is_reading or self._reader_done:
+        if self._is_reading or self._reader_done or self._over.is_set():
             return
         unsent_bytes = self._awaited_bytes + self._sender.waiting_bytes
         if (
