@@ -1,7 +1,9 @@
 """Checks that result files depend only on the results, not on their division into records."""
 
 import dataclasses
+import sys
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -165,3 +167,21 @@ def test_a_log_keeps_only_whole_records(tmp_path: Path) -> None:
         assert list(log.payloads()) == [b"record 0", b"record 1"]
         log.append(b"anew", rows=1, failed=0)
         assert list(log.payloads()) == [b"record 0", b"record 1", b"anew"]
+
+
+def test_a_record_counts_though_its_write_was_interrupted(tmp_path: Path) -> None:
+    def interrupt(_frame: FrameType, event: str, function: object) -> None:
+        if event == "c_return" and getattr(function, "__name__", "") == "write":
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    path = tmp_path / "output.part"
+    with ResultLog(path) as log:
+        log.begin(b"identity")
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            log.append(b"results", rows=7, failed=2)
+        sys.setprofile(None)
+        counted = log.rows, log.failed
+    with ResultLog(path) as log:
+        assert counted == (log.rows, log.failed) == (7, 2)

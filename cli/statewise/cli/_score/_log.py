@@ -82,13 +82,13 @@ class ResultLog:
         """Adds a record, and returns when the record is on the disk."""
         numbers = _NUMBERS.pack(len(payload), rows, failed, not_finite)
         record = numbers + struct.pack("<I", zlib.crc32(payload, zlib.crc32(numbers))) + payload
-        written = 0
+        begin = self._size()
         try:
-            while written < len(record):
-                written += self._file.write(memoryview(record)[written:])
+            while (written := self._size() - begin) < len(record):
+                self._file.write(memoryview(record)[written:])
             os.fsync(self._file.fileno())
         finally:
-            if written == len(record):  # also if an interruption ends the wait for the disk
+            if self._size() - begin == len(record):  # also if an interruption ends the wait for the disk
                 self.rows += rows
                 self.failed += failed
                 self.not_finite += not_finite
@@ -102,6 +102,9 @@ class ResultLog:
     def remove(self) -> None:
         """Deletes the file."""
         self.path.unlink(missing_ok=True)
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
 
     def _recover(self) -> None:
         end = 0
