@@ -55,22 +55,24 @@ def ask(client: Client, call: str) -> Any:
     raise AssertionError(call)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["seen before", "never seen"])
-def test_calls_wait_for_a_server_that_is_away(
-    server: RestartableServer, clients: Clients, known: bool
-) -> None:
+def test_calls_wait_for_a_server_that_is_away(server: RestartableServer, clients: Clients) -> None:
+    """Those of clients that have seen the server before, and those of clients that have not."""
     other = clients.connect(server.address)
     expected = {call: ask(other, call) for call in CALLS}
-    waiting_clients = {call: clients.connect(server.address, reconnect_s=60) for call in CALLS}
-    if known:
-        for call, client in waiting_clients.items():
+    waiting_clients = [
+        (call, known, clients.connect(server.address, reconnect_s=60))
+        for call in CALLS
+        for known in (True, False)
+    ]
+    for call, known, client in waiting_clients:
+        if known:
             ask(client, call)
     server.stop()
-    with ThreadPoolExecutor(len(CALLS)) as pool:
-        waiting = {call: pool.submit(ask, client, call) for call, client in waiting_clients.items()}
+    with ThreadPoolExecutor(len(waiting_clients)) as pool:
+        waiting = [(call, pool.submit(ask, client, call)) for call, _, client in waiting_clients]
         refuse_connections(server.address, CONNECTIONS)
         server.restart()
-        for call, future in waiting.items():
+        for call, future in waiting:
             np.testing.assert_array_equal(future.result(), expected[call])
 
 

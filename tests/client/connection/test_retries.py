@@ -76,6 +76,16 @@ def test_no_pause_goes_beyond_the_timeout(status: Status) -> None:
     assert caller.policy.left_s == pytest.approx(0.001)
 
 
+@pytest.mark.parametrize("status", [LOST, LOADING])
+def test_a_try_that_fails_when_the_time_is_over_is_the_last(status: Status) -> None:
+    """A connection that is refused at once may fail before gRPC notices that its call has no time left."""
+    caller = Caller(timeout_s=0.2)
+    tries, error = caller.fails(status)
+    assert (tries, type(error)) == (4, Timeout)
+    assert str(error).startswith(f"no answer in time; the last try failed: {status.message}; ")
+    assert caller.now_s == pytest.approx(100.2)
+
+
 def test_a_timeout_says_what_was_waited_for() -> None:
     caller = Caller(timeout_s=5)
     caller.fails(LOST, most=2)

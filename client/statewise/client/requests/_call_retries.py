@@ -6,7 +6,7 @@ from typing import Any
 from statewise.client.requests._generation import OutputCursor, read_generated
 from statewise.client.requests._plans import Call, ClientOptions, Plan, Wait
 from statewise.client.retries import CALL_RULES, RetryPolicy, RetryRules
-from statewise.client.values import Failed, Status, Subject, Value, error_of
+from statewise.client.values import Failed, Status, Subject, Timeout, Value, error_of
 from statewise.v1 import sequence_pb2
 
 _NO_SUBJECT = Subject()
@@ -23,6 +23,8 @@ def wait_before_retry(policy: RetryPolicy, status: Status, subject: Subject) -> 
         if status.code == "DEADLINE_EXCEEDED" and earlier is not None:
             status = replace(status, message=f"{status.message}; the try before failed: {earlier.message}")
         raise error_of(status, subject)
+    if policy.time_is_over:
+        raise Timeout(f"no answer in time; the last try failed: {status.message}")
     yield Wait(policy.pause_s(status))
 
 

@@ -125,6 +125,11 @@ class RetryPolicy:
         """Seconds until the deadline, at least a millisecond; None: no deadline."""
         return None if self.deadline_s is None else max(self.deadline_s - self.clock(), 0.001)
 
+    @property
+    def time_is_over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline_s is not None and self.clock() >= self.deadline_s
+
     def try_again_after(self, status: Status) -> bool:
         """Counts a failure; returns whether the request is to be sent again."""
         again = self._covers_another_try(status)
