@@ -1,5 +1,6 @@
 """Runs the command as a user does: a process with arguments, streams and an exit code."""
 
+import atexit
 import json
 import os
 import subprocess
@@ -7,9 +8,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Self
+
+from tests.cli.fork_server import ForkServer, same_at_import
 
 TIMEOUT_S = 100.0
 """A command that hangs fails its test, before the bound of a test ends the process with all its tests."""
@@ -50,20 +54,19 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def statewise(
     *arguments: str | Path,
-    stdin: str | None = None,
+    stdin: str | bytes | None = None,
     env: Mapping[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Finished:
-    """Runs a subcommand to its end."""
-    finished = subprocess.run(
-        _command(arguments),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        env=environment(env),
-    )
-    return Finished(finished.returncode, finished.stdout, finished.stderr)
+    """Runs a subcommand to its end, in a forked process unless `env` needs a fresh one: see `ForkServer`."""
+    words, variables = [*map(str, arguments)], environment(env)
+    typed = stdin.encode() if isinstance(stdin, str) else stdin
+    server = _fork_server()
+    if same_at_import(variables, server.environment):
+        return Finished(*server.run(words, stdin=typed, environment=variables, timeout_s=timeout_s))
+    command = _command(arguments)
+    done = subprocess.run(command, input=typed, capture_output=True, timeout=timeout_s, env=variables)
+    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 @contextmanager
@@ -169,6 +172,13 @@ def wait_for_end(process: Process, timeout_s: float) -> None:
     """Waits until the process ends, or the time is over."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout_s)
+
+
+@cache
+def _fork_server() -> ForkServer:
+    server = ForkServer(environment())
+    atexit.register(server.close)
+    return server
 
 
 def _command(arguments: tuple[str | Path, ...]) -> list[str]:

@@ -1,16 +1,14 @@
 """The code blocks of the README and of CONTRIBUTING: Python is run, shell lines are held to what there is."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.cli.command import statewise as run_command
 
 import statewise.client
 from statewise.client import Client
@@ -75,12 +73,7 @@ def test_the_test_command_is_the_one_that_the_landing_check_runs() -> None:
 @pytest.mark.parametrize("words", shell_commands("statewise"), ids=" ".join)
 def test_shell_commands_have_the_options_they_are_shown_with(words: list[str]) -> None:
     _, subcommand, *arguments = words
-    described = subprocess.run(
-        [Path(sys.executable).parent / "statewise", subcommand, "--help"],
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    described = run_command(subcommand, "--help", env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    assert described.code == 0, described.err
     for option in (word for word in arguments if word.startswith("--")):
-        assert re.search(rf"{option}\b", described), f"statewise {subcommand} has no {option}"
+        assert re.search(rf"{option}\b", described.out), f"statewise {subcommand} has no {option}"

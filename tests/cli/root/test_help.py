@@ -1,10 +1,7 @@
 """Checks help and shell completion: every subcommand has examples, and their options exist."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -52,19 +49,15 @@ def test_what_is_written_is_told_alike(name: str) -> None:
 def complete(words: list[str]) -> list[str]:
     """Returns what bash offers for the last word."""
     line = ["statewise", *words]
-    done = subprocess.run(
-        [sys.executable, "-m", "statewise.cli"],
+    done = statewise(
         env={
-            **os.environ,
             "_STATEWISE_COMPLETE": "complete_bash",
             "COMP_WORDS": " ".join(line),
             "COMP_CWORD": str(len(line) - 1),
-        },
-        capture_output=True,
-        text=True,
+        }
     )
-    assert done.stderr == ""
-    return done.stdout.split()
+    assert done.err == ""
+    return done.out.split()
 
 
 @pytest.mark.parametrize(
@@ -90,10 +83,4 @@ def test_names_of_models_come_from_the_server(repository: Path) -> None:
 def test_the_completion_script_of_a_shell_is_printed() -> None:
     done = statewise("--show-completion", env={"SHELL": "/bin/bash"})
     assert done.code in (0, 1)  # the shell cannot be detected in every process
-    script = subprocess.run(
-        [sys.executable, "-m", "statewise.cli"],
-        env={**os.environ, "_STATEWISE_COMPLETE": "source_bash"},
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert "complete " in script
+    assert "complete " in statewise(env={"_STATEWISE_COMPLETE": "source_bash"}).out

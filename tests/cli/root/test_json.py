@@ -126,11 +126,11 @@ def test_stream_prints_null_for_what_is_not_finite_and_tells_the_count(target: s
     ],
 )
 def test_what_is_typed_wrong_is_told_with_its_line(target: str, typed: bytes, complaint: str) -> None:
-    command = [sys.executable, "-m", "statewise", "stream", "--target", target, "--model", "huge"]
-    done = subprocess.run(command, input=b"\xef\xbb\xbf[0, 0]\n" + typed + b"\n[0, 0]\n", capture_output=True)
-    assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
-    assert done.stderr.startswith(b"statewise: " + complaint.encode())
-    assert done.stderr.count(b"\n") == 1
+    lines = b"\xef\xbb\xbf[0, 0]\n" + typed + b"\n[0, 0]\n"
+    done = statewise("stream", "--target", target, "--model", "huge", stdin=lines)
+    assert (done.code, done.out.count("\n")) == (1, 1)
+    assert done.err.startswith("statewise: " + complaint)
+    assert done.err.count("\n") == 1
 
 
 def test_a_prompt_that_is_no_array_is_wrong_usage(target: str) -> None:
