@@ -1,13 +1,19 @@
 """Serves a bare echo on gRPC's completion queue, which measures the cost of this transport alone.
 
-The queue is private to grpcio; `statewise.service.transport.queue` says what the server uses of it.
+The queue is private to grpcio; `statewise.service.transport.queue` says what the server uses of it. As in the
+server, the thread that polls reads the sockets, and the C library keeps the memory of large messages.
 """
 
 import time
 from collections import deque
 from typing import Any
 
+import statewise.service  # noqa: F401  # before grpc
+
+# isort: split
 from grpc._cython import cygrpc
+
+from statewise.service.process import keep_freed_pages
 
 _POSTED = 8
 _WAIT_S = 60.0
@@ -54,6 +60,7 @@ class Echo:
 
 
 def main() -> None:
+    keep_freed_pages()
     queue = cygrpc.CompletionQueue()
     server = cygrpc.Server(((b"grpc.max_receive_message_length", -1),), False)
     server.register_completion_queue(queue)

@@ -1,8 +1,9 @@
 """Measures the server's cost of a step, next to echoes and onnxruntime: `python -m bench.serving`.
 
 Echo servers return the same bytes, one on grpc.aio and one on gRPC's completion queue; the server runs with
-both transports. All comparisons run interleaved, on one server core and one client core. The results are the
-ratios at the end of each part, to grpc.aio's echo. Shapes of outputs are checked before anything is timed.
+both transports, and once as gRPC comes. All comparisons run interleaved, on one server core and one client
+core. The results are the ratios at the end of each part, to grpc.aio's echo. Shapes of outputs are checked
+before anything is timed.
 """
 
 import argparse
@@ -35,7 +36,12 @@ from statewise.service.packages import read_package
 
 SIZES = (64, 128)
 BATCHES = (256, 1024)
-TRANSPORTS = ("aio", "queue")
+SERVERS = {
+    "aio as gRPC comes": {"STATEWISE_TRANSPORT": "aio", "GRPC_EXPERIMENTS": ""},
+    "aio": {"STATEWISE_TRANSPORT": "aio"},
+    "queue": {"STATEWISE_TRANSPORT": "queue"},
+}
+"""Environments of the servers. The first one's gRPC reads the sockets in threads of its own."""
 
 
 def in_process(repository: Path, *, size: int, rows: int, seconds: float) -> dict[str, float]:
@@ -68,7 +74,7 @@ def compare(
     Args:
         title: The workload.
         echoes: Echo servers by transport.
-        servers: The server by transport.
+        servers: The servers by the keys of `SERVERS`.
         repository: Of the models.
         rounds: Measured rounds.
         kind: The workload, as `bench.streams.measure` takes it.
@@ -95,6 +101,7 @@ def compare(
             cpu=figures["cpu_us"] / beside_us,
             p50=figures["p50_us"] / echo["p50_us"],
             cpu_to_aio=figures["cpu_us"] / found["statewise aio"]["cpu_us"],
+            cpu_to_aio_as_grpc_comes=figures["cpu_us"] / found["statewise aio as gRPC comes"]["cpu_us"],
         )
     return report
 
@@ -112,10 +119,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         repository = ragged.repository(lstm_repository(Path(folder), *SIZES), *SIZES)
         with ExitStack() as running:
-            echoes = {name: running.enter_context(serving(echo_server(name))) for name in TRANSPORTS}
+            echoes = {name: running.enter_context(serving(echo_server(name))) for name in ("aio", "queue")}
             servers = {
-                name: running.enter_context(serving(statewise_server(repository), STATEWISE_TRANSPORT=name))
-                for name in TRANSPORTS
+                name: running.enter_context(serving(statewise_server(repository), **environment))
+                for name, environment in SERVERS.items()
             }
             reports = [
                 compare(

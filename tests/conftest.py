@@ -1,5 +1,8 @@
 """Fixtures that all tests share: repositories of models, a server, and a caller connected to it."""
 
+import statewise.service  # noqa: F401  # before anything else imports grpc, as in a server's process
+
+# isort: split
 import asyncio
 import faulthandler
 import os

@@ -154,9 +154,9 @@ class Settings(BaseSettings):
     """Threads that onnxruntime uses within one run."""
     execution_provider: Literal["cpu", "cuda"] = "cpu"
     """Hardware that onnxruntime runs on; cuda needs onnxruntime-gpu instead of onnxruntime."""
-    inline_s: Annotated[float, Field(ge=0)] = 0.0003
+    inline_s: Annotated[float, Field(ge=0)] = 0.002
     """Runs that are expected to take less time than this run on the event loop, because handing them to a
-    thread costs about as much."""
+    thread costs more CPU. Until such a run ends, nothing else happens on the loop."""
     piece_s: Annotated[float, Field(gt=0)] = 0.002
     """Long jobs run in slices of about this time, so that single steps need not wait until a job ends."""
 
