@@ -20,6 +20,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 _log = logging.getLogger(__name__)
 
 _CONNECTIONS = 16
+# Connections that wait to be accepted. A client beyond them tries again after a second; Python allows 5.
+_BACKLOG = 128
 _REQUEST_S = 5.0
 _ANSWER_S = 30.0
 _POLL_S = 0.1  # between two checks for `stop`
@@ -98,6 +100,7 @@ class _HttpServer(socketserver.ThreadingMixIn, WSGIServer):
     """Serves each connection in a thread, up to a number of connections."""
 
     daemon_threads = True
+    request_queue_size = _BACKLOG
     request_s = _REQUEST_S
 
     def __init__(self, *arguments: Any) -> None:
