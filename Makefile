@@ -38,6 +38,9 @@ demo: $(INSTALLED) ## train, export, serve and stream on real data
 
 # Files run side by side, a process a core; fixtures of a file are made once.
 MARKED ?= not long
+# Processes of tests find compiled modules in .venv, also where Python is told to write none beside the code.
+test: export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(INSTALLED) ## run the tests but the long ones; ARGS="tests/wire -x" narrows them
 	@$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile --max-worker-restart 0 -m "$(MARKED)" $(ARGS)
 

@@ -5,6 +5,7 @@ import statewise.service  # noqa: F401  # before anything else imports grpc, as 
 # isort: split
 import asyncio
 import faulthandler
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -37,6 +38,12 @@ STDERR = pytest.StashKey[int]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)  # pytest redirects the descriptor itself while a test runs
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests live to the end: the garbage collector need not look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
