@@ -90,6 +90,7 @@ def test_jobs_of_one_size_end_in_the_order_they_came() -> None:
     assert machine.ended == sorted(machine.ended)
 
 
+@pytest.mark.long
 def test_short_work_overtakes_long_and_long_work_is_not_forgotten() -> None:
     machine = Machine()
     machine.add(0, *[1_000] * 64)
