@@ -1,6 +1,7 @@
 """Runs jobs slice by slice, so that a step never waits for a whole sequence.
 
-A slice that is expected to be short runs on the event loop, any other in a thread; one slice runs at a time.
+A slice that costs less than its hand-over to a thread runs on the event loop, any other in a thread, for a job
+keeps the server busy slice after slice. One slice runs at a time.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from statewise.service.scheduling._run_accounting import RunAccounting
 
 _log = logging.getLogger(__name__)
 
+_HAND_OVER_S = 0.0003
+
 
 class JobRunner:
     """Runs the jobs of one model version.
@@ -29,7 +32,8 @@ class JobRunner:
         queued: Counts the time steps of jobs until they are done.
         executor: Where runs go that would hold up the event loop.
         clock: Seconds, monotonic; deadlines are on it.
-        inline_s: Runs expected to be shorter happen on the event loop.
+        inline_s: Runs expected to be shorter happen on the event loop, those of slices only up to the time of a
+            hand-over.
         slice_s: Seconds that a slice may take.
     """
 
@@ -51,7 +55,7 @@ class JobRunner:
         self._queued = queued
         self._executor = executor
         self._clock = clock
-        self._inline_s = inline_s
+        self._inline_s = min(inline_s, _HAND_OVER_S)
         mixes = profile.batchable and engine.spec.lengths is not None
         self.queue = JobQueue(profile, mixes=mixes, clock=clock, slice_s=slice_s)
         """The jobs that wait or run."""
