@@ -1,6 +1,6 @@
 """Runs jobs slice by slice, so that a step never waits for a whole sequence.
 
-A slice that costs less than its hand-over to a thread runs on the event loop, any other in a thread, for a job
+A slice that costs less than its hand-over to a thread runs on the event loop, any other in a thread: a job
 keeps the server busy slice after slice. One slice runs at a time.
 """
 
@@ -32,8 +32,7 @@ class JobRunner:
         queued: Counts the time steps of jobs until they are done.
         executor: Where runs go that would hold up the event loop.
         clock: Seconds, monotonic; deadlines are on it.
-        inline_s: Runs expected to be shorter happen on the event loop, those of slices only up to the time of a
-            hand-over.
+        inline_s: Slices expected to be shorter than this, and than a hand-over, run on the event loop.
         slice_s: Seconds that a slice may take.
     """
 
