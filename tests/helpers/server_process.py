@@ -53,8 +53,9 @@ class ServerProcesses:
         self._running = running
 
     def start(self, **settings: Any) -> ServerProcess:
-        """A server with these settings, once it listens."""
-        chosen = {"repository": str(self._repository), "listen": "127.0.0.1:0", "grace_s": 5, **settings}
+        """A server with these settings, once it listens. It loads versions itself, like `running_server`."""
+        defaults = {"listen": "127.0.0.1:0", "grace_s": 5, "load_in_child": False}
+        chosen = {"repository": str(self._repository), **defaults, **settings}
         child = self._running.enter_context(
             subprocess.Popen(
                 [sys.executable, "-c", SERVE, json.dumps(chosen)], stdout=subprocess.PIPE, text=True
