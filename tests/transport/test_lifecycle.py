@@ -146,7 +146,7 @@ async def test_sigterm_does_not_wait_for_who_never_reads(
         assert await asyncio.to_thread(server.child.wait, 60.0) == 0
 
 
-async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
+async def test_a_port_in_use_is_one_clear_error(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -155,6 +155,7 @@ async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
         with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use$"):
             await server.start()
         await server.stop()
+    assert "bind" not in capfd.readouterr().err  # gRPC's own words
 
 
 async def test_a_provider_that_is_not_there_is_one_clear_error(repository: Path) -> None:

@@ -53,3 +53,11 @@ def test_a_model_that_does_not_generate_names_subcommands(target: str) -> None:
     done = statewise("generate", "--target", target, "--model", "vowels")
     assert "`statewise score`" in done.complaint
     assert "()" not in done.complaint
+
+
+def test_a_misspelt_variable_is_told(target: str) -> None:
+    done = statewise("models", "--target", target, env={"STATEWISE_CLIENT_TOKENFILE": "token"})
+    assert done.code == 0
+    assert done.err == (
+        "STATEWISE_CLIENT_TOKENFILE: no option reads this variable; is STATEWISE_CLIENT_TOKEN_FILE meant?\n"
+    )

@@ -22,9 +22,10 @@ from statewise.cli._connection._options import (
     TargetOption,
     TlsFlag,
     TokenFileOption,
+    misspelt_variables,
 )
 from statewise.cli._connection._words import in_words_of_command
-from statewise.cli._terminal import fail
+from statewise.cli._terminal import fail, remark
 from statewise.client import Client, StatewiseError, Tls
 
 _T = TypeVar("_T")
@@ -67,6 +68,8 @@ def with_connection(command: Callable[..., _T]) -> Callable[..., _T]:
     ) -> _T:
         if (tls_certificate is None) != (tls_key is None):
             raise typer.BadParameter("expected both or none", param_hint="--tls-certificate, --tls-key")
+        for line in misspelt_variables():
+            remark(line)
         values = (tls_ca, tls_certificate, tls_key, tls_server_name)
         tls_settings = Tls(*values) if tls or any(value is not None for value in values) else None
         try:

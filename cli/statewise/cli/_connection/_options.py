@@ -1,5 +1,7 @@
 """Declares the options that subcommands with a server share, and completes model names in the shell."""
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +14,12 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 _PANEL = "Connection"
 _COMPLETION_S = 1.0  # longest wait for a server while a user completes a word
+_PREFIX = "STATEWISE_CLIENT_"
+_variables: set[str] = set()
 
 
 def _option(flag: str, metavar: str, variable: str, help_text: str) -> Any:
+    _variables.add(variable)
     return typer.Option(flag, metavar=metavar, envvar=variable, help=help_text, rich_help_panel=_PANEL)
 
 
@@ -67,6 +72,17 @@ ServerNameOption = Annotated[
         "Name in the server's certificate, if it differs from the target's.",
     ),
 ]
+
+
+def misspelt_variables() -> list[str]:
+    """Returns a line for each STATEWISE_CLIENT_ variable of the environment that no option reads."""
+    lines = []
+    for name in sorted(os.environ):
+        if name.startswith(_PREFIX) and name not in _variables:
+            alike = get_close_matches(name, _variables, n=1)
+            meant = f"; is {alike[0]} meant?" if alike else ""
+            lines.append(f"{name}: no option reads this variable{meant}")
+    return lines
 
 
 def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:

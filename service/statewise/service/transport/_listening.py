@@ -87,18 +87,21 @@ def listen(server: AioServer | QueueServer, settings: Settings) -> str:
             client_authorities=settings.tls_client_ca,
         )
     try:
+        # gRPC would log why it cannot, in lines of its own, and not say it.
+        if why_not := _why_not(host, int(port)):
+            raise TransportError(f"cannot listen on {host}:{port}: {why_not}")
         bound = server.open_port(settings.listen, credentials)
     except RuntimeError:
-        raise TransportError(f"cannot listen on {host}:{port}: {_why_not(host, int(port))}") from None
+        raise TransportError(f"cannot listen on {host}:{port}: gRPC cannot bind it") from None
     return f"{host}:{bound}"
 
 
 def _why_not(host: str, port: int) -> str:
-    """The system's error for an address that gRPC could not listen on; gRPC itself only logs the error."""
+    """Returns the system's reason why nobody can listen on an address; empty: it knows none."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), port))
         except OSError as error:
             return error.strerror or str(error)
-    return "gRPC cannot bind it"
+    return ""
