@@ -13,7 +13,7 @@ from tests.helpers.caller import Caller, connect
 from statewise.service import ServerError, Settings, SettingsError
 from statewise.service.server import Server
 from statewise.service.testing import running_server
-from statewise.service.transport import TransportError, check_exposure
+from statewise.service.transport import CertificateRenewal, TransportError, check_exposure
 from statewise.v1 import admin_pb2
 from statewise.v1 import sequence_pb2 as pb
 
@@ -178,6 +178,29 @@ async def test_a_renewed_certificate_is_picked_up_by_the_next_connection(
             async with connect(address, tls=authority.trusted()) as after:
                 assert await tell(after)
             assert not (await before.ask(resume=pb.ResumeSessionsRequest(session_ids=["a"]))).errors
+
+
+def test_a_renewed_certificate_waits_until_the_connections_before_it_have_begun(authority: Authority) -> None:
+    """gRPC frees the replaced certificate, although a connection may be about to use it."""
+    files = authority.issue("127.0.0.1")
+    now_s, waits_s, made = 0.0, list[float](), list[grpc.ServerCertificateConfiguration]()
+
+    def read() -> grpc.ServerCertificateConfiguration:
+        pair = files["tls_key"].read_bytes(), files["tls_certificate"].read_bytes()
+        made.append(grpc.ssl_server_certificate_configuration([pair]))
+        return made[-1]
+
+    renewal = CertificateRenewal(
+        read, files["tls_certificate"], files["tls_key"], clock=lambda: now_s, sleep=waits_s.append
+    )
+    for since_s, waited_s in ((0.15, [0.05]), (60.0, []), (0.0, [0.2])):
+        assert renewal() is None
+        authority.issue("127.0.0.1")
+        now_s += since_s
+        assert renewal() is made[-1]
+        assert waits_s == pytest.approx(waited_s)
+        waits_s.clear()
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("wrong", ["certificate", "key", "mismatch", "missing", "client_ca"])

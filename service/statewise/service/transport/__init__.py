@@ -5,9 +5,10 @@ from statewise.service.transport._event_loops import make_event_loop
 from statewise.service.transport._grpc_server import GrpcServer
 from statewise.service.transport._listening import TransportError, check_exposure
 from statewise.service.transport._port_check import port_answers
-from statewise.service.transport._tls import TlsError
+from statewise.service.transport._tls import CertificateRenewal, TlsError
 
 __all__ = [
+    "CertificateRenewal",
     "GrpcServer",
     "TlsError",
     "TransportError",

@@ -6,6 +6,8 @@ certificate stays. Private keys are passed to gRPC, and neither kept nor logged.
 
 import logging
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -13,6 +15,9 @@ import grpc
 from statewise.service.auth import FileWatch
 
 _log = logging.getLogger(__name__)
+
+_QUIET_S = 0.2
+"""Time that a thread of gRPC has, even on a busy machine, for the few instructions that begin one."""
 
 
 class TlsError(ValueError):
@@ -44,28 +49,65 @@ def server_credentials(
         except OSError as error:
             raise TlsError(f"{error.filename}: {error.strerror}") from None
 
-    watch = FileWatch(*filter(None, (certificate, key, client_authorities)))
+    renewal = CertificateRenewal(read, certificate, *filter(None, (key, client_authorities)))
+    return grpc.dynamic_ssl_server_credentials(
+        read(),
+        renewal,  # type: ignore[arg-type]  # its stub forbids None
+        require_client_authentication=client_authorities is not None,
+    )
 
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        """Gives the credentials of a new connection; gRPC calls this in a thread of its own.
 
-        GRPC frees the configuration that it gets, so each is new. None: the last one stays.
+class CertificateRenewal:
+    """Reads changed files for new connections. gRPC calls it, in threads of its own, one call at a time.
+
+    A thread that has got its answer begins its connection with the configuration that holds then, and takes
+    no reference before it does. A configuration that another thread replaces in this moment is freed, and the
+    process crashes. So a new one is given only when no call has returned for `_QUIET_S`. Connections that
+    begin meanwhile wait.
+
+    Args:
+        read: Reads and checks the files; raises TlsError where they cannot be used.
+        certificate: The file that the log names.
+        others: Further files.
+        clock: Seconds that pass.
+        sleep: Waits for some seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], grpc.ServerCertificateConfiguration],
+        certificate: Path,
+        *others: Path,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._read = read
+        self._certificate = certificate
+        self._watch = FileWatch(certificate, *others)
+        self._clock = clock
+        self._sleep = sleep
+        self._returned_s = clock()
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        """Returns the configuration of the next connections; None: the last one stays.
+
+        GRPC frees the configuration that it gets, so each is new.
         """
-        if not watch.changed():
-            return None
         try:
-            renewed = read()
+            return self._renewed() if self._watch.changed() else None
+        finally:
+            self._returned_s = self._clock()
+
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        if (wait_s := self._returned_s + _QUIET_S - self._clock()) > 0:
+            self._sleep(wait_s)
+        try:
+            renewed = self._read()
         except TlsError as error:
             _log.error("the certificate stays as it was: %s", error)
             return None
-        _log.info("%s was read again", certificate)
+        _log.info("%s was read again", self._certificate)
         return renewed
-
-    return grpc.dynamic_ssl_server_credentials(
-        read(),
-        fetch,  # type: ignore[arg-type]  # its stub forbids None
-        require_client_authentication=client_authorities is not None,
-    )
 
 
 def _check(certificate: Path, key: Path, client_authorities: Path | None) -> None:
