@@ -193,7 +193,7 @@ def test_a_renewed_certificate_waits_until_the_connections_before_it_have_begun(
     renewal = CertificateRenewal(
         read, files["tls_certificate"], files["tls_key"], clock=lambda: now_s, sleep=waits_s.append
     )
-    for since_s, waited_s in ((0.15, [0.05]), (60.0, []), (0.0, [0.2])):
+    for since_s, waited_s in ((0.15, [0.35]), (60.0, []), (0.0, [0.5])):
         assert renewal() is None
         authority.issue("127.0.0.1")
         now_s += since_s

@@ -16,7 +16,7 @@ from statewise.service.auth import FileWatch
 
 _log = logging.getLogger(__name__)
 
-_QUIET_S = 0.2
+_QUIET_S = 0.5
 """Time that a thread of gRPC has, even on a busy machine, for the few instructions that begin one."""
 
 
