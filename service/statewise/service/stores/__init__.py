@@ -1,0 +1,30 @@
+"""Keeps sessions beyond the process: what is written, and stores that write it. Knows no gRPC and no event loop."""
+
+from statewise.service.stores._block import ROW, Block, Group, Name
+from statewise.service.stores._store import (
+    Listed,
+    Store,
+    StoredSession,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+    StoreVersionError,
+    Usage,
+    Written,
+)
+
+__all__ = [
+    "ROW",
+    "Block",
+    "Group",
+    "Listed",
+    "Name",
+    "Store",
+    "StoreDamaged",
+    "StoreError",
+    "StoreUnavailable",
+    "StoreVersionError",
+    "StoredSession",
+    "Usage",
+    "Written",
+]

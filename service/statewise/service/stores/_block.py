@@ -1,0 +1,79 @@
+"""Describes what one tick writes to a store: columns of the sessions that changed, and their states.
+
+A block is made of arrays, not of an object a session: the gathering copies columns, and a store writes the
+bytes of the columns one after another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROW = np.dtype(
+    [
+        ("birth", "<u8"),
+        ("handle", "<u8"),
+        ("holder", "<u8"),
+        ("position", "<u8"),
+        ("previous_position", "<u8"),
+        ("digest", "<u8"),
+        ("used_ms", "<u8"),
+        ("epoch", "<u4"),
+        ("flags", "<u4"),
+    ]
+)
+"""One changed session.
+
+`birth` is the session's key: a random number that no other session has, of this id or of another. `used_ms` is the
+time of the last request, in milliseconds since 1970. `flags` bit 0 is the parity of the state arrays: which of
+the two copies is the current one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Under which name a birth is known; written once, with the first row of the session.
+
+    Attributes:
+        birth: The session.
+        owner: Name of its owner.
+        session_id: The owner's name for the session.
+    """
+
+    birth: int
+    owner: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Changed sessions of one model version.
+
+    Attributes:
+        model: Name of the model.
+        version: Number of the version.
+        digest: Digest of the version, 64 hexadecimal digits.
+        rows: One `ROW` a session, no birth twice.
+        states: uint8 [len(rows), bytes of a session]: both copies of each state, as in the arena.
+    """
+
+    model: str
+    version: int
+    digest: str
+    rows: NDArray[np.void]
+    states: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a tick writes, whole or not at all.
+
+    Attributes:
+        names: Of the sessions that the store does not know yet.
+        groups: The changed sessions.
+        ended: Births of sessions that have been closed or have expired.
+    """
+
+    names: Sequence[Name] = ()
+    groups: Sequence[Group] = ()
+    ended: Sequence[int] = ()

@@ -1,0 +1,137 @@
+"""Defines what a store does: keeps sessions beyond the process, for one writer among several.
+
+A store is used by one thread, one call at a time; its calls wait for disk or network. Several processes may use
+the same data: each is a writer. A session belongs to the writer that named or claimed it last, and its epoch tells:
+a claim raises the epoch in the store, and rows of a lower epoch are left out of every later write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.stores._block import Block
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked; the message says why, and what helps."""
+
+
+class StoreUnavailable(StoreError):
+    """The store is away, full or read-only. Nothing of the call has happened, or all of it; it may be repeated."""
+
+
+class StoreDamaged(StoreError):
+    """Stored bytes fail their checksum. They were not loaded; the message names file and place."""
+
+
+class StoreVersionError(StoreError):
+    """The store was written by another version of statewise; the message names the command that migrates it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """One session as the store has it.
+
+    Attributes:
+        owner: Name of its owner.
+        session_id: The owner's name for the session.
+        model: Name of its model.
+        version: Number of the version.
+        digest: Digest of the version.
+        row: A `ROW`; its epoch is the one of the claim where the session was claimed.
+        state: uint8 [bytes of a session]: both copies of each state.
+    """
+
+    owner: str
+    session_id: str
+    model: str
+    version: int
+    digest: str
+    row: np.void
+    state: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a block.
+
+    Attributes:
+        moved: Births whose rows were left out, for another writer has claimed or replaced the session.
+        stored_bytes: Bytes that were written.
+    """
+
+    moved: Sequence[int]
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One session for a listing: without its state."""
+
+    owner: str
+    session_id: str
+    model: str
+    version: int
+    row: np.void
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an owner has in the store, or all owners together."""
+
+    sessions: int
+    stored_bytes: int
+
+
+class Store(Protocol):
+    """Keeps sessions. Every call raises StoreError; after StoreUnavailable it may be repeated."""
+
+    def write(self, block: Block) -> Written:
+        """Writes a block, durably and atomically.
+
+        A name that another birth has is given to the new birth; the session that had it has ended. A birth that
+        has ended stays ended: later rows of it are left out (`moved`). Writing the same block again changes nothing.
+        """
+        ...
+
+    def find(self, owner: str, session_ids: Sequence[str]) -> list[int]:
+        """Returns the births of an owner's sessions, 0 for an id that no session has."""
+        ...
+
+    def find_handles(self, handles: Sequence[int]) -> list[int]:
+        """Returns the births of the sessions that have these handles, 0 for a handle that none has."""
+        ...
+
+    def claim(self, births: Sequence[int]) -> list[StoredSession | None]:
+        """Makes this writer the one that these sessions belong to, durably, and returns their newest states.
+
+        The epoch of each session rises. None: there is no such session.
+        """
+        ...
+
+    def read(self, births: Sequence[int]) -> list[StoredSession | None]:
+        """Returns the newest states of sessions without claiming them."""
+        ...
+
+    def list(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
+        """Lists sessions ordered by owner and id, beginning after a pair of both; of one owner, or of all."""
+        ...
+
+    def usage(self, owner: str | None = None) -> Usage:
+        """Returns how much an owner has, or all owners; exact, and cheap however many sessions there are."""
+        ...
+
+    def expire(self, *, used_before_ms: int, limit: int) -> list[int]:
+        """Ends sessions that were last used before a time, at most `limit`; returns their births."""
+        ...
+
+    def tidy(self, *, seconds: float) -> bool:
+        """Does a portion of what is owed (folding, removing) for about that long. Returns whether more is owed."""
+        ...
+
+    def close(self) -> None:
+        """Gives files and connections back. Repeating does nothing."""
+        ...
