@@ -77,6 +77,7 @@ FOLDERS: dict[str, dict[str, str]] = {
         "engine": "base",
         "inputs": "base",
         "session_state": "base",
+        "stores": "",
         "telemetry": "base session_state",
         "tracing": "base session_state",
         "scheduling": "base engine inputs session_state telemetry tracing",
@@ -178,7 +179,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_status": "transport/aio",
         "numpy": (
             "base dataplane dataplane/sessions engine inputs packages registry scheduling session_state "
-            "transport/messages"
+            "stores transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",
         "opentelemetry": "tracing transport/tracing",

@@ -1,11 +1,11 @@
-"""Keeps sessions beyond the process: what is written, and stores that write it. Knows no gRPC and no event loop."""
+"""Keeps sessions beyond the process: blocks, and stores of them. Knows no gRPC and no event loop."""
 
 from statewise.service.stores._block import ROW, Block, Group, Name
 from statewise.service.stores._store import (
     Listed,
     Store,
-    StoredSession,
     StoreDamaged,
+    StoredSession,
     StoreError,
     StoreUnavailable,
     StoreVersionError,

@@ -25,9 +25,9 @@ ROW = np.dtype(
 )
 """One changed session.
 
-`birth` is the session's key: a random number that no other session has, of this id or of another. `used_ms` is the
-time of the last request, in milliseconds since 1970. `flags` bit 0 is the parity of the state arrays: which of
-the two copies is the current one."""
+`birth` is the session's key: a random number that no other session has, of this id or of another. `used_ms`
+is the time of the last request, in milliseconds since 1970. `flags` bit 0 is the parity of the state arrays:
+which of the two copies is the current one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Defines what a store does: keeps sessions beyond the process, for one writer among several.
 
-A store is used by one thread, one call at a time; its calls wait for disk or network. Several processes may use
-the same data: each is a writer. A session belongs to the writer that named or claimed it last, and its epoch tells:
-a claim raises the epoch in the store, and rows of a lower epoch are left out of every later write.
+A store is used by one thread, one call at a time; its calls wait for disk or network. Several processes may
+use the same data: each is a writer. A session belongs to the writer that named or claimed it last, and its
+epoch tells: a claim raises the epoch in the store, and rows of a lower epoch are left out of every later
+write.
 """
 
 from collections.abc import Sequence
@@ -19,16 +20,27 @@ class StoreError(Exception):
     """The store cannot do what was asked; the message says why, and what helps."""
 
 
-class StoreUnavailable(StoreError):
-    """The store is away, full or read-only. Nothing of the call has happened, or all of it; it may be repeated."""
+class StoreUnavailable(StoreError):  # noqa: N818 - named after the situation
+    """The store is away, full or read-only. Nothing of the call has happened, or all of it; repeat it."""
 
 
-class StoreDamaged(StoreError):
-    """Stored bytes fail their checksum. They were not loaded; the message names file and place."""
+class StoreDamaged(StoreError):  # noqa: N818 - named after the situation
+    """Stored bytes fail their checksum, or are missing, and were not loaded; the message names file and
+    place.
+
+    Nothing of the call has happened. Repeated without the damaged sessions, it succeeds.
+
+    Attributes:
+        births: The damaged sessions of the call; empty where it is not known which they are.
+    """
+
+    def __init__(self, message: str, births: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.births = tuple(births)
 
 
 class StoreVersionError(StoreError):
-    """The store was written by another version of statewise; the message names the command that migrates it."""
+    """Another version of statewise wrote the store; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +104,13 @@ class Store(Protocol):
     def write(self, block: Block) -> Written:
         """Writes a block, durably and atomically.
 
-        A name that another birth has is given to the new birth; the session that had it has ended. A birth that
-        has ended stays ended: later rows of it are left out (`moved`). Writing the same block again changes nothing.
+        A name that another birth has is given to the new birth; the session that had it has ended. A birth
+        that has ended stays ended: later rows of it are left out (`moved`). Writing the same block again
+        changes nothing. A birth that the store knows under another name keeps that name, and its rows of this
+        block are left out.
+
+        Raises:
+            ValueError: A name comes without a row of its birth.
         """
         ...
 
@@ -116,7 +133,7 @@ class Store(Protocol):
         """Returns the newest states of sessions without claiming them."""
         ...
 
-    def list(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
+    def list_sessions(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
         """Lists sessions ordered by owner and id, beginning after a pair of both; of one owner, or of all."""
         ...
 
@@ -129,7 +146,7 @@ class Store(Protocol):
         ...
 
     def tidy(self, *, seconds: float) -> bool:
-        """Does a portion of what is owed (folding, removing) for about that long. Returns whether more is owed."""
+        """Folds and removes what is due, for about that long. Returns whether more is due."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,14 @@
+"""Places where writers open stores on the same data: one for each kind of store."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from statewise.service.stores import Store
+
+Open = Callable[[], Store]
+"""Opens one more writer on the same data; the place closes it at the end."""
+
+
+PLACES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {}
+"""Every kind of store passes the same tests: an entry here is all that a further kind needs."""
