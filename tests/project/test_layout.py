@@ -78,6 +78,7 @@ FOLDERS: dict[str, dict[str, str]] = {
         "inputs": "base",
         "session_state": "base",
         "stores": "",
+        "stores/redis": "stores",
         "telemetry": "base session_state",
         "tracing": "base session_state",
         "scheduling": "base engine inputs session_state telemetry tracing",
@@ -179,13 +180,14 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_status": "transport/aio",
         "numpy": (
             "base dataplane dataplane/sessions engine inputs packages registry scheduling session_state "
-            "stores transport/messages"
+            "stores stores/redis transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",
         "opentelemetry": "tracing transport/tracing",
         "prometheus_client": "monitoring server",
         "pydantic": "auth base",
         "pydantic_settings": "base",
+        "redis": "stores/redis",
         "subprocess": "registry",
         "threading": "monitoring registry testing transport/queue",
     },

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.service.stores.redis_server import redis_place
+
 from statewise.service.stores import Store
 
 Open = Callable[[], Store]
 """Opens one more writer on the same data; the place closes it at the end."""
 
 
-PLACES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {}
+PLACES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
+    "redis": redis_place,
+}
 """Every kind of store passes the same tests: an entry here is all that a further kind needs."""

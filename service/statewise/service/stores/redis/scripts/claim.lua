@@ -1,0 +1,28 @@
+-- Claims sessions for a writer. ARGV: format, writer, number of the call, births of 8 bytes each. Returns the time in
+-- ms and, for each birth, false or its entry, its row and state, and the description of its group. Claims nothing if
+-- one of the sessions is damaged: what is returned then tells which.
+local writer, number, births_packed = ARGV[2], ARGV[3], ARGV[4]
+local failed = format_error() or late_error(writer, number)
+if failed then return failed end
+
+local births, whole = {}, true
+for first = 1, #births_packed, 8 do births[#births + 1] = sub(births_packed, first, first + 7) end
+local found = entries(births)
+for i, entry in ipairs(found) do
+  if entry then
+    local group = call('HGET', GROUPS, sub(entry, 21, 28))
+    found[i] = { entry, call('GET', prefix .. 's:' .. births[i]), group }
+    whole = whole and group and found[i][2] and #found[i][2] == parse(entry).bytes
+  end
+end
+for i, parts in ipairs(whole and found or {}) do
+  if parts then
+    local entry, value = parts[1], parts[2]
+    local epoch = pack_bytes('<I4', number_of(sub(entry, 9, 12)) + 1)
+    parts[1] = writer .. epoch .. sub(entry, 13)
+    parts[2] = sub(value, 1, 56) .. epoch .. sub(value, 61)
+    call('HSET', SESSIONS, births[i], parts[1])
+    call('SETRANGE', prefix .. 's:' .. births[i], 56, epoch)
+  end
+end
+return { now_ms(), found }

@@ -1,0 +1,118 @@
+-- Definitions that every script begins with. KEYS[1] is the prefix of all keys, ARGV[1] what the key `format` held
+-- when the store was opened.
+--
+-- Births, handles and digests stay strings of 8 bytes, for a Lua number is a double. Keys below the prefix:
+--   s:<birth>      row of 64 bytes, then the state
+--   sessions       birth -> entry: the writer that claimed it last or zeros (8 bytes), epoch (4), handle (8), group (8),
+--                  bytes of row and state (4), length of the owner's name (2), owner, id. An entry changes rarely.
+--   ids:<owner>    id -> birth
+--   order:<owner>  ids in the order of their bytes
+--   owners         owners in the order of their bytes
+--   handles        handle -> birth
+--   used           birth, by a time in ms not later than its last use
+--   ended          births of ended sessions, by the time of the end in ms
+--   groups         reference -> model, version and digest
+--   usage          counts of sessions (n:) and bytes (b:), by owner, and in all ("n", "b"); by group (g:)
+--   forgotten      time in ms up to which ends have been forgotten
+--   w:<writer>     number of the writer's last call; disappears after a day
+local prefix = KEYS[1]
+local SESSIONS, HANDLES, USED, USAGE = prefix .. 'sessions', prefix .. 'handles', prefix .. 'used', prefix .. 'usage'
+local ENDED, GROUPS, OWNERS = prefix .. 'ended', prefix .. 'groups', prefix .. 'owners'
+local ROW, FIXED, MOST = 64, 32, 500 -- bytes, bytes, arguments of one command (Lua's stack has 8,000 places)
+local NONE = string.rep('\0', 8) -- as handle or writer
+local call, sub, unpack_bytes, pack_bytes = redis.call, string.sub, struct.unpack, struct.pack
+
+local function format_error()
+  local format = call('GET', prefix .. 'format')
+  if format == ARGV[1] then return nil end
+  return redis.error_reply('STOREFORMAT ' .. (format or 'missing'))
+end
+
+local function now_ms()
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function late_error(writer, number)
+  local key = prefix .. 'w:' .. writer
+  local last = call('GET', key)
+  if last and tonumber(last) >= tonumber(number) then return redis.error_reply('STORELATE') end
+  call('SET', key, number, 'EX', 86400)
+  return nil
+end
+
+local function parse(entry)
+  local length = unpack_bytes('<I2', entry, FIXED + 1)
+  return {
+    writer = sub(entry, 1, 8),
+    epoch = sub(entry, 9, 12),
+    handle = sub(entry, 13, 20),
+    group = sub(entry, 21, 28),
+    bytes = unpack_bytes('<I4', entry, 29),
+    names = sub(entry, FIXED + 1),
+    owner = sub(entry, FIXED + 3, FIXED + 2 + length),
+    id = sub(entry, FIXED + 3 + length),
+  }
+end
+
+local function belongs_to(writer, entry)
+  local claimer = sub(entry, 1, 8)
+  return claimer == writer or claimer == NONE
+end
+
+local function number_of(bytes) return (unpack_bytes('<I4', bytes)) end
+
+local function count(field, change)
+  if change ~= 0 and call('HINCRBY', USAGE, field, change) == 0 then call('HDEL', USAGE, field) end
+end
+
+local function count_bytes(owner, change)
+  count('b:' .. owner, change)
+  count('b', change)
+end
+
+local function count_sessions(owner, change)
+  count('n:' .. owner, change)
+  count('n', change)
+end
+
+local function leave_group(group)
+  if call('HINCRBY', USAGE, 'g:' .. group, -1) <= 0 then
+    call('HDEL', USAGE, 'g:' .. group)
+    call('HDEL', GROUPS, group)
+  end
+end
+
+local function drop_handle(birth, handle)
+  if call('HGET', HANDLES, handle) == birth then call('HDEL', HANDLES, handle) end
+end
+
+local function finish(birth, entry, time_ms)
+  local old = parse(entry)
+  call('HDEL', SESSIONS, birth)
+  call('UNLINK', prefix .. 's:' .. birth)
+  call('ZREM', USED, birth)
+  call('ZADD', ENDED, time_ms, birth)
+  drop_handle(birth, old.handle)
+  local ids = prefix .. 'ids:' .. old.owner
+  if call('HGET', ids, old.id) == birth then
+    call('HDEL', ids, old.id)
+    call('ZREM', prefix .. 'order:' .. old.owner, old.id)
+    if call('EXISTS', ids) == 0 then call('ZREM', OWNERS, old.owner) end
+  end
+  count_sessions(old.owner, -1)
+  count_bytes(old.owner, -old.bytes)
+  leave_group(old.group)
+end
+
+-- The entries of births, false where there is none.
+local function entries(births)
+  local found = {}
+  for first = 1, #births, MOST do
+    local last = math.min(first + MOST - 1, #births)
+    for i, entry in ipairs(call('HMGET', SESSIONS, unpack(births, first, last))) do
+      found[first + i - 1] = entry
+    end
+  end
+  return found
+end

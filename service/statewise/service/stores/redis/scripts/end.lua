@@ -1,0 +1,17 @@
+-- Ends sessions. ARGV: format, writer, number of the call, births of 8 bytes each. Sessions that others claimed stay.
+-- Returns the time in ms.
+local writer, number, births_packed = ARGV[2], ARGV[3], ARGV[4]
+local failed = format_error() or late_error(writer, number)
+if failed then return failed end
+
+local time_ms = now_ms()
+local births = {}
+for first = 1, #births_packed, 8 do births[#births + 1] = sub(births_packed, first, first + 7) end
+for i, entry in ipairs(entries(births)) do
+  if not entry then
+    call('ZADD', ENDED, 'NX', time_ms, births[i])
+  elseif belongs_to(writer, entry) then
+    finish(births[i], entry, time_ms)
+  end
+end
+return { time_ms }

@@ -1,0 +1,20 @@
+-- Lists sessions by owner and id. ARGV: format, 'one' owner or 'all', owner and id after which to begin, most
+-- sessions. Returns, for each, its owner, its id, its row, and the description of its group.
+local first_owner, first_id, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local failed = format_error()
+if failed then return failed end
+
+local owners = { first_owner }
+if ARGV[2] == 'all' then owners = call('ZRANGEBYLEX', OWNERS, '[' .. first_owner, '+', 'LIMIT', 0, most) end
+local found = {}
+for _, owner in ipairs(owners) do
+  local from = owner == first_owner and '(' .. first_id or '-'
+  local ids = call('ZRANGEBYLEX', prefix .. 'order:' .. owner, from, '+', 'LIMIT', 0, most - #found)
+  for _, id in ipairs(ids) do
+    local birth = call('HGET', prefix .. 'ids:' .. owner, id)
+    local group = call('HGET', GROUPS, sub(call('HGET', SESSIONS, birth), 21, 28))
+    found[#found + 1] = { owner, id, call('GETRANGE', prefix .. 's:' .. birth, 0, ROW - 1), group }
+  end
+  if #found == most then break end
+end
+return found
