@@ -79,6 +79,7 @@ FOLDERS: dict[str, dict[str, str]] = {
         "session_state": "base",
         "stores": "",
         "stores/redis": "stores",
+        "stores/sqlite": "stores",
         "telemetry": "base session_state",
         "tracing": "base session_state",
         "scheduling": "base engine inputs session_state telemetry tracing",
@@ -180,7 +181,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_status": "transport/aio",
         "numpy": (
             "base dataplane dataplane/sessions engine inputs packages registry scheduling session_state "
-            "stores stores/redis transport/messages"
+            "stores stores/redis stores/sqlite transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",
         "opentelemetry": "tracing transport/tracing",

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.service.stores.redis_server import redis_place
+from tests.service.stores.sqlite_places import folding_place, sqlite_place
 
 from statewise.service.stores import Store
 
@@ -14,5 +15,7 @@ Open = Callable[[], Store]
 
 PLACES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
     "redis": redis_place,
+    "sqlite": sqlite_place,
+    "sqlite, folding": folding_place,
 }
 """Every kind of store passes the same tests: an entry here is all that a further kind needs."""

@@ -81,13 +81,19 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One session for a listing: without its state."""
+    """One session for a listing: without its state.
+
+    Attributes:
+        damage: Why the session cannot be loaded, if so. Its row then holds birth, handle, epoch and last use
+        alone.
+    """
 
     owner: str
     session_id: str
     model: str
     version: int
     row: np.void
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

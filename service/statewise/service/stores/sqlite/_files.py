@@ -1,0 +1,80 @@
+"""Does everything that changes the disk, so that a test can stop a store between two such things."""
+
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+MOST_BUFFERS = 512
+"""Of one system call; Linux takes at most 1,024."""
+
+
+class Files:
+    """The files of a store. Errors are those of the operating system and of SQLite."""
+
+    def connect(self, path: Path, *, busy_s: float) -> sqlite3.Connection:
+        """Opens the database, which is created readable by its user alone."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        """Commits the open transaction."""
+        connection.execute("COMMIT")
+
+    def create(self, path: Path) -> int:
+        """Creates a file for appending; its lock, which ends with the process, says that it has a writer."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+
+    def take_over(self, path: Path) -> int | None:
+        """Opens and locks a file that no living writer has; None where one has it, or where it is gone."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN):
+                return None
+            raise
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        """Closes a file, and so unlocks it."""
+        os.close(descriptor)
+
+    def append(self, descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
+        """Writes buffers one after another, beginning at an offset."""
+        waiting = [buffer for buffer in buffers if len(buffer)]
+        while waiting:
+            written = os.pwritev(descriptor, waiting[:MOST_BUFFERS], offset)
+            offset += written
+            while waiting and written >= len(waiting[0]):
+                written -= len(waiting.pop(0))
+            if written:
+                waiting[0] = waiting[0][written:]
+
+    def sync(self, descriptor: int) -> None:
+        """Waits until what was appended is on the disk."""
+        os.fdatasync(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Waits until the names in a folder are on the disk."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cuts a file."""
+        os.ftruncate(descriptor, size)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file, if it is there."""
+        path.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""Finds where in the log the newest row of a session is.
+
+Rows stand in a few sorted arrays, each at least twice as large as the one that came after it: adding a record
+merges what is small, as a log-structured tree does. Memory is 36 bytes a session of the log, not of the
+store.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.stores.sqlite._records import SEEN
+
+PLACE = np.dtype(
+    [*((name, SEEN[name].str) for name in SEEN.names or ()), ("record", "<u8"), ("position", "<u4")]
+)
+"""A row as the database keeps it, the number of its record, and its place among the record's rows."""
+
+
+@dataclass(slots=True)
+class _Level:
+    """Places sorted by birth, no birth twice."""
+
+    places: NDArray[np.void]
+    births: NDArray[np.uint64]
+    by_handle: NDArray[np.intp] | None = field(default=None)
+
+    def find(self, births: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        at = np.minimum(np.searchsorted(self.births, births), len(self.births) - 1)
+        return self.births[at] == births, at
+
+    def births_of_handle(self, handle: int) -> list[int]:
+        handles = self.places["handle"]
+        if self.by_handle is None:
+            self.by_handle = np.argsort(handles, kind="stable")
+        wanted = np.uint64(handle)
+        begin = int(np.searchsorted(handles, wanted, "left", sorter=self.by_handle))
+        end = int(np.searchsorted(handles, wanted, "right", sorter=self.by_handle))
+        births: list[int] = self.births[self.by_handle[begin:end]].tolist()
+        return births
+
+
+def _level(places: NDArray[np.void]) -> _Level:
+    """Sorts places; of one birth, the last one counts."""
+    births = np.ascontiguousarray(places["birth"])
+    order = np.argsort(births, kind="stable")
+    births = births[order]
+    last = np.append(births[1:] != births[:-1], True)
+    return _Level(places[order[last]], births[last])
+
+
+class NewestRows:
+    """Where the newest rows are, of all records of the log that have been added.
+
+    Attributes:
+        added: Number of the last record that was added; they are added in order.
+    """
+
+    def __init__(self) -> None:
+        self.added = 0
+        self._folded = 0
+        self._levels: list[_Level] = []
+
+    def add(self, records: list[tuple[int, NDArray[np.void]]]) -> None:
+        """Adds records, by number, with `SEEN` [rows] of each."""
+        parts = []
+        for number, seen in records:
+            part = np.empty(len(seen), PLACE)
+            for name in SEEN.names or ():
+                part[name] = seen[name]
+            part["record"] = number
+            part["position"] = np.arange(len(seen))
+            parts.append(part)
+            self.added = number
+        if not sum(map(len, parts)):
+            return
+        top = _level(np.concatenate(parts))
+        while self._levels and len(self._levels[-1].places) < 2 * len(top.places):
+            top = _level(np.concatenate([self._levels.pop().places, top.places]))
+        self._levels.append(top)
+
+    def forget(self, folded: int) -> None:
+        """Forgets the rows of all records up to a number."""
+        if folded <= self._folded:
+            return
+        self._folded = folded
+        self.added = max(self.added, folded)
+        kept = []
+        for level in self._levels:
+            alive = level.places["record"] > folded
+            if alive.all():
+                kept.append(level)
+            elif alive.any():
+                kept.append(_Level(level.places[alive], level.births[alive]))
+        self._levels = kept
+
+    def find(self, births: NDArray[np.uint64]) -> NDArray[np.void]:
+        """Returns `PLACE` [len(births)]; record is 0 where the log has no row of a birth."""
+        places = np.zeros(len(births), PLACE)
+        for level in self._levels:
+            hits, at = level.find(births)
+            places[hits] = level.places[at[hits]]
+        return places
+
+    def births_of_handle(self, handle: int) -> list[int]:
+        """Returns births that have had a handle in some row of the log; the newest row may have another."""
+        return [birth for level in self._levels for birth in level.births_of_handle(handle)]
+
+    def used_before(self, used_ms: int) -> NDArray[np.uint64]:
+        """Returns the births whose newest row in the log was last used before a time."""
+        candidates = [level.births[level.places["used_ms"] < used_ms] for level in self._levels]
+        births = np.unique(np.concatenate([np.zeros(0, np.uint64), *candidates]))
+        return births[self.find(births)["used_ms"] < used_ms]

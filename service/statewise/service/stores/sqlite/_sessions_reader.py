@@ -1,0 +1,172 @@
+"""Reads sessions from log and database together; the newest row counts."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from statewise.service.stores import ROW, Listed, StoreDamaged, StoredSession
+from statewise.service.stores.sqlite._database import Counters, signed, unsigned
+from statewise.service.stores.sqlite._log_reader import Logged, LogReader, folded_entry
+from statewise.service.stores.sqlite._newest_rows import NewestRows
+from statewise.service.stores.sqlite._records import SEEN
+
+RECORDS_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database itself knows of a session: never damaged by a damaged log."""
+
+    birth: int
+    owner: str
+    session_id: str
+    epoch: int
+    handle: int
+    used_ms: int
+    model: int
+    entry: bytes | None
+    damage: str | None
+
+
+KNOWN = "birth, owner, session_id, epoch, handle, used_ms, model, entry, damage"
+
+
+def refresh(connection: sqlite3.Connection, counters: Counters, newest: NewestRows) -> None:
+    """Brings the index of the log up to date: with records of all writers, without what was folded."""
+    newest.forget(counters.folded)
+    query = f"SELECT number, rows FROM records WHERE number > ? ORDER BY number LIMIT {RECORDS_AT_ONCE}"
+    while newest.added < counters.records:
+        records = connection.execute(query, (newest.added,)).fetchall()
+        newest.add([(number, np.frombuffer(rows, SEEN)) for number, rows in records])
+        if not records:
+            break
+
+
+class SessionsReader:
+    """Reads within one transaction, whose index is up to date."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, newest: NewestRows) -> None:
+        self._connection = connection
+        self._path = path
+        self._newest = newest
+
+    def known(self, births: Sequence[int]) -> list[Known | None]:
+        """Returns what the database knows of sessions, None for one that is not there."""
+        query = f"SELECT {KNOWN} FROM sessions WHERE birth = ?"
+        rows = (self._connection.execute(query, (signed(birth),)).fetchone() for birth in births)
+        return [Known(unsigned(row[0]), *row[1:]) if row else None for row in rows]
+
+    def newest(self, sessions: Sequence[Known], *, states: bool) -> list[Logged | StoreDamaged]:
+        """Reads the newest rows of sessions, and their states where asked for."""
+        births = np.array([session.birth for session in sessions], np.uint64)
+        places = self._newest.find(births)
+        found: dict[int, Logged | StoreDamaged] = {}
+        with LogReader(self._connection, self._path.parent) as log:
+            for number in np.unique(places["record"]).tolist():
+                if number:
+                    chosen = np.flatnonzero(places["record"] == number)
+                    positions = places["position"][chosen].astype(np.intp)
+                    read = log.read(number, positions, births[chosen], states=states)
+                    found.update(zip(chosen.tolist(), read, strict=True))
+        for at, session in enumerate(sessions):
+            if at not in found:
+                found[at] = self._folded(session, states)
+        return [found[at] for at in range(len(sessions))]
+
+    def _folded(self, session: Known, states: bool) -> Logged | StoreDamaged:
+        if session.damage is not None or session.entry is None:
+            return StoreDamaged(session.damage or self._without_row(session), [session.birth])
+        state = None
+        if states:
+            query = "SELECT state FROM sessions WHERE birth = ?"
+            [state] = self._connection.execute(query, (signed(session.birth),)).fetchone()
+        read = folded_entry(session.entry, state, session.birth, self._path)
+        return read if isinstance(read, StoreDamaged) else Logged(session.model, read.entry, read.state)
+
+    def _without_row(self, session: Known) -> str:
+        return f"store {self._path}, session {session.birth}: it has no row"
+
+    def load(self, births: Sequence[int]) -> list[StoredSession | None]:
+        """Returns sessions with their newest states.
+
+        Raises:
+            StoreDamaged: Some cannot be loaded; it names all of them.
+        """
+        known = self.known(births)
+        present = [session for session in known if session is not None]
+        read = self.newest(present, states=True)
+        damaged = [one for one in read if isinstance(one, StoreDamaged)]
+        if damaged:
+            raise StoreDamaged(str(damaged[0]), [birth for one in damaged for birth in one.births])
+        models = self._models()
+        loaded = iter(
+            StoredSession(
+                session.owner,
+                session.session_id,
+                *models[logged.model],
+                _with_epoch(logged, session.epoch),
+                logged.state,
+            )
+            for session, logged in zip(present, read, strict=True)
+            if isinstance(logged, Logged)
+        )
+        return [next(loaded) if session is not None else None for session in known]
+
+    def list_sessions(self, owner: str | None, after: tuple[str, str], limit: int) -> list[Listed]:
+        """Returns sessions by owner and id, behind a pair of both."""
+        if owner is None:
+            where, values = "(owner, session_id) > (?, ?)", after
+        else:
+            where, values = "owner = ? AND session_id > ?", (owner, after[1] if after[0] == owner else "")
+            if after[0] > owner:
+                return []
+            if after[0] != owner:
+                where = "owner = ? AND session_id >= ?"
+        query = f"SELECT {KNOWN} FROM sessions WHERE {where} ORDER BY owner, session_id LIMIT ?"
+        rows = self._connection.execute(query, (*values, limit)).fetchall()
+        sessions = [Known(unsigned(row[0]), *row[1:]) for row in rows]
+        models = self._models()
+        listed: list[Listed] = []
+        damage: str | None
+        for session, read in zip(sessions, self.newest(sessions, states=False), strict=True):
+            if isinstance(read, StoreDamaged):
+                row, model, damage = _bare_row(session), models[session.model], str(read)
+            else:
+                row, model, damage = _with_epoch(read, session.epoch), models[read.model], None
+            listed.append(Listed(session.owner, session.session_id, model[0], model[1], row, damage))
+        return listed
+
+    def _models(self) -> dict[int, tuple[str, int, str]]:
+        query = "SELECT model, name, version, digest FROM models"
+        return {
+            model: (name, version, digest) for model, name, version, digest in self._connection.execute(query)
+        }
+
+    def birth_of_handle(self, handle: int) -> int:
+        """Returns the birth that has a handle in its newest row, 0 for none."""
+        query = "SELECT birth FROM sessions WHERE handle = ?"
+        stored = [unsigned(birth) for (birth,) in self._connection.execute(query, (signed(handle),))]
+        logged = self._newest.births_of_handle(handle)
+        births = np.array([*dict.fromkeys([*logged, *stored])], np.uint64)
+        for birth, place in zip(births.tolist(), self._newest.find(births), strict=True):
+            newest = birth in stored if not place["record"] else int(place["handle"]) == handle
+            if newest and (birth in stored or self.known([birth])[0] is not None):
+                return int(birth)
+        return 0
+
+
+def _with_epoch(logged: Logged, epoch: int) -> np.void:
+    """The row, with the epoch of the last claim."""
+    row: np.void = np.array([logged.entry["row"]], ROW)[0]
+    row["epoch"] = max(int(row["epoch"]), epoch)
+    return row
+
+
+def _bare_row(session: Known) -> np.void:
+    row: np.void = np.zeros(1, ROW)[0]
+    row["birth"], row["handle"] = session.birth, unsigned(session.handle)
+    row["used_ms"], row["epoch"] = unsigned(session.used_ms), session.epoch
+    return row
