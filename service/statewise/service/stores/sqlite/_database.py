@@ -18,6 +18,11 @@ APPLICATION = 0x73776973
 """Says of a database that it is a store of statewise ("swis")."""
 SCHEMA = 1
 
+CACHE_KIB = 65_536
+"""Of pages: enough for the inner pages of every index, and the leaves of some, at a million sessions."""
+CHECKPOINT_PAGES = 8_000
+"""Of 8 KiB: pages of the write-ahead log after which SQLite copies them into the database."""
+
 TABLES = """
 CREATE TABLE counters (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -37,7 +42,7 @@ CREATE TABLE models (
     UNIQUE (name, version, digest)
 );
 CREATE TABLE sessions (
-    birth INTEGER PRIMARY KEY, owner TEXT NOT NULL, session_id TEXT NOT NULL, handle INTEGER NOT NULL,
+    session INTEGER PRIMARY KEY, birth INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL, session_id TEXT NOT NULL, handle INTEGER NOT NULL,
     epoch INTEGER NOT NULL, used_ms INTEGER NOT NULL, stored_bytes INTEGER NOT NULL, model INTEGER NOT NULL,
     entry BLOB, damage TEXT, state BLOB
 );
@@ -133,6 +138,8 @@ class Database:
             connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous.upper()}")
+        connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             [application] = connection.execute("PRAGMA application_id").fetchone()

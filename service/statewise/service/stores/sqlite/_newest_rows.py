@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 
 from statewise.service.stores.sqlite._records import SEEN
 
+MOST_UNSORTED = 16
+"""Records that wait for the next look-up to be sorted."""
+MOST_UNSORTED_ROWS = 100_000
+"""A record with more is sorted at once."""
+
 PLACE = np.dtype(
     [*((name, SEEN[name].str) for name in SEEN.names or ()), ("record", "<u8"), ("position", "<u4")]
 )
@@ -61,21 +66,27 @@ class NewestRows:
         self.added = 0
         self._folded = 0
         self._levels: list[_Level] = []
+        self._unsorted: list[NDArray[np.void]] = []
 
     def add(self, records: list[tuple[int, NDArray[np.void]]]) -> None:
         """Adds records, by number, with `SEEN` [rows] of each."""
-        parts = []
         for number, seen in records:
             part = np.empty(len(seen), PLACE)
             for name in SEEN.names or ():
                 part[name] = seen[name]
             part["record"] = number
             part["position"] = np.arange(len(seen))
-            parts.append(part)
+            self._unsorted.append(part)
             self.added = number
-        if not sum(map(len, parts)):
+            if len(self._unsorted) > MOST_UNSORTED or len(part) > MOST_UNSORTED_ROWS:
+                self._sort()
+
+    def _sort(self) -> None:
+        """Sorts what was added, so that it can be found."""
+        if not self._unsorted:
             return
-        top = _level(np.concatenate(parts))
+        top = _level(np.concatenate(self._unsorted))
+        self._unsorted = []
         while self._levels and len(self._levels[-1].places) < 2 * len(top.places):
             top = _level(np.concatenate([self._levels.pop().places, top.places]))
         self._levels.append(top)
@@ -85,6 +96,7 @@ class NewestRows:
         if folded <= self._folded:
             return
         self._folded = folded
+        self._sort()
         self.added = max(self.added, folded)
         kept = []
         for level in self._levels:
@@ -97,6 +109,7 @@ class NewestRows:
 
     def find(self, births: NDArray[np.uint64]) -> NDArray[np.void]:
         """Returns `PLACE` [len(births)]; record is 0 where the log has no row of a birth."""
+        self._sort()
         places = np.zeros(len(births), PLACE)
         for level in self._levels:
             hits, at = level.find(births)
@@ -105,10 +118,12 @@ class NewestRows:
 
     def births_of_handle(self, handle: int) -> list[int]:
         """Returns births that have had a handle in some row of the log; the newest row may have another."""
+        self._sort()
         return [birth for level in self._levels for birth in level.births_of_handle(handle)]
 
     def used_before(self, used_ms: int) -> NDArray[np.uint64]:
         """Returns the births whose newest row in the log was last used before a time."""
+        self._sort()
         candidates = [level.births[level.places["used_ms"] < used_ms] for level in self._levels]
         births = np.unique(np.concatenate([np.zeros(0, np.uint64), *candidates]))
         return births[self.find(births)["used_ms"] < used_ms]
