@@ -42,9 +42,9 @@ CREATE TABLE models (
     UNIQUE (name, version, digest)
 );
 CREATE TABLE sessions (
-    session INTEGER PRIMARY KEY, birth INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL, session_id TEXT NOT NULL, handle INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, used_ms INTEGER NOT NULL, stored_bytes INTEGER NOT NULL, model INTEGER NOT NULL,
-    entry BLOB, damage TEXT, state BLOB
+    session INTEGER PRIMARY KEY, birth INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL, session_id TEXT NOT NULL,
+    handle INTEGER NOT NULL, epoch INTEGER NOT NULL, used_ms INTEGER NOT NULL, stored_bytes INTEGER NOT NULL,
+    model INTEGER NOT NULL, entry BLOB, damage TEXT, state BLOB
 );
 CREATE UNIQUE INDEX sessions_by_name ON sessions (owner, session_id);
 CREATE INDEX sessions_by_handle ON sessions (handle);
@@ -156,7 +156,7 @@ class Database:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
-            connection.execute("COMMIT")
+            self._files.commit(connection)
         except BaseException:
             self._roll_back()
             raise

@@ -37,6 +37,12 @@ def take_lease(counters: Counters, writer: int, now_ms: int) -> bool:
     return True
 
 
+def end_lease(counters: Counters, writer: int) -> None:
+    """Lets another writer fold at once."""
+    if counters.folder == writer:
+        counters.folder = counters.folder_until_ms = 0
+
+
 class Folding:
     """Where this writer's folding is: how far in the oldest record."""
 

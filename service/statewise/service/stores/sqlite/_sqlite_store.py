@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from statewise.service.stores.sqlite._database import Counters, Database, signed
 from statewise.service.stores.sqlite._errors import translated
 from statewise.service.stores.sqlite._fence import ENDED, Fence
 from statewise.service.stores.sqlite._files import Files
-from statewise.service.stores.sqlite._folding import RECORD_OVERHEAD_BYTES, Folding, take_lease
+from statewise.service.stores.sqlite._folding import RECORD_OVERHEAD_BYTES, Folding, end_lease, take_lease
 from statewise.service.stores.sqlite._log_writer import (
     SEGMENT_BYTES,
     LogWriter,
@@ -80,6 +81,7 @@ class SqliteStore:
         self._log_full_bytes = log_full_bytes
         self._clock = clock
         self._closed = False
+        self._folds = False
         self._log_bytes = 0
         self._newest = NewestRows()
         self._folding = Folding(self._path, self._newest)
@@ -247,6 +249,7 @@ class SqliteStore:
                 ):
                     self._log_bytes = counters.log_bytes
                     return False
+                self._folds = True
                 self._refresh(counters)
                 self._folding.portion(self._connection, counters, down_to)
             self._log_bytes = counters.log_bytes
@@ -270,4 +273,7 @@ class SqliteStore:
         if not self._closed:
             self._closed = True
             self._log.close()
+            if self._folds:
+                with suppress(StoreError), self._database.writing() as counters:
+                    end_lease(counters, self._writer)
             self._database.close()

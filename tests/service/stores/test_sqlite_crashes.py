@@ -1,0 +1,131 @@
+"""Stops a SQLite store at every change of the disk: what it said is there, the rest whole or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.service.stores.blocks import assert_at, group_of, moving, opening
+from tests.service.stores.stopping_files import Stopped, StoppingFiles
+
+from statewise.service.stores import Block, Name
+from statewise.service.stores.sqlite import Files, SqliteStore
+
+Model = dict[int, int]
+"""Position by birth."""
+
+Change = tuple[Callable[[SqliteStore], object], Callable[[Model], Model]]
+
+
+def _write(block: Block) -> Change:
+    """Writes a block, which brings its rows to their positions and ends sessions."""
+    rows = {int(row["birth"]): int(row["position"]) for group in block.groups for row in group.rows}
+    return (
+        lambda store: store.write(block),
+        lambda model: {birth: at for birth, at in (model | rows).items() if birth not in block.ended},
+    )
+
+
+RENAMED = Block([Name(8, "ada", "s2")], [group_of([8], 1)], [2])
+
+PROGRAM: list[Change] = [
+    _write(opening([1, 2, 3])),
+    _write(moving([1, 3], 2)),
+    _write(opening([4, 5])),
+    (lambda store: store.tidy(seconds=5), lambda model: model),
+    _write(moving([1, 2, 5], 3)),
+    _write(RENAMED),
+    (lambda store: store.claim([4]), lambda model: model),
+    _write(Block(ended=[3])),
+    _write(moving([5, 8], 4)),
+    (lambda store: store.tidy(seconds=5), lambda model: model),
+    (
+        lambda store: store.expire(used_before_ms=2, limit=9),
+        lambda model: {b: p for b, p in model.items() if p > 1},
+    ),
+    _write(moving([5], 6)),
+]
+
+
+def _open(path: Path, files: Files, *, now: float = 0) -> SqliteStore:
+    return SqliteStore(path, log_bytes=9_000, segment_bytes=500, clock=lambda: now, files=files)
+
+
+def _holds(store: SqliteStore, model: Model) -> bool:
+    """Whether the store has these sessions at these positions, each with its own state, and no others."""
+    sessions = store.read(range(1, 10))
+    if {int(one.row["birth"]): int(one.row["position"]) for one in sessions if one} != model:
+        return False
+    for birth, position in model.items():
+        assert_at(sessions[birth - 1], birth, position)
+    assert store.usage().sessions == len(model)
+    assert len(store.list_sessions(None, after=("", ""), limit=99)) == len(model)
+    return True
+
+
+@pytest.mark.parametrize("done_first", [False, True], ids=["before", "after"])
+def test_a_store_that_stops_at_any_change_has_what_it_said(tmp_path: Path, done_first: bool) -> None:
+    changes, finished = 0, False
+    while not finished:
+        path = tmp_path / str(changes) / "sessions.db"
+        path.parent.mkdir()
+        files = StoppingFiles(changes, done_first=done_first)
+        before: Model = {}
+        after: Model = {}
+        try:
+            store = _open(path, files)
+            for act, change in PROGRAM:
+                after = change(before)
+                act(store)
+                before = after
+            finished = True
+            store.close()
+        except Stopped:
+            pass
+        files.end()
+        reopened = _open(path, Files(), now=1_000)
+        assert _holds(reopened, before) or _holds(reopened, after), changes
+        reopened.write(Block([Name(9, "ada", "s9")], [group_of([9], 1)]))
+        while reopened.tidy(seconds=5):
+            pass
+        assert not reopened.folding_due
+        assert _holds(reopened, before | {9: 1}) or _holds(reopened, after | {9: 1}), changes
+        reopened.close()
+        changes += 1
+    assert changes > 40
+
+
+def test_what_was_never_committed_is_cut_off_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    store.write(opening([1]))
+    store.close()
+    [log] = tmp_path.glob("sessions.db-log-*")
+    size = log.stat().st_size
+    with log.open("ab") as file:
+        file.write(b"half a record")
+    orphan = tmp_path / "sessions.db-log-9-99"
+    orphan.write_bytes(b"a record that no one knows")
+    other = tmp_path / "sessions.db-log-of-someone"
+    other.write_bytes(b"not ours")
+    reopened = SqliteStore(path)
+    assert log.stat().st_size == size
+    assert not orphan.exists()
+    assert other.exists()
+    assert_at(reopened.read([1])[0], 1, 1)
+    reopened.close()
+
+
+def test_the_file_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    first = SqliteStore(path)
+    first.write(opening([1]))
+    [log] = tmp_path.glob("sessions.db-log-*")
+    with log.open("ab") as file:
+        file.write(b"a record under way")
+    size = log.stat().st_size
+    second = SqliteStore(path)
+    assert log.stat().st_size == size
+    first.write(moving([1], 2))
+    assert_at(second.read([1])[0], 1, 2)
+    first.close()
+    second.close()
