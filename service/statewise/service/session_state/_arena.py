@@ -125,6 +125,26 @@ class StateArena:
                 found |= ~np.isfinite(states).all(axis=tuple(range(1, states.ndim)))
         return found
 
+    def read_rows(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Returns both copies of every state of rows, uint8 [len(rows), bytes_per_session]."""
+        found = np.empty((len(rows), self.bytes_per_session), np.uint8)
+        begin = 0
+        for copies in self._copies:
+            both = copies.reshape(self._capacity, -1).view(np.uint8)
+            end = begin + both.shape[1]
+            np.take(both, rows, axis=0, out=found[:, begin:end], mode="clip")
+            begin = end
+        return found
+
+    def write_row(self, row: int, states: NDArray[np.uint8]) -> None:
+        """Writes both copies of every state of a row, as `read_rows` gave them."""
+        begin = 0
+        for copies in self._copies:
+            both = copies.reshape(self._capacity, -1).view(np.uint8)
+            end = begin + both.shape[1]
+            both[row] = states[begin:end]
+            begin = end
+
     def scatter(self, indices: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:
         """Writes states to indices, no two of them equal."""
         for copies, values in zip(self._copies, state, strict=True):

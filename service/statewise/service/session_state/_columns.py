@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base import SLOT_BITS, Cells, Handles, Slots
 from statewise.service.session_state._arena import reserve
+from statewise.service.session_state._changed_sessions import ChangedSessions
 
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
@@ -63,8 +64,12 @@ class SessionColumns:
         """Arena index of the current copy of the state."""
         self.previous_position = self._cells[:, _PREVIOUS]
         """Position before the last request."""
+        self.digest = self._cells[:, _DIGEST]
+        """Digest of the last request."""
         self.last_use_s = self._cells.view(np.float64)[:, _LAST_USE]
         """Time of the last request, on the clock."""
+        self.changed: ChangedSessions | None = None
+        """What a store has to learn; None: there is no store."""
         self.busy = self._cells[:, _BUSY]
         """Not 0 while a run that left the event loop holds the session's state."""
 
@@ -165,6 +170,8 @@ class SessionColumns:
         cells[:, _DIGEST] = digests
         cells.view(np.float64)[:, _LAST_USE] = self._clock()
         self._cells[slots] = cells
+        if self.changed is not None:
+            self.changed.note(slots)
 
     # --- one session: the same in scalars, at a tenth of the cost ---
 
@@ -197,6 +204,8 @@ class SessionColumns:
         cells[at + _ARENA_INDEX] ^= 1
         cells[at + _DIGEST] = digest
         self.last_use_s[slot] = self._clock()
+        if self.changed is not None:
+            self.changed.note_one(slot)
 
     def clear(self, slot: int) -> None:
         """Frees a slot: without handle, owner, state or position."""

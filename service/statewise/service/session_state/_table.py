@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from statewise.service.base import SLOT_BITS, Handles, RowFailure
+from statewise.service.base import SLOT_BITS, Handles, RowFailure, Slots
 from statewise.service.session_state._arena import reserve
 from statewise.service.session_state._columns import SessionColumns
 from statewise.service.session_state._ended_sessions import EndedSessions
@@ -65,6 +66,7 @@ class SessionTable(SessionColumns):
         self._epoch = reserve((capacity,), np.uint32)
         self._birth = reserve((capacity,), np.uint64)
         self._holder = reserve((capacity,), np.uint64)
+        self._durable = reserve((capacity,), np.uint64)
         self._names: list[str] = []
         self._slot_of: dict[tuple[int, str], int] = {}
         self._free: list[int] = []
@@ -135,6 +137,9 @@ class SessionTable(SessionColumns):
         self.last_use_s[slot] = self._clock()
         self.handle[slot] = self._new_handle(slot)
         self._birth[slot] = self._holder[slot] = birth or self.handle[slot]
+        self._durable[slot] = 0
+        if self.changed is not None:
+            self.changed.note_opened(slot, int(self._birth[slot]))
         return slot
 
     def take_over(self, slot: int, holder: int = 0) -> None:
@@ -149,6 +154,7 @@ class SessionTable(SessionColumns):
         self._holder[slot] = holder
         self.handle[slot] = self._new_handle(slot)
         self.last_use_s[slot] = self._clock()
+        self._note_changed(slot)
 
     def rewind(self, slot: int, position: int) -> bool:
         """Sets a session back to the position before its last request, and raises its epoch.
@@ -165,11 +171,60 @@ class SessionTable(SessionColumns):
         self.current_index[slot] ^= 1
         self._epoch[slot] += 1
         self.last_use_s[slot] = self._clock()
+        self._note_changed(slot)
         return True
+
+    def adopt(
+        self, slot: int, *, holder: int, epoch: int, position: int, previous: int, digest: int, parity: int
+    ) -> None:
+        """Gives a new session what a store has kept of it; the store knows its name, and this position.
+
+        Args:
+            slot: The session, new, with its birth.
+            holder: Number of its holder.
+            epoch: Its epoch.
+            position: Time steps consumed.
+            previous: Position before the last request.
+            digest: Digest of the last request.
+            parity: Which copy of its state is the current one.
+        """
+        assert self.changed is not None
+        self.changed.note_stored(self.birth_of(slot))
+        self._holder[slot] = holder
+        self._epoch[slot] = epoch
+        self.position[slot] = self._durable[slot] = position
+        self.previous_position[slot] = previous
+        self.digest[slot] = digest
+        self.current_index[slot] |= parity
+
+    def note_durable(
+        self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]
+    ) -> None:
+        """Notes up to which positions sessions are stored; slots that another session has by now are left out."""
+        same = self._birth[slots] == births
+        self._durable[slots[same]] = positions[same]
+
+    def durable_positions(self, slots: Slots) -> NDArray[np.uint64]:
+        """Returns up to which positions sessions are stored."""
+        return self._durable[slots]
+
+    def void_as_moved(self, slot: int) -> None:
+        """Makes the handle of a session void that another server has taken over."""
+        self._note_void(slot, Reason.SESSION_MOVED)
+        self.handle[slot] = self._new_handle(slot)
+
+    def lose(self, slot: int) -> int:
+        """Ends a session that another server has; the store keeps it. Returns its arena row."""
+        changed, self.changed = self.changed, None
+        try:
+            return self.remove(slot)
+        finally:
+            self.changed = changed
 
     def set_position(self, slot: int, position: int) -> None:
         """Sets the position of a new session whose state comes from elsewhere."""
         self.position[slot] = position
+        self._note_changed(slot)
 
     def expire(self, slot: int) -> int:
         """Ends a session for being idle, and remembers that for a while. Returns its arena row."""
@@ -179,6 +234,8 @@ class SessionTable(SessionColumns):
 
     def remove(self, slot: int) -> int:
         """Ends a session. Returns its arena row."""
+        if self.changed is not None:
+            self.changed.note_ended(self.birth_of(slot))
         del self._slot_of[int(self.owner[slot]), self._names[slot]]
         self._names[slot] = ""
         self._free.append(slot)
@@ -203,6 +260,16 @@ class SessionTable(SessionColumns):
     def holder_of(self, slot: int) -> int:
         """Returns the number of the client that opened or resumed the session last; 0: it has none."""
         return int(self._holder[slot])
+
+    def numbers_of(
+        self, slots: Slots
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]:
+        """Returns births, holders and epochs of sessions."""
+        return self._birth[slots], self._holder[slots], self._epoch[slots]
+
+    def name_of(self, slot: int) -> tuple[str, str]:
+        """Returns owner and id of a session."""
+        return self._owners[int(self.owner[slot])], self._names[slot]
 
     def view(self, slot: int) -> SessionView:
         """Describes a session at this moment."""
@@ -252,6 +319,10 @@ class SessionTable(SessionColumns):
     def _new_handle(self, slot: int) -> int:
         """Draws a handle, never 0, which marks a free slot."""
         return (self._random_bits(64 - SLOT_BITS) or 1) << SLOT_BITS | slot
+
+    def _note_changed(self, slot: int) -> None:
+        if self.changed is not None:
+            self.changed.note_one(slot)
 
     def _note_void(self, slot: int, reason: Reason) -> None:
         self._ended.add_handle(int(self.owner[slot]), int(self.handle[slot]), reason)

@@ -1,0 +1,125 @@
+"""Finds sessions in the store that are in no memory, and gives them memory again.
+
+A session that wakes is claimed first: no other server may write it from then on. Its id, birth, epoch and both
+copies of its state are those that were stored; its handle is a new one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from statewise.service.base import ServiceError
+from statewise.service.dataplane.sessions._session_directory import SessionDirectory
+from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.session_state import SessionTable
+from statewise.service.stores import Store, StoredSession, StoreError
+from statewise.wire import Reason
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class StoredSessions:
+    """Sessions of one store.
+
+    Args:
+        models: The served models.
+        table: The sessions in memory.
+        directory: Creates sessions.
+        store: The store.
+        executor: Has one thread, in which the store is used.
+    """
+
+    def __init__(
+        self,
+        models: ModelRegistry,
+        table: SessionTable,
+        directory: SessionDirectory,
+        store: Store,
+        *,
+        executor: Executor,
+    ) -> None:
+        self._models = models
+        self._table = table
+        self._directory = directory
+        self._store = store
+        self._executor = executor
+
+    async def wake(
+        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
+    ) -> dict[str, ServiceError]:
+        """Brings sessions into memory; ids that the store does not have, or that are in memory, are passed over.
+
+        Args:
+            owner: Name of their owner.
+            session_ids: Their ids.
+            births: Births that are meant, one an id, 0: any; empty: any.
+
+        Returns:
+            By id why a session that the store has cannot be used.
+
+        Raises:
+            ServiceError: UNAVAILABLE: the store is away.
+        """
+        number = self._table.owner_number(owner)
+        missing = [one for one in session_ids if self._table.find(number, one) is None]
+        if not missing:
+            return {}
+        meant = dict(zip(session_ids, births, strict=True)) if births else {}
+        failures: dict[str, ServiceError] = {}
+        found = dict(zip(missing, await self._call(self._store.find, owner, missing), strict=True))
+        wanted: list[int] = []
+        for session_id, birth in found.items():
+            if birth and meant.get(session_id, 0) not in (0, birth):
+                message = f"the session {session_id!r} that is stored is another one than the request means"
+                failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
+            elif birth:
+                wanted.append(birth)
+        for stored in await self._call(self._store.claim, wanted) if wanted else ():
+            if stored is not None and self._table.find(number, stored.session_id) is None:
+                try:
+                    self._adopt(number, stored)
+                except ServiceError as error:
+                    failures[stored.session_id] = error
+        return failures
+
+    def _adopt(self, owner: int, stored: StoredSession) -> None:
+        """Gives a claimed session a slot and a row."""
+        model = self._version_of(stored)
+        if stored.state.size != model.arena.bytes_per_session:
+            raise ServiceError(
+                Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
+            )
+        row = stored.row
+        slot = self._directory.create(
+            model, owner, stored.session_id, origin="wake", birth=int(row["birth"])
+        )
+        model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
+        self._table.adopt(
+            slot,
+            holder=int(row["holder"]),
+            epoch=int(row["epoch"]),
+            position=int(row["position"]),
+            previous=int(row["previous_position"]),
+            digest=int(row["digest"]),
+            parity=int(row["flags"]) & 1,
+        )
+
+    def _version_of(self, stored: StoredSession) -> LoadedModel:
+        model = self._models.find(stored.model, stored.version)
+        if model.package.digest != stored.digest:
+            raise ServiceError(
+                Reason.MODEL_CHANGED,
+                f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
+                f"version {stored.version}",
+            )
+        return model
+
+    async def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        except StoreError as error:
+            _log.error("the store does not answer: %s", error)
+            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer") from None

@@ -1,0 +1,161 @@
+"""Writes what has changed to the store, tick by tick, and notes up to which position each session is durable.
+
+The event loop gathers, the store's thread writes. Nothing queues: a tick begins when the one before has ended,
+and always writes the newest states. A tick that takes long makes the next one come later, up to `most_s`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base import Slots
+from statewise.service.durability._gathering import ArenaOf, gather, names_of
+from statewise.service.session_state import ChangedSessions, SessionTable
+from statewise.service.stores import Block, Group, Store, StoreError, StoreUnavailable, Written
+
+_log = logging.getLogger(__name__)
+
+_PORTION_ROWS = 1024
+"""Sessions that are copied between two turns of the event loop: about half a millisecond at 1 KiB of state."""
+_SHARE = 8
+"""A tick takes at most one part in this many of the time, as long as `most_s` allows."""
+
+
+@dataclass
+class CheckpointCounts:
+    """What has been written so far.
+
+    Attributes:
+        ticks: Blocks that were written.
+        stored_bytes: Bytes of these blocks.
+        rows: Sessions in these blocks.
+        failures: Blocks that the store did not take.
+        tick_s: Duration of the last tick.
+    """
+
+    ticks: int = 0
+    stored_bytes: int = 0
+    rows: int = 0
+    failures: int = 0
+    tick_s: float = 0.0
+    why_away: str = field(default="")
+    """Why the store took nothing at the last tick; empty: it took the block."""
+
+
+class Checkpoints:
+    """Ticks of one table and one store.
+
+    Args:
+        table: The sessions.
+        store: Where they are written to.
+        executor: Has one thread, in which the store is used.
+        arena_of: Gives the arenas of model versions by number.
+        interval_s: Seconds between two ticks.
+        most_s: Seconds between two ticks at most, however long a tick takes.
+        end_moved: Ends sessions that another server has taken over, given by slots and births.
+        clock: Seconds, monotonic; the table's.
+        time_of_day: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        table: SessionTable,
+        store: Store,
+        *,
+        executor: Executor,
+        arena_of: ArenaOf,
+        end_moved: Callable[[Slots, NDArray[np.uint64]], None],
+        interval_s: float = 0.1,
+        most_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        self._table = table
+        self._changed = table.changed = ChangedSessions()
+        self._store = store
+        self._executor = executor
+        self._arena_of = arena_of
+        self._end_moved = end_moved
+        self._interval_s = interval_s
+        self._most_s = most_s
+        self._clock = clock
+        self._time_of_day = time_of_day
+        self._turn = asyncio.Lock()
+        self.counts = CheckpointCounts()
+        """What has been written."""
+
+    async def run(self) -> None:
+        """Makes ticks until cancelled."""
+        while True:
+            pause_s = min(max(self._interval_s, _SHARE * self.counts.tick_s), self._most_s)
+            await asyncio.sleep(pause_s)
+            await self.tick()
+
+    async def tick(self) -> bool:
+        """Writes what has changed until now. Returns whether the store has it."""
+        async with self._turn:
+            begun_s = self._clock()
+            # Named last, or a session that is opened while others are copied would have a row without a name.
+            slots, groups = await self._gather(self._changed.take())
+            named, ended = self._changed.take_named(), self._changed.take_ended()
+            block = Block(names_of(self._table, named), groups, ended)
+            if not (block.names or block.groups or block.ended):
+                return True
+            write = asyncio.get_running_loop().run_in_executor(self._executor, self._store.write, block)
+            try:
+                written = await asyncio.shield(write)
+            except StoreError as error:
+                self._note_failure(error)
+                self._changed.give_back(np.concatenate([*slots, np.empty(0, np.intp)]), named, ended)
+                return False
+            self._note_written(slots, groups, written)
+            self.counts.tick_s = self._clock() - begun_s
+            return True
+
+    async def _gather(self, slots: Slots) -> tuple[list[Slots], list[Group]]:
+        """Copies sessions in portions. Returns the slots of each group, and the groups."""
+        found: list[Slots] = []
+        groups: list[Group] = []
+        for begin in range(0, len(slots), _PORTION_ROWS):
+            if begin:
+                await asyncio.sleep(0)
+            portion = slots[begin : begin + _PORTION_ROWS]
+            for own, group in gather(
+                self._table,
+                portion,
+                self._arena_of,
+                now_ms=int(self._time_of_day() * 1000),
+                now_s=self._clock(),
+            ):
+                found.append(own)
+                groups.append(group)
+        return found, groups
+
+    def _note_failure(self, error: StoreError) -> None:
+        self.counts.failures += 1
+        if not self.counts.why_away:
+            _log.error("sessions are not being stored: %s", error)
+        self.counts.why_away = str(error)
+        if not isinstance(error, StoreUnavailable):
+            _log.error("the store refused a block", exc_info=error)
+
+    def _note_written(self, slots: Sequence[Slots], groups: Sequence[Group], written: Written) -> None:
+        if self.counts.why_away:
+            _log.info("sessions are being stored again")
+            self.counts.why_away = ""
+        self.counts.ticks += 1
+        self.counts.stored_bytes += written.stored_bytes
+        self.counts.rows += sum(len(group.rows) for group in groups)
+        moved = np.array(written.moved, np.uint64)
+        for own, group in zip(slots, groups, strict=True):
+            births = group.rows["birth"]
+            self._table.note_durable(own, births, group.rows["position"])
+            if len(moved):
+                gone = np.isin(births, moved)
+                self._end_moved(own[gone], births[gone])
