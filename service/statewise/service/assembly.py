@@ -18,11 +18,13 @@ from statewise.service.dataplane.sessions import (
     SessionDirectory,
     Sessions,
     SessionTurns,
+    StoredSessions,
 )
 from statewise.service.engine import Engine, EngineProfile, load_engine
 from statewise.service.registry import InspectorPool, ModelRegistry
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena
+from statewise.service.stores import Store
 from statewise.service.telemetry import SlowRequests, Statistics
 
 
@@ -34,6 +36,8 @@ def build_dataplane(
     tracer_provider: Any = None,
     make_models: Callable[..., ModelRegistry] = ModelRegistry,
     make_table: Callable[..., SessionTable] = SessionTable,
+    store: Store | None = None,
+    store_executor: Executor | None = None,
 ) -> Dataplane:
     """Builds the server's behaviour without a transport; loads no model yet.
 
@@ -44,6 +48,8 @@ def build_dataplane(
         tracer_provider: OpenTelemetry's, takes spans; None: there are no spans.
         make_models: Makes the registry, with the arguments of `ModelRegistry`.
         make_table: Makes the session table, with the arguments of `SessionTable`.
+        store: Keeps sessions beyond the process; None: nothing does.
+        store_executor: Has one thread, in which the store is used.
     """
     table = make_table(settings.sessions, clock=clock)
 
@@ -70,7 +76,9 @@ def build_dataplane(
         side_by_side=settings.load_versions,
     )
     limits, statistics = ServiceLimits(settings), Statistics()
-    sessions, administration, idle_expiry = _build_sessions(models, table, limits, statistics, clock=clock)
+    sessions, administration, idle_expiry = _build_sessions(
+        models, table, limits, statistics, clock=clock, store=store, store_executor=store_executor
+    )
     return Dataplane(
         models,
         table,
@@ -102,12 +110,35 @@ def _build_sessions(
     statistics: Statistics,
     *,
     clock: Callable[[], float],
+    store: Store | None,
+    store_executor: Executor | None,
 ) -> tuple[Sessions, SessionAdministration, IdleExpiry]:
     directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
     turns = SessionTurns(models, table)
+    stored = None
+    if store is not None:
+        assert store_executor is not None
+        stored = StoredSessions(
+            models,
+            table,
+            directory,
+            turns,
+            store=store,
+            executor=store_executor,
+            checkpoint_s=limits.settings.checkpoint_s,
+            clock=clock,
+        )
     # Without a key of its own a server's snapshots are valid until it ends.
     snapshots = Snapshots(limits.settings.signing_key() or secrets.token_bytes(32))
-    sessions = Sessions(models, table, directory=directory, turns=turns, limits=limits, snapshots=snapshots)
+    sessions = Sessions(
+        models,
+        table,
+        directory=directory,
+        turns=turns,
+        limits=limits,
+        snapshots=snapshots,
+        stored=stored,
+    )
     scan = SessionScan(table)
     administration = SessionAdministration(models, table, scan=scan, directory=directory, turns=turns)
     idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=limits.settings.idle_timeout_s, clock=clock)

@@ -22,6 +22,7 @@ from statewise.service.monitoring import HttpProbe, Readiness, make_registry
 from statewise.service.process import allow_many_connections, keep_freed_pages
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable
+from statewise.service.stores import StoreError, open_store
 from statewise.service.telemetry import configure_logs
 from statewise.service.transport import GrpcServer, TlsError, TransportError, check_exposure, make_event_loop
 
@@ -64,6 +65,11 @@ class Server:
         self._settings = settings
         self._port_check_s = port_check_s
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
+        self._store_executor = ThreadPoolExecutor(1, thread_name_prefix="statewise-store")
+        try:
+            store = self._store_executor.submit(open_store, settings.store).result()
+        except StoreError as error:
+            raise ServerError(f"store: {error}") from None
         self._trace_exporter = _export_traces(settings) if tracer_provider is None else None
         self._dataplane = build_dataplane(
             settings,
@@ -71,6 +77,8 @@ class Server:
             tracer_provider=tracer_provider or self._trace_exporter,
             make_models=make_models,
             make_table=make_table,
+            store=store,
+            store_executor=self._store_executor,
         )
         self._grpc = GrpcServer(self._dataplane, release=_release())
         self._readiness = Readiness(self._dataplane)
@@ -124,10 +132,13 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._grpc.stop()
+        if (stored := self._dataplane.sessions.stored) is not None:
+            await stored.close()
         await self._dataplane.models.close()
         if self._probe is not None:
             await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()
+        self._store_executor.shutdown()
         if self._trace_exporter is not None:
             await asyncio.to_thread(self._trace_exporter.shutdown)
 
@@ -159,6 +170,8 @@ class Server:
         self._repeat(sweep_s, "ending idle sessions", self._expire_idle_sessions)
         self._repeat(self._port_check_s, "checking the port", self._check_port)
         self._repeat(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
+        if (stored := self._dataplane.sessions.stored) is not None:
+            self._background.append(asyncio.create_task(stored.checkpoints.run()))
         if settings.repository_poll_s:
             self._repeat(settings.repository_poll_s, "following the repository", self._follow_the_repository)
         if self._callers is not None:

@@ -35,7 +35,7 @@ class Cause(Enum):
     NO_TLS = auto()
     """TLS on one side only, or a certificate that is not accepted."""
     LOADING = auto()
-    """The model is being loaded."""
+    """The model is being loaded, or the server's session store does not answer."""
     UNUSABLE = auto()
     """The model's package cannot be loaded until an operator replaces it."""
     OVERLOADED = auto()
@@ -48,6 +48,7 @@ _REFUSED_CODES = ("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED")
 _CAUSE_OF_REASON: dict[str, Cause] = {
     Reason.DRAINING: Cause.DRAINING,
     Reason.MODEL_LOADING: Cause.LOADING,
+    Reason.STORE_UNAVAILABLE: Cause.LOADING,
     Reason.PACKAGE_INVALID: Cause.UNUSABLE,
     Reason.QUEUE_FULL: Cause.OVERLOADED,
 }

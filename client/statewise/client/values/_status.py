@@ -174,6 +174,7 @@ _BY_REASON: dict[str, _Maker] = {
     Reason.BYTES_LIMIT: _plain(LimitReached),
     Reason.DRAINING: _plain(Unavailable),
     Reason.MODEL_LOADING: _plain(Unavailable),
+    Reason.STORE_UNAVAILABLE: _plain(Unavailable),
     Reason.DEADLINE: _plain(Timeout),
     Reason.CANCELLED: _plain(Unavailable),
     Reason.UNAUTHENTICATED: _plain(Unauthenticated),

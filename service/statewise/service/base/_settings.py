@@ -67,8 +67,10 @@ class Settings(BaseSettings):
     metrics_listen: str = ""
     """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: no HTTP."""
     store: str = "none"
-    """Where sessions are kept beyond the end of the process. Only none is supported: they end with the
-    process."""
+    """Where sessions are kept beyond the end of the process: none, or sqlite:PATH."""
+    checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
+    """Seconds between two checkpoints, which write what has changed to the store. Where writing takes long, up
+    to half a second."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
     """Longest message that the server accepts. It limits replies, too: a step whose outputs, or a snapshot
     whose tokens, are longer is refused (BYTES_LIMIT) before it runs; predictions and
@@ -249,8 +251,8 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_is_known(cls, value: str) -> str:
-        if value != "none":
-            raise ValueError("expected none; stores that outlive the process are not built yet")
+        if value != "none" and not value.removeprefix("sqlite:"):
+            raise ValueError("expected none or sqlite:PATH")
         return value
 
 

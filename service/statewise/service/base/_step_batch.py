@@ -21,10 +21,13 @@ class StepResult:
     Attributes:
         outputs: By name, of the rows that succeeded: per-step [sum(steps), ...], others [rows, ...].
         failures: Failures of the other rows, to which nothing was applied.
+        durable_positions: Up to which positions the sessions of the rows that succeeded are stored; None:
+            there is no store.
     """
 
     outputs: Mapping[str, Array]
     failures: Sequence[RowFailure]
+    durable_positions: NDArray[np.uint64] | None = None
 
 
 @dataclass(slots=True, eq=False)

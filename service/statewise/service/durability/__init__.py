@@ -1,5 +1,5 @@
-"""Writes sessions to a store, and finds them there again. Knows neither requests nor gRPC."""
+"""Writes sessions to a store, tick by tick. Knows neither requests nor gRPC."""
 
-from statewise.service.durability._gathering import gather, names_of
+from statewise.service.durability._checkpoints import Checkpoints
 
-__all__ = ["gather", "names_of"]
+__all__ = ["Checkpoints"]

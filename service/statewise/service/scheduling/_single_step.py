@@ -61,4 +61,5 @@ class SingleStep:
                 for (name, per_step), array in zip(self._outputs, outputs, strict=True)
             },
             (),
+            None if self._table.changed is None else self._table.durable_positions(np.array([slot])),
         )

@@ -182,7 +182,15 @@ class StepExecution:
             state = [array[new] for array in state]
         self._arena.scatter(self._table.next_arena_indices(cells), state)
         self._table.advance(slots, cells, 1 if steps is None else steps, digests)
-        self._answer(prepared, outputs)
+        self._answer(prepared, outputs, self._durable_positions(prepared, failed))
+
+    def _durable_positions(
+        self, prepared: PreparedBatch, failed: Sequence[int]
+    ) -> NDArray[np.uint64] | None:
+        """Returns up to which positions the sessions of the rows that ran well are stored; None: no store."""
+        if self._table.changed is None:
+            return None
+        return self._table.durable_positions(np.delete(prepared.slots, failed) if failed else prepared.slots)
 
     def _note_failures(self, prepared: PreparedBatch, failed: Sequence[int]) -> None:
         columns = RaggedColumns(self._spec.inputs, prepared.inputs, prepared.steps)
@@ -206,21 +214,24 @@ class StepExecution:
     def refuse(self, prepared: PreparedBatch) -> None:
         """Answers step batches of which no row may run."""
         nothing = RaggedColumns.blank(self._spec.outputs, np.empty(0, np.uint32))
-        self._answer(prepared, nothing.arrays)
+        self._answer(prepared, nothing.arrays, None)
 
-    def _answer(self, prepared: PreparedBatch, outputs: Sequence[Array]) -> None:
+    def _answer(
+        self, prepared: PreparedBatch, outputs: Sequence[Array], durable: NDArray[np.uint64] | None
+    ) -> None:
         """Gives every step batch its own outputs and failures."""
         batches, failures, names = prepared.batches, prepared.failures, self._output_names
         if len(batches) == 1:
             ordered = [failures[row] for row in sorted(failures)] if failures else ()
-            self._answers.answer(batches[0], StepResult(self._named(outputs), ordered))
+            self._answers.answer(batches[0], StepResult(self._named(outputs), ordered, durable))
             return
         if not failures:
             begin = 0
             for batch in batches:
                 end = begin + len(batch.handles)
                 own_outputs = {name: array[begin:end] for name, array in zip(names, outputs, strict=True)}
-                self._answers.answer(batch, StepResult(own_outputs, ()))
+                own_durable = None if durable is None else durable[begin:end]
+                self._answers.answer(batch, StepResult(own_outputs, (), own_durable))
                 begin = end
             return
         succeeded = np.ones(prepared.total, np.bool_)
@@ -230,8 +241,10 @@ class StepExecution:
         for batch in batches:
             end = begin + len(batch.handles)
             own = [replace(failures[row], row=row - begin) for row in range(begin, end) if row in failures]
-            kept = [array[kept_before[begin] : kept_before[end]] for array in outputs]
-            self._answers.answer(batch, StepResult(self._named(kept), own))
+            here = slice(kept_before[begin], kept_before[end])
+            own_durable = None if durable is None else durable[here]
+            kept = self._named([array[here] for array in outputs])
+            self._answers.answer(batch, StepResult(kept, own, own_durable))
             begin = end
 
     def _named(self, outputs: Sequence[Array]) -> dict[str, Array]:

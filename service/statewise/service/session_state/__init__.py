@@ -1,6 +1,7 @@
 """Keeps sessions and their states in arrays. Knows no scheduling, asyncio or gRPC."""
 
 from statewise.service.session_state._arena import StateArena
+from statewise.service.session_state._changed_sessions import ChangedSessions
 from statewise.service.session_state._digests import digest_rows
 from statewise.service.session_state._quotas import Quotas
 from statewise.service.session_state._scan import SessionScan
@@ -15,6 +16,7 @@ from statewise.service.session_state._table import SessionTable, SessionView
 
 __all__ = [
     "LEAST_TOKEN_BYTES",
+    "ChangedSessions",
     "Quotas",
     "SessionScan",
     "SessionTable",

@@ -40,6 +40,7 @@ class SessionView:
     epoch: int
     birth: int
     position: int
+    durable_position: int
     idle_s: float
 
 
@@ -267,6 +268,10 @@ class SessionTable(SessionColumns):
         """Returns births, holders and epochs of sessions."""
         return self._birth[slots], self._holder[slots], self._epoch[slots]
 
+    def is_open(self, slot: int) -> bool:
+        """Returns whether a slot holds a session."""
+        return bool(self.handle[slot])
+
     def name_of(self, slot: int) -> tuple[str, str]:
         """Returns owner and id of a session."""
         return self._owners[int(self.owner[slot])], self._names[slot]
@@ -281,6 +286,7 @@ class SessionTable(SessionColumns):
             epoch=int(self._epoch[slot]),
             birth=int(self._birth[slot]),
             position=int(self.position[slot]),
+            durable_position=int(self._durable[slot]),
             idle_s=self._clock() - float(self.last_use_s[slot]),
         )
 

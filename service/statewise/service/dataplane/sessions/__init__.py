@@ -6,6 +6,7 @@ from statewise.service.dataplane.sessions._session_administration import ListedS
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
+from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "SessionDirectory",
     "SessionTurns",
     "Sessions",
+    "StoredSessions",
 ]

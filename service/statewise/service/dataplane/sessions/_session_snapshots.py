@@ -11,6 +11,7 @@ import numpy as np
 from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
+from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import (
     LEAST_TOKEN_BYTES,
@@ -35,6 +36,7 @@ class SessionSnapshots:
         turns: Orders operations.
         limits: Limits of every request.
         snapshots: Signs and reads tokens.
+        stored: Sessions of the store; None: there is no store.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class SessionSnapshots:
         turns: SessionTurns,
         limits: ServiceLimits,
         snapshots: Snapshots,
+        stored: StoredSessions | None = None,
     ) -> None:
         self._models = models
         self._table = table
@@ -53,6 +56,7 @@ class SessionSnapshots:
         self._turns = turns
         self._limits = limits
         self._snapshots = snapshots
+        self._stored = stored
 
     async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.

@@ -15,6 +15,7 @@ from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._session_directory import OpenedSession
 from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots, in_order
 from statewise.service.dataplane.sessions._session_turns import Portions
+from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ExpectedSessions, take_over
 from statewise.service.registry import LoadedModel
 from statewise.wire import Reason
@@ -24,6 +25,11 @@ _T = TypeVar("_T")
 
 class Sessions(SessionSnapshots):
     """Operations on sessions; owners are given by name."""
+
+    @property
+    def stored(self) -> StoredSessions | None:
+        """Sessions of the store; None: there is no store."""
+        return self._stored
 
     async def open(
         self,
@@ -70,10 +76,13 @@ class Sessions(SessionSnapshots):
 
         async for portion in Portions(range(len(session_ids))):
             existing: dict[int, int] = {}
+            asleep = await self._wake(owner, [session_ids[row] for row in portion])
             for row in portion:
                 session_id = session_ids[row]
                 slot = self._table.find(number, session_id)
                 try:
+                    if session_id in asleep:
+                        raise asleep[session_id]
                     if slot is None:
                         opened[row] = create(row, session_id)
                     else:
@@ -83,6 +92,17 @@ class Sessions(SessionSnapshots):
                     failures[row] = RowFailure(row, error.reason, error.message)
             await self._take_over(existing, session_ids, number, expected, opened, failures)
         return in_order(opened), in_order(failures)
+
+    async def _wake(
+        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
+    ) -> dict[str, ServiceError]:
+        """Brings stored sessions into memory. Returns by id why one cannot be."""
+        return {} if self._stored is None else await self._stored.wake(owner, session_ids, births)
+
+    async def _settle(self) -> None:
+        """Returns when the store has what has happened so far; raises ServiceError where it does not take it."""
+        if self._stored is not None:
+            await self._stored.settle()
 
     def _require_serving(self, model: LoadedModel) -> None:
         """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
@@ -146,9 +166,14 @@ class Sessions(SessionSnapshots):
         failures: dict[int, RowFailure] = {}
         async for portion in Portions(range(len(session_ids))):
             existing: dict[int, int] = {}
+            births = [expected.births[row] for row in portion] if expected.births else []
+            asleep = await self._wake(owner, [session_ids[row] for row in portion], births)
             for row in portion:
                 slot = self._table.find(number, session_ids[row])
-                if slot is None:
+                error = asleep.get(session_ids[row])
+                if error is not None:
+                    failures[row] = RowFailure(row, error.reason, error.message)
+                elif slot is None:
                     failures[row] = self._directory.missing(row, number, session_ids[row])
                 else:
                     existing[row] = slot
@@ -212,6 +237,7 @@ class Sessions(SessionSnapshots):
                 refused.append(failure)
 
         failures = await self._turns.run_valid(handles, turn_back, owner=number)
+        await self._settle()
         return in_order(rewound), sorted(failures + refused, key=lambda failure: failure.row)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
@@ -225,4 +251,5 @@ class Sessions(SessionSnapshots):
         failures = await self._turns.run_valid(
             handles, lambda _, slot: self._directory.end(slot), owner=number
         )
+        await self._settle()
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]

@@ -10,10 +10,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from statewise.service.base import ServiceError
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base import ModelKey, ServiceError, Slots
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
+from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.durability import Checkpoints
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import SessionTable
+from statewise.service.session_state import SessionTable, StateArena
 from statewise.service.stores import Store, StoredSession, StoreError
 from statewise.wire import Reason
 
@@ -27,9 +32,12 @@ class StoredSessions:
     Args:
         models: The served models.
         table: The sessions in memory.
-        directory: Creates sessions.
+        directory: Creates and ends sessions.
+        turns: Orders operations.
         store: The store.
         executor: Has one thread, in which the store is used.
+        checkpoint_s: Seconds between two checkpoints.
+        clock: Seconds, monotonic; the table's.
     """
 
     def __init__(
@@ -37,15 +45,63 @@ class StoredSessions:
         models: ModelRegistry,
         table: SessionTable,
         directory: SessionDirectory,
-        store: Store,
+        turns: SessionTurns,
         *,
+        store: Store,
         executor: Executor,
+        checkpoint_s: float,
+        clock: Callable[[], float],
     ) -> None:
         self._models = models
         self._table = table
         self._directory = directory
+        self._turns = turns
         self._store = store
         self._executor = executor
+        self.checkpoints = Checkpoints(
+            table,
+            store,
+            executor=executor,
+            arena_of=self._arena_of,
+            end_moved=self._end_moved,
+            interval_s=checkpoint_s,
+            clock=clock,
+        )
+        """Write what changes."""
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def settle(self) -> None:
+        """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
+        if not await self.checkpoints.tick():
+            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer")
+
+    async def close(self) -> None:
+        """Writes what is owed, as far as the store takes it, and closes the store."""
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self.checkpoints.tick()
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._store.close)
+
+    def _arena_of(self, number: int) -> tuple[ModelKey, str, StateArena]:
+        model = self._models[number]
+        return model.key, model.package.digest, model.arena
+
+    def _end_moved(self, slots: Slots, births: NDArray[np.uint64]) -> None:
+        """Ends sessions that another server has taken over: their handles are void at once."""
+        still = {
+            slot: birth
+            for slot, birth in zip(slots.tolist(), births.tolist(), strict=True)
+            if self._table.birth_of(slot) == birth and self._table.is_open(slot)
+        }
+        for slot in still:
+            self._table.void_as_moved(slot)
+
+        def end(_: int, slot: int) -> None:
+            if self._table.birth_of(slot) == still[slot] and self._table.is_open(slot):
+                self._directory.end(slot, cause="moved")
+
+        ending = asyncio.ensure_future(self._turns.run({slot: slot for slot in still}, end))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def wake(
         self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()

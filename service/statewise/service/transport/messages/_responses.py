@@ -21,6 +21,8 @@ def fill_step_response(response: sequence_pb2.StepResponse, result: StepResult) 
         fill_tensor(response.outputs[name], array)
     if result.failures:
         response.errors.extend([row_error(failure) for failure in result.failures])
+    if result.durable_positions is not None:
+        response.durable_positions = pack_uint64(result.durable_positions)
 
 
 def session_message(opened: OpenedSession) -> sequence_pb2.Session:
@@ -34,6 +36,7 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
         digest=package.digest,
         epoch=view.epoch,
         position=view.position,
+        durable_position=view.durable_position,
         created=opened.created,
         birth=view.birth,
     )
@@ -48,6 +51,7 @@ def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
         model=package.name,
         version=package.version,
         position=view.position,
+        durable_position=view.durable_position,
         epoch=view.epoch,
         nonfinite_state=listed.nonfinite_state,
     )

@@ -31,6 +31,7 @@ STATUS_OF_REASON: dict[Reason, int] = {
     Reason.BYTES_LIMIT: code_pb2.RESOURCE_EXHAUSTED,
     Reason.DRAINING: code_pb2.UNAVAILABLE,
     Reason.MODEL_LOADING: code_pb2.UNAVAILABLE,
+    Reason.STORE_UNAVAILABLE: code_pb2.UNAVAILABLE,
     Reason.DEADLINE: code_pb2.DEADLINE_EXCEEDED,
     Reason.CANCELLED: code_pb2.CANCELLED,
     Reason.UNAUTHENTICATED: code_pb2.UNAUTHENTICATED,

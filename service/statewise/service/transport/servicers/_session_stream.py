@@ -279,7 +279,7 @@ def _step_response(number: int, result: StepResult) -> Response | bytes:
     if len(result.outputs) == 1 and not result.failures:
         [(name, output)] = result.outputs.items()
         if output.size:
-            return encode_step(number, name, output)
+            return encode_step(number, name, output, result.durable_positions)
     response = Response(request_id=number)
     response.step.SetInParent()
     fill_step_response(response.step, result)
