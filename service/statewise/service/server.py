@@ -17,12 +17,13 @@ from prometheus_client import make_wsgi_app
 from statewise.service.assembly import build_dataplane
 from statewise.service.auth import Callers, CallersError
 from statewise.service.base import Settings
+from statewise.service.durability import open_store
 from statewise.service.engine import EngineError, check_provider
 from statewise.service.monitoring import HttpProbe, Readiness, make_registry
 from statewise.service.process import allow_many_connections, keep_freed_pages
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable
-from statewise.service.stores import StoreError, open_store
+from statewise.service.stores import StoreError
 from statewise.service.telemetry import configure_logs
 from statewise.service.transport import GrpcServer, TlsError, TransportError, check_exposure, make_event_loop
 

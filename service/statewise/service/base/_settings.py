@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     store: str = "none"
     """Where sessions are kept beyond the end of the process: none, or sqlite:PATH."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
-    """Seconds between two checkpoints, which write what has changed to the store. Where writing takes long, up
-    to half a second."""
+    """Seconds between two checkpoints, which write what has changed to the store. Where writing takes long,
+    up to half a second."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
     """Longest message that the server accepts. It limits replies, too: a step whose outputs, or a snapshot
     whose tokens, are longer is refused (BYTES_LIMIT) before it runs; predictions and

@@ -1,4 +1,4 @@
-"""Writes what has changed to the store, tick by tick, and notes up to which position each session is durable.
+"""Writes what has changed to the store, tick by tick, and notes how far each session is stored.
 
 The event loop gathers, the store's thread writes. Nothing queues: a tick begins when the one before has ended,
 and always writes the newest states. A tick that takes long makes the next one come later, up to `most_s`.
@@ -22,7 +22,7 @@ from statewise.service.stores import Block, Group, Store, StoreError, StoreUnava
 _log = logging.getLogger(__name__)
 
 _PORTION_ROWS = 1024
-"""Sessions that are copied between two turns of the event loop: about half a millisecond at 1 KiB of state."""
+"""Sessions that are copied between two turns of the event loop."""
 _SHARE = 8
 """A tick takes at most one part in this many of the time, as long as `most_s` allows."""
 

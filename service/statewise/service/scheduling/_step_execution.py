@@ -184,9 +184,7 @@ class StepExecution:
         self._table.advance(slots, cells, 1 if steps is None else steps, digests)
         self._answer(prepared, outputs, self._durable_positions(prepared, failed))
 
-    def _durable_positions(
-        self, prepared: PreparedBatch, failed: Sequence[int]
-    ) -> NDArray[np.uint64] | None:
+    def _durable_positions(self, prepared: PreparedBatch, failed: Sequence[int]) -> NDArray[np.uint64] | None:
         """Returns up to which positions the sessions of the rows that ran well are stored; None: no store."""
         if self._table.changed is None:
             return None

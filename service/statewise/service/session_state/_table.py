@@ -198,10 +198,8 @@ class SessionTable(SessionColumns):
         self.digest[slot] = digest
         self.current_index[slot] |= parity
 
-    def note_durable(
-        self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]
-    ) -> None:
-        """Notes up to which positions sessions are stored; slots that another session has by now are left out."""
+    def note_durable(self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]) -> None:
+        """Notes up to which positions sessions are stored. Slots with another session by now are left out."""
         same = self._birth[slots] == births
         self._durable[slots[same]] = positions[same]
 
@@ -262,9 +260,7 @@ class SessionTable(SessionColumns):
         """Returns the number of the client that opened or resumed the session last; 0: it has none."""
         return int(self._holder[slot])
 
-    def numbers_of(
-        self, slots: Slots
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]:
+    def numbers_of(self, slots: Slots) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]:
         """Returns births, holders and epochs of sessions."""
         return self._birth[slots], self._holder[slots], self._epoch[slots]
 

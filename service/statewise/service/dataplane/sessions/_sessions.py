@@ -100,7 +100,7 @@ class Sessions(SessionSnapshots):
         return {} if self._stored is None else await self._stored.wake(owner, session_ids, births)
 
     async def _settle(self) -> None:
-        """Returns when the store has what has happened so far; raises ServiceError where it does not take it."""
+        """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
         if self._stored is not None:
             await self._stored.settle()
 

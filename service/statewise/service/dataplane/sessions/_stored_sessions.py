@@ -1,7 +1,7 @@
 """Finds sessions in the store that are in no memory, and gives them memory again.
 
-A session that wakes is claimed first: no other server may write it from then on. Its id, birth, epoch and both
-copies of its state are those that were stored; its handle is a new one.
+A session that wakes is claimed first: no other server may write it from then on. Its id, birth, epoch and
+both copies of its state are those that were stored; its handle is a new one.
 """
 
 import asyncio
@@ -106,7 +106,7 @@ class StoredSessions:
     async def wake(
         self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
     ) -> dict[str, ServiceError]:
-        """Brings sessions into memory; ids that the store does not have, or that are in memory, are passed over.
+        """Brings sessions into memory. Ids that the store does not have, or that are in memory, are left alone.
 
         Args:
             owner: Name of their owner.
@@ -149,9 +149,7 @@ class StoredSessions:
                 Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
             )
         row = stored.row
-        slot = self._directory.create(
-            model, owner, stored.session_id, origin="wake", birth=int(row["birth"])
-        )
+        slot = self._directory.create(model, owner, stored.session_id, origin="wake", birth=int(row["birth"]))
         model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
         self._table.adopt(
             slot,
