@@ -12,6 +12,7 @@ from typing import Any
 
 from statewise.service.base import ModelKey, ServiceLimits, Settings
 from statewise.service.dataplane import Dataplane
+from statewise.service.dataplane.durability import StoreThread
 from statewise.service.dataplane.sessions import (
     IdleExpiry,
     SessionAdministration,
@@ -24,7 +25,6 @@ from statewise.service.engine import Engine, EngineProfile, load_engine
 from statewise.service.registry import InspectorPool, ModelRegistry
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena
-from statewise.service.stores import Store
 from statewise.service.telemetry import SlowRequests, Statistics
 
 
@@ -36,8 +36,7 @@ def build_dataplane(
     tracer_provider: Any = None,
     make_models: Callable[..., ModelRegistry] = ModelRegistry,
     make_table: Callable[..., SessionTable] = SessionTable,
-    store: Store | None = None,
-    store_executor: Executor | None = None,
+    store: StoreThread | None = None,
 ) -> Dataplane:
     """Builds the server's behaviour without a transport; loads no model yet.
 
@@ -49,7 +48,6 @@ def build_dataplane(
         make_models: Makes the registry, with the arguments of `ModelRegistry`.
         make_table: Makes the session table, with the arguments of `SessionTable`.
         store: Keeps sessions beyond the process; None: nothing does.
-        store_executor: Has one thread, in which the store is used.
     """
     table = make_table(settings.sessions, clock=clock)
 
@@ -77,7 +75,7 @@ def build_dataplane(
     )
     limits, statistics = ServiceLimits(settings), Statistics()
     sessions, administration, idle_expiry = _build_sessions(
-        models, table, limits, statistics, clock=clock, store=store, store_executor=store_executor
+        models, table, limits, statistics, clock=clock, store=store
     )
     return Dataplane(
         models,
@@ -110,21 +108,18 @@ def _build_sessions(
     statistics: Statistics,
     *,
     clock: Callable[[], float],
-    store: Store | None,
-    store_executor: Executor | None,
+    store: StoreThread | None,
 ) -> tuple[Sessions, SessionAdministration, IdleExpiry]:
     directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
     turns = SessionTurns(models, table)
     stored = None
     if store is not None:
-        assert store_executor is not None
         stored = StoredSessions(
             models,
             table,
             directory,
             turns,
             store=store,
-            executor=store_executor,
             checkpoint_s=limits.settings.checkpoint_s,
             clock=clock,
         )

@@ -17,7 +17,7 @@ from prometheus_client import make_wsgi_app
 from statewise.service.assembly import build_dataplane
 from statewise.service.auth import Callers, CallersError
 from statewise.service.base import Settings
-from statewise.service.durability import open_store
+from statewise.service.dataplane.durability import StoreThread
 from statewise.service.engine import EngineError, check_provider
 from statewise.service.monitoring import HttpProbe, Readiness, make_registry
 from statewise.service.process import allow_many_connections, keep_freed_pages
@@ -66,9 +66,8 @@ class Server:
         self._settings = settings
         self._port_check_s = port_check_s
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
-        self._store_executor = ThreadPoolExecutor(1, thread_name_prefix="statewise-store")
         try:
-            store = self._store_executor.submit(open_store, settings.store).result()
+            store = StoreThread.of_settings(settings.store)
         except StoreError as error:
             raise ServerError(f"store: {error}") from None
         self._trace_exporter = _export_traces(settings) if tracer_provider is None else None
@@ -79,7 +78,6 @@ class Server:
             make_models=make_models,
             make_table=make_table,
             store=store,
-            store_executor=self._store_executor,
         )
         self._grpc = GrpcServer(self._dataplane, release=_release())
         self._readiness = Readiness(self._dataplane)
@@ -139,7 +137,6 @@ class Server:
         if self._probe is not None:
             await asyncio.to_thread(self._probe.stop)
         self._executor.shutdown()
-        self._store_executor.shutdown()
         if self._trace_exporter is not None:
             await asyncio.to_thread(self._trace_exporter.shutdown)
 

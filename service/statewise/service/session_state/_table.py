@@ -9,12 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from statewise.service.base import SLOT_BITS, Handles, RowFailure, Slots
-from statewise.service.session_state._arena import reserve
-from statewise.service.session_state._columns import SessionColumns
+from statewise.service.base import SLOT_BITS, Handles, RowFailure
 from statewise.service.session_state._ended_sessions import EndedSessions
+from statewise.service.session_state._stored_columns import StoredColumns
 from statewise.wire import Reason
 
 _NO_POSITION = np.uint64(2**64 - 1)
@@ -44,7 +42,7 @@ class SessionView:
     idle_s: float
 
 
-class SessionTable(SessionColumns):
+class SessionTable(StoredColumns):
     """All open sessions: their columns, names and owners.
 
     Args:
@@ -64,10 +62,6 @@ class SessionTable(SessionColumns):
     ) -> None:
         super().__init__(capacity, clock=clock)
         self._random_bits = random_bits
-        self._epoch = reserve((capacity,), np.uint32)
-        self._birth = reserve((capacity,), np.uint64)
-        self._holder = reserve((capacity,), np.uint64)
-        self._durable = reserve((capacity,), np.uint64)
         self._names: list[str] = []
         self._slot_of: dict[tuple[int, str], int] = {}
         self._free: list[int] = []
@@ -155,7 +149,7 @@ class SessionTable(SessionColumns):
         self._holder[slot] = holder
         self.handle[slot] = self._new_handle(slot)
         self.last_use_s[slot] = self._clock()
-        self._note_changed(slot)
+        self._changes(slot)
 
     def rewind(self, slot: int, position: int) -> bool:
         """Sets a session back to the position before its last request, and raises its epoch.
@@ -172,40 +166,8 @@ class SessionTable(SessionColumns):
         self.current_index[slot] ^= 1
         self._epoch[slot] += 1
         self.last_use_s[slot] = self._clock()
-        self._note_changed(slot)
+        self._changes(slot)
         return True
-
-    def adopt(
-        self, slot: int, *, holder: int, epoch: int, position: int, previous: int, digest: int, parity: int
-    ) -> None:
-        """Gives a new session what a store has kept of it; the store knows its name, and this position.
-
-        Args:
-            slot: The session, new, with its birth.
-            holder: Number of its holder.
-            epoch: Its epoch.
-            position: Time steps consumed.
-            previous: Position before the last request.
-            digest: Digest of the last request.
-            parity: Which copy of its state is the current one.
-        """
-        assert self.changed is not None
-        self.changed.note_stored(self.birth_of(slot))
-        self._holder[slot] = holder
-        self._epoch[slot] = epoch
-        self.position[slot] = self._durable[slot] = position
-        self.previous_position[slot] = previous
-        self.digest[slot] = digest
-        self.current_index[slot] |= parity
-
-    def note_durable(self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]) -> None:
-        """Notes up to which positions sessions are stored. Slots with another session by now are left out."""
-        same = self._birth[slots] == births
-        self._durable[slots[same]] = positions[same]
-
-    def durable_positions(self, slots: Slots) -> NDArray[np.uint64]:
-        """Returns up to which positions sessions are stored."""
-        return self._durable[slots]
 
     def void_as_moved(self, slot: int) -> None:
         """Makes the handle of a session void that another server has taken over."""
@@ -223,7 +185,7 @@ class SessionTable(SessionColumns):
     def set_position(self, slot: int, position: int) -> None:
         """Sets the position of a new session whose state comes from elsewhere."""
         self.position[slot] = position
-        self._note_changed(slot)
+        self._changes(slot)
 
     def expire(self, slot: int) -> int:
         """Ends a session for being idle, and remembers that for a while. Returns its arena row."""
@@ -251,18 +213,6 @@ class SessionTable(SessionColumns):
     def model_of(self, slot: int) -> int:
         """Returns the number of the model version that a session is pinned to."""
         return int(self.model[slot])
-
-    def birth_of(self, slot: int) -> int:
-        """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
-        return int(self._birth[slot])
-
-    def holder_of(self, slot: int) -> int:
-        """Returns the number of the client that opened or resumed the session last; 0: it has none."""
-        return int(self._holder[slot])
-
-    def numbers_of(self, slots: Slots) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]:
-        """Returns births, holders and epochs of sessions."""
-        return self._birth[slots], self._holder[slots], self._epoch[slots]
 
     def is_open(self, slot: int) -> bool:
         """Returns whether a slot holds a session."""
@@ -321,10 +271,6 @@ class SessionTable(SessionColumns):
     def _new_handle(self, slot: int) -> int:
         """Draws a handle, never 0, which marks a free slot."""
         return (self._random_bits(64 - SLOT_BITS) or 1) << SLOT_BITS | slot
-
-    def _note_changed(self, slot: int) -> None:
-        if self.changed is not None:
-            self.changed.note_one(slot)
 
     def _note_void(self, slot: int, reason: Reason) -> None:
         self._ended.add_handle(int(self.owner[slot]), int(self.handle[slot]), reason)

@@ -51,8 +51,7 @@ class Sessions(SessionSnapshots):
             owner: Name of their owner.
             births: Births of the sessions that are created, and numbers of the holders; empty: none chosen.
             only_new: Refuses a row whose id names an open session of another birth.
-            encoded: Initial states of the rows, and their version, which was found by this name and version
-                and serves; None: the model's own.
+            encoded: Initial states of the rows, and their version, which serves; None: the model's own.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
@@ -81,9 +80,8 @@ class Sessions(SessionSnapshots):
                 session_id = session_ids[row]
                 slot = self._table.find(number, session_id)
                 try:
-                    if session_id in asleep:
-                        raise asleep[session_id]
                     if slot is None:
+                        _raise_if_any(asleep.get(session_id))
                         opened[row] = create(row, session_id)
                     else:
                         self._check_same(slot, session_id, name, version, births[row] if only_new else None)
@@ -253,3 +251,8 @@ class Sessions(SessionSnapshots):
         )
         await self._settle()
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
+
+
+def _raise_if_any(error: ServiceError | None) -> None:
+    if error is not None:
+        raise error

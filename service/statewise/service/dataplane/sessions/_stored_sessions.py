@@ -7,19 +7,18 @@ both copies of its state are those that were stored; its handle is a new one.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import ModelKey, ServiceError, Slots
+from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
-from statewise.service.durability import Checkpoints
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable, StateArena
-from statewise.service.stores import Store, StoredSession, StoreError
+from statewise.service.stores import StoredSession, StoreError
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ class StoredSessions:
         directory: Creates and ends sessions.
         turns: Orders operations.
         store: The store.
-        executor: Has one thread, in which the store is used.
         checkpoint_s: Seconds between two checkpoints.
         clock: Seconds, monotonic; the table's.
     """
@@ -47,8 +45,7 @@ class StoredSessions:
         directory: SessionDirectory,
         turns: SessionTurns,
         *,
-        store: Store,
-        executor: Executor,
+        store: StoreThread,
         checkpoint_s: float,
         clock: Callable[[], float],
     ) -> None:
@@ -57,11 +54,9 @@ class StoredSessions:
         self._directory = directory
         self._turns = turns
         self._store = store
-        self._executor = executor
         self.checkpoints = Checkpoints(
             table,
             store,
-            executor=executor,
             arena_of=self._arena_of,
             end_moved=self._end_moved,
             interval_s=checkpoint_s,
@@ -79,7 +74,7 @@ class StoredSessions:
         """Writes what is owed, as far as the store takes it, and closes the store."""
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self.checkpoints.tick()
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._store.close)
+        await self._store.close()
 
     def _arena_of(self, number: int) -> tuple[ModelKey, str, StateArena]:
         model = self._models[number]
@@ -106,7 +101,7 @@ class StoredSessions:
     async def wake(
         self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
     ) -> dict[str, ServiceError]:
-        """Brings sessions into memory. Ids that the store does not have, or that are in memory, are left alone.
+        """Brings sessions into memory. Ids that the store lacks, or that are in memory, are passed over.
 
         Args:
             owner: Name of their owner.
@@ -125,7 +120,7 @@ class StoredSessions:
             return {}
         meant = dict(zip(session_ids, births, strict=True)) if births else {}
         failures: dict[str, ServiceError] = {}
-        found = dict(zip(missing, await self._call(self._store.find, owner, missing), strict=True))
+        found = dict(zip(missing, await self._call(self._store.store.find, owner, missing), strict=True))
         wanted: list[int] = []
         for session_id, birth in found.items():
             if birth and meant.get(session_id, 0) not in (0, birth):
@@ -133,7 +128,7 @@ class StoredSessions:
                 failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
             elif birth:
                 wanted.append(birth)
-        for stored in await self._call(self._store.claim, wanted) if wanted else ():
+        for stored in await self._call(self._store.store.claim, wanted) if wanted else ():
             if stored is not None and self._table.find(number, stored.session_id) is None:
                 try:
                     self._adopt(number, stored)
@@ -173,7 +168,7 @@ class StoredSessions:
 
     async def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+            return await self._store.call(function, *arguments)
         except StoreError as error:
             _log.error("the store does not answer: %s", error)
             raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer") from None

@@ -1,23 +1,23 @@
 """Writes what has changed to the store, tick by tick, and notes how far each session is stored.
 
-The event loop gathers, the store's thread writes. Nothing queues: a tick begins when the one before has ended,
-and always writes the newest states. A tick that takes long makes the next one come later, up to `most_s`.
+The event loop gathers, the store's thread writes. Nothing queues: a tick begins when the one before has
+ended, and always writes the newest states. After a tick that took long, the next one comes later.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Slots
-from statewise.service.durability._gathering import ArenaOf, gather, names_of
+from statewise.service.dataplane.durability._gathering import ArenaOf, gather, names_of
+from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import Block, Group, Store, StoreError, StoreUnavailable, Written
+from statewise.service.stores import Block, Group, StoreError, StoreUnavailable, Written
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ class Checkpoints:
     Args:
         table: The sessions.
         store: Where they are written to.
-        executor: Has one thread, in which the store is used.
         arena_of: Gives the arenas of model versions by number.
         interval_s: Seconds between two ticks.
         most_s: Seconds between two ticks at most, however long a tick takes.
@@ -66,9 +65,8 @@ class Checkpoints:
     def __init__(
         self,
         table: SessionTable,
-        store: Store,
+        store: StoreThread,
         *,
-        executor: Executor,
         arena_of: ArenaOf,
         end_moved: Callable[[Slots, NDArray[np.uint64]], None],
         interval_s: float = 0.1,
@@ -79,7 +77,6 @@ class Checkpoints:
         self._table = table
         self._changed = table.changed = ChangedSessions()
         self._store = store
-        self._executor = executor
         self._arena_of = arena_of
         self._end_moved = end_moved
         self._interval_s = interval_s
@@ -107,9 +104,8 @@ class Checkpoints:
             block = Block(names_of(self._table, named), groups, ended)
             if not (block.names or block.groups or block.ended):
                 return True
-            write = asyncio.get_running_loop().run_in_executor(self._executor, self._store.write, block)
             try:
-                written = await asyncio.shield(write)
+                written = await self._store.call(self._store.store.write, block)
             except StoreError as error:
                 self._note_failure(error)
                 self._changed.give_back(np.concatenate([*slots, np.empty(0, np.intp)]), named, ended)

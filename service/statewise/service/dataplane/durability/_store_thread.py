@@ -1,0 +1,51 @@
+"""Opens the store that the settings name, and uses it in a thread of its own."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from statewise.service.stores import Store
+from statewise.service.stores.sqlite import SqliteStore
+
+_T = TypeVar("_T")
+
+_NONE = "none"
+_SQLITE = "sqlite:"
+
+
+class StoreThread:
+    """A store, and the only thread that uses it: one call at a time, in the order of the calls.
+
+    Args:
+        make_store: Opens the store, in that thread.
+
+    Raises:
+        StoreError: the store cannot be opened.
+    """
+
+    def __init__(self, make_store: Callable[[], Store]) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="statewise-store")
+        try:
+            self.store = self._executor.submit(make_store).result()
+        except BaseException:
+            self._executor.shutdown()
+            raise
+
+    @classmethod
+    def of_settings(cls, where: str) -> Self | None:
+        """Opens a store: none, or sqlite:PATH. Raises StoreError."""
+        if where == _NONE:
+            return None
+        return cls(lambda: SqliteStore(Path(where.removeprefix(_SQLITE))))
+
+    async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Calls a method of the store; a caller that leaves does not break the call off. Raises StoreError."""
+        calling = asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        return await asyncio.shield(calling)
+
+    async def close(self) -> None:
+        """Closes the store and ends the thread. Repeating does nothing."""
+        await self.call(self.store.close)
+        self._executor.shutdown()

@@ -1,0 +1,78 @@
+"""Keeps what a store has to know of every session beside what a step reads: a column each.
+
+These columns are read and written when sessions are opened, taken over, stored and woken, never by a step.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base import Slots
+from statewise.service.session_state._arena import reserve
+from statewise.service.session_state._columns import SessionColumns
+
+
+class StoredColumns(SessionColumns):
+    """Births, holders, epochs, and how far sessions are stored.
+
+    Args:
+        capacity: Sessions at most, up to 2**24.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, capacity: int, *, clock: Callable[[], float]) -> None:
+        super().__init__(capacity, clock=clock)
+        self._epoch = reserve((capacity,), np.uint32)
+        self._birth = reserve((capacity,), np.uint64)
+        self._holder = reserve((capacity,), np.uint64)
+        self._durable = reserve((capacity,), np.uint64)
+
+    def birth_of(self, slot: int) -> int:
+        """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
+        return int(self._birth[slot])
+
+    def holder_of(self, slot: int) -> int:
+        """Returns the number of the client that opened or resumed the session last; 0: it has none."""
+        return int(self._holder[slot])
+
+    def numbers_of(self, slots: Slots) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]:
+        """Returns births, holders and epochs of sessions."""
+        return self._birth[slots], self._holder[slots], self._epoch[slots]
+
+    def adopt(
+        self, slot: int, *, holder: int, epoch: int, position: int, previous: int, digest: int, parity: int
+    ) -> None:
+        """Gives a new session what a store has kept of it; the store knows its name, and this position.
+
+        Args:
+            slot: The session, new, with its birth.
+            holder: Number of its holder.
+            epoch: Its epoch.
+            position: Time steps consumed.
+            previous: Position before the last request.
+            digest: Digest of the last request.
+            parity: Which copy of its state is the current one.
+        """
+        assert self.changed is not None
+        self.changed.note_stored(self.birth_of(slot))
+        self._holder[slot] = holder
+        self._epoch[slot] = epoch
+        self.position[slot] = self._durable[slot] = position
+        self.previous_position[slot] = previous
+        self.digest[slot] = digest
+        self.current_index[slot] |= parity
+
+    def note_durable(self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]) -> None:
+        """Notes up to which positions sessions are stored. Slots with another session by now are left out."""
+        same = self._birth[slots] == births
+        self._durable[slots[same]] = positions[same]
+
+    def durable_positions(self, slots: Slots) -> NDArray[np.uint64]:
+        """Returns up to which positions sessions are stored."""
+        return self._durable[slots]
+
+    def _changes(self, slot: int) -> None:
+        """Notes that a session is not stored as it is."""
+        if self.changed is not None:
+            self.changed.note_one(slot)
