@@ -74,9 +74,8 @@ def build_dataplane(
         side_by_side=settings.load_versions,
     )
     limits, statistics = ServiceLimits(settings), Statistics()
-    sessions, administration, idle_expiry = _build_sessions(
-        models, table, limits, statistics, clock=clock, store=store
-    )
+    built = _build_sessions(models, table, limits, statistics, clock=clock, store=store)
+    sessions, administration, idle_expiry = built
     return Dataplane(
         models,
         table,

@@ -1,6 +1,6 @@
 """Keeps what a store has to know of every session beside what a step reads: a column each.
 
-These columns are read and written when sessions are opened, taken over, stored and woken, never by a step.
+These columns are read and written when sessions are opened, taken over, stored and woken. No step does it.
 """
 
 from collections.abc import Callable

@@ -17,7 +17,7 @@ from statewise.service.base import Slots
 from statewise.service.dataplane.durability._gathering import ArenaOf, gather, names_of
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import Block, Group, StoreError, StoreUnavailable, Written
+from statewise.service.stores import Block, Group, StoreError, Written
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Checkpoints:
                 return True
             try:
                 written = await self._store.call(self._store.store.write, block)
-            except StoreError as error:
+            except Exception as error:
                 self._note_failure(error)
                 self._changed.give_back(np.concatenate([*slots, np.empty(0, np.intp)]), named, ended)
                 return False
@@ -133,13 +133,12 @@ class Checkpoints:
                 groups.append(group)
         return found, groups
 
-    def _note_failure(self, error: StoreError) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self.counts.failures += 1
-        if not self.counts.why_away:
-            _log.error("sessions are not being stored: %s", error)
+        if self.counts.why_away != str(error):
+            unexpected = None if isinstance(error, StoreError) else error
+            _log.error("sessions are not being stored: %s", error, exc_info=unexpected)
         self.counts.why_away = str(error)
-        if not isinstance(error, StoreUnavailable):
-            _log.error("the store refused a block", exc_info=error)
 
     def _note_written(self, slots: Sequence[Slots], groups: Sequence[Group], written: Written) -> None:
         if self.counts.why_away:

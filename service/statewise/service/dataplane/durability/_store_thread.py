@@ -41,7 +41,7 @@ class StoreThread:
         return cls(lambda: SqliteStore(Path(where.removeprefix(_SQLITE))))
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Calls a method of the store; a caller that leaves does not break the call off. Raises StoreError."""
+        """Calls a method of the store. A caller that leaves does not break it off. Raises StoreError."""
         calling = asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
         return await asyncio.shield(calling)
 
