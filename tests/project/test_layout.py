@@ -85,12 +85,14 @@ FOLDERS: dict[str, dict[str, str]] = {
         "scheduling": "base engine inputs session_state telemetry tracing",
         "packages": "base engine",
         "registry": "base engine inputs packages scheduling session_state",
-        "dataplane/sessions": "base registry session_state telemetry",
+        "dataplane/durability": "base session_state stores stores/redis stores/sqlite",
+        "dataplane/sessions": "base dataplane/durability registry session_state stores telemetry",
         "dataplane": (
             "base dataplane/sessions engine inputs registry scheduling session_state telemetry tracing"
         ),
         "assembly": (
-            "base dataplane dataplane/sessions engine registry scheduling session_state telemetry tracing"
+            "base dataplane dataplane/durability dataplane/sessions engine registry scheduling session_state "
+            "telemetry tracing"
         ),
         "monitoring": "base dataplane session_state telemetry",
         "transport/messages": "base dataplane engine inputs registry",
@@ -106,7 +108,8 @@ FOLDERS: dict[str, dict[str, str]] = {
             "transport/tracing"
         ),
         "server": (
-            "assembly auth base engine monitoring process registry session_state telemetry tracing transport"
+            "assembly auth base dataplane/durability engine monitoring process registry session_state stores "
+            "telemetry tracing transport"
         ),
         "__init__": "auth base server",
         "testing": "base server transport",
@@ -170,18 +173,18 @@ LIBRARIES: dict[str, dict[str, str]] = {
     },
     "service": {
         "asyncio": (
-            "dataplane dataplane/sessions monitoring registry scheduling server testing transport "
-            "transport/aio transport/calls transport/queue transport/servicers transport/tracing"
+            "dataplane dataplane/durability dataplane/sessions monitoring registry scheduling server testing "
+            "transport transport/aio transport/calls transport/queue transport/servicers transport/tracing"
         ),
-        "concurrent": "assembly registry scheduling server",
+        "concurrent": "assembly dataplane/durability registry scheduling server",
         "google": "transport/calls transport/messages transport/servicers transport/tracing",
         "grpc": "transport transport/aio transport/queue",
         "grpc_health": "transport transport/servicers",
         "grpc_reflection": "transport",
         "grpc_status": "transport/aio",
         "numpy": (
-            "base dataplane dataplane/sessions engine inputs packages registry scheduling session_state "
-            "stores stores/redis stores/sqlite transport/messages"
+            "base dataplane dataplane/durability dataplane/sessions engine inputs packages registry "
+            "scheduling session_state stores stores/redis stores/sqlite transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",
         "opentelemetry": "tracing transport/tracing",

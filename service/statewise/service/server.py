@@ -67,7 +67,7 @@ class Server:
         self._port_check_s = port_check_s
         self._executor = ThreadPoolExecutor(_RUN_THREADS, thread_name_prefix="statewise-run")
         try:
-            store = StoreThread.of_settings(settings.store)
+            store = StoreThread.of_settings(settings)
         except StoreError as error:
             raise ServerError(f"store: {error}") from None
         self._trace_exporter = _export_traces(settings) if tracer_provider is None else None

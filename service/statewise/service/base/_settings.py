@@ -25,6 +25,7 @@ _GIB = 1024 * _MIB
 
 _SHORTEST_KEY_BYTES = 16
 
+_STORES = ("sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _Positive = Annotated[int, Field(gt=0)]
 
 
@@ -67,7 +68,17 @@ class Settings(BaseSettings):
     metrics_listen: str = ""
     """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: no HTTP."""
     store: str = "none"
-    """Where sessions are kept beyond the end of the process: none, or sqlite:PATH."""
+    """Where sessions are kept beyond the end of the process: none, sqlite:PATH, or a Redis server, as
+    redis://HOST:PORT, rediss:// (TLS), unix:///PATH or redis+sentinel://HOST:PORT/SERVICE."""
+    store_password: SecretStr | None = None
+    """Password of the Redis server."""
+    store_password_file: Path | None = None
+    """File that holds the password of the Redis server; replaces store_password, and is read at each
+    connecting."""
+    store_prefix: str = "statewise:"
+    """What the keys in the Redis server begin with. Servers with the same prefix share their sessions."""
+    store_ca: Path | None = None
+    """PEM file with the authorities of the Redis server's certificate. Unset: the system's."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
     """Seconds between two checkpoints, which write what has changed to the store. Where writing takes long,
     up to half a second."""
@@ -212,6 +223,12 @@ class Settings(BaseSettings):
         self.signing_key()
         return self
 
+    @property
+    def store_kind(self) -> str:
+        """Kind of the store: none, sqlite or redis."""
+        scheme = self.store.partition(":")[0]
+        return scheme if scheme in ("none", "sqlite") else "redis"
+
     def signing_key(self) -> bytes | None:
         """Returns the key that signs snapshots; None if neither setting is set.
 
@@ -251,8 +268,9 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_is_known(cls, value: str) -> str:
-        if value != "none" and not value.removeprefix("sqlite:"):
-            raise ValueError("expected none or sqlite:PATH")
+        scheme, _, rest = value.partition(":")
+        if value != "none" and not (rest.strip("/") and scheme in _STORES):
+            raise ValueError("expected none, sqlite:PATH, or an address of a Redis server")
         return value
 
 

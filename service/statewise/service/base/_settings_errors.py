@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "STATEWISE_"
-_SECRETS = ["snapshot_key"]
+_SECRETS = ["snapshot_key", "store_password"]
 _OTHER_VARIABLES = ("STATEWISE_TARGET", "STATEWISE_CLIENT_")
 # Kubernetes sets these for a Service that is called statewise.
 _OF_KUBERNETES = re.compile(

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from statewise.service.stores import Store
+from statewise.service.base import Settings
+from statewise.service.stores import Store, StoreError
 from statewise.service.stores.sqlite import SqliteStore
 
 _T = TypeVar("_T")
 
-_NONE = "none"
 _SQLITE = "sqlite:"
 
 
@@ -34,11 +34,13 @@ class StoreThread:
             raise
 
     @classmethod
-    def of_settings(cls, where: str) -> Self | None:
-        """Opens a store: none, or sqlite:PATH. Raises StoreError."""
-        if where == _NONE:
+    def of_settings(cls, settings: Settings) -> Self | None:
+        """Opens the store that the settings name; None: they name none. Raises StoreError."""
+        if settings.store == "none":
             return None
-        return cls(lambda: SqliteStore(Path(where.removeprefix(_SQLITE))))
+        if settings.store.startswith(_SQLITE):
+            return cls(lambda: SqliteStore(Path(settings.store.removeprefix(_SQLITE))))
+        return cls(lambda: _open_redis(settings))
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Calls a method of the store. A caller that leaves does not break it off. Raises StoreError."""
@@ -49,3 +51,23 @@ class StoreThread:
         """Closes the store and ends the thread. Repeating does nothing."""
         await self.call(self.store.close)
         self._executor.shutdown()
+
+
+def _open_redis(settings: Settings) -> Store:
+    try:
+        from statewise.service.stores.redis import RedisOptions, RedisStore
+    except ImportError:
+        raise StoreError(
+            'a Redis server as store needs the extra "redis": pip install "statewise[redis]"'
+        ) from None
+
+    password = settings.store_password
+    return RedisStore.open(
+        RedisOptions(
+            url=settings.store,
+            password=None if password is None else password.get_secret_value(),
+            password_file=settings.store_password_file,
+            prefix=settings.store_prefix,
+            ca_file=settings.store_ca,
+        )
+    )

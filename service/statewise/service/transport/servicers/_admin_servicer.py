@@ -53,7 +53,7 @@ class AdminServicer:
                 queue_steps=settings.queue_steps,
                 stream_requests=settings.stream_requests,
             ),
-            store=settings.store,
+            store=settings.store_kind,
             draining=self._dataplane.limits.draining,
         )
         response.limits.idle_timeout.FromNanoseconds(int(settings.idle_timeout_s * 1e9))
