@@ -1,13 +1,16 @@
 """Stops a SQLite store at every change of the disk: what it said is there, the rest whole or not at all."""
 
-from collections.abc import Callable
+import errno
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.service.stores.blocks import assert_at, group_of, moving, opening
 from tests.service.stores.stopping_files import Stopped, StoppingFiles
 
-from statewise.service.stores import Block, Name
+from statewise.service.stores import Block, Name, StoreUnavailable
 from statewise.service.stores.sqlite import Files, SqliteStore
 
 Model = dict[int, int]
@@ -129,3 +132,62 @@ def test_the_file_of_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     assert_at(second.read([1])[0], 1, 2)
     first.close()
     second.close()
+
+
+class FailingFiles(Files):
+    """Fails at one kind of change, once, before or after it happened."""
+
+    def __init__(self, change: str, *, after: bool) -> None:
+        self._change = change
+        self._after = after
+        self.armed = False
+
+    @contextmanager
+    def _failing(self, change: str) -> Iterator[bool]:
+        """Yields whether the change is made."""
+        fails = self.armed and change == self._change
+        yield not fails or self._after
+        if fails:
+            self.armed = False
+            raise OSError(errno.EIO, "Input/output error")
+
+    def commit(self, connection: sqlite3.Connection) -> None:
+        """Commits, perhaps with an error."""
+        with self._failing("commit") as happens:
+            if happens:
+                super().commit(connection)
+
+    def append(self, descriptor: int, buffers: Sequence[memoryview], offset: int) -> None:
+        """Appends, perhaps with an error."""
+        with self._failing("append") as happens:
+            if happens:
+                super().append(descriptor, buffers, offset)
+
+    def sync(self, descriptor: int) -> None:
+        """Syncs, perhaps with an error."""
+        with self._failing("sync") as happens:
+            if happens:
+                super().sync(descriptor)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("change", ["append", "sync", "commit"])
+def test_a_call_that_failed_may_be_repeated(tmp_path: Path, change: str, after: bool) -> None:
+    files = FailingFiles(change, after=after)
+    store, other = _open(tmp_path / "sessions.db", files), _open(tmp_path / "sessions.db", Files())
+    model: Model = {}
+    for block in (opening([1, 2]), moving([1], 2), RENAMED, Block(ended=[8]), moving([1], 3)):
+        if block.groups or change == "commit":
+            files.armed = True
+            with pytest.raises(StoreUnavailable, match="Input/output error"):
+                store.write(block)
+            happened = change == "commit" and after
+            assert _holds(other, _write(block)[1](model) if happened else model)
+        assert list(store.write(block).moved) == []
+        model = _write(block)[1](model)
+        assert _holds(other, model)
+        assert _holds(store, model)
+    store.write(moving([1], 4))
+    assert _holds(other, {1: 4})
+    store.close()
+    other.close()

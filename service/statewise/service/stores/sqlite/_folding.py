@@ -9,15 +9,18 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from statewise.service.stores import StoreDamaged
-from statewise.service.stores.sqlite._database import Counters, signed
-from statewise.service.stores.sqlite._log_reader import Logged, LogReader
+from statewise.service.stores.sqlite._database import Counters
+from statewise.service.stores.sqlite._log_reader import LogReader
 from statewise.service.stores.sqlite._newest_rows import NewestRows
 from statewise.service.stores.sqlite._records import SEEN
 
 PORTION_ROWS = 512
 PORTION_RECORDS = 64
+WINDOW_ROWS = 8_192
+"""Rows of a record that are looked at in one portion."""
 LEASE_MS = 10_000
 RECORD_OVERHEAD_BYTES = 4096
 """What a record counts for beside its length, so that the number of records is bounded, too."""
@@ -67,48 +70,46 @@ class Folding:
                 counters.folded, counters.log_bytes = counters.records, 0
                 break
             number, length, packed = oldest
-            births = np.ascontiguousarray(np.frombuffer(packed, SEEN)["birth"])
+            seen = np.frombuffer(packed, SEEN)
             begin = self._next if self._record == number else 0
-            newest = self._newest.find(births[begin:])
-            live = np.flatnonzero(newest["record"] == number)[:left]
-            live = live[newest["position"][live] == live + begin] + begin
-            self._fold_rows(connection, number, live, births[live])
+            end = min(begin + WINDOW_ROWS, len(seen))
+            newest = self._newest.find(np.ascontiguousarray(seen["birth"][begin:end]))
+            live = np.flatnonzero(
+                (newest["record"] == number) & (newest["position"] == np.arange(begin, end))
+            )
+            if len(live) > left:
+                live = live[:left]
+                end = begin + int(live[-1]) + 1
+            self._fold_rows(connection, number, live + begin, seen[live + begin])
             left -= max(len(live), 1)
-            if left > 0:
+            self._record, self._next = number, end
+            if end == len(seen):
                 connection.execute("DELETE FROM records WHERE number = ?", (number,))
                 counters.folded = number
                 counters.log_bytes = max(counters.log_bytes - length - RECORD_OVERHEAD_BYTES, 0)
-                self._record, self._next = 0, 0
-            else:
-                self._record, self._next = number, int(live[-1]) + 1 if len(live) else begin
 
     def _fold_rows(
         self,
         connection: sqlite3.Connection,
         number: int,
-        positions: "np.ndarray[tuple[int], np.dtype[np.intp]]",
-        births: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
+        positions: NDArray[np.intp],
+        seen: NDArray[np.void],
     ) -> None:
         if not len(positions):
             return
         folded, spoilt = [], []
+        handles, used = seen["handle"].view("<i8").tolist(), seen["used_ms"].view("<i8").tolist()
+        births = np.ascontiguousarray(seen["birth"])
         with LogReader(connection, self._path.parent) as log:
-            for birth, read in zip(births.tolist(), log.read(number, positions, births), strict=True):
-                if isinstance(read, StoreDamaged):
-                    spoilt.append((str(read), signed(birth)))
-                else:
-                    folded.append(_columns(read))
+            reads = log.read(number, positions, births)
+        for birth, handle, used_ms, read in zip(
+            births.view("<i8").tolist(), handles, used, reads, strict=True
+        ):
+            if isinstance(read, StoreDamaged):
+                spoilt.append((str(read), birth))
+            else:
+                folded.append(
+                    (handle, used_ms, read.model, read.entry.tobytes(), read.state.tobytes(), birth)
+                )
         connection.executemany(FOLD, folded)
         connection.executemany(SPOIL, spoilt)
-
-
-def _columns(read: Logged) -> tuple[int, int, int, bytes, bytes, int]:
-    row = read.entry["row"]
-    return (
-        signed(int(row["handle"])),
-        signed(int(row["used_ms"])),
-        read.model,
-        read.entry.tobytes(),
-        read.state.tobytes(),
-        signed(int(row["birth"])),
-    )

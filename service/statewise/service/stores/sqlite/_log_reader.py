@@ -129,16 +129,14 @@ class LogReader:
         births: NDArray[np.uint64],
         state_offsets: NDArray[np.intp] | None,
     ) -> list[Logged | StoreDamaged]:
-        entry_bytes = np.zeros((len(positions), ENTRY.itemsize), np.uint8)
-        for row, position in zip(entry_bytes, positions.tolist(), strict=True):
-            self._into(record, row, HEADER.size + position * ENTRY.itemsize)
-        entries = entry_bytes.view(ENTRY)[:, 0]
+        entries = np.zeros(len(positions), ENTRY)
+        entry_bytes = entries.view(np.uint8).reshape(len(positions), ENTRY.itemsize)
+        self._fill(record, entry_bytes, HEADER.size + positions * ENTRY.itemsize)
         sums = row_sums(entries["row"])
         good = (sums == entries["row_sum"]) & (entries["row"]["birth"] == births)
         states = np.zeros((len(positions), part.state_bytes if state_offsets is not None else 0), np.uint8)
         if state_offsets is not None:
-            for row, offset in zip(states, state_offsets.tolist(), strict=True):
-                self._into(record, row, offset)
+            self._fill(record, states, state_offsets)
             good &= state_sums(sums, states) == entries["state_sum"]
         wrong = "row and state fail their checksum"
         return [
@@ -146,11 +144,18 @@ class LogReader:
             for entry, state, fits, birth in zip(entries, states, good, births.tolist(), strict=True)
         ]
 
-    def _into(self, record: Record, target: NDArray[np.uint8], offset: int) -> None:
-        """Fills bytes from an offset in a record; what the file lacks stays zero, and fails its sum."""
-        if len(target):
-            with _reading():
-                os.preadv(self._descriptor(record), [target.data], record.offset + offset)
+    def _fill(self, record: Record, rows: NDArray[np.uint8], offsets: NDArray[np.intp]) -> None:
+        """Fills rows from offsets in a record; what the file lacks stays zero, and fails its sum."""
+        size = rows.shape[1]
+        if size == 0:
+            return
+        with _reading():
+            descriptor = self._descriptor(record)
+            if offsets[-1] - offsets[0] == size * (len(rows) - 1) and (np.diff(offsets) == size).all():
+                os.preadv(descriptor, [rows.reshape(-1).data], record.offset + int(offsets[0]))
+                return
+            for row, offset in zip(rows, offsets.tolist(), strict=True):
+                os.preadv(descriptor, [row.data], record.offset + offset)
 
     def _bytes(self, record: Record, size: int, offset: int) -> bytes:
         with _reading():
@@ -181,14 +186,25 @@ def _reading() -> Iterator[None]:
         raise
 
 
-def folded_entry(packed: bytes, state: bytes | None, birth: int, path: Path) -> Logged | StoreDamaged:
-    """Checks a session that the database itself holds; without a state, its row alone."""
-    entry = np.frombuffer(bytearray(packed), ENTRY)
-    states = np.frombuffer(bytearray(state or b""), np.uint8).reshape(1, -1)
-    sums = row_sums(entry["row"])
-    good = int(sums[0]) == int(entry["row_sum"][0]) and int(entry["row"]["birth"][0]) == birth
-    if state is not None:
-        good = good and int(state_sums(sums, states)[0]) == int(entry["state_sum"][0])
-    if good:
-        return Logged(0, entry[0], states[0])
-    return StoreDamaged(f"store {path}, session {birth}: row and state fail their checksum", [birth])
+def check_folded(
+    births: Sequence[int], packed: Sequence[bytes], states: Sequence[bytes] | None
+) -> list[tuple[np.void, NDArray[np.uint8]] | None]:
+    """Checks sessions that the database itself holds: `ENTRY` of each, and its state, or None where damaged.
+
+    Without states, the rows alone are checked.
+    """
+    fitting = [entry if len(entry) == ENTRY.itemsize else bytes(ENTRY.itemsize) for entry in packed]
+    entries = np.frombuffer(bytearray().join(fitting), ENTRY)
+    sums = row_sums(entries["row"])
+    good = (sums == entries["row_sum"]) & (entries["row"]["birth"] == np.array(births, np.uint64))
+    found: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)] * len(entries)
+    if states is not None:
+        sizes = np.array([len(state) for state in states])
+        for size in np.unique(sizes).tolist():
+            chosen = np.flatnonzero(sizes == size)
+            joined = bytearray().join(states[at] for at in chosen.tolist())
+            rows = np.frombuffer(joined, np.uint8).reshape(len(chosen), size)
+            good[chosen] &= state_sums(sums[chosen], rows) == entries["state_sum"][chosen]
+            for at, row in zip(chosen.tolist(), rows, strict=True):
+                found[at] = row
+    return [(entry, state) if fits else None for entry, state, fits in zip(entries, found, good, strict=True)]

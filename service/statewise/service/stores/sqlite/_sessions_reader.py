@@ -9,7 +9,7 @@ import numpy as np
 
 from statewise.service.stores import ROW, Listed, StoreDamaged, StoredSession
 from statewise.service.stores.sqlite._database import Counters, signed, unsigned
-from statewise.service.stores.sqlite._log_reader import Logged, LogReader, folded_entry
+from statewise.service.stores.sqlite._log_reader import Logged, LogReader, check_folded
 from statewise.service.stores.sqlite._newest_rows import NewestRows
 from statewise.service.stores.sqlite._records import SEEN
 
@@ -71,23 +71,28 @@ class SessionsReader:
                     positions = places["position"][chosen].astype(np.intp)
                     read = log.read(number, positions, births[chosen], states=states)
                     found.update(zip(chosen.tolist(), read, strict=True))
-        for at, session in enumerate(sessions):
-            if at not in found:
-                found[at] = self._folded(session, states)
+        folded = [at for at in range(len(sessions)) if at not in found]
+        found.update(zip(folded, self._folded([sessions[at] for at in folded], states), strict=True))
         return [found[at] for at in range(len(sessions))]
 
-    def _folded(self, session: Known, states: bool) -> Logged | StoreDamaged:
-        if session.damage is not None or session.entry is None:
-            return StoreDamaged(session.damage or self._without_row(session), [session.birth])
-        state = None
+    def _folded(self, sessions: Sequence[Known], states: bool) -> list[Logged | StoreDamaged]:
+        """Reads and checks what the table has."""
+        births = [session.birth for session in sessions]
+        packed = [session.entry or b"" for session in sessions]
+        query = "SELECT state FROM sessions WHERE birth = ?"
+        stored = None
         if states:
-            query = "SELECT state FROM sessions WHERE birth = ?"
-            [state] = self._connection.execute(query, (signed(session.birth),)).fetchone()
-        read = folded_entry(session.entry, state, session.birth, self._path)
-        return read if isinstance(read, StoreDamaged) else Logged(session.model, read.entry, read.state)
-
-    def _without_row(self, session: Known) -> str:
-        return f"store {self._path}, session {session.birth}: it has no row"
+            stored = [
+                self._connection.execute(query, (signed(birth),)).fetchone()[0] or b"" for birth in births
+            ]
+        read: list[Logged | StoreDamaged] = []
+        for session, checked in zip(sessions, check_folded(births, packed, stored), strict=True):
+            if checked is not None and session.damage is None:
+                read.append(Logged(session.model, *checked))
+            else:
+                place = f"store {self._path}, session {session.birth}: row and state fail their checksum"
+                read.append(StoreDamaged(session.damage or place, [session.birth]))
+        return read
 
     def load(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Returns sessions with their newest states.
