@@ -120,6 +120,7 @@ def _build_sessions(
             turns,
             store=store,
             checkpoint_s=limits.settings.checkpoint_s,
+            retention_s=limits.settings.session_retention_s,
             clock=clock,
         )
     # Without a key of its own a server's snapshots are valid until it ends.
@@ -135,7 +136,8 @@ def _build_sessions(
     )
     scan = SessionScan(table)
     administration = SessionAdministration(models, table, scan=scan, directory=directory, turns=turns)
-    idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=limits.settings.idle_timeout_s, clock=clock)
+    idle_timeout_s = limits.settings.idle_timeout_s
+    idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=idle_timeout_s, clock=clock, stored=stored)
     return sessions, administration, idle_expiry
 
 

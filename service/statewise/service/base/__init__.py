@@ -1,5 +1,6 @@
 """Defines what all other folders share: errors, settings, limits, step batches, columns. Runs nothing."""
 
+from statewise.service.base._addresses import is_loopback
 from statewise.service.base._errors import (
     RowFailure,
     ServiceError,
@@ -11,7 +12,7 @@ from statewise.service.base._errors import (
 from statewise.service.base._limits import ServiceLimits
 from statewise.service.base._padded import blank_padded, padded_shape, put_padded, take_padded
 from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_in_rows, starts_of
-from statewise.service.base._settings import Settings, SettingsError, is_loopback
+from statewise.service.base._settings import Settings, SettingsError
 from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
 from statewise.service.base._types import SLOT_BITS, Array, Cells, Handles, Indices, ModelKey, Slots
 

@@ -4,7 +4,6 @@ Only this module reads the environment. Times are in seconds and sizes in bytes,
 """
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from statewise.service.base._addresses import is_loopback
 from statewise.service.base._settings_errors import PREFIX, explain, unknown_variables
 from statewise.service.base._types import MAXIMUM_SESSIONS
 
@@ -73,15 +73,16 @@ class Settings(BaseSettings):
     store_password: SecretStr | None = None
     """Password of the Redis server."""
     store_password_file: Path | None = None
-    """File that holds the password of the Redis server; replaces store_password, and is read at each
-    connecting."""
+    """File that holds the password of the Redis server; replaces store_password."""
     store_prefix: str = "statewise:"
     """What the keys in the Redis server begin with. Servers with the same prefix share their sessions."""
     store_ca: Path | None = None
     """PEM file with the authorities of the Redis server's certificate. Unset: the system's."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
-    """Seconds between two checkpoints, which write what has changed to the store. Where writing takes long,
-    up to half a second."""
+    """Seconds between two checkpoints, which write what has changed to the store; at most half a second more
+    where writing takes long."""
+    session_retention_s: Annotated[float, Field(gt=0)] = 604_800.0
+    """Time after which a stored session that nobody used is deleted."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
     """Longest message that the server accepts. It limits replies, too: a step whose outputs, or a snapshot
     whose tokens, are longer is refused (BYTES_LIMIT) before it runs; predictions and
@@ -108,7 +109,8 @@ class Settings(BaseSettings):
     """Most unanswered requests on one session stream; at this number the server stops reading from the
     stream."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
-    """Time after which an unused session expires; it may expire up to a tenth of this time later."""
+    """Time after which an unused session expires; it may expire up to a tenth of this time later. With a
+    store it leaves memory only, and can be resumed by its id."""
     snapshot_key: SecretStr | None = None
     """Key that signs snapshots, at least 16 bytes. Servers with the same key accept each other's snapshots.
     Unset: a random key, so snapshots are valid until the process ends."""
@@ -216,6 +218,8 @@ class Settings(BaseSettings):
     def _belongs_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key need each other")
+        if self.session_retention_s < self.idle_timeout_s:
+            raise ValueError("session_retention_s: expected at least idle_timeout_s")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         if self.snapshot_key is not None and self.snapshot_key_file is not None:
@@ -272,14 +276,6 @@ class Settings(BaseSettings):
         if value != "none" and not (rest.strip("/") and scheme in _STORES):
             raise ValueError("expected none, sqlite:PATH, or an address of a Redis server")
         return value
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether only this machine can reach the host."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _with_file(cls: type[Settings], config: Path | None) -> type[Settings]:

@@ -175,7 +175,7 @@ class SessionTable(StoredColumns):
         self.handle[slot] = self._new_handle(slot)
 
     def lose(self, slot: int) -> int:
-        """Ends a session that another server has; the store keeps it. Returns its arena row."""
+        """Ends a session in memory; the store keeps it. Returns its arena row."""
         changed, self.changed = self.changed, None
         try:
             return self.remove(slot)
@@ -192,6 +192,11 @@ class SessionTable(StoredColumns):
         self._ended.add_expired(int(self.owner[slot]), self._names[slot])
         self._note_void(slot, Reason.SESSION_EXPIRED)
         return self.remove(slot)
+
+    def fall_asleep(self, slot: int) -> int:
+        """Ends a session in memory that the store has as it is. Returns its arena row."""
+        self._note_void(slot, Reason.SESSION_EXPIRED)
+        return self.lose(slot)
 
     def remove(self, slot: int) -> int:
         """Ends a session. Returns its arena row."""

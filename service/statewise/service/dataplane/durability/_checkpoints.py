@@ -6,9 +6,11 @@ ended, and always writes the newest states. After a tick that took long, the nex
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,9 @@ _log = logging.getLogger(__name__)
 
 _PORTION_ROWS = 1024
 """Sessions that are copied between two turns of the event loop."""
+_TIDY_S = 0.05
+_TIDY_PAUSE_S = 1.0
+_EXPIRE_TOGETHER = 256
 _SHARE = 8
 """A tick takes at most one part in this many of the time, as long as `most_s` allows."""
 
@@ -57,6 +62,7 @@ class Checkpoints:
         arena_of: Gives the arenas of model versions by number.
         interval_s: Seconds between two ticks.
         most_s: Seconds between two ticks at most, however long a tick takes.
+        retention_s: Seconds after which the store deletes a session that nobody used.
         end_moved: Ends sessions that another server has taken over, given by slots and births.
         clock: Seconds, monotonic; the table's.
         time_of_day: Seconds since 1970.
@@ -69,6 +75,7 @@ class Checkpoints:
         *,
         arena_of: ArenaOf,
         end_moved: Callable[[Slots, NDArray[np.uint64]], None],
+        retention_s: float,
         interval_s: float = 0.1,
         most_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
@@ -81,18 +88,23 @@ class Checkpoints:
         self._end_moved = end_moved
         self._interval_s = interval_s
         self._most_s = most_s
+        self._retention_s = retention_s
         self._clock = clock
         self._time_of_day = time_of_day
         self._turn = asyncio.Lock()
+        self._tidy_s = 0.0
+        self.stored_until_s = -math.inf
+        """The store has everything that happened before this time of the clock."""
         self.counts = CheckpointCounts()
         """What has been written."""
 
     async def run(self) -> None:
-        """Makes ticks until cancelled."""
+        """Makes ticks until cancelled, and lets the store tidy up between them."""
         while True:
             pause_s = min(max(self._interval_s, _SHARE * self.counts.tick_s), self._most_s)
             await asyncio.sleep(pause_s)
-            await self.tick()
+            if await self.tick() and self._clock() >= self._tidy_s:
+                await self._tidy()
 
     async def tick(self) -> bool:
         """Writes what has changed until now. Returns whether the store has it."""
@@ -103,6 +115,7 @@ class Checkpoints:
             named, ended = self._changed.take_named(), self._changed.take_ended()
             block = Block(names_of(self._table, named), groups, ended)
             if not (block.names or block.groups or block.ended):
+                self.stored_until_s = begun_s
                 return True
             try:
                 written = await self._store.call(self._store.store.write, block)
@@ -111,8 +124,24 @@ class Checkpoints:
                 self._changed.give_back(np.concatenate([*slots, np.empty(0, np.intp)]), named, ended)
                 return False
             self._note_written(slots, groups, written)
+            self.stored_until_s = begun_s
             self.counts.tick_s = self._clock() - begun_s
             return True
+
+    async def _tidy(self) -> None:
+        """Deletes what was unused for too long, and lets the store do a portion of what it owes."""
+        store = self._store.store
+        before_ms = round((self._time_of_day() - self._retention_s) * 1000)
+        try:
+            ended = await self._store.call(
+                partial(store.expire, used_before_ms=before_ms, limit=_EXPIRE_TOGETHER)
+            )
+            owes = await self._store.call(partial(store.tidy, seconds=_TIDY_S))
+        except StoreError as error:
+            _log.warning("the store is not tidied up: %s", error)
+            ended, owes = [], False
+        if not owes and len(ended) < _EXPIRE_TOGETHER:
+            self._tidy_s = self._clock() + _TIDY_PAUSE_S
 
     async def _gather(self, slots: Slots) -> tuple[list[Slots], list[Group]]:
         """Copies sessions in portions. Returns the slots of each group, and the groups."""

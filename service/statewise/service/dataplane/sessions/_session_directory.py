@@ -107,8 +107,9 @@ class SessionDirectory:
         """Ends a session and frees all it held; `cause` as statistics name it."""
         model = self.model_of(slot)
         self._quotas.give_back(self._table.owner_of(slot), model.arena.bytes_per_session)
-        remove = {"idle": self._table.expire, "moved": self._table.lose}.get(cause, self._table.remove)
-        model.arena.give_back(remove(slot))
+        table = self._table
+        remove = {"idle": table.expire, "asleep": table.fall_asleep, "moved": table.lose}
+        model.arena.give_back(remove.get(cause, table.remove)(slot))
         self._models.free_if_unused(model)
         self._statistics.ended[cause] += 1
 

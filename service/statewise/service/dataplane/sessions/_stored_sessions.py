@@ -35,6 +35,7 @@ class StoredSessions:
         turns: Orders operations.
         store: The store.
         checkpoint_s: Seconds between two checkpoints.
+        retention_s: Seconds after which the store deletes a session that nobody used.
         clock: Seconds, monotonic; the table's.
     """
 
@@ -47,6 +48,7 @@ class StoredSessions:
         *,
         store: StoreThread,
         checkpoint_s: float,
+        retention_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._models = models
@@ -59,6 +61,7 @@ class StoredSessions:
             store,
             arena_of=self._arena_of,
             end_moved=self._end_moved,
+            retention_s=retention_s,
             interval_s=checkpoint_s,
             clock=clock,
         )
