@@ -9,10 +9,14 @@ import numpy as np
 
 from statewise.service.stores._block import ROW, Block, Group, Name
 
-MOST_ROWS = 4096
-"""Sessions of one portion: some 20 ms of the server's time."""
-MOST_BYTES = 8 << 20
+MOST_ROWS = 1024
+"""Sessions of one portion: some 10 ms of the server's time."""
+MOST_NAMED_ROWS = 256
+"""Sessions of one portion of a block that names sessions: to name one costs ten times what a row costs."""
+MOST_BYTES = 4 << 20
 """Bytes of one portion, unless one session alone has more."""
+BEGINNING = np.dtype([("epoch", "<u4"), ("handle", "<u8"), ("reference", "V8"), ("bytes", "<u4")])
+"""What a session's entry has of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,12 @@ class Portion:
     """What one call of the script writes.
 
     Attributes:
-        names: Packed names of the sessions in `groups` that the block names.
-        groups: Three arguments a group: reference and description, bytes of a state, rows and states.
+        names: Packed names of those sessions in `groups` that the block names.
+        groups: Of each group reference and description, a `BEGINNING` a row, and each row with its state.
     """
 
     names: bytes
-    groups: Sequence[bytes | int]
+    groups: Sequence[bytes]
 
 
 def pack_births(births: Sequence[int]) -> bytes:
@@ -57,7 +61,8 @@ def portions(block: Block, *, without: Collection[int]) -> Iterator[Portion]:
     """
     names = {name.birth: name for name in block.names}
     taken: list[Group] = []
-    rows_left, bytes_left = MOST_ROWS, MOST_BYTES
+    most_rows = MOST_NAMED_ROWS if names else MOST_ROWS
+    rows_left, bytes_left = most_rows, MOST_BYTES
     for group in block.groups:
         rest = _remaining(group, without)
         width = ROW.itemsize + rest.states.shape[1]
@@ -70,7 +75,7 @@ def portions(block: Block, *, without: Collection[int]) -> Iterator[Portion]:
                 bytes_left -= count * width
             if len(rest.rows):
                 yield _portion(taken, names)
-                taken, rows_left, bytes_left = [], MOST_ROWS, MOST_BYTES
+                taken, rows_left, bytes_left = [], most_rows, MOST_BYTES
     if taken:
         yield _portion(taken, names)
 
@@ -87,23 +92,33 @@ def _part(group: Group, part: slice) -> Group:
 
 
 def _portion(groups: Sequence[Group], names: dict[int, Name]) -> Portion:
-    packed: list[bytes | int] = []
+    packed: list[bytes] = []
     named: list[bytes] = []
     for group in groups:
         description = f"{group.digest} {group.version} {group.model}".encode()
         reference = hashlib.sha256(description).digest()[:8]
-        packed += [reference + description, group.states.shape[1], _rows_and_states(group)]
+        packed += [reference + description, _beginnings(group, reference), *_rows_and_states(group)]
         if names:
             births = group.rows["birth"].tolist()
             named += [_name(names[birth]) for birth in births if birth in names]
     return Portion(b"".join(named), packed)
 
 
-def _rows_and_states(group: Group) -> bytes:
+def _beginnings(group: Group, reference: bytes) -> bytes:
+    beginnings = np.empty(len(group.rows), BEGINNING)
+    beginnings["epoch"] = group.rows["epoch"]
+    beginnings["handle"] = group.rows["handle"]
+    beginnings["reference"] = np.void(reference)
+    beginnings["bytes"] = ROW.itemsize + group.states.shape[1]
+    return beginnings.tobytes()
+
+
+def _rows_and_states(group: Group) -> list[bytes]:
     together = np.empty((len(group.rows), ROW.itemsize + group.states.shape[1]), np.uint8)
     together[:, : ROW.itemsize] = np.ascontiguousarray(group.rows).view(np.uint8).reshape(-1, ROW.itemsize)
     together[:, ROW.itemsize :] = group.states
-    return together.tobytes()
+    values: list[bytes] = together.view(f"V{together.shape[1]}").ravel().tolist()
+    return values
 
 
 def _name(name: Name) -> bytes:

@@ -11,7 +11,7 @@ local found = entries(births)
 for i, entry in ipairs(found) do
   if entry then
     local group = call('HGET', GROUPS, sub(entry, 21, 28))
-    found[i] = { entry, call('GET', prefix .. 's:' .. births[i]), group }
+    found[i] = { entry, call('GET', STATE .. births[i]), group }
     whole = whole and group and found[i][2] and #found[i][2] == parse(entry).bytes
   end
 end
@@ -22,7 +22,7 @@ for i, parts in ipairs(whole and found or {}) do
     parts[1] = writer .. epoch .. sub(entry, 13)
     parts[2] = sub(value, 1, 56) .. epoch .. sub(value, 61)
     call('HSET', SESSIONS, births[i], parts[1])
-    call('SETRANGE', prefix .. 's:' .. births[i], 56, epoch)
+    call('SETRANGE', STATE .. births[i], 56, epoch)
   end
 end
 return { now_ms(), found }

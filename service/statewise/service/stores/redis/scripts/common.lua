@@ -20,6 +20,7 @@ local SESSIONS, HANDLES, USED, USAGE = prefix .. 'sessions', prefix .. 'handles'
 local ENDED, GROUPS, OWNERS = prefix .. 'ended', prefix .. 'groups', prefix .. 'owners'
 local ROW, FIXED, MOST = 64, 32, 500 -- bytes, bytes, arguments of one command (Lua's stack has 8,000 places)
 local NONE = string.rep('\0', 8) -- as handle or writer
+local STATE = prefix .. 's:'
 local call, sub, unpack_bytes, pack_bytes = redis.call, string.sub, struct.unpack, struct.pack
 
 local function format_error()
@@ -62,24 +63,27 @@ end
 
 local function number_of(bytes) return (unpack_bytes('<I4', bytes)) end
 
-local function count(field, change)
-  if change ~= 0 and call('HINCRBY', USAGE, field, change) == 0 then call('HDEL', USAGE, field) end
+-- Counts change once a script, at its end: a session changes several.
+local changes, descriptions = {}, {} -- field -> change; reference -> description, of groups that may be new
+
+local function count(field, change) changes[field] = (changes[field] or 0) + change end
+
+local function count_session(owner, group, sessions, bytes)
+  count('n:' .. owner, sessions)
+  count('n', sessions)
+  count('b:' .. owner, bytes)
+  count('b', bytes)
+  count('g:' .. group, sessions)
 end
 
-local function count_bytes(owner, change)
-  count('b:' .. owner, change)
-  count('b', change)
-end
-
-local function count_sessions(owner, change)
-  count('n:' .. owner, change)
-  count('n', change)
-end
-
-local function leave_group(group)
-  if call('HINCRBY', USAGE, 'g:' .. group, -1) <= 0 then
-    call('HDEL', USAGE, 'g:' .. group)
-    call('HDEL', GROUPS, group)
+local function save_counts()
+  for field, change in pairs(changes) do
+    local group = sub(field, 1, 2) == 'g:' and sub(field, 3)
+    if group and descriptions[group] then call('HSETNX', GROUPS, group, descriptions[group]) end
+    if change ~= 0 and call('HINCRBY', USAGE, field, change) == 0 then
+      call('HDEL', USAGE, field)
+      if group then call('HDEL', GROUPS, group) end
+    end
   end
 end
 
@@ -87,10 +91,13 @@ local function drop_handle(birth, handle)
   if call('HGET', HANDLES, handle) == birth then call('HDEL', HANDLES, handle) end
 end
 
+local finished = {}
+
 local function finish(birth, entry, time_ms)
+  finished[birth] = true
   local old = parse(entry)
   call('HDEL', SESSIONS, birth)
-  call('UNLINK', prefix .. 's:' .. birth)
+  call('UNLINK', STATE .. birth)
   call('ZREM', USED, birth)
   call('ZADD', ENDED, time_ms, birth)
   drop_handle(birth, old.handle)
@@ -100,9 +107,7 @@ local function finish(birth, entry, time_ms)
     call('ZREM', prefix .. 'order:' .. old.owner, old.id)
     if call('EXISTS', ids) == 0 then call('ZREM', OWNERS, old.owner) end
   end
-  count_sessions(old.owner, -1)
-  count_bytes(old.owner, -old.bytes)
-  leave_group(old.group)
+  count_session(old.owner, old.group, -1, -old.bytes)
 end
 
 -- The entries of births, false where there is none.

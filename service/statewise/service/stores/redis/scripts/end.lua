@@ -14,4 +14,5 @@ for i, entry in ipairs(entries(births)) do
     finish(births[i], entry, time_ms)
   end
 end
+save_counts()
 return { time_ms }

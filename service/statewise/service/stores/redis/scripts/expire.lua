@@ -9,7 +9,7 @@ local looked_at = call('ZRANGEBYSCORE', USED, '-inf', '(' .. ARGV[2], 'LIMIT', 0
 local births = {}
 for _, birth in ipairs(looked_at) do
   -- Writing does not move a session in `used`: where it was used since is seen here, once each time it comes up.
-  local used = call('GETRANGE', prefix .. 's:' .. birth, 48, 55)
+  local used = call('GETRANGE', STATE .. birth, 48, 55)
   local used_ms = #used == 8 and unpack_bytes('<I8', used) or 0
   if used_ms >= before_ms then
     call('ZADD', USED, used_ms, birth)
@@ -18,4 +18,5 @@ for _, birth in ipairs(looked_at) do
     births[#births + 1] = birth
   end
 end
+save_counts()
 return { births, #looked_at == most and 1 or 0 }

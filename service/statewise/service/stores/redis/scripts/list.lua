@@ -13,7 +13,7 @@ for _, owner in ipairs(owners) do
   for _, id in ipairs(ids) do
     local birth = call('HGET', prefix .. 'ids:' .. owner, id)
     local group = call('HGET', GROUPS, sub(call('HGET', SESSIONS, birth), 21, 28))
-    found[#found + 1] = { owner, id, call('GETRANGE', prefix .. 's:' .. birth, 0, ROW - 1), group }
+    found[#found + 1] = { owner, id, call('GETRANGE', STATE .. birth, 0, ROW - 1), group }
   end
   if #found == most then break end
 end

@@ -7,6 +7,6 @@ local births, found = {}, {}
 for first = 1, #ARGV[2], 8 do births[#births + 1] = sub(ARGV[2], first, first + 7) end
 for i, entry in ipairs(entries(births)) do
   found[i] = entry
-    and { entry, call('GET', prefix .. 's:' .. births[i]), call('HGET', GROUPS, sub(entry, 21, 28)) }
+    and { entry, call('GET', STATE .. births[i]), call('HGET', GROUPS, sub(entry, 21, 28)) }
 end
 return found
