@@ -27,7 +27,8 @@ class RedisServer:
             pytest.skip("redis-server is not installed: apt-get install redis-server")
         self.socket = folder / "redis.sock"
         self.url = f"unix://{self.socket}"
-        persistent = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        # With `everysec` the server may acknowledge before it writes, while it syncs what came before.
+        persistent = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         places = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder)]
         self._command = [command, *places, *persistent, *arguments]
         self._log = folder / "redis.log"
