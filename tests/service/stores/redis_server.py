@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import BusyLoadingError, ConnectionError
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ConnectionError
+from redis.retry import Retry
 
 from statewise.service.stores import Store
 from statewise.service.stores.redis import RedisOptions, RedisStore
@@ -45,13 +47,11 @@ class RedisServer:
     def _answers(self) -> bool:
         try:
             with self.client() as client:
-                # Where a password is set the server answers with an error, which is an answer.
-                client.execute_command("PING")
-        except BusyLoadingError:
+                return bool(client.ping())
+        except AuthenticationError:
+            return True
+        except ConnectionError:
             return False
-        except ConnectionError as error:
-            return "NOAUTH" in str(error) or "Authentication" in str(error)
-        return True
 
     def kill(self) -> None:
         """Ends the server as a crash does."""
@@ -76,7 +76,7 @@ class RedisServer:
 
     def client(self) -> Redis:
         """A client of the test's own."""
-        return Redis(unix_socket_path=str(self.socket))
+        return Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
 
     def options(self, **changes: object) -> RedisOptions:
         """Options that reach the server."""

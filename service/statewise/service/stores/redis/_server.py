@@ -15,8 +15,9 @@ LEAST_VERSION = (7, 0)
 class Persistence:
     """What a server is configured to keep of what it acknowledged.
 
-    With "always", everything. With "everysec", a loss of power costs up to two seconds, and so may the end of the
-    server's process: while it syncs, it acknowledges before it writes. A failover costs what the replica lacked.
+    With "always", everything. With "everysec", a loss of power costs up to two seconds, and so may the end of
+    the server's process: while it syncs, it acknowledges before it writes. A failover costs what the replica
+    lacked.
 
     Attributes:
         appendonly: Whether it has an append-only file; None where it does not tell.
