@@ -30,7 +30,10 @@ MetricsListenOption = Annotated[
 LogFormatOption = Annotated[str | None, typer.Option(metavar="console|json", help="Default: console.")]
 StoreOption = Annotated[
     str | None,
-    typer.Option(help="Where sessions are kept beyond the end of the process. Only none is supported."),
+    typer.Option(
+        metavar="none|sqlite:PATH|redis://HOST:PORT",
+        help="Where sessions are kept beyond the end of the process. Default: none.",
+    ),
 ]
 CertificateOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="PEM file with the server's certificate chain.")

@@ -54,7 +54,7 @@ class GetServerResponse(_message.Message):
     onnxruntime_version: _builtins.str
     """Release of onnxruntime."""
     store: _builtins.str
-    """Kind of session store. "none": sessions live in memory. Not sent by any server yet: "sqlite", "redis"."""
+    """Kind of session store: "sqlite", "redis", or "none": sessions live in memory alone."""
     draining: _builtins.bool
     """True: shutting down, no new work."""
     @_builtins.property
@@ -323,9 +323,7 @@ class SessionInfo(_message.Message):
     position: _builtins.int
     """Time steps consumed."""
     durable_position: _builtins.int
-    """Time steps that would survive the end of the server's process. Not sent by any server yet: there are no session
-    stores.
-    """
+    """Time steps that would survive the end of the server's process; 0 without a session store."""
     epoch: _builtins.int
     """Raised by every resume and rewind."""
     nonfinite_state: _builtins.bool

@@ -682,9 +682,7 @@ class Session(_message.Message):
     position: _builtins.int
     """Time steps consumed."""
     durable_position: _builtins.int
-    """Time steps that would survive the end of the server's process; 0 without a session store. Not sent by any server
-    yet: there are no session stores.
-    """
+    """Time steps that would survive the end of the server's process; 0 without a session store."""
     created: _builtins.bool
     """False: the session was there already and this call took it over."""
     birth: _builtins.int
@@ -833,8 +831,9 @@ Global___OpenSessionsResponse: _TypeAlias = OpenSessionsResponse  # noqa: Y015
 @_typing.final
 class ResumeSessionsRequest(_message.Message):
     """Takes sessions over: the old handle becomes void (SESSION_MOVED), the epoch rises. Repeating the request gives
-    another handle. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED, MODEL_CHANGED, SESSION_LOST. Not sent by any server
-    yet: MODEL_CHANGED and SESSION_LOST, which need a session store.
+    another handle. A session that only the session store has is read from it. Row errors: SESSION_NOT_FOUND,
+    SESSION_EXPIRED, SESSION_MOVED; for a session of the store also MODEL_NOT_FOUND, MODEL_LOADING, MODEL_CHANGED,
+    SESSION_LOST and the limits of sessions. The request fails with STORE_UNAVAILABLE if the store does not answer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1075,7 +1074,7 @@ class StepResponse(_message.Message):
     DURABLE_POSITIONS_FIELD_NUMBER: _builtins.int
     durable_positions: _builtins.bytes
     """Durable position (Session.durable_position) of each row that succeeded, one uint64 a row, little-endian, packed.
-    Empty: all 0. Not sent by any server yet: there are no session stores.
+    Empty: all 0, or there is no session store.
     """
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
@@ -1196,7 +1195,7 @@ class GenerateSessionsResponse(_message.Message):
     """Position of each row of `rows` after this chunk, one uint64 a row, little-endian, packed."""
     durable_positions: _builtins.bytes
     """Durable position (Session.durable_position) of each row of `rows`, one uint64 a row, little-endian, packed.
-    Empty: all 0. Not sent by any server yet: there are no session stores.
+    Empty: all 0. Not sent by any server yet.
     """
     done: _builtins.bool
     """True in the last reply; positions are then final."""

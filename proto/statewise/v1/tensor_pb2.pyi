@@ -159,13 +159,13 @@ class RowError(_message.Message):
     code: _builtins.int
     """The gRPC status the row would have had as a call of its own (google.rpc.Code). Never 0."""
     reason: _builtins.str
-    """Stable, machine-readable reason in UPPER_SNAKE_CASE. Not sent by any server yet: SESSION_LOST, because there are no
-    session stores, and NOT_IMPLEMENTED, because servers offer all operations.
+    """Stable, machine-readable reason in UPPER_SNAKE_CASE. Not sent by any server yet:
+    NOT_IMPLEMENTED, because servers offer all operations.
     Reasons are the same vocabulary as ErrorInfo.reason:
     MODEL_NOT_FOUND, SESSION_NOT_FOUND, SESSION_EXPIRED, BAD_TENSOR, BAD_REQUEST, BAD_SNAPSHOT,
     SESSION_EXISTS, POSITION_MISMATCH, NOT_STREAMABLE, WRONG_CALL, MODEL_CHANGED, SESSION_MOVED, QUEUE_FULL,
-    SESSION_LIMIT, BYTES_LIMIT, DRAINING, MODEL_LOADING, DEADLINE, CANCELLED, SESSION_LOST,
-    NOT_IMPLEMENTED, INTERNAL.
+    SESSION_LIMIT, BYTES_LIMIT, DRAINING, MODEL_LOADING, STORE_UNAVAILABLE, DEADLINE, CANCELLED,
+    SESSION_LOST, NOT_IMPLEMENTED, INTERNAL.
     """
     message: _builtins.str
     """For people: what was expected and what was received. Wording may change between releases."""
