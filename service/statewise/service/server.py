@@ -88,6 +88,7 @@ class Server:
         """HOST:PORT of the services; set early in `start`, before models load."""
         self._callers: Callers | None = None
         self._background: list[asyncio.Task[None]] = []
+        self._checkpointing: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
         """Starts to listen and to load the repository. Returns the address, HOST:PORT.
@@ -132,6 +133,9 @@ class Server:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._grpc.stop()
         if (stored := self._dataplane.sessions.stored) is not None:
+            if self._checkpointing is not None:
+                self._checkpointing.cancel()
+                await asyncio.wait([self._checkpointing])
             await stored.close()
         await self._dataplane.models.close()
         if self._probe is not None:
@@ -169,7 +173,7 @@ class Server:
         self._repeat(self._port_check_s, "checking the port", self._check_port)
         self._repeat(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
         if (stored := self._dataplane.sessions.stored) is not None:
-            self._background.append(asyncio.create_task(stored.checkpoints.run()))
+            self._checkpointing = asyncio.create_task(stored.checkpoints.run())
         if settings.repository_poll_s:
             self._repeat(settings.repository_poll_s, "following the repository", self._follow_the_repository)
         if self._callers is not None:

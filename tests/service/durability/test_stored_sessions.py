@@ -2,11 +2,13 @@
 
 import asyncio
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,15 +40,20 @@ class FailingStore(SqliteStore):
 
     full = False
 
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.refused = threading.Event()
+
     def write(self, block: Block) -> Written:
         if self.full:
+            self.refused.set()
             raise StoreUnavailable("the disk is full")
         return super().write(block)
 
 
 @asynccontextmanager
 async def serving(
-    repository: Path, path: Path, *, clock: Callable[[], float] = time.monotonic
+    repository: Path, path: Path, *, clock: Callable[[], float] = time.monotonic, **chosen: Any
 ) -> AsyncIterator[tuple[Dataplane, StoredSessions, FailingStore]]:
     """A server's behaviour with a store, which ends without a last write, as by the end of the process."""
     opened: list[FailingStore] = []
@@ -58,7 +65,7 @@ async def serving(
     store = StoreThread(open_store)
     try:
         with ThreadPoolExecutor(1) as executor:
-            settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0)
+            settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0, **chosen)
             dataplane = build_dataplane(settings, executor=executor, clock=clock, store=store)
             await dataplane.models.load_all()
             stored = dataplane.sessions.stored
@@ -221,3 +228,55 @@ async def test_sessions_of_a_model_that_has_changed_are_told(
     async with serving(own, path) as (dataplane, _, _):
         _, (failure,) = await dataplane.sessions.resume(["a"], owner="ann")
         assert failure.reason == "MODEL_CHANGED"
+
+
+async def test_a_copy_never_takes_the_id_of_a_stored_session(
+    repository: Path, tmp_path: Path, random: np.random.Generator
+) -> None:
+    x = random.standard_normal((3, 3)).astype(np.float32)
+    path = tmp_path / "sessions.db"
+    async with serving(repository, path) as (dataplane, stored, _):
+        (opened,), _ = await dataplane.sessions.open("steps", 0, ["a"], owner="ann")
+        await step(dataplane, opened.view.handle, 0, x)
+        (token,), _ = await dataplane.sessions.snapshot(
+            np.array([opened.view.handle], np.uint64), owner="ann"
+        )
+        await stored.settle()
+        (other,), _ = await dataplane.sessions.open("steps", 0, ["b"], owner="ann")
+        await stored.settle()
+
+    async with serving(repository, path) as (dataplane, _, _):
+        (resumed,), _ = await dataplane.sessions.resume(["b"], owner="ann")
+        handles = np.array([resumed.view.handle], np.uint64)
+        _, (forked,) = await dataplane.sessions.fork(handles, ["a"], owner="ann")
+        _, (restored,) = await dataplane.sessions.restore([token], ["a"], owner="ann")
+        assert (forked.reason, restored.reason) == ("SESSION_EXISTS", "BAD_SNAPSHOT")
+        (again,), _ = await dataplane.sessions.resume(["a"], owner="ann")
+        assert (again.view.position, other.view.position) == (3, 0)
+
+
+async def test_a_reply_waits_for_the_store_when_it_is_to(
+    repository: Path, tmp_path: Path, random: np.random.Generator
+) -> None:
+    x = random.standard_normal((5, 3)).astype(np.float32)
+    path = tmp_path / "sessions.db"
+    async with serving(repository, path, durability="reply") as (dataplane, stored, store):
+        checkpointing = asyncio.create_task(stored.checkpoints.run())
+        (opened,), _ = await dataplane.sessions.open("steps", 0, ["a"], owner="ann")
+        result = await step(dataplane, opened.view.handle, 0, x[:2])
+        assert result.durable_positions is not None
+        assert result.durable_positions.tolist() == [2]
+        store.full = True
+        waiting = asyncio.create_task(step(dataplane, opened.view.handle, 2, x[2:]))
+        assert await asyncio.to_thread(store.refused.wait, 60.0)
+        assert not waiting.done()
+        store.full = False
+        result = await waiting
+        assert result.durable_positions is not None
+        assert result.durable_positions.tolist() == [5]
+        checkpointing.cancel()
+        await asyncio.wait([checkpointing])
+
+    async with serving(repository, path) as (dataplane, _, _):
+        (resumed,), _ = await dataplane.sessions.resume(["a"], owner="ann")
+        assert resumed.view.position == 5

@@ -79,8 +79,9 @@ class Settings(BaseSettings):
     store_ca: Path | None = None
     """PEM file with the authorities of the Redis server's certificate. Unset: the system's."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
-    """Seconds between two checkpoints, which write what has changed to the store; at most half a second more
-    where writing takes long."""
+    """Seconds between two checkpoints, which write changes to the store; up to half a second in all."""
+    durability: Literal["interval", "reply"] = "interval"
+    """When a reply about a session leaves: interval (at once) or reply (when the store has what it tells)."""
     session_retention_s: Annotated[float, Field(gt=0)] = 604_800.0
     """Time after which a stored session that nobody used is deleted."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB

@@ -218,6 +218,8 @@ class Dataplane:
                 f"{self._message_bytes}: ask for fewer steps or rows",
             )
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
+        if self.sessions.stored is not None:
+            reply = self.sessions.stored.held(reply, positions, steps)
         batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
         batch.output_bytes = size
         model.scheduler.submit(batch)

@@ -112,6 +112,8 @@ class SessionGenerator:
                         yield with_text(part, writer)
                 for job in channel.results():
                     commit_lease(lease, model, self._table, job, start)
+                if (stored := self._dataplane.sessions.stored) is not None:
+                    await stored.settle_reply()
             finally:
                 cancellation.cancelled = lease.abandoned = True
                 try:

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -92,6 +93,8 @@ class Checkpoints:
         self._clock = clock
         self._time_of_day = time_of_day
         self._turn = asyncio.Lock()
+        self._waiting: list[Callable[[], None]] = []
+        self._wanted = asyncio.Event()
         self._tidy_s = 0.0
         self.stored_until_s = -math.inf
         """The store has everything that happened before this time of the clock."""
@@ -102,31 +105,54 @@ class Checkpoints:
         """Makes ticks until cancelled, and lets the store tidy up between them."""
         while True:
             pause_s = min(max(self._interval_s, _SHARE * self.counts.tick_s), self._most_s)
-            await asyncio.sleep(pause_s)
+            if self.counts.why_away:
+                await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wanted.wait()
+            self._wanted.clear()
             if await self.tick() and self._clock() >= self._tidy_s:
                 await self._tidy()
+
+    def when_stored(self, act: Callable[[], None]) -> None:
+        """Calls a function once the store has everything that has happened until now.
+
+        What is waited for during a tick is written by the next one, all together.
+        """
+        self._waiting.append(act)
+        self._wanted.set()
 
     async def tick(self) -> bool:
         """Writes what has changed until now. Returns whether the store has it."""
         async with self._turn:
             begun_s = self._clock()
+            waiting, self._waiting = self._waiting, []
             # Named last, or a session that is opened while others are copied would have a row without a name.
             slots, groups = await self._gather(self._changed.take())
             named, ended = self._changed.take_named(), self._changed.take_ended()
             block = Block(names_of(self._table, named), groups, ended)
             if not (block.names or block.groups or block.ended):
-                self.stored_until_s = begun_s
+                self._note_stored(begun_s, waiting)
                 return True
             try:
                 written = await self._store.call(self._store.store.write, block)
             except Exception as error:
                 self._note_failure(error)
                 self._changed.give_back(np.concatenate([*slots, np.empty(0, np.intp)]), named, ended)
+                self._waiting = waiting + self._waiting
                 return False
             self._note_written(slots, groups, written)
-            self.stored_until_s = begun_s
+            self._note_stored(begun_s, waiting)
             self.counts.tick_s = self._clock() - begun_s
             return True
+
+    def _note_stored(self, until_s: float, waiting: Sequence[Callable[[], None]]) -> None:
+        self.stored_until_s = until_s
+        for act in waiting:
+            try:
+                act()
+            except Exception as error:
+                _log.error("what waited for the store failed", exc_info=error)
 
     async def _tidy(self) -> None:
         """Deletes what was unused for too long, and lets the store do a portion of what it owes."""

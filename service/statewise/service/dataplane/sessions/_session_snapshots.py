@@ -133,13 +133,31 @@ class SessionSnapshots:
             )
             return self._directory.describe(slot, created=True)
 
+        await self._wake(owner, session_ids)
         async for portion in Portions(range(len(tokens))):
             for row in portion:
                 try:
                     restored[row] = open_from(row)
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
+        await self._settle_reply()
         return in_order(restored), in_order(failures)
+
+    async def _wake(
+        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
+    ) -> dict[str, ServiceError]:
+        """Brings stored sessions into memory. Returns by id why one cannot be."""
+        return {} if self._stored is None else await self._stored.wake(owner, session_ids, births)
+
+    async def _settle_reply(self) -> None:
+        """Returns when a reply may be sent; raises ServiceError (STORE_UNAVAILABLE)."""
+        if self._stored is not None:
+            await self._stored.settle_reply()
+
+    async def _settle(self) -> None:
+        """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
+        if self._stored is not None:
+            await self._stored.settle()
 
     def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
         """Returns a birth for each row, 0 where the request names none; checks the ids, too."""

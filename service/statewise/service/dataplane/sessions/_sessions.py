@@ -89,18 +89,8 @@ class Sessions(SessionSnapshots):
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
             await self._take_over(existing, session_ids, number, expected, opened, failures)
+        await self._settle_reply()
         return in_order(opened), in_order(failures)
-
-    async def _wake(
-        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
-    ) -> dict[str, ServiceError]:
-        """Brings stored sessions into memory. Returns by id why one cannot be."""
-        return {} if self._stored is None else await self._stored.wake(owner, session_ids, births)
-
-    async def _settle(self) -> None:
-        """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
-        if self._stored is not None:
-            await self._stored.settle()
 
     def _require_serving(self, model: LoadedModel) -> None:
         """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
@@ -176,6 +166,7 @@ class Sessions(SessionSnapshots):
                 else:
                     existing[row] = slot
             await self._take_over(existing, session_ids, number, expected, resumed, failures)
+        await self._settle_reply()
         return in_order(resumed), in_order(failures)
 
     async def fork(
@@ -189,6 +180,7 @@ class Sessions(SessionSnapshots):
         self._limits.refuse_when_draining()
         births = self.one_a_row(births, session_ids)
         self._limits.check_columns(len(handles), len(session_ids))
+        await self._wake(owner, session_ids)
         number = self._table.owner_number(owner)
         forked: dict[int, OpenedSession] = {}
 
@@ -210,6 +202,7 @@ class Sessions(SessionSnapshots):
             forked[row] = self._directory.describe(twin, created=True)
 
         failures = await self._turns.run_valid(handles, copy, owner=number)
+        await self._settle_reply()
         return in_order(forked), failures
 
     async def rewind(

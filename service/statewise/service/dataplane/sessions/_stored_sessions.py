@@ -7,12 +7,13 @@ both copies of its state are those that were stored; its handle is a new one.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ModelKey, ServiceError, Slots
+from statewise.service.base import ModelKey, ServiceError, Slots, StepResult
 from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
@@ -23,6 +24,7 @@ from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+Reply = Callable[[StepResult | ServiceError], None]
 
 
 class StoredSessions:
@@ -36,6 +38,7 @@ class StoredSessions:
         store: The store.
         checkpoint_s: Seconds between two checkpoints.
         retention_s: Seconds after which the store deletes a session that nobody used.
+        holds_replies: Whether a reply waits until the store has what it tells.
         clock: Seconds, monotonic; the table's.
     """
 
@@ -49,6 +52,7 @@ class StoredSessions:
         store: StoreThread,
         checkpoint_s: float,
         retention_s: float,
+        holds_replies: bool,
         clock: Callable[[], float],
     ) -> None:
         self._models = models
@@ -66,7 +70,34 @@ class StoredSessions:
             clock=clock,
         )
         """Write what changes."""
+        self._holds_replies = holds_replies
         self._ending: set[asyncio.Task[None]] = set()
+
+    async def settle_reply(self) -> None:
+        """Returns when a reply may be sent. Raises ServiceError (STORE_UNAVAILABLE)."""
+        if self._holds_replies:
+            await self.settle()
+
+    def held(self, reply: Reply, positions: NDArray[np.uint64], steps: NDArray[np.uint32] | None) -> Reply:
+        """Returns a function that gives a reply to a step when it may be sent.
+
+        Args:
+            reply: Takes the result.
+            positions: Start positions of the rows.
+            steps: Time steps of each row; None: 1 each.
+        """
+        if not self._holds_replies:
+            return reply
+
+        def hold(result: StepResult | ServiceError) -> None:
+            if isinstance(result, ServiceError) or len(result.failures) == len(positions):
+                reply(result)
+                return
+            ends = positions + np.asarray(1 if steps is None else steps, np.uint64)
+            durable = np.delete(ends, [failure.row for failure in result.failures])
+            self.checkpoints.when_stored(lambda: reply(replace(result, durable_positions=durable)))
+
+        return hold
 
     async def settle(self) -> None:
         """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
