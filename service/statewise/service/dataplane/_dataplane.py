@@ -72,6 +72,7 @@ class Dataplane:
         self.models = models
         self.table = table
         self.sessions = sessions
+        self._stored = sessions.stored
         self.session_administration = session_administration
         self.idle_expiry = idle_expiry
         self.limits = limits
@@ -218,8 +219,8 @@ class Dataplane:
                 f"{self._message_bytes}: ask for fewer steps or rows",
             )
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
-        if self.sessions.stored is not None:
-            reply = self.sessions.stored.held(reply, positions, steps)
+        if self._stored is not None:
+            reply = self._stored.held(reply, positions, steps)
         batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
         batch.output_bytes = size
         model.scheduler.submit(batch)
