@@ -106,6 +106,14 @@ class StoppingFiles(Files):
             raise Stopped
         super().truncate(descriptor, size)
 
+    def rename(self, old: Path, new: Path) -> None:
+        """Renames a file, or stops before or after it."""
+        if self._stops():
+            if self._done_first:
+                super().rename(old, new)
+            raise Stopped
+        super().rename(old, new)
+
     def remove(self, path: Path) -> None:
         """Removes a file, or stops before or after it."""
         if self._stops():

@@ -290,13 +290,20 @@ def test_one_writer_folds_until_its_lease_ends(tmp_path: Path) -> None:
     first.close()
 
 
-def test_files_of_the_log_go_when_their_records_are_folded(tmp_path: Path) -> None:
+def test_files_of_the_log_are_used_again_or_go_when_their_records_are_folded(tmp_path: Path) -> None:
     store = _two_records(tmp_path)
-    for position in range(2, 9):
+    for position in range(2, 20):
         store.write(moving([1, 3], position))
-        while store.tidy(seconds=1):
-            pass
-    assert len(list(tmp_path.glob("sessions.db-log-*"))) == 1
+    assert len(list(tmp_path.glob("sessions.db-log-*"))) == 20
+    inodes = {path.stat().st_ino for path in tmp_path.glob("sessions.db-log-*")}
+    while store.tidy(seconds=1):
+        pass
+    left = {path.stat().st_ino for path in tmp_path.glob("sessions.db-log-*")}
+    assert len(left) == 3
+    for position in range(20, 22):
+        store.write(moving([1, 3], position))
+    assert {path.stat().st_ino for path in tmp_path.glob("sessions.db-log-*")} == left <= inodes
+    assert_at(store.read([3])[0], 3, 21)
     store.close()
 
 

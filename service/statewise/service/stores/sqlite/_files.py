@@ -75,6 +75,10 @@ class Files:
         """Cuts a file."""
         os.ftruncate(descriptor, size)
 
+    def rename(self, old: Path, new: Path) -> None:
+        """Gives a file another name."""
+        old.rename(new)
+
     def remove(self, path: Path) -> None:
         """Removes a file, if it is there."""
         path.unlink(missing_ok=True)

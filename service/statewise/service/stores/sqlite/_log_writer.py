@@ -15,6 +15,8 @@ from statewise.service.stores.sqlite._records import Packed
 
 SEGMENT_BYTES = 64 * 2**20
 """Bytes after which a writer begins a new file."""
+SPARE_SEGMENTS = 2
+"""Files without a record that are kept: writing over them costs a fraction of what writing new ones does."""
 
 
 class LogWriter:
@@ -41,16 +43,29 @@ class LogWriter:
         """Appends a record within the open transaction, and returns the number of its file and its offset."""
         if self._file is None or self._offset >= self._segment_bytes:
             self.close()
-            counters.segments += 1
-            self._file_path = self._path.with_name(f"{self._path.name}-log-{writer}-{counters.segments}")
-            self._files.remove(self._file_path)
-            self._file = self._files.create(self._file_path)
-            self._segment, self._offset = counters.segments, 0
-            self._files.sync_folder(self._path.parent)
-            connection.execute("INSERT INTO segments VALUES (?, ?)", (self._segment, self._file_path.name))
+            self._begin(connection, counters, writer)
+        assert self._file is not None
         self._files.append(self._file, packed.buffers, self._offset)
         self._files.sync(self._file)
         return self._segment, self._offset
+
+    def _begin(self, connection: sqlite3.Connection, counters: Counters, writer: int) -> None:
+        """Begins a file: a spare one, whose blocks and cached pages are there already, or a new one."""
+        counters.segments += 1
+        self._file_path = self._path.with_name(f"{self._path.name}-log-{writer}-{counters.segments}")
+        self._segment, self._offset = counters.segments, 0
+        for segment, name in unneeded_segments(connection):
+            descriptor = self._files.take_over(self._path.with_name(name))
+            if descriptor is not None:
+                self._file = descriptor
+                self._files.rename(self._path.with_name(name), self._file_path)
+                connection.execute("DELETE FROM segments WHERE segment = ?", (segment,))
+                break
+        else:
+            self._files.remove(self._file_path)
+            self._file = self._files.create(self._file_path)
+        self._files.sync_folder(self._path.parent)
+        connection.execute("INSERT INTO segments VALUES (?, ?)", (self._segment, self._file_path.name))
 
     def committed(self, length: int) -> None:
         """Says that the record is durable: the next one goes behind it."""
@@ -103,24 +118,34 @@ def remove_leftovers(connection: sqlite3.Connection, path: Path, files: Files) -
         try:
             if name not in ends:
                 files.remove(path.with_name(name))
-            elif os.fstat(descriptor).st_size > ends[name]:
+            elif ends[name] and os.fstat(descriptor).st_size > ends[name]:
                 files.truncate(descriptor, ends[name])
         finally:
             files.close(descriptor)
 
 
-def unneeded_segments(connection: sqlite3.Connection, path: Path, files: Files) -> list[tuple[int, str]]:
-    """Returns number and name of files that have no writer and no record, within a transaction."""
+def unneeded_segments(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+    """Returns number and name of files that have no record; some may have a writer."""
     query = (
         "SELECT segment, file FROM segments WHERE NOT EXISTS "
-        "(SELECT 1 FROM records WHERE records.segment = segments.segment)"
+        "(SELECT 1 FROM records WHERE records.segment = segments.segment) ORDER BY segment"
     )
-    found = []
-    for segment, name in connection.execute(query).fetchall():
+    return connection.execute(query).fetchall()
+
+
+def drop_segments(connection: sqlite3.Connection, path: Path, files: Files) -> list[str]:
+    """Drops files with neither record nor writer from the database, but for spare ones; returns names."""
+    dropped = []
+    spare = SPARE_SEGMENTS
+    for segment, name in unneeded_segments(connection):
         file_path = path.with_name(name)
         descriptor = files.take_over(file_path)
         if descriptor is not None:
             files.close(descriptor)
-        if descriptor is not None or not file_path.exists():
-            found.append((segment, name))
-    return found
+            spare -= 1
+        elif file_path.exists():
+            continue
+        if descriptor is None or spare < 0:
+            connection.execute("DELETE FROM segments WHERE segment = ?", (segment,))
+            dropped.append(name)
+    return dropped

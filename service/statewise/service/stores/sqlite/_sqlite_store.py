@@ -26,8 +26,8 @@ from statewise.service.stores.sqlite._folding import RECORD_OVERHEAD_BYTES, Fold
 from statewise.service.stores.sqlite._log_writer import (
     SEGMENT_BYTES,
     LogWriter,
+    drop_segments,
     remove_leftovers,
-    unneeded_segments,
 )
 from statewise.service.stores.sqlite._names import EXPIRED_AT_ONCE, Names, births_of, expired, usage_of
 from statewise.service.stores.sqlite._newest_rows import NewestRows
@@ -261,11 +261,9 @@ class SqliteStore:
     def _remove_files(self) -> None:
         """Removes log files that nothing needs: first the row, then the file, or else at the next start."""
         with self._database.writing():
-            unneeded = unneeded_segments(self._connection, self._path, self._files)
-            rows = [(segment,) for segment, _ in unneeded]
-            self._connection.executemany("DELETE FROM segments WHERE segment = ?", rows)
+            dropped = drop_segments(self._connection, self._path, self._files)
         with translated(self._path):
-            for _, name in unneeded:
+            for name in dropped:
                 self._files.remove(self._path.with_name(name))
 
     def close(self) -> None:
