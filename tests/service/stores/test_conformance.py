@@ -242,6 +242,7 @@ def test_listing_goes_by_owner_and_id(open_store: Open) -> None:
         assert [(one.model, one.version) for one in seen.list_sessions("é", after=("", ""), limit=1)] == [
             ("digits", 3)
         ]
+        assert seen.list_sessions(None, after=("", ""), limit=0) == []
         assert seen.list_sessions("carl", after=("", ""), limit=9) == []
 
 

@@ -324,6 +324,21 @@ def test_a_writer_that_missed_takeovers_compares_its_sessions(tmp_path: Path) ->
     other.close()
 
 
+def test_what_a_writer_forgets_of_many_takeovers_it_compares(tmp_path: Path) -> None:
+    writer, other = (SqliteStore(tmp_path / "sessions.db", takeovers_kept=3) for _ in range(2))
+    births = list(range(1, 21))
+    writer.write(opening(births))
+    for birth in births[:-1]:
+        other.claim([birth])
+        assert list(writer.write(moving([20], birth + 1)).moved) == []
+    for _ in range(2):
+        assert sorted(writer.write(moving(births, 50)).moved) == births[:-1]
+    assert_at(other.read([20])[0], 20, 50)
+    assert_at(other.read([1])[0], 1, 1)
+    writer.close()
+    other.close()
+
+
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "sessions.db")
     store.close()

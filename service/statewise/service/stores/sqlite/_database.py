@@ -18,10 +18,11 @@ APPLICATION = 0x73776973
 """Says of a database that it is a store of statewise ("swis")."""
 SCHEMA = 1
 
+PAGE_BYTES = 8_192
 CACHE_KIB = 65_536
 """Of pages: enough for the inner pages of every index, and the leaves of some, at a million sessions."""
 CHECKPOINT_PAGES = 8_000
-"""Of 8 KiB: pages of the write-ahead log after which SQLite copies them into the database."""
+"""Pages of the write-ahead log after which SQLite copies them into the database."""
 
 TABLES = """
 CREATE TABLE counters (
@@ -135,11 +136,12 @@ class Database:
         connection = self.connection
         [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables:
-            connection.execute("PRAGMA page_size = 8192")
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous.upper()}")
         connection.execute(f"PRAGMA cache_size = {-CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * PAGE_BYTES}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             [application] = connection.execute("PRAGMA application_id").fetchone()

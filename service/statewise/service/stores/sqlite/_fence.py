@@ -26,7 +26,7 @@ class Fence:
 
     Args:
         writer: Number of the writer.
-        kept: How many takeovers are kept, in the database and here.
+        kept: How many takeovers are kept: in the database, and here up to twice as many.
     """
 
     def __init__(self, writer: int, kept: int) -> None:
@@ -114,8 +114,9 @@ class Fence:
 
 
 def _cut(known: dict[int, int], most: int) -> bool:
-    """Removes the oldest entries over a number; returns whether there were any."""
-    surplus = max(len(known) - most, 0)
-    for birth in list(known)[:surplus]:
+    """Removes the oldest entries where there are twice as many as a number; returns whether it did."""
+    if len(known) <= 2 * most:
+        return False
+    for birth in list(known)[:-most]:
         del known[birth]
-    return surplus > 0
+    return True

@@ -131,7 +131,7 @@ class SessionsReader:
             if after[0] != owner:
                 where = "owner = ? AND session_id >= ?"
         query = f"SELECT {KNOWN} FROM sessions WHERE {where} ORDER BY owner, session_id LIMIT ?"
-        rows = self._connection.execute(query, (*values, limit)).fetchall()
+        rows = self._connection.execute(query, (*values, max(limit, 0))).fetchall()
         sessions = [Known(unsigned(row[0]), *row[1:]) for row in rows]
         models = self._models()
         listed: list[Listed] = []
