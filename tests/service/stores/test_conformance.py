@@ -116,6 +116,19 @@ def test_a_block_ends_a_session_and_opens_its_name_anew(open_store: Open) -> Non
     assert store.read([1]) == [None]
 
 
+@pytest.mark.parametrize("births", [[1, 5], [5, 1]])
+def test_a_block_with_both_sessions_of_a_name_leaves_the_newer(open_store: Open, births: list[int]) -> None:
+    store = open_store()
+    store.write(opening([1]))
+    store.write(Block([Name(5, "ada", "s1")], [group_of(births, 2)]))
+    assert store.find("ada", ["s1"]) == [5]
+    assert store.find_handles([1_001, 1_005]) == [0, 5]
+    old, new = store.read([1, 5])
+    assert old is None
+    assert_at(new, 5, 2)
+    assert store.usage().sessions == 1
+
+
 def test_what_has_ended_stays_ended(open_store: Open) -> None:
     store, other = open_store(), open_store()
     store.write(opening([1, 2]))

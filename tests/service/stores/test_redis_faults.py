@@ -268,6 +268,10 @@ def test_a_session_that_lost_its_state_is_named_and_not_claimed(
     [read] = store.read([1])
     assert read is not None
     assert read.row["epoch"] == 0
+    whole, damaged_one = store.list_sessions("ada", after=("", ""), limit=9)
+    assert whole.damage is None
+    assert damaged_one.damage is not None
+    assert (damaged_one.row["birth"], damaged_one.row["handle"], damaged_one.model) == (2, 1_002, "digits")
 
 
 def test_a_newer_format_is_refused_by_its_number(server: RedisServer, store: RedisStore) -> None:

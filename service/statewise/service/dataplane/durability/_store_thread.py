@@ -1,6 +1,7 @@
 """Opens the store that the settings name, and uses it in a thread of its own."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,8 @@ from statewise.service.stores import Store, StoreError
 from statewise.service.stores.sqlite import SqliteStore
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:"
 
@@ -62,7 +65,7 @@ def _open_redis(settings: Settings) -> Store:
         ) from None
 
     password = settings.store_password
-    return RedisStore.open(
+    store = RedisStore.open(
         RedisOptions(
             url=settings.store,
             password=None if password is None else password.get_secret_value(),
@@ -71,3 +74,6 @@ def _open_redis(settings: Settings) -> Store:
             ca_file=settings.store_ca,
         )
     )
+    for warning in store.persistence().warnings:
+        _log.warning("%s", warning)
+    return store

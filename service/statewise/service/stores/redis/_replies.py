@@ -66,17 +66,24 @@ def _session(parts: Sequence[bytes | None] | None) -> StoredSession | None:
     )
 
 
-def listed_of(server: str, found: Sequence[bytes | None]) -> Listed:
-    """Reads one session of a listing: owner, id, row, and the description of its group.
+def listed_of(found: tuple[bytes, bytes, bytes, bytes | None, bytes | None, bytes | None]) -> Listed:
+    """Reads one session of a listing.
 
-    Raises:
-        StoreDamaged: A part is missing.
+    Args:
+        found: Its owner, its id, its birth, its entry, its row, and the description of its group; None for a
+            part that is lost.
     """
-    owner, session_id, value, group = found
-    if owner is None or session_id is None or value is None or len(value) != ROW.itemsize or group is None:
-        raise StoreDamaged(f"{server} has lost a part of session {session_id!r} of {owner!r}")
-    _, version, model = group.decode().split(" ", 2)
-    return Listed(owner.decode(), session_id.decode(), model, int(version), _row(value))
+    owner, session_id, birth, entry, value, group = found
+    _, version, model = ("", "0", "") if group is None else group.decode().split(" ", 2)
+    damage = None
+    if entry is None or value is None or group is None:
+        damage = "the Redis server has lost a part of it"
+    row = _row(value or bytes(ROW.itemsize))
+    row["birth"] = int.from_bytes(birth, "little")
+    if entry is not None:
+        _, row["epoch"], handle, *_ = FIXED.unpack_from(entry)
+        row["handle"] = int.from_bytes(handle, "little")
+    return Listed(owner.decode(), session_id.decode(), model, int(version), row, damage)
 
 
 def _row(value: bytes) -> np.void:

@@ -152,7 +152,7 @@ class RedisStore:
         while len(listed) < limit:
             most = min(limit - len(listed), LOOKED_UP_TOGETHER)
             found = self._run("list", which, after[0].encode(), after[1].encode(), most)
-            listed += [listed_of(self._server, one) for one in found]
+            listed += [listed_of(one) for one in found]
             if len(found) < most:
                 break
             after = (listed[-1].owner, listed[-1].session_id)

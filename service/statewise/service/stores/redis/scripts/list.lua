@@ -1,5 +1,6 @@
 -- Lists sessions by owner and id. ARGV: format, 'one' owner or 'all', owner and id after which to begin, most
--- sessions. Returns, for each, its owner, its id, its row, and the description of its group.
+-- sessions. Returns, for each, its owner, its id, its birth, and its entry, its row and the description of
+-- its group; false for a part that is lost.
 local first_owner, first_id, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local failed = format_error()
 if failed then return failed end
@@ -12,8 +13,10 @@ for _, owner in ipairs(owners) do
   local ids = call('ZRANGEBYLEX', prefix .. 'order:' .. owner, from, '+', 'LIMIT', 0, most - #found)
   for _, id in ipairs(ids) do
     local birth = call('HGET', prefix .. 'ids:' .. owner, id)
-    local group = call('HGET', GROUPS, sub(call('HGET', SESSIONS, birth), 21, 28))
-    found[#found + 1] = { owner, id, call('GETRANGE', STATE .. birth, 0, ROW - 1), group }
+    local entry = call('HGET', SESSIONS, birth)
+    local group = entry and call('HGET', GROUPS, sub(entry, 21, 28))
+    local whole = entry and call('STRLEN', STATE .. birth) == parse(entry).bytes
+    found[#found + 1] = { owner, id, birth, entry, whole and call('GETRANGE', STATE .. birth, 0, ROW - 1), group }
   end
   if #found == most then break end
 end
