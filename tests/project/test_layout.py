@@ -94,7 +94,7 @@ FOLDERS: dict[str, dict[str, str]] = {
             "base dataplane dataplane/durability dataplane/sessions engine registry scheduling session_state "
             "telemetry tracing"
         ),
-        "monitoring": "base dataplane session_state telemetry",
+        "monitoring": "base dataplane dataplane/durability session_state telemetry",
         "transport/messages": "base dataplane engine inputs registry",
         "transport/calls": "auth base telemetry transport/messages",
         "transport/servicers": (

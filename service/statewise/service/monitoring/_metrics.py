@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
 from statewise.service.monitoring._model_gauges import ModelGauges, idle_sessions, read_model_gauges
+from statewise.service.monitoring._store_metrics import StoreMetrics
 from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
 _E3 = 4
@@ -48,6 +49,8 @@ class ServerCollector(Collector):
         self._dataplane = dataplane
         self._release = release
         self._is_ready = is_ready
+        stored = dataplane.sessions.stored
+        self._store = None if stored is None else StoreMetrics(stored.checkpoints, dataplane.clock)
 
     def collect(self) -> Iterator[Metric]:
         """Yields all metrics, with their values now."""
@@ -62,6 +65,8 @@ class ServerCollector(Collector):
         yield from _of_sessions(gauges, idle_sessions(self._dataplane))
         yield from _of_requests(gauges, dict(self._dataplane.statistics.row_errors))
         yield from _of_runs(gauges)
+        if self._store is not None:
+            yield from self._store.collect()
 
     def _of_server(self) -> Iterator[Metric]:
         statistics, settings = self._dataplane.statistics, self._dataplane.limits.settings
