@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from tests.docker.stack import ROOT, Container, Stack, moment
 
@@ -83,6 +84,23 @@ def test_the_probe_tells_a_server_that_does_not_answer(server: Container) -> Non
     silent = server.execute("env", "STATEWISE_LISTEN=0.0.0.0:1", *probe)
     assert silent.returncode == 1
     assert "StatusCode.UNAVAILABLE" in silent.stderr
+
+
+def test_a_session_outlives_its_container(server: Container, stack: Stack) -> None:
+    samples = np.linspace(0, 200, 8, dtype=np.float32)[:, None]
+    with Client(server.address()) as client:
+        expected = np.asarray(client.predict("sunspots", samples))
+        session = client.session("sunspots", id="kept")
+        before = [session.step(sample) for sample in samples[:4]]
+    stack.compose("up", "--detach", "--wait", "--force-recreate", "server")
+    (new,) = stack.containers("server")
+    files = new.execute("stat", "--format=%u %a", "/var/lib/statewise", "/var/lib/statewise/sessions.db")
+    assert files.stdout == "10001 700\n10001 600\n"
+    with Client(new.address()) as client:
+        session = client.resume("kept")
+        assert session.position == 4
+        after = [session.step(sample) for sample in samples[4:]]
+    np.testing.assert_array_equal(np.stack([*before, *after]), expected)
 
 
 def test_the_walk_through_is_as_written(stack: Stack) -> None:

@@ -160,8 +160,9 @@ async def test_what_is_exported_is_what_the_page_lists(repository: Path, tmp_pat
         for name, kind, labels in ((name, kind, labels.strip()) for name, kind, labels in rows)
     }
     token = add_token(tmp_path / "callers.toml", "ann", [Scope.SESSION])
+    settings = {"callers": tmp_path / "callers.toml", "store": f"sqlite:{tmp_path / 'sessions.db'}"}
     async with (
-        serve_with_metrics(repository, callers=tmp_path / "callers.toml") as (address, metrics),
+        serve_with_metrics(repository, **settings) as (address, metrics),
         connect(address) as stranger,
         connect(address, token=token) as caller,
     ):

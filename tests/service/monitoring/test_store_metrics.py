@@ -1,5 +1,6 @@
 """Reads the metrics of a server with a session store, which takes everything or is full."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,13 +99,14 @@ async def test_checkpoints_are_counted_and_a_full_store_is_told(repository: Path
 
 async def test_only_a_server_with_a_store_has_these_metrics(repository: Path, tmp_path: Path) -> None:
     async with serve_with_metrics(repository) as (_, metrics):
-        assert "checkpoint" not in http_get(metrics, "/metrics")[1]
+        _, told = await asyncio.to_thread(http_get, metrics, "/metrics")
+    assert "checkpoint" not in told
     with_store = f"sqlite:{tmp_path / 'sessions.db'}"
     async with serve_with_metrics(repository, store=with_store) as (address, metrics):
         async with connect(address) as caller:
             handle, _ = await caller.open("steps", "a", "b")
             handles = pack_uint64([handle])
             await caller.ask(close=sequence_pb2.CloseSessionsRequest(handles=handles))
-        told = http_get(metrics, "/metrics")[1]
+        _, told = await asyncio.to_thread(http_get, metrics, "/metrics")
     assert "statewise_store_away 0.0" in told
     assert "statewise_checkpoints_total 0.0" not in told  # closing "a" has stored "b"
