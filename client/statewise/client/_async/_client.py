@@ -448,7 +448,7 @@ class AsyncClient:
         return Opening(opening())
 
     def resume(self, session_id: str, *, timeout: float | None = None) -> "Opening[AsyncSession]":
-        """Takes over an open session; its former holder gets SessionMoved.
+        """Takes over a session that is open, or in the server's store; its former holder gets SessionMoved.
 
         Raises:
             SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.

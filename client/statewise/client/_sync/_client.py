@@ -417,7 +417,7 @@ class Client:
         return SessionGroup(self._shell, core, keep=keep or ids is not None)
 
     def resume(self, session_id: str, *, timeout: float | None = None) -> "Session":
-        """Takes over an open session; its former holder gets SessionMoved.
+        """Takes over a session that is open, or in the server's store; its former holder gets SessionMoved.
 
         Raises:
             SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.
