@@ -190,6 +190,21 @@ def test_a_claim_fences_the_writer_that_had_the_session(open_store: Open) -> Non
     assert_at(sessions[1], 2, 5)
 
 
+def test_a_writer_that_lost_a_session_does_not_end_it(open_store: Open) -> None:
+    first, second = open_store(), open_store()
+    first.write(opening([1, 2]))
+    [claimed] = second.claim([1])
+    assert claimed is not None
+    first.write(Block(ended=[1, 2]))
+    epoch = int(claimed.row["epoch"])
+    assert list(second.write(moving([1], 7, epoch=epoch)).moved) == []
+    sessions = first.read([1, 2])
+    assert_at(sessions[0], 1, 7)
+    assert sessions[1] is None
+    second.write(Block(ended=[1]))
+    assert first.read([1]) == [None]
+
+
 def test_claims_raise_the_epoch_each_time(open_store: Open) -> None:
     first, second = open_store(), open_store()
     first.write(opening([1]))

@@ -52,7 +52,7 @@ def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, bloc
     names = Names(connection)
     if block.names or block.ended:
         names.give(block.names, _first_rows(block, models), fence.ended)
-        names.end(block.ended)
+        names.end(birth for birth in block.ended if not fence.lost(birth))
         names.write_usage()
     gone = np.array([*block.ended, *names.ended, *names.refused], np.uint64)
     silent = set(block.ended)

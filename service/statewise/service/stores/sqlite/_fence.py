@@ -56,6 +56,10 @@ class Fence:
         """Whether a session is known to have ended."""
         return ENDED in (self._theirs.get(birth), self._own.get(birth))
 
+    def lost(self, birth: int) -> bool:
+        """Whether another writer is known to have claimed a session since this one did."""
+        return self._own.get(birth, 0) < self._theirs.get(birth, 0) < ENDED
+
     def compare(self, connection: sqlite3.Connection, rows: NDArray[np.void]) -> None:
         """Compares sessions with the database, each once, where this writer has missed takeovers."""
         if self._checked is None:
