@@ -112,8 +112,8 @@ class Store(Protocol):
 
         A name that another birth has is given to the new birth; the session that had it has ended. A birth
         that has ended stays ended: later rows of it are left out (`moved`). A session that another writer has
-        claimed is not ended. Writing the same block again changes nothing. A birth that the store knows under another name keeps that name, and its rows of this
-        block are left out.
+        claimed is not ended. Writing the same block again changes nothing. A birth that the store knows under
+        another name keeps that name, and its rows of this block are left out.
 
         Raises:
             ValueError: A name comes without a row of its birth.
