@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -43,6 +44,24 @@ class ServerProcess:
     def open_files(self) -> int:
         """The number of files and sockets that the process has open."""
         return len(os.listdir(f"/proc/{self.child.pid}/fd"))
+
+    def kill(self) -> None:
+        """Ends the process as a crash does."""
+        self.child.kill()
+        self.child.wait()
+
+    def stop(self) -> int:
+        """Lets the server finish, and returns the exit status."""
+        self.child.terminate()
+        return self.child.wait()
+
+    def pause(self) -> None:
+        """Stops the process: it keeps its connections and answers nothing."""
+        os.kill(self.child.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets the process go on."""
+        os.kill(self.child.pid, signal.SIGCONT)
 
 
 class ServerProcesses:

@@ -46,4 +46,12 @@ def test_what_was_taken_and_not_stored_is_noted_again(*, ends: bool) -> None:
     changed.give_back(*taken)
     assert changed.take().tolist() == [3, 4]
     assert changed.take_named() == ({71: 4} if ends else {70: 3, 71: 4})
-    assert changed.take_ended() == [80]
+    assert changed.take_ended() == ([80, 70] if ends else [80])
+
+
+def test_a_session_that_ends_after_a_write_that_may_have_happened_is_ended_in_the_store() -> None:
+    changed = ChangedSessions()
+    changed.note_opened(3, birth=70)
+    changed.give_back(changed.take(), changed.take_named(), changed.take_ended())
+    changed.note_ended(70)
+    assert (changed.take_named(), changed.take_ended()) == ({}, [70])

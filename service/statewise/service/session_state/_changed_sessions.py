@@ -24,6 +24,7 @@ class ChangedSessions:
         self._many: list[Slots] = []
         self._noted = 0
         self._named: dict[int, int] = {}
+        self._perhaps_known: set[int] = set()
         self._ended: list[int] = []
 
     def note(self, slots: Slots) -> None:
@@ -46,8 +47,8 @@ class ChangedSessions:
         self.note_one(slot)
 
     def note_ended(self, birth: int) -> None:
-        """Notes the end of a session. One that no store knows is forgotten."""
-        if self._named.pop(birth, None) is None:
+        """Notes the end of a session. One that no store can know is forgotten."""
+        if self._named.pop(birth, None) is None or birth in self._perhaps_known:
             self._ended.append(birth)
 
     def note_stored(self, birth: int) -> None:
@@ -63,6 +64,7 @@ class ChangedSessions:
     def take_named(self) -> dict[int, int]:
         """Takes the slots of the new sessions by birth."""
         named, self._named = self._named, {}
+        self._perhaps_known = set()
         return named
 
     def take_ended(self) -> list[int]:
@@ -71,13 +73,14 @@ class ChangedSessions:
         return ended
 
     def give_back(self, slots: Slots, named: dict[int, int], ended: Iterable[int]) -> None:
-        """Notes again what was taken and not stored.
+        """Notes again what was taken, and of which it is not known whether it was stored.
 
-        A new session that has ended meanwhile was noted as ended, for it was not known as new then.
+        The end of a new session is noted from then on, for the store may know the session.
         """
         gone = set(self._ended)
         self._named = {birth: slot for birth, slot in named.items() if birth not in gone} | self._named
-        self._ended = [*ended, *(birth for birth in self._ended if birth not in named)]
+        self._perhaps_known.update(named)
+        self._ended = [*ended, *self._ended]
         self.note(slots)
 
     def _merge(self) -> None:

@@ -24,6 +24,7 @@ class StoredColumns(SessionColumns):
     def __init__(self, capacity: int, *, clock: Callable[[], float]) -> None:
         super().__init__(capacity, clock=clock)
         self._epoch = reserve((capacity,), np.uint32)
+        self._claim_epoch = reserve((capacity,), np.uint32)
         self._birth = reserve((capacity,), np.uint64)
         self._holder = reserve((capacity,), np.uint64)
         self._durable = reserve((capacity,), np.uint64)
@@ -37,8 +38,12 @@ class StoredColumns(SessionColumns):
         return int(self._holder[slot])
 
     def numbers_of(self, slots: Slots) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]:
-        """Returns births, holders and epochs of sessions."""
-        return self._birth[slots], self._holder[slots], self._epoch[slots]
+        """Returns births, holders, and the epochs by which the store knows this server as the owner.
+
+        Those rise only when a server claims the session. An epoch that rose here would pass for the claim of
+        another server.
+        """
+        return self._birth[slots], self._holder[slots], self._claim_epoch[slots]
 
     def adopt(
         self, slot: int, *, holder: int, epoch: int, position: int, previous: int, digest: int, parity: int
@@ -48,7 +53,7 @@ class StoredColumns(SessionColumns):
         Args:
             slot: The session, new, with its birth.
             holder: Number of its holder.
-            epoch: Its epoch.
+            epoch: Its epoch, of the claim.
             position: Time steps consumed.
             previous: Position before the last request.
             digest: Digest of the last request.
@@ -57,7 +62,7 @@ class StoredColumns(SessionColumns):
         assert self.changed is not None
         self.changed.note_stored(self.birth_of(slot))
         self._holder[slot] = holder
-        self._epoch[slot] = epoch
+        self._epoch[slot] = self._claim_epoch[slot] = epoch
         self.position[slot] = self._durable[slot] = position
         self.previous_position[slot] = previous
         self.digest[slot] = digest
@@ -71,6 +76,11 @@ class StoredColumns(SessionColumns):
     def durable_positions(self, slots: Slots) -> NDArray[np.uint64]:
         """Returns up to which positions sessions are stored."""
         return self._durable[slots]
+
+    def note_changed(self, slots: Slots) -> None:
+        """Notes that sessions are to be written, to learn whether they are still this server's."""
+        if self.changed is not None:
+            self.changed.note(slots)
 
     def _changes(self, slot: int) -> None:
         """Notes that a session is not stored as it is."""

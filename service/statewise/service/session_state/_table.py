@@ -128,7 +128,7 @@ class SessionTable(StoredColumns):
         self.current_index[slot] = 2 * row
         self.position[slot] = 0
         self.previous_position[slot] = _NO_POSITION
-        self._epoch[slot] = 1
+        self._epoch[slot] = self._claim_epoch[slot] = 1
         self.last_use_s[slot] = self._clock()
         self.handle[slot] = self._new_handle(slot)
         self._birth[slot] = self._holder[slot] = birth or self.handle[slot]

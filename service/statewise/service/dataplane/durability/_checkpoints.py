@@ -62,7 +62,7 @@ class Checkpoints:
         store: Where they are written to.
         arena_of: Gives the arenas of model versions by number.
         interval_s: Seconds between two ticks.
-        most_s: Seconds between two ticks at most, however long a tick takes.
+        most_s: Seconds between two ticks at most, however long a tick takes, unless `interval_s` is longer.
         retention_s: Seconds after which the store deletes a session that nobody used.
         end_moved: Ends sessions that another server has taken over, given by slots and births.
         clock: Seconds, monotonic; the table's.
@@ -104,7 +104,7 @@ class Checkpoints:
     async def run(self) -> None:
         """Makes ticks until cancelled, and lets the store tidy up between them."""
         while True:
-            pause_s = min(max(self._interval_s, _SHARE * self.counts.tick_s), self._most_s)
+            pause_s = max(self._interval_s, min(_SHARE * self.counts.tick_s, self._most_s))
             if self.counts.why_away:
                 await asyncio.sleep(pause_s)
             with suppress(TimeoutError):
@@ -128,18 +128,21 @@ class Checkpoints:
             begun_s = self._clock()
             waiting, self._waiting = self._waiting, []
             # Named last, or a session that is opened while others are copied would have a row without a name.
-            slots, groups = await self._gather(self._changed.take())
-            named, ended = self._changed.take_named(), self._changed.take_ended()
-            block = Block(names_of(self._table, named), groups, ended)
-            if not (block.names or block.groups or block.ended):
-                self._note_stored(begun_s, waiting)
-                return True
+            taken, named, ended = self._changed.take(), dict[int, int](), list[int]()
             try:
+                slots, groups = await self._gather(taken)
+                named, ended = self._changed.take_named(), self._changed.take_ended()
+                block = Block(names_of(self._table, named), groups, ended)
+                if not (block.names or block.groups or block.ended):
+                    self._note_stored(begun_s, waiting)
+                    return True
                 written = await self._store.call(self._store.store.write, block)
-            except Exception as error:
-                self._note_failure(error)
-                self._changed.give_back(np.concatenate([*slots, np.empty(0, np.intp)]), named, ended)
+            except BaseException as error:
+                self._changed.give_back(taken, named, ended)
                 self._waiting = waiting + self._waiting
+                if not isinstance(error, Exception):  # whoever asked for the tick has left
+                    raise
+                self._note_failure(error)
                 return False
             self._note_written(slots, groups, written)
             self._note_stored(begun_s, waiting)

@@ -140,7 +140,7 @@ class SessionSnapshots:
                     restored[row] = open_from(row)
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
-        await self._settle_reply()
+        await self._settle()  # a client could build them again from the tokens alone
         return in_order(restored), in_order(failures)
 
     async def _wake(

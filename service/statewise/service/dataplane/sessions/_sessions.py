@@ -89,7 +89,7 @@ class Sessions(SessionSnapshots):
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
             await self._take_over(existing, session_ids, number, expected, opened, failures)
-        await self._settle_reply()
+        await self._settle_holders(changed=not all(session.created for session in opened.values()))
         return in_order(opened), in_order(failures)
 
     def _require_serving(self, model: LoadedModel) -> None:
@@ -116,6 +116,13 @@ class Sessions(SessionSnapshots):
             )
             opened.update(taken)
             failures.update(gone)
+
+    async def _settle_holders(self, *, changed: bool) -> None:
+        """Returns when a reply may be sent after sessions were taken over.
+
+        A server that was killed and knew an earlier holder would refuse the new one.
+        """
+        await (self._settle() if changed else self._settle_reply())
 
     def _check_same(self, slot: int, session_id: str, name: str, version: int, birth: int | None) -> None:
         """Raises ServiceError (SESSION_EXISTS) for another model, version (0: any) or birth (None: any)."""
@@ -166,7 +173,7 @@ class Sessions(SessionSnapshots):
                 else:
                     existing[row] = slot
             await self._take_over(existing, session_ids, number, expected, resumed, failures)
-        await self._settle_reply()
+        await self._settle_holders(changed=not all(expected.keeps_holder(row) for row in resumed))
         return in_order(resumed), in_order(failures)
 
     async def fork(
@@ -202,7 +209,7 @@ class Sessions(SessionSnapshots):
             forked[row] = self._directory.describe(twin, created=True)
 
         failures = await self._turns.run_valid(handles, copy, owner=number)
-        await self._settle_reply()
+        await self._settle()  # no client could build the copies again
         return in_order(forked), failures
 
     async def rewind(

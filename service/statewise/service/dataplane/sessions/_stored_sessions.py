@@ -6,7 +6,7 @@ both copies of its state are those that were stored; its handle is a new one.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -72,6 +72,8 @@ class StoredSessions:
         """Write what changes."""
         self._holds_replies = holds_replies
         self._ending: set[asyncio.Task[None]] = set()
+        # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
+        self._waking = asyncio.Lock()
 
     async def settle_reply(self) -> None:
         """Returns when a reply may be sent. Raises ServiceError (STORE_UNAVAILABLE)."""
@@ -146,27 +148,46 @@ class StoredSessions:
             By id why a session that the store has cannot be used.
 
         Raises:
-            ServiceError: UNAVAILABLE: the store is away.
+            ServiceError: STORE_UNAVAILABLE; MODEL_LOADING: the version of one of them is being loaded.
         """
         number = self._table.owner_number(owner)
-        missing = [one for one in session_ids if self._table.find(number, one) is None]
-        if not missing:
-            return {}
-        meant = dict(zip(session_ids, births, strict=True)) if births else {}
+        meant = dict(zip(session_ids, births or [0] * len(session_ids), strict=True))
+        await self._end_lost([self._table.find(number, one) for one, birth in meant.items() if not birth])
+        async with self._waking:
+            missing = {one: birth for one, birth in meant.items() if self._table.find(number, one) is None}
+            return await self._claim(owner, missing) if missing else {}
+
+    async def _end_lost(self, slots: Sequence[int | None]) -> None:
+        """Ends those sessions that another server has taken over, which this one may not have learned yet."""
+        held = np.array([slot for slot in slots if slot is not None], np.intp)
+        if len(held):
+            self._table.note_changed(held)
+            await self.settle()
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+    async def _claim(self, owner: str, meant: Mapping[str, int]) -> dict[str, ServiceError]:
+        """Claims those sessions, given as births by id, that the store has.
+
+        Returns:
+            By id why a session cannot be used.
+        """
         failures: dict[str, ServiceError] = {}
-        found = dict(zip(missing, await self._call(self._store.store.find, owner, missing), strict=True))
+        found = await self._call(self._store.store.find, owner, list(meant))
         wanted: list[int] = []
-        for session_id, birth in found.items():
-            if birth and meant.get(session_id, 0) not in (0, birth):
+        for session_id, birth in zip(meant, found, strict=True):
+            if birth and meant[session_id] not in (0, birth):
                 message = f"the session {session_id!r} that is stored is another one than the request means"
                 failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
             elif birth:
                 wanted.append(birth)
+        number = self._table.owner_number(owner)
         for stored in await self._call(self._store.store.claim, wanted) if wanted else ():
             if stored is not None and self._table.find(number, stored.session_id) is None:
                 try:
                     self._adopt(number, stored)
                 except ServiceError as error:
+                    if error.reason is Reason.MODEL_LOADING:  # the request may be repeated whole
+                        raise
                     failures[stored.session_id] = error
         return failures
 

@@ -27,6 +27,10 @@ class ExpectedSessions:
         """Returns the number of a row's holder after the request; 0: none."""
         return self.holders[row] if self.holders else 0
 
+    def keeps_holder(self, row: int) -> bool:
+        """Whether a row's session has the same holder after the request as before."""
+        return bool(self.births and self.births[row])
+
     def refusal(self, table: SessionTable, row: int, slot: int, session_id: str) -> RowFailure | None:
         """Returns why a row does not mean the session that is open; None: it does."""
         birth = self.births[row] if self.births else 0
