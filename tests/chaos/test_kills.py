@@ -1,0 +1,72 @@
+"""Kills a server under load, at random moments, and starts it again: no output is lost, doubled or changed.
+
+CHAOS_SESSIONS, CHAOS_REQUESTS, CHAOS_KILLS and CHAOS_SEED make it longer, or repeat it.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.chaos.programs import Progress
+from tests.chaos.runs import assert_same, run_programs
+from tests.helpers.server_process import ServerProcesses
+from tests.service.stores.redis_server import RedisServer
+
+pytestmark = pytest.mark.long
+
+PROGRAMS = int(os.environ.get("CHAOS_SESSIONS", "16"))
+REQUESTS = int(os.environ.get("CHAOS_REQUESTS", "120"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or int.from_bytes(os.urandom(4))
+
+
+def moments(count: int) -> list[int]:
+    """Numbers of answers after which something happens, ascending."""
+    random = np.random.default_rng(SEED)
+    most = PROGRAMS * REQUESTS * 4 // 5
+    return sorted(int(moment) for moment in random.integers(PROGRAMS, most, count))
+
+
+def test_a_server_that_is_killed(servers: ServerProcesses, tmp_path: Path) -> None:
+    print(f"CHAOS_SEED={SEED}")
+    chosen = {"store": f"sqlite:{tmp_path / 'sessions.db'}", "checkpoint_s": 0.03}
+    calm = servers.start()
+    load = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
+    expected = run_programs(calm.address, **load)
+    calm.stop()
+    running = [servers.start(**chosen)]
+    address = running[0].address
+
+    def kill(progress: Progress) -> None:
+        for moment in moments(KILLS):
+            progress.wait(moment)
+            running[-1].kill()
+            running.append(servers.start(listen=address, **chosen))
+
+    assert_same(run_programs(address, **load, disturb=kill), expected)
+
+
+def test_a_redis_server_that_is_killed_and_cut(servers: ServerProcesses, redis: RedisServer) -> None:
+    print(f"CHAOS_SEED={SEED}")
+    chosen = {"store": redis.url, "checkpoint_s": 0.03}
+    calm = servers.start()
+    load = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
+    expected = run_programs(calm.address, **load)
+    calm.stop()
+    running = [servers.start(**chosen)]
+    address = running[0].address
+
+    def disturb(progress: Progress) -> None:
+        for number, moment in enumerate(moments(2 * KILLS)):
+            progress.wait(moment)
+            if number % 3 == 0:
+                redis.restart()
+            elif number % 3 == 1:
+                with redis.client() as client:
+                    client.client_kill_filter(_type="normal", skipme=True)
+            else:
+                running[-1].kill()
+                running.append(servers.start(listen=address, **chosen))
+
+    assert_same(run_programs(address, **load, disturb=disturb), expected)
