@@ -16,7 +16,7 @@ from tests.service.stores.redis_server import RedisServer
 pytestmark = pytest.mark.long
 
 PROGRAMS = int(os.environ.get("CHAOS_SESSIONS", "16"))
-REQUESTS = int(os.environ.get("CHAOS_REQUESTS", "120"))
+REQUESTS = int(os.environ.get("CHAOS_REQUESTS", "100"))
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or int.from_bytes(os.urandom(4))
 
@@ -28,9 +28,10 @@ def moments(count: int) -> list[int]:
     return sorted(int(moment) for moment in random.integers(PROGRAMS, most, count))
 
 
-def test_a_server_that_is_killed(servers: ServerProcesses, tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["interval", "reply"])
+def test_a_server_that_is_killed(servers: ServerProcesses, tmp_path: Path, durability: str) -> None:
     print(f"CHAOS_SEED={SEED}")
-    chosen = {"store": f"sqlite:{tmp_path / 'sessions.db'}", "checkpoint_s": 0.03}
+    chosen = {"store": f"sqlite:{tmp_path / 'sessions.db'}", "checkpoint_s": 0.03, "durability": durability}
     calm = servers.start()
     load = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
     expected = run_programs(calm.address, **load)

@@ -92,6 +92,23 @@ def test_what_was_answered_stays_so(
         np.testing.assert_array_equal(session.step(X[position:]), whole[position:])
 
 
+def test_a_session_goes_on_after_what_was_stored_is_undone(servers: ServerProcesses, store: str) -> None:
+    server = servers.start(store=store, durability="reply")
+    with Client(server.address) as client:
+        whole = client.predict("steps", X)
+        session = client.session("steps", id="undone")
+        session.step(X[:3])
+        session.step(X[:4])
+        session.rewind()
+        assert session.durable_position == 3
+        server.kill()
+        server = servers.start(store=store, listen=server.address)
+        np.testing.assert_array_equal(session.step(X[3:6]), whole[3:6])
+        server.kill()
+        servers.start(store=store, listen=server.address)
+        np.testing.assert_array_equal(session.step(X[6:]), whole[6:])
+
+
 def test_a_session_that_was_closed_is_not_revived(servers: ServerProcesses, store: str) -> None:
     server = servers.start(store=store)
     with Client(server.address) as client:

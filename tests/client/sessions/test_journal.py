@@ -65,6 +65,15 @@ def test_rewind_drops_what_was_undone() -> None:
     assert held.after(0) is None
 
 
+def test_a_request_may_be_undone_that_a_store_had_already() -> None:
+    held = journal(2, 3)
+    held.forget(5)
+    held.rewind(2)
+    assert held.after(2) == []
+    held.append(4, (bytes(4),))
+    assert [entry.steps for entry in held.after(2) or []] == [4]
+
+
 def test_over_its_limit_it_keeps_the_tail_only_where_that_is_of_use() -> None:
     tail, nothing = (journal(*[100] * 50, limit=2000, keep_tail=keep) for keep in (True, False))
     assert tail.after(0) is None

@@ -110,7 +110,10 @@ class Journal:
             self._drop_first()
 
     def rewind(self, position: int) -> None:
-        """Drops entries past a position. If an entry spans the position, gives up."""
+        """Drops entries past a position; begins there anew if what came right before it is not held.
+
+        Where the tail is of no use, it gives up instead.
+        """
         if self.start is None:
             return
         end = self.start + sum(steps for steps, _ in self._entries)
@@ -120,6 +123,8 @@ class Journal:
             self._account(-_size(payload))
         if end != position:
             self.clear()
+            if self._keep_tail:
+                self.start = position
 
     def after(self, position: int) -> list[Entry] | None:
         """Returns the entries from a position on. None: the journal does not have them all."""

@@ -164,6 +164,8 @@ def _catch_up(remote: RemoteSession, held: int, ahead: SessionCommand | None) ->
         message = f"expected position {remote.position} as this client left it; the session is at {held}"
         status = Status("FAILED_PRECONDITION", Reason.POSITION_MISMATCH, message, position=held)
         raise error_of(status, remote.subject)
+    if held == remote.position:
+        return held
     entries = remote.journal.after(held)
     if entries is None:
         raise _lost(remote, f"the server has it at position {held} of {remote.position}")

@@ -129,6 +129,7 @@ class RemoteSession:
         """Notes that the last request was undone."""
         self.journal.rewind(position)
         self.position = position
+        self.durable_position = min(self.durable_position, position)
         self.previous_position = self.last_payload = None
 
     def adopt(self, session: sequence_pb2.Session, connection_number: int) -> None:
