@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.client.samples import sequences
+from tests.client.relay import Relay
+from tests.client.samples import sequences, wait_for_positions
 from tests.helpers.server_process import ServerProcesses
 
 from statewise.client import Client, Session, SessionMoved, SessionNotFound
@@ -107,6 +108,26 @@ def test_a_session_goes_on_after_what_was_stored_is_undone(servers: ServerProces
         server.kill()
         servers.start(store=store, listen=server.address)
         np.testing.assert_array_equal(session.step(X[6:]), whole[6:])
+
+
+def test_a_rewind_whose_reply_was_lost_is_done_once(servers: ServerProcesses, store: str) -> None:
+    server = servers.start(store=store, durability="reply")
+    relay = Relay(server.address)
+    with Client(relay.address) as client, Client(server.address) as other, ThreadPoolExecutor(1) as pool:
+        whole = client.predict("steps", X)
+        session = client.session("steps", id="undone")
+        session.step(X[:3])
+        session.step(X[:4])
+        relay.hold_replies()
+        rewinding = pool.submit(session.rewind)
+        wait_for_positions(other, {"undone": 3})
+        other.session("steps").fork()  # the store has it at 3
+        server.kill()
+        servers.start(store=store, listen=server.address)
+        relay.cut()
+        rewinding.result()
+        np.testing.assert_array_equal(session.step(X[3:]), whole[3:])
+    relay.close()
 
 
 def test_a_session_that_was_closed_is_not_revived(servers: ServerProcesses, store: str) -> None:

@@ -49,6 +49,7 @@ def recover(remote: RemoteSession, ahead: SessionCommand | None = None) -> Opera
             if not remote.handle_unknown(failed.status):
                 raise
     remote.needs_replay = False
+    remote.uncertain_rewind = None
     return held
 
 
@@ -164,6 +165,8 @@ def _catch_up(remote: RemoteSession, held: int, ahead: SessionCommand | None) ->
         message = f"expected position {remote.position} as this client left it; the session is at {held}"
         status = Status("FAILED_PRECONDITION", Reason.POSITION_MISMATCH, message, position=held)
         raise error_of(status, remote.subject)
+    if held == remote.uncertain_rewind:  # the rewind was applied; a store may be all that had what it undid
+        remote.rewound(held)
     if held == remote.position:
         return held
     entries = remote.journal.after(held)

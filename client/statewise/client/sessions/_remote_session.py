@@ -61,6 +61,7 @@ class RemoteSession:
         "position",
         "previous_position",
         "uncertain_request",
+        "uncertain_rewind",
     )
 
     def __init__(
@@ -85,6 +86,8 @@ class RemoteSession:
         """A recovery was interrupted: the server may lack inputs of the journal."""
         self.uncertain_request: SessionCommand | None = None
         """A request that may or may not have been applied."""
+        self.uncertain_rewind: int | None = None
+        """Position to which a rewind may or may not have brought the session."""
         self.birth: int
         """Distinguishes the session from others of its id."""
         self.holder = opened.holder
@@ -130,7 +133,7 @@ class RemoteSession:
         self.journal.rewind(position)
         self.position = position
         self.durable_position = min(self.durable_position, position)
-        self.previous_position = self.last_payload = None
+        self.previous_position = self.last_payload = self.uncertain_rewind = None
 
     def adopt(self, session: sequence_pb2.Session, connection_number: int) -> None:
         """Takes the handle that the server gave when it opened or resumed the session."""

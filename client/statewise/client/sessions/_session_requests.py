@@ -59,7 +59,10 @@ def rewind_session(remote: RemoteSession) -> Operation[None]:
             f"session {remote.id!r} at position {remote.position}: expected a step or generation to undo; "
             "only the last one of this object can be undone, once: fork() or snapshot() keep an earlier state"
         )
-    yield from _until_answered(remote, lambda: _rewind_once(remote, target))
+    try:
+        yield from _until_answered(remote, lambda: _rewind_once(remote, target))
+    finally:
+        remote.uncertain_rewind = None  # one that raised is not to happen
 
 
 def _rewind_once(remote: RemoteSession, target: int) -> Operation[None]:
@@ -113,4 +116,5 @@ def _send(remote: RemoteSession, name: str, request: Any) -> Operation[Any]:
         if name == "rewind" and failed.status.maybe_applied:
             # The recovery finds out.
             remote.needs_replay = True
+            remote.uncertain_rewind = remote.previous_position
         raise
