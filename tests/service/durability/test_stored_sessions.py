@@ -280,3 +280,11 @@ async def test_a_reply_waits_for_the_store_when_it_is_to(
     async with serving(repository, path) as (dataplane, _, _):
         (resumed,), _ = await dataplane.sessions.resume(["a"], owner="ann")
         assert resumed.view.position == 5
+
+
+async def test_two_open_sessions_never_have_one_birth(repository: Path, tmp_path: Path) -> None:
+    async with serving(repository, tmp_path / "sessions.db") as (dataplane, _, _):
+        (opened,), (refused,) = await dataplane.sessions.open(
+            "steps", 0, ["a", "b"], owner="ann", births=[5, 5]
+        )
+        assert (opened.view.session_id, refused.reason) == ("a", "BAD_REQUEST")

@@ -345,3 +345,22 @@ def test_arrays_that_are_not_contiguous_are_written(open_store: Open) -> None:
     store.write(Block([Name(1, "ada", "s1"), Name(3, "ada", "s3")], [spread]))
     assert_at(store.read([3])[0], 3, 1)
     assert np.array_equal(rows_of([1], 1)[0], store.read([1])[0].row)  # type: ignore[union-attr]
+
+
+def test_a_writer_whose_session_was_claimed_changes_it_no_more(open_store: Open) -> None:
+    """Of whatever epoch: it may have raised its own meanwhile."""
+    stale, store = open_store(), open_store()
+    stale.write(opening([1, 2]))
+    stale.write(moving([1, 2], 5))
+    [claimed] = store.claim([1])
+    assert claimed is not None
+    epoch = int(claimed.row["epoch"])
+    assert list(stale.write(moving([1, 2], 6, epoch=epoch + 3)).moved) == [1]
+    stale.write(Block(ended=[1]))
+    stale.write(Block([Name(1, "ada", "s1")], [group_of([1], 7, epoch=epoch + 3)]))
+    assert_at(store.read([1])[0], 1, 5)
+    assert list(store.write(moving([1], 9, epoch=epoch)).moved) == []
+    [again] = stale.claim([1])
+    assert again is not None
+    assert list(stale.write(moving([1], 12, epoch=int(again.row["epoch"]))).moved) == []
+    assert_at(store.read([1])[0], 1, 12)

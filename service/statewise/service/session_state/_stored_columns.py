@@ -28,6 +28,11 @@ class StoredColumns(SessionColumns):
         self._birth = reserve((capacity,), np.uint64)
         self._holder = reserve((capacity,), np.uint64)
         self._durable = reserve((capacity,), np.uint64)
+        self._births: set[int] = set()
+
+    def has_birth(self, birth: int) -> bool:
+        """Whether a session of this birth is open. False without a store, which alone needs births to differ."""
+        return birth in self._births
 
     def birth_of(self, slot: int) -> int:
         """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
@@ -81,6 +86,23 @@ class StoredColumns(SessionColumns):
         """Notes that sessions are to be written, to learn whether they are still this server's."""
         if self.changed is not None:
             self.changed.note(slots)
+
+    def _note_opened(self, slot: int) -> None:
+        self._durable[slot] = 0
+        if self.changed is not None:
+            self._births.add(self.birth_of(slot))
+            self.changed.note_opened(slot, self.birth_of(slot))
+
+    def _note_ended(self, slot: int) -> None:
+        birth = self.birth_of(slot)
+        if self.changed is not None and birth:
+            self._births.discard(birth)
+            self.changed.note_ended(birth)
+
+    def _forget_birth(self, slot: int) -> None:
+        """Makes a session one that is not stored: what happens to it from now on is not for the store."""
+        self._births.discard(self.birth_of(slot))
+        self._birth[slot] = 0
 
     def _changes(self, slot: int) -> None:
         """Notes that a session is not stored as it is."""

@@ -132,9 +132,7 @@ class SessionTable(StoredColumns):
         self.last_use_s[slot] = self._clock()
         self.handle[slot] = self._new_handle(slot)
         self._birth[slot] = self._holder[slot] = birth or self.handle[slot]
-        self._durable[slot] = 0
-        if self.changed is not None:
-            self.changed.note_opened(slot, int(self._birth[slot]))
+        self._note_opened(slot)
         return slot
 
     def take_over(self, slot: int, holder: int = 0) -> None:
@@ -170,17 +168,15 @@ class SessionTable(StoredColumns):
         return True
 
     def void_as_moved(self, slot: int) -> None:
-        """Makes the handle of a session void that another server has taken over."""
+        """Makes the handle of a session void that another server has: it is not stored any more."""
         self._note_void(slot, Reason.SESSION_MOVED)
         self.handle[slot] = self._new_handle(slot)
+        self._forget_birth(slot)
 
     def lose(self, slot: int) -> int:
         """Ends a session in memory; the store keeps it. Returns its arena row."""
-        changed, self.changed = self.changed, None
-        try:
-            return self.remove(slot)
-        finally:
-            self.changed = changed
+        self._forget_birth(slot)
+        return self.remove(slot)
 
     def set_position(self, slot: int, position: int) -> None:
         """Sets the position of a new session whose state comes from elsewhere."""
@@ -200,8 +196,7 @@ class SessionTable(StoredColumns):
 
     def remove(self, slot: int) -> int:
         """Ends a session. Returns its arena row."""
-        if self.changed is not None:
-            self.changed.note_ended(self.birth_of(slot))
+        self._note_ended(slot)
         del self._slot_of[int(self.owner[slot]), self._names[slot]]
         self._names[slot] = ""
         self._free.append(slot)

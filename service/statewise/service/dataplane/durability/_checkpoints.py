@@ -111,7 +111,9 @@ class Checkpoints:
                 async with asyncio.timeout(pause_s):
                     await self._wanted.wait()
             self._wanted.clear()
-            if await self.tick() and self._clock() >= self._tidy_s:
+            await self.tick()
+            # Also after a tick that failed: a store whose log is full takes nothing until it has been folded.
+            if self._clock() >= self._tidy_s:
                 await self._tidy()
 
     def when_stored(self, act: Callable[[], None]) -> None:
@@ -127,11 +129,11 @@ class Checkpoints:
         async with self._turn:
             begun_s = self._clock()
             waiting, self._waiting = self._waiting, []
-            # Named last, or a session that is opened while others are copied would have a row without a name.
+            # Names last: a session that is opened while others are copied may have a row already.
             taken, named, ended = self._changed.take(), dict[int, int](), list[int]()
             try:
                 slots, groups = await self._gather(taken)
-                named, ended = self._changed.take_named(), self._changed.take_ended()
+                named, ended = self._take_named(groups), self._changed.take_ended()
                 block = Block(names_of(self._table, named), groups, ended)
                 if not (block.names or block.groups or block.ended):
                     self._note_stored(begun_s, waiting)
@@ -190,6 +192,17 @@ class Checkpoints:
                 found.append(own)
                 groups.append(group)
         return found, groups
+
+    def _take_named(self, groups: Sequence[Group]) -> dict[int, int]:
+        """Takes the new sessions that are among the copied ones; the others stay for the next tick."""
+        named = self._changed.take_named()
+        if not named:
+            return named
+        copied = np.concatenate([np.empty(0, np.uint64), *(group.rows["birth"] for group in groups)])
+        missing = set(named) - set(copied[np.isin(copied, np.array(list(named), np.uint64))].tolist())
+        for birth in missing:
+            self._changed.note_opened(named.pop(birth), birth)
+        return named
 
     def _note_failure(self, error: Exception) -> None:
         self.counts.failures += 1

@@ -23,7 +23,7 @@ def gather(
 
     Args:
         table: The sessions.
-        slots: Where they are, each once; free slots are left out.
+        slots: Where they are, each once; free slots, and sessions that another server has, are left out.
         arena_of: Gives the arenas.
         now_ms: The time, in milliseconds since 1970.
         now_s: The same moment on the table's clock.
@@ -31,7 +31,7 @@ def gather(
     Returns:
         For each model version the slots, and their group.
     """
-    slots = slots[table.handle[slots] != 0]
+    slots = slots[(table.handle[slots] != 0) & (table.numbers_of(slots)[0] != 0)]
     numbers = table.model[slots]
     found = []
     for number in np.unique(numbers).tolist():

@@ -75,11 +75,15 @@ class SessionDirectory:
             position: Time steps that the state has consumed.
 
         Raises:
-            ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT; INTERNAL: the state does not fit. No
-                session was created.
+            ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST; INTERNAL: the state does
+                not fit. No session was created.
         """
         if self._table.find(owner, session_id) is not None:
             raise ServiceError(Reason.SESSION_EXISTS, f"session {session_id!r} is open already")
+        if birth and self._table.has_birth(birth):
+            raise ServiceError(
+                Reason.BAD_REQUEST, f"birth {birth} is that of another open session: expected a random number"
+            )
         if self._table.is_full:
             raise ServiceError(
                 Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"

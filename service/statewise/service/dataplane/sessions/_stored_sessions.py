@@ -118,19 +118,17 @@ class StoredSessions:
 
     def _end_moved(self, slots: Slots, births: NDArray[np.uint64]) -> None:
         """Ends sessions that another server has taken over: their handles are void at once."""
-        still = {
-            slot: birth
-            for slot, birth in zip(slots.tolist(), births.tolist(), strict=True)
-            if self._table.birth_of(slot) == birth and self._table.is_open(slot)
-        }
-        for slot in still:
-            self._table.void_as_moved(slot)
+        handles: dict[int, int] = {}
+        for slot, birth in zip(slots.tolist(), births.tolist(), strict=True):
+            if self._table.birth_of(slot) == birth and self._table.is_open(slot):
+                self._table.void_as_moved(slot)
+                handles[slot] = int(self._table.handle[slot])
 
         def end(_: int, slot: int) -> None:
-            if self._table.birth_of(slot) == still[slot] and self._table.is_open(slot):
+            if int(self._table.handle[slot]) == handles[slot]:
                 self._directory.end(slot, cause="moved")
 
-        ending = asyncio.ensure_future(self._turns.run({slot: slot for slot in still}, end))
+        ending = asyncio.ensure_future(self._turns.run({slot: slot for slot in handles}, end))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 

@@ -49,18 +49,19 @@ def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, bloc
     """Gives names and ends sessions in the open transaction, and chooses the rows that are written."""
     fence.read(connection, counters)
     models = [number_of_model(connection, group.model, group.version, group.digest) for group in block.groups]
-    names = Names(connection)
-    if block.names or block.ended:
+    names = Names(connection, fence.writer)
+    fence.compare(connection, np.array(block.ended, np.uint64))
+    ended = [birth for birth in block.ended if not fence.is_theirs(birth)]
+    if block.names or ended:
         names.give(block.names, _first_rows(block, models), fence.ended)
-        names.end(birth for birth in block.ended if not fence.lost(birth))
+        names.end(ended)
         names.write_usage()
-    gone = np.array([*block.ended, *names.ended, *names.refused], np.uint64)
-    silent = set(block.ended)
+    gone = np.array([*ended, *names.ended, *names.refused], np.uint64)
+    silent = set(ended)
     groups, parts, moved = [], [], []
     for group, model in zip(block.groups, models, strict=True):
-        fence.compare(
-            connection, group.rows[~np.isin(group.rows["birth"], gone)] if len(gone) else group.rows
-        )
+        births = group.rows["birth"]
+        fence.compare(connection, births[~np.isin(births, gone)] if len(gone) else births)
         barred = fence.barred(group.rows)
         if len(gone):
             left_out = np.isin(group.rows["birth"], gone)

@@ -45,7 +45,7 @@ CREATE TABLE models (
 CREATE TABLE sessions (
     session INTEGER PRIMARY KEY, birth INTEGER NOT NULL UNIQUE, owner TEXT NOT NULL, session_id TEXT NOT NULL,
     handle INTEGER NOT NULL, epoch INTEGER NOT NULL, used_ms INTEGER NOT NULL, stored_bytes INTEGER NOT NULL,
-    model INTEGER NOT NULL, entry BLOB, damage TEXT, state BLOB
+    model INTEGER NOT NULL, writer INTEGER NOT NULL, entry BLOB, damage TEXT, state BLOB
 );
 CREATE UNIQUE INDEX sessions_by_name ON sessions (owner, session_id);
 CREATE INDEX sessions_by_handle ON sessions (handle);

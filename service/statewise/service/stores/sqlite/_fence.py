@@ -1,8 +1,9 @@
 """Keeps a writer from writing rows of sessions that it no longer has: taken over, replaced or ended.
 
-Whoever takes a session leaves a takeover in the database. A write reads those that came since this writer's
-last call. Takeovers are removed when they are many; a writer that missed some compares every session with the
-database once, before it next writes a row of it.
+Whoever takes a session leaves a takeover in the database. A write reads those that other writers left since
+this writer's last call. Rows of these sessions, of whatever epoch, are left out until this writer claims the
+sessions again. Takeovers are removed when they are many; a writer that missed some compares every session
+with the database once, before it next writes a row of it.
 """
 
 import json
@@ -30,7 +31,8 @@ class Fence:
     """
 
     def __init__(self, writer: int, kept: int) -> None:
-        self._writer = writer
+        self.writer = writer
+        """Number of the writer."""
         self._kept = kept
         self._seen: int | None = None
         self._theirs: dict[int, int] = {}
@@ -43,8 +45,8 @@ class Fence:
             return
         if self._seen is not None and self._seen < counters.forgotten:
             self._checked = set()
-        query = "SELECT birth, epoch FROM takeovers WHERE number > ? ORDER BY number"
-        for birth, epoch in connection.execute(query, (self._seen or 0,)):
+        query = "SELECT birth, epoch FROM takeovers WHERE number > ? AND writer <> ? ORDER BY number"
+        for birth, epoch in connection.execute(query, (self._seen or 0, self.writer)):
             key = unsigned(birth)
             self._theirs.pop(key, None)
             self._theirs[key] = epoch
@@ -56,25 +58,24 @@ class Fence:
         """Whether a session is known to have ended."""
         return ENDED in (self._theirs.get(birth), self._own.get(birth))
 
-    def lost(self, birth: int) -> bool:
-        """Whether another writer is known to have claimed a session since this one did."""
-        return self._own.get(birth, 0) < self._theirs.get(birth, 0) < ENDED
+    def is_theirs(self, birth: int) -> bool:
+        """Whether another writer has taken a session since this one had it."""
+        return birth in self._theirs
 
-    def compare(self, connection: sqlite3.Connection, rows: NDArray[np.void]) -> None:
+    def compare(self, connection: sqlite3.Connection, births: NDArray[np.uint64]) -> None:
         """Compares sessions with the database, each once, where this writer has missed takeovers."""
         if self._checked is None:
             return
         if len(self._checked) > MOST_CHECKED:
             self._checked.clear()
-        births = zip(rows["birth"].tolist(), rows["epoch"].tolist(), strict=True)
-        unchecked = {birth: epoch for birth, epoch in births if birth not in self._checked}
-        query = "SELECT birth, epoch FROM sessions WHERE birth IN (SELECT value FROM json_each(?))"
+        unchecked = {birth for birth in births.tolist() if birth not in self._checked}
+        query = "SELECT birth, epoch, writer FROM sessions WHERE birth IN (SELECT value FROM json_each(?))"
         found = connection.execute(query, (json.dumps([signed(birth) for birth in unchecked]),))
-        epochs = {unsigned(birth): epoch for birth, epoch in found}
-        for birth, epoch in unchecked.items():
-            least = epochs.get(birth, ENDED)
-            if epoch < least:
-                self._theirs[birth] = least
+        present = {unsigned(birth): (epoch, writer) for birth, epoch, writer in found}
+        for birth in unchecked:
+            epoch, writer = present.get(birth, (ENDED, 0))
+            if writer != self.writer:
+                self._theirs[birth] = epoch
         self._checked.update(unchecked)
 
     def barred(self, rows: NDArray[np.void]) -> NDArray[np.bool_] | None:
@@ -88,8 +89,8 @@ class Fence:
             return None
         out = np.zeros(len(rows), np.bool_)
         for at in np.flatnonzero(np.isin(rows["birth"], np.array(list(known), np.uint64))):
-            least = max(self._theirs.get(births[at], 0), self._own.get(births[at], 0))
-            out[at] = int(rows["epoch"][at]) < least
+            birth = births[at]
+            out[at] = birth in self._theirs or int(rows["epoch"][at]) < self._own.get(birth, 0)
         return out if out.any() else None
 
     def note(
@@ -99,7 +100,7 @@ class Fence:
         if not taken:
             return
         rows = [
-            (number, self._writer, signed(birth), epoch)
+            (number, self.writer, signed(birth), epoch)
             for number, (birth, epoch) in enumerate(taken, counters.takeovers + 1)
         ]
         connection.executemany("INSERT INTO takeovers VALUES (?, ?, ?, ?)", rows)
@@ -112,6 +113,7 @@ class Fence:
         """Says that the transaction is durable, whose takeovers were read before it added its own."""
         self._seen = counters.takeovers
         for birth, epoch in taken:
+            self._theirs.pop(birth, None)
             self._own.pop(birth, None)
             self._own[birth] = epoch
         _cut(self._own, self._kept)

@@ -14,8 +14,8 @@ ADD_USAGE = (
     "sessions = sessions + excluded.sessions, stored_bytes = stored_bytes + excluded.stored_bytes"
 )
 ADD_SESSION = (
-    "INSERT INTO sessions (birth, owner, session_id, handle, epoch, used_ms, stored_bytes, model) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO sessions (birth, owner, session_id, handle, epoch, used_ms, stored_bytes, model, writer) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 EXPIRED_AT_ONCE = 1_000
@@ -28,15 +28,20 @@ FirstRow = tuple[int, int, int, int, int]
 class Names:
     """Names given and sessions ended within one transaction.
 
+    Args:
+        connection: Its connection.
+        writer: Number of the writer, to which new sessions belong.
+
     Attributes:
         ended: Births of sessions that the transaction has ended.
         refused: Births that got no name: they had ended, or have another name.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, writer: int) -> None:
         self.ended: list[int] = []
         self.refused: set[int] = set()
         self._connection = connection
+        self._writer = writer
         self._usage: dict[str, list[int]] = {}
 
     def give(
@@ -63,7 +68,7 @@ class Names:
             if holder is not None:
                 self.end([unsigned(holder[0])])
             row = first_rows[name.birth]
-            self._connection.execute(ADD_SESSION, (signed(name.birth), *wanted, *row))
+            self._connection.execute(ADD_SESSION, (signed(name.birth), *wanted, *row, self._writer))
             self._count(name.owner, 1, row[3])
 
     def end(self, births: Iterable[int]) -> None:

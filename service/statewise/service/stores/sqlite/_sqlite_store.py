@@ -179,8 +179,9 @@ class SqliteStore:
                 if session is not None:
                     session.row["epoch"] += 1
                     taken.append((int(session.row["birth"]), int(session.row["epoch"])))
-            raised = [(epoch, signed(birth)) for birth, epoch in taken]
-            self._connection.executemany("UPDATE sessions SET epoch = ? WHERE birth = ?", raised)
+            raised = [(epoch, self._writer, signed(birth)) for birth, epoch in taken]
+            update = "UPDATE sessions SET epoch = ?, writer = ? WHERE birth = ?"
+            self._connection.executemany(update, raised)
             self._fence.note(self._connection, counters, taken)
         self._fence.committed(counters, taken)
         return sessions
@@ -228,7 +229,7 @@ class SqliteStore:
                 self._refresh(counters)
                 at_most = min(limit - len(births), EXPIRED_AT_ONCE)
                 found, more = expired(self._connection, self._newest, used_before_ms, at_most)
-                names = Names(self._connection)
+                names = Names(self._connection, self._writer)
                 names.end(found)
                 names.write_usage()
                 taken = [(birth, ENDED) for birth in names.ended]
