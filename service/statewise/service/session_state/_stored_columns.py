@@ -31,7 +31,7 @@ class StoredColumns(SessionColumns):
         self._births: set[int] = set()
 
     def has_birth(self, birth: int) -> bool:
-        """Whether a session of this birth is open. False without a store, which alone needs births to differ."""
+        """Whether a session of this birth is open; False without a store, which alone needs it."""
         return birth in self._births
 
     def birth_of(self, slot: int) -> int:
