@@ -288,3 +288,27 @@ async def test_two_open_sessions_never_have_one_birth(repository: Path, tmp_path
             "steps", 0, ["a", "b"], owner="ann", births=[5, 5]
         )
         assert (opened.view.session_id, refused.reason) == ("a", "BAD_REQUEST")
+
+
+def damage_last_state(path: Path) -> None:
+    (log,) = path.parent.glob(f"{path.name}-log-*")
+    data = bytearray(log.read_bytes())
+    data[-1] ^= 1
+    log.write_bytes(data)
+
+
+async def test_a_damaged_session_is_lost_and_no_other(
+    repository: Path, tmp_path: Path, random: np.random.Generator
+) -> None:
+    x = random.standard_normal((2, 3)).astype(np.float32)
+    path = tmp_path / "sessions.db"
+    async with serving(repository, path) as (dataplane, stored, _):
+        for name in ("a", "b"):
+            (opened,), _ = await dataplane.sessions.open("steps", 0, [name], owner="ann")
+            await step(dataplane, opened.view.handle, 0, x)
+            await stored.settle()
+    damage_last_state(path)
+    async with serving(repository, path) as (dataplane, _, _):
+        resumed, (lost,) = await dataplane.sessions.resume(["a", "b"], owner="ann")
+        assert [one.view.session_id for one in resumed] == ["a"]
+        assert (lost.row, lost.reason) == (1, "SESSION_LOST")

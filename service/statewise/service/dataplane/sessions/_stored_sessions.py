@@ -19,7 +19,7 @@ from statewise.service.dataplane.sessions._session_directory import SessionDirec
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable, StateArena
-from statewise.service.stores import StoredSession, StoreError
+from statewise.service.stores import StoreDamaged, StoredSession, StoreError
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -179,7 +179,12 @@ class StoredSessions:
             elif birth:
                 wanted.append(birth)
         number = self._table.owner_number(owner)
-        for stored in await self._call(self._store.store.claim, wanted) if wanted else ():
+        claimed, damaged = await self._claim(wanted)
+        for session_id, birth in found.items():
+            if birth in damaged:
+                message = f"the stored state of session {session_id!r} is damaged"
+                failures[session_id] = ServiceError(Reason.SESSION_LOST, message)
+        for stored in claimed:
             if stored is not None and self._table.find(number, stored.session_id) is None:
                 try:
                     self._adopt(number, stored)
@@ -188,6 +193,18 @@ class StoredSessions:
                         raise
                     failures[stored.session_id] = error
         return failures
+
+    async def _claim(self, births: list[int]) -> tuple[list[StoredSession | None], set[int]]:
+        """Claims sessions. Returns them, and the births of those whose stored bytes are damaged."""
+        damaged: set[int] = set()
+        while births:
+            try:
+                return await self._call(self._store.store.claim, births), damaged
+            except StoreDamaged as error:
+                _log.error("stored sessions are damaged: %s", error)
+                damaged.update(error.births)
+                births = [birth for birth in births if birth not in damaged]
+        return [], damaged
 
     def _adopt(self, owner: int, stored: StoredSession) -> None:
         """Gives a claimed session a slot and a row."""
@@ -222,6 +239,11 @@ class StoredSessions:
     async def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         try:
             return await self._store.call(function, *arguments)
+        except StoreDamaged as error:
+            if error.births:
+                raise
+            _log.error("the store is damaged: %s", error)
+            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store is damaged") from None
         except StoreError as error:
             _log.error("the store does not answer: %s", error)
             raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer") from None
