@@ -179,8 +179,8 @@ class StoredSessions:
             elif birth:
                 wanted.append(birth)
         number = self._table.owner_number(owner)
-        claimed, damaged = await self._claim(wanted)
-        for session_id, birth in found.items():
+        claimed, damaged = await self._claim_undamaged(wanted)
+        for session_id, birth in zip(meant, found, strict=True):
             if birth in damaged:
                 message = f"the stored state of session {session_id!r} is damaged"
                 failures[session_id] = ServiceError(Reason.SESSION_LOST, message)
@@ -194,7 +194,7 @@ class StoredSessions:
                     failures[stored.session_id] = error
         return failures
 
-    async def _claim(self, births: list[int]) -> tuple[list[StoredSession | None], set[int]]:
+    async def _claim_undamaged(self, births: list[int]) -> tuple[list[StoredSession | None], set[int]]:
         """Claims sessions. Returns them, and the births of those whose stored bytes are damaged."""
         damaged: set[int] = set()
         while births:
