@@ -40,6 +40,7 @@ EXPECTED = {
     Reason.BYTES_LIMIT: "LimitReached",
     Reason.DRAINING: "Unavailable",
     Reason.MODEL_LOADING: "Unavailable",
+    Reason.STORE_UNAVAILABLE: "Unavailable",
     Reason.DEADLINE: "Timeout",
     Reason.CANCELLED: "Unavailable",
     Reason.UNAUTHENTICATED: "Unauthenticated",
