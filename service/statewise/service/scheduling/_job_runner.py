@@ -1,7 +1,7 @@
 """Runs jobs slice by slice, so that a step never waits for a whole sequence.
 
-A slice that costs less than its hand-over to a thread runs on the event loop, any other in a thread: a job
-keeps the server busy slice after slice. One slice runs at a time.
+A slice that is expected to be very short runs on the event loop, any other in a thread: a job keeps the
+server busy slice after slice. One slice runs at a time.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from statewise.service.scheduling._run_accounting import RunAccounting
 
 _log = logging.getLogger(__name__)
 
-_HAND_OVER_S = 0.0003
+_SHARE_ON_LOOP = 0.15
+"""A slice may hold the event loop up for this share of what a single run may: more slices follow."""
 
 
 class JobRunner:
@@ -32,7 +33,7 @@ class JobRunner:
         queued: Counts the time steps of jobs until they are done.
         executor: Where runs go that would hold up the event loop.
         clock: Seconds, monotonic; deadlines are on it.
-        inline_s: Slices expected to be shorter than this, and than a hand-over, run on the event loop.
+        inline_s: Seconds that a run on the event loop may take; a slice may take a share of this time.
         slice_s: Seconds that a slice may take.
     """
 
@@ -54,7 +55,7 @@ class JobRunner:
         self._queued = queued
         self._executor = executor
         self._clock = clock
-        self._inline_s = min(inline_s, _HAND_OVER_S)
+        self._inline_s = inline_s * _SHARE_ON_LOOP
         mixes = profile.batchable and engine.spec.lengths is not None
         self.queue = JobQueue(profile, mixes=mixes, clock=clock, slice_s=slice_s)
         """The jobs that wait or run."""
