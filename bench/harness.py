@@ -92,6 +92,12 @@ class Report:
         printed = "  ".join(f"{key} {value:,.4g}" for key, value in figures.items())
         print(f"{name:<46} {printed}", file=sys.stderr, flush=True)
 
+    def judge(self, name: str, *, aim: float, **figures: float) -> bool:
+        """Adds a row whose first figure should be at most `aim`; prints and returns whether it is."""
+        met = next(iter(figures.values())) <= aim
+        self.add(f"{name}: {'met' if met else 'MISSED'}", **figures, aim=aim)
+        return met
+
 
 def medians(samples: Sequence[dict[str, float]]) -> dict[str, float]:
     """Computes the median of each figure over rounds, and the spread of the first figure.

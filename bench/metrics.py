@@ -5,12 +5,7 @@ are the ratios of CPU time a step and of latencies. Both servers count, because 
 """
 
 import argparse
-import socket
 import tempfile
-import threading
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -25,36 +20,10 @@ from bench.harness import (
     write_json,
 )
 from bench.models import lstm_repository
+from bench.scraping import each_second, free_address, scrape
 from bench.streams import measure
 
-_SCRAPE_EVERY_S = 1.0
 _KINDS = {"64 streams, one session each": (64, 1), "one stream, 256 sessions a batch": (1, 256)}
-
-
-@contextmanager
-def scraped(address: str) -> Iterator[None]:
-    """Scrapes every second from another thread while the context is open."""
-    ended = threading.Event()
-
-    def scrape() -> None:
-        while not ended.wait(_SCRAPE_EVERY_S):
-            with urllib.request.urlopen(f"http://{address}/metrics") as answer:
-                assert b"statewise_steps_total" in answer.read()
-
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def free_address() -> str:
-    """Returns HOST:PORT of a free port."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def compare(title: str, without: Served, watched: Served, *, rounds: int, seconds: float) -> Report:
@@ -73,6 +42,12 @@ def compare(title: str, without: Served, watched: Served, *, rounds: int, second
     return report
 
 
+def _require_steps(address: str) -> None:
+    """Scrapes. Raises RuntimeError if steps are not among the metrics."""
+    if "statewise_steps_total" not in scrape(address):
+        raise RuntimeError("the server's metrics have no steps")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one measurement")
@@ -86,7 +61,7 @@ def main() -> None:
         with (
             serving(statewise_server(repository)) as without,
             serving(statewise_server(repository, "--metrics-listen", address)) as watched,
-            scraped(address),
+            each_second(partial(_require_steps, address)),
         ):
             reports = [
                 compare(title, without, watched, rounds=options.rounds, seconds=options.seconds)
