@@ -1,16 +1,14 @@
 """Runs programs beside each other while a test does something to the server, and gives their outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-from numpy.typing import NDArray
 from tests.chaos.programs import Progress, Run, programs, run_counted
 from tests.client.clients import Clients
 
 from statewise.client import AsyncClient, Client
 
-Outputs = dict[str, list[NDArray[np.generic]]]
+Runs = dict[str, Run]
 REPLAY_BYTES = 65_536
 RECONNECT_S = 120.0
 
@@ -19,21 +17,21 @@ def run_programs(
     address: str,
     *,
     count: int,
-    requests: int,
+    requests: int | Mapping[str, Run] | None,
     seed: int,
     disturb: Callable[[Progress], None] | None = None,
-) -> Outputs:
+) -> Runs:
     """Runs programs to their end: half of them in threads, half as tasks of an event loop.
 
     Args:
         address: HOST:PORT of the server.
         count: Programs.
-        requests: Requests of each.
+        requests: Requests of each; as many as in these runs; None: until `disturb` returns.
         seed: Decides what the programs do.
         disturb: Called in this thread while they run.
 
     Returns:
-        The outputs of each program by its name.
+        The runs by the names of the programs, with their outputs.
     """
     made = [Clients(Client), Clients(AsyncClient)]
     progress = Progress()
@@ -44,21 +42,26 @@ def run_programs(
         with ThreadPoolExecutor(count) as pool:
             waiting = {}
             for number, (name, program) in enumerate(programs(count)):
-                run = Run(connected[number // 6 % 2], name, seed + number, requests, progress)
+                asked = requests[name].asked if isinstance(requests, Mapping) else requests
+                run = Run(connected[number // 6 % 2], name, seed + number, asked, progress)
                 progress.begin()
                 waiting[name] = pool.submit(run_counted, run, program)
-            if disturb is not None:
-                disturb(progress)
-            return {name: outputs.result() for name, outputs in waiting.items()}
+            try:
+                if disturb is not None:
+                    disturb(progress)
+            finally:
+                progress.over = True
+            return {name: run.result() for name, run in waiting.items()}
     finally:
         for kind in made:
             kind.close()
 
 
-def assert_same(actual: Outputs, expected: Outputs) -> None:
+def assert_same(actual: Runs, expected: Runs) -> None:
     """Asserts that each program got the same outputs, bit for bit, in the same order, each once."""
     assert actual.keys() == expected.keys()
-    for name, outputs in actual.items():
-        assert len(outputs) == len(expected[name]), name
-        for number, (one, other) in enumerate(zip(outputs, expected[name], strict=True)):
+    for name, run in actual.items():
+        outputs = expected[name].outputs
+        assert len(run.outputs) == len(outputs), name
+        for number, (one, other) in enumerate(zip(run.outputs, outputs, strict=True)):
             assert one.tobytes() == other.tobytes(), f"{name}: output {number} differs"

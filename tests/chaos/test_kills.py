@@ -5,6 +5,7 @@ CHAOS_SESSIONS, CHAOS_REQUESTS, CHAOS_KILLS and CHAOS_SEED make it longer, or re
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,13 @@ def moments(count: int) -> list[int]:
 @pytest.mark.parametrize("durability", ["interval", "reply"])
 def test_a_server_that_is_killed(servers: ServerProcesses, tmp_path: Path, durability: str) -> None:
     print(f"CHAOS_SEED={SEED}")
-    chosen = {"store": f"sqlite:{tmp_path / 'sessions.db'}", "checkpoint_s": 0.03, "durability": durability}
+    chosen = {
+        "store": f"sqlite:{tmp_path / 'sessions.db'}",
+        "checkpoint_s": 0.03,
+        "durability": durability,
+    }
     calm = servers.start()
-    load = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
+    load: dict[str, Any] = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
     expected = run_programs(calm.address, **load)
     calm.stop()
     running = [servers.start(**chosen)]
@@ -52,7 +57,7 @@ def test_a_redis_server_that_is_killed_and_cut(servers: ServerProcesses, redis: 
     print(f"CHAOS_SEED={SEED}")
     chosen = {"store": redis.url, "checkpoint_s": 0.03}
     calm = servers.start()
-    load = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
+    load: dict[str, Any] = {"count": PROGRAMS, "requests": REQUESTS, "seed": SEED}
     expected = run_programs(calm.address, **load)
     calm.stop()
     running = [servers.start(**chosen)]

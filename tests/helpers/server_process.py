@@ -50,10 +50,10 @@ class ServerProcess:
         self.child.kill()
         self.child.wait()
 
-    def stop(self) -> int:
-        """Lets the server finish, and returns the exit status."""
+    def stop(self, *, within_s: float | None = None) -> int:
+        """Lets the server finish, and returns the exit status; fails if it takes longer."""
         self.child.terminate()
-        return self.child.wait()
+        return self.child.wait(within_s)
 
     def pause(self) -> None:
         """Stops the process: it keeps its connections and answers nothing."""
