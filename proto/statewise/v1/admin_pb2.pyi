@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SessionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
+    """Not said, by servers without this field: awake."""
+    SESSION_STATE_AWAKE: _SessionState.ValueType  # 1
+    """In the server's memory."""
+    SESSION_STATE_ASLEEP: _SessionState.ValueType  # 2
+    """In the session store, and not in the memory of the server that was asked. Where servers share a store, another
+    one may have it in memory.
+    """
+
+class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
+    """Where a session is."""
+
+SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
+"""Not said, by servers without this field: awake."""
+SESSION_STATE_AWAKE: SessionState.ValueType  # 1
+"""In the server's memory."""
+SESSION_STATE_ASLEEP: SessionState.ValueType  # 2
+"""In the session store, and not in the memory of the server that was asked. Where servers share a store, another
+one may have it in memory.
+"""
+Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 @_typing.final
 class GetServerRequest(_message.Message):
@@ -113,9 +142,7 @@ class Limits(_message.Message):
     """Unanswered requests of one stream."""
     @_builtins.property
     def idle_timeout(self) -> _duration_pb2.Duration:
-        """Time after which an unused session ends. With a session store, it goes to the store instead; no server has one
-        yet.
-        """
+        """Time after which an unused session ends. With a session store, it falls asleep instead."""
 
     def __init__(
         self,
@@ -139,7 +166,7 @@ Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """Asks for open sessions."""
+    """Asks for sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -147,6 +174,7 @@ class ListSessionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Sessions a page, 1 to 10,000; 0: 1,000."""
     page_token: _builtins.str
@@ -157,6 +185,10 @@ class ListSessionsRequest(_message.Message):
     """Only sessions of this owner; another owner than the caller needs the scope admin. Empty: the caller's own,
     with the scope admin those of all owners.
     """
+    state: Global___SessionState.ValueType
+    """Only sessions in this state. Absent: in any; fails STORE_UNAVAILABLE while the session store is away, as does
+    asleep. The same for all pages of a listing.
+    """
     def __init__(
         self,
         *,
@@ -164,10 +196,11 @@ class ListSessionsRequest(_message.Message):
         page_token: _builtins.str = ...,
         model: _builtins.str = ...,
         owner: _builtins.str = ...,
+        state: Global___SessionState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,7 +208,7 @@ Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsResponse(_message.Message):
-    """Open sessions."""
+    """Sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,9 +218,9 @@ class ListSessionsResponse(_message.Message):
     """Token of the next page; empty: that was the last."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionInfo]:
-        """In no particular order. A session open during the whole listing is listed once. A page may hold fewer than
-        page_size, or none, and not be the last one: the server looks at a bounded number of sessions, and of bytes of
-        their states.
+        """In no particular order. A session that exists during the whole listing is listed once; where `state` is given, one
+        that is in that state during the whole listing. A page may hold fewer than page_size, or none, and not be the last
+        one: the server looks at a bounded number of sessions, and of bytes of their states.
         """
 
     def __init__(
@@ -312,6 +345,8 @@ class SessionInfo(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     IDLE_FIELD_NUMBER: _builtins.int
     NONFINITE_STATE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The client's name for it."""
     owner: _builtins.str
@@ -328,7 +363,13 @@ class SessionInfo(_message.Message):
     """Raised by every resume and rewind."""
     nonfinite_state: _builtins.bool
     """True: its state holds a NaN or an infinite number. Most models then give outputs of no use from then on: rewind
-    the session, or open another one.
+    the session, or open another one. False where it is asleep: its state is not looked at.
+    """
+    state: Global___SessionState.ValueType
+    """Whether it is in memory."""
+    damaged: _builtins.bool
+    """True: what the store has of it is damaged, and it cannot wake (SESSION_LOST). Model, version, positions and idle
+    time may be absent.
     """
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:
@@ -346,10 +387,12 @@ class SessionInfo(_message.Message):
         epoch: _builtins.int = ...,
         idle: _duration_pb2.Duration | None = ...,
         nonfinite_state: _builtins.bool = ...,
+        state: Global___SessionState.ValueType = ...,
+        damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_position", b"durable_position", "epoch", b"epoch", "idle", b"idle", "model", b"model", "nonfinite_state", b"nonfinite_state", "owner", b"owner", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged", b"damaged", "durable_position", b"durable_position", "epoch", b"epoch", "idle", b"idle", "model", b"model", "nonfinite_state", b"nonfinite_state", "owner", b"owner", "position", b"position", "session_id", b"session_id", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

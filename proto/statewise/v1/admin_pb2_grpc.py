@@ -74,14 +74,15 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Open sessions, page by page. Idempotent.
+        """Sessions in memory and in the store, page by page. Neither wakes a session nor counts as use. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """One session. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED.
+        """One session, awake or asleep; does not wake it. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED,
+        STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,9 +36,11 @@ class AdminServiceStub:
     GetServer: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetServerRequest, _admin_pb2.GetServerResponse]
     """Version, limits and features of the server. Idempotent."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListSessionsRequest, _admin_pb2.ListSessionsResponse]
-    """Open sessions, page by page. Idempotent."""
+    """Sessions in memory and in the store, page by page. Neither wakes a session nor counts as use. Idempotent."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSessionRequest, _admin_pb2.GetSessionResponse]
-    """One session. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
+    """One session, awake or asleep; does not wake it. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED,
+    STORE_UNAVAILABLE.
+    """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CloseSessionRequest, _admin_pb2.CloseSessionResponse]
     """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
     WatchStats: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]
@@ -54,9 +56,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetServer: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetServerRequest, _admin_pb2.GetServerResponse]  # type: ignore[assignment]
     """Version, limits and features of the server. Idempotent."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSessionsRequest, _admin_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Open sessions, page by page. Idempotent."""
+    """Sessions in memory and in the store, page by page. Neither wakes a session nor counts as use. Idempotent."""
     GetSession: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSessionRequest, _admin_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """One session. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
+    """One session, awake or asleep; does not wake it. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED,
+    STORE_UNAVAILABLE.
+    """
     CloseSession: _aio.UnaryUnaryMultiCallable[_admin_pb2.CloseSessionRequest, _admin_pb2.CloseSessionResponse]  # type: ignore[assignment]
     """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
     WatchStats: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]  # type: ignore[assignment]
@@ -81,7 +85,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListSessionsResponse, _abc.Awaitable[_admin_pb2.ListSessionsResponse]]:
-        """Open sessions, page by page. Idempotent."""
+        """Sessions in memory and in the store, page by page. Neither wakes a session nor counts as use. Idempotent."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -89,7 +93,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetSessionResponse, _abc.Awaitable[_admin_pb2.GetSessionResponse]]:
-        """One session. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
+        """One session, awake or asleep; does not wake it. Idempotent. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED,
+        STORE_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def CloseSession(

@@ -17,6 +17,7 @@ from statewise.service.dataplane.sessions import (
     IdleExpiry,
     SessionAdministration,
     SessionDirectory,
+    SessionListing,
     Sessions,
     SessionTurns,
     StoredSessions,
@@ -136,7 +137,8 @@ def _build_sessions(
         stored=stored,
     )
     scan = SessionScan(table)
-    administration = SessionAdministration(models, table, scan=scan, directory=directory, turns=turns)
+    listing = SessionListing(models, table, scan=scan, stored=stored)
+    administration = SessionAdministration(table, directory=directory, turns=turns, listing=listing)
     idle_timeout_s = limits.settings.idle_timeout_s
     idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=idle_timeout_s, clock=clock, stored=stored)
     return sessions, administration, idle_expiry

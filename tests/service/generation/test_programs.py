@@ -175,7 +175,7 @@ class Driver:
             async with asyncio.timeout(60):
                 assert await answer == expected
         # The generation was applied as a whole, or not at all.
-        held = self._dataplane.session_administration.get(name, owner="").view.position
+        held = (await self._dataplane.session_administration.get(name, owner="")).position
         assert held in (start, position)
         if held > start:
             self._moved(session, ("generate", options, seed), position - start, after)

@@ -74,7 +74,7 @@ async def test_sessions_that_nobody_listens_to_wait_off_the_queue(dataplane: Dat
         await anext(slowly)
         await _let_everything_run(dataplane, "chatter")
     # The reader left early, so nothing was applied.
-    assert dataplane.session_administration.get("a", owner="").view.position == 0
+    assert (await dataplane.session_administration.get("a", owner="")).position == 0
     assert not dataplane.table.busy.any()
 
 

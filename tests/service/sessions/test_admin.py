@@ -15,10 +15,8 @@ from tests.helpers.caller import Caller, connect
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.base import ServiceLimits
-from statewise.service.dataplane.sessions import SessionAdministration, SessionDirectory, SessionTurns
+from statewise.service.dataplane.sessions import PageStart, SessionListing
 from statewise.service.session_state import SessionScan
-from statewise.service.telemetry import Statistics
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2 as ap
 from statewise.v1 import sequence_pb2 as sp
@@ -87,22 +85,18 @@ async def test_a_page_reads_a_bounded_number_of_bytes_of_states(repository: Path
         settings = Settings(repository=repository, load_in_child=False)
         dataplane = build_dataplane(settings, executor=executor)
         await dataplane.models.load_all()
-        models, table = dataplane.models, dataplane.table
-        limits = ServiceLimits(settings)
-        (model,) = (one for one in models if one.key == ("steps", 1))
+        (model,) = (one for one in dataplane.models if one.key == ("steps", 1))
         await dataplane.sessions.open("steps", 1, [f"s{number}" for number in range(7)], owner="")
-        administration = SessionAdministration(
-            models,
-            table,
-            scan=SessionScan(table),
-            directory=SessionDirectory(models, table, limits=limits, statistics=Statistics()),
-            turns=SessionTurns(models, table),
+        listing = SessionListing(
+            dataplane.models,
+            dataplane.table,
+            scan=SessionScan(dataplane.table),
             page_state_bytes=3 * model.arena.bytes_per_session // 2,
         )
         pages: list[int] = []
-        start: int | None = 0
-        while start is not None:
-            page, start = administration.page(owner=None, start=start, size=5, model="steps")
+        start: PageStart | None = None
+        while start is not None or not pages:
+            page, start = await listing.page(owner=None, start=start, size=5, model="steps")
             pages.append(len(page))
     assert pages == [3, 3, 1]
 
@@ -163,7 +157,7 @@ async def test_sessions_that_expired_are_said_to_have(repository: Path) -> None:
         now_s = 61.0
         assert sum(dataplane.idle_expiry.expire()) == 1
         with pytest.raises(ServiceError, match="session 'a' was idle for too long") as seen:
-            dataplane.session_administration.get("a", owner="")
+            await dataplane.session_administration.get("a", owner="")
         with pytest.raises(ServiceError) as closed:
             await dataplane.session_administration.close("a", owner="")
         assert [failure.value.reason for failure in (seen, closed)] == [Reason.SESSION_EXPIRED] * 2

@@ -235,7 +235,9 @@ async def test_whatever_is_asked_of_a_session_keeps_it_awake(repository: Path) -
             assert sum(dataplane.idle_expiry.expire()) == 0
             await ask()
         now_s += 50.0
-        dataplane.session_administration.get("a", owner="")  # looking at a session does not keep it awake
+        await dataplane.session_administration.get(
+            "a", owner=""
+        )  # looking at a session does not keep it awake
         now_s += 11.0
         assert sum(dataplane.idle_expiry.expire()) == 1
 

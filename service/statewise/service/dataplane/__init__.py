@@ -14,7 +14,9 @@ from statewise.service.dataplane.sessions import (
     ExpectedSessions,
     ListedSession,
     OpenedSession,
+    PageStart,
     Portions,
+    Residence,
 )
 
 __all__ = [
@@ -27,8 +29,10 @@ __all__ = [
     "Generator",
     "ListedSession",
     "OpenedSession",
+    "PageStart",
     "Portions",
     "PredictPart",
+    "Residence",
     "SessionGenerator",
     "buckets_of_like_length",
     "parts_within",

@@ -4,7 +4,7 @@ A step notes one number or one array. What is noted twice is merged now and then
 the open sessions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -54,6 +54,16 @@ class ChangedSessions:
     def note_stored(self, birth: int) -> None:
         """Notes that the store knows a session that was noted as opened."""
         self._named.pop(birth, None)
+
+    @property
+    def named(self) -> Mapping[int, int]:
+        """Slots of the new sessions by birth; not to be changed."""
+        return self._named
+
+    @property
+    def ended(self) -> Sequence[int]:
+        """Births of the sessions that have ended; not to be changed."""
+        return self._ended
 
     def take(self) -> Slots:
         """Takes the slots, sorted, each once. Some of them may be free by now."""

@@ -1,6 +1,6 @@
 """Writes sessions to a store, tick by tick. Knows neither requests nor gRPC."""
 
-from statewise.service.dataplane.durability._checkpoints import Checkpoints
+from statewise.service.dataplane.durability._checkpoints import Checkpoints, Unstored
 from statewise.service.dataplane.durability._store_thread import StoreThread
 
-__all__ = ["Checkpoints", "StoreThread"]
+__all__ = ["Checkpoints", "StoreThread", "Unstored"]

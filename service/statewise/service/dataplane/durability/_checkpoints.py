@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,6 +54,19 @@ class CheckpointCounts:
     """Why the store took nothing at the last tick; empty: it took the block."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unstored:
+    """What the store does not know yet, or is about to learn.
+
+    Attributes:
+        named: Slots of new sessions by birth; some may have ended by now.
+        ended: Births of sessions that have ended.
+    """
+
+    named: Mapping[int, int]
+    ended: Set[int]
+
+
 class Checkpoints:
     """Ticks of one table and one store.
 
@@ -96,6 +109,7 @@ class Checkpoints:
         self._waiting: list[Callable[[], None]] = []
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
+        self._writing = Unstored({}, frozenset())
         self.stored_until_s = -math.inf
         """The store has everything that happened before this time of the clock."""
         self.counts = CheckpointCounts()
@@ -124,6 +138,11 @@ class Checkpoints:
         self._waiting.append(act)
         self._wanted.set()
 
+    def unstored(self) -> Unstored:
+        """Returns what a call of the store that is made now may not see."""
+        named = {**self._writing.named, **self._changed.named}
+        return Unstored(named, self._writing.ended | set(self._changed.ended))
+
     async def tick(self) -> bool:
         """Writes what has changed until now. Returns whether the store has it."""
         async with self._turn:
@@ -138,6 +157,7 @@ class Checkpoints:
                 if not (block.names or block.groups or block.ended):
                     self._note_stored(begun_s, waiting)
                     return True
+                self._writing = Unstored(named, frozenset(ended))
                 written = await self._store.call(self._store.store.write, block)
             except BaseException as error:
                 self._changed.give_back(taken, named, ended)
@@ -146,6 +166,8 @@ class Checkpoints:
                     raise
                 self._note_failure(error)
                 return False
+            finally:
+                self._writing = Unstored({}, frozenset())
             self._note_written(slots, groups, written)
             self._note_stored(begun_s, waiting)
             self.counts.tick_s = self._clock() - begun_s

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from statewise.service.base import Settings
-from statewise.service.stores import Store, StoreError
+from statewise.service.base import ServiceError, Settings
+from statewise.service.stores import Store, StoreDamaged, StoreError
 from statewise.service.stores.sqlite import SqliteStore
+from statewise.wire import Reason
 
 _T = TypeVar("_T")
 
@@ -49,6 +50,24 @@ class StoreThread:
         """Calls a method of the store. A caller that leaves does not break it off. Raises StoreError."""
         calling = asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
         return await asyncio.shield(calling)
+
+    async def ask(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Works like `call`, for a request that cannot be answered without the store.
+
+        Raises:
+            StoreDamaged: Some sessions are damaged; it names them.
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        try:
+            return await self.call(function, *arguments)
+        except StoreDamaged as error:
+            if error.births:
+                raise
+            _log.error("the store is damaged: %s", error)
+            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store is damaged") from None
+        except StoreError as error:
+            _log.error("the store does not answer: %s", error)
+            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer") from None
 
     async def close(self) -> None:
         """Closes the store and ends the thread. Repeating does nothing."""

@@ -2,8 +2,14 @@
 
 from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
-from statewise.service.dataplane.sessions._session_administration import ListedSession, SessionAdministration
+from statewise.service.dataplane.sessions._session_administration import SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
+from statewise.service.dataplane.sessions._session_listing import (
+    ListedSession,
+    PageStart,
+    Residence,
+    SessionListing,
+)
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
@@ -15,9 +21,12 @@ __all__ = [
     "IdleExpiry",
     "ListedSession",
     "OpenedSession",
+    "PageStart",
     "Portions",
+    "Residence",
     "SessionAdministration",
     "SessionDirectory",
+    "SessionListing",
     "SessionTurns",
     "Sessions",
     "StoredSessions",

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,10 @@ from statewise.service.dataplane.sessions._session_directory import SessionDirec
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable, StateArena
-from statewise.service.stores import StoreDamaged, StoredSession, StoreError
+from statewise.service.stores import StoreDamaged, StoredSession
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 Reply = Callable[[StepResult | ServiceError], None]
 
 
@@ -74,6 +72,11 @@ class StoredSessions:
         self._ending: set[asyncio.Task[None]] = set()
         # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
         self._waking = asyncio.Lock()
+
+    @property
+    def store(self) -> StoreThread:
+        """The store."""
+        return self._store
 
     async def settle_reply(self) -> None:
         """Returns when a reply may be sent. Raises ServiceError (STORE_UNAVAILABLE)."""
@@ -170,7 +173,7 @@ class StoredSessions:
             By id why a session cannot be used.
         """
         failures: dict[str, ServiceError] = {}
-        found = await self._call(self._store.store.find, owner, list(meant))
+        found = await self._store.ask(self._store.store.find, owner, list(meant))
         wanted: list[int] = []
         for session_id, birth in zip(meant, found, strict=True):
             if birth and meant[session_id] not in (0, birth):
@@ -199,7 +202,7 @@ class StoredSessions:
         damaged: set[int] = set()
         while births:
             try:
-                return await self._call(self._store.store.claim, births), damaged
+                return await self._store.ask(self._store.store.claim, births), damaged
             except StoreDamaged as error:
                 _log.error("stored sessions are damaged: %s", error)
                 damaged.update(error.births)
@@ -235,15 +238,3 @@ class StoredSessions:
                 f"version {stored.version}",
             )
         return model
-
-    async def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        try:
-            return await self._store.call(function, *arguments)
-        except StoreDamaged as error:
-            if error.births:
-                raise
-            _log.error("the store is damaged: %s", error)
-            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store is damaged") from None
-        except StoreError as error:
-            _log.error("the store does not answer: %s", error)
-            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer") from None

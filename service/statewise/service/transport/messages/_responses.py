@@ -14,6 +14,8 @@ from statewise.service.transport.messages._status import row_error
 from statewise.v1 import admin_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import ModelSpec, fill_tensor, pack_uint32, pack_uint64, to_tensor
 
+_STATES = {"awake": admin_pb2.SESSION_STATE_AWAKE, "asleep": admin_pb2.SESSION_STATE_ASLEEP}
+
 
 def fill_step_response(response: sequence_pb2.StepResponse, result: StepResult) -> None:
     """Fills an empty message in place: a message built apart would be copied into its parent."""
@@ -44,18 +46,19 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
 
 def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
     """Returns a session without its handle, for listings."""
-    package, view = listed.model.package, listed.view
     info = admin_pb2.SessionInfo(
-        session_id=view.session_id,
-        owner=view.owner,
-        model=package.name,
-        version=package.version,
-        position=view.position,
-        durable_position=view.durable_position,
-        epoch=view.epoch,
+        session_id=listed.session_id,
+        owner=listed.owner,
+        model=listed.model,
+        version=listed.version,
+        position=listed.position,
+        durable_position=listed.durable_position,
+        epoch=listed.epoch,
         nonfinite_state=listed.nonfinite_state,
+        state=_STATES[listed.state],
+        damaged=listed.damaged,
     )
-    info.idle.FromNanoseconds(int(view.idle_s * 1e9))
+    info.idle.FromNanoseconds(int(listed.idle_s * 1e9))
     return info
 
 

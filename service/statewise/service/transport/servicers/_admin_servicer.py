@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-import binascii
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +10,7 @@ import onnxruntime
 
 from statewise.service.auth import Scope, caller
 from statewise.service.base import ServiceError
-from statewise.service.dataplane import Dataplane
+from statewise.service.dataplane import Dataplane, PageStart, Residence
 from statewise.service.transport.calls import Call
 from statewise.service.transport.messages import session_info_message
 from statewise.service.transport.servicers._stats_report import StatsReporter
@@ -19,6 +19,11 @@ from statewise.wire import Reason
 
 _DEFAULT_PAGE = 1_000
 _LARGEST_PAGE = 10_000
+_STATES: dict[int, Residence | None] = {
+    admin_pb2.SESSION_STATE_UNSPECIFIED: None,
+    admin_pb2.SESSION_STATE_AWAKE: "awake",
+    admin_pb2.SESSION_STATE_ASLEEP: "asleep",
+}
 _SHORTEST_INTERVAL_S = 0.1
 _LONGEST_INTERVAL_S = 3600.0
 
@@ -63,15 +68,18 @@ class AdminServicer:
     async def ListSessions(
         self, request: admin_pb2.ListSessionsRequest, _: Call
     ) -> admin_pb2.ListSessionsResponse:
-        """Pages are in the order of the slots: a session open throughout is listed exactly once."""
+        """Returns a page of sessions. One that exists throughout the listing is on exactly one page."""
         size = request.page_size or _DEFAULT_PAGE
         if size > _LARGEST_PAGE:
             raise ServiceError(Reason.BAD_REQUEST, f"expected a page_size up to {_LARGEST_PAGE}; got {size}")
-        sessions, following = self._dataplane.session_administration.page(
+        if request.state not in _STATES:
+            raise ServiceError(Reason.BAD_REQUEST, f"expected a state that exists; got {request.state}")
+        sessions, following = await self._dataplane.session_administration.listing.page(
             owner=_listed_owner(request.owner),
             start=_read_token(request.page_token),
             size=size,
             model=request.model,
+            state=_STATES[request.state],
         )
         return admin_pb2.ListSessionsResponse(
             sessions=[session_info_message(one) for one in sessions],
@@ -81,7 +89,7 @@ class AdminServicer:
     async def GetSession(self, request: admin_pb2.GetSessionRequest, _: Call) -> admin_pb2.GetSessionResponse:
         """Returns one session, by its id."""
         owner = caller().owner_meant(request.owner)
-        found = self._dataplane.session_administration.get(request.session_id, owner=owner)
+        found = await self._dataplane.session_administration.get(request.session_id, owner=owner)
         return admin_pb2.GetSessionResponse(session=session_info_message(found))
 
     async def CloseSession(
@@ -120,17 +128,19 @@ def _listed_owner(named: str) -> str | None:
     return caller().owner_meant(named)
 
 
-def _token(slot: int) -> str:
-    return base64.urlsafe_b64encode(slot.to_bytes(4, "big")).decode()
+def _token(start: PageStart) -> str:
+    raw = start.to_bytes(4, "big") if isinstance(start, int) else json.dumps(start).encode()
+    return base64.urlsafe_b64encode(raw).decode()
 
 
-def _read_token(token: str) -> int:
+def _read_token(token: str) -> PageStart | None:
     if not token:
-        return 0
-    try:
+        return None
+    with suppress(ValueError, UnicodeError):
         raw = base64.urlsafe_b64decode(token)
-    except (ValueError, binascii.Error):
-        raw = b""
-    if len(raw) != 4:
-        raise ServiceError(Reason.BAD_REQUEST, f"expected the page_token of an earlier page; got {token!r}")
-    return int.from_bytes(raw, "big")
+        if len(raw) == 4:
+            return int.from_bytes(raw, "big")
+        match json.loads(raw):
+            case [str(owner), str(session_id)] if (owner + session_id).encode():
+                return owner, session_id
+    raise ServiceError(Reason.BAD_REQUEST, f"expected the page_token of an earlier page; got {token!r}")
