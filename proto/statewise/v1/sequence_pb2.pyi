@@ -717,7 +717,7 @@ class OpenSessionsRequest(_message.Message):
     session of the same owner and model takes that session over as it is (`created` is false, the old
     handle is void), so that an opening may be repeated. Row errors: SESSION_EXISTS (the id is open with
     another model), SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST (id). Fails: MODEL_NOT_FOUND, MODEL_LOADING,
-    PACKAGE_INVALID, NOT_STREAMABLE, DRAINING.
+    PACKAGE_INVALID, NOT_STREAMABLE, DRAINING, STORE_UNAVAILABLE.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -978,7 +978,7 @@ class StepRequest(_message.Message):
     a token outside the vocabulary), DEADLINE, CANCELLED. Fails as a whole: BAD_TENSOR (an input missing, of wrong
     type or shape, an empty batch, a row of 0 steps), BAD_REQUEST (a handle twice, columns of unequal
     length, sessions of different model versions), BYTES_LIMIT (also for outputs that are together longer than
-    Limits.message_bytes), QUEUE_FULL.
+    Limits.message_bytes), QUEUE_FULL; STORE_UNAVAILABLE where the server requires a session store that is away.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1109,7 +1109,7 @@ class GenerateSessionsRequest(_message.Message):
     StepRequest, the number of steps and the sampling being the input. Chunks that came before an error are void. Row
     errors: as in StepRequest; also WRONG_CALL where a session has consumed nothing and the model has no begin
     token. Fails as a whole: WRONG_CALL where the model does not generate; DEADLINE and CANCELLED, with nothing
-    applied; BAD_REQUEST and QUEUE_FULL as in StepRequest.
+    applied; BAD_REQUEST, QUEUE_FULL and STORE_UNAVAILABLE as in StepRequest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

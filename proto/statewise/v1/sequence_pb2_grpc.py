@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class SequenceServiceStub:
-    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
+    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
+    STORE_UNAVAILABLE also carry google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -108,8 +108,8 @@ class SequenceServiceStub:
 
 
 class SequenceServiceServicer:
-    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
+    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
+    STORE_UNAVAILABLE also carry google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -281,8 +281,8 @@ def add_SequenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SequenceService:
-    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
+    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
+    STORE_UNAVAILABLE also carry google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SequenceServiceStub:
-    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
+    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
+    STORE_UNAVAILABLE also carry google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -77,8 +77,8 @@ class SequenceServiceStub:
 
 @_typing.type_check_only
 class SequenceServiceAsyncStub(SequenceServiceStub):
-    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
+    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
+    STORE_UNAVAILABLE also carry google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and
@@ -123,8 +123,8 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     """Ends sessions. See CloseSessionsRequest."""
 
 class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL also
-    carries google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
+    """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
+    STORE_UNAVAILABLE also carry google.rpc.RetryInfo. A session belongs to the owner who opened it: for other owners it does not
     exist (SESSION_NOT_FOUND).
 
     A session is opened with an id that the client chooses, and every opening, resuming, restoring and

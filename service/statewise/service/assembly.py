@@ -123,6 +123,7 @@ def _build_sessions(
             checkpoint_s=limits.settings.checkpoint_s,
             retention_s=limits.settings.session_retention_s,
             holds_replies=limits.settings.durability == "reply",
+            required=limits.settings.store_required,
             clock=clock,
         )
     # Without a key of its own a server's snapshots are valid until it ends.

@@ -173,6 +173,7 @@ class Server:
         self._repeat(self._port_check_s, "checking the port", self._check_port)
         self._repeat(settings.stall_s, "cutting stalled streams", self._cut_stalled_streams)
         if (stored := self._dataplane.sessions.stored) is not None:
+            stored.checkpoints.away_changed = self._grpc.update_health
             self._checkpointing = asyncio.create_task(stored.checkpoints.run())
         if settings.repository_poll_s:
             self._repeat(settings.repository_poll_s, "following the repository", self._follow_the_repository)

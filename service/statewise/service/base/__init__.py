@@ -8,11 +8,13 @@ from statewise.service.base._errors import (
     model_fault,
     server_fault,
     shortened,
+    store_unavailable,
 )
 from statewise.service.base._limits import ServiceLimits
 from statewise.service.base._padded import blank_padded, padded_shape, put_padded, take_padded
 from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_in_rows, starts_of
-from statewise.service.base._settings import Settings, SettingsError
+from statewise.service.base._settings import Settings
+from statewise.service.base._settings_errors import SettingsError
 from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
 from statewise.service.base._types import SLOT_BITS, Array, Cells, Handles, Indices, ModelKey, Slots
 
@@ -44,5 +46,6 @@ __all__ = [
     "server_fault",
     "shortened",
     "starts_of",
+    "store_unavailable",
     "take_padded",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statewise.wire import Reason
 
 _LONGEST_MESSAGE = 1_000
+_STORE_RETRY_S = 1.0
 
 
 class ServiceError(Exception):
@@ -17,7 +18,7 @@ class ServiceError(Exception):
     Attributes:
         reason: The stable name of the failure.
         message: For people: what was expected and what came.
-        retry_after_s: With QUEUE_FULL: seconds after which to try again.
+        retry_after_s: With QUEUE_FULL and STORE_UNAVAILABLE: seconds after which to try again.
     """
 
     def __init__(self, reason: Reason, message: str, *, retry_after_s: float | None = None) -> None:
@@ -61,6 +62,11 @@ def abandoned(cancelled: bool, deadline_s: float | None, now_s: float) -> Servic
 def server_fault() -> ServiceError:
     """Makes the failure of a request by a server fault; the detail belongs in the log, not in the reply."""
     return ServiceError(Reason.INTERNAL, "the server failed; the server's log has the detail")
+
+
+def store_unavailable(message: str) -> ServiceError:
+    """Makes the failure of a request that needs the session store; it may be tried again in a second."""
+    return ServiceError(Reason.STORE_UNAVAILABLE, message, retry_after_s=_STORE_RETRY_S)
 
 
 def model_fault(row: int, message: str = "the model failed on this row") -> RowFailure:

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from statewise.service.base._addresses import is_loopback
-from statewise.service.base._settings_errors import PREFIX, explain, unknown_variables
+from statewise.service.base._settings_errors import PREFIX, SettingsError, explain, unknown_variables
+from statewise.service.base._settings_file import with_file
 from statewise.service.base._types import MAXIMUM_SESSIONS
 
 _KIB = 1024
@@ -27,10 +23,6 @@ _SHORTEST_KEY_BYTES = 16
 
 _STORES = ("sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _Positive = Annotated[int, Field(gt=0)]
-
-
-class SettingsError(ValueError):
-    """A setting is invalid. The message names its key and value."""
 
 
 class Settings(BaseSettings):
@@ -82,6 +74,9 @@ class Settings(BaseSettings):
     """Seconds between two checkpoints, which write changes to the store; up to half a second in all."""
     durability: Literal["interval", "reply"] = "interval"
     """When a reply about a session leaves: interval (at once) or reply (when the store has what it tells)."""
+    store_required: bool = False
+    """Refuses steps, generations and openings of sessions while the store is away (STORE_UNAVAILABLE); the
+    server is then not ready."""
     session_retention_s: Annotated[float, Field(gt=0)] = 604_800.0
     """Time after which a stored session that nobody used is deleted."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
@@ -185,7 +180,7 @@ class Settings(BaseSettings):
         """
         given = {key: value for key, value in flags.items() if value is not None}
         try:
-            return _with_file(cls, config)(**given)
+            return with_file(cls, config)(**given)
         except ValidationError as error:
             raise SettingsError(explain(error.errors()[0], cls.model_fields, config)) from None
         except SettingsError:
@@ -219,6 +214,8 @@ class Settings(BaseSettings):
     def _belongs_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key need each other")
+        if self.store_required and self.store == "none":
+            raise ValueError("store_required needs store")
         if self.session_retention_s < self.idle_timeout_s:
             raise ValueError("session_retention_s: expected at least idle_timeout_s")
         if self.tls_client_ca is not None and self.tls_certificate is None:
@@ -277,24 +274,3 @@ class Settings(BaseSettings):
         if value != "none" and not (rest.strip("/") and scheme in _STORES):
             raise ValueError("expected none, sqlite:PATH, or an address of a Redis server")
         return value
-
-
-def _with_file(cls: type[Settings], config: Path | None) -> type[Settings]:
-    if config is None:
-        return cls
-    if not config.is_file():
-        raise SettingsError(f"config = {str(config)!r}: no such file")
-
-    class SettingsWithFile(cls):  # type: ignore[misc, valid-type]
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
-
-    return SettingsWithFile

@@ -36,6 +36,10 @@ _EXPECTED = {
 """What is expected, by pydantic's type of an error."""
 
 
+class SettingsError(ValueError):
+    """A setting is invalid. The message names its key and value."""
+
+
 def explain(error: Mapping[str, Any], known: Collection[str], config: Path | None) -> str:
     """Returns one line that names key, value, what is expected, and the place in the file that sets the key.
 

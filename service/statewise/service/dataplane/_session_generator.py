@@ -59,10 +59,10 @@ class SessionGenerator:
             owner: Name of the caller's owner.
 
         Raises:
-            ServiceError: WRONG_CALL, BAD_REQUEST, BYTES_LIMIT, QUEUE_FULL, DRAINING; DEADLINE and CANCELLED,
-                also after some parts; nothing was applied.
+            ServiceError: WRONG_CALL, BAD_REQUEST, BYTES_LIMIT, QUEUE_FULL, DRAINING, STORE_UNAVAILABLE;
+                DEADLINE and CANCELLED, also after some parts; nothing was applied.
         """
-        self._limits.refuse_when_draining()
+        self._dataplane.sessions.refuse_changes()
         rows = len(handles)
         self._limits.check_columns(rows, len(positions))
         self._limits.check_size(rows, None)

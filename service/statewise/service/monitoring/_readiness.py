@@ -1,7 +1,7 @@
 """Reports to probes, from any thread, whether the server is ready and whether it is alive.
 
-A server is ready if it has started, its port answers, it serves a model version and does not drain. It is
-alive if its event loop and its port answer, or until it listens.
+A server is ready if it has started, its port answers, it serves a model version, does not drain, and has
+the store that it requires. It is alive if its event loop and its port answer, or until it listens.
 """
 
 import asyncio
@@ -47,7 +47,9 @@ class Readiness:
             return "the server is starting: its models are being loaded"
         if self._unanswered >= _NOT_READY_CHECKS:
             return "the server's port does not answer"
-        return "" if self._dataplane.models.serves_any else "the server serves no model"
+        if not self._dataplane.models.serves_any:
+            return "the server serves no model"
+        return "the session store is away" if self._dataplane.sessions.needs_store else ""
 
     def is_alive(self) -> bool:
         """Returns whether the server is alive. Blocks for up to two seconds."""

@@ -102,8 +102,8 @@ class GrpcServer:
             await self._server.stop(remaining_s)
 
     def update_health(self) -> None:
-        """Takes over, for health checks, which models serve."""
-        self._health.update(self._dataplane.models)
+        """Takes over, for health checks, which models serve, and whether sessions are served."""
+        self._health.update(self._dataplane.models, refuses=self._dataplane.sessions.needs_store)
 
     def cut_stalled_streams(self) -> None:
         """Ends the streams whose clients took nothing since the last call of this method."""

@@ -20,7 +20,7 @@ from statewise.service.base import Slots
 from statewise.service.dataplane.durability._gathering import ArenaOf, gather, names_of
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import Block, Group, StoreError, Written
+from statewise.service.stores import Block, Group, StoreDamaged, StoreError, StoreUnavailable, Written
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class CheckpointCounts:
     failures: int = 0
     tick_s: float = 0.0
     why_away: str = field(default="")
-    """Why the store took nothing at the last tick; empty: it took the block."""
+    """Why the store took nothing when it was last used; empty: it works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ class Checkpoints:
         """The store has everything that happened before this time of the clock."""
         self.counts = CheckpointCounts()
         """What has been written."""
+        self.away_changed: Callable[[], None] = lambda: None
+        """Called when the store has gone away, and when it is back."""
 
     async def run(self) -> None:
         """Makes ticks until cancelled, and lets the store tidy up between them."""
@@ -154,24 +156,33 @@ class Checkpoints:
                 slots, groups = await self._gather(taken)
                 named, ended = self._take_named(groups), self._changed.take_ended()
                 block = Block(names_of(self._table, named), groups, ended)
-                if not (block.names or block.groups or block.ended):
-                    self._note_stored(begun_s, waiting)
-                    return True
                 self._writing = Unstored(named, frozenset(ended))
-                written = await self._store.call(self._store.store.write, block)
+                written = await self._write(block)
             except BaseException as error:
                 self._changed.give_back(taken, named, ended)
                 self._waiting = waiting + self._waiting
                 if not isinstance(error, Exception):  # whoever asked for the tick has left
                     raise
-                self._note_failure(error)
+                self.counts.failures += 1
+                self._note_away(error)
                 return False
             finally:
                 self._writing = Unstored({}, frozenset())
-            self._note_written(slots, groups, written)
+            self._note_back()
+            if written is not None:
+                self._note_written(slots, groups, written)
+                self.counts.tick_s = self._clock() - begun_s
             self._note_stored(begun_s, waiting)
-            self.counts.tick_s = self._clock() - begun_s
             return True
+
+    async def _write(self, block: Block) -> Written | None:
+        """Writes a block. An empty one is not written, and shows whether a store that was away is back."""
+        if block.names or block.groups or block.ended:
+            return await self._store.call(self._store.store.write, block)
+        if self.counts.why_away:
+            with suppress(StoreDamaged):  # of a single session
+                await self._store.call(partial(self._store.store.expire, used_before_ms=0, limit=1))
+        return None
 
     def _note_stored(self, until_s: float, waiting: Sequence[Callable[[], None]]) -> None:
         self.stored_until_s = until_s
@@ -193,6 +204,8 @@ class Checkpoints:
         except StoreError as error:
             _log.warning("the store is not tidied up: %s", error)
             ended, owes = [], False
+            if isinstance(error, StoreUnavailable):  # a server without changes learns it here alone
+                self._note_away(error)
         if not owes and len(ended) < _EXPIRE_TOGETHER:
             self._tidy_s = self._clock() + _TIDY_PAUSE_S
 
@@ -226,17 +239,21 @@ class Checkpoints:
             self._changed.note_opened(named.pop(birth), birth)
         return named
 
-    def _note_failure(self, error: Exception) -> None:
-        self.counts.failures += 1
-        if self.counts.why_away != str(error):
+    def _note_away(self, error: Exception) -> None:
+        why, self.counts.why_away = self.counts.why_away, str(error) or repr(error)
+        if why != self.counts.why_away:
             unexpected = None if isinstance(error, StoreError) else error
             _log.error("sessions are not being stored: %s", error, exc_info=unexpected)
-        self.counts.why_away = str(error)
+        if not why:
+            self.away_changed()
 
-    def _note_written(self, slots: Sequence[Slots], groups: Sequence[Group], written: Written) -> None:
+    def _note_back(self) -> None:
         if self.counts.why_away:
             _log.info("sessions are being stored again")
             self.counts.why_away = ""
+            self.away_changed()
+
+    def _note_written(self, slots: Sequence[Slots], groups: Sequence[Group], written: Written) -> None:
         self.counts.ticks += 1
         self.counts.stored_bytes += written.stored_bytes
         self.counts.rows += sum(len(group.rows) for group in groups)

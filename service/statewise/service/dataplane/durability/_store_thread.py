@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from statewise.service.base import ServiceError, Settings
+from statewise.service.base import Settings, store_unavailable
 from statewise.service.stores import Store, StoreDamaged, StoreError
 from statewise.service.stores.sqlite import SqliteStore
-from statewise.wire import Reason
 
 _T = TypeVar("_T")
 
@@ -64,10 +63,10 @@ class StoreThread:
             if error.births:
                 raise
             _log.error("the store is damaged: %s", error)
-            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store is damaged") from None
+            raise store_unavailable("the session store is damaged") from None
         except StoreError as error:
             _log.error("the store does not answer: %s", error)
-            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer") from None
+            raise store_unavailable("the session store does not answer") from None
 
     async def close(self) -> None:
         """Closes the store and ends the thread. Repeating does nothing."""

@@ -58,6 +58,17 @@ class SessionSnapshots:
         self._snapshots = snapshots
         self._stored = stored
 
+    @property
+    def needs_store(self) -> bool:
+        """Whether changes are refused because the store is away."""
+        return self._stored is not None and self._stored.refuses
+
+    def refuse_changes(self) -> None:
+        """Raises ServiceError (DRAINING, STORE_UNAVAILABLE) where sessions may neither begin nor change."""
+        self._limits.refuse_when_draining()
+        if self._stored is not None:
+            self._stored.refuse_when_away()
+
     async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.
 
@@ -108,7 +119,7 @@ class SessionSnapshots:
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._limits.refuse_when_draining()
+        self.refuse_changes()
         births = self.one_a_row(births, session_ids)
         self._limits.check_columns(len(tokens), len(session_ids))
         number = self._table.owner_number(owner)

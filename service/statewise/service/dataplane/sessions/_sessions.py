@@ -56,7 +56,7 @@ class Sessions(SessionSnapshots):
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._limits.refuse_when_draining()
+        self.refuse_changes()
         model = self._models.find(name, version) if encoded is None else encoded.model
         model.require_sessions()
         births = self.one_a_row(births, session_ids)
@@ -184,7 +184,7 @@ class Sessions(SessionSnapshots):
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._limits.refuse_when_draining()
+        self.refuse_changes()
         births = self.one_a_row(births, session_ids)
         self._limits.check_columns(len(handles), len(session_ids))
         await self._wake(owner, session_ids)
@@ -220,7 +220,7 @@ class Sessions(SessionSnapshots):
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self._limits.refuse_when_draining()
+        self.refuse_changes()
         self._limits.check_handles(handles)
         self._limits.check_columns(len(handles), len(positions))
         number = self._table.owner_number(owner)

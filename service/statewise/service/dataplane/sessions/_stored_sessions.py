@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ModelKey, ServiceError, Slots, StepResult
+from statewise.service.base import ModelKey, ServiceError, Slots, StepResult, store_unavailable
 from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
@@ -37,6 +37,7 @@ class StoredSessions:
         checkpoint_s: Seconds between two checkpoints.
         retention_s: Seconds after which the store deletes a session that nobody used.
         holds_replies: Whether a reply waits until the store has what it tells.
+        required: Whether requests are refused while the store is away.
         clock: Seconds, monotonic; the table's.
     """
 
@@ -51,6 +52,7 @@ class StoredSessions:
         checkpoint_s: float,
         retention_s: float,
         holds_replies: bool,
+        required: bool,
         clock: Callable[[], float],
     ) -> None:
         self._models = models
@@ -69,6 +71,7 @@ class StoredSessions:
         )
         """Write what changes."""
         self._holds_replies = holds_replies
+        self._required = required
         self._ending: set[asyncio.Task[None]] = set()
         # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
         self._waking = asyncio.Lock()
@@ -77,6 +80,16 @@ class StoredSessions:
     def store(self) -> StoreThread:
         """The store."""
         return self._store
+
+    @property
+    def refuses(self) -> bool:
+        """Whether requests that change sessions are refused: the store is away, and is required."""
+        return self._required and bool(self.checkpoints.counts.why_away)
+
+    def refuse_when_away(self) -> None:
+        """Raises ServiceError (STORE_UNAVAILABLE) where requests are refused."""
+        if self.refuses:
+            raise store_unavailable("the session store is away, and this server needs it for sessions")
 
     async def settle_reply(self) -> None:
         """Returns when a reply may be sent. Raises ServiceError (STORE_UNAVAILABLE)."""
@@ -107,7 +120,7 @@ class StoredSessions:
     async def settle(self) -> None:
         """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
         if not await self.checkpoints.tick():
-            raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store does not answer")
+            raise store_unavailable("the session store does not answer")
 
     async def close(self) -> None:
         """Writes what is owed, as far as the store takes it, and closes the store."""

@@ -1,6 +1,7 @@
 """Maps every reason to its gRPC status, in one table, and packs failures as google.rpc.Status.
 
-No other module chooses a status. ErrorInfo carries the reason, RetryInfo the delay of QUEUE_FULL.
+No other module chooses a status. ErrorInfo carries the reason, RetryInfo the delay of QUEUE_FULL and
+STORE_UNAVAILABLE.
 """
 
 from google.protobuf import any_pb2, duration_pb2

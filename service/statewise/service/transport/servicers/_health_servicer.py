@@ -2,7 +2,8 @@
 
 The service name "" is the server, "models/NAME" a model. The names of the contract's services are known, too:
 SequenceService serves while the server does, the others until it drains. The server serves from the moment it
-listens until it drains, as long as it has a model; a model serves while one of its versions is ready.
+listens until it drains, as long as it has a model and the store that it requires; a model serves while one
+of its versions is ready.
 
 Messages and stubs come from grpcio-health-checking. Its servicer is not used: there, a watcher that leaves
 keeps the other watchers from hearing of changes, and watchers that stay hold up a shutdown.
@@ -31,15 +32,21 @@ class HealthServicer:
         self._draining = False
         self._changed = asyncio.Event()
 
-    def update(self, models: ModelRegistry) -> None:
-        """Takes over which models serve; does nothing once the server drains."""
+    def update(self, models: ModelRegistry, *, refuses: bool) -> None:
+        """Takes over which models serve; does nothing once the server drains.
+
+        Args:
+            models: The served models.
+            refuses: Whether the server refuses requests for sessions, for its store is away.
+        """
         if self._draining:
             return
         serving = dict.fromkeys(self._serving, False)
         for status in models.statuses():
             name = f"models/{status.name}"
             serving[name] = serving.get(name, False) or status.state is VersionState.READY
-        serving |= {"": models.serves_any, _SEQUENCES: models.serves_any, **dict.fromkeys(_OTHERS, True)}
+        serves = models.serves_any and not refuses
+        serving |= {"": serves, _SEQUENCES: serves, **dict.fromkeys(_OTHERS, True)}
         self._publish(serving)
 
     def drain(self) -> None:
