@@ -1,15 +1,30 @@
-"""Implements `statewise sessions`: lists the open sessions of a server."""
+"""Implements `statewise sessions`: lists the sessions of a server, awake and asleep."""
 
 from dataclasses import asdict
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from statewise.cli._connection import Connection, complete_models, with_connection
-from statewise.cli._terminal import JsonFlag, print_json, stdout_console
+from statewise.cli._terminal import JsonFlag, print_json, remark, stdout_console
 from statewise.client import SessionInfo
+
+
+class State(StrEnum):
+    """Where a session is."""
+
+    AWAKE = "awake"
+    ASLEEP = "asleep"
+
+
+_STATES: dict[State | None, Literal["awake", "asleep"] | None] = {
+    None: None,
+    State.AWAKE: "awake",
+    State.ASLEEP: "asleep",
+}
 
 
 @with_connection
@@ -19,25 +34,32 @@ def sessions(
         str | None,
         typer.Option(metavar="NAME", autocompletion=complete_models, help="Only sessions of this model."),
     ] = None,
+    state: Annotated[
+        State | None, typer.Option(help="Only sessions in memory (awake), or in the store alone (asleep).")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="Sessions at most.")] = 10_000,
     as_json: JsonFlag = False,
 ) -> None:
-    """Lists the open sessions of a server, the most recently used first.
+    """Lists the sessions of a server, the most recently used first. Listing wakes no session.
 
     For example:
 
       statewise sessions
 
-      statewise sessions --model gait --json
+      statewise sessions --model gait --state awake --json
     """
     with connection.client() as client:
-        listed = sorted(client.list_sessions(model=model), key=lambda session: session.idle_s)
+        found = client.list_sessions(model=model, state=_STATES[state], limit=limit + 1)
+    listed = sorted(found[:limit], key=lambda session: session.idle_s)
     if as_json:
         print_json({"sessions": [asdict(session) for session in listed]})
-        return
-    table = Table("session", "owner", "model", "position", "durable", "idle", "state")
-    for session in listed:
-        table.add_row(*map(escape, _row(session)))
-    stdout_console().print(table)
+    else:
+        table = Table("session", "owner", "model", "position", "durable", "idle", "state")
+        for session in listed:
+            table.add_row(*map(escape, _row(session)))
+        stdout_console().print(table)
+    if len(found) > limit:
+        remark(f"there are more than these {limit:,} sessions: --limit shows more of them")
 
 
 def _row(session: SessionInfo) -> tuple[str, ...]:
@@ -48,5 +70,5 @@ def _row(session: SessionInfo) -> tuple[str, ...]:
         f"{session.position:,}",
         f"{session.durable_position:,}",
         f"{session.idle_s:,.0f} s",
-        "not finite" if session.nonfinite_state else "finite",
+        session.state + ", damaged" * session.damaged + ", not finite" * session.nonfinite_state,
     )

@@ -45,6 +45,27 @@ def test_open_sessions_are_listed_with_their_positions(target: str) -> None:
     assert statewise("sessions", "--target", target, "--json").json == {"sessions": []}
 
 
+def test_sleeping_sessions_are_listed_as_such(repository: Path, tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'sessions.db'}"
+    with server_in_thread(repository, store=store) as target, Client(target) as client:
+        for name in ("ankle", "wrist", "hip"):
+            client.session("gait", id=name)
+    with server_in_thread(repository, store=store) as target, Client(target) as client:
+        client.resume("wrist")
+        found = statewise("sessions", "--target", target, "--json").json["sessions"]
+        assert {one["id"]: one["state"] for one in found} == {
+            "ankle": "asleep",
+            "wrist": "awake",
+            "hip": "asleep",
+        }
+        only = statewise("sessions", "--target", target, "--state", "asleep")
+        assert only.out.count("asleep") == 2
+        assert "wrist" not in only.out
+        few = statewise("sessions", "--target", target, "--limit", "2")
+        assert few.out.count("gait") == 2
+        assert "more than these 2 sessions" in few.err
+
+
 def test_states_that_are_not_finite_are_listed_as_such(tmp_path: Path) -> None:
     (tmp_path / "m" / "1").mkdir(parents=True)
     onnx.save(onnx.parser.parse_model(LOG), tmp_path / "m" / "1" / "model.onnx")

@@ -65,6 +65,24 @@ def test_list_sessions_shows_those_open_and_filters(client: Client) -> None:
     assert "listed" not in {info.id for info in client.list_sessions()}
 
 
+def test_list_sessions_shows_those_asleep(clients: Clients, repository: Path, tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'sessions.db'}"
+    with server_in_thread(repository, store=store) as address:
+        client = clients.connect(address)
+        for name in ("a", "b", "c"):
+            client.session("steps", id=name).step(np.zeros((4, 3), np.float32))
+    with server_in_thread(repository, store=store) as address:
+        client = clients.connect(address)
+        client.resume("b")
+        found = [(one.id, one.state, one.position) for one in client.list_sessions()]
+        assert found == [("a", "asleep", 4), ("b", "awake", 4), ("c", "asleep", 4)]
+        assert [one.id for one in client.list_sessions(state="awake")] == ["b"]
+        assert [one.id for one in client.list_sessions(state="asleep")] == ["a", "c"]
+        assert [one.id for one in client.list_sessions(limit=2)] == ["a", "b"]
+        with pytest.raises(InvalidInput, match='state: expected "awake", "asleep" or None; got 3'):
+            client.list_sessions(state=3)  # type: ignore[arg-type]
+
+
 def test_statistics_are_watched_until_the_caller_stops(client: Client) -> None:
     with client.session("steps") as session:
         session.step(np.zeros((4, 3), np.float32))

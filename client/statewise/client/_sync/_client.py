@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from statewise.client._sync._generation import generate
 from statewise.client._sync._score import score
@@ -153,18 +153,35 @@ class Client:
         """
         return self._shell.run(self._core.catalogue.server(self._core.timeout_s(timeout)))
 
-    def list_sessions(self, *, model: str | None = None, timeout: float | None = None) -> list[SessionInfo]:
-        """Lists open sessions, of one model or of all, in no particular order: the caller's own, with the
-        admin scope all callers'.
+    def list_sessions(
+        self,
+        *,
+        model: str | None = None,
+        state: Literal["awake", "asleep"] | None = None,
+        limit: int | None = None,
+        timeout: float | None = None,
+    ) -> list[SessionInfo]:
+        """Lists sessions in no particular order, also those that only the server's store has.
+
+        They are the caller's own, with the admin scope all callers'. Listing a session neither wakes it nor
+        counts as use.
+
+        Args:
+            model: only sessions of this model.
+            state: only those that are "awake", in memory, or "asleep", in the store alone.
+            limit: sessions at most.
+            timeout: seconds for each page of a thousand.
 
         Raises:
-            Unauthenticated, Unavailable, Timeout.
+            InvalidInput, Unauthenticated, Timeout.
+            Unavailable: also if the store is away, unless `state` is "awake".
 
         Example:
             >>> max(client.list_sessions(model="gait"), key=lambda session: session.idle_s).id
             'ankle-sensor'
         """
-        return self._shell.run(self._core.catalogue.list_sessions(model, self._core.timeout_s(timeout)))
+        plan = self._core.catalogue.list_sessions(model, state, limit, self._core.timeout_s(timeout))
+        return self._shell.run(plan)
 
     def watch_stats(self, *, interval: float = 1.0) -> Generator[ServerStats, None, None]:
         """Yields the server's counters at once, then at every interval, until you stop.

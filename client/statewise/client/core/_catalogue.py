@@ -5,21 +5,30 @@ import math
 from statewise.client.requests import ClientOptions, Plan, call
 from statewise.client.retries import CALL_RULES, QUESTION_RULES, RetryRules
 from statewise.client.values import (
+    MOST_WHOLE,
     Limits,
     ModelChanged,
     ModelInfo,
     ServerInfo,
     SessionInfo,
+    SessionState,
     Subject,
     check_model,
     check_text,
+    check_whole,
     read_model,
     read_server,
     read_session,
+    wrong,
 )
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 
 _PAGE_SESSIONS = 1000
+_STATES: dict[SessionState | None, admin_pb2.SessionState.ValueType] = {
+    None: admin_pb2.SESSION_STATE_UNSPECIFIED,
+    "awake": admin_pb2.SESSION_STATE_AWAKE,
+    "asleep": admin_pb2.SESSION_STATE_ASLEEP,
+}
 # How long a version counts as the default one once looked up: a server looks for new versions less often.
 _DEFAULT_S = 1.0
 
@@ -114,20 +123,29 @@ class Catalogue:
                 )
         return model
 
-    def list_sessions(self, model: str | None, timeout_s: float | None) -> Plan[list[SessionInfo]]:
-        """Returns all open sessions that the caller may see, fetched page by page."""
+    def list_sessions(
+        self, model: str | None, state: SessionState | None, limit: int | None, timeout_s: float | None
+    ) -> Plan[list[SessionInfo]]:
+        """Returns sessions that the caller may see, fetched page by page. None: any model, any state, all."""
         if model is not None:
             check_text("model", model)
+        if state not in _STATES:
+            raise wrong("state", '"awake", "asleep" or None', state)
+        if limit is not None:
+            check_whole("limit", limit, 1, MOST_WHOLE)
         found: list[SessionInfo] = []
         token = ""
         while True:
+            wanted = _PAGE_SESSIONS if limit is None else min(limit - len(found), _PAGE_SESSIONS)
             request = admin_pb2.ListSessionsRequest(
-                page_size=_PAGE_SESSIONS, page_token=token, model=model or ""
+                page_size=wanted, page_token=token, model=model or "", state=_STATES[state]
             )
             response = yield from call(
                 self._options, "ListSessions", request, timeout_s, rules=QUESTION_RULES
             )
-            found.extend(read_session(session) for session in response.sessions)
+            listed = map(read_session, response.sessions)
+            # A server that does not know the filter lists all.
+            found.extend(one for one in listed if state in (None, one.state))
             token = response.next_page_token
-            if not token:
+            if not token or len(found) == limit:
                 return found

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import itemgetter
+from typing import Literal
 
 from statewise.v1 import admin_pb2, model_pb2, tensor_pb2
 from statewise.wire import CallShape, Vocabulary
+
+SessionState = Literal["awake", "asleep"]
+"""Where a session is: in the server's memory, or in its store alone."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """An open session, as `list_sessions` describes it."""
+    """A session, as `list_sessions` describes it."""
 
     id: str
     owner: str
@@ -132,7 +136,13 @@ class SessionInfo:
     epoch: int
     idle_s: float
     nonfinite_state: bool = False
-    """Whether its state holds a NaN or an infinite number; most models then give outputs of no use."""
+    """Whether its state holds a NaN or an infinite number; most models then give outputs of no use. The
+    state of a session that is asleep is not looked at."""
+    state: SessionState = "awake"
+    """Whether it is in the server's memory ("awake"), or in its store alone ("asleep"): it wakes when it is
+    used."""
+    damaged: bool = False
+    """Whether the store cannot give it back (SessionLost); other fields may then be empty."""
 
 
 def read_model(model: model_pb2.Model) -> ModelInfo:
@@ -199,6 +209,8 @@ def read_session(session: admin_pb2.SessionInfo) -> SessionInfo:
         epoch=session.epoch,
         idle_s=session.idle.ToTimedelta().total_seconds(),
         nonfinite_state=session.nonfinite_state,
+        state="asleep" if session.state == admin_pb2.SESSION_STATE_ASLEEP else "awake",
+        damaged=session.damaged,
     )
 
 
