@@ -13,6 +13,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from statewise.service.stores._store import StoreError
+from statewise.service.stores.redis._command_packer import CommandPacker
 from statewise.service.stores.redis._options import Address, RedisOptions
 
 
@@ -52,7 +53,7 @@ def connect(address: Address, options: RedisOptions) -> Redis:
     common = _common(options)
     if address.tls:
         common |= _tls(options)
-    named: dict[str, Any] = {"db": address.database}
+    named: dict[str, Any] = {"db": address.database, "command_packer": CommandPacker()}
     if options.password is not None or options.password_file is not None:
         named["credential_provider"] = Credentials(address.user, options.password, options.password_file)
     elif address.user:

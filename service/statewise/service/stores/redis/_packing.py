@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from statewise.service.stores._block import ROW, Block, Group, Name
+from statewise.service.stores.redis._command_packer import EncodedArguments, encode_rows
 
 MOST_ROWS = 1024
 """Sessions of one portion: some 10 ms of the server's time."""
@@ -29,7 +30,7 @@ class Portion:
     """
 
     names: bytes
-    groups: Sequence[bytes]
+    groups: Sequence[bytes | EncodedArguments]
 
 
 def pack_births(births: Sequence[int]) -> bytes:
@@ -92,12 +93,12 @@ def _part(group: Group, part: slice) -> Group:
 
 
 def _portion(groups: Sequence[Group], names: dict[int, Name]) -> Portion:
-    packed: list[bytes] = []
+    packed: list[bytes | EncodedArguments] = []
     named: list[bytes] = []
     for group in groups:
         description = f"{group.digest} {group.version} {group.model}".encode()
         reference = hashlib.sha256(description).digest()[:8]
-        packed += [reference + description, _beginnings(group, reference), *_rows_and_states(group)]
+        packed += [reference + description, _beginnings(group, reference), _rows_and_states(group)]
         if names:
             births = group.rows["birth"].tolist()
             named += [_name(names[birth]) for birth in births if birth in names]
@@ -113,12 +114,9 @@ def _beginnings(group: Group, reference: bytes) -> bytes:
     return beginnings.tobytes()
 
 
-def _rows_and_states(group: Group) -> list[bytes]:
-    together = np.empty((len(group.rows), ROW.itemsize + group.states.shape[1]), np.uint8)
-    together[:, : ROW.itemsize] = np.ascontiguousarray(group.rows).view(np.uint8).reshape(-1, ROW.itemsize)
-    together[:, ROW.itemsize :] = group.states
-    values: list[bytes] = together.view(f"V{together.shape[1]}").ravel().tolist()
-    return values
+def _rows_and_states(group: Group) -> EncodedArguments:
+    rows = np.ascontiguousarray(group.rows).view(np.uint8).reshape(-1, ROW.itemsize)
+    return encode_rows(rows, group.states)
 
 
 def _name(name: Name) -> bytes:

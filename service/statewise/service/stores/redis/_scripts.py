@@ -8,6 +8,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from statewise.service.stores.redis._command_packer import Argument
+
 FLAGS = {
     "claim": "allow-oom,no-cluster",
     "end": "allow-oom,no-cluster",
@@ -37,7 +39,7 @@ class Scripts:
             self._sources[name] = source
             self._digests[name] = hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
-    def run(self, name: str, *arguments: bytes | int) -> Any:
+    def run(self, name: str, *arguments: Argument) -> Any:
         """Runs a script, loading it where the server has forgotten it.
 
         Raises:

@@ -19,6 +19,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionEr
 
 from statewise.service.stores._block import Block
 from statewise.service.stores._store import Listed, StoredSession, Usage, Written
+from statewise.service.stores.redis._command_packer import Argument
 from statewise.service.stores.redis._connection import connect
 from statewise.service.stores.redis._errors import FORMAT, format_error, store_errors
 from statewise.service.stores.redis._options import RedisOptions, parse_address
@@ -186,7 +187,7 @@ class RedisStore:
         """Gives the connection back. Repeating does nothing."""
         self._client.close()
 
-    def _run(self, name: str, *arguments: bytes | int, numbered: bool = False) -> Any:
+    def _run(self, name: str, *arguments: Argument, numbered: bool = False) -> Any:
         """Runs a script; where the connection is lost, once more.
 
         A numbered call that arrives after a later one of this writer, on a connection that was given up, does
@@ -200,8 +201,8 @@ class RedisStore:
             except ConnectionError:
                 return self._try(name, arguments, numbered)
 
-    def _try(self, name: str, arguments: Sequence[bytes | int], numbered: bool) -> Any:
-        leading: tuple[bytes | int, ...] = ()
+    def _try(self, name: str, arguments: Sequence[Argument], numbered: bool) -> Any:
+        leading: tuple[Argument, ...] = ()
         if numbered:
             self._calls += 1
             leading = (self._writer, self._calls)

@@ -6,7 +6,8 @@ Times of last use, births and handles are unsigned in the program and signed in 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -103,6 +104,8 @@ class Counters:
 
 
 COLUMNS = ", ".join(field.name for field in fields(Counters))
+_values_of = attrgetter(*(field.name for field in fields(Counters)))
+"""The numbers of counters, in the order of `COLUMNS`."""
 READ_COUNTERS = f"SELECT {COLUMNS} FROM counters"
 WRITE_COUNTERS = f"UPDATE counters SET ({COLUMNS}) = ({', '.join('?' * len(fields(Counters)))})"
 
@@ -186,10 +189,11 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 counters = Counters(*self.connection.execute(READ_COUNTERS).fetchone())
-                before = asdict(counters)
+                before = _values_of(counters)
                 yield counters
-                if asdict(counters) != before:
-                    self.connection.execute(WRITE_COUNTERS, tuple(asdict(counters).values()))
+                after = _values_of(counters)
+                if after != before:
+                    self.connection.execute(WRITE_COUNTERS, after)
                 self.committing = True
                 self._files.commit(self.connection)
             except BaseException:
