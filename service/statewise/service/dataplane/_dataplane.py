@@ -221,7 +221,7 @@ class Dataplane:
         arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
         if self._stored is not None:
             self._stored.refuse_when_away()
-            reply = self._stored.held(reply, positions, steps)
+            reply = self._stored.replies.held(reply, handles, positions, steps, model.package.spec.outputs)
         batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
         batch.output_bytes = size
         model.scheduler.submit(batch)

@@ -11,16 +11,18 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Handles
+from statewise.service.base import Handles, RowFailure
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, with_text
 from statewise.service.dataplane._initial_states import can_start_empty, leased_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
+from statewise.service.dataplane.sessions import moved_failure
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
 from statewise.service.registry import LoadedModel
+from statewise.service.scheduling import GenerationJob
 
 
 class SessionGenerator:
@@ -112,8 +114,10 @@ class SessionGenerator:
                         yield with_text(part, writer)
                 for job in channel.results():
                     commit_lease(lease, model, self._table, job, start)
-                if (stored := self._dataplane.sessions.stored) is not None:
-                    await stored.settle_reply()
+                    failures = await self._moved(lease, job)
+                    if failures:
+                        work.add(0, 0, failures)
+                        yield GeneratedPart(None, failures=failures)
             finally:
                 cancellation.cancelled = lease.abandoned = True
                 try:
@@ -123,3 +127,12 @@ class SessionGenerator:
                     model.scheduler.release_sessions(lease.slots)
         latency_s = self._clock() - received_s
         self._dataplane.record_answer("generate", model, latency_s, rows=rows, steps=time_steps)
+
+    async def _moved(self, lease: SessionLease, job: GenerationJob) -> list[RowFailure]:
+        """Returns, when the end may be told, the failures of rows whose session another server has."""
+        stored = self._dataplane.sessions.stored
+        if stored is None:
+            return []
+        moved = await stored.replies.moved(lease.slots)
+        moved[list(job.failed)] = False
+        return [moved_failure(row) for row in lease.rows[moved].tolist()]

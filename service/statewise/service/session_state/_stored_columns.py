@@ -38,6 +38,10 @@ class StoredColumns(SessionColumns):
         """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
         return int(self._birth[slot])
 
+    def births_of(self, slots: Slots) -> NDArray[np.uint64]:
+        """Returns the births of sessions; 0 for one that another server is known to have."""
+        return self._birth[slots]
+
     def holder_of(self, slot: int) -> int:
         """Returns the number of the client that opened or resumed the session last; 0: it has none."""
         return int(self._holder[slot])

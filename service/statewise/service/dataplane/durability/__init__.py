@@ -2,5 +2,6 @@
 
 from statewise.service.dataplane.durability._checkpoints import Checkpoints, Unstored
 from statewise.service.dataplane.durability._store_thread import StoreThread
+from statewise.service.dataplane.durability._store_waits import StoreWait
 
-__all__ = ["Checkpoints", "StoreThread", "Unstored"]
+__all__ = ["Checkpoints", "StoreThread", "StoreWait", "Unstored"]

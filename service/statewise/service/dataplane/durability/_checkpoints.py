@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from statewise.service.base import Slots
 from statewise.service.dataplane.durability._gathering import ArenaOf, gather, names_of
 from statewise.service.dataplane.durability._store_thread import StoreThread
+from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
 from statewise.service.session_state import ChangedSessions, SessionTable
 from statewise.service.stores import Block, Group, StoreDamaged, StoreError, StoreUnavailable, Written
 
@@ -106,7 +107,7 @@ class Checkpoints:
         self._clock = clock
         self._time_of_day = time_of_day
         self._turn = asyncio.Lock()
-        self._waiting: list[Callable[[], None]] = []
+        self._waits = StoreWaits()
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
         self._writing = Unstored({}, frozenset())
@@ -132,13 +133,30 @@ class Checkpoints:
             if self._clock() >= self._tidy_s:
                 await self._tidy()
 
-    def when_stored(self, act: Callable[[], None]) -> None:
-        """Calls a function once the store has everything that has happened until now.
+    def when_stored(self, wait: StoreWait) -> None:
+        """Ends a wait once the store has everything that has happened until now.
 
         What is waited for during a tick is written by the next one, all together.
         """
-        self._waiting.append(act)
+        self._waits.add(wait)
         self._wanted.set()
+
+    async def settle(self, births: NDArray[np.uint64]) -> NDArray[np.bool_] | None:
+        """Writes what has changed until now.
+
+        Args:
+            births: Sessions that the caller is about to tell of, as in `StoreWait`.
+
+        Returns:
+            Which of them another server has, so that nothing of theirs was written; None: the store is away.
+        """
+        ended: list[NDArray[np.bool_]] = []
+        wait = StoreWait(births, ended.append)
+        self._waits.add(wait)
+        try:
+            return ended[0] if await self.tick() else None
+        finally:
+            self._waits.discard(wait)
 
     def unstored(self) -> Unstored:
         """Returns what a call of the store that is made now may not see."""
@@ -149,7 +167,7 @@ class Checkpoints:
         """Writes what has changed until now. Returns whether the store has it."""
         async with self._turn:
             begun_s = self._clock()
-            waiting, self._waiting = self._waiting, []
+            waits = self._waits.take()
             # Names last: a session that is opened while others are copied may have a row already.
             taken, named, ended = self._changed.take(), dict[int, int](), list[int]()
             try:
@@ -160,7 +178,7 @@ class Checkpoints:
                 written = await self._write(block)
             except BaseException as error:
                 self._changed.give_back(taken, named, ended)
-                self._waiting = waiting + self._waiting
+                self._waits.give_back(waits)
                 if not isinstance(error, Exception):  # whoever asked for the tick has left
                     raise
                 self.counts.failures += 1
@@ -170,9 +188,11 @@ class Checkpoints:
                 self._writing = Unstored({}, frozenset())
             self._note_back()
             if written is not None:
-                self._note_written(slots, groups, written)
+                self._waits.note_moved(waits, self._note_written(slots, groups, written))
                 self.counts.tick_s = self._clock() - begun_s
-            self._note_stored(begun_s, waiting)
+            self.stored_until_s = begun_s
+            for wait in waits:
+                wait.end()
             return True
 
     async def _write(self, block: Block) -> Written | None:
@@ -183,14 +203,6 @@ class Checkpoints:
             with suppress(StoreDamaged):  # of a single session
                 await self._store.call(partial(self._store.store.expire, used_before_ms=0, limit=1))
         return None
-
-    def _note_stored(self, until_s: float, waiting: Sequence[Callable[[], None]]) -> None:
-        self.stored_until_s = until_s
-        for act in waiting:
-            try:
-                act()
-            except Exception as error:
-                _log.error("what waited for the store failed", exc_info=error)
 
     async def _tidy(self) -> None:
         """Deletes what was unused for too long, and lets the store do a portion of what it owes."""
@@ -253,14 +265,19 @@ class Checkpoints:
             self.counts.why_away = ""
             self.away_changed()
 
-    def _note_written(self, slots: Sequence[Slots], groups: Sequence[Group], written: Written) -> None:
+    def _note_written(
+        self, slots: Sequence[Slots], groups: Sequence[Group], written: Written
+    ) -> NDArray[np.uint64]:
+        """Notes what a block has changed. Returns the births of sessions that another server has."""
         self.counts.ticks += 1
         self.counts.stored_bytes += written.stored_bytes
         self.counts.rows += sum(len(group.rows) for group in groups)
         moved = np.array(written.moved, np.uint64)
         for own, group in zip(slots, groups, strict=True):
-            births = group.rows["birth"]
-            self._table.note_durable(own, births, group.rows["position"])
+            births, positions = group.rows["birth"], group.rows["position"]
             if len(moved):
                 gone = np.isin(births, moved)
                 self._end_moved(own[gone], births[gone])
+                own, births, positions = own[~gone], births[~gone], positions[~gone]
+            self._table.note_durable(own, births, positions)
+        return moved

@@ -12,6 +12,7 @@ from statewise.service.dataplane.sessions._session_listing import (
 )
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
+from statewise.service.dataplane.sessions._stored_replies import moved_failure
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
@@ -30,4 +31,5 @@ __all__ = [
     "SessionTurns",
     "Sessions",
     "StoredSessions",
+    "moved_failure",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
+from statewise.service.dataplane.sessions._stored_replies import moved_failure
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import (
@@ -151,7 +152,7 @@ class SessionSnapshots:
                     restored[row] = open_from(row)
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
-        await self._settle()  # a client could build them again from the tokens alone
+        failures |= await self._settle(restored)  # a client could build them again from the tokens alone
         return in_order(restored), in_order(failures)
 
     async def _wake(
@@ -160,15 +161,26 @@ class SessionSnapshots:
         """Brings stored sessions into memory. Returns by id why one cannot be."""
         return {} if self._stored is None else await self._stored.wake(owner, session_ids, births)
 
-    async def _settle_reply(self) -> None:
-        """Returns when a reply may be sent; raises ServiceError (STORE_UNAVAILABLE)."""
-        if self._stored is not None:
-            await self._stored.settle_reply()
+    async def _settle(self, done: dict[int, OpenedSession], *, told: bool = True) -> dict[int, RowFailure]:
+        """Returns when a reply may be sent, and the failures of rows whose session another server has.
 
-    async def _settle(self) -> None:
-        """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
-        if self._stored is not None:
-            await self._stored.settle()
+        Args:
+            done: What the reply tells, by row; loses the rows that fail.
+            told: Whether the store must have it before the reply in any case. It must have new holders: a
+                server that knew an earlier one, and was killed, would refuse them.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        if self._stored is None or not (told or self._stored.replies.wait):
+            return {}
+        rows = list(done)
+        births = np.array([done[row].view.birth for row in rows], np.uint64)
+        moved = await self._stored.replies.settle(births)
+        failures = {rows[at]: moved_failure(rows[at]) for at in np.flatnonzero(moved).tolist()}
+        for row in failures:
+            del done[row]
+        return failures
 
     def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
         """Returns a birth for each row, 0 where the request names none; checks the ids, too."""

@@ -89,7 +89,7 @@ class Sessions(SessionSnapshots):
                 except ServiceError as error:
                     failures[row] = RowFailure(row, error.reason, error.message)
             await self._take_over(existing, session_ids, number, expected, opened, failures)
-        await self._settle_holders(changed=not all(session.created for session in opened.values()))
+        failures |= await self._settle(opened, told=not all(one.created for one in opened.values()))
         return in_order(opened), in_order(failures)
 
     def _require_serving(self, model: LoadedModel) -> None:
@@ -116,13 +116,6 @@ class Sessions(SessionSnapshots):
             )
             opened.update(taken)
             failures.update(gone)
-
-    async def _settle_holders(self, *, changed: bool) -> None:
-        """Returns when a reply may be sent after sessions were taken over.
-
-        A server that was killed and knew an earlier holder would refuse the new one.
-        """
-        await (self._settle() if changed else self._settle_reply())
 
     def _check_same(self, slot: int, session_id: str, name: str, version: int, birth: int | None) -> None:
         """Raises ServiceError (SESSION_EXISTS) for another model, version (0: any) or birth (None: any)."""
@@ -173,7 +166,7 @@ class Sessions(SessionSnapshots):
                 else:
                     existing[row] = slot
             await self._take_over(existing, session_ids, number, expected, resumed, failures)
-        await self._settle_holders(changed=not all(expected.keeps_holder(row) for row in resumed))
+        failures |= await self._settle(resumed, told=not all(map(expected.keeps_holder, resumed)))
         return in_order(resumed), in_order(failures)
 
     async def fork(
@@ -209,8 +202,8 @@ class Sessions(SessionSnapshots):
             forked[row] = self._directory.describe(twin, created=True)
 
         failures = await self._turns.run_valid(handles, copy, owner=number)
-        await self._settle()  # no client could build the copies again
-        return in_order(forked), failures
+        moved = await self._settle(forked)  # no client could build the copies again
+        return in_order(forked), sorted([*failures, *moved.values()], key=_row)
 
     async def rewind(
         self, handles: Handles, positions: NDArray[np.uint64], *, owner: str
@@ -235,8 +228,8 @@ class Sessions(SessionSnapshots):
                 refused.append(failure)
 
         failures = await self._turns.run_valid(handles, turn_back, owner=number)
-        await self._settle()
-        return in_order(rewound), sorted(failures + refused, key=lambda failure: failure.row)
+        moved = await self._settle(rewound)
+        return in_order(rewound), sorted([*failures, *refused, *moved.values()], key=_row)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
         """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED).
@@ -249,8 +242,12 @@ class Sessions(SessionSnapshots):
         failures = await self._turns.run_valid(
             handles, lambda _, slot: self._directory.end(slot), owner=number
         )
-        await self._settle()
+        await self._settle({})
         return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
+
+
+def _row(failure: RowFailure) -> int:
+    return failure.row
 
 
 def _raise_if_any(error: ServiceError | None) -> None:

@@ -7,22 +7,21 @@ both copies of its state are those that were stored; its handle is a new one.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ModelKey, ServiceError, Slots, StepResult, store_unavailable
+from statewise.service.base import ModelKey, ServiceError, Slots, store_unavailable
 from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.dataplane.sessions._stored_replies import StoredReplies
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable, StateArena
 from statewise.service.stores import StoreDamaged, StoredSession
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
-Reply = Callable[[StepResult | ServiceError], None]
 
 
 class StoredSessions:
@@ -70,7 +69,8 @@ class StoredSessions:
             clock=clock,
         )
         """Write what changes."""
-        self._holds_replies = holds_replies
+        self.replies = StoredReplies(table, self.checkpoints, wait=holds_replies)
+        """Hold replies back."""
         self._required = required
         self._ending: set[asyncio.Task[None]] = set()
         # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
@@ -91,36 +91,9 @@ class StoredSessions:
         if self.refuses:
             raise store_unavailable("the session store is away, and this server needs it for sessions")
 
-    async def settle_reply(self) -> None:
-        """Returns when a reply may be sent. Raises ServiceError (STORE_UNAVAILABLE)."""
-        if self._holds_replies:
-            await self.settle()
-
-    def held(self, reply: Reply, positions: NDArray[np.uint64], steps: NDArray[np.uint32] | None) -> Reply:
-        """Returns a function that gives a reply to a step when it may be sent.
-
-        Args:
-            reply: Takes the result.
-            positions: Start positions of the rows.
-            steps: Time steps of each row; None: 1 each.
-        """
-        if not self._holds_replies:
-            return reply
-
-        def hold(result: StepResult | ServiceError) -> None:
-            if isinstance(result, ServiceError) or len(result.failures) == len(positions):
-                reply(result)
-                return
-            ends = positions + np.asarray(1 if steps is None else steps, np.uint64)
-            durable = np.delete(ends, [failure.row for failure in result.failures])
-            self.checkpoints.when_stored(lambda: reply(replace(result, durable_positions=durable)))
-
-        return hold
-
     async def settle(self) -> None:
         """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
-        if not await self.checkpoints.tick():
-            raise store_unavailable("the session store does not answer")
+        await self.replies.settle(np.empty(0, np.uint64))
 
     async def close(self) -> None:
         """Writes what is owed, as far as the store takes it, and closes the store."""
