@@ -40,6 +40,12 @@ class Progress:
             self._running -= 1
             self._changed.notify_all()
 
+    def wait_for_more(self, count: int) -> bool:
+        """Waits for that many further answers; returns False if all programs have ended before."""
+        with self._changed:
+            done = self._done + count
+        return self.wait(done)
+
     def wait(self, done: int) -> bool:
         """Waits for so many answers; returns False if all programs have ended before."""
         with self._changed:

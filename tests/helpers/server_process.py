@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,16 @@ class ServerProcesses:
 
     def start(self, **settings: Any) -> ServerProcess:
         """A server with these settings, once it listens. It loads versions itself, like `running_server`."""
+        return self.start_logged(None, **settings)
+
+    def start_logged(self, log: Path | None, /, **settings: Any) -> ServerProcess:
+        """The same, with what the server writes to stderr in a file."""
         defaults = {"listen": "127.0.0.1:0", "grace_s": 5, "load_in_child": False}
         chosen = {"repository": str(self._repository), **defaults, **settings}
-        child = self._running.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-c", SERVE, json.dumps(chosen)], stdout=subprocess.PIPE, text=True
+        command = [sys.executable, "-c", SERVE, json.dumps(chosen)]
+        with nullcontext() if log is None else log.open("ab") as stderr:
+            child = self._running.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
             )
-        )
         self._running.callback(child.kill)
         return ServerProcess(child)

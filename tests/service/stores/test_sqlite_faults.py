@@ -3,13 +3,12 @@
 import os
 import sqlite3
 import struct
-import subprocess
 import zlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.helpers.disks import filled, make_read_only, mounted
 from tests.service.stores.blocks import assert_at, group_of, moving, opening
 
 from statewise.service.stores import (
@@ -197,42 +196,21 @@ def test_a_folder_that_is_not_there_makes_the_store_unavailable(tmp_path: Path) 
         SqliteStore(tmp_path / "nowhere" / "sessions.db")
 
 
-@contextmanager
-def _mounted(folder: Path, options: str) -> Iterator[None]:
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system can be mounted by root alone")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def _fill(path: Path) -> None:
-    """Writes a file until the disk is full."""
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-
-
 def test_a_full_disk_makes_the_store_unavailable_and_loses_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "small"
-    with _mounted(folder, "size=2m"):
+    with mounted(folder, "size=2m"):
         store = SqliteStore(folder / "sessions.db")
         store.write(opening([1, 2]))
-        filler = folder / "filler"
-        _fill(filler)
         large = Block(groups=[group_of([1], 2, size=100_000)])
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable, match=r"No space left|full"):
-                store.write(large)
-            assert_at(store.read([1])[0], 1, 1)
-        with pytest.raises(StoreUnavailable):
-            store.write(
-                Block([Name(n, "ada", f"s{n}") for n in range(10, 600)], [group_of(range(10, 600), 1)])
-            )
-        filler.unlink()
+        with filled(folder):
+            for _ in range(3):
+                with pytest.raises(StoreUnavailable, match=r"No space left|full"):
+                    store.write(large)
+                assert_at(store.read([1])[0], 1, 1)
+            with pytest.raises(StoreUnavailable):
+                store.write(
+                    Block([Name(n, "ada", f"s{n}") for n in range(10, 600)], [group_of(range(10, 600), 1)])
+                )
         store.write(large)
         assert_at(store.read([1])[0], 1, 2, 100_000)
         assert_at(store.read([2])[0], 2, 1)
@@ -242,11 +220,11 @@ def test_a_full_disk_makes_the_store_unavailable_and_loses_nothing(tmp_path: Pat
 
 def test_a_read_only_file_system_makes_the_store_unavailable(tmp_path: Path) -> None:
     folder = tmp_path / "small"
-    with _mounted(folder, "size=4m"):
+    with mounted(folder, "size=4m"):
         store = SqliteStore(folder / "sessions.db")
         store.write(opening([1]))
         store.close()
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        make_read_only(folder)
         with pytest.raises(StoreUnavailable, match="Read-only"):
             SqliteStore(folder / "sessions.db")
 
