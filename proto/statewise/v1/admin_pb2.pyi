@@ -369,7 +369,7 @@ class SessionInfo(_message.Message):
     """Whether it is in memory."""
     damaged: _builtins.bool
     """True: what the store has of it is damaged, and it cannot wake (SESSION_LOST). Model, version, positions and idle
-    time may be absent.
+    time may be absent. A listing does not read states: damage to one shows only when the session wakes.
     """
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:

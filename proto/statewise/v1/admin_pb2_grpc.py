@@ -89,7 +89,9 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CloseSession(self, request, context):
-        """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED.
+        """Ends a session by its id, awake or asleep, also while another client holds its handle, or another server that shares
+        the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
+        SESSION_EXPIRED, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,10 @@ class AdminServiceStub:
     STORE_UNAVAILABLE.
     """
     CloseSession: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CloseSessionRequest, _admin_pb2.CloseSessionResponse]
-    """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
+    """Ends a session by its id, awake or asleep, also while another client holds its handle, or another server that shares
+    the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
+    SESSION_EXPIRED, STORE_UNAVAILABLE.
+    """
     WatchStats: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]
     """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
     of range; DRAINING when the server goes away.
@@ -62,7 +65,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     STORE_UNAVAILABLE.
     """
     CloseSession: _aio.UnaryUnaryMultiCallable[_admin_pb2.CloseSessionRequest, _admin_pb2.CloseSessionResponse]  # type: ignore[assignment]
-    """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
+    """Ends a session by its id, awake or asleep, also while another client holds its handle, or another server that shares
+    the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
+    SESSION_EXPIRED, STORE_UNAVAILABLE.
+    """
     WatchStats: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]  # type: ignore[assignment]
     """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
     of range; DRAINING when the server goes away.
@@ -103,7 +109,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CloseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CloseSessionResponse, _abc.Awaitable[_admin_pb2.CloseSessionResponse]]:
-        """Ends a session by its id, also while another client holds its handle. Fails: SESSION_NOT_FOUND, SESSION_EXPIRED."""
+        """Ends a session by its id, awake or asleep, also while another client holds its handle, or another server that shares
+        the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
+        SESSION_EXPIRED, STORE_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def WatchStats(

@@ -1412,8 +1412,9 @@ Global___SnapshotSessionsResponse: _TypeAlias = SnapshotSessionsResponse  # noqa
 
 @_typing.final
 class CloseSessionsRequest(_message.Message):
-    """Ends sessions; their ids are free and their state is gone. Closing a session that is closed already succeeds. Row
-    errors: SESSION_MOVED. Fails as a whole: BAD_REQUEST (a handle twice).
+    """Ends sessions, awake or asleep; their ids are free and their state is gone, with a session store there, too, before
+    the reply. Closing a session that is closed already succeeds. Row errors: SESSION_MOVED. Fails as a whole: BAD_REQUEST
+    (a handle twice), STORE_UNAVAILABLE.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

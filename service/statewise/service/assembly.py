@@ -139,7 +139,9 @@ def _build_sessions(
     )
     scan = SessionScan(table)
     listing = SessionListing(models, table, scan=scan, stored=stored)
-    administration = SessionAdministration(table, directory=directory, turns=turns, listing=listing)
+    administration = SessionAdministration(
+        table, directory=directory, turns=turns, listing=listing, stored=stored
+    )
     idle_timeout_s = limits.settings.idle_timeout_s
     idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=idle_timeout_s, clock=clock, stored=stored)
     return sessions, administration, idle_expiry

@@ -144,6 +144,22 @@ def test_what_has_ended_stays_ended(open_store: Open) -> None:
     assert store.usage("ada").sessions == 1
 
 
+def test_an_owner_ends_sessions_of_any_writer(open_store: Open) -> None:
+    first, second, third = open_store(), open_store(), open_store()
+    first.write(opening([1, 2, LARGE]))
+    second.claim([2])
+    third.end("eve", [1])
+    assert third.usage("ada").sessions == 3
+    third.end("ada", [1, 2, 9, LARGE])
+    third.end("ada", [1])
+    assert first.find("ada", ["s1", "s2", f"s{LARGE}"]) == [0, 0, 0]
+    assert list(first.write(moving([1], 5)).moved) == [1]
+    assert list(second.write(moving([2], 5, epoch=9)).moved) == [2]
+    assert second.usage("ada").sessions == 0
+    third.write(opening([3]))
+    assert third.usage("ada").sessions == 1
+
+
 def test_ending_what_is_not_there_does_nothing(open_store: Open) -> None:
     store = open_store()
     store.write(Block(ended=[5]))

@@ -21,6 +21,7 @@ PROGRAMS = st.lists(
         st.tuples(st.just("move"), WRITERS, st.lists(IDS, min_size=1, max_size=4, unique=True)),
         st.tuples(st.just("repeat"), WRITERS),
         st.tuples(st.just("end"), WRITERS, IDS),
+        st.tuples(st.just("close"), WRITERS, IDS),
         st.tuples(st.just("claim"), WRITERS, st.lists(IDS, min_size=1, max_size=3, unique=True)),
         st.tuples(st.just("expire"), WRITERS, st.integers(0, 60)),
         st.tuples(st.just("tidy"), WRITERS),
@@ -102,6 +103,13 @@ class World:
         birth = self.names.pop(one, 0)
         writer.store.claim([birth])
         self.write(writer, Block(ended=[birth] if birth else []))
+        self.live.pop(birth, None)
+
+    def close(self, writer: Writer, one: int) -> None:
+        """Ends a session, whoever has it; nobody ends one of another owner."""
+        birth = self.names.pop(one, 0)
+        writer.store.end("eve", [*self.live])
+        writer.store.end("ada", [birth, 900])
         self.live.pop(birth, None)
 
     def claim(self, writer: Writer, ids: list[int]) -> None:

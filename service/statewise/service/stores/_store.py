@@ -139,6 +139,13 @@ class Store(Protocol):
         """Returns the newest states of sessions without claiming them."""
         ...
 
+    def end(self, owner: str, births: Sequence[int]) -> None:
+        """Ends an owner's sessions, whichever writer they belong to; births of others are passed over.
+
+        Another writer that has one in memory learns of it as of a takeover. Repeating changes nothing.
+        """
+        ...
+
     def list_sessions(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
         """Lists sessions ordered by owner and id, beginning after a pair of both; of one owner, or of all."""
         ...

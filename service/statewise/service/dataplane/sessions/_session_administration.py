@@ -6,6 +6,7 @@ Looking at a session neither wakes it nor counts as use.
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_listing import ListedSession, SessionListing
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
+from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.session_state import SessionTable
 
 
@@ -17,6 +18,7 @@ class SessionAdministration:
         directory: Finds and ends sessions.
         turns: Orders operations.
         listing: Lists sessions.
+        stored: Sessions of the store; None: there is no store.
     """
 
     def __init__(
@@ -26,10 +28,12 @@ class SessionAdministration:
         directory: SessionDirectory,
         turns: SessionTurns,
         listing: SessionListing,
+        stored: StoredSessions | None = None,
     ) -> None:
         self._table = table
         self._directory = directory
         self._turns = turns
+        self._stored = stored
         self.listing = listing
         """Lists sessions page by page."""
 
@@ -47,10 +51,10 @@ class SessionAdministration:
         return found
 
     async def close(self, session_id: str, *, owner: str) -> None:
-        """Ends a session, also if another client uses it.
+        """Ends a session, awake or asleep, also if another client uses it; with a store durably.
 
         Raises:
-            ServiceError: SESSION_NOT_FOUND, SESSION_EXPIRED.
+            ServiceError: SESSION_NOT_FOUND, SESSION_EXPIRED, STORE_UNAVAILABLE.
         """
         number = self._table.known_owner(owner)
 
@@ -58,4 +62,14 @@ class SessionAdministration:
             if self._table.find(number, session_id) == slot:
                 self._directory.end(slot)
 
-        await self._turns.run({0: self._directory.require(session_id, owner)}, end)
+        slot = self._table.find(number, session_id)
+        if slot is not None:
+            await self._turns.run({0: slot}, end)
+        if self._stored is not None:
+            if slot is not None:
+                await self._stored.settle()
+            # Also where it was in memory: another server may have taken it over.
+            if await self._stored.end_named(owner, session_id):
+                return
+        if slot is None:
+            self._directory.require(session_id, owner)

@@ -232,18 +232,28 @@ class Sessions(SessionSnapshots):
         return in_order(rewound), sorted([*failures, *refused, *moved.values()], key=_row)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
-        """Ends sessions. Those that have ended already are no failure; void handles are (SESSION_MOVED).
+        """Ends sessions, awake or asleep. Those that have ended already are no failure; void handles are.
 
         Raises:
-            ServiceError: BAD_REQUEST, BYTES_LIMIT.
+            ServiceError: BAD_REQUEST, BYTES_LIMIT, STORE_UNAVAILABLE.
         """
         self._limits.check_handles(handles)
         number = self._table.owner_number(owner)
-        failures = await self._turns.run_valid(
-            handles, lambda _, slot: self._directory.end(slot), owner=number
-        )
+        failures = await self._end_awake(handles, number)
+        moved = [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
+        asleep = np.array([one.row for one in failures if one.reason is not Reason.SESSION_MOVED], np.intp)
+        if self._stored is not None and len(asleep):
+            woken = asleep[await self._stored.end_asleep(owner, handles[asleep])]
+            for failure in await self._end_awake(handles[woken], number):
+                row = int(woken[failure.row])
+                message = f"handle {int(handles[row]):#018x} is void: the session was resumed elsewhere"
+                moved.append(RowFailure(row, Reason.SESSION_MOVED, message))
         await self._settle({})
-        return [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
+        return sorted(moved, key=_row)
+
+    async def _end_awake(self, handles: Handles, owner: int) -> list[RowFailure]:
+        """Ends sessions in memory. Returns the failures of the other rows."""
+        return await self._turns.run_valid(handles, lambda _, slot: self._directory.end(slot), owner=owner)
 
 
 def _row(failure: RowFailure) -> int:

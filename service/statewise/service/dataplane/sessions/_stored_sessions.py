@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ModelKey, ServiceError, Slots, store_unavailable
+from statewise.service.base import Handles, ModelKey, ServiceError, Slots, store_unavailable
 from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
@@ -22,6 +22,8 @@ from statewise.service.stores import StoreDamaged, StoredSession
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
+_ENDED_TOGETHER = 512
+"""Sessions that one call of the store ends: some milliseconds, in which nothing else is stored."""
 
 
 class StoredSessions:
@@ -143,6 +145,43 @@ class StoredSessions:
         async with self._waking:
             missing = {one: birth for one, birth in meant.items() if self._table.find(number, one) is None}
             return await self._claim(owner, missing) if missing else {}
+
+    async def end_asleep(self, owner: str, handles: Handles) -> list[int]:
+        """Ends those sessions of an owner, given by handle, that are not in memory, in the store.
+
+        Returns:
+            Places in `handles` of sessions that are in memory by now: they were woken meanwhile.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        awake: list[int] = []
+        for begin in range(0, len(handles), _ENDED_TOGETHER):
+            some = handles[begin : begin + _ENDED_TOGETHER].tolist()
+            async with self._waking:
+                births = await self._births_of(some)
+                awake += [begin + at for at, birth in enumerate(births) if self._table.has_birth(birth)]
+                ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
+                if ended:
+                    await self._store.ask(self._store.store.end, owner, ended)
+        return awake
+
+    async def end_named(self, owner: str, session_id: str) -> bool:
+        """Ends a session that is not in memory, in the store. Returns whether the store had it.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        async with self._waking:
+            births = await self._store.ask(self._store.store.find, owner, [session_id])
+            ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
+            if ended:
+                await self._store.ask(self._store.store.end, owner, ended)
+        return bool(ended)
+
+    async def _births_of(self, handles: Sequence[int]) -> list[int]:
+        """Returns the births of sessions by the handles under which they were stored; 0: there is none."""
+        return await self._store.ask(self._store.store.find_handles, handles)
 
     async def _end_lost(self, slots: Sequence[int | None]) -> None:
         """Ends those sessions that another server has taken over, which this one may not have learned yet."""

@@ -142,6 +142,11 @@ class RedisStore:
             sessions += sessions_of(self._server, some, found)
         return sessions
 
+    def end(self, owner: str, births: Sequence[int]) -> None:
+        """Ends an owner's sessions, whichever writer they belong to."""
+        for some in _in_portions(births, ENDED_TOGETHER):
+            (self._seen_ms,) = self._run("end", pack_births(some), owner.encode(), numbered=True)
+
     def list_sessions(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
         """Lists sessions ordered by owner and id, beginning after a pair of both; of one owner, or of all."""
         if owner is not None and after[0] > owner:

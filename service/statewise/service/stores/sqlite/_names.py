@@ -107,6 +107,12 @@ def births_of(connection: sqlite3.Connection, owner: str, session_ids: Sequence[
     return [unsigned(row[0]) if row else 0 for row in found]
 
 
+def owned(connection: sqlite3.Connection, owner: str, births: Sequence[int]) -> list[int]:
+    """Returns those births that an owner has."""
+    query = "SELECT 1 FROM sessions WHERE birth = ? AND owner = ?"
+    return [birth for birth in births if connection.execute(query, (signed(birth), owner)).fetchone()]
+
+
 def number_of_model(connection: sqlite3.Connection, model: str, version: int, digest: str) -> int:
     """Returns the number of a model version, which it gets at its first use."""
     key = (model, version, digest)

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,7 @@ from statewise.service.stores.sqlite._log_writer import (
     drop_segments,
     remove_leftovers,
 )
-from statewise.service.stores.sqlite._names import EXPIRED_AT_ONCE, Names, births_of, expired, usage_of
+from statewise.service.stores.sqlite._names import EXPIRED_AT_ONCE, Names, births_of, expired, owned, usage_of
 from statewise.service.stores.sqlite._newest_rows import NewestRows
 from statewise.service.stores.sqlite._records import Packed, pack
 from statewise.service.stores.sqlite._sessions_reader import SessionsReader, refresh
@@ -224,19 +224,31 @@ class SqliteStore:
         births: list[int] = []
         more = True
         while more and len(births) < limit:
-            with self._database.writing() as counters:
-                self._fence.read(self._connection, counters)
-                self._refresh(counters)
+            with self._ending() as ending:
                 at_most = min(limit - len(births), EXPIRED_AT_ONCE)
                 found, more = expired(self._connection, self._newest, used_before_ms, at_most)
-                names = Names(self._connection, self._writer)
-                names.end(found)
-                names.write_usage()
-                taken = [(birth, ENDED) for birth in names.ended]
-                self._fence.note(self._connection, counters, taken)
-            self._fence.committed(counters, taken)
-            births += names.ended
+                ending.end(found)
+            births += ending.ended
         return births
+
+    def end(self, owner: str, births: Sequence[int]) -> None:
+        """Ends an owner's sessions; see `Store.end`."""
+        self._require_open()
+        with self._ending() as ending:
+            ending.end(owned(self._connection, owner, births))
+
+    @contextmanager
+    def _ending(self) -> Iterator[Names]:
+        """A transaction that ends sessions, of any writer."""
+        with self._database.writing() as counters:
+            self._fence.read(self._connection, counters)
+            self._refresh(counters)
+            names = Names(self._connection, self._writer)
+            yield names
+            names.write_usage()
+            taken = [(birth, ENDED) for birth in names.ended]
+            self._fence.note(self._connection, counters, taken)
+        self._fence.committed(counters, taken)
 
     def tidy(self, *, seconds: float) -> bool:
         """Folds the log down to half of its bound, if this writer is the one that folds; see `Store.tidy`."""

@@ -1,6 +1,6 @@
--- Ends sessions. ARGV: format, writer, number of the call, births of 8 bytes each. Sessions that others claimed stay.
--- Returns the time in ms.
-local writer, number, births_packed = ARGV[2], ARGV[3], ARGV[4]
+-- Ends sessions. ARGV: format, writer, number of the call, births of 8 bytes each, and perhaps an owner: then sessions of
+-- others stay; without one, those that other writers claimed. Returns the time in ms.
+local writer, number, births_packed, owner = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local failed = format_error() or late_error(writer, number)
 if failed then return failed end
 
@@ -8,7 +8,9 @@ local time_ms = now_ms()
 local births = {}
 for first = 1, #births_packed, 8 do births[#births + 1] = sub(births_packed, first, first + 7) end
 for i, entry in ipairs(entries(births)) do
-  if not entry then
+  if owner then
+    if entry and parse(entry).owner == owner then finish(births[i], entry, time_ms) end
+  elseif not entry then
     call('ZADD', ENDED, 'NX', time_ms, births[i])
   elseif belongs_to(writer, entry) then
     finish(births[i], entry, time_ms)
