@@ -64,7 +64,9 @@ class StoredReplies:
             if isinstance(result, ServiceError) or len(result.failures) == len(handles):
                 reply(result)
                 return
-            rows = np.delete(np.arange(len(handles)), [failure.row for failure in result.failures])
+            rows = np.arange(len(handles))
+            if result.failures:
+                rows = np.delete(rows, [failure.row for failure in result.failures])
             lengths = None if steps is None else steps[rows]
             durable = positions[rows] + np.asarray(1 if lengths is None else lengths, np.uint64)
             done = replace(result, durable_positions=durable)
