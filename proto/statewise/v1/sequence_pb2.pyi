@@ -1194,8 +1194,9 @@ class GenerateSessionsResponse(_message.Message):
     positions: _builtins.bytes
     """Position of each row of `rows` after this chunk, one uint64 a row, little-endian, packed."""
     durable_positions: _builtins.bytes
-    """Durable position (Session.durable_position) of each row of `rows`, one uint64 a row, little-endian, packed.
-    Empty: all 0. Not sent by any server yet.
+    """Durable position (Session.durable_position) of each row of `rows`, one uint64 a row, little-endian, packed. Sent
+    by servers with a session store after all values, in a reply (or several) whose `rows` are those that succeeded,
+    with 0 values each. Empty: not known yet, or there is no session store.
     """
     done: _builtins.bool
     """True in the last reply; positions are then final."""

@@ -2,7 +2,7 @@
 
 from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._emitted import GeneratedPart, parts_within
+from statewise.service.dataplane._emitted import GeneratedPart, SessionEnds, parts_within
 from statewise.service.dataplane._generation_inputs import GenerationInputs
 from statewise.service.dataplane._generator import Generator
 from statewise.service.dataplane._job_calls import CancellationToken
@@ -33,6 +33,7 @@ __all__ = [
     "Portions",
     "PredictPart",
     "Residence",
+    "SessionEnds",
     "SessionGenerator",
     "buckets_of_like_length",
     "parts_within",

@@ -4,10 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from statewise.service.base import Array, RowFailure
 from statewise.service.inputs import TextWriter
 from statewise.service.scheduling import EmittedChunk
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnds:
+    """Where sessions stand after a generation.
+
+    Attributes:
+        rows: Indices into the request.
+        positions: Time steps that each has consumed, uint64 [rows].
+        durable_positions: Time steps of each that the store has, uint64 [rows].
+    """
+
+    rows: NDArray[np.intp]
+    positions: NDArray[np.uint64]
+    durable_positions: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +35,14 @@ class GeneratedPart:
         name: Name of the emitted tensor.
         text: The text that the values add to each row of the chunk; None: the model emits no text.
         failures: Rows that failed; their earlier values are void.
+        ends: Of a store's sessions, with the last part: where the rows that did not fail stand now.
     """
 
     chunk: EmittedChunk | None
     name: str = ""
     text: list[str] | None = None
     failures: Sequence[RowFailure] = ()
+    ends: SessionEnds | None = None
 
     @property
     def rows_ended(self) -> int:

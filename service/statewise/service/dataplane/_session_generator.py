@@ -11,18 +11,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Handles, RowFailure
+from statewise.service.base import Handles
 from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._emitted import GeneratedPart, with_text
+from statewise.service.dataplane._emitted import GeneratedPart, SessionEnds, with_text
 from statewise.service.dataplane._initial_states import can_start_empty, leased_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
-from statewise.service.dataplane.sessions import moved_failure
+from statewise.service.dataplane.sessions import StoredReplies, moved_failure
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import GenerationJob
+from statewise.service.session_state import SessionTable
 
 
 class SessionGenerator:
@@ -114,10 +115,10 @@ class SessionGenerator:
                         yield with_text(part, writer)
                 for job in channel.results():
                     commit_lease(lease, model, self._table, job, start)
-                    failures = await self._moved(lease, job)
-                    if failures:
-                        work.add(0, 0, failures)
-                        yield GeneratedPart(None, failures=failures)
+                    if (stored := self._dataplane.sessions.stored) is not None:
+                        part = await _end_stored(lease, job, self._table, stored.replies)
+                        work.add(0, 0, part.failures)
+                        yield part
             finally:
                 cancellation.cancelled = lease.abandoned = True
                 try:
@@ -128,11 +129,20 @@ class SessionGenerator:
         latency_s = self._clock() - received_s
         self._dataplane.record_answer("generate", model, latency_s, rows=rows, steps=time_steps)
 
-    async def _moved(self, lease: SessionLease, job: GenerationJob) -> list[RowFailure]:
-        """Returns, when the end may be told, the failures of rows whose session another server has."""
-        stored = self._dataplane.sessions.stored
-        if stored is None:
-            return []
-        moved = await stored.replies.moved(lease.slots)
-        moved[list(job.failed)] = False
-        return [moved_failure(row) for row in lease.rows[moved].tolist()]
+
+async def _end_stored(
+    lease: SessionLease, job: GenerationJob, table: SessionTable, replies: StoredReplies
+) -> GeneratedPart:
+    """Returns, when the end may be told, where the rows stand, and which of them another server has.
+
+    Raises:
+        ServiceError: STORE_UNAVAILABLE.
+    """
+    done = np.ones(len(lease.rows), np.bool_)
+    done[list(job.failed)] = False
+    positions = table.positions_of(lease.slots)
+    moved, durable_positions = await replies.settle_rows(lease.slots, positions)
+    failures = [moved_failure(row) for row in lease.rows[done & moved].tolist()]
+    done &= ~moved
+    ends = SessionEnds(lease.rows[done], positions[done], durable_positions[done])
+    return GeneratedPart(None, failures=failures, ends=ends)

@@ -79,14 +79,25 @@ class StoredReplies:
 
         return hold
 
-    async def moved(self, slots: Slots) -> NDArray[np.bool_]:
-        """Returns, when a reply about changed sessions may be sent, which of them another server has.
+    async def settle_rows(
+        self, slots: Slots, positions: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """Returns when a reply about changed sessions may be sent.
+
+        Args:
+            slots: The sessions.
+            positions: Their positions, which the reply tells.
+
+        Returns:
+            Which of them another server has, and their durable positions.
 
         Raises:
             ServiceError: STORE_UNAVAILABLE.
         """
         births = self._table.births_of(slots)
-        return await self.settle(births) if self.wait else births == 0
+        if self.wait:
+            return await self.settle(births), positions
+        return births == 0, self._table.durable_positions(slots)
 
     async def settle(self, births: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Returns when the store has what has happened so far.

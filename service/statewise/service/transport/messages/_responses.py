@@ -8,13 +8,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from statewise.service.base import Array, StepResult
-from statewise.service.dataplane import GeneratedPart, ListedSession, OpenedSession, PredictPart
+from statewise.service.dataplane import GeneratedPart, ListedSession, OpenedSession, PredictPart, SessionEnds
 from statewise.service.registry import LoadedModel
 from statewise.service.transport.messages._status import row_error
 from statewise.v1 import admin_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import ModelSpec, fill_tensor, pack_uint32, pack_uint64, to_tensor
 
 _STATES = {"awake": admin_pb2.SESSION_STATE_AWAKE, "asleep": admin_pb2.SESSION_STATE_ASLEEP}
+
+
+_END_BYTES = 24
+"""Of a session's row, length, position and durable position."""
 
 
 def fill_step_response(response: sequence_pb2.StepResponse, result: StepResult) -> None:
@@ -100,6 +104,27 @@ def generate_sessions_response(part: GeneratedPart) -> sequence_pb2.GenerateSess
     if part.chunk is not None:
         response.positions = pack_uint64(part.chunk.positions)
     return response
+
+
+def generated_sessions_responses(
+    ends: SessionEnds | None, limit_bytes: int
+) -> Iterator[sequence_pb2.GenerateSessionsResponse]:
+    """Yields the last messages of a generation, with up to that many bytes of positions each; None: none."""
+    if ends is not None:
+        rows = max(1, limit_bytes // _END_BYTES)
+        count = len(ends.rows)
+        for begin in range(0, count, rows):
+            own = slice(begin, begin + rows)
+            yield sequence_pb2.GenerateSessionsResponse(
+                rows=pack_uint32(ends.rows[own]),
+                lengths=pack_uint32(np.zeros(len(ends.rows[own]), np.uint32)),
+                positions=pack_uint64(ends.positions[own]),
+                durable_positions=pack_uint64(ends.durable_positions[own]),
+                done=begin + rows >= count,
+            )
+        if count:
+            return
+    yield sequence_pb2.GenerateSessionsResponse(done=True)
 
 
 def transduced_response(part: GeneratedPart, *, version: int) -> sequence_pb2.PredictResponse:

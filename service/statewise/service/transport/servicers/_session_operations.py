@@ -16,12 +16,14 @@ from statewise.service.dataplane import (
     Generator,
     OpenedSession,
     Portions,
+    SessionEnds,
     SessionGenerator,
     parts_within,
 )
 from statewise.service.telemetry import OK
 from statewise.service.transport.messages import (
     generate_sessions_response,
+    generated_sessions_responses,
     read_arrays,
     read_deadline_s,
     read_sampling,
@@ -125,11 +127,16 @@ class SessionOperations:
                 cancellation,
                 owner=caller().owner,
             )
+            ends: SessionEnds | None = None
             async with aclosing(generated) as parts:
                 async for whole in parts:
+                    ends = whole.ends
+                    if whole.chunk is None and not whole.failures:
+                        continue
                     for part in parts_within(whole, self._part_bytes):
                         yield generate_sessions_response(part)
-            yield sequence_pb2.GenerateSessionsResponse(done=True)
+            for response in generated_sessions_responses(ends, self._part_bytes):
+                yield response
 
     @counted("open")
     async def open(
