@@ -1,6 +1,7 @@
 """Lets ticks fail and be broken off: what they took is written by a later one; epochs are those of claims."""
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 from threading import Event
@@ -10,7 +11,66 @@ import pytest
 
 from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.session_state import ChangedSessions, SessionTable
+from statewise.service.stores import StoreDamaged, StoreError, StoreUnavailable
 from statewise.service.stores.sqlite import SqliteStore
+
+
+class FailingStore(SqliteStore):
+    """A store that neither ends nor tidies up anything, for a reason that a test gives."""
+
+    why: Exception | None = None
+
+    def expire(self, *, used_before_ms: int, limit: int) -> list[int]:
+        if self.why is not None:
+            raise self.why
+        return super().expire(used_before_ms=used_before_ms, limit=limit)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [StoreUnavailable("full"), StoreError("refused"), StoreDamaged("malformed"), ValueError("unforeseen")],
+    ids=repr,
+)
+async def test_a_server_without_changes_learns_that_its_store_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, why: Exception
+) -> None:
+    opened: list[FailingStore] = []
+
+    def open_store() -> FailingStore:
+        opened.append(FailingStore(tmp_path / "sessions.db"))
+        opened[0].why = why
+        return opened[0]
+
+    store = StoreThread(open_store)
+    checkpoints = Checkpoints(
+        SessionTable(4, clock=time.monotonic),
+        store,
+        arena_of=lambda number: pytest.fail(f"{number}"),
+        end_moved=lambda slots, births: None,
+        retention_s=1000.0,
+        interval_s=0.001,
+    )
+    changed = asyncio.Event()
+    checkpoints.away_changed = changed.set
+    running = asyncio.ensure_future(checkpoints.run())
+    await changed.wait()
+    assert checkpoints.counts.why_away == str(why)
+    for _ in range(20):
+        assert not await checkpoints.tick()
+    changed.clear()
+    opened[0].why = None
+    with caplog.at_level(logging.INFO):
+        await changed.wait()
+    assert not checkpoints.counts.why_away
+    assert not running.done()
+    running.cancel()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the store is not tidied up: {why}",
+        f"sessions are not being stored: {why}",
+        "sessions are being stored again",
+    ]
+    assert all(bool(record.exc_info) is isinstance(why, ValueError) for record in caplog.records[:2])
+    await store.close()
 
 
 async def test_a_tick_whose_caller_leaves_loses_nothing(tmp_path: Path) -> None:

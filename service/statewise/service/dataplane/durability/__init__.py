@@ -1,7 +1,8 @@
 """Writes sessions to a store, tick by tick. Knows neither requests nor gRPC."""
 
 from statewise.service.dataplane.durability._checkpoints import Checkpoints, Unstored
+from statewise.service.dataplane.durability._store_log import StoreLog
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait
 
-__all__ = ["Checkpoints", "StoreThread", "StoreWait", "Unstored"]
+__all__ = ["Checkpoints", "StoreLog", "StoreThread", "StoreWait", "Unstored"]

@@ -5,7 +5,6 @@ ended, and always writes the newest states. After a tick that took long, the nex
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -21,9 +20,7 @@ from statewise.service.dataplane.durability._gathering import ArenaOf, gather, n
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import Block, Group, StoreDamaged, StoreError, StoreUnavailable, Written
-
-_log = logging.getLogger(__name__)
+from statewise.service.stores import Block, Group, Written
 
 _PORTION_ROWS = 1024
 """Sessions that are copied between two turns of the event loop."""
@@ -110,6 +107,7 @@ class Checkpoints:
         self._waits = StoreWaits()
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
+        self._doubted = False  # Whether the store failed since it was last written to.
         self._writing = Unstored({}, frozenset())
         self.stored_until_s = -math.inf
         """The store has everything that happened before this time of the clock."""
@@ -196,12 +194,12 @@ class Checkpoints:
             return True
 
     async def _write(self, block: Block) -> Written | None:
-        """Writes a block. An empty one is not written, and shows whether a store that was away is back."""
+        """Writes a block. Where there is nothing to write, asks a store that failed whether it is back."""
+        doubted, self._doubted = self._doubted, False
         if block.names or block.groups or block.ended:
             return await self._store.call(self._store.store.write, block)
-        if self.counts.why_away:
-            with suppress(StoreDamaged):  # of a single session
-                await self._store.call(partial(self._store.store.expire, used_before_ms=0, limit=1))
+        if self.counts.why_away or doubted:
+            await self._store.call(partial(self._store.store.expire, used_before_ms=0, limit=1))
         return None
 
     async def _tidy(self) -> None:
@@ -213,11 +211,11 @@ class Checkpoints:
                 partial(store.expire, used_before_ms=before_ms, limit=_EXPIRE_TOGETHER)
             )
             owes = await self._store.call(partial(store.tidy, seconds=_TIDY_S))
-        except StoreError as error:
-            _log.warning("the store is not tidied up: %s", error)
+        except Exception as error:
             ended, owes = [], False
-            if isinstance(error, StoreUnavailable):  # a server without changes learns it here alone
-                self._note_away(error)
+            self._doubted = True
+            if not self.counts.why_away:
+                self._store.log.error("the store is not tidied up", error)
         if not owes and len(ended) < _EXPIRE_TOGETHER:
             self._tidy_s = self._clock() + _TIDY_PAUSE_S
 
@@ -253,15 +251,13 @@ class Checkpoints:
 
     def _note_away(self, error: Exception) -> None:
         why, self.counts.why_away = self.counts.why_away, str(error) or repr(error)
-        if why != self.counts.why_away:
-            unexpected = None if isinstance(error, StoreError) else error
-            _log.error("sessions are not being stored: %s", error, exc_info=unexpected)
+        self._store.log.error("sessions are not being stored", error)
         if not why:
             self.away_changed()
 
     def _note_back(self) -> None:
         if self.counts.why_away:
-            _log.info("sessions are being stored again")
+            self._store.log.back()
             self.counts.why_away = ""
             self.away_changed()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from statewise.service.base import Settings, store_unavailable
+from statewise.service.dataplane.durability._store_log import StoreLog
 from statewise.service.stores import Store, StoreDamaged, StoreError
 from statewise.service.stores.sqlite import SqliteStore
 
@@ -29,6 +30,8 @@ class StoreThread:
     """
 
     def __init__(self, make_store: Callable[[], Store]) -> None:
+        self.log = StoreLog()
+        """Tells why the store fails."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="statewise-store")
         try:
             self.store = self._executor.submit(make_store).result()
@@ -62,10 +65,10 @@ class StoreThread:
         except StoreDamaged as error:
             if error.births:
                 raise
-            _log.error("the store is damaged: %s", error)
+            self.log.error("the store is damaged", error)
             raise store_unavailable("the session store is damaged") from None
         except StoreError as error:
-            _log.error("the store does not answer: %s", error)
+            self.log.error("the store does not answer", error)
             raise store_unavailable("the session store does not answer") from None
 
     async def close(self) -> None:
