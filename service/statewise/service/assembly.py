@@ -25,7 +25,7 @@ from statewise.service.dataplane.sessions import (
 from statewise.service.engine import Engine, EngineProfile, load_engine
 from statewise.service.registry import InspectorPool, ModelRegistry
 from statewise.service.scheduling import Scheduler
-from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena
+from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena, StoredQuotas
 from statewise.service.telemetry import SlowRequests, Statistics
 
 
@@ -110,7 +110,18 @@ def _build_sessions(
     clock: Callable[[], float],
     store: StoreThread | None,
 ) -> tuple[Sessions, SessionAdministration, IdleExpiry]:
-    directory = SessionDirectory(models, table, limits=limits, statistics=statistics)
+    quotas = StoredQuotas(
+        owner_sessions=limits.settings.owner_sessions,
+        owner_bytes=limits.settings.owner_store_bytes,
+        store_bytes=limits.settings.store_bytes,
+    )
+    directory = SessionDirectory(
+        models,
+        table,
+        limits=limits,
+        statistics=statistics,
+        stored_quotas=None if store is None else quotas,
+    )
     turns = SessionTurns(models, table)
     stored = None
     if store is not None:
@@ -120,6 +131,7 @@ def _build_sessions(
             directory,
             turns,
             store=store,
+            quotas=quotas,
             checkpoint_s=limits.settings.checkpoint_s,
             retention_s=limits.settings.session_retention_s,
             holds_replies=limits.settings.durability == "reply",

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     server is then not ready."""
     session_retention_s: Annotated[float, Field(gt=0)] = 604_800.0
     """Time after which a stored session that nobody used is deleted."""
+    store_bytes: _Positive | None = None
+    """Most bytes of sessions in the store, 64 and both copies of the state each. At this limit no session is
+    opened, forked or restored (BYTES_LIMIT); those that exist go on. Unset: no limit."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
     """Longest message that the server accepts. It limits replies, too: a step whose outputs, or a snapshot
     whose tokens, are longer is refused (BYTES_LIMIT) before it runs; predictions and
@@ -127,10 +130,13 @@ class Settings(BaseSettings):
     reflection: bool = False
     """Offers gRPC's server reflection, so that callers can read the contract from the server."""
     owner_sessions: _Positive | None = None
-    """Most sessions that one owner has open at the same time. Unset: no limit per owner."""
+    """Most sessions that one owner has open at the same time; with a store those asleep count, too. Unset: no
+    limit per owner."""
     owner_state_bytes: _Positive | None = None
     """Most bytes of session state that one owner has in memory; both copies count. Unset: no limit per
     owner."""
+    owner_store_bytes: _Positive | None = None
+    """The same limit as store_bytes, for each owner. Unset: no limit per owner."""
     streams: _Positive = 16_384
     """Most session streams open at the same time."""
     calls: _Positive = 32_768

@@ -12,9 +12,11 @@ from statewise.service.session_state._snapshots import (
     pack_state,
     unpack_state,
 )
+from statewise.service.session_state._stored_quotas import ALL_OWNERS, StoredQuotas
 from statewise.service.session_state._table import SessionTable, SessionView
 
 __all__ = [
+    "ALL_OWNERS",
     "LEAST_TOKEN_BYTES",
     "ChangedSessions",
     "Quotas",
@@ -24,6 +26,7 @@ __all__ = [
     "Snapshot",
     "Snapshots",
     "StateArena",
+    "StoredQuotas",
     "digest_rows",
     "pack_state",
     "unpack_state",

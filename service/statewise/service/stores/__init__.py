@@ -1,6 +1,6 @@
 """Keeps sessions beyond the process: blocks, and stores of them. Knows no gRPC and no event loop."""
 
-from statewise.service.stores._block import ROW, Block, Group, Name
+from statewise.service.stores._block import ROW, Block, Group, Name, bytes_in_store
 from statewise.service.stores._store import (
     Listed,
     Store,
@@ -27,4 +27,5 @@ __all__ = [
     "StoredSession",
     "Usage",
     "Written",
+    "bytes_in_store",
 ]

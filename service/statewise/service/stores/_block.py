@@ -30,6 +30,11 @@ is the time of the last request, in milliseconds since 1970. `flags` bit 0 is th
 which of the two copies is the current one."""
 
 
+def bytes_in_store(state_bytes: int) -> int:
+    """Returns what a session counts for in a store, given the bytes of both copies of its state."""
+    return ROW.itemsize + state_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """Under which name a birth is known; written once, with the first row of the session.

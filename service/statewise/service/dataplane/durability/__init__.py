@@ -3,6 +3,7 @@
 from statewise.service.dataplane.durability._checkpoints import Checkpoints, Unstored
 from statewise.service.dataplane.durability._store_log import StoreLog
 from statewise.service.dataplane.durability._store_thread import StoreThread
+from statewise.service.dataplane.durability._store_usage import StoreUsage
 from statewise.service.dataplane.durability._store_waits import StoreWait
 
-__all__ = ["Checkpoints", "StoreLog", "StoreThread", "StoreWait", "Unstored"]
+__all__ = ["Checkpoints", "StoreLog", "StoreThread", "StoreUsage", "StoreWait", "Unstored"]

@@ -156,6 +156,11 @@ class Checkpoints:
         finally:
             self._waits.discard(wait)
 
+    @property
+    def unnamed(self) -> Mapping[int, int]:
+        """Slots by birth of sessions that no call of the store has named yet; some may have ended by now."""
+        return self._changed.named
+
     def unstored(self) -> Unstored:
         """Returns what a call of the store that is made now may not see."""
         named = {**self._writing.named, **self._changed.named}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from statewise.service.base import Array, RowFailure, ServiceError, ServiceLimits, server_fault
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import Quotas, SessionTable, SessionView
+from statewise.service.session_state import Quotas, SessionTable, SessionView, StoredQuotas
+from statewise.service.stores import bytes_in_store
 from statewise.service.telemetry import Statistics
 from statewise.wire import Reason
 
@@ -39,17 +40,27 @@ class SessionDirectory:
         table: The sessions.
         limits: Limits of all sessions together, and of each owner's.
         statistics: Counts of the whole server.
+        stored_quotas: Limits of what the store keeps; None: there is no store.
     """
 
     def __init__(
-        self, models: ModelRegistry, table: SessionTable, *, limits: ServiceLimits, statistics: Statistics
+        self,
+        models: ModelRegistry,
+        table: SessionTable,
+        *,
+        limits: ServiceLimits,
+        statistics: Statistics,
+        stored_quotas: StoredQuotas | None = None,
     ) -> None:
         self._models = models
         self._table = table
         self._state_bytes = limits.settings.state_bytes
+        # With a store, sessions that are asleep count, too.
         self._quotas = Quotas(
-            sessions=limits.settings.owner_sessions, state_bytes=limits.settings.owner_state_bytes
+            sessions=limits.settings.owner_sessions if stored_quotas is None else None,
+            state_bytes=limits.settings.owner_state_bytes,
         )
+        self._stored_quotas = stored_quotas
         self._statistics = statistics
 
     def create(
@@ -94,11 +105,12 @@ class SessionDirectory:
                 Reason.BYTES_LIMIT,
                 f"the sessions' state fills {used} of {self._state_bytes} bytes: close some",
             )
-        self._quotas.take(owner, model.arena.bytes_per_session)
+        is_new = origin != "wake"
+        self._take(owner, model, is_new=is_new)
         try:
             row = model.arena.take_row(state)
         except Exception as error:  # nothing of the session exists yet
-            self._quotas.give_back(owner, model.arena.bytes_per_session)
+            self._give_back(owner, model, has_ended=is_new)
             _log.error("a session of %s/%d cannot begin", *model.key, exc_info=error)
             raise server_fault() from None
         self._statistics.opened[origin] += 1
@@ -110,12 +122,30 @@ class SessionDirectory:
     def end(self, slot: int, *, cause: str = "closed") -> None:
         """Ends a session and frees all it held; `cause` as statistics name it."""
         model = self.model_of(slot)
-        self._quotas.give_back(self._table.owner_of(slot), model.arena.bytes_per_session)
+        self._give_back(self._table.owner_of(slot), model, has_ended=cause == "closed")
         table = self._table
         remove = {"idle": table.expire, "asleep": table.fall_asleep, "moved": table.lose}
         model.arena.give_back(remove.get(cause, table.remove)(slot))
         self._models.free_if_unused(model)
         self._statistics.ended[cause] += 1
+
+    def _take(self, owner: int, model: LoadedModel, *, is_new: bool) -> None:
+        """Counts a session in memory, and as stored where it is new; with ServiceError it counts nothing."""
+        state_bytes = model.arena.bytes_per_session
+        self._quotas.take(owner, state_bytes)
+        if is_new and self._stored_quotas is not None:
+            try:
+                self._stored_quotas.take(owner, bytes_in_store(state_bytes))
+            except ServiceError:
+                self._quotas.give_back(owner, state_bytes)
+                raise
+
+    def _give_back(self, owner: int, model: LoadedModel, *, has_ended: bool) -> None:
+        """Counts that a session leaves memory, or has ended."""
+        state_bytes = model.arena.bytes_per_session
+        self._quotas.give_back(owner, state_bytes)
+        if has_ended and self._stored_quotas is not None:
+            self._stored_quotas.give_back(owner, bytes_in_store(state_bytes))
 
     def repeated(self, owner: int, session_id: str, birth: int) -> OpenedSession | None:
         """Returns the session that an earlier request of the same birth created; None: there is none."""

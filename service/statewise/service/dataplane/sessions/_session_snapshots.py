@@ -158,8 +158,11 @@ class SessionSnapshots:
     async def _wake(
         self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
     ) -> dict[str, ServiceError]:
-        """Brings stored sessions into memory. Returns by id why one cannot be."""
-        return {} if self._stored is None else await self._stored.wake(owner, session_ids, births)
+        """Brings stored sessions into memory, before others are opened. Returns by id why one cannot be."""
+        if self._stored is None:
+            return {}
+        await self._stored.usage.refresh(owner, len(session_ids))
+        return await self._stored.wake(owner, session_ids, births)
 
     async def _settle(self, done: dict[int, OpenedSession], *, told: bool = True) -> dict[int, RowFailure]:
         """Returns when a reply may be sent, and the failures of rows whose session another server has.

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Handles, ModelKey, ServiceError, Slots, store_unavailable
-from statewise.service.dataplane.durability import Checkpoints, StoreThread
+from statewise.service.dataplane.durability import Checkpoints, StoreThread, StoreUsage
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._stored_replies import StoredReplies
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import SessionTable, StateArena
-from statewise.service.stores import StoreDamaged, StoredSession
+from statewise.service.session_state import SessionTable, StateArena, StoredQuotas
+from statewise.service.stores import StoreDamaged, StoredSession, bytes_in_store
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class StoredSessions:
         directory: Creates and ends sessions.
         turns: Orders operations.
         store: The store.
+        quotas: Limits of what it keeps.
         checkpoint_s: Seconds between two checkpoints.
         retention_s: Seconds after which the store deletes a session that nobody used.
         holds_replies: Whether a reply waits until the store has what it tells.
@@ -50,6 +51,7 @@ class StoredSessions:
         turns: SessionTurns,
         *,
         store: StoreThread,
+        quotas: StoredQuotas,
         checkpoint_s: float,
         retention_s: float,
         holds_replies: bool,
@@ -71,6 +73,16 @@ class StoredSessions:
             clock=clock,
         )
         """Write what changes."""
+        self.usage = StoreUsage(
+            quotas,
+            table,
+            self.checkpoints,
+            store,
+            size_of=lambda number: bytes_in_store(models[number].arena.bytes_per_session),
+            largest=lambda: max((bytes_in_store(one.arena.bytes_per_session) for one in models), default=0),
+            clock=clock,
+        )
+        """Tells quotas what the store has."""
         self.replies = StoredReplies(table, self.checkpoints, wait=holds_replies)
         """Hold replies back."""
         self._required = required

@@ -1,0 +1,91 @@
+"""Asks the store how much owners have in it, when what this server has counted may be too old.
+
+Several servers may open sessions in one store. Their numbers are at most ten seconds old, and new before a
+request is refused by them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from statewise.service.dataplane.durability._checkpoints import Checkpoints
+from statewise.service.dataplane.durability._store_thread import StoreThread
+from statewise.service.session_state import ALL_OWNERS, SessionTable, StoredQuotas
+from statewise.service.stores import Usage
+
+_FRESH_S = 10.0
+
+
+class StoreUsage:
+    """Keeps quotas up to date.
+
+    Args:
+        quotas: Count what owners have.
+        table: The sessions in memory.
+        checkpoints: Write new sessions.
+        store: The store.
+        size_of: Gives the bytes that a session of a model's number takes in the store.
+        largest: Gives the bytes that a session of any model takes at most.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        quotas: StoredQuotas,
+        table: SessionTable,
+        checkpoints: Checkpoints,
+        store: StoreThread,
+        *,
+        size_of: Callable[[int], int],
+        largest: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        self._quotas = quotas
+        self._table = table
+        self._checkpoints = checkpoints
+        self._store = store
+        self._size_of = size_of
+        self._largest = largest
+        self._clock = clock
+        self._asked_s: dict[int, float] = {}
+
+    async def refresh(self, owner: str, sessions: int) -> None:
+        """Makes the numbers new where they are old, or leave no room for that many sessions of an owner.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        if not self._quotas.has_limits:
+            return
+        number = self._table.owner_number(owner)
+        age_s = self._clock() - self._asked_s.get(number, -math.inf)
+        if age_s < _FRESH_S and self._quotas.has_room(number, sessions, sessions * self._largest()):
+            return
+        owners = (number, ALL_OWNERS)
+        before = [self._quotas.held(one) for one in owners]
+        new = [self._new(None if one == ALL_OWNERS else one) for one in owners]
+        found = await self._store.ask(self._usage, owner)
+        for one, (sessions_before, bytes_before), added, usage in zip(
+            owners, before, new, found, strict=True
+        ):
+            sessions_now, bytes_now = self._quotas.held(one)
+            self._quotas.correct(
+                one,
+                usage.sessions + added.sessions + sessions_now - sessions_before,
+                usage.stored_bytes + added.stored_bytes + bytes_now - bytes_before,
+            )
+        self._asked_s[number] = self._clock()
+
+    def _usage(self, owner: str) -> Sequence[Usage]:
+        return self._store.store.usage(owner), self._store.store.usage()
+
+    def _new(self, owner: int | None) -> Usage:
+        """Returns how much sessions of an owner, or of all, take that no call to the store knows yet."""
+        slots = np.array([*self._checkpoints.unnamed.values()], np.intp)
+        slots = slots[self._table.handle[slots] != 0]
+        if owner is not None:
+            slots = slots[self._table.owner[slots] == owner]
+        models, counts = np.unique(self._table.model[slots], return_counts=True)
+        taken = zip(models.tolist(), counts.tolist(), strict=True)
+        return Usage(len(slots), sum(self._size_of(number) * count for number, count in taken))
