@@ -97,6 +97,22 @@ async def test_checkpoints_are_counted_and_a_full_store_is_told(repository: Path
         await store.close()
 
 
+async def test_what_the_store_keeps_is_told(repository: Path, tmp_path: Path) -> None:
+    store = f"sqlite:{tmp_path / 'sessions.db'}"
+    async with serve_with_metrics(repository, store=store) as (address, _), connect(address) as caller:
+        await caller.open("steps", "a", "b", "c")
+    async with serve_with_metrics(repository, store=store, store_bytes=10_000) as (address, metrics):
+        async with connect(address) as caller:
+            await caller.ask(resume=sequence_pb2.ResumeSessionsRequest(session_ids=["b"]))
+        told = ""
+        while "statewise_sessions_asleep 2.0" not in told:  # it asks the store about once a second
+            _, told = await asyncio.to_thread(http_get, metrics, "/metrics")
+    assert "statewise_store_sessions 3.0" in told
+    assert float(told.partition("\nstatewise_store_bytes ")[2].split()[0]) > 3 * 64
+    assert "statewise_store_limit_bytes 10000.0" in told
+    assert 'statewise_sessions_opened_total{origin="wake"} 1.0' in told
+
+
 async def test_only_a_server_with_a_store_has_these_metrics(repository: Path, tmp_path: Path) -> None:
     async with serve_with_metrics(repository) as (_, metrics):
         _, told = await asyncio.to_thread(http_get, metrics, "/metrics")

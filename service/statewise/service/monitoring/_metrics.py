@@ -50,7 +50,11 @@ class ServerCollector(Collector):
         self._release = release
         self._is_ready = is_ready
         stored = dataplane.sessions.stored
-        self._store = None if stored is None else StoreMetrics(stored.checkpoints, dataplane.clock)
+        self._store = None
+        if stored is not None:
+            self._store = StoreMetrics(
+                stored.checkpoints, dataplane.clock, store_bytes=dataplane.limits.settings.store_bytes
+            )
 
     def collect(self) -> Iterator[Metric]:
         """Yields all metrics, with their values now."""

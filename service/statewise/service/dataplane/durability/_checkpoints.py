@@ -20,7 +20,7 @@ from statewise.service.dataplane.durability._gathering import ArenaOf, gather, n
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import Block, Group, Written
+from statewise.service.stores import Block, Group, Usage, Written
 
 _PORTION_ROWS = 1024
 """Sessions that are copied between two turns of the event loop."""
@@ -41,6 +41,8 @@ class CheckpointCounts:
         rows: Sessions in these blocks.
         failures: Blocks that the store did not take.
         tick_s: Duration of the last tick.
+        kept: What the store has, about a second ago.
+        asleep: How many of its sessions were not in memory here.
     """
 
     ticks: int = 0
@@ -48,6 +50,8 @@ class CheckpointCounts:
     rows: int = 0
     failures: int = 0
     tick_s: float = 0.0
+    kept: Usage = Usage(0, 0)  # noqa: RUF009 - immutable
+    asleep: int = 0
     why_away: str = field(default="")
     """Why the store took nothing when it was last used; empty: it works."""
 
@@ -216,6 +220,9 @@ class Checkpoints:
                 partial(store.expire, used_before_ms=before_ms, limit=_EXPIRE_TOGETHER)
             )
             owes = await self._store.call(partial(store.tidy, seconds=_TIDY_S))
+            self.counts.kept = await self._store.call(store.usage)
+            awake = len(self._table) - len(self._changed.named)
+            self.counts.asleep = max(0, self.counts.kept.sessions - awake)
         except Exception as error:
             ended, owes = [], False
             self._doubted = True
