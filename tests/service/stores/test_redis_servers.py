@@ -1,19 +1,17 @@
 """Which servers a store in Redis accepts, how it reaches them, and what it tells of them."""
 
 import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 from redis import Redis
 from redis.exceptions import RedisError
 from tests.service.stores.blocks import assert_at, moving, opening
 from tests.service.stores.redis_server import free_port, redis_server
+from tests.service.stores.sentinel import sentinel
 
 from statewise.service.stores import StoreError, StoreUnavailable
 from statewise.service.stores.redis import RedisOptions, RedisStore
@@ -161,30 +159,6 @@ def old_server() -> Iterator[int]:
         thread.join()
 
 
-def test_tls_with_certificates_of_both_sides(tmp_path: Path) -> None:
-    authority, other = trustme.CA(), trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    other.cert_pem.write_to_path(tmp_path / "other.pem")
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
-    port = free_port()
-    files = {"key": "server.pem", "cert": "server.pem", "ca-cert": "ca.pem"}
-    settings = [part for name, file in files.items() for part in (f"--tls-{name}-file", str(tmp_path / file))]
-    with redis_server("--tls-port", str(port), *settings) as server:
-        mine = {"certificate_file": tmp_path / "client.pem", "key_file": tmp_path / "client.pem"}
-        tls = server.options(url=f"rediss://127.0.0.1:{port}/0", ca_file=tmp_path / "ca.pem", **mine)
-        store = RedisStore.open(tls)
-        assert store.write(opening([1])).moved == []
-        store.close()
-        for wrong in (
-            server.options(url=tls.url, ca_file=tmp_path / "other.pem", **mine),
-            server.options(url=tls.url, ca_file=tmp_path / "ca.pem"),
-            server.options(url=f"redis://127.0.0.1:{port}"),
-        ):
-            with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1"):
-                RedisStore.open(wrong)
-
-
 @pytest.mark.long
 def test_sentinels_name_the_primary_also_after_a_failover() -> None:
     ports = [free_port() for _ in range(3)]
@@ -228,33 +202,3 @@ def known_replicas(asked: Redis) -> int:
     except RedisError:
         return 0
     return sum(one["is_slave"] and one["master-link-status"] == "ok" for one in found)
-
-
-def answers(client: Redis) -> bool:
-    """Whether the server is there."""
-    try:
-        return bool(client.ping())
-    except RedisError:
-        return False
-
-
-@contextmanager
-def sentinel(port: int, primary_port: int) -> Iterator[Redis]:
-    """A Sentinel that calls the primary `main` and gives it up quickly."""
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        file = Path(folder, "sentinel.conf")
-        file.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor main 127.0.0.1 {primary_port} 1\n"
-            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
-        )
-        child = subprocess.Popen(
-            ["redis-server", str(file), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            with Redis(port=port) as client:
-                while not answers(client):
-                    assert child.poll() is None
-                yield client
-        finally:
-            child.kill()
-            child.wait()

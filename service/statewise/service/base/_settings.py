@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from statewise.service.base._addresses import is_loopback
 from statewise.service.base._settings_errors import PREFIX, SettingsError, explain, unknown_variables
 from statewise.service.base._settings_file import with_file
+from statewise.service.base._store_settings import check_store, check_store_options
 from statewise.service.base._types import MAXIMUM_SESSIONS
 
 _KIB = 1024
@@ -21,7 +22,6 @@ _GIB = 1024 * _MIB
 
 _SHORTEST_KEY_BYTES = 16
 
-_STORES = ("sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _Positive = Annotated[int, Field(gt=0)]
 
 
@@ -66,10 +66,20 @@ class Settings(BaseSettings):
     """Password of the Redis server."""
     store_password_file: Path | None = None
     """File that holds the password of the Redis server; replaces store_password."""
+    store_sentinel_password_file: Path | None = None
+    """File that holds the password of the Sentinels."""
     store_prefix: str = "statewise:"
     """What the keys in the Redis server begin with. Servers with the same prefix share their sessions."""
     store_ca: Path | None = None
     """PEM file with the authorities of the Redis server's certificate. Unset: the system's."""
+    store_certificate: Path | None = None
+    """PEM file with the certificate that this server shows to Redis and to Sentinels."""
+    store_key: Path | None = None
+    """PEM file with the private key of store_certificate."""
+    store_connect_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Longest wait for a connection to Redis, or to a Sentinel."""
+    store_answer_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Longest wait for an answer of Redis, or for a lock that another process holds on SQLite's file."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
     """Seconds between two checkpoints, which write changes to the store; up to half a second in all."""
     durability: Literal["interval", "reply"] = "interval"
@@ -222,6 +232,13 @@ class Settings(BaseSettings):
             raise ValueError("tls_certificate and tls_key need each other")
         if self.store_required and self.store == "none":
             raise ValueError("store_required needs store")
+        check_store_options(
+            self.store,
+            certificate=self.store_certificate,
+            key=self.store_key,
+            authorities=self.store_ca,
+            sentinel_password=self.store_sentinel_password_file,
+        )
         if self.session_retention_s < self.idle_timeout_s:
             raise ValueError("session_retention_s: expected at least idle_timeout_s")
         if self.tls_client_ca is not None and self.tls_certificate is None:
@@ -276,7 +293,5 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_is_known(cls, value: str) -> str:
-        scheme, _, rest = value.partition(":")
-        if value != "none" and not (rest.strip("/") and scheme in _STORES):
-            raise ValueError("expected none, sqlite:PATH, or an address of a Redis server")
+        check_store(value)
         return value

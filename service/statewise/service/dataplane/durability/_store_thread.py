@@ -45,7 +45,8 @@ class StoreThread:
         if settings.store == "none":
             return None
         if settings.store.startswith(_SQLITE):
-            return cls(lambda: SqliteStore(Path(settings.store.removeprefix(_SQLITE))))
+            path = Path(settings.store.removeprefix(_SQLITE))
+            return cls(lambda: SqliteStore(path, busy_s=settings.store_answer_s))
         return cls(lambda: _open_redis(settings))
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
@@ -91,8 +92,13 @@ def _open_redis(settings: Settings) -> Store:
             url=settings.store,
             password=None if password is None else password.get_secret_value(),
             password_file=settings.store_password_file,
+            sentinel_password_file=settings.store_sentinel_password_file,
             prefix=settings.store_prefix,
+            connect_timeout_s=settings.store_connect_s,
+            timeout_s=settings.store_answer_s,
             ca_file=settings.store_ca,
+            certificate_file=settings.store_certificate,
+            key_file=settings.store_key,
         )
     )
     for warning in store.persistence().warnings:

@@ -3,6 +3,7 @@
 redis-py's own retries are off: a call that may have run is repeated by the store, which numbers it anew.
 """
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def connect(address: Address, options: RedisOptions) -> Redis:
     """Returns a client, which connects at its first call."""
     common = _common(options)
     if address.tls:
+        _check_files(options)
         common |= _tls(options)
     named: dict[str, Any] = {"db": address.database, "command_packer": CommandPacker()}
     if options.password is not None or options.password_file is not None:
@@ -84,9 +86,30 @@ def _tls(options: RedisOptions) -> dict[str, Any]:
         "ssl_ca_certs": _text(options.ca_file),
         "ssl_certfile": _text(options.certificate_file),
         "ssl_keyfile": _text(options.key_file),
+        "ssl_password": "",  # without one, a protected key would wait for somebody at a terminal
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
     }
+
+
+def _check_files(options: RedisOptions) -> None:
+    """Checks certificates and key, which are read again at each connecting.
+
+    Raises:
+        StoreError: One of them cannot be used; the message names it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authorities, certificate = options.ca_file, options.certificate_file
+    try:
+        if authorities is not None:
+            what = f"the authorities of the Redis server's certificate, {authorities}"
+            context.load_verify_locations(authorities)
+        if certificate is not None:
+            what = f"the certificate for the Redis server, {certificate}, with the key {options.key_file}"
+            context.load_cert_chain(certificate, options.key_file, password="")
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+        raise StoreError(f"cannot use {what}: {reason}") from None
 
 
 def _text(path: Path | None) -> str | None:

@@ -4,10 +4,12 @@ An error after which the same call may be repeated is StoreUnavailable. Any othe
 cause.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import exceptions
+from redis.sentinel import MasterNotFoundError
 
 from statewise.service.stores._store import StoreDamaged, StoreError, StoreUnavailable, StoreVersionError
 
@@ -47,6 +49,10 @@ def store_errors(server: str) -> Iterator[None]:
         raise StoreUnavailable(f"{server} {UNAVAILABLE['MASTERDOWN']}: {error}") from None
     except exceptions.TimeoutError as error:
         raise StoreUnavailable(f"{server} did not answer in time: {error}") from None
+    except MasterNotFoundError as error:
+        # redis-py's message has all options of the clients in it.
+        why = re.sub(r"<.*> - ", "", str(error))
+        raise StoreUnavailable(f"{server} cannot be reached by its Sentinels: {why}") from None
     except (exceptions.ConnectionError, OSError) as error:
         raise StoreUnavailable(f"{server} cannot be reached: {error}") from None
     except exceptions.ResponseError as error:
