@@ -5,7 +5,8 @@ another position than the writer of the lines assumes.
 """
 
 import sys
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +21,20 @@ from statewise.cli._terminal import fail, read_json_array, remark, short_lists, 
 from statewise.client import Session, StatewiseError
 
 
+class Durability(StrEnum):
+    """When an output is printed."""
+
+    INTERVAL = "interval"
+    REPLY = "reply"
+
+
+_DURABILITIES: dict[Durability | None, Literal["interval", "reply"] | None] = {
+    None: None,
+    Durability.INTERVAL: "interval",
+    Durability.REPLY: "reply",
+}
+
+
 @with_connection
 def stream(
     connection: Connection,
@@ -29,6 +44,13 @@ def stream(
         str | None,
         typer.Option(
             metavar="ID", help="Name of the session. A named session stays open and continues next time."
+        ),
+    ] = None,
+    durability: Annotated[
+        Durability | None,
+        typer.Option(
+            help="When outputs are printed: at once, or when the server's store has what they tell. "
+            "Unset: as the server or the session has it."
         ),
     ] = None,
 ) -> None:
@@ -46,7 +68,9 @@ def stream(
     with connection.client() as client:
         # Fails immediately on a wrong address. A session would try to reconnect for a long time.
         client.model(model, version=version)
-        with client.session(model, id=session, version=version) as opened:
+        with client.session(
+            model, id=session, version=version, durability=_DURABILITIES[durability]
+        ) as opened:
             _step_lines(opened)
 
 

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from statewise.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
@@ -20,6 +21,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Durability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """When a session is opened: as the server's setting `durability` says. When one is taken over: as it has been."""
+    DURABILITY_INTERVAL: _Durability.ValueType  # 1
+    """At once; durable positions follow. Also where the server's setting says otherwise."""
+    DURABILITY_REPLY: _Durability.ValueType  # 2
+    """When the session store has what the reply tells. Fails: BAD_REQUEST on a server without one."""
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """When replies about a session leave: replies to steps, to openings and resumptions, and the ends of generations. A
+    reply about several sessions waits if one of them asks for it.
+    """
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""When a session is opened: as the server's setting `durability` says. When one is taken over: as it has been."""
+DURABILITY_INTERVAL: Durability.ValueType  # 1
+"""At once; durable positions follow. Also where the server's setting says otherwise."""
+DURABILITY_REPLY: Durability.ValueType  # 2
+"""When the session store has what the reply tells. Fails: BAD_REQUEST on a server without one."""
+Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
 @_typing.final
 class PredictRequest(_message.Message):
@@ -667,6 +694,7 @@ class Session(_message.Message):
     DURABLE_POSITION_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     BIRTH_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The client's name for it, unique for its owner."""
     handle: _builtins.int
@@ -689,6 +717,8 @@ class Session(_message.Message):
     """Tells sessions of one id apart: a random number, new at open, restore and fork, kept by resume and rewind. The
     epoch cannot: it begins at 1 again. 0: the server is older than this field.
     """
+    durability: Global___Durability.ValueType
+    """As it was chosen; unspecified: that of the server."""
     def __init__(
         self,
         *,
@@ -702,10 +732,11 @@ class Session(_message.Message):
         durable_position: _builtins.int = ...,
         created: _builtins.bool = ...,
         birth: _builtins.int = ...,
+        durability: Global___Durability.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth", b"birth", "created", b"created", "digest", b"digest", "durable_position", b"durable_position", "epoch", b"epoch", "handle", b"handle", "model", b"model", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth", b"birth", "created", b"created", "digest", b"digest", "durability", b"durability", "durable_position", b"durable_position", "epoch", b"epoch", "handle", b"handle", "model", b"model", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -751,6 +782,7 @@ class OpenSessionsRequest(_message.Message):
     ENCODER_TEXT_FIELD_NUMBER: _builtins.int
     BIRTHS_FIELD_NUMBER: _builtins.int
     ONLY_NEW_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required."""
     version: _builtins.int
@@ -765,6 +797,10 @@ class OpenSessionsRequest(_message.Message):
     only_new: _builtins.bool
     """True: a row whose id names an open session of another birth fails with SESSION_EXISTS, and that session stays as it
     is. False: the session is taken over.
+    """
+    durability: Global___Durability.ValueType
+    """Durability of the sessions, as long as they live, also on other servers. Copies (ForkSessions) have that of their
+    originals, restored sessions that of the server.
     """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -789,10 +825,11 @@ class OpenSessionsRequest(_message.Message):
         encoder_text: _tensor_pb2.TextRows | None = ...,
         births: _builtins.bytes = ...,
         only_new: _builtins.bool = ...,
+        durability: Global___Durability.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoder_text", b"encoder_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "only_new", b"only_new", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "durability", b"durability", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "only_new", b"only_new", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -841,6 +878,7 @@ class ResumeSessionsRequest(_message.Message):
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     BIRTHS_FIELD_NUMBER: _builtins.int
     HOLDERS_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
     births: _builtins.bytes
     """For a client that gets its own sessions back: their births, one fixed64 a row, little-endian, packed. A row whose
     session has another birth fails with SESSION_MOVED, and that session stays as it is. Empty, or 0: any session.
@@ -850,6 +888,8 @@ class ResumeSessionsRequest(_message.Message):
     row with a birth it must be the number of the present holder, else another client holds the session: SESSION_MOVED.
     In a row without, it becomes the holder's number. Empty: a holder without a number, or with `births` any holder.
     """
+    durability: Global___Durability.ValueType
+    """Durability of the sessions from now on."""
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the sessions. At least one, no two alike."""
@@ -860,10 +900,11 @@ class ResumeSessionsRequest(_message.Message):
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
         births: _builtins.bytes = ...,
         holders: _builtins.bytes = ...,
+        durability: Global___Durability.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "holders", b"holders", "session_ids", b"session_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "durability", b"durability", "holders", b"holders", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -101,6 +101,12 @@ def test_a_named_session_continues_at_its_position(target: str, walk: Array) -> 
     assert whole.out.count("\n") == len(walk)
 
 
+def test_a_durability_that_the_server_does_not_offer_is_one_line(target: str, walk: Array) -> None:
+    command = ("stream", "--target", target, "--model", "gait", "--durability")
+    assert statewise(*command, "interval", stdin=lines(walk[:1])).out.count("\n") == 1
+    assert "needs a session store" in statewise(*command, "reply", stdin=lines(walk[:1])).complaint
+
+
 def test_a_many_to_one_model_answers_every_step(target: str, trained: dict[str, Path]) -> None:
     data = load_dataset("vowels")
     assert isinstance(data, LabelledSequences)

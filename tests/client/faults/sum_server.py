@@ -58,6 +58,7 @@ class HeldSession:
     birth: int = 0
     holder: int = 0
     epoch: int = 0
+    durability: sequence_pb2.Durability.ValueType = sequence_pb2.DURABILITY_UNSPECIFIED
     before: tuple[int, int, tuple[object, ...]] | None = None
     """Position and total before the last request, and its input."""
 
@@ -125,7 +126,7 @@ class SumServer:
             if request.only_new and held.birth != birth:
                 reply.errors.add(row=row, code=6, reason="SESSION_EXISTS", message="is open")
                 continue
-            held.holder = birth
+            held.holder, held.durability = birth, request.durability or held.durability
             reply.sessions.append(self._take(session_id))
         return reply
 
@@ -314,4 +315,5 @@ class SumServer:
             digest="d",
             position=held.position,
             durable_position=self._durable_position(session_id),
+            durability=held.durability,
         )

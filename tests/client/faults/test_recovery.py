@@ -12,6 +12,7 @@ from statewise.client import InvalidInput, SessionMoved, Unavailable
 from statewise.client.requests import Operate, Plan
 from statewise.client.sessions import SessionCore
 from statewise.client.stream import Operation
+from statewise.v1 import sequence_pb2
 
 
 def first_operation(plan: Plan[Any]) -> Operation[Any]:
@@ -37,6 +38,16 @@ def operations(world: World, session: SessionCore) -> dict[str, Any]:
 
 def kinds(server: SumServer, since: int) -> list[str]:
     return [str(request.WhichOneof("operation")) for request in server.messages[since:]]
+
+
+def test_a_session_that_is_opened_anew_asks_for_its_durability() -> None:
+    world = World(store_kind="none")
+    session = world.run(world.core.sessions.open("sum", "a", None, None, durability="reply"))
+    stepped(world, session, 1)
+    world.kill()
+    stepped(world, session, 2)
+    assert kinds(world.server, 0).count("open") == 2
+    assert world.server.sessions["a"].durability == sequence_pb2.DURABILITY_REPLY
 
 
 @pytest.mark.parametrize("name", ["fork", "snapshot", "rewind"])

@@ -180,7 +180,13 @@ class World:
         """Opens a group of sessions."""
         return self.run(
             self.core.groups.open(
-                "sum", count=count, session_ids=None, condition=None, version=None, timeout_s=None
+                "sum",
+                count=count,
+                session_ids=None,
+                condition=None,
+                version=None,
+                durability=None,
+                timeout_s=None,
             )
         )
 

@@ -36,9 +36,11 @@ class StoredServer:
         assert found is not None
         return found
 
-    async def open(self, *ids: str, owner: str = "ann", model: str = "steps") -> dict[str, int]:
+    async def open(
+        self, *ids: str, owner: str = "ann", model: str = "steps", **chosen: Any
+    ) -> dict[str, int]:
         """Opens sessions. Returns handles by id."""
-        opened, failures = await self.dataplane.sessions.open(model, 0, ids, owner=owner)
+        opened, failures = await self.dataplane.sessions.open(model, 0, ids, owner=owner, **chosen)
         assert failures == []
         return {one.view.session_id: one.view.handle for one in opened}
 
@@ -96,6 +98,28 @@ class StoredServer:
     ) -> list[ListedSession]:
         """Returns all sessions of a listing."""
         return [one async for page in self.pages(size=size, owner=owner, **chosen) for one in page]
+
+
+def stepping(
+    server: StoredServer, handles: Sequence[int], position: int, steps: Sequence[int], x: np.ndarray
+) -> "asyncio.Future[StepResult]":
+    """Begins a step of sessions that stand at one position."""
+    answer: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
+
+    def take(result: StepResult | ServiceError) -> None:
+        assert isinstance(result, StepResult)
+        answer.set_result(result)
+
+    server.dataplane.step(
+        np.array(handles, np.uint64),
+        np.full(len(handles), position, np.uint64),
+        np.array(steps, np.uint32),
+        {"x": x},
+        owner="ann",
+        deadline_s=None,
+        reply=take,
+    )
+    return answer
 
 
 def names_of(listed: Iterable[ListedSession]) -> Sequence[str]:

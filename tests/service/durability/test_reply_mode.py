@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tests.helpers.models.generative import checkpoint_of
 from tests.helpers.models.small import SmallModels
-from tests.service.durability.stored_server import StoredServer, serving
+from tests.service.durability.stored_server import StoredServer, serving, stepping
 from tests.service.stores.places import Open
 
 from statewise.export import export_checkpoint
-from statewise.service.base import RowFailure, ServiceError, StepResult
+from statewise.service.base import RowFailure, StepResult
 from statewise.service.dataplane import CancellationToken, GeneratedPart, SessionGenerator
 from statewise.service.engine import Sampling
 
@@ -35,28 +35,6 @@ def reasons(failures: Sequence[RowFailure]) -> list[tuple[int, str]]:
     return [(failure.row, str(failure.reason)) for failure in failures]
 
 
-def frame(
-    server: StoredServer, handles: list[int], position: int, steps: list[int], x: np.ndarray
-) -> "asyncio.Future[StepResult]":
-    """Begins a step of sessions that stand at one position."""
-    answer: asyncio.Future[StepResult] = asyncio.get_running_loop().create_future()
-
-    def take(result: StepResult | ServiceError) -> None:
-        assert isinstance(result, StepResult)
-        answer.set_result(result)
-
-    server.dataplane.step(
-        np.array(handles, np.uint64),
-        np.full(len(handles), position, np.uint64),
-        np.array(steps, np.uint32),
-        {"x": x},
-        owner="ann",
-        deadline_s=None,
-        reply=take,
-    )
-    return answer
-
-
 async def test_rows_of_a_session_that_moved_fail_and_the_others_are_told(
     repository: Path, open_store: Open, small_models: SmallModels, random: np.random.Generator
 ) -> None:
@@ -67,12 +45,12 @@ async def test_rows_of_a_session_that_moved_fail_and_the_others_are_told(
         handles = await stale.open("moves", "stays")
         both = [handles["moves"], handles["stays"]]
         first = np.concatenate([x[:2], x[:2]])
-        result = await waiting(stale, lambda: frame(stale, both, 0, [2, 2], first))
+        result = await waiting(stale, lambda: stepping(stale, both, 0, [2, 2], first))
         assert (reasons(result.failures), result.outputs["y"].tobytes()) == ([], whole[:2].tobytes() * 2)
         taken = await taker.resume("moves")
 
         second = np.concatenate([-x[:4], x[2:5]])
-        result = await waiting(stale, lambda: frame(stale, both, 2, [4, 3], second))
+        result = await waiting(stale, lambda: stepping(stale, both, 2, [4, 3], second))
         assert reasons(result.failures) == [(0, MOVED)]
         assert result.outputs["y"].tobytes() == whole[2:5].tobytes()
         assert result.durable_positions is not None
@@ -93,7 +71,7 @@ async def test_a_takeover_that_the_tick_before_has_met_is_not_forgotten(
         holding = asyncio.ensure_future(stale.stored.store.call(held.wait))
         ticking = asyncio.ensure_future(stale.stored.checkpoints.tick())
         await asyncio.sleep(0)
-        asked = frame(stale, [handle], 0, [3], x)  # the handle is valid as yet
+        asked = stepping(stale, [handle], 0, [3], x)  # the handle is valid as yet
         await stale.dataplane.sessions.snapshot(
             np.array([handle], np.uint64), owner="ann"
         )  # has its turn later
@@ -116,7 +94,7 @@ async def test_a_rewind_of_a_session_that_moved_is_not_told_as_done(
     ):
         handles = await stale.open("moves", "stays")
         both = list(handles.values())
-        await waiting(stale, lambda: frame(stale, both, 0, [2, 2], x))
+        await waiting(stale, lambda: stepping(stale, both, 0, [2, 2], x))
         await stale.stored.settle()
         await taker.resume("moves")
         rewound, failures = await stale.dataplane.sessions.rewind(

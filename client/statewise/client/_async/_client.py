@@ -379,6 +379,7 @@ class AsyncClient:
         condition: object = None,
         version: int | None = None,
         keep: bool = False,
+        durability: Literal["interval", "reply"] | None = None,
         timeout: float | None = None,
     ) -> "Opening[AsyncSession]":
         """Opens a session: a state on the server that `step` advances.
@@ -391,6 +392,8 @@ class AsyncClient:
                 state, a text or one sequence [T, ...].
             version: model version, kept for the session's life; None: the default one.
             keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
+            durability: when replies leave: "interval", at once, or "reply", when the server's store has what
+                they tell; None: as the server says, or as the session has had it.
             timeout: seconds.
 
         Raises:
@@ -405,7 +408,12 @@ class AsyncClient:
         async def opening() -> "AsyncSession":
             check_flag("keep", keep)
             plan = self._core.sessions.open(
-                model, id, version, self._core.timeout_s(timeout), condition=condition
+                model,
+                id,
+                version,
+                self._core.timeout_s(timeout),
+                condition=condition,
+                durability=durability,
             )
             core = await self._shell.run(plan)
             return self._session(core, keep=keep or id is not None)
@@ -421,6 +429,7 @@ class AsyncClient:
         condition: object = None,
         version: int | None = None,
         keep: bool = False,
+        durability: Literal["interval", "reply"] | None = None,
         timeout: float | None = None,
     ) -> "Opening[AsyncSessionGroup]":
         """Opens many sessions of one model, which are then stepped together in one message.
@@ -433,6 +442,8 @@ class AsyncClient:
                 text or one sequence [T, ...] for all sessions, or a list of these, one for each.
             version: model version; None: the default one.
             keep: leave anonymous sessions open at the end of `with`.
+            durability: when replies leave: "interval", at once, or "reply", when the server's store has what
+                they tell; None: as the server says, or as the sessions have had it.
             timeout: seconds.
 
         Raises:
@@ -453,6 +464,7 @@ class AsyncClient:
                 session_ids=ids,
                 condition=condition,
                 version=version,
+                durability=durability,
                 timeout_s=self._core.timeout_s(timeout),
             )
             core = await self._shell.run(plan)
@@ -462,8 +474,19 @@ class AsyncClient:
 
         return Opening(opening())
 
-    def resume(self, session_id: str, *, timeout: float | None = None) -> "Opening[AsyncSession]":
+    def resume(
+        self,
+        session_id: str,
+        *,
+        durability: Literal["interval", "reply"] | None = None,
+        timeout: float | None = None,
+    ) -> "Opening[AsyncSession]":
         """Takes over a session that is open, or in the server's store; its former holder gets SessionMoved.
+
+        Args:
+            session_id: name of the session.
+            durability: as for `session`; None: as the session has it.
+            timeout: seconds.
 
         Raises:
             SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.
@@ -476,7 +499,7 @@ class AsyncClient:
 
         async def opening() -> "AsyncSession":
             core = await self._shell.run(
-                self._core.sessions.resume(session_id, self._core.timeout_s(timeout))
+                self._core.sessions.resume(session_id, self._core.timeout_s(timeout), durability=durability)
             )
             return self._session(core, keep=True)
 

@@ -358,6 +358,7 @@ class Client:
         condition: object = None,
         version: int | None = None,
         keep: bool = False,
+        durability: Literal["interval", "reply"] | None = None,
         timeout: float | None = None,
     ) -> "Session":
         """Opens a session: a state on the server that `step` advances.
@@ -370,6 +371,8 @@ class Client:
                 state, a text or one sequence [T, ...].
             version: model version, kept for the session's life; None: the default one.
             keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
+            durability: when replies leave: "interval", at once, or "reply", when the server's store has what
+                they tell; None: as the server says, or as the session has had it.
             timeout: seconds.
 
         Raises:
@@ -382,7 +385,12 @@ class Client:
         """
         check_flag("keep", keep)
         plan = self._core.sessions.open(
-            model, id, version, self._core.timeout_s(timeout), condition=condition
+            model,
+            id,
+            version,
+            self._core.timeout_s(timeout),
+            condition=condition,
+            durability=durability,
         )
         core = self._shell.run(plan)
         return self._session(core, keep=keep or id is not None)
@@ -396,6 +404,7 @@ class Client:
         condition: object = None,
         version: int | None = None,
         keep: bool = False,
+        durability: Literal["interval", "reply"] | None = None,
         timeout: float | None = None,
     ) -> "SessionGroup":
         """Opens many sessions of one model, which are then stepped together in one message.
@@ -408,6 +417,8 @@ class Client:
                 text or one sequence [T, ...] for all sessions, or a list of these, one for each.
             version: model version; None: the default one.
             keep: leave anonymous sessions open at the end of `with`.
+            durability: when replies leave: "interval", at once, or "reply", when the server's store has what
+                they tell; None: as the server says, or as the sessions have had it.
             timeout: seconds.
 
         Raises:
@@ -426,6 +437,7 @@ class Client:
             session_ids=ids,
             condition=condition,
             version=version,
+            durability=durability,
             timeout_s=self._core.timeout_s(timeout),
         )
         core = self._shell.run(plan)
@@ -433,8 +445,19 @@ class Client:
             self._core.anonymous.forget(core)
         return SessionGroup(self._shell, core, keep=keep or ids is not None)
 
-    def resume(self, session_id: str, *, timeout: float | None = None) -> "Session":
+    def resume(
+        self,
+        session_id: str,
+        *,
+        durability: Literal["interval", "reply"] | None = None,
+        timeout: float | None = None,
+    ) -> "Session":
         """Takes over a session that is open, or in the server's store; its former holder gets SessionMoved.
+
+        Args:
+            session_id: name of the session.
+            durability: as for `session`; None: as the session has it.
+            timeout: seconds.
 
         Raises:
             SessionNotFound, SessionExpired, ModelChanged, SessionLost, Unavailable, Timeout.
@@ -444,7 +467,9 @@ class Client:
             >>> session.position
             7040
         """
-        core = self._shell.run(self._core.sessions.resume(session_id, self._core.timeout_s(timeout)))
+        core = self._shell.run(
+            self._core.sessions.resume(session_id, self._core.timeout_s(timeout), durability=durability)
+        )
         return self._session(core, keep=True)
 
     def restore(

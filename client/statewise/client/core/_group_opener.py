@@ -24,6 +24,7 @@ from statewise.client.values import (
     check_model,
     check_text,
     check_whole,
+    durability_number,
     error_of,
     status_of_row,
     wrong,
@@ -50,12 +51,14 @@ class GroupOpener(Opener):
         session_ids: Sequence[str] | None,
         condition: object,
         version: int | None,
+        durability: str | None,
         timeout_s: float | None,
     ) -> Plan[GroupCore]:
         """Opens many sessions of one model: `count` anonymous ones, or those with these ids."""
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
         check_model(name, version)
+        durability_number(durability)
         if session_ids is not None and not _is_list(session_ids):
             raise wrong("ids", "a list of texts (session(id=) opens a single session)", session_ids)
         if count is not None:
@@ -66,7 +69,9 @@ class GroupOpener(Opener):
         _check_ids(ids)
         opened: list[OpenedSession] = []
         try:
-            conditions = yield from self._open_all(name, ids, condition, version, timeout_s, opened)
+            conditions = yield from self._open_all(
+                name, ids, condition, version, durability, timeout_s, opened
+            )
             group = yield from self._core(opened, conditions, timeout_s)
         except StatewiseError:
             # No other client can find the anonymous sessions that are open. Named sessions are left to their
@@ -91,6 +96,7 @@ class GroupOpener(Opener):
         ids: list[str],
         condition: object,
         version: int | None,
+        durability: str | None,
         timeout_s: float | None,
         opened: list[OpenedSession],
     ) -> Plan[Conditions | None]:
@@ -111,6 +117,7 @@ class GroupOpener(Opener):
                 if conditions is None
                 else conditions.request(ids[begin:end], begin)
             )
+            request.durability = sequence_pb2.Durability.ValueType(durability_number(durability))
             sessions, failed = yield from self.opening("open", request, subject, timeout_s)
             opened.extend(sessions)
             for error in failed:

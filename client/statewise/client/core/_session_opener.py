@@ -10,6 +10,7 @@ from statewise.client.values import (
     Subject,
     check_model,
     check_text,
+    durability_number,
     error_of,
     status_of_row,
     wrong,
@@ -30,9 +31,11 @@ class SessionOpener(Opener):
         timeout_s: float | None,
         *,
         condition: object = None,
+        durability: str | None = None,
     ) -> Plan[SessionCore]:
         """Opens a session at its start, or takes over an open session of that id where it stands."""
         check_model(name, version)
+        number = sequence_pb2.Durability.ValueType(durability_number(durability))
         request = sequence_pb2.OpenSessionsRequest(
             model=name, version=version or 0, session_ids=[self._new_id(session_id)]
         )
@@ -40,15 +43,19 @@ class SessionOpener(Opener):
         if condition is not None:
             model = yield from self.catalogue.current_model(name, version, timeout_s)
             request = opening = Conditions.of(model, condition, count=1).request(request.session_ids)
+        request.durability = number
         subject = Subject(session_id or "", name, version)
         reply = yield from self.opening("open", request, subject, timeout_s)
         core = yield from self._core(reply, subject, timeout_s, opening)
         return self._registered(core, session_id)
 
-    def resume(self, session_id: str, timeout_s: float | None) -> Plan[SessionCore]:
+    def resume(
+        self, session_id: str, timeout_s: float | None, *, durability: str | None = None
+    ) -> Plan[SessionCore]:
         """Takes over a session that was opened before, by this client or another."""
         check_text("session_id", session_id)
-        request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id])
+        number = sequence_pb2.Durability.ValueType(durability_number(durability))
+        request = sequence_pb2.ResumeSessionsRequest(session_ids=[session_id], durability=number)
         subject = Subject(session_id)
         reply = yield from self.opening("resume", request, subject, timeout_s)
         return (yield from self._core(reply, subject, timeout_s))

@@ -145,6 +145,7 @@ def _reopen(remote: RemoteSession) -> Operation[bool]:
     request.session_ids[:] = [remote.id]
     request.births = pack_uint64([remote.birth])
     request.only_new = True
+    request.durability = sequence_pb2.Durability.ValueType(remote.durability)
     reply = yield from remote.send("open", request)
     if reply.errors and reply.errors[0].reason == Reason.SESSION_EXISTS:
         return False

@@ -46,6 +46,7 @@ class RemoteRows:
         self.handles = np.array([session.handle for session in sessions], np.uint64)
         self.positions = np.array([session.position for session in sessions], np.uint64)
         self.durable_positions = np.array([session.durable_position for session in sessions], np.uint64)
+        self._durabilities = [session.durability for session in sessions]
         self._births = np.array([session.birth for session in sessions], np.uint64)
         self._holders = np.array([one.holder for one in opened], np.uint64)
         self._earlier_openings: dict[int, tuple[tuple[int, int], ...]] = {}
@@ -109,6 +110,7 @@ class RemoteRows:
             birth=int(self._births[row]),
             position=int(self.positions[row]),
             durable_position=int(self.durable_positions[row]),
+            durability=sequence_pb2.Durability.ValueType(self._durabilities[row]),
         )
         opening = None if self._conditions is None else self._conditions.request([self.ids[row]], row)
         opened = OpenedSession(session, int(self._connection_numbers[row]), int(self._holders[row]))

@@ -48,6 +48,7 @@ class RemoteSession:
         "batcher",
         "birth",
         "connection_number",
+        "durability",
         "durable_position",
         "earlier_openings",
         "handle",
@@ -94,6 +95,8 @@ class RemoteSession:
         self.earlier_openings: tuple[tuple[int, int], ...] = ()
         """Birth and holder of earlier openings that a server may still have, the latest last."""
         self.durable_position: int
+        self.durability: int
+        """When replies leave, a number of the contract, for another opening."""
         self.handle: int
         self.connection_number: int
         """The connection over which a server last accepted the handle; over another it may be unknown."""
@@ -140,6 +143,7 @@ class RemoteSession:
         self.handle = session.handle
         self.birth = session.birth
         self.durable_position = session.durable_position
+        self.durability = session.durability
         self.connection_number = connection_number
 
     def begin_anew(self, birth: int) -> None:

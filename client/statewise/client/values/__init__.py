@@ -12,6 +12,7 @@ from statewise.client.values._arguments import (
     check_seconds,
     check_text,
     check_whole,
+    durability_number,
     wrong,
 )
 from statewise.client.values._elements import check_finite
@@ -119,6 +120,7 @@ __all__ = [
     "check_seconds",
     "check_text",
     "check_whole",
+    "durability_number",
     "elements_of",
     "error_of",
     "of_batch",

@@ -48,6 +48,14 @@ def check_flag(name: str, value: Any) -> None:
         raise wrong(name, "True or False", value)
 
 
+def durability_number(value: Any) -> int:
+    """Returns the number of a durability in the contract. Raises InvalidInput for anything else, but None."""
+    numbers = {None: 0, "interval": 1, "reply": 2}
+    if not (value is None or isinstance(value, str)) or value not in numbers:
+        raise wrong("durability", 'None, "interval" or "reply"', value)
+    return numbers[value]
+
+
 def check_whole(name: str, value: Any, least: int, most: int) -> None:
     """Raises InvalidInput for anything but a whole number in a range."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)

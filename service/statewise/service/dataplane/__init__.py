@@ -18,10 +18,12 @@ from statewise.service.dataplane.sessions import (
     Portions,
     Residence,
 )
+from statewise.service.session_state import Durability
 
 __all__ = [
     "CancellationToken",
     "Dataplane",
+    "Durability",
     "EncodedStates",
     "ExpectedSessions",
     "GeneratedPart",

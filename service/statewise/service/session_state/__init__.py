@@ -3,6 +3,7 @@
 from statewise.service.session_state._arena import StateArena
 from statewise.service.session_state._changed_sessions import ChangedSessions
 from statewise.service.session_state._digests import digest_rows
+from statewise.service.session_state._durability import Durability
 from statewise.service.session_state._quotas import Quotas
 from statewise.service.session_state._scan import SessionScan
 from statewise.service.session_state._snapshots import (
@@ -19,6 +20,7 @@ __all__ = [
     "ALL_OWNERS",
     "LEAST_TOKEN_BYTES",
     "ChangedSessions",
+    "Durability",
     "Quotas",
     "SessionScan",
     "SessionTable",

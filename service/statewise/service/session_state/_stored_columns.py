@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from statewise.service.base import Slots
 from statewise.service.session_state._arena import reserve
 from statewise.service.session_state._columns import SessionColumns
+from statewise.service.session_state._durability import Durability
 
 
 class StoredColumns(SessionColumns):
@@ -28,6 +29,9 @@ class StoredColumns(SessionColumns):
         self._birth = reserve((capacity,), np.uint64)
         self._holder = reserve((capacity,), np.uint64)
         self._durable = reserve((capacity,), np.uint64)
+        self._durability = reserve((capacity,), np.uint8)
+        self.durability_was_chosen = False
+        """Whether a session has ever been opened, resumed or woken with a durability of its own."""
         self._births: set[int] = set()
 
     def has_birth(self, birth: int) -> bool:
@@ -37,6 +41,19 @@ class StoredColumns(SessionColumns):
     def birth_of(self, slot: int) -> int:
         """Returns the number that distinguishes a session from others of its id, ended or open elsewhere."""
         return int(self._birth[slot])
+
+    def durabilities_of(self, slots: Slots) -> NDArray[np.uint8]:
+        """Returns the `Durability` of sessions."""
+        return self._durability[slots]
+
+    def durability_of(self, slot: int) -> int:
+        """Returns the `Durability` of a session."""
+        return int(self._durability[slot])
+
+    def choose_durability(self, slot: int, durability: int) -> None:
+        """Gives a session a durability of its own, or the server's. The caller changes the session, too."""
+        self._durability[slot] = durability
+        self.durability_was_chosen |= durability != Durability.OF_SERVER
 
     def births_of(self, slots: Slots) -> NDArray[np.uint64]:
         """Returns the births of sessions; 0 for one that another server is known to have."""
@@ -55,7 +72,16 @@ class StoredColumns(SessionColumns):
         return self._birth[slots], self._holder[slots], self._claim_epoch[slots]
 
     def adopt(
-        self, slot: int, *, holder: int, epoch: int, position: int, previous: int, digest: int, parity: int
+        self,
+        slot: int,
+        *,
+        holder: int,
+        epoch: int,
+        position: int,
+        previous: int,
+        digest: int,
+        parity: int,
+        durability: int,
     ) -> None:
         """Gives a new session what a store has kept of it; the store knows its name, and this position.
 
@@ -67,6 +93,7 @@ class StoredColumns(SessionColumns):
             previous: Position before the last request.
             digest: Digest of the last request.
             parity: Which copy of its state is the current one.
+            durability: Its `Durability`.
         """
         assert self.changed is not None
         self.changed.note_stored(self.birth_of(slot))
@@ -76,6 +103,7 @@ class StoredColumns(SessionColumns):
         self.previous_position[slot] = previous
         self.digest[slot] = digest
         self.current_index[slot] |= parity
+        self.choose_durability(slot, durability)
 
     def note_durable(self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]) -> None:
         """Notes up to which positions sessions are stored. Slots with another session by now are left out."""
@@ -93,6 +121,7 @@ class StoredColumns(SessionColumns):
 
     def _note_opened(self, slot: int) -> None:
         self._durable[slot] = 0
+        self._durability[slot] = Durability.OF_SERVER
         if self.changed is not None:
             self._births.add(self.birth_of(slot))
             self.changed.note_opened(slot, self.birth_of(slot))

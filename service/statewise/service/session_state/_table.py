@@ -39,6 +39,7 @@ class SessionView:
     birth: int
     position: int
     durable_position: int
+    durability: int
     idle_s: float
 
 
@@ -233,6 +234,7 @@ class SessionTable(StoredColumns):
             birth=int(self._birth[slot]),
             position=int(self.position[slot]),
             durable_position=int(self._durable[slot]),
+            durability=self.durability_of(slot),
             idle_s=self._clock() - float(self.last_use_s[slot]),
         )
 

@@ -27,7 +27,8 @@ ROW = np.dtype(
 
 `birth` is the session's key: a random number that no other session has, of this id or of another. `used_ms`
 is the time of the last request, in milliseconds since 1970. `flags` bit 0 is the parity of the state arrays:
-which of the two copies is the current one."""
+which of the two copies is the current one; bits 1 and 2 are the durability that the session was opened with.
+Other bits are 0."""
 
 
 def bytes_in_store(state_bytes: int) -> int:

@@ -175,9 +175,12 @@ class SessionSnapshots:
         Raises:
             ServiceError: STORE_UNAVAILABLE.
         """
-        if self._stored is None or not (told or self._stored.replies.wait):
+        if self._stored is None:
             return {}
         rows = list(done)
+        handles = np.array([done[row].view.handle for row in rows], np.uint64)
+        if not (told or self._stored.replies.wait_for(handles)):
+            return {}
         births = np.array([done[row].view.birth for row in rows], np.uint64)
         moved = await self._stored.replies.settle(births)
         failures = {rows[at]: moved_failure(rows[at]) for at in np.flatnonzero(moved).tolist()}

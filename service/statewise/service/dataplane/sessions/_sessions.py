@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Handles, RowFailure, ServiceError
+from statewise.service.base import Array, Handles, RowFailure, ServiceError
 from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._session_directory import OpenedSession
 from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots, in_order
@@ -18,6 +18,7 @@ from statewise.service.dataplane.sessions._session_turns import Portions
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ExpectedSessions, take_over
 from statewise.service.registry import LoadedModel
+from statewise.service.session_state import Durability
 from statewise.wire import Reason
 
 _T = TypeVar("_T")
@@ -40,6 +41,7 @@ class Sessions(SessionSnapshots):
         owner: str,
         births: Sequence[int] = (),
         only_new: bool = False,
+        durability: Durability = Durability.OF_SERVER,
         encoded: EncodedStates | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
@@ -51,27 +53,25 @@ class Sessions(SessionSnapshots):
             owner: Name of their owner.
             births: Births of the sessions that are created, and numbers of the holders; empty: none chosen.
             only_new: Refuses a row whose id names an open session of another birth.
+            durability: Of the sessions from then on; OF_SERVER: those that exist keep theirs.
             encoded: Initial states of the rows, and their version, which serves; None: the model's own.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self.refuse_changes()
+        self._check_durability(durability)
         model = self._models.find(name, version) if encoded is None else encoded.model
         model.require_sessions()
         births = self.one_a_row(births, session_ids)
         number = self._table.owner_number(owner)
         opened: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}
-        expected = ExpectedSessions(holders=births)
+        expected = ExpectedSessions(holders=births, durability=durability)
 
         def create(row: int, session_id: str) -> OpenedSession:
-            self._require_serving(model)
             state = None if encoded is None else encoded.of_row(row)
-            slot = self._directory.create(
-                model, number, session_id, origin="open", birth=births[row], state=state
-            )
-            return self._directory.describe(slot, created=True)
+            return self._create(model, number, session_id, births[row], state, durability)
 
         async for portion in Portions(range(len(session_ids))):
             existing: dict[int, int] = {}
@@ -91,6 +91,28 @@ class Sessions(SessionSnapshots):
             await self._take_over(existing, session_ids, number, expected, opened, failures)
         failures |= await self._settle(opened, told=not all(one.created for one in opened.values()))
         return in_order(opened), in_order(failures)
+
+    def _create(
+        self,
+        model: LoadedModel,
+        owner: int,
+        session_id: str,
+        birth: int,
+        state: Sequence[Array] | None,
+        durability: Durability,
+    ) -> OpenedSession:
+        """Creates a session. Raises ServiceError as `SessionDirectory.create`, and MODEL_NOT_FOUND."""
+        self._require_serving(model)
+        slot = self._directory.create(model, owner, session_id, origin="open", birth=birth, state=state)
+        self._table.choose_durability(slot, durability)
+        return self._directory.describe(slot, created=True)
+
+    def _check_durability(self, durability: Durability) -> None:
+        """Raises ServiceError (BAD_REQUEST) where no session can have it."""
+        if durability is Durability.REPLY and self._stored is None:
+            raise ServiceError(
+                Reason.BAD_REQUEST, "durability = reply needs a session store, and this server has none"
+            )
 
     def _require_serving(self, model: LoadedModel) -> None:
         """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
@@ -146,6 +168,7 @@ class Sessions(SessionSnapshots):
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         self._limits.refuse_when_draining()
+        self._check_durability(expected.durability)
         self._limits.check_ids(session_ids)
         for column in (expected.births, expected.holders):
             self._limits.check_columns(len(session_ids), len(column) or len(session_ids))
@@ -199,6 +222,7 @@ class Sessions(SessionSnapshots):
                 state=model.arena.read(self._table.arena_index(slot)),
                 position=self._table.view(slot).position,
             )
+            self._table.choose_durability(twin, self._table.durability_of(slot))
             forked[row] = self._directory.describe(twin, created=True)
 
         failures = await self._turns.run_valid(handles, copy, owner=number)

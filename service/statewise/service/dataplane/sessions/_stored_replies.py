@@ -19,7 +19,7 @@ from statewise.service.base import (
     store_unavailable,
 )
 from statewise.service.dataplane.durability import Checkpoints, StoreWait
-from statewise.service.session_state import SessionTable
+from statewise.service.session_state import Durability, SessionTable
 from statewise.wire import Reason, TensorSpec
 
 Reply = Callable[[StepResult | ServiceError], None]
@@ -31,14 +31,23 @@ class StoredReplies:
     Args:
         table: The sessions in memory.
         checkpoints: Write what changes.
-        wait: Whether replies wait that may be given at once.
+        wait: Whether replies wait about sessions that were opened without a durability of their own.
     """
 
     def __init__(self, table: SessionTable, checkpoints: Checkpoints, *, wait: bool) -> None:
         self._table = table
         self._checkpoints = checkpoints
-        self.wait = wait
-        """Whether replies wait that may be given at once."""
+        self._wait = wait
+
+    def wait_for(self, handles: Handles) -> bool:
+        """Whether a reply about these sessions waits until the store has what it tells: one of them asks."""
+        if not self._table.durability_was_chosen:
+            return self._wait
+        durabilities = self._table.durabilities_of(self._table.slots_of(handles))
+        asks = durabilities == Durability.REPLY
+        if self._wait:
+            asks |= durabilities == Durability.OF_SERVER
+        return bool(asks.any())
 
     def held(
         self,
@@ -57,7 +66,7 @@ class StoredReplies:
             steps: Time steps of each row; None: 1 each.
             outputs: The model's outputs.
         """
-        if not self.wait:
+        if not self.wait_for(handles):
             return reply
 
         def hold(result: StepResult | ServiceError) -> None:
@@ -80,12 +89,13 @@ class StoredReplies:
         return hold
 
     async def settle_rows(
-        self, slots: Slots, positions: NDArray[np.uint64]
+        self, handles: Handles, slots: Slots, positions: NDArray[np.uint64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """Returns when a reply about changed sessions may be sent.
 
         Args:
-            slots: The sessions.
+            handles: The sessions.
+            slots: Their slots.
             positions: Their positions, which the reply tells.
 
         Returns:
@@ -95,7 +105,7 @@ class StoredReplies:
             ServiceError: STORE_UNAVAILABLE.
         """
         births = self._table.births_of(slots)
-        if self.wait:
+        if self.wait_for(handles):
             return await self.settle(births), positions
         return births == 0, self._table.durable_positions(slots)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Handles, ModelKey, ServiceError, Slots, store_unavailable
-from statewise.service.dataplane.durability import Checkpoints, StoreThread, StoreUsage
+from statewise.service.dataplane.durability import DURABILITY_SHIFT, Checkpoints, StoreThread, StoreUsage
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._stored_replies import StoredReplies
@@ -264,6 +264,7 @@ class StoredSessions:
             previous=int(row["previous_position"]),
             digest=int(row["digest"]),
             parity=int(row["flags"]) & 1,
+            durability=int(row["flags"]) >> DURABILITY_SHIFT & 3,
         )
 
     def _version_of(self, stored: StoredSession) -> LoadedModel:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statewise.service.base import RowFailure
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
-from statewise.service.session_state import SessionTable
+from statewise.service.session_state import Durability, SessionTable
 from statewise.wire import Reason
 
 
@@ -18,10 +18,12 @@ class ExpectedSessions:
         births: Birth of each row's session; 0, or empty: any.
         holders: Holder's number of each row's session: in rows with a birth the present one, else the new
             one. Empty: any holder, and none afterwards.
+        durability: `Durability` of the sessions from then on; OF_SERVER: they keep theirs.
     """
 
     births: Sequence[int] = ()
     holders: Sequence[int] = ()
+    durability: Durability = Durability.OF_SERVER
 
     def holder(self, row: int) -> int:
         """Returns the number of a row's holder after the request; 0: none."""
@@ -80,6 +82,8 @@ async def take_over(
             failures[row] = failure
         else:
             table.take_over(slot, expected.holder(row))
+            if expected.durability:
+                table.choose_durability(slot, expected.durability)
             taken[row] = directory.describe(slot, created=False)
 
     await turns.run(existing, take)

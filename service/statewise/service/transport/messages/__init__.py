@@ -4,6 +4,7 @@ from statewise.service.transport.messages._model_message import model_message
 from statewise.service.transport.messages._requests import (
     read_arrays,
     read_deadline_s,
+    read_durability,
     read_sampling,
     read_sequences,
     read_start,
@@ -35,6 +36,7 @@ __all__ = [
     "predict_responses",
     "read_arrays",
     "read_deadline_s",
+    "read_durability",
     "read_sampling",
     "read_sequences",
     "read_start",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, ServiceError
-from statewise.service.dataplane import GenerationInputs
+from statewise.service.dataplane import Durability, GenerationInputs
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences
 from statewise.v1 import sequence_pb2, tensor_pb2
@@ -56,6 +56,16 @@ def read_deadline_s(request: Any, *, clock: Callable[[], float], remaining_s: fl
         own_s = request.timeout.ToNanoseconds() / 1e9
         remaining_s = own_s if remaining_s is None else min(own_s, remaining_s)
     return None if remaining_s is None else clock() + remaining_s
+
+
+def read_durability(number: int) -> Durability:
+    """Returns the durability that a field asks for. Raises ServiceError (BAD_REQUEST)."""
+    try:
+        return Durability(number)
+    except ValueError:
+        raise ServiceError(
+            Reason.BAD_REQUEST, f"durability: expected a value of the enum Durability; got {number}"
+        ) from None
 
 
 def read_sequences(

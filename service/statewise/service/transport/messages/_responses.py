@@ -45,6 +45,7 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
         durable_position=view.durable_position,
         created=opened.created,
         birth=view.birth,
+        durability=sequence_pb2.Durability.ValueType(view.durability),
     )
 
 

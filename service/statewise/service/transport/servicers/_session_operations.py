@@ -26,6 +26,7 @@ from statewise.service.transport.messages import (
     generated_sessions_responses,
     read_arrays,
     read_deadline_s,
+    read_durability,
     read_sampling,
     read_sequences,
     read_text,
@@ -161,6 +162,7 @@ class SessionOperations:
             owner=caller().owner,
             births=read_uint64(request.births, "births").tolist(),
             only_new=request.only_new,
+            durability=read_durability(request.durability),
             encoded=encoded,
         )
         return await _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
@@ -173,6 +175,7 @@ class SessionOperations:
         expected = ExpectedSessions(
             births=read_uint64(request.births, "births").tolist(),
             holders=read_uint64(request.holders, "holders").tolist(),
+            durability=read_durability(request.durability),
         )
         resumed, failures = await self._sessions.resume(
             request.session_ids, owner=caller().owner, expected=expected
