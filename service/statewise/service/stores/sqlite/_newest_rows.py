@@ -1,7 +1,7 @@
 """Finds where in the log the newest row of a session is.
 
 Rows stand in a few sorted arrays, each at least twice as large as the one that came after it: adding a record
-merges what is small, as a log-structured tree does. Memory is 36 bytes a session of the log, not of the
+merges what is small, as a log-structured tree does. Memory is 60 bytes a session of the log, not of the
 store.
 """
 
@@ -29,21 +29,26 @@ class _Level:
 
     places: NDArray[np.void]
     births: NDArray[np.uint64]
-    by_handle: NDArray[np.intp] | None = field(default=None)
+    by_handle: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = field(default=None)
 
     def find(self, births: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
         at = np.minimum(np.searchsorted(self.births, births), len(self.births) - 1)
         return self.births[at] == births, at
 
-    def births_of_handle(self, handle: int) -> list[int]:
-        handles = self.places["handle"]
+    def births_of_handles(self, handles: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
+        """As of `NewestRows`."""
         if self.by_handle is None:
-            self.by_handle = np.argsort(handles, kind="stable")
-        wanted = np.uint64(handle)
-        begin = int(np.searchsorted(handles, wanted, "left", sorter=self.by_handle))
-        end = int(np.searchsorted(handles, wanted, "right", sorter=self.by_handle))
-        births: list[int] = self.births[self.by_handle[begin:end]].tolist()
-        return births
+            # Sorted once, not looked through by an order: searchsorted would copy the column at each call.
+            order = np.argsort(self.places["handle"], kind="stable")
+            self.by_handle = self.places["handle"][order], self.births[order]
+        held, births = self.by_handle
+        begins = np.searchsorted(held, handles, "left")
+        counts = np.searchsorted(held, handles, "right") - begins
+        which = np.flatnonzero(counts)
+        if len(which) < counts.sum():  # some births of this level share a handle
+            which = np.repeat(np.arange(len(handles)), counts)
+        within = np.arange(len(which)) - np.searchsorted(which, which)
+        return which, births[begins[which] + within]
 
 
 def _level(places: NDArray[np.void]) -> _Level:
@@ -116,10 +121,19 @@ class NewestRows:
             places[hits] = level.places[at[hits]]
         return places
 
-    def births_of_handle(self, handle: int) -> list[int]:
-        """Returns births that have had a handle in some row of the log; the newest row may have another."""
+    def births_of_handles(self, handles: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
+        """Returns births that have had handles in some row of the log; their newest rows may have others.
+
+        Args:
+            handles: uint64 [n].
+
+        Returns:
+            Which of the handles, and the births, [found] each.
+        """
         self._sort()
-        return [birth for level in self._levels for birth in level.births_of_handle(handle)]
+        found = [level.births_of_handles(handles) for level in self._levels]
+        which = np.concatenate([np.empty(0, np.intp), *(one[0] for one in found)])
+        return which, np.concatenate([np.empty(0, np.uint64), *(one[1] for one in found)])
 
     def used_before(self, used_ms: int) -> NDArray[np.uint64]:
         """Returns the births whose newest row in the log was last used before a time."""

@@ -1,5 +1,6 @@
 """Reads sessions from log and database together; the newest row counts."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -152,15 +153,43 @@ class SessionsReader:
 
     def birth_of_handle(self, handle: int) -> int:
         """Returns the birth that has a handle in its newest row, 0 for none."""
-        query = "SELECT birth FROM sessions WHERE handle = ?"
-        stored = [unsigned(birth) for (birth,) in self._connection.execute(query, (signed(handle),))]
-        logged = self._newest.births_of_handle(handle)
-        births = np.array([*dict.fromkeys([*logged, *stored])], np.uint64)
-        for birth, place in zip(births.tolist(), self._newest.find(births), strict=True):
-            newest = birth in stored if not place["record"] else int(place["handle"]) == handle
-            if newest and (birth in stored or self.known([birth])[0] is not None):
-                return int(birth)
-        return 0
+        return self.births_of_handles([handle])[0]
+
+    def births_of_handles(self, handles: Sequence[int]) -> list[int]:
+        """Returns the births that have handles in their newest rows, 0 for a handle that none has."""
+        wanted = np.array(handles, np.uint64)
+        place_of = {handle: place for place, handle in enumerate(handles)}
+        query = "SELECT handle, birth FROM sessions WHERE handle IN (SELECT value FROM json_each(?))"
+        stored = [
+            (place_of[unsigned(handle)], unsigned(birth))
+            for handle, birth in self._connection.execute(query, (_json(handles),))
+        ]
+        which, births = self._newest.births_of_handles(wanted)
+        which = np.concatenate([which, np.array([place for place, _ in stored], np.intp)])
+        births = np.concatenate([births, np.array([birth for _, birth in stored], np.uint64)])
+        in_table = np.arange(len(births)) >= len(births) - len(stored)
+        places = self._newest.find(births)
+        newest = np.where(places["record"] > 0, places["handle"] == wanted[which], in_table)
+        present = self._present(births[newest & ~in_table].tolist())
+        found = {
+            place: birth
+            for place, birth, stands in zip(
+                which[newest].tolist(), births[newest].tolist(), in_table[newest], strict=True
+            )
+            if stands or birth in present
+        }
+        return [found.get(place_of[handle], 0) for handle in handles]
+
+    def _present(self, births: Sequence[int]) -> set[int]:
+        """Returns those births that have not ended: the log may have rows of others."""
+        if not births:
+            return set()
+        query = "SELECT birth FROM sessions WHERE birth IN (SELECT value FROM json_each(?))"
+        return {unsigned(birth) for (birth,) in self._connection.execute(query, (_json(births),))}
+
+
+def _json(numbers: Sequence[int]) -> str:
+    return json.dumps([signed(number) for number in numbers])
 
 
 def _with_epoch(logged: Logged, epoch: int) -> np.void:

@@ -165,7 +165,7 @@ class SqliteStore:
         self._require_open()
         with self._database.reading() as counters:
             self._refresh(counters)
-            return [self._reader().birth_of_handle(handle) for handle in handles]
+            return self._reader().births_of_handles(handles)
 
     def claim(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Takes sessions over; see `Store.claim`."""
