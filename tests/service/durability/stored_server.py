@@ -1,11 +1,12 @@
 """Runs a server's behaviour with a store, on a clock that passes when a test says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tests.service.stores.places import Open
@@ -16,15 +17,40 @@ from statewise.service.base import RowFailure, StepResult
 from statewise.service.dataplane import Dataplane, ListedSession, PageStart
 from statewise.service.dataplane.durability import StoreThread
 from statewise.service.dataplane.sessions import StoredSessions
-from statewise.service.stores import Store
+from statewise.service.stores import Store, StoreUnavailable
 
 IDLE_S = 60.0
+
+
+class WatchedStore:
+    """A store that notes calls, and whose disk is full for those that a test names."""
+
+    def __init__(self, store: Store) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.refused: set[str] = set()
+        self.entered = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls.append((name, arguments))
+            self.entered.set()
+            self.may_go_on.wait()
+            if name in self.refused:
+                raise StoreUnavailable("the disk is full")
+            return method(*arguments, **options)
+
+        return call
 
 
 class StoredServer:
     """A dataplane with a store. Ticks and expiry happen when a test says so."""
 
-    def __init__(self, dataplane: Dataplane, store: Store) -> None:
+    def __init__(self, dataplane: Dataplane, store: WatchedStore) -> None:
         self.dataplane = dataplane
         self.store = store
         self.now_s = 100.0
@@ -130,12 +156,12 @@ def names_of(listed: Iterable[ListedSession]) -> Sequence[str]:
 @asynccontextmanager
 async def serving(repository: Path, open_store: Open, **settings: Any) -> AsyncIterator[StoredServer]:
     """A server's behaviour with a store, which ends without a last write, as by the end of the process."""
-    thread = StoreThread(open_store)
+    thread = StoreThread(lambda: cast("Store", WatchedStore(open_store())))
     try:
         with ThreadPoolExecutor(1) as executor:
             chosen = Settings(repository=repository, load_in_child=False, idle_timeout_s=IDLE_S, **settings)
             dataplane = build_dataplane(chosen, executor=executor, clock=lambda: server.now_s, store=thread)
-            server = StoredServer(dataplane, thread.store)
+            server = StoredServer(dataplane, cast("WatchedStore", thread.store))
             await dataplane.models.load_all()
             yield server
     finally:

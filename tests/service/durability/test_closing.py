@@ -11,7 +11,6 @@ from tests.service.stores.places import Open
 from statewise.client import Client
 from statewise.service import ServiceError
 from statewise.service.dataplane import ExpectedSessions
-from statewise.service.stores import StoreUnavailable
 from statewise.service.testing import server_in_thread
 from statewise.v1 import admin_pb2, admin_pb2_grpc
 from statewise.wire import Reason
@@ -89,21 +88,16 @@ async def test_a_session_is_closed_by_its_id_wherever_it_is(repository: Path, op
         assert [failure.reason for failure in refused.failures] == [Reason.SESSION_MOVED]
 
 
-async def test_a_close_says_that_the_store_is_away(
-    repository: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise StoreUnavailable("the disk is full")
-
+async def test_a_close_says_that_the_store_is_away(repository: Path, open_store: Open) -> None:
     async with serving(repository, open_store) as server:
         handles = await server.open("a", "b")
         await server.sleep()
-        with monkeypatch.context() as full:
-            full.setattr(server.store, "end", refuse)
-            with pytest.raises(ServiceError, match="store does not answer"):
-                await server.close(handles["a"])
-            with pytest.raises(ServiceError, match="store does not answer"):
-                await server.dataplane.session_administration.close("b", owner="ann")
+        server.store.refused = {"end"}
+        with pytest.raises(ServiceError, match="store does not answer"):
+            await server.close(handles["a"])
+        with pytest.raises(ServiceError, match="store does not answer"):
+            await server.dataplane.session_administration.close("b", owner="ann")
+        server.store.refused = set()
         assert await _in_store(server, "a", "b") == [True, True]
         assert await server.close(handles["a"]) == []
 

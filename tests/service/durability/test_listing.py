@@ -1,5 +1,6 @@
 """Lists sessions that are awake, asleep or new, page by page, while they wake and fall asleep."""
 
+import asyncio
 import random as stdlib_random
 from pathlib import Path
 
@@ -83,6 +84,46 @@ async def _disturb(
     awake = [open_now[name] for name in names[2:6]]
     if random.random() < 0.5:
         await server.sleep(*awake, *opened.values())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_session_is_listed_while_it_is_being_stored(
+    repository: Path, open_store: Open, *, fails: bool
+) -> None:
+    async with serving(repository, open_store) as server:
+        handles = await server.open("a", "closed")
+        await server.stored.settle()
+        await server.open("b")
+        server.store.entered.clear()
+        server.store.may_go_on.clear()
+        server.store.refused = {"write"} if fails else set()
+        writing = asyncio.create_task(server.stored.checkpoints.tick())
+        await asyncio.to_thread(server.store.entered.wait)
+        listing = asyncio.create_task(server.listed())
+        closing = asyncio.create_task(server.close(handles["closed"]))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        server.store.may_go_on.set()
+        assert await writing is not fails
+        assert names_of(await listing) == ["a", "b", "closed"]
+        (closed,) = await asyncio.gather(closing, return_exceptions=True)
+        assert isinstance(closed, ServiceError) is fails
+        assert names_of(await server.listed()) == ["a", "b"]
+        assert [one.session_id for one in await server.listed(state="asleep")] == []
+
+
+async def test_while_the_store_is_away_what_is_awake_can_be_listed(
+    repository: Path, open_store: Open
+) -> None:
+    async with serving(repository, open_store) as server:
+        await server.open("a")
+        server.store.refused = {"list_sessions", "find"}
+        with pytest.raises(ServiceError, match="store does not answer"):
+            await server.listed()
+        with pytest.raises(ServiceError, match="store does not answer"):
+            await server.dataplane.session_administration.get("b", owner="ann")
+        assert names_of(await server.listed(state="awake")) == ["a"]
+        assert (await server.dataplane.session_administration.get("a", owner="ann")).state == "awake"
 
 
 async def test_a_session_that_another_server_took_over_is_asleep_here(
