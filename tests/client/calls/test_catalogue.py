@@ -79,7 +79,7 @@ def test_list_sessions_shows_those_asleep(clients: Clients, repository: Path, tm
         assert [one.id for one in client.list_sessions(state="awake")] == ["b"]
         assert [one.id for one in client.list_sessions(state="asleep")] == ["a", "c"]
         assert [one.id for one in client.list_sessions(limit=2)] == ["a", "b"]
-        with pytest.raises(InvalidInput, match='state: expected "awake", "asleep" or None; got 3'):
+        with pytest.raises(InvalidInput, match='state: expected None, "awake" or "asleep"; got 3'):
             client.list_sessions(state=3)  # type: ignore[arg-type]
 
 

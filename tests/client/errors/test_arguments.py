@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import pytest
@@ -62,6 +62,8 @@ WRONG: dict[Any, Sequence[Any]] = {
     Mapping[str, str | int] | None: [5, "text", ["text"]],
     Tls | bool | None: ["yes", 1, Path("ca.pem")],
     Path | str | None: [5, b"ca.pem", True],
+    Literal["awake", "asleep"] | None: [5, "tired", ["awake"]],
+    Literal["interval", "reply"] | None: [5, "never", ["reply"]],
     bool | Callable[[Progress], None]: ["yes", 1, None],
 }
 """By the type that is declared."""

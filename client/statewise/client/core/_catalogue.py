@@ -14,12 +14,12 @@ from statewise.client.values import (
     SessionState,
     Subject,
     check_model,
+    check_session_state,
     check_text,
     check_whole,
     read_model,
     read_server,
     read_session,
-    wrong,
 )
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 
@@ -129,8 +129,7 @@ class Catalogue:
         """Returns sessions that the caller may see, fetched page by page. None: any model, any state, all."""
         if model is not None:
             check_text("model", model)
-        if state not in _STATES:
-            raise wrong("state", '"awake", "asleep" or None', state)
+        check_session_state(state)
         if limit is not None:
             check_whole("limit", limit, 1, MOST_WHOLE)
         found: list[SessionInfo] = []

@@ -56,6 +56,12 @@ def durability_number(value: Any) -> int:
     return numbers[value]
 
 
+def check_session_state(value: Any) -> None:
+    """Raises InvalidInput for anything but a place where sessions are, or None."""
+    if not (value is None or (isinstance(value, str) and value in ("awake", "asleep"))):
+        raise wrong("state", 'None, "awake" or "asleep"', value)
+
+
 def check_whole(name: str, value: Any, least: int, most: int) -> None:
     """Raises InvalidInput for anything but a whole number in a range."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
