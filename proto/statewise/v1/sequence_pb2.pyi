@@ -706,7 +706,9 @@ class Session(_message.Message):
     digest: _builtins.str
     """Digest of that version."""
     epoch: _builtins.int
-    """Raised by every resume and rewind, from 1."""
+    """Raised by every resume and rewind, from 1; by more than 1 when another server, or the same one after a while, takes
+    the session from a session store.
+    """
     position: _builtins.int
     """Time steps consumed."""
     durable_position: _builtins.int

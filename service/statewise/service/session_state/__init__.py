@@ -13,6 +13,7 @@ from statewise.service.session_state._snapshots import (
     pack_state,
     unpack_state,
 )
+from statewise.service.session_state._stored_columns import public_epoch
 from statewise.service.session_state._stored_quotas import ALL_OWNERS, StoredQuotas
 from statewise.service.session_state._table import SessionTable, SessionView
 
@@ -31,5 +32,6 @@ __all__ = [
     "StoredQuotas",
     "digest_rows",
     "pack_state",
+    "public_epoch",
     "unpack_state",
 ]

@@ -14,6 +14,16 @@ from statewise.service.session_state._columns import SessionColumns
 from statewise.service.session_state._durability import Durability
 
 
+def public_epoch(claim_epoch: int, changes: int = 1) -> int:
+    """Returns the epoch that callers see. It never falls, also where a killed server forgets changes.
+
+    Args:
+        claim_epoch: Of the claim by which a server has the session, from 1.
+        changes: Resumes and rewinds on that server, and 1 for the claim.
+    """
+    return (claim_epoch - 1 << 32) + changes
+
+
 class StoredColumns(SessionColumns):
     """Births, holders, epochs, and how far sessions are stored.
 
@@ -71,6 +81,10 @@ class StoredColumns(SessionColumns):
         """
         return self._birth[slots], self._holder[slots], self._claim_epoch[slots]
 
+    def epoch_of(self, slot: int) -> int:
+        """Returns the epoch that callers see; see `public_epoch`."""
+        return public_epoch(int(self._claim_epoch[slot]), int(self._epoch[slot]))
+
     def adopt(
         self,
         slot: int,
@@ -98,7 +112,7 @@ class StoredColumns(SessionColumns):
         assert self.changed is not None
         self.changed.note_stored(self.birth_of(slot))
         self._holder[slot] = holder
-        self._epoch[slot] = self._claim_epoch[slot] = epoch
+        self._claim_epoch[slot] = epoch
         self.position[slot] = self._durable[slot] = position
         self.previous_position[slot] = previous
         self.digest[slot] = digest

@@ -230,7 +230,7 @@ class SessionTable(StoredColumns):
             owner=self._owners[int(self.owner[slot])],
             handle=int(self.handle[slot]),
             model=int(self.model[slot]),
-            epoch=int(self._epoch[slot]),
+            epoch=self.epoch_of(slot),
             birth=int(self._birth[slot]),
             position=int(self.position[slot]),
             durable_position=int(self._durable[slot]),

@@ -17,7 +17,7 @@ from statewise.service.base import ServiceError
 from statewise.service.dataplane.durability import Unstored
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import SessionScan, SessionTable
+from statewise.service.session_state import SessionScan, SessionTable, public_epoch
 from statewise.service.stores import ROW, Listed, StoreDamaged
 from statewise.wire import Reason
 
@@ -286,7 +286,8 @@ class SessionListing:
             version=listed.version,
             position=int(row["position"]),
             durable_position=int(row["position"]),
-            epoch=int(row["epoch"]),
+            # As the next server will see it: how often this one changed since its claim is not stored.
+            epoch=public_epoch(int(row["epoch"]) + 1),
             idle_s=max(0.0, self._time_of_day() - int(row["used_ms"]) / 1000),
             state="asleep",
             damaged=listed.damage is not None,
