@@ -1,7 +1,7 @@
 """Remembers what a store does not know yet: slots of sessions that changed, new names, ended births.
 
-A step notes one number or one array. What is noted twice is merged now and then, so nothing here grows beyond
-the open sessions.
+A step notes one number or one array. What is noted twice is merged now and then, so this does not grow beyond
+the open sessions. Ended ones are bounded by those who end sessions: they ask whether there is room.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +16,12 @@ class ChangedSessions:
 
     Args:
         merge_at: Noted slots after which those that stand twice are merged.
+        most_ended: Ended sessions from which on no more should be ended, until the store knows of these.
     """
 
-    def __init__(self, *, merge_at: int = 65_536) -> None:
+    def __init__(self, *, merge_at: int = 65_536, most_ended: int = 65_536) -> None:
         self._merge_at = merge_at
+        self._most_ended = most_ended
         self._single: list[int] = []
         self._many: list[Slots] = []
         self._noted = 0
@@ -50,6 +52,10 @@ class ChangedSessions:
         """Notes the end of a session. One that no store can know is forgotten."""
         if self._named.pop(birth, None) is None or birth in self._perhaps_known:
             self._ended.append(birth)
+
+    def has_room_for_ends(self, sessions: int) -> bool:
+        """Whether so many further sessions may end."""
+        return len(self._ended) + sessions <= self._most_ended
 
     def note_stored(self, birth: int) -> None:
         """Notes that the store knows a session that was noted as opened."""

@@ -160,6 +160,10 @@ class Checkpoints:
         finally:
             self._waits.discard(wait)
 
+    def may_end(self, sessions: int) -> bool:
+        """Whether so many sessions may end now: the store works, or there is room to remember their ends."""
+        return not self.counts.why_away or self._changed.has_room_for_ends(sessions)
+
     @property
     def unnamed(self) -> Mapping[int, int]:
         """Slots by birth of sessions that no call of the store has named yet; some may have ended by now."""

@@ -63,6 +63,8 @@ class SessionAdministration:
                 self._directory.end(slot)
 
         slot = self._table.find(number, session_id)
+        if self._stored is not None:
+            self._stored.refuse_ends(1)
         if slot is not None:
             await self._turns.run({0: slot}, end)
         if self._stored is not None:

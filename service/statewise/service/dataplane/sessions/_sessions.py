@@ -263,6 +263,8 @@ class Sessions(SessionSnapshots):
         """
         self._limits.check_handles(handles)
         number = self._table.owner_number(owner)
+        if self._stored is not None:
+            self._stored.refuse_ends(len(handles))
         failures = await self._end_awake(handles, number)
         moved = [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
         asleep = np.array([one.row for one in failures if one.reason is not Reason.SESSION_MOVED], np.intp)

@@ -105,6 +105,11 @@ class StoredSessions:
         if self.refuses:
             raise store_unavailable("the session store is away, and this server needs it for sessions")
 
+    def refuse_ends(self, sessions: int) -> None:
+        """Raises ServiceError (STORE_UNAVAILABLE) where so many sessions cannot end: the store is away."""
+        if not self.checkpoints.may_end(sessions):
+            raise store_unavailable("the session store is away, and too many ended sessions wait for it")
+
     async def settle(self) -> None:
         """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
         await self.replies.settle(np.empty(0, np.uint64))
