@@ -86,30 +86,35 @@ async def _disturb(
         await server.sleep(*awake, *opened.values())
 
 
-@pytest.mark.parametrize("fails", [False, True])
-async def test_a_session_is_listed_while_it_is_being_stored(
-    repository: Path, open_store: Open, *, fails: bool
+async def test_what_closes_during_a_listing_is_not_taken_for_a_sleeping_session(
+    repository: Path, open_store: Open
 ) -> None:
     async with serving(repository, open_store) as server:
-        handles = await server.open("a", "closed")
+        handles = await server.open("a", "b")
         await server.stored.settle()
-        await server.open("b")
+        server.store.refused = {"write"}
+        with pytest.raises(ServiceError, match="store does not answer"):
+            await server.close(handles["b"])
+        assert names_of(await server.listed(state="asleep")) == []  # the store still has it
+        with pytest.raises(ServiceError, match="store does not answer"):
+            await server.listed()
+        server.store.refused = set()
+        assert names_of(await server.listed()) == ["a"]
+
+
+async def test_a_session_that_leaves_memory_as_soon_as_it_is_stored_is_listed(
+    repository: Path, open_store: Open
+) -> None:
+    async with serving(repository, open_store) as server:
+        await server.open("a")
         server.store.entered.clear()
         server.store.may_go_on.clear()
-        server.store.refused = {"write"} if fails else set()
-        writing = asyncio.create_task(server.stored.checkpoints.tick())
-        await asyncio.to_thread(server.store.entered.wait)
         listing = asyncio.create_task(server.listed())
-        closing = asyncio.create_task(server.close(handles["closed"]))
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await asyncio.to_thread(server.store.entered.wait)
+        sleeping = asyncio.create_task(server.sleep())
         server.store.may_go_on.set()
-        assert await writing is not fails
-        assert names_of(await listing) == ["a", "b", "closed"]
-        (closed,) = await asyncio.gather(closing, return_exceptions=True)
-        assert isinstance(closed, ServiceError) is fails
-        assert names_of(await server.listed()) == ["a", "b"]
-        assert [one.session_id for one in await server.listed(state="asleep")] == []
+        await sleeping
+        assert names_of(await listing) == ["a"]
 
 
 async def test_while_the_store_is_away_what_is_awake_can_be_listed(

@@ -1,6 +1,6 @@
 """Writes sessions to a store, tick by tick. Knows neither requests nor gRPC."""
 
-from statewise.service.dataplane.durability._checkpoints import Checkpoints, Unstored
+from statewise.service.dataplane.durability._checkpoints import Checkpoints
 from statewise.service.dataplane.durability._gathering import DURABILITY_SHIFT
 from statewise.service.dataplane.durability._store_log import StoreLog
 from statewise.service.dataplane.durability._store_thread import StoreThread
@@ -14,5 +14,4 @@ __all__ = [
     "StoreThread",
     "StoreUsage",
     "StoreWait",
-    "Unstored",
 ]

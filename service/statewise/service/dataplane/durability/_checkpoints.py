@@ -56,19 +56,6 @@ class CheckpointCounts:
     """Why the store took nothing when it was last used; empty: it works."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unstored:
-    """What the store does not know yet, or is about to learn.
-
-    Attributes:
-        named: Slots of new sessions by birth; some may have ended by now.
-        ended: Births of sessions that have ended.
-    """
-
-    named: Mapping[int, int]
-    ended: Set[int]
-
-
 class Checkpoints:
     """Ticks of one table and one store.
 
@@ -112,7 +99,7 @@ class Checkpoints:
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
         self._doubted = False  # Whether the store failed since it was last written to.
-        self._writing = Unstored({}, frozenset())
+        self._ending: Sequence[int] = ()
         self.stored_until_s = -math.inf
         """The store has everything that happened before this time of the clock."""
         self.counts = CheckpointCounts()
@@ -169,10 +156,10 @@ class Checkpoints:
         """Slots by birth of sessions that no call of the store has named yet; some may have ended by now."""
         return self._changed.named
 
-    def unstored(self) -> Unstored:
-        """Returns what a call of the store that is made now may not see."""
-        named = {**self._writing.named, **self._changed.named}
-        return Unstored(named, self._writing.ended | set(self._changed.ended))
+    @property
+    def ending(self) -> Set[int]:
+        """Births of ended sessions that a call of the store which is made now may still find."""
+        return {*self._ending, *self._changed.ended}
 
     async def tick(self) -> bool:
         """Writes what has changed until now. Returns whether the store has it."""
@@ -185,7 +172,7 @@ class Checkpoints:
                 slots, groups = await self._gather(taken)
                 named, ended = self._take_named(groups), self._changed.take_ended()
                 block = Block(names_of(self._table, named), groups, ended)
-                self._writing = Unstored(named, frozenset(ended))
+                self._ending = ended
                 written = await self._write(block)
             except BaseException as error:
                 self._changed.give_back(taken, named, ended)
@@ -196,7 +183,7 @@ class Checkpoints:
                 self._note_away(error)
                 return False
             finally:
-                self._writing = Unstored({}, frozenset())
+                self._ending = ()
             self._note_back()
             if written is not None:
                 self._waits.note_moved(waits, self._note_written(slots, groups, written))

@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Literal
 
 import numpy as np
 
 from statewise.service.base import ServiceError
-from statewise.service.dataplane.durability import Unstored
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionScan, SessionTable, public_epoch
@@ -31,8 +29,6 @@ _STORED_TOGETHER = 256
 """Sessions that one call of the store lists: some milliseconds, in which nothing else is stored."""
 _LOOKED_AT = 1024
 """Sessions that a page looks at, unless it may hold more."""
-_NEW_TOGETHER = 4096
-"""Sessions without a place in the store that a page compares with those it lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +119,8 @@ class SessionListing:
             )
         loaded = [one for one in self._models if not model or one.package.name == model]
         if self._stored is not None and not in_memory:
+            if start is None and state is None:
+                await self._stored.settle()  # what is open now has a place in the store from here on
             after = start if isinstance(start, tuple) else ("", "")
             awake = self._described_together(size, loaded) if state is None else 0
             return await self._by_name(self._stored, owner, after, size=size, model=model, awake=awake)
@@ -178,27 +176,23 @@ class SessionListing:
         described, looked_at = 0, 0
         together = _STORED_TOGETHER if model or not awake else min(size, _STORED_TOGETHER)
         while looked_at < max(size, _LOOKED_AT):
-            unstored = stored.checkpoints.unstored()
-            if len(unstored.named) > _NEW_TOGETHER:
-                await stored.settle()
-                continue
+            ended = set(stored.checkpoints.ending)
             listed = await stored.store.ask(
                 partial(stored.store.store.list_sessions, owner, after=after, limit=together)
             )
+            ended |= stored.checkpoints.ending
             looked_at += together
-            until = (listed[-1].owner, listed[-1].session_id) if len(listed) == together else None
             taken: list[Listed | int] = []
-            for name, place in self._merged(owner, after, until, listed, unstored):
-                if self._is_wanted(place, model, awake=bool(awake)):
+            for one, place in zip(listed, self._places(listed), strict=True):
+                if int(one.row["birth"]) not in ended and self._is_wanted(place, model, awake=bool(awake)):
                     if len(found) + len(taken) == size or (isinstance(place, int) and described == awake):
                         return found + self._describe_all(taken), after
                     taken.append(place)
                     described += isinstance(place, int)
-                after = name
+                after = (one.owner, one.session_id)
             found += self._describe_all(taken)
-            if until is None:
+            if len(listed) < together:
                 return found, None
-            after = until
             if len(found) == size:
                 break
         return found, after
@@ -208,40 +202,19 @@ class SessionListing:
             return model in ("", place.model)
         return awake and model in ("", self._models[self._table.model_of(place)].package.name)
 
-    def _merged(
-        self,
-        owner: str | None,
-        after: tuple[str, str],
-        until: tuple[str, str] | None,
-        listed: Sequence[Listed],
-        unstored: Unstored,
-    ) -> list[tuple[tuple[str, str], Listed | int]]:
-        """Returns what is behind `after` up to `until`, in order: slots of memory, or what the store has."""
-        places: dict[tuple[str, str], Listed | int] = {
-            (one.owner, one.session_id): one for one in listed if int(one.row["birth"]) not in unstored.ended
-        }
-        for slot, one in self._held(listed):
-            places[one.owner, one.session_id] = slot
-        for birth, slot in unstored.named.items():
-            if self._table.birth_of(slot) == birth and self._table.is_open(slot):
-                name = self._table.name_of(slot)
-                if owner in (None, name[0]) and after < name and (until is None or name <= until):
-                    places[name] = slot
-        return sorted(places.items(), key=itemgetter(0))
-
-    def _held(self, listed: Sequence[Listed]) -> list[tuple[int, Listed]]:
-        """Returns those listed sessions that are in memory here, and that no other server has claimed."""
-        found: list[tuple[int, Listed]] = []
-        for one in listed:
+    def _places(self, listed: Sequence[Listed]) -> list[Listed | int]:
+        """Returns slots of those that are in memory here, and that no other server has claimed."""
+        found: list[tuple[int, int]] = []
+        for at, one in enumerate(listed):
             slot = self._table.find(self._table.known_owner(one.owner), one.session_id)
             if slot is not None:
-                found.append((slot, one))
-        births, _, epochs = self._table.numbers_of(np.array([slot for slot, _ in found], np.intp))
-        return [
-            (slot, one)
-            for (slot, one), birth, epoch in zip(found, births.tolist(), epochs.tolist(), strict=True)
-            if birth == int(one.row["birth"]) and epoch >= int(one.row["epoch"])
-        ]
+                found.append((at, slot))
+        births, _, epochs = self._table.numbers_of(np.array([slot for _, slot in found], np.intp))
+        places: list[Listed | int] = list(listed)
+        for (at, slot), birth, epoch in zip(found, births.tolist(), epochs.tolist(), strict=True):
+            if birth == int(listed[at].row["birth"]) and epoch >= int(listed[at].row["epoch"]):
+                places[at] = slot
+        return places
 
     def _describe_all(self, places: Sequence[Listed | int]) -> list[ListedSession]:
         """Describes sessions, in the given order."""
