@@ -19,7 +19,8 @@ class CuttingProxy:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._cut_reply = False
+        self._reply_bytes: int | None = None
+        self._at_the_reply: Callable[[], None] = self.cut
         self._bytes_left: int | None = None
         self._at_the_cut: Callable[[], None] = self.cut
         self._holding = False
@@ -40,9 +41,15 @@ class CuttingProxy:
         self._at_the_cut = action
         self._bytes_left = count
 
-    def cut_next_reply(self) -> None:
-        """Cuts the connection in place of the server's next reply, once."""
-        self._cut_reply = True
+    def cut_next_reply(self, after_bytes: int = 0, action: Callable[[], None] | None = None) -> None:
+        """Cuts the connection within the server's next reply, once.
+
+        Args:
+            after_bytes: How much of the reply is passed on, at most.
+            action: Called before.
+        """
+        self._at_the_reply = action or (lambda: None)
+        self._reply_bytes = after_bytes
 
     def hold_next_call(self) -> None:
         """Keeps the next call, until the client has given up its connection and `deliver` is called."""
@@ -111,8 +118,10 @@ class CuttingProxy:
             while chunk := server.recv(1 << 16):
                 if self._release.is_set():
                     self._delivered.set()
-                if self._cut_reply:
-                    self._cut_reply = False
+                if self._reply_bytes is not None:
+                    client.sendall(chunk[: self._reply_bytes])
+                    self._reply_bytes = None
+                    self._at_the_reply()
                     break
                 client.sendall(chunk)
         _end(client, server)

@@ -1,6 +1,5 @@
 """Starts redis-server in a temporary folder, on a unix socket, with an append-only file."""
 
-import os
 import shutil
 import signal
 import socket
@@ -67,12 +66,12 @@ class RedisServer:
     def pause(self) -> None:
         """Stops the process: it keeps its connections and answers nothing."""
         assert self._child is not None
-        os.kill(self._child.pid, signal.SIGSTOP)
+        self._child.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Lets the process go on."""
+        """Lets the process go on, if it is there."""
         assert self._child is not None
-        os.kill(self._child.pid, signal.SIGCONT)
+        self._child.send_signal(signal.SIGCONT)
 
     def client(self) -> Redis:
         """A client of the test's own."""
