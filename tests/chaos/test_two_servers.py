@@ -1,44 +1,71 @@
 """Lets one server take sessions over from another that stands still, and writes again later."""
 
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from tests.client.relay import Relay
 from tests.client.samples import sequences
+from tests.helpers.arrays import Floats
 from tests.helpers.server_process import ServerProcesses
 from tests.service.stores.redis_server import RedisServer
 
-from statewise.client import Client, SessionMoved
+from statewise.client import Client, Session, SessionMoved
 
 pytestmark = pytest.mark.long
 
 X = sequences(40, seed=5)[0]
+LONG = sequences(20_000, seed=5)[0]
+MOVING = 6
 
 
-def test_a_server_that_slept_gets_nothing_in(servers: ServerProcesses, redis: RedisServer) -> None:
-    stale, taker = (servers.start(store=redis.url, store_prefix="chaos:") for _ in range(2))
-    with Client(stale.address) as before, Client(taker.address) as after:
-        whole = after.predict("steps", X)
-        left = before.session("steps", id="moves")
-        left.step(X[:10])
-        left.fork(id="stays")  # from here on the store has both
+def step_until_moved(session: Session, whole: Floats) -> int:
+    """Steps a session until another server has it. Returns how many steps were answered, all correctly."""
+    for at, x in enumerate(LONG):
+        try:
+            output = session.step(x)
+        except SessionMoved:
+            return at
+        np.testing.assert_array_equal(output, whole[at])
+    pytest.fail("the server did not learn that another one has the session")
+
+
+@pytest.mark.parametrize("durability", ["interval", "reply"])
+def test_a_server_that_slept_gets_nothing_in(
+    servers: ServerProcesses, redis: RedisServer, durability: str
+) -> None:
+    chosen = {"store": redis.url, "store_prefix": "chaos:", "durability": durability}
+    stale, taker = (servers.start(**chosen) for _ in range(2))
+    with (
+        Client(stale.address) as before,
+        Client(taker.address) as after,
+        ThreadPoolExecutor(MOVING) as pool,
+    ):
+        whole = after.predict("steps", LONG)
+        left = [before.session("steps", id=f"moves-{number}") for number in range(MOVING)]
+        before.session("steps", id="stays").step(X[:10])
+        stepping = [pool.submit(step_until_moved, session, whole) for session in left]
+        while min(session.durable_position for session in left) < 3:
+            pass
         stale.pause()
-        session = after.resume("moves")
-        np.testing.assert_array_equal(session.step(X[10:20]), whole[10:20])
+        sessions = [after.resume(session.id) for session in left]
+        taken = [session.position for session in sessions]
+        for session, at in zip(sessions, taken, strict=True):
+            np.testing.assert_array_equal(session.step(LONG[at : at + 10]), whole[at : at + 10])
         stale.go_on()
-        with suppress(SessionMoved):
-            while True:  # until its next checkpoint it does not know
-                left.step(X[0])
-        with pytest.raises(SessionMoved):
-            left.step(X[0])
-        np.testing.assert_array_equal(session.step(X[20:30]), whole[20:30])
+        answered = [steps.result() for steps in stepping]
+        if durability == "reply":  # what was answered was stored before
+            assert all(steps <= at for steps, at in zip(answered, taken, strict=True))
+        for session, at in zip(sessions, taken, strict=True):
+            np.testing.assert_array_equal(session.step(LONG[at + 10 : at + 20]), whole[at + 10 : at + 20])
+            session.fork().close()  # the store has it
         assert before.resume("stays").position == 10
-    assert taker.stop() == 0
+        taker.kill()
     with Client(stale.address) as client:
-        session = client.resume("moves")
-        assert session.position == 30
-        np.testing.assert_array_equal(session.step(X[30:]), whole[30:])
+        for session, at in zip(left, taken, strict=True):
+            again = client.resume(session.id)
+            assert again.position == at + 20
+            np.testing.assert_array_equal(again.step(LONG[at + 20 : at + 30]), whole[at + 20 : at + 30])
 
 
 def test_new_handles_do_not_pass_for_a_claim(servers: ServerProcesses, redis: RedisServer) -> None:
