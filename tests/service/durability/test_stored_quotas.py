@@ -1,5 +1,6 @@
 """Bounds what the store keeps: sessions that are asleep count, on this server and on others."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,18 @@ async def test_numbers_are_asked_for_when_they_are_old_or_leave_no_room(
         assert asked.count(("usage", ("ann",))) == 2
         assert await _refused(server, "d") == [Reason.SESSION_LIMIT]
         assert asked.count(("usage", ("ann",))) == 3
+
+
+async def test_requests_that_ask_at_the_same_time_count_once(repository: Path, open_store: Open) -> None:
+    async with serving(repository, open_store) as server:
+        await server.open("a", "b", "c")
+        await server.sleep()
+    async with serving(repository, open_store, owner_sessions=7) as server:
+        names = [f"d{number}" for number in range(8)]
+        refused = await asyncio.gather(*(_refused(server, name) for name in names))
+        assert sorted(map(len, refused)) == [0] * 4 + [1] * 4
+        refused = await asyncio.gather(*(_refused(server, name) for name in names))
+        assert sorted(map(len, refused)) == [0] * 4 + [1] * 4
 
 
 def test_quotas_count_each_owner_and_all() -> None:

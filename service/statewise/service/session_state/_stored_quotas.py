@@ -1,7 +1,7 @@
 """Limits what the store keeps: sessions and bytes of each owner, and bytes of all owners together.
 
 Counts what this server opens and closes. What other servers do, and what is deleted after its retention, it
-is told now and then.
+is told now and then (`set_held`).
 """
 
 from collections import Counter
@@ -30,6 +30,8 @@ class StoredQuotas:
         self._store_bytes = store_bytes
         self._sessions: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
+        self._opened: Counter[int] = Counter()
+        self._opened_bytes: Counter[int] = Counter()
 
     @property
     def has_limits(self) -> bool:
@@ -40,7 +42,11 @@ class StoredQuotas:
         """Returns sessions and bytes of an owner, or of `ALL_OWNERS`."""
         return self._sessions[owner], self._bytes[owner]
 
-    def correct(self, owner: int, sessions: int, stored_bytes: int) -> None:
+    def opened(self, owner: int) -> tuple[int, int]:
+        """Returns sessions and bytes that were taken here and not given back, whatever they were set to."""
+        return self._opened[owner], self._opened_bytes[owner]
+
+    def set_held(self, owner: int, sessions: int, stored_bytes: int) -> None:
         """Sets what an owner, or `ALL_OWNERS`, has."""
         self._sessions[owner] = sessions
         self._bytes[owner] = stored_bytes
@@ -68,6 +74,8 @@ class StoredQuotas:
         for number in (owner, ALL_OWNERS):
             self._sessions[number] += sessions
             self._bytes[number] += stored_bytes
+            self._opened[number] += sessions
+            self._opened_bytes[number] += stored_bytes
 
     def _refusal(self, owner: int, sessions: int, stored_bytes: int) -> tuple[Reason, str] | None:
         held, used = self.held(owner)

@@ -63,17 +63,16 @@ class StoreUsage:
         if age_s < _FRESH_S and self._quotas.has_room(number, sessions, sessions * self._largest()):
             return
         owners = (number, ALL_OWNERS)
-        before = [self._quotas.held(one) for one in owners]
+        before = [self._quotas.opened(one) for one in owners]
         new = [self._new(None if one == ALL_OWNERS else one) for one in owners]
         found = await self._store.ask(self._usage, owner)
-        for one, (sessions_before, bytes_before), added, usage in zip(
-            owners, before, new, found, strict=True
-        ):
-            sessions_now, bytes_now = self._quotas.held(one)
-            self._quotas.correct(
+        for one, then, added, usage in zip(owners, before, new, found, strict=True):
+            # The store does not count what was opened during the call.
+            sessions_now, bytes_now = self._quotas.opened(one)
+            self._quotas.set_held(
                 one,
-                usage.sessions + added.sessions + sessions_now - sessions_before,
-                usage.stored_bytes + added.stored_bytes + bytes_now - bytes_before,
+                usage.sessions + added.sessions + sessions_now - then[0],
+                usage.stored_bytes + added.stored_bytes + bytes_now - then[1],
             )
         self._asked_s[number] = self._clock()
 
