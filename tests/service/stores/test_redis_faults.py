@@ -12,6 +12,7 @@ from statewise.service.stores import (
     Block,
     Name,
     StoreDamaged,
+    StoreLost,
     StoreUnavailable,
     StoreVersionError,
     Written,
@@ -248,11 +249,19 @@ def test_a_server_that_lost_everything_is_told_apart_from_takeovers(
     store.write(opening([1]))
     with server.client() as client:
         client.flushall()
-        with pytest.raises(StoreDamaged, match="lost the sessions"):
+        with pytest.raises(StoreLost, match="lost the sessions"):
             store.write(moving([1], 2))
-        RedisStore.open(server.options()).close()
-        with pytest.raises(StoreDamaged, match="another store"):
+        other = RedisStore.open(server.options())
+        other.write(opening([2]))
+        with pytest.raises(StoreLost, match="another store"):
             store.write(moving([1], 2))
+        store.begin_anew()
+        store.begin_anew()
+        assert store.write(opening([1])).moved == []
+        [mine], [theirs] = other.read([1]), store.read([2])
+        assert mine is not None
+        assert theirs is not None
+        other.close()
 
 
 def test_a_session_that_lost_its_state_is_named_and_not_claimed(

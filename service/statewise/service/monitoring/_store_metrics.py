@@ -32,6 +32,7 @@ class StoreMetrics:
         for name, text, count in (
             ("checkpoints", "Checkpoints that wrote something to the session store.", counts.ticks),
             ("checkpoint_failures", "Checkpoints that the session store did not take.", counts.failures),
+            ("store_losses", "Times that the session store came back without its sessions.", counts.losses),
             ("checkpoint_sessions", "Sessions that checkpoints wrote, each once a checkpoint.", counts.rows),
             ("checkpoint_bytes", "Bytes that checkpoints wrote.", counts.stored_bytes),
         ):

@@ -128,6 +128,12 @@ class StoredColumns(SessionColumns):
         """Returns up to which positions sessions are stored."""
         return self._durable[slots]
 
+    def note_lost(self, slot: int) -> None:
+        """Notes that the store does not know a session any more."""
+        self._durable[slot] = 0
+        if self.changed is not None:
+            self.changed.note_opened(slot, self.birth_of(slot))
+
     def note_changed(self, slots: Slots) -> None:
         """Notes that sessions are to be written, to learn whether they are still this server's."""
         if self.changed is not None:

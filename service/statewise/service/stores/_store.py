@@ -39,6 +39,10 @@ class StoreDamaged(StoreError):  # noqa: N818 - named after the situation
         self.births = tuple(births)
 
 
+class StoreLost(StoreDamaged):
+    """The store has come back without the sessions that it had. `begin_anew` makes it work again."""
+
+
 class StoreVersionError(StoreError):
     """Another version of statewise wrote the store; the message says what to do."""
 
@@ -160,6 +164,10 @@ class Store(Protocol):
 
     def tidy(self, *, seconds: float) -> bool:
         """Folds and removes what is due, for about that long. Returns whether more is due."""
+        ...
+
+    def begin_anew(self) -> None:
+        """After StoreLost: begins an empty store, or joins the one that another writer has begun."""
         ...
 
     def close(self) -> None:

@@ -9,18 +9,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Slots
+from statewise.service.dataplane.durability._checkpoint_counts import CheckpointCounts
 from statewise.service.dataplane.durability._gathering import ArenaOf, gather, names_of
+from statewise.service.dataplane.durability._lost_store import begin_anew
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import Block, Group, Usage, Written
+from statewise.service.stores import Block, Group, StoreLost, Written
 
 _PORTION_ROWS = 1024
 """Sessions that are copied between two turns of the event loop."""
@@ -29,31 +30,6 @@ _TIDY_PAUSE_S = 1.0
 _EXPIRE_TOGETHER = 256
 _SHARE = 8
 """A tick takes at most one part in this many of the time, as long as `most_s` allows."""
-
-
-@dataclass
-class CheckpointCounts:
-    """What has been written so far.
-
-    Attributes:
-        ticks: Blocks that were written.
-        stored_bytes: Bytes of these blocks.
-        rows: Sessions in these blocks.
-        failures: Blocks that the store did not take.
-        tick_s: Duration of the last tick.
-        kept: What the store has, about a second ago.
-        asleep: How many of its sessions were not in memory here.
-    """
-
-    ticks: int = 0
-    stored_bytes: int = 0
-    rows: int = 0
-    failures: int = 0
-    tick_s: float = 0.0
-    kept: Usage = Usage(0, 0)  # noqa: RUF009 - immutable
-    asleep: int = 0
-    why_away: str = field(default="")
-    """Why the store took nothing when it was last used; empty: it works."""
 
 
 class Checkpoints:
@@ -98,6 +74,7 @@ class Checkpoints:
         self._waits = StoreWaits()
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
+        self._lost = False
         self._doubted = False  # Whether the store failed since it was last written to.
         self._ending: Sequence[int] = ()
         self.stored_until_s = -math.inf
@@ -166,9 +143,12 @@ class Checkpoints:
         async with self._turn:
             begun_s = self._clock()
             waits = self._waits.take()
-            # Names last: a session that is opened while others are copied may have a row already.
-            taken, named, ended = self._changed.take(), dict[int, int](), list[int]()
+            taken, named, ended = np.empty(0, np.intp), dict[int, int](), list[int]()
             try:
+                if self._lost:
+                    await self._begin_anew()
+                # Names last: a session that is opened while others are copied may have a row already.
+                taken = self._changed.take()
                 slots, groups = await self._gather(taken)
                 named, ended = self._take_named(groups), self._changed.take_ended()
                 block = Block(names_of(self._table, named), groups, ended)
@@ -181,6 +161,8 @@ class Checkpoints:
                     raise
                 self.counts.failures += 1
                 self._note_away(error)
+                if isinstance(error, StoreLost):
+                    self._note_lost()
                 return False
             finally:
                 self._ending = ()
@@ -257,6 +239,18 @@ class Checkpoints:
         self._store.log.error("sessions are not being stored", error)
         if not why:
             self.away_changed()
+
+    def _note_lost(self) -> None:
+        """Notes that the store has nothing: the next tick begins it anew, and no session leaves memory."""
+        self._lost = True
+        self.stored_until_s = -math.inf
+
+    async def _begin_anew(self) -> None:
+        """Begins the store anew. Raises StoreError; repeat it then."""
+        sessions = await begin_anew(self._store, self._table, end_moved=self._end_moved)
+        self._lost = False
+        self.counts.losses += 1
+        self._store.log.lost(sessions)
 
     def _note_back(self) -> None:
         if self.counts.why_away:

@@ -44,6 +44,12 @@ class StoreLog:
         self._told.clear()
         self._write(logging.INFO, "sessions are being stored again", None)
 
+    def lost(self, sessions: int) -> None:
+        """Logs that the store has lost everything, and that sessions in memory are written to it anew."""
+        self._begin_minute()
+        line = f"the session store came back empty: {sessions} sessions in memory are written to it anew; "
+        self._write(logging.WARNING, line + "sessions that it alone had are lost", None)
+
     def _begin_minute(self) -> None:
         if self._clock() - self._minute_s >= _MINUTE_S:
             self._minute_s, self._lines = self._clock(), 0

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from redis import exceptions
 from redis.sentinel import MasterNotFoundError
 
-from statewise.service.stores._store import StoreDamaged, StoreError, StoreUnavailable, StoreVersionError
+from statewise.service.stores._store import StoreError, StoreLost, StoreUnavailable, StoreVersionError
 
 FORMAT = "1"
 """Version of what the scripts keep in the server."""
@@ -89,10 +89,10 @@ def format_error(server: str, found: str) -> StoreError:
     """
     words = found.split()
     if len(words) < 3 or words[0] != "statewise":
-        return StoreDamaged(f"{server} has lost the sessions of this store: its key `format` is {found!r}")
+        return StoreLost(f"{server} has lost the sessions of this store: its key `format` is {found!r}")
     if words[1] != FORMAT:
         return StoreVersionError(
             f"{server} has sessions in format {words[1]}; this version of statewise reads format {FORMAT}: "
             "use the version that wrote them, or another key prefix"
         )
-    return StoreDamaged(f"{server} has lost the sessions of this store: another store was begun in its place")
+    return StoreLost(f"{server} has lost the sessions of this store: another store was begun in its place")

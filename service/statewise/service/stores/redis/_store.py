@@ -91,6 +91,11 @@ class RedisStore:
             raise format_error(self._server, found.decode(errors="replace"))
         self._format = found
 
+    def begin_anew(self) -> None:
+        """Begins an empty store on a server that has lost what it had, or joins it; see `Store`."""
+        self._begin()
+        self._doubt_ms = None
+
     def persistence(self) -> Persistence:
         """Asks what the server keeps of what it acknowledged, as far as this user may know."""
         with store_errors(self._server):

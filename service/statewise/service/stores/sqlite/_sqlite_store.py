@@ -279,6 +279,9 @@ class SqliteStore:
             for name in dropped:
                 self._files.remove(self._path.with_name(name))
 
+    def begin_anew(self) -> None:
+        """Does nothing: a database does not lose everything while it is open."""
+
     def close(self) -> None:
         """Closes files and database; see `Store.close`."""
         if not self._closed:
