@@ -80,7 +80,7 @@ def test_a_damaged_database_is_told_and_used_no_more(
             while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() != (0, 0, 0):
                 pass
             overwrite(path, 8192, path.stat().st_size)
-            connection.execute("PRAGMA user_version = 1")  # the server reads the file again
+            connection.execute("PRAGMA user_version = 2")  # the server reads the file again
         np.testing.assert_array_equal(session.step(X[10:20]), whole[10:20])
         server.wait_for_failures(3)
         session.step(X[20])

@@ -38,13 +38,13 @@ def schema(version: int) -> Callable[[Path], None]:
     ("change", "says"),
     [
         (
-            schema(2),
-            "expected schema 1, received schema 2: a newer statewise wrote it; serve it with that version "
+            schema(3),
+            "expected schema 2, received schema 3: a newer statewise wrote it; serve it with that version "
             "or a newer one",
         ),
         (
-            schema(0),
-            "expected schema 1, received schema 0: no release has written that one; serve with another file",
+            schema(1),
+            "expected schema 2, received schema 1: no release has written that one; serve with another file",
         ),
         (damage, "the database is damaged: file is not a database"),
     ],

@@ -140,13 +140,13 @@ def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
         SqliteStore(path)
 
 
-@pytest.mark.parametrize(("version", "says"), [(2, "a newer statewise"), (0, "no release")])
+@pytest.mark.parametrize(("version", "says"), [(3, "a newer statewise"), (1, "no release")])
 def test_another_schema_is_refused_by_name(tmp_path: Path, version: int, says: str) -> None:
     path = tmp_path / "sessions.db"
     SqliteStore(path).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(StoreVersionError, match=f"expected schema 1, received schema {version}.*{says}"):
+    with pytest.raises(StoreVersionError, match=f"expected schema 2, received schema {version}.*{says}"):
         SqliteStore(path)
 
 

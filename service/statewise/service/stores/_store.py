@@ -155,7 +155,7 @@ class Store(Protocol):
         ...
 
     def usage(self, owner: str | None = None) -> Usage:
-        """Returns how much an owner has, or all owners; exact, and cheap however many sessions there are."""
+        """Returns how much an owner has, or all owners; exact, and cheap however many there are."""
         ...
 
     def expire(self, *, used_before_ms: int, limit: int) -> list[int]:

@@ -49,7 +49,7 @@ def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, bloc
     """Gives names and ends sessions in the open transaction, and chooses the rows that are written."""
     fence.read(connection, counters)
     models = [number_of_model(connection, group.model, group.version, group.digest) for group in block.groups]
-    names = Names(connection, fence.writer)
+    names = Names(connection, counters, fence.writer)
     fence.compare(connection, np.array(block.ended, np.uint64))
     ended = [birth for birth in block.ended if not fence.is_theirs(birth)]
     if block.names or ended:

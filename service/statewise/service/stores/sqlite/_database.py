@@ -17,7 +17,7 @@ from statewise.service.stores.sqlite._files import Files
 
 APPLICATION = 0x73776973
 """Says of a database that it is a store of statewise ("swis")."""
-SCHEMA = 1
+SCHEMA = 2
 
 PAGE_BYTES = 8_192
 CACHE_KIB = 65_536
@@ -36,7 +36,9 @@ CREATE TABLE counters (
     takeovers INTEGER NOT NULL DEFAULT 0,
     forgotten INTEGER NOT NULL DEFAULT 0,
     folder INTEGER NOT NULL DEFAULT 0,
-    folder_until_ms INTEGER NOT NULL DEFAULT 0
+    folder_until_ms INTEGER NOT NULL DEFAULT 0,
+    sessions INTEGER NOT NULL DEFAULT 0,
+    stored_bytes INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO counters (one) VALUES (1);
 CREATE TABLE models (
@@ -90,6 +92,8 @@ class Counters:
         forgotten: All takeovers up to this number have been removed.
         folder: The writer that folds, 0 for none.
         folder_until_ms: When its lease ends, in milliseconds since 1970.
+        sessions: Sessions of all owners.
+        stored_bytes: What these count for.
     """
 
     writers: int
@@ -101,6 +105,8 @@ class Counters:
     forgotten: int
     folder: int
     folder_until_ms: int
+    sessions: int
+    stored_bytes: int
 
 
 COLUMNS = ", ".join(field.name for field in fields(Counters))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from statewise.service.stores import Name, Usage
-from statewise.service.stores.sqlite._database import signed, unsigned
+from statewise.service.stores.sqlite._database import Counters, signed, unsigned
 from statewise.service.stores.sqlite._newest_rows import NewestRows
 
 ADD_USAGE = (
@@ -30,6 +30,7 @@ class Names:
 
     Args:
         connection: Its connection.
+        counters: Its counters.
         writer: Number of the writer, to which new sessions belong.
 
     Attributes:
@@ -37,10 +38,11 @@ class Names:
         refused: Births that got no name: they had ended, or have another name.
     """
 
-    def __init__(self, connection: sqlite3.Connection, writer: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, counters: Counters, writer: int) -> None:
         self.ended: list[int] = []
         self.refused: set[int] = set()
         self._connection = connection
+        self._counters = counters
         self._writer = writer
         self._usage: dict[str, list[int]] = {}
 
@@ -83,6 +85,8 @@ class Names:
         counts = self._usage.setdefault(owner, [0, 0])
         counts[0] += sessions
         counts[1] += stored_bytes
+        self._counters.sessions += sessions
+        self._counters.stored_bytes += stored_bytes
 
     def write_usage(self) -> None:
         """Writes what the owners have now."""
@@ -92,12 +96,10 @@ class Names:
             self._connection.execute("DELETE FROM usage WHERE sessions = 0")
 
 
-def usage_of(connection: sqlite3.Connection, owner: str | None) -> Usage:
-    """Returns what an owner has, or all of them."""
-    query = "SELECT coalesce(sum(sessions), 0), coalesce(sum(stored_bytes), 0) FROM usage"
-    if owner is None:
-        return Usage(*connection.execute(query).fetchone())
-    return Usage(*connection.execute(f"{query} WHERE owner = ?", (owner,)).fetchone())
+def usage_of(connection: sqlite3.Connection, owner: str) -> Usage:
+    """Returns what an owner has."""
+    query = "SELECT sessions, stored_bytes FROM usage WHERE owner = ?"
+    return Usage(*connection.execute(query, (owner,)).fetchone() or (0, 0))
 
 
 def births_of(connection: sqlite3.Connection, owner: str, session_ids: Sequence[str]) -> list[int]:

@@ -215,7 +215,9 @@ class SqliteStore:
     def usage(self, owner: str | None = None) -> Usage:
         """Counts sessions and bytes; see `Store.usage`."""
         self._require_open()
-        with self._database.reading():
+        with self._database.reading() as counters:
+            if owner is None:
+                return Usage(counters.sessions, counters.stored_bytes)
             return usage_of(self._connection, owner)
 
     def expire(self, *, used_before_ms: int, limit: int) -> list[int]:
@@ -243,7 +245,7 @@ class SqliteStore:
         with self._database.writing() as counters:
             self._fence.read(self._connection, counters)
             self._refresh(counters)
-            names = Names(self._connection, self._writer)
+            names = Names(self._connection, counters, self._writer)
             yield names
             names.write_usage()
             taken = [(birth, ENDED) for birth in names.ended]
