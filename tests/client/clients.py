@@ -99,7 +99,11 @@ class Clients:
 
     def serve(self, repository: Path, **settings: Any) -> Client:
         """Starts a server of its own, which runs until the end of the test; makes a client of it."""
-        return self.connect(self._servers.enter_context(server_in_thread(repository, **settings)))
+        return self.connect(self.start(repository, **settings))
+
+    def start(self, repository: Path, **settings: Any) -> str:
+        """Starts a server, which runs until the end of the test; returns its address."""
+        return self._servers.enter_context(server_in_thread(repository, **settings))
 
     def close(self) -> None:
         """Closes the clients and stops the servers."""

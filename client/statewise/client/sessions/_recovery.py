@@ -36,6 +36,7 @@ def recover(remote: RemoteSession, ahead: SessionCommand | None = None) -> Opera
     Raises:
         SessionLost: no server has the state, and the journal no longer holds all inputs.
         SessionMoved: another program has opened a session of that id, or has resumed this one.
+        PositionMismatch: a rewind that raised was applied; the session is where it led, from now on.
         StatewiseError: as of resume and open.
         Failed: a request failed; the recovery may be tried again.
     """
@@ -166,8 +167,8 @@ def _catch_up(remote: RemoteSession, held: int, ahead: SessionCommand | None) ->
         message = f"expected position {remote.position} as this client left it; the session is at {held}"
         status = Status("FAILED_PRECONDITION", Reason.POSITION_MISMATCH, message, position=held)
         raise error_of(status, remote.subject)
-    if held == remote.uncertain_rewind:  # the rewind was applied; a store may be all that had what it undid
-        remote.rewound(held)
+    if held == remote.uncertain_rewind:
+        _accept_rewind(remote, held)
     if held == remote.position:
         return held
     entries = remote.journal.after(held)
@@ -177,6 +178,22 @@ def _catch_up(remote: RemoteSession, held: int, ahead: SessionCommand | None) ->
         yield from _replay(remote, entry, held)
         held += entry.steps
     return held
+
+
+def _accept_rewind(remote: RemoteSession, held: int) -> None:
+    """Notes that an uncertain rewind was applied, where it is still meant, or cannot be taken back.
+
+    Raises:
+        PositionMismatch: the caller took the rewind for one that had failed.
+    """
+    gone = remote.journal.after(held) is None  # a store may be all that had what it undid
+    if not (remote.rewinding or gone):
+        return
+    message = f"the rewind to {held} that was not answered was applied, and cannot be taken back"
+    status = Status("FAILED_PRECONDITION", Reason.POSITION_MISMATCH, message, position=held)
+    remote.rewound(held)
+    if not remote.rewinding:
+        raise error_of(status, remote.subject)
 
 
 def _replay(remote: RemoteSession, entry: Entry, position: int) -> Operation[None]:

@@ -61,6 +61,7 @@ class RemoteSession:
         "opening",
         "position",
         "previous_position",
+        "rewinding",
         "uncertain_request",
         "uncertain_rewind",
     )
@@ -89,6 +90,8 @@ class RemoteSession:
         """A request that may or may not have been applied."""
         self.uncertain_rewind: int | None = None
         """Position to which a rewind may or may not have brought the session."""
+        self.rewinding = False
+        """Whether the session is to be rewound, so that an uncertain rewind is one that was meant."""
         self.birth: int
         """Distinguishes the session from others of its id."""
         self.holder = opened.holder

@@ -120,7 +120,7 @@ class SessionCore:
 
     def rewind(self) -> Operation[None]:
         """Undoes the last request."""
-        return self._in_turn(rewind_session(self.remote))
+        return self._in_turn(rewind_session(self.remote), resolve=False)
 
     def generate(self, generation: SessionGeneration, on_values: OnValues) -> Operation[None]:
         """Lets the session emit values, each fed back as its next input."""

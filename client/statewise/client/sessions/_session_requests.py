@@ -5,10 +5,11 @@ from typing import Any, TypeVar
 
 from statewise.client.sessions._recovery import find, new_birth, rebuildable, recover, start_over
 from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
+from statewise.client.sessions._session_retries import resolve_uncertainty
 from statewise.client.stream import Operation, pause_before_retry
-from statewise.client.values import Failed, InvalidInput, error_of, status_of_row
+from statewise.client.values import Failed, InvalidInput, StatewiseError, error_of, status_of_row
 from statewise.v1 import sequence_pb2
-from statewise.wire import Reason, pack_uint64
+from statewise.wire import Reason, pack_uint64, unpack_uint64
 
 T = TypeVar("T")
 
@@ -48,21 +49,32 @@ def take_snapshot(remote: RemoteSession) -> Operation[bytes]:
 
 
 def rewind_session(remote: RemoteSession) -> Operation[None]:
-    """Undoes the last request.
+    """Undoes the last request. One that raised may have been applied: repeated, it is done once.
 
     Raises:
         InvalidInput: no request is left that could be undone.
     """
-    target = remote.previous_position
+    before, target = remote.uncertain_rewind, remote.previous_position
+    remote.rewinding = True
+    try:
+        if remote.uncertain:
+            yield from resolve_uncertainty(remote)
+            target = before if remote.position == before else remote.previous_position
+        yield from _rewind(remote, target)
+    except (GeneratorExit, StatewiseError):
+        remote.needs_replay |= remote.uncertain_rewind is not None
+        raise
+    finally:
+        remote.rewinding = False
+
+
+def _rewind(remote: RemoteSession, target: int | None) -> Operation[None]:
     if target is None:
         raise InvalidInput(
             f"session {remote.id!r} at position {remote.position}: expected a step or generation to undo; "
             "only the last one of this object can be undone, once: fork() or snapshot() keep an earlier state"
         )
-    try:
-        yield from _until_answered(remote, lambda: _rewind_once(remote, target))
-    finally:
-        remote.uncertain_rewind = None  # one that raised is not to happen
+    yield from _until_answered(remote, lambda: _rewind_once(remote, target))
 
 
 def _rewind_once(remote: RemoteSession, target: int) -> Operation[None]:
@@ -113,8 +125,9 @@ def _send(remote: RemoteSession, name: str, request: Any) -> Operation[Any]:
     try:
         return (yield from remote.send(name, request))
     except Failed as failed:
-        if name == "rewind" and failed.status.maybe_applied:
-            # The recovery finds out.
-            remote.needs_replay = True
-            remote.uncertain_rewind = remote.previous_position
+        # A server whose store is away has applied it. In any case the recovery finds out.
+        unstored = failed.status.reason == Reason.STORE_UNAVAILABLE
+        if name == "rewind" and (failed.status.maybe_applied or unstored):
+            remote.needs_replay |= failed.status.maybe_applied
+            remote.uncertain_rewind = int(unpack_uint64(request.positions)[0])
         raise
