@@ -88,7 +88,8 @@ FOLDERS: dict[str, dict[str, str]] = {
         "dataplane/durability": "base session_state stores stores/redis stores/sqlite",
         "dataplane/sessions": "base dataplane/durability registry session_state stores telemetry",
         "dataplane": (
-            "base dataplane/sessions engine inputs registry scheduling session_state telemetry tracing"
+            "base dataplane/durability dataplane/sessions engine inputs registry scheduling session_state "
+            "telemetry tracing"
         ),
         "assembly": (
             "base dataplane dataplane/durability dataplane/sessions engine registry scheduling session_state "

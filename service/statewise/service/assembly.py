@@ -123,6 +123,7 @@ def _build_sessions(
         stored_quotas=None if store is None else quotas,
     )
     turns = SessionTurns(models, table)
+    scan = SessionScan(table)
     stored = None
     if store is not None:
         stored = StoredSessions(
@@ -130,6 +131,7 @@ def _build_sessions(
             table,
             directory,
             turns,
+            scan=scan,
             store=store,
             quotas=quotas,
             checkpoint_s=limits.settings.checkpoint_s,
@@ -149,7 +151,6 @@ def _build_sessions(
         snapshots=snapshots,
         stored=stored,
     )
-    scan = SessionScan(table)
     listing = SessionListing(models, table, scan=scan, stored=stored)
     administration = SessionAdministration(
         table, directory=directory, turns=turns, listing=listing, stored=stored

@@ -73,8 +73,8 @@ def test_a_server_that_restarts_has_what_it_acknowledged(server: RedisServer, st
 def test_a_server_killed_in_the_middle_of_a_write_has_each_session_whole(
     server: RedisServer, proxy: CuttingProxy, store: RedisStore, passed: int
 ) -> None:
-    store.write(opening(MANY))
     through = RedisStore.open(server.options(url=proxy.url))
+    through.write(opening(MANY))
     proxy.cut_after_bytes(passed, server.kill)
     with pytest.raises(StoreUnavailable):
         through.write(moving(MANY, 2))

@@ -7,6 +7,7 @@ sessions. A request that is refused as a whole has changed nothing.
 import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from statewise.service.base import (
     ServiceLimits,
     StepBatch,
     StepResult,
+    server_fault,
 )
 from statewise.service.dataplane._prediction import Prediction, PredictPart
 from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
@@ -201,31 +203,71 @@ class Dataplane:
         rows = len(handles)
         if len(positions) != rows or (steps is not None and len(steps) != rows):
             self.limits.check_columns(rows, len(positions), rows if steps is None else len(steps))
-        time_steps = self.limits.check_size(rows, steps)
+        self.limits.check_size(rows, steps)
         if steps is not None and not steps.all():
             row = int(np.argmin(steps))
             raise ServiceError(Reason.BAD_TENSOR, f"row {row} has 0 time steps; expected at least 1")
         number = self.table.owner_number(owner)
-        model = self.model_of(handles, number)
-        if model is None:
-            reply(StepResult({}, self.explain_rows(handles, positions, number)))
+        batch = StepBatch(handles, positions, steps, [], number, deadline_s, reply)
+        if self._stored is not None:
+            current = self._stored.handles.find(handles, number)
+            if current is None:
+                self._stored.handles.wait(handles, number, partial(self._begin_awake, batch, inputs))
+                return batch
+            batch.handles = current
+        size = self._begin(batch, inputs)
+        if size is None:
             return None
+        batch.output_bytes = size
+        return batch
+
+    def _begin(self, batch: StepBatch, inputs: Mapping[str, Array]) -> int | None:
+        """Submits steps of sessions in memory.
+
+        Returns:
+            Bytes of the outputs; None: the batch is answered already.
+
+        Raises:
+            ServiceError: as of `step`.
+        """
+        model = self.model_of(batch.handles, batch.owner)
+        if model is None:
+            batch.reply(StepResult({}, self.explain_rows(batch.handles, batch.positions, batch.owner)))
+            return None
+        rows = len(batch.handles)
         row_bytes, step_bytes = model.output_sizes
-        size = rows * row_bytes + time_steps * step_bytes
+        size = rows * row_bytes + batch.time_steps * step_bytes
         if size > self._message_bytes:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
                 f"outputs of the request take {size} bytes, in one message; expected at most "
                 f"{self._message_bytes}: ask for fewer steps or rows",
             )
-        arranged = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=time_steps)
+        batch.inputs = arrange_inputs(model.package.spec, inputs, rows=rows, time_steps=batch.time_steps)
         if self._stored is not None:
             self._stored.refuse_when_away()
-            reply = self._stored.replies.held(reply, handles, positions, steps, model.package.spec.outputs)
-        batch = StepBatch(handles, positions, steps, arranged, number, deadline_s, reply)
-        batch.output_bytes = size
+            batch.reply = self._stored.replies.held(
+                batch.reply, batch.handles, batch.positions, batch.steps, model.package.spec.outputs
+            )
         model.scheduler.submit(batch)
-        return batch
+        return size
+
+    def _begin_awake(
+        self, batch: StepBatch, inputs: Mapping[str, Array], failure: ServiceError | None
+    ) -> None:
+        """Submits steps that had to wait for sessions to wake; answers where that is not possible."""
+        assert self._stored is not None
+        reply = batch.reply
+        batch.handles = self._stored.handles.current(batch.handles, batch.owner)
+        try:
+            if failure is not None:
+                raise failure
+            self._begin(batch, inputs)
+        except ServiceError as error:
+            reply(error)
+        except Exception as error:
+            _log.error("steps cannot begin", exc_info=error)
+            reply(server_fault())
 
     def explain_rows(self, handles: Handles, positions: NDArray[np.uint64], owner: int) -> list[RowFailure]:
         """Returns why each row of a request without any valid handle fails."""

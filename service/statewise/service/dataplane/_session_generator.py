@@ -18,7 +18,7 @@ from statewise.service.dataplane._initial_states import can_start_empty, leased_
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
-from statewise.service.dataplane.sessions import StoredReplies, moved_failure
+from statewise.service.dataplane.durability import StoredReplies, moved_failure
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
 from statewise.service.registry import LoadedModel
@@ -70,6 +70,8 @@ class SessionGenerator:
         self._limits.check_columns(rows, len(positions))
         self._limits.check_size(rows, None)
         number = self._table.owner_number(owner)
+        if (stored := self._dataplane.sessions.stored) is not None:
+            handles = await stored.handles.awake(handles, number)
         model = self._dataplane.model_of(handles, number)
         if model is None:
             failures = self._dataplane.explain_rows(handles, positions, number)

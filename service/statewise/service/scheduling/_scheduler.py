@@ -136,6 +136,10 @@ class Scheduler:
         self._steps.queue.add(barrier)
         self._plan_turn()
 
+    def awaited_sessions(self) -> Slots:
+        """Returns the slots of the sessions that waiting steps and operations are for."""
+        return self._steps.queue.sessions()
+
     def release_sessions(self, slots: Slots) -> None:
         """Frees sessions that a barrier made busy."""
         self._steps.free(slots)

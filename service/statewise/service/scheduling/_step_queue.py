@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from statewise.service.base import Barrier, StepBatch, abandoned
+import numpy as np
+
+from statewise.service.base import Barrier, Slots, StepBatch, abandoned
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_execution import GatheredBatch, StepExecution
 from statewise.service.session_state import SessionTable
@@ -71,6 +73,13 @@ class StepQueue:
     def sessions_freed(self) -> None:
         """Notes that sessions are no longer busy: what waits for them may begin."""
         self._look_again_s = 0.0
+
+    def sessions(self) -> Slots:
+        """Returns the slots that what waits here is for, valid or not."""
+        handles = [item.handles for item in self._waiting if isinstance(item, StepBatch)]
+        barriers = [item.slots for item in self._waiting if isinstance(item, Barrier)]
+        stepped = self._table.slots_of(np.concatenate(handles)) if handles else np.empty(0, np.intp)
+        return np.concatenate([stepped, *barriers])
 
     def only_step(self, now_s: float) -> StepBatch | None:
         """Returns the only waiting batch if it is one step of one session and its caller still waits."""

@@ -44,6 +44,12 @@ class Quotas:
         self._sessions[owner] += 1
         self._bytes[owner] += state_bytes
 
+    def lack_bytes(self, owner: int, state_bytes: int) -> int:
+        """Returns by how many bytes an owner's limit would be exceeded; 0: by none."""
+        if self._bytes_limit is None:
+            return 0
+        return max(0, self._bytes[owner] + state_bytes - self._bytes_limit)
+
     def give_back(self, owner: int, state_bytes: int) -> None:
         """Counts the end of a session."""
         self._sessions[owner] -= 1

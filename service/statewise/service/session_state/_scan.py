@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from statewise.service.base import Slots
 from statewise.service.session_state._table import SessionTable
 
 
@@ -28,6 +29,7 @@ class SessionScan:
         self._scan_slots = scan_slots
         self._scan_finds = scan_finds
         self._page_scans = page_scans
+        self._next_leaving = 0
 
     def idle_since(self, limit_s: float, start: int = 0) -> tuple[list[int], int | None]:
         """Scans for sessions last used before a time and not running now.
@@ -46,6 +48,36 @@ class SessionScan:
         if len(slots) > self._scan_finds:
             return slots[:-1], slots[-1]
         return slots, here.stop if here.stop < table.used_slots else None
+
+    def longest_idle(
+        self, limit_s: float, count: int, *, owner: int | None = None, without: Slots
+    ) -> list[int]:
+        """Finds the sessions that were not used for the longest time, among some of the slots.
+
+        A scan begins where the last one ended, so that all slots get their turn.
+
+        Args:
+            limit_s: Sessions that were used later are left out; a time on the table's clock.
+            count: Sessions at most.
+            owner: Number of their owner; None: any.
+            without: Slots that are left out, as busy ones are.
+        """
+        table, used = self._table, self._table.used_slots
+        for _ in range(self._page_scans):
+            begin = self._next_leaving if self._next_leaving < used else 0
+            here = slice(begin, min(begin + self._scan_slots, used))
+            self._next_leaving = here.stop
+            wanted = (table.handle[here] != 0) & (table.last_use_s[here] < limit_s) & (table.busy[here] == 0)
+            if owner is not None:
+                wanted &= table.owner[here] == owner
+            wanted[without[(without >= here.start) & (without < here.stop)] - here.start] = False
+            slots = np.flatnonzero(wanted) + begin
+            if len(slots) > count:
+                slots = slots[np.argpartition(table.last_use_s[slots], count)[:count]]
+            if len(slots) or used <= self._scan_slots:
+                found: list[int] = slots.tolist()
+                return found
+        return []
 
     def idle_by_model(self, limit_s: float) -> dict[int, int]:
         """Counts the sessions of each model number last used before a time. Looks at all slots at once."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from statewise.service.base import SLOT_BITS, Handles, RowFailure
 from statewise.service.session_state._ended_sessions import EndedSessions
+from statewise.service.session_state._handle_aliases import HandleAliases
 from statewise.service.session_state._stored_columns import StoredColumns
 from statewise.wire import Reason
 
@@ -24,6 +25,8 @@ _WHY_VOID = {
     Reason.SESSION_NOT_FOUND: "stands for no open session",
     Reason.SESSION_MOVED: "is void: the session was resumed elsewhere",
     Reason.SESSION_EXPIRED: "is void: the session was idle for too long and has ended",
+    Reason.SESSION_LOST: "is void: the stored state of the session is damaged",
+    Reason.MODEL_CHANGED: "is void: the session was stored with another content of its model version",
 }
 
 
@@ -69,6 +72,8 @@ class SessionTable(StoredColumns):
         self._owners = [""]  # at _NO_OWNER
         self._owner_numbers: dict[str, int] = {}
         self._ended = EndedSessions(remembered)
+        self.aliases = HandleAliases(capacity)
+        """Lead from the handles that clients have to sessions that woke in another slot."""
 
     def __len__(self) -> int:
         return len(self._slot_of)
@@ -77,6 +82,10 @@ class SessionTable(StoredColumns):
     def is_full(self) -> bool:
         """Whether no session can be added."""
         return len(self._slot_of) >= self._capacity
+
+    def lack_of_slots(self, sessions: int) -> int:
+        """Returns how many sessions have to end before so many can be added."""
+        return len(self._slot_of) + sessions - self._capacity
 
     @property
     def used_slots(self) -> int:
@@ -96,6 +105,10 @@ class SessionTable(StoredColumns):
     def known_owner(self, owner: str) -> int:
         """Returns the number of an owner that has one; for any other name a number that no owner has."""
         return self._owner_numbers.get(owner, _UNKNOWN_OWNER)
+
+    def owner_name(self, owner: int) -> str:
+        """Returns the name of an owner by number."""
+        return self._owners[owner]
 
     # --- opening and ending ---
 
@@ -144,6 +157,7 @@ class SessionTable(StoredColumns):
             holder: Number by which its holder is known from then on; 0: by none.
         """
         self._note_void(slot, Reason.SESSION_MOVED)
+        self.aliases.remove(slot)
         self._epoch[slot] += 1
         self._holder[slot] = holder
         self.handle[slot] = self._new_handle(slot)
@@ -171,6 +185,7 @@ class SessionTable(StoredColumns):
     def void_as_moved(self, slot: int) -> None:
         """Makes the handle of a session void that another server has: it is not stored any more."""
         self._note_void(slot, Reason.SESSION_MOVED)
+        self.aliases.remove(slot)
         self.handle[slot] = self._new_handle(slot)
         self._forget_birth(slot)
 
@@ -190,14 +205,10 @@ class SessionTable(StoredColumns):
         self._note_void(slot, Reason.SESSION_EXPIRED)
         return self.remove(slot)
 
-    def fall_asleep(self, slot: int) -> int:
-        """Ends a session in memory that the store has as it is. Returns its arena row."""
-        self._note_void(slot, Reason.SESSION_EXPIRED)
-        return self.lose(slot)
-
     def remove(self, slot: int) -> int:
         """Ends a session. Returns its arena row."""
         self._note_ended(slot)
+        self.aliases.remove(slot)
         del self._slot_of[int(self.owner[slot]), self._names[slot]]
         self._names[slot] = ""
         self._free.append(slot)
@@ -228,7 +239,7 @@ class SessionTable(StoredColumns):
         return SessionView(
             session_id=self._names[slot],
             owner=self._owners[int(self.owner[slot])],
-            handle=int(self.handle[slot]),
+            handle=self.aliases.of_slot(slot) or int(self.handle[slot]),
             model=int(self.model[slot]),
             epoch=self.epoch_of(slot),
             birth=int(self._birth[slot]),
@@ -241,6 +252,10 @@ class SessionTable(StoredColumns):
     def names_of(self, handles: Handles, *, owner: int) -> list[str]:
         """Returns the ids of the owner's sessions; void handles are left out."""
         return [self._names[slot] for slot in self.valid_slots(handles, owner=owner).tolist()]
+
+    def is_known_void(self, owner: int, handle: int) -> bool:
+        """Returns whether it is remembered why a handle of that owner is void."""
+        return self._ended.reason_of(owner, handle) is not Reason.SESSION_NOT_FOUND
 
     def has_expired(self, owner: int, session_id: str) -> bool:
         """Returns whether the last session of that id ended for being idle, as far as remembered."""
@@ -274,5 +289,12 @@ class SessionTable(StoredColumns):
         """Draws a handle, never 0, which marks a free slot."""
         return (self._random_bits(64 - SLOT_BITS) or 1) << SLOT_BITS | slot
 
+    def note_void(self, owner: int, handle: int, reason: Reason) -> None:
+        """Notes why an owner's handle is void from now on."""
+        self._ended.add_handle(owner, handle, reason)
+
     def _note_void(self, slot: int, reason: Reason) -> None:
-        self._ended.add_handle(int(self.owner[slot]), int(self.handle[slot]), reason)
+        owner = int(self.owner[slot])
+        self.note_void(owner, int(self.handle[slot]), reason)
+        if alias := self.aliases.of_slot(slot):
+            self.note_void(owner, alias, reason)

@@ -59,6 +59,7 @@ class StoredSession:
         digest: Digest of the version.
         row: A `ROW`; its epoch is the one of the claim where the session was claimed.
         state: uint8 [bytes of a session]: both copies of each state.
+        own: Whether the session belonged to this writer before the call: named or claimed by it last.
     """
 
     owner: str
@@ -68,6 +69,7 @@ class StoredSession:
     digest: str
     row: np.void
     state: NDArray[np.uint8]
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,13 @@ class Store(Protocol):
 
     def read(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Returns the newest states of sessions without claiming them."""
+        ...
+
+    def read_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
+        """Returns the newest states of an owner's sessions by handle, if they belong to this writer.
+
+        None: no session has the handle, or it is another owner's or another writer's. Nothing is written.
+        """
         ...
 
     def end(self, owner: str, births: Sequence[int]) -> None:

@@ -55,7 +55,7 @@ def _group(
 ) -> Group:
     rows = np.empty(len(slots), ROW)
     rows["birth"], rows["holder"], rows["epoch"] = table.numbers_of(slots)
-    rows["handle"] = table.handle[slots]
+    rows["handle"] = table.aliases.in_place_of(table.handle[slots], slots)
     rows["position"] = table.position[slots]
     rows["previous_position"] = table.previous_position[slots]
     rows["digest"] = table.digest[slots]

@@ -12,7 +12,6 @@ from statewise.service.dataplane.sessions._session_listing import (
 )
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._sessions import Sessions
-from statewise.service.dataplane.sessions._stored_replies import StoredReplies, moved_failure
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
@@ -30,7 +29,5 @@ __all__ = [
     "SessionListing",
     "SessionTurns",
     "Sessions",
-    "StoredReplies",
     "StoredSessions",
-    "moved_failure",
 ]

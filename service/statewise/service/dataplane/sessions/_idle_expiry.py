@@ -48,6 +48,9 @@ class IdleExpiry:
         start: int | None = 0
         while start is not None:
             slots, start = self._scan.idle_since(limit_s, start)
+            if self._stored is not None and slots:
+                kept = set(self._stored.room.kept_sessions().tolist())
+                slots = [slot for slot in slots if slot not in kept]
             for slot in slots:
                 self._directory.end(slot, cause=cause)
             yield len(slots)

@@ -71,7 +71,7 @@ class SessionAdministration:
             if slot is not None:
                 await self._stored.settle()
             # Also where it was in memory: another server may have taken it over.
-            if await self._stored.end_named(owner, session_id):
+            if await self._stored.sleeping.end_named(self._table.owner_number(owner), session_id):
                 return
         if slot is None:
             self._directory.require(session_id, owner)

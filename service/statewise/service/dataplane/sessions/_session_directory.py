@@ -4,6 +4,7 @@ Knows no requests and no order between them.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,19 @@ class OpenedSession:
     view: SessionView
     model: LoadedModel
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LackOfRoom:
+    """What has to leave memory before sessions can be created.
+
+    Attributes:
+        sessions: How many sessions have to leave, of the size of those that come.
+        of_owner: Whether they have to be the same owner's.
+    """
+
+    sessions: int
+    of_owner: bool
 
 
 class SessionDirectory:
@@ -99,7 +113,7 @@ class SessionDirectory:
             raise ServiceError(
                 Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"
             )
-        used = sum(loaded.arena.used_rows * loaded.arena.bytes_per_session for loaded in self._models)
+        used = self._used_bytes()
         if used + model.arena.bytes_per_session > self._state_bytes:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
@@ -119,12 +133,25 @@ class SessionDirectory:
             self._table.set_position(slot, position)
         return slot
 
+    def lack_of_room(self, owner: int, model: LoadedModel, sessions: int) -> LackOfRoom | None:
+        """Returns what new sessions of a version lack room for; None: there is room."""
+        size = model.arena.bytes_per_session
+        owner_bytes = self._quotas.lack_bytes(owner, sessions * size)
+        if owner_bytes:
+            return LackOfRoom(math.ceil(owner_bytes / max(1, size)), of_owner=True)
+        lack_bytes = self._used_bytes() + sessions * size - self._state_bytes
+        lack = max(self._table.lack_of_slots(sessions), math.ceil(lack_bytes / max(1, size)))
+        return LackOfRoom(lack, of_owner=False) if lack > 0 else None
+
+    def _used_bytes(self) -> int:
+        return sum(loaded.arena.used_rows * loaded.arena.bytes_per_session for loaded in self._models)
+
     def end(self, slot: int, *, cause: str = "closed") -> None:
         """Ends a session and frees all it held; `cause` as statistics name it."""
         model = self.model_of(slot)
         self._give_back(self._table.owner_of(slot), model, has_ended=cause == "closed")
         table = self._table
-        remove = {"idle": table.expire, "asleep": table.fall_asleep, "moved": table.lose}
+        remove = {"idle": table.expire, "asleep": table.lose, "moved": table.lose}
         model.arena.give_back(remove.get(cause, table.remove)(slot))
         self._models.free_if_unused(model)
         self._statistics.ended[cause] += 1

@@ -3,17 +3,18 @@
 A row that fails leaves the other rows alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import numpy as np
 
 from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.dataplane.durability import moved_failure
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
-from statewise.service.dataplane.sessions._stored_replies import moved_failure
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
-from statewise.service.registry import ModelRegistry
+from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import (
     LEAST_TOKEN_BYTES,
     SessionTable,
@@ -78,6 +79,7 @@ class SessionSnapshots:
         """
         self._limits.check_handles(handles)
         number = self._table.owner_number(owner)
+        handles = await self._awake(handles, number)
         self._check_tokens_size(handles, number)
         tokens: dict[int, bytes] = {}
 
@@ -127,13 +129,14 @@ class SessionSnapshots:
         restored: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}
 
-        def open_from(row: int) -> OpenedSession:
+        async def open_from(row: int) -> OpenedSession:
             snapshot = self._snapshots.read(tokens[row], owner=owner)
             repeated = self._directory.repeated(number, session_ids[row], births[row])
             if repeated is not None:
                 return repeated
             model = self._models.find_digest(snapshot.model, snapshot.digest, snapshot.version)
             model.require_sessions()
+            await self._make_room(number, model, 1)
             slot = self._directory.create(
                 model,
                 number,
@@ -145,13 +148,15 @@ class SessionSnapshots:
             )
             return self._directory.describe(slot, created=True)
 
-        await self._wake(owner, session_ids)
         async for portion in Portions(range(len(tokens))):
-            for row in portion:
-                try:
-                    restored[row] = open_from(row)
-                except ServiceError as error:
-                    failures[row] = RowFailure(row, error.reason, error.message)
+            names = [session_ids[row] for row in portion]
+            await self._wake(owner, names)
+            with self._keeping_named(number, names):
+                for row in portion:
+                    try:
+                        restored[row] = await open_from(row)
+                    except ServiceError as error:
+                        failures[row] = RowFailure(row, error.reason, error.message)
         failures |= await self._settle(restored)  # a client could build them again from the tokens alone
         return in_order(restored), in_order(failures)
 
@@ -163,6 +168,29 @@ class SessionSnapshots:
             return {}
         await self._stored.usage.refresh(owner, len(session_ids))
         return await self._stored.wake(owner, session_ids, births)
+
+    async def _awake(self, handles: Handles, owner: int) -> Handles:
+        """Returns the handles by which the table knows sessions, once they are in memory.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE, and others by which they cannot wake now.
+        """
+        return handles if self._stored is None else await self._stored.handles.awake(handles, owner)
+
+    async def _make_room(self, owner: int, model: LoadedModel, sessions: int) -> None:
+        """Lets idle sessions leave memory for the store, so that others can be created."""
+        if self._stored is not None:
+            await self._stored.room.make(owner, model, sessions)
+
+    def _keeping(self, slots: Iterable[int | None]) -> AbstractContextManager[None]:
+        """Keeps sessions in memory meanwhile; None stands for none."""
+        if self._stored is None:
+            return nullcontext()
+        return self._stored.room.keeping(slot for slot in slots if slot is not None)
+
+    def _keeping_named(self, owner: int, session_ids: Sequence[str]) -> AbstractContextManager[None]:
+        """Keeps those sessions of an owner in memory that are there now, by id."""
+        return self._keeping(self._table.find(owner, session_id) for session_id in session_ids)
 
     async def _settle(self, done: dict[int, OpenedSession], *, told: bool = True) -> dict[int, RowFailure]:
         """Returns when a reply may be sent, and the failures of rows whose session another server has.

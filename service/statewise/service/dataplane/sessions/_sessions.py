@@ -65,30 +65,31 @@ class Sessions(SessionSnapshots):
         model.require_sessions()
         births = self.one_a_row(births, session_ids)
         number = self._table.owner_number(owner)
-        opened: dict[int, OpenedSession] = {}
-        failures: dict[int, RowFailure] = {}
+        opened, failures = dict[int, OpenedSession](), dict[int, RowFailure]()
         expected = ExpectedSessions(holders=births, durability=durability)
 
-        def create(row: int, session_id: str) -> OpenedSession:
-            state = None if encoded is None else encoded.of_row(row)
-            return self._create(model, number, session_id, births[row], state, durability)
+        def find_or_create(row: int, asleep: Mapping[str, ServiceError], existing: dict[int, int]) -> None:
+            session_id, birth = session_ids[row], births[row]
+            slot = self._table.find(number, session_id)
+            try:
+                if slot is not None:
+                    self._check_same(slot, session_id, name, version, birth if only_new else None)
+                    existing[row] = slot
+                else:
+                    _raise_if_any(asleep.get(session_id))
+                    state = encoded.of_row(row) if encoded else None
+                    opened[row] = self._create(model, number, session_id, birth, state, durability)
+            except ServiceError as error:
+                failures[row] = RowFailure(row, error.reason, error.message)
 
         async for portion in Portions(range(len(session_ids))):
             existing: dict[int, int] = {}
-            asleep = await self._wake(owner, [session_ids[row] for row in portion])
-            for row in portion:
-                session_id = session_ids[row]
-                slot = self._table.find(number, session_id)
-                try:
-                    if slot is None:
-                        _raise_if_any(asleep.get(session_id))
-                        opened[row] = create(row, session_id)
-                    else:
-                        self._check_same(slot, session_id, name, version, births[row] if only_new else None)
-                        existing[row] = slot
-                except ServiceError as error:
-                    failures[row] = RowFailure(row, error.reason, error.message)
-            await self._take_over(existing, session_ids, number, expected, opened, failures)
+            asleep = await self._wake(owner, names := [session_ids[row] for row in portion])
+            with self._keeping_named(number, names):
+                await self._make_room(number, model, len(portion))
+                for row in portion:
+                    find_or_create(row, asleep, existing)
+                await self._take_over(existing, session_ids, number, expected, opened, failures)
         failures |= await self._settle(opened, told=not all(one.created for one in opened.values()))
         return in_order(opened), in_order(failures)
 
@@ -225,7 +226,13 @@ class Sessions(SessionSnapshots):
             self._table.choose_durability(twin, self._table.durability_of(slot))
             forked[row] = self._directory.describe(twin, created=True)
 
-        failures = await self._turns.run_valid(handles, copy, owner=number)
+        with self._keeping_named(number, session_ids):
+            handles = await self._awake(handles, number)
+            slots = self._table.valid_slots(handles, owner=number).tolist()
+            with self._keeping(slots):
+                for slot in slots[:1]:
+                    await self._make_room(number, self._directory.model_of(slot), len(slots))
+                failures = await self._turns.run_valid(handles, copy, owner=number)
         moved = await self._settle(forked)  # no client could build the copies again
         return in_order(forked), sorted([*failures, *moved.values()], key=_row)
 
@@ -251,6 +258,7 @@ class Sessions(SessionSnapshots):
                 failure = self._table.explain(row, int(handles[row]), int(positions[row]), owner=number)
                 refused.append(failure)
 
+        handles = await self._awake(handles, number)
         failures = await self._turns.run_valid(handles, turn_back, owner=number)
         moved = await self._settle(rewound)
         return in_order(rewound), sorted([*failures, *refused, *moved.values()], key=_row)
@@ -265,11 +273,12 @@ class Sessions(SessionSnapshots):
         number = self._table.owner_number(owner)
         if self._stored is not None:
             self._stored.refuse_ends(len(handles))
+            handles = self._stored.handles.current(handles, number)
         failures = await self._end_awake(handles, number)
         moved = [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
         asleep = np.array([one.row for one in failures if one.reason is not Reason.SESSION_MOVED], np.intp)
         if self._stored is not None and len(asleep):
-            woken = asleep[await self._stored.end_asleep(owner, handles[asleep])]
+            woken = asleep[await self._stored.sleeping.end(number, handles[asleep])]
             for failure in await self._end_awake(handles[woken], number):
                 row = int(woken[failure.row])
                 message = f"handle {int(handles[row]):#018x} is void: the session was resumed elsewhere"

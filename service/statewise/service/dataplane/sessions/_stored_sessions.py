@@ -1,29 +1,29 @@
-"""Finds sessions in the store that are in no memory, and gives them memory again.
+"""Brings the sessions of a store and those in memory together: storing them, waking them, letting them leave.
 
-A session that wakes is claimed first: no other server may write it from then on. Its id, birth, epoch and
-both copies of its state are those that were stored; its handle is a new one.
+Replies wait here until the store has what they tell.
 """
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Handles, ModelKey, ServiceError, Slots, store_unavailable
-from statewise.service.dataplane.durability import DURABILITY_SHIFT, Checkpoints, StoreThread, StoreUsage
+from statewise.service.base import ModelKey, ServiceError, Slots, store_unavailable
+from statewise.service.dataplane.durability import (
+    Checkpoints,
+    SleepingHandles,
+    StoredReplies,
+    StoreThread,
+    StoreUsage,
+)
+from statewise.service.dataplane.sessions._memory_room import MemoryRoom
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
-from statewise.service.dataplane.sessions._stored_replies import StoredReplies
-from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import SessionTable, StateArena, StoredQuotas
-from statewise.service.stores import StoreDamaged, StoredSession, bytes_in_store
-from statewise.wire import Reason
-
-_log = logging.getLogger(__name__)
-_ENDED_TOGETHER = 512
-"""Sessions that one call of the store ends: some milliseconds, in which nothing else is stored."""
+from statewise.service.dataplane.sessions._sleeping_sessions import SleepingSessions
+from statewise.service.registry import ModelRegistry
+from statewise.service.session_state import SessionScan, SessionTable, StateArena, StoredQuotas
+from statewise.service.stores import bytes_in_store
 
 
 class StoredSessions:
@@ -34,6 +34,7 @@ class StoredSessions:
         table: The sessions in memory.
         directory: Creates and ends sessions.
         turns: Orders operations.
+        scan: Searches the table.
         store: The store.
         quotas: Limits of what it keeps.
         checkpoint_s: Seconds between two checkpoints.
@@ -50,6 +51,7 @@ class StoredSessions:
         directory: SessionDirectory,
         turns: SessionTurns,
         *,
+        scan: SessionScan,
         store: StoreThread,
         quotas: StoredQuotas,
         checkpoint_s: float,
@@ -85,10 +87,14 @@ class StoredSessions:
         """Tells quotas what the store has."""
         self.replies = StoredReplies(table, self.checkpoints, wait=holds_replies)
         """Hold replies back."""
+        self.room = MemoryRoom(directory, scan, self.checkpoints, awaited=self._awaited_sessions)
+        """Lets sessions leave memory."""
+        self.sleeping = SleepingSessions(models, table, directory, room=self.room, store=store, clock=clock)
+        """Wakes and ends sessions that left it."""
+        self.handles = SleepingHandles(table, self.sleeping.wake)
+        """Let requests wait for sessions to wake."""
         self._required = required
         self._ending: set[asyncio.Task[None]] = set()
-        # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
-        self._waking = asyncio.Lock()
 
     @property
     def store(self) -> StoreThread:
@@ -114,8 +120,14 @@ class StoredSessions:
         """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
         await self.replies.settle(np.empty(0, np.uint64))
 
+    def _awaited_sessions(self) -> Slots:
+        """Returns the slots of sessions that requests wait for."""
+        waiting = [model.scheduler.awaited_sessions() for model in self._models]
+        return np.concatenate([self.handles.awaited_sessions(), *waiting])
+
     async def close(self) -> None:
         """Writes what is owed, as far as the store takes it, and closes the store."""
+        await self.handles.close()
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self.checkpoints.tick()
         await self._store.close()
@@ -159,46 +171,7 @@ class StoredSessions:
         number = self._table.owner_number(owner)
         meant = dict(zip(session_ids, births or [0] * len(session_ids), strict=True))
         await self._end_lost([self._table.find(number, one) for one, birth in meant.items() if not birth])
-        async with self._waking:
-            missing = {one: birth for one, birth in meant.items() if self._table.find(number, one) is None}
-            return await self._claim(owner, missing) if missing else {}
-
-    async def end_asleep(self, owner: str, handles: Handles) -> list[int]:
-        """Ends those sessions of an owner, given by handle, that are not in memory, in the store.
-
-        Returns:
-            Places in `handles` of sessions that are in memory by now: they were woken meanwhile.
-
-        Raises:
-            ServiceError: STORE_UNAVAILABLE.
-        """
-        awake: list[int] = []
-        for begin in range(0, len(handles), _ENDED_TOGETHER):
-            some = handles[begin : begin + _ENDED_TOGETHER].tolist()
-            async with self._waking:
-                births = await self._births_of(some)
-                awake += [begin + at for at, birth in enumerate(births) if self._table.has_birth(birth)]
-                ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
-                if ended:
-                    await self._store.ask(self._store.store.end, owner, ended)
-        return awake
-
-    async def end_named(self, owner: str, session_id: str) -> bool:
-        """Ends a session that is not in memory, in the store. Returns whether the store had it.
-
-        Raises:
-            ServiceError: STORE_UNAVAILABLE.
-        """
-        async with self._waking:
-            births = await self._store.ask(self._store.store.find, owner, [session_id])
-            ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
-            if ended:
-                await self._store.ask(self._store.store.end, owner, ended)
-        return bool(ended)
-
-    async def _births_of(self, handles: Sequence[int]) -> list[int]:
-        """Returns the births of sessions by the handles under which they were stored; 0: there is none."""
-        return await self._store.ask(self._store.store.find_handles, handles)
+        return await self.sleeping.wake_named(number, meant)
 
     async def _end_lost(self, slots: Sequence[int | None]) -> None:
         """Ends those sessions that another server has taken over, which this one may not have learned yet."""
@@ -207,77 +180,3 @@ class StoredSessions:
             self._table.note_changed(held)
             await self.settle()
             await asyncio.gather(*self._ending, return_exceptions=True)
-
-    async def _claim(self, owner: str, meant: Mapping[str, int]) -> dict[str, ServiceError]:
-        """Claims those sessions, given as births by id, that the store has.
-
-        Returns:
-            By id why a session cannot be used.
-        """
-        failures: dict[str, ServiceError] = {}
-        found = await self._store.ask(self._store.store.find, owner, list(meant))
-        wanted: list[int] = []
-        for session_id, birth in zip(meant, found, strict=True):
-            if birth and meant[session_id] not in (0, birth):
-                message = f"the session {session_id!r} that is stored is another one than the request means"
-                failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
-            elif birth:
-                wanted.append(birth)
-        number = self._table.owner_number(owner)
-        claimed, damaged = await self._claim_undamaged(wanted)
-        for session_id, birth in zip(meant, found, strict=True):
-            if birth in damaged:
-                message = f"the stored state of session {session_id!r} is damaged"
-                failures[session_id] = ServiceError(Reason.SESSION_LOST, message)
-        for stored in claimed:
-            if stored is not None and self._table.find(number, stored.session_id) is None:
-                try:
-                    self._adopt(number, stored)
-                except ServiceError as error:
-                    if error.reason is Reason.MODEL_LOADING:  # the request may be repeated whole
-                        raise
-                    failures[stored.session_id] = error
-        return failures
-
-    async def _claim_undamaged(self, births: list[int]) -> tuple[list[StoredSession | None], set[int]]:
-        """Claims sessions. Returns them, and the births of those whose stored bytes are damaged."""
-        damaged: set[int] = set()
-        while births:
-            try:
-                return await self._store.ask(self._store.store.claim, births), damaged
-            except StoreDamaged as error:
-                _log.error("stored sessions are damaged: %s", error)
-                damaged.update(error.births)
-                births = [birth for birth in births if birth not in damaged]
-        return [], damaged
-
-    def _adopt(self, owner: int, stored: StoredSession) -> None:
-        """Gives a claimed session a slot and a row."""
-        model = self._version_of(stored)
-        if stored.state.size != model.arena.bytes_per_session:
-            raise ServiceError(
-                Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
-            )
-        row = stored.row
-        slot = self._directory.create(model, owner, stored.session_id, origin="wake", birth=int(row["birth"]))
-        model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
-        self._table.adopt(
-            slot,
-            holder=int(row["holder"]),
-            epoch=int(row["epoch"]),
-            position=int(row["position"]),
-            previous=int(row["previous_position"]),
-            digest=int(row["digest"]),
-            parity=int(row["flags"]) & 1,
-            durability=int(row["flags"]) >> DURABILITY_SHIFT & 3,
-        )
-
-    def _version_of(self, stored: StoredSession) -> LoadedModel:
-        model = self._models.find(stored.model, stored.version)
-        if model.package.digest != stored.digest:
-            raise ServiceError(
-                Reason.MODEL_CHANGED,
-                f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
-                f"version {stored.version}",
-            )
-        return model

@@ -27,15 +27,26 @@ def sessions_of(
     Args:
         server: The address, for messages.
         births: Whose sessions they are.
-        found: For each birth None, or its entry, its row and state, and the description of its group.
+        found: For each birth None, or its entry, its row and state, the description of its group, and of a
+            session that is claimed whether it was this writer's already.
 
     Raises:
         StoreDamaged: Of some a part is missing, or has another length than the entry says.
     """
-    damaged = [birth for birth, parts in zip(births, found, strict=True) if parts and not _whole(*parts)]
+    damaged = [birth for birth, parts in zip(births, found, strict=True) if parts and not _whole(*parts[:3])]
     if damaged:
         raise StoreDamaged(f"{server} has lost a part of the sessions of births {damaged}", damaged)
     return [_session(parts) for parts in found]
+
+
+def is_own(parts: Sequence[bytes | None] | None, owner: str, writer: bytes, handle: int) -> bool:
+    """Whether what a script found is an owner's session of that handle, which belongs to that writer."""
+    entry = parts[0] if parts else None
+    if entry is None:
+        return False
+    claimed_by, _, known_as, _, _, owner_bytes = FIXED.unpack_from(entry)
+    named = entry[FIXED.size : FIXED.size + owner_bytes].decode()
+    return (claimed_by, known_as, named) == (writer, handle.to_bytes(8, "little"), owner)
 
 
 def _whole(entry: bytes | None, value: bytes | None, group: bytes | None) -> bool:
@@ -48,7 +59,7 @@ def _whole(entry: bytes | None, value: bytes | None, group: bytes | None) -> boo
 def _session(parts: Sequence[bytes | None] | None) -> StoredSession | None:
     if parts is None:
         return None
-    entry, value, group = parts
+    entry, value, group, *own = parts
     assert entry is not None
     assert value is not None
     assert group is not None
@@ -63,6 +74,7 @@ def _session(parts: Sequence[bytes | None] | None) -> StoredSession | None:
         digest=digest,
         row=_row(value),
         state=np.frombuffer(bytearray(value), np.uint8, offset=ROW.itemsize),
+        own=own == [b"1"],
     )
 
 

@@ -24,7 +24,7 @@ from statewise.service.stores.redis._connection import connect
 from statewise.service.stores.redis._errors import FORMAT, format_error, store_errors
 from statewise.service.stores.redis._options import RedisOptions, parse_address
 from statewise.service.stores.redis._packing import check_names, pack_births, portions
-from statewise.service.stores.redis._replies import births_of, listed_of, sessions_of
+from statewise.service.stores.redis._replies import births_of, is_own, listed_of, sessions_of
 from statewise.service.stores.redis._scripts import Scripts
 from statewise.service.stores.redis._server import Persistence, check_server, read_persistence
 
@@ -145,6 +145,19 @@ class RedisStore:
         for some in _in_portions(births, CLAIMED_TOGETHER):
             found = self._run("read", pack_births(some))
             sessions += sessions_of(self._server, some, found)
+        return sessions
+
+    def read_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
+        """Returns this writer's sessions by handle; see `Store.read_own`."""
+        sessions: list[StoredSession | None] = []
+        for some in _in_portions(handles, CLAIMED_TOGETHER):
+            births = self.find_handles(some)
+            found = self._run("read", pack_births(births))
+            own = [
+                [*parts, b"1"] if is_own(parts, owner, self._writer, handle) else None
+                for parts, handle in zip(found, some, strict=True)
+            ]
+            sessions += sessions_of(self._server, births, own)
         return sessions
 
     def end(self, owner: str, births: Sequence[int]) -> None:

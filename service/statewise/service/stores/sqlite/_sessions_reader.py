@@ -30,9 +30,10 @@ class Known:
     model: int
     entry: bytes | None
     damage: str | None
+    writer: int
 
 
-KNOWN = "birth, owner, session_id, epoch, handle, used_ms, model, entry, damage"
+KNOWN = "birth, owner, session_id, epoch, handle, used_ms, model, entry, damage, writer"
 
 
 def refresh(connection: sqlite3.Connection, counters: Counters, newest: NewestRows) -> None:
@@ -47,12 +48,20 @@ def refresh(connection: sqlite3.Connection, counters: Counters, newest: NewestRo
 
 
 class SessionsReader:
-    """Reads within one transaction, whose index is up to date."""
+    """Reads within one transaction, whose index is up to date.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, newest: NewestRows) -> None:
+    Args:
+        connection: Its connection.
+        path: Of the database.
+        newest: The index.
+        writer: Number of the writer that reads.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, newest: NewestRows, writer: int) -> None:
         self._connection = connection
         self._path = path
         self._newest = newest
+        self._writer = writer
 
     def known(self, births: Sequence[int]) -> list[Known | None]:
         """Returns what the database knows of sessions, None for one that is not there."""
@@ -115,11 +124,20 @@ class SessionsReader:
                 *models[logged.model],
                 _with_epoch(logged, session.epoch),
                 logged.state,
+                own=session.writer == self._writer,
             )
             for session, logged in zip(present, read, strict=True)
             if isinstance(logged, Logged)
         )
         return [next(loaded) if session is not None else None for session in known]
+
+    def load_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
+        """Returns an owner's sessions by handle, if they belong to this writer. Raises StoreDamaged."""
+        births = self.births_of_handles(handles)
+        known = self.known([birth for birth in births if birth])
+        own = [one.birth for one in known if one and (one.owner, one.writer) == (owner, self._writer)]
+        loaded = dict(zip(own, self.load(own), strict=True))
+        return [loaded.get(birth) for birth in births]
 
     def list_sessions(self, owner: str | None, after: tuple[str, str], limit: int) -> list[Listed]:
         """Returns sessions by owner and id, behind a pair of both."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from statewise.service.stores import (
     Block,
@@ -34,6 +34,7 @@ from statewise.service.stores.sqlite._newest_rows import NewestRows
 from statewise.service.stores.sqlite._records import Packed, pack
 from statewise.service.stores.sqlite._sessions_reader import SessionsReader, refresh
 
+_T = TypeVar("_T")
 LOG_BYTES = 256 * 2**20
 LOG_FULL_BYTES = 2**30
 
@@ -47,14 +48,14 @@ class SqliteStore:
     Args:
         path: Of the database; log files are named after it.
         synchronous: "full": what a call has done survives a power cut. "normal": it survives the end of the
-        process;
-            a power cut may undo the last calls, and never damages the store.
+            process; a power cut may undo the last calls, and never damages the store.
         busy_s: How long a call waits for another writer.
         log_bytes: From here on, folding is due.
         log_full_bytes: From here on, `write` refuses rows until some are folded.
         segment_bytes: Bytes after which a new log file begins.
-        takeovers_kept: How many takeovers are remembered. A writer that misses more compares each session
-        once. clock: Seconds since 1970, for the lease of folding. files: Does what changes the disk.
+        takeovers_kept: Takeovers that are remembered. A writer that misses more compares each session once.
+        clock: Seconds since 1970, for the lease of folding.
+        files: Does what changes the disk.
 
     Raises:
         StoreUnavailable: The database cannot be opened for writing.
@@ -109,7 +110,7 @@ class SqliteStore:
         refresh(self._connection, counters, self._newest)
 
     def _reader(self) -> SessionsReader:
-        return SessionsReader(self._connection, self._path, self._newest)
+        return SessionsReader(self._connection, self._path, self._newest, self._writer)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -162,10 +163,7 @@ class SqliteStore:
 
     def find_handles(self, handles: Sequence[int]) -> list[int]:
         """Returns births by handle; see `Store.find_handles`."""
-        self._require_open()
-        with self._database.reading() as counters:
-            self._refresh(counters)
-            return self._reader().births_of_handles(handles)
+        return self._load(lambda reader: reader.births_of_handles(handles))
 
     def claim(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Takes sessions over; see `Store.claim`."""
@@ -188,17 +186,23 @@ class SqliteStore:
 
     def read(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Returns sessions; see `Store.read`."""
+        return self._load(lambda reader: reader.load(births))
+
+    def read_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
+        """Returns this writer's sessions; see `Store.read_own`."""
+        return self._load(lambda reader: reader.load_own(owner, handles))
+
+    def _load(self, load: Callable[[SessionsReader], list[_T]]) -> list[_T]:
         self._require_open()
         try:
             with self._database.reading() as counters:
                 self._refresh(counters)
-                return self._reader().load(births)
+                return load(self._reader())
         except StoreDamaged:
-            # Another writer may have folded and removed a file since the snapshot; while no one writes, none
-            # does.
+            # Another writer may have folded and removed a file; while this one holds the lock, none does.
             with self._database.writing() as counters:
                 self._refresh(counters)
-                return self._reader().load(births)
+                return load(self._reader())
 
     def list_sessions(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
         """Lists sessions; see `Store.list_sessions`."""
@@ -259,9 +263,8 @@ class SqliteStore:
         down_to = self._log_limit // 2
         while True:
             with self._database.writing() as counters:
-                if counters.log_bytes > down_to and not take_lease(
-                    counters, self._writer, int(self._clock() * 1000)
-                ):
+                now_ms = int(self._clock() * 1000)
+                if counters.log_bytes > down_to and not take_lease(counters, self._writer, now_ms):
                     self._log_bytes = counters.log_bytes
                     return False
                 self._folds = True

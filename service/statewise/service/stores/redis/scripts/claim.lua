@@ -1,6 +1,6 @@
 -- Claims sessions for a writer. ARGV: format, writer, number of the call, births of 8 bytes each. Returns the time in
--- ms and, for each birth, false or its entry, its row and state, and the description of its group. Claims nothing if
--- one of the sessions is damaged: what is returned then tells which.
+-- ms and, for each birth, false or its entry, its row and state, the description of its group, and '1' if it was the
+-- writer's already. Claims nothing if one of the sessions is damaged: what is returned then tells which.
 local writer, number, births_packed = ARGV[2], ARGV[3], ARGV[4]
 local failed = format_error() or late_error(writer, number)
 if failed then return failed end
@@ -11,7 +11,8 @@ local found = entries(births)
 for i, entry in ipairs(found) do
   if entry then
     local group = call('HGET', GROUPS, sub(entry, 21, 28))
-    found[i] = { entry, call('GET', STATE .. births[i]), group }
+    local own = sub(entry, 1, 8) == writer and '1' or '0'
+    found[i] = { entry, call('GET', STATE .. births[i]), group, own }
     whole = whole and group and found[i][2] and #found[i][2] == parse(entry).bytes
   end
 end

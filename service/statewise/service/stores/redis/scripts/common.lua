@@ -3,7 +3,7 @@
 --
 -- Births, handles and digests stay strings of 8 bytes, for a Lua number is a double. Keys below the prefix:
 --   s:<birth>      row of 64 bytes, then the state
---   sessions       birth -> entry: the writer that claimed it last or zeros (8 bytes), epoch (4), handle (8), group (8),
+--   sessions       birth -> entry: the writer that named or claimed it last, or zeros (8 bytes), epoch (4), handle (8), group (8),
 --                  bytes of row and state (4), length of the owner's name (2), owner, id. An entry changes rarely.
 --   ids:<owner>    id -> birth
 --   order:<owner>  ids in the order of their bytes

@@ -30,7 +30,7 @@ end
 
 local function begin(birth, beginning, row)
   if not names[birth] or names_are_old or call('ZSCORE', ENDED, birth) then return false end
-  local entry = NONE .. beginning .. names[birth]
+  local entry = writer .. beginning .. names[birth]
   local new = parse(entry)
   local ids = prefix .. 'ids:' .. new.owner
   local other = call('HGET', ids, new.id)

@@ -18,7 +18,8 @@ from statewise.service.base import (
     StepResult,
     store_unavailable,
 )
-from statewise.service.dataplane.durability import Checkpoints, StoreWait
+from statewise.service.dataplane.durability._checkpoints import Checkpoints
+from statewise.service.dataplane.durability._store_waits import StoreWait
 from statewise.service.session_state import Durability, SessionTable
 from statewise.wire import Reason, TensorSpec
 

@@ -1,0 +1,209 @@
+"""Lets requests wait until the sessions of their handles are in memory, in the order they came.
+
+A handle outlives the time in memory of its session: the store knows whose it is, and the session wakes in
+any slot. A request that has to wait goes into one line with all others that wait, and a later request with
+one of their handles goes there, too.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from statewise.service.base import Handles, ServiceError, Slots, server_fault
+from statewise.service.session_state import SessionTable
+from statewise.wire import Reason
+
+_log = logging.getLogger(__name__)
+
+_PORTION_ROWS = 1024
+"""Handles that are looked up together, unless one request has more."""
+_TRIES = 3
+"""Times that a request waits whose session leaves memory again before the request can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    handles: Handles
+    owner: int
+    act: Callable[[ServiceError | None], None]
+    context: Context = field(default_factory=copy_context)
+
+
+class SleepingHandles:
+    """The requests that wait for sessions to wake.
+
+    Args:
+        table: The sessions in memory.
+        wake: Brings sessions of an owner's number into memory, by handle; passes over handles of none. Raises
+            ServiceError.
+        most_rows: Rows of one owner that may wait.
+    """
+
+    def __init__(
+        self,
+        table: SessionTable,
+        wake: Callable[[int, Sequence[int]], Awaitable[None]],
+        *,
+        most_rows: int = 131_072,
+    ) -> None:
+        self._table = table
+        self._wake = wake
+        self._most_rows = most_rows
+        self._line: deque[_Waiting] = deque()
+        self._waiting: Counter[int] = Counter()
+        self._rows: Counter[int] = Counter()
+        self._waking: asyncio.Task[None] | None = None
+
+    def find(self, handles: Handles, owner: int) -> Handles | None:
+        """Returns the handles by which the table knows a request's sessions; None: the request has to wait.
+
+        Handles that are void, as far as remembered, stay as they are.
+        """
+        if self._waiting and not self._waiting.keys().isdisjoint(handles.tolist()):
+            return None
+        if len(handles) == 1 and self._table.model_of_handle(int(handles[0]), owner=owner) is not None:
+            return handles
+        current, unknown = self._translate(handles, owner)
+        return None if self._may_sleep(handles[unknown], owner) else current
+
+    def wait(self, handles: Handles, owner: int, act: Callable[[ServiceError | None], None]) -> None:
+        """Calls a function once the sessions are in memory that a request's handles stand for.
+
+        Args:
+            handles: uint64 [rows].
+            owner: Number of the caller's owner.
+            act: Gets why the store could not be asked; None: what is not in memory now is not asleep, either.
+
+        Raises:
+            ServiceError: QUEUE_FULL: too many rows of this owner wait.
+        """
+        if self._rows[owner] + len(handles) > self._most_rows:
+            raise ServiceError(
+                Reason.QUEUE_FULL,
+                f"{self._rows[owner]} rows of this owner wait for sessions to wake, expected at most "
+                f"{self._most_rows}: try again later",
+                retry_after_s=0.1,
+            )
+        self._rows[owner] += len(handles)
+        self._waiting.update(handles.tolist())
+        self._line.append(_Waiting(handles, owner, act))
+        if self._waking is None:
+            self._waking = asyncio.ensure_future(self._wake_all())
+
+    async def awake(self, handles: Handles, owner: int) -> Handles:
+        """Returns the handles by which the table knows a request's sessions, once they are in memory.
+
+        Raises:
+            ServiceError: as of `wait`; why the store could not be asked.
+        """
+        for _ in range(_TRIES):
+            current = self.find(handles, owner)
+            if current is not None:
+                return current
+            woken: asyncio.Future[ServiceError | None] = asyncio.get_running_loop().create_future()
+            self.wait(handles, owner, lambda error, woken=woken: _settle(woken, error))  # type: ignore[misc]
+            error = await woken
+            if error is not None:
+                raise error
+        return self.current(handles, owner)
+
+    def current(self, handles: Handles, owner: int) -> Handles:
+        """Returns the handles by which the table knows sessions in memory; other handles stay as they are."""
+        return self._translate(handles, owner)[0]
+
+    def awaited_sessions(self) -> Slots:
+        """Returns the slots of the sessions in memory that waiting requests are for, and perhaps others."""
+        handles = np.fromiter(self._waiting, np.uint64, len(self._waiting))
+        woken = np.array(self._table.aliases.slots_of(handles.tolist()), np.intp)
+        return np.concatenate([self._table.slots_of(handles), woken[woken >= 0]])
+
+    async def close(self) -> None:
+        """Returns when no request waits any more."""
+        while self._waking is not None:
+            await asyncio.wait([self._waking])
+
+    def _translate(self, handles: Handles, owner: int) -> tuple[Handles, NDArray[np.intp]]:
+        """Returns handles of the table, and the rows of those that are no sessions' of that owner."""
+        valid = self._table.are_valid(handles, self._table.slots_of(handles), owner=owner)
+        if valid.all():
+            return handles, np.empty(0, np.intp)
+        rows = np.flatnonzero(~valid)
+        slots = np.array(self._table.aliases.slots_of(handles[rows].tolist()), np.intp)
+        known = (slots >= 0) & (self._table.owner[slots] == owner)
+        current = handles.copy()
+        current[rows[known]] = self._table.handle[slots[known]]
+        return current, rows[~known]
+
+    def _may_sleep(self, handles: Handles, owner: int) -> bool:
+        return any(handle and not self._table.is_known_void(owner, handle) for handle in handles.tolist())
+
+    async def _wake_all(self) -> None:
+        try:
+            while self._line:
+                portion = self._portion()
+                errors = await self._wake_portion(portion)
+                for waiting in portion:
+                    self._line.popleft()
+                    self._forget(waiting)
+                    error = errors.get(waiting.owner)
+                    _, unknown = self._translate(waiting.handles, waiting.owner)
+                    blames = error is not None and self._may_sleep(waiting.handles[unknown], waiting.owner)
+                    waiting.context.run(_act, waiting, error if blames else None)
+        finally:
+            self._waking = None
+
+    def _portion(self) -> list[_Waiting]:
+        portion: list[_Waiting] = []
+        rows = 0
+        for waiting in self._line:
+            rows += len(waiting.handles)
+            if portion and rows > _PORTION_ROWS:
+                break
+            portion.append(waiting)
+        return portion
+
+    async def _wake_portion(self, portion: Sequence[_Waiting]) -> dict[int, ServiceError]:
+        """Wakes what requests wait for. Returns by owner why that could not be done."""
+        asleep: dict[int, dict[int, None]] = {}
+        for waiting in portion:
+            _, unknown = self._translate(waiting.handles, waiting.owner)
+            asleep.setdefault(waiting.owner, {}).update(dict.fromkeys(waiting.handles[unknown].tolist()))
+        errors: dict[int, ServiceError] = {}
+        for owner, handles in asleep.items():
+            wanted = [handle for handle in handles if handle and not self._table.is_known_void(owner, handle)]
+            try:
+                if wanted:
+                    await self._wake(owner, wanted)
+            except ServiceError as error:
+                errors[owner] = error
+            except Exception as error:
+                _log.error("sessions cannot be woken", exc_info=error)
+                errors[owner] = server_fault()
+        return errors
+
+    def _forget(self, waiting: _Waiting) -> None:
+        self._rows[waiting.owner] -= len(waiting.handles)
+        if not self._rows[waiting.owner]:
+            del self._rows[waiting.owner]
+        for handle in waiting.handles.tolist():
+            self._waiting[handle] -= 1
+            if not self._waiting[handle]:
+                del self._waiting[handle]
+
+
+def _act(waiting: _Waiting, error: ServiceError | None) -> None:
+    try:
+        waiting.act(error)
+    except Exception as failure:
+        _log.error("a request that waited for sessions failed", exc_info=failure)
+
+
+def _settle(woken: "asyncio.Future[ServiceError | None]", error: ServiceError | None) -> None:
+    if not woken.done():  # else the caller has left
+        woken.set_result(error)

@@ -1,0 +1,243 @@
+"""Wakes sessions that only the store has, and ends them, by id or by the handle that they had in memory.
+
+A session that another server had is claimed first: no other server may write it from then on. Its id, birth,
+and both copies of its state are those that were stored.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from statewise.service.base import Handles, ServiceError
+from statewise.service.dataplane.durability import DURABILITY_SHIFT, LookUpBudget, StoreThread
+from statewise.service.dataplane.sessions._memory_room import MemoryRoom
+from statewise.service.dataplane.sessions._session_directory import SessionDirectory
+from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.session_state import SessionTable
+from statewise.service.stores import StoreDamaged, StoredSession
+from statewise.wire import Reason
+
+_log = logging.getLogger(__name__)
+_ENDED_TOGETHER = 512
+"""Sessions that one call of the store ends: some milliseconds, in which nothing else is stored."""
+
+
+class SleepingSessions:
+    """Sessions that only the store has, of one store.
+
+    Args:
+        models: The served models.
+        table: The sessions in memory.
+        directory: Creates sessions.
+        room: Lets other sessions leave memory.
+        store: The store.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        models: ModelRegistry,
+        table: SessionTable,
+        directory: SessionDirectory,
+        *,
+        room: MemoryRoom,
+        store: StoreThread,
+        clock: Callable[[], float],
+    ) -> None:
+        self._models = models
+        self._table = table
+        self._directory = directory
+        self._room = room
+        self._store = store
+        self._budget = LookUpBudget(clock=clock)
+        # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
+        self._one_at_a_time = asyncio.Lock()
+
+    async def wake_named(self, owner: int, meant: Mapping[str, int]) -> dict[str, ServiceError]:
+        """Brings sessions into memory. Ids that the store lacks, or that are in memory, are passed over.
+
+        Args:
+            owner: Number of their owner.
+            meant: By id the birth that is meant; 0: any.
+
+        Returns:
+            By id why a session that the store has cannot be used.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE; MODEL_LOADING: the version of one of them is being loaded.
+        """
+        async with self._one_at_a_time:
+            slots = {one: self._table.find(owner, one) for one in meant}
+            missing = {one: birth for one, birth in meant.items() if slots[one] is None}
+            with self._room.keeping(slot for slot in slots.values() if slot is not None):
+                return await self._claim(owner, missing) if missing else {}
+
+    async def end(self, owner: int, handles: Handles) -> list[int]:
+        """Ends those sessions of an owner, given by handle, that are not in memory, in the store.
+
+        Returns:
+            Places in `handles` of sessions that are in memory by now: they were woken meanwhile.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        awake: list[int] = []
+        name = self._table.owner_name(owner)
+        for begin in range(0, len(handles), _ENDED_TOGETHER):
+            some = handles[begin : begin + _ENDED_TOGETHER].tolist()
+            async with self._one_at_a_time:
+                births = await self._births_of(some)
+                awake += [begin + at for at, birth in enumerate(births) if self._table.has_birth(birth)]
+                ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
+                if ended:
+                    await self._store.ask(self._store.store.end, name, ended)
+        return awake
+
+    async def end_named(self, owner: int, session_id: str) -> bool:
+        """Ends a session that is not in memory, in the store. Returns whether the store had it.
+
+        Raises:
+            ServiceError: STORE_UNAVAILABLE.
+        """
+        name = self._table.owner_name(owner)
+        async with self._one_at_a_time:
+            births = await self._store.ask(self._store.store.find, name, [session_id])
+            ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
+            if ended:
+                await self._store.ask(self._store.store.end, name, ended)
+        return bool(ended)
+
+    async def _births_of(self, handles: Sequence[int]) -> list[int]:
+        """Returns the births of sessions by the handles under which they were stored; 0: there is none."""
+        return await self._store.ask(self._store.store.find_handles, handles)
+
+    async def _claim(self, owner: int, meant: Mapping[str, int]) -> dict[str, ServiceError]:
+        """Claims those sessions, given as births by id, that the store has.
+
+        Returns:
+            By id why a session cannot be used.
+        """
+        failures: dict[str, ServiceError] = {}
+        found = await self._store.ask(self._store.store.find, self._table.owner_name(owner), list(meant))
+        wanted: list[int] = []
+        for session_id, birth in zip(meant, found, strict=True):
+            if birth and meant[session_id] not in (0, birth):
+                message = f"the session {session_id!r} that is stored is another one than the request means"
+                failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
+            elif birth:
+                wanted.append(birth)
+        claimed, damaged = await self._claim_undamaged(wanted)
+        for session_id, birth in zip(meant, found, strict=True):
+            if birth in damaged:
+                message = f"the stored state of session {session_id!r} is damaged"
+                failures[session_id] = ServiceError(Reason.SESSION_LOST, message)
+        with ExitStack() as keeping:
+            for stored in claimed:
+                if stored is None or self._table.find(owner, stored.session_id) is not None:
+                    continue
+                try:
+                    slot = await self._adopt(owner, stored)
+                except ServiceError as error:
+                    if error.reason is Reason.MODEL_LOADING:  # the request may be repeated whole
+                        raise
+                    failures[stored.session_id] = error
+                else:
+                    keeping.enter_context(self._room.keeping([slot]))
+        return failures
+
+    async def _claim_undamaged(self, births: list[int]) -> tuple[list[StoredSession | None], set[int]]:
+        """Claims sessions. Returns them, and the births of those whose stored bytes are damaged."""
+        damaged: set[int] = set()
+        while births:
+            try:
+                return await self._store.ask(self._store.store.claim, births), damaged
+            except StoreDamaged as error:
+                _log.error("stored sessions are damaged: %s", error)
+                damaged.update(error.births)
+                births = [birth for birth in births if birth not in damaged]
+        return [], damaged
+
+    async def wake(self, owner: int, handles: Sequence[int]) -> None:
+        """Brings sessions into memory that left it here. Handles of none are passed over.
+
+        A session that cannot be used any more is noted: its handle is void, with the reason.
+
+        Args:
+            owner: Number of their owner.
+            handles: The handles that they had.
+
+        Raises:
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE, MODEL_LOADING, MODEL_NOT_FOUND, SESSION_LIMIT,
+                BYTES_LIMIT.
+        """
+        self._budget.check(owner)
+        name = self._table.owner_name(owner)
+        async with self._one_at_a_time:
+            found = await self._read_own(owner, name, handles)
+            self._budget.note_misses(owner, len(handles) - len(found))
+            for handle, stored in found.items():
+                if self._table.find(owner, stored.session_id) is not None:
+                    continue  # woken by its id meanwhile
+                try:
+                    await self._adopt(owner, stored)
+                except ServiceError as error:
+                    if error.reason not in (Reason.SESSION_LOST, Reason.MODEL_CHANGED):
+                        raise
+                    self._table.note_void(owner, handle, error.reason)
+
+    async def _read_own(self, owner: int, name: str, handles: Sequence[int]) -> dict[int, StoredSession]:
+        """Reads sessions by handle. Notes the handles of those whose stored bytes are damaged."""
+        wanted = list(handles)
+        while wanted:
+            try:
+                found = await self._store.ask(self._store.store.read_own, name, wanted)
+            except StoreDamaged as error:
+                _log.error("stored sessions are damaged: %s", error)
+                births = await self._store.ask(self._store.store.find_handles, wanted)
+                damaged = [pair for pair in zip(wanted, births, strict=True) if pair[1] in error.births]
+                for handle, _ in damaged:
+                    self._table.note_void(owner, handle, Reason.SESSION_LOST)
+                if not damaged:
+                    raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store is damaged") from None
+                wanted = [handle for handle in wanted if handle not in dict(damaged)]
+            else:
+                return {
+                    handle: stored for handle, stored in zip(wanted, found, strict=True) if stored is not None
+                }
+        return {}
+
+    async def _adopt(self, owner: int, stored: StoredSession) -> int:
+        """Gives a session of the store, which belongs to this writer, a slot and a row. Returns the slot."""
+        model = self._version_of(stored)
+        if stored.state.size != model.arena.bytes_per_session:
+            raise ServiceError(
+                Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
+            )
+        await self._room.make(owner, model, 1)
+        row = stored.row
+        slot = self._directory.create(model, owner, stored.session_id, origin="wake", birth=int(row["birth"]))
+        model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
+        self._table.adopt(
+            slot,
+            holder=int(row["holder"]),
+            epoch=int(row["epoch"]),
+            position=int(row["position"]),
+            previous=int(row["previous_position"]),
+            digest=int(row["digest"]),
+            parity=int(row["flags"]) & 1,
+            durability=int(row["flags"]) >> DURABILITY_SHIFT & 3,
+        )
+        if stored.own:  # its client goes on with the handle that it has
+            self._table.aliases.add(slot, int(row["handle"]))
+        return slot
+
+    def _version_of(self, stored: StoredSession) -> LoadedModel:
+        model = self._models.look_up(stored.model, stored.version)
+        if model.package.digest != stored.digest:
+            raise ServiceError(
+                Reason.MODEL_CHANGED,
+                f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
+                f"version {stored.version}",
+            )
+        return model
