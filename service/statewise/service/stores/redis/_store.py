@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    ReadOnlyError,
+    TimeoutError,
+)
 
 from statewise.service.stores._block import Block
 from statewise.service.stores._store import Listed, StoredSession, Usage, Written
@@ -219,6 +225,10 @@ class RedisStore:
         with store_errors(self._server):
             try:
                 return self._try(name, arguments, numbered)
+            except ReadOnlyError:
+                # After a failover the name in the address may mean another server: it is looked up again.
+                self._client.connection_pool.disconnect()
+                raise
             except (AuthenticationError, BusyLoadingError):
                 raise
             except ConnectionError:
