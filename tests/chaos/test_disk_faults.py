@@ -26,7 +26,7 @@ from statewise.client import Client
 
 pytestmark = pytest.mark.long
 
-X = sequences(400, seed=6)[0]
+X = sequences(3_000, seed=6)[0]
 AWAY_S = float(os.environ.get("CHAOS_AWAY_S", "0.3"))
 """The server's own bound on the wait for a lock."""
 

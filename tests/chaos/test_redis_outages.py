@@ -30,7 +30,7 @@ CUTS = int(os.environ.get("CHAOS_CUTS", "8"))
 AWAY_S = float(os.environ.get("CHAOS_AWAY_S", "1"))
 SETTINGS: dict[str, Any] = {"checkpoint_s": 0.03, "store_answer_s": 0.3}
 WHY = r"cannot be reached|did not answer in time|is loading its data"
-X = sequences(60, seed=8)[0]
+X = sequences(3_000, seed=8)[0]
 
 
 @pytest.fixture

@@ -46,6 +46,10 @@ class Watched:
         told = [line.split(" ", 2)[2] for line in wrong]
         assert all(told.count(line) <= outages for line in told), self.log
 
+    def assert_log_says(self, pattern: str) -> None:
+        """Asserts that a line of the log has a pattern in it."""
+        assert re.search(pattern, self.log), self.log
+
     def metric(self, name: str) -> float:
         """The value of a metric without labels; `name` has no prefix."""
         _, told = http_get(self._metrics, "/metrics")
