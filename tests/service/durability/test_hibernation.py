@@ -124,6 +124,9 @@ async def test_a_session_wakes_for_everything_that_takes_its_handle(
         (rewound,), failures = await sessions.rewind(u64(handle), u64(2), owner="ann")
         assert (failures, rewound.view.position, rewound.view.handle) == ([], 2, handle)
         await server.sleep()
+        (again,), _ = await sessions.rewind(u64(handle), u64(2), owner="ann")
+        assert again.view.epoch == rewound.view.epoch > copy.view.epoch
+        await server.sleep()
         (restored,), failures = await sessions.restore([token], ["restored"], owner="ann")
         assert failures == []
         await server.sleep()

@@ -103,7 +103,8 @@ class Settings(BaseSettings):
     sessions: Annotated[int, Field(gt=0, le=MAXIMUM_SESSIONS)] = 100_000
     """Most sessions open at the same time."""
     state_bytes: _Positive = 4 * _GIB
-    """Most bytes of session state in memory; both copies of each session count."""
+    """Most bytes of session state in memory; both copies of each session count. With a store the longest idle
+    sessions leave memory for others."""
     queue_steps: _Positive = 4_194_304
     """Most time steps that wait to run, for each model version."""
     queue_s: Annotated[float, Field(gt=0)] = 5.0
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
     stream."""
     idle_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     """Time after which an unused session expires; it may expire up to a tenth of this time later. With a
-    store it leaves memory only, and can be resumed by its id."""
+    store it leaves memory only, and wakes when it is used."""
     snapshot_key: SecretStr | None = None
     """Key that signs snapshots, at least 16 bytes. Servers with the same key accept each other's snapshots.
     Unset: a random key, so snapshots are valid until the process ends."""

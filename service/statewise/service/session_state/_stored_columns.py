@@ -12,6 +12,7 @@ from statewise.service.base import Slots
 from statewise.service.session_state._arena import reserve
 from statewise.service.session_state._columns import SessionColumns
 from statewise.service.session_state._durability import Durability
+from statewise.service.session_state._handle_aliases import HandleAliases
 
 
 def public_epoch(claim_epoch: int, changes: int = 1) -> int:
@@ -43,6 +44,8 @@ class StoredColumns(SessionColumns):
         self.durability_was_chosen = False
         """Whether a session has ever been opened, resumed or woken with a durability of its own."""
         self._births: set[int] = set()
+        self.aliases = HandleAliases(capacity)
+        """Lead from the handles that clients have to sessions that woke in another slot."""
 
     def has_birth(self, birth: int) -> bool:
         """Whether a session of this birth is open; False without a store, which alone needs it."""
@@ -118,6 +121,21 @@ class StoredColumns(SessionColumns):
         self.digest[slot] = digest
         self.current_index[slot] |= parity
         self.choose_durability(slot, durability)
+
+    def go_on(self, slot: int, *, handle: int, changes: int) -> None:
+        """Lets the client of a session that woke go on with the handle that it has: an alias from then on.
+
+        Args:
+            slot: The session.
+            handle: The handle.
+            changes: Lower half of the epoch that the client has seen.
+        """
+        self.aliases.add(slot, handle)
+        self._epoch[slot] = max(1, changes)
+
+    def changes_of(self, slots: Slots) -> NDArray[np.uint32]:
+        """Returns the lower halves of the epochs that callers see; see `public_epoch`."""
+        return self._epoch[slots]
 
     def note_durable(self, slots: Slots, births: NDArray[np.uint64], positions: NDArray[np.uint64]) -> None:
         """Notes up to which positions sessions are stored. Slots with another session by now are left out."""

@@ -12,7 +12,6 @@ import numpy as np
 
 from statewise.service.base import SLOT_BITS, Handles, RowFailure
 from statewise.service.session_state._ended_sessions import EndedSessions
-from statewise.service.session_state._handle_aliases import HandleAliases
 from statewise.service.session_state._stored_columns import StoredColumns
 from statewise.wire import Reason
 
@@ -72,8 +71,6 @@ class SessionTable(StoredColumns):
         self._owners = [""]  # at _NO_OWNER
         self._owner_numbers: dict[str, int] = {}
         self._ended = EndedSessions(remembered)
-        self.aliases = HandleAliases(capacity)
-        """Lead from the handles that clients have to sessions that woke in another slot."""
 
     def __len__(self) -> int:
         return len(self._slot_of)

@@ -1,8 +1,8 @@
 """Writes sessions to a store, tick by tick; lets replies wait for it, and requests for what sleeps in it."""
 
 from statewise.service.dataplane.durability._checkpoints import Checkpoints
-from statewise.service.dataplane.durability._gathering import DURABILITY_SHIFT
 from statewise.service.dataplane.durability._look_up_budget import LookUpBudget
+from statewise.service.dataplane.durability._row_flags import unpack_flags
 from statewise.service.dataplane.durability._sleeping_handles import SleepingHandles
 from statewise.service.dataplane.durability._store_log import StoreLog
 from statewise.service.dataplane.durability._store_thread import StoreThread
@@ -11,7 +11,6 @@ from statewise.service.dataplane.durability._store_waits import StoreWait
 from statewise.service.dataplane.durability._stored_replies import StoredReplies, moved_failure
 
 __all__ = [
-    "DURABILITY_SHIFT",
     "Checkpoints",
     "LookUpBudget",
     "SleepingHandles",
@@ -21,4 +20,5 @@ __all__ = [
     "StoreWait",
     "StoredReplies",
     "moved_failure",
+    "unpack_flags",
 ]

@@ -9,11 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from statewise.service.base import ModelKey, Slots
+from statewise.service.dataplane.durability._row_flags import pack_flags
 from statewise.service.session_state import SessionTable, StateArena
 from statewise.service.stores import ROW, Group, Name
-
-DURABILITY_SHIFT = 1
-"""Place of the durability in a row's flags, of two bits."""
 
 ArenaOf = Callable[[int], tuple[ModelKey, str, StateArena]]
 """Gives name and version, digest, and arena of a model's number."""
@@ -61,7 +59,7 @@ def _group(
     rows["digest"] = table.digest[slots]
     rows["used_ms"] = now_ms - np.maximum((now_s - table.last_use_s[slots]) * 1000, 0).astype(np.int64)
     index = table.current_index[slots]
-    rows["flags"] = index & 1 | table.durabilities_of(slots).astype(np.uint32) << DURABILITY_SHIFT
+    rows["flags"] = pack_flags(index, table.durabilities_of(slots), table.changes_of(slots))
     return Group(*key, digest, rows, arena.read_rows(index >> 1))
 
 

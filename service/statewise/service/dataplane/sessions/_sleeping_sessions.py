@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from statewise.service.base import Handles, ServiceError
-from statewise.service.dataplane.durability import DURABILITY_SHIFT, LookUpBudget, StoreThread
+from statewise.service.dataplane.durability import LookUpBudget, StoreThread, unpack_flags
 from statewise.service.dataplane.sessions._memory_room import MemoryRoom
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.registry import LoadedModel, ModelRegistry
@@ -215,7 +215,7 @@ class SleepingSessions:
                 Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
             )
         await self._room.make(owner, model, 1)
-        row = stored.row
+        row, flags = stored.row, unpack_flags(int(stored.row["flags"]))
         slot = self._directory.create(model, owner, stored.session_id, origin="wake", birth=int(row["birth"]))
         model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
         self._table.adopt(
@@ -225,11 +225,11 @@ class SleepingSessions:
             position=int(row["position"]),
             previous=int(row["previous_position"]),
             digest=int(row["digest"]),
-            parity=int(row["flags"]) & 1,
-            durability=int(row["flags"]) >> DURABILITY_SHIFT & 3,
+            parity=flags.parity,
+            durability=flags.durability,
         )
-        if stored.own:  # its client goes on with the handle that it has
-            self._table.aliases.add(slot, int(row["handle"]))
+        if stored.own:  # its client goes on with the handle that it has, and has seen the epoch
+            self._table.go_on(slot, handle=int(row["handle"]), changes=flags.changes)
         return slot
 
     def _version_of(self, stored: StoredSession) -> LoadedModel:
