@@ -46,7 +46,7 @@ def is_own(parts: Sequence[bytes | None] | None, owner: str, writer: bytes, hand
         return False
     claimed_by, _, known_as, _, _, owner_bytes = FIXED.unpack_from(entry)
     named = entry[FIXED.size : FIXED.size + owner_bytes].decode()
-    return (claimed_by, known_as, named) == (writer, handle.to_bytes(8, "little"), owner)
+    return (claimed_by[:7], known_as, named) == (writer[:7], handle.to_bytes(8, "little"), owner)
 
 
 def _whole(entry: bytes | None, value: bytes | None, group: bytes | None) -> bool:

@@ -62,7 +62,7 @@ class RedisStore:
         self._scripts = Scripts(client, options.prefix)
         self._forget_ended_ms = round(options.forget_ended_s * 1000)
         self._clock = clock
-        self._writer = os.urandom(8)
+        self._writer = os.urandom(7) + b"\1"  # the last byte is another one than NAMED of the scripts
         self._calls = 0
         self._format = b""
         self._seen_ms = 0

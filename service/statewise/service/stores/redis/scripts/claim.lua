@@ -11,7 +11,7 @@ local found = entries(births)
 for i, entry in ipairs(found) do
   if entry then
     local group = call('HGET', GROUPS, sub(entry, 21, 28))
-    local own = sub(entry, 1, 8) == writer and '1' or '0'
+    local own = sub(entry, 1, 7) == sub(writer, 1, 7) and '1' or '0'
     found[i] = { entry, call('GET', STATE .. births[i]), group, own }
     whole = whole and group and found[i][2] and #found[i][2] == parse(entry).bytes
   end

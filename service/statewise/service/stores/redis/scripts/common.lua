@@ -3,8 +3,9 @@
 --
 -- Births, handles and digests stay strings of 8 bytes, for a Lua number is a double. Keys below the prefix:
 --   s:<birth>      row of 64 bytes, then the state
---   sessions       birth -> entry: the writer that named or claimed it last, or zeros (8 bytes), epoch (4), handle (8), group (8),
---                  bytes of row and state (4), length of the owner's name (2), owner, id. An entry changes rarely.
+--   sessions       birth -> entry: the writer that claimed it last, or of a session that none has claimed, the one that named
+--                  it, with NAMED as last byte (8 bytes), epoch (4), handle (8), group (8), bytes of row and state (4),
+--                  length of the owner's name (2), owner, id. An entry changes rarely.
 --   ids:<owner>    id -> birth
 --   order:<owner>  ids in the order of their bytes
 --   owners         owners in the order of their bytes
@@ -19,7 +20,7 @@ local prefix = KEYS[1]
 local SESSIONS, HANDLES, USED, USAGE = prefix .. 'sessions', prefix .. 'handles', prefix .. 'used', prefix .. 'usage'
 local ENDED, GROUPS, OWNERS = prefix .. 'ended', prefix .. 'groups', prefix .. 'owners'
 local ROW, FIXED, MOST = 64, 32, 500 -- bytes, bytes, arguments of one command (Lua's stack has 8,000 places)
-local NONE = string.rep('\0', 8) -- as handle or writer
+local NONE, NAMED = string.rep('\0', 8), '\0' -- as handle; as last byte of a writer, which has another one
 local STATE = prefix .. 's:'
 local call, sub, unpack_bytes, pack_bytes = redis.call, string.sub, struct.unpack, struct.pack
 
@@ -56,9 +57,9 @@ local function parse(entry)
   }
 end
 
+-- What none has claimed, any writer changes: in a store that has lost its sessions, and their claims, the epochs tell.
 local function belongs_to(writer, entry)
-  local claimer = sub(entry, 1, 8)
-  return claimer == writer or claimer == NONE
+  return sub(entry, 1, 8) == writer or sub(entry, 8, 8) == NAMED
 end
 
 local function number_of(bytes) return (unpack_bytes('<I4', bytes)) end

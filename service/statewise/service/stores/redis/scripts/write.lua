@@ -30,7 +30,7 @@ end
 
 local function begin(birth, beginning, row)
   if not names[birth] or names_are_old or call('ZSCORE', ENDED, birth) then return false end
-  local entry = writer .. beginning .. names[birth]
+  local entry = sub(writer, 1, 7) .. NAMED .. beginning .. names[birth]
   local new = parse(entry)
   local ids = prefix .. 'ids:' .. new.owner
   local other = call('HGET', ids, new.id)
@@ -57,7 +57,8 @@ local function change(birth, beginning, entry)
     drop_handle(birth, old.handle)
     if new.handle ~= NONE then call('HSET', HANDLES, new.handle, birth) end
   end
-  call('HSET', SESSIONS, birth, sub(entry, 1, 8) .. beginning .. new.names)
+  local claimer = number_of(new.epoch) > number_of(old.epoch) and writer or sub(entry, 1, 8)
+  call('HSET', SESSIONS, birth, claimer .. beginning .. new.names)
   count_session(old.owner, old.group, -1, -old.bytes)
   count_session(new.owner, new.group, 1, new.bytes)
   return true
