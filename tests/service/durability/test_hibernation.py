@@ -157,6 +157,25 @@ async def test_the_sessions_that_were_idle_longest_make_room(
         assert [(one.created, one.view.position) for one in opened] == [(False, 3), (True, 0), (False, 3)]
 
 
+async def test_a_frame_that_fills_the_memory_wakes_whatever_slots_its_handles_name(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store, sessions=4) as server:
+        groups = []
+        for begin_at in (0, 4):
+            handles = await server.open(*(f"s{number}" for number in range(begin_at, begin_at + 4)))
+            groups.append(u64(*handles.values()))
+            server.now_s += 1.0
+        for position in range(3):
+            for handles_of_group in groups:
+                chosen = np.repeat(x[position : position + 1], 4, axis=0)
+                result = await frame(server, handles_of_group, u64(*[position] * 4), chosen)
+                assert not result.failures
+                outputs = np.repeat(expected[position : position + 1], 4, axis=0)
+                assert result.outputs["y"].tobytes() == outputs.tobytes()
+                server.now_s += 1.0
+
+
 async def test_bytes_of_states_make_room_too(repository: Path, open_store: Open, x: Array) -> None:
     async with serving(repository, open_store) as server:
         size = next(iter(server.dataplane.models)).arena.bytes_per_session

@@ -120,8 +120,10 @@ class SleepingHandles:
     def awaited_sessions(self) -> Slots:
         """Returns the slots of the sessions in memory that waiting requests are for, and perhaps others."""
         handles = np.fromiter(self._waiting, np.uint64, len(self._waiting))
+        slots = self._table.slots_of(handles)
         woken = np.array(self._table.aliases.slots_of(handles.tolist()), np.intp)
-        return np.concatenate([self._table.slots_of(handles), woken[woken >= 0]])
+        # Where a handle's session sleeps, another one may have the slot that the handle names, and may leave.
+        return np.concatenate([slots[self._table.handle[slots] == handles], woken[woken >= 0]])
 
     async def close(self) -> None:
         """Returns when no request waits any more."""
