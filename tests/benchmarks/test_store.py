@@ -34,3 +34,10 @@ def test_servers_with_stores_are_compared_with_one_without(tmp_path: Path) -> No
         assert [rows[name]["aim"] >= rows[name]["cpu"] for name in judged] == [judged[0].endswith(" met")]
     assert streams["sqlite, reply"]["ticks"] > streams["sqlite"]["ticks"]
     assert disk["sqlite"]["database"] > 64 + 1024
+
+
+def test_sessions_beyond_the_limit_sleep_and_wake(tmp_path: Path) -> None:
+    asleep, woken, starts = reports("hibernation", tmp_path).values()
+    assert all(row["awake"] <= 1_200 for name, row in asleep.items() if name.endswith("opened"))
+    assert woken["a step by handle, waking"]["messages"] == 200
+    assert starts["many"]["seconds"] > 0

@@ -169,10 +169,6 @@ class SessionsReader:
             model: (name, version, digest) for model, name, version, digest in self._connection.execute(query)
         }
 
-    def birth_of_handle(self, handle: int) -> int:
-        """Returns the birth that has a handle in its newest row, 0 for none."""
-        return self.births_of_handles([handle])[0]
-
     def births_of_handles(self, handles: Sequence[int]) -> list[int]:
         """Returns the births that have handles in their newest rows, 0 for a handle that none has."""
         wanted = np.array(handles, np.uint64)
