@@ -1,5 +1,6 @@
 """Closes sessions that are asleep, by handle and by id: they have ended in the store before the reply."""
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -86,6 +87,44 @@ async def test_a_session_is_closed_by_its_id_wherever_it_is(repository: Path, op
         assert server.store.usage("ann").sessions == 0
         refused = await other.step(taken["taken"], 3, X)
         assert [failure.reason for failure in refused.failures] == [Reason.SESSION_MOVED]
+
+
+async def test_guesses_are_looked_up_a_bounded_number_of_times(repository: Path, open_store: Open) -> None:
+    async with serving(repository, open_store) as server:
+        administration = server.dataplane.session_administration
+        (handle,) = (await server.open("a")).values()
+        await server.sleep()
+        assert await server.close(*range(1, 65_537), owner="bob") == []
+        for guess in (
+            server.close(5, owner="bob"),
+            administration.get("a", owner="bob"),
+            administration.close("a", owner="bob"),
+        ):
+            with pytest.raises(ServiceError) as refused:
+                await guess
+            assert refused.value.reason is Reason.QUEUE_FULL
+        assert await server.close(handle) == []
+        assert not any(await _in_store(server, "a"))
+        server.now_s += 1
+        assert await server.close(5, owner="bob") == []
+
+
+async def test_a_session_that_wakes_while_it_is_closed_is_closed(repository: Path, open_store: Open) -> None:
+    async with serving(repository, open_store) as server:
+        handles = await server.open("a")
+        await server.step(handles["a"], 0, X)
+        await server.sleep()
+        server.store.entered.clear()
+        server.store.may_go_on.clear()
+        stepping = asyncio.create_task(server.step(handles["a"], 3, X))
+        await asyncio.to_thread(server.store.entered.wait)
+        closing = asyncio.create_task(server.close(handles["a"]))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        server.store.may_go_on.set()
+        assert not (await stepping).failures
+        assert await closing == []
+        assert not any(await _in_store(server, "a"))
 
 
 async def test_a_close_says_that_the_store_is_away(repository: Path, open_store: Open) -> None:

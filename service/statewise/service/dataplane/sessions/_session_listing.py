@@ -139,12 +139,12 @@ class SessionListing:
         """Describes a session that is not in memory; None: the store has none of that name.
 
         Raises:
-            ServiceError: STORE_UNAVAILABLE.
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
         """
         if self._stored is None:
             return None
         store = self._stored.store
-        (birth,) = await store.ask(store.store.find, owner, [session_id])
+        birth = await self._stored.sleeping.find(self._table.owner_number(owner), session_id)
         if not birth:
             return None
         try:

@@ -5,7 +5,6 @@ alone.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ from statewise.service.dataplane.sessions._take_over import ANY_SESSION, Expecte
 from statewise.service.registry import LoadedModel
 from statewise.service.session_state import Durability
 from statewise.wire import Reason
-
-_T = TypeVar("_T")
 
 
 class Sessions(SessionSnapshots):
@@ -279,7 +276,8 @@ class Sessions(SessionSnapshots):
         asleep = np.array([one.row for one in failures if one.reason is not Reason.SESSION_MOVED], np.intp)
         if self._stored is not None and len(asleep):
             woken = asleep[await self._stored.sleeping.end(number, handles[asleep])]
-            for failure in await self._end_awake(handles[woken], number):
+            current = self._stored.handles.current(handles[woken], number)
+            for failure in await self._end_awake(current, number):
                 row = int(woken[failure.row])
                 message = f"handle {int(handles[row]):#018x} is void: the session was resumed elsewhere"
                 moved.append(RowFailure(row, Reason.SESSION_MOVED, message))

@@ -80,14 +80,16 @@ class SleepingSessions:
             Places in `handles` of sessions that are in memory by now: they were woken meanwhile.
 
         Raises:
-            ServiceError: STORE_UNAVAILABLE.
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
         """
         awake: list[int] = []
         name = self._table.owner_name(owner)
         for begin in range(0, len(handles), _ENDED_TOGETHER):
             some = handles[begin : begin + _ENDED_TOGETHER].tolist()
             async with self._one_at_a_time:
+                self._budget.check(owner)
                 births = await self._births_of(some)
+                self._budget.note_misses(owner, births.count(0))
                 awake += [begin + at for at, birth in enumerate(births) if self._table.has_birth(birth)]
                 ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
                 if ended:
@@ -98,15 +100,26 @@ class SleepingSessions:
         """Ends a session that is not in memory, in the store. Returns whether the store had it.
 
         Raises:
-            ServiceError: STORE_UNAVAILABLE.
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
         """
         name = self._table.owner_name(owner)
         async with self._one_at_a_time:
-            births = await self._store.ask(self._store.store.find, name, [session_id])
-            ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
-            if ended:
-                await self._store.ask(self._store.store.end, name, ended)
-        return bool(ended)
+            birth = await self.find(owner, session_id)
+            ends = bool(birth) and not self._table.has_birth(birth)
+            if ends:
+                await self._store.ask(self._store.store.end, name, [birth])
+        return ends
+
+    async def find(self, owner: int, session_id: str) -> int:
+        """Returns the birth of a session in the store, wherever it is; 0: the store has none of that name.
+
+        Raises:
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
+        """
+        self._budget.check(owner)
+        (birth,) = await self._store.ask(self._store.store.find, self._table.owner_name(owner), [session_id])
+        self._budget.note_misses(owner, not birth)
+        return birth
 
     async def _births_of(self, handles: Sequence[int]) -> list[int]:
         """Returns the births of sessions by the handles under which they were stored; 0: there is none."""
