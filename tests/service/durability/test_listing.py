@@ -14,6 +14,7 @@ from statewise.service import ServiceError
 from statewise.service.testing import running_server
 from statewise.v1 import admin_pb2 as ap
 from statewise.v1 import sequence_pb2 as sp
+from statewise.wire import Reason
 
 X = np.ones((3, 3), np.float32)
 
@@ -129,6 +130,36 @@ async def test_while_the_store_is_away_what_is_awake_can_be_listed(
             await server.dataplane.session_administration.get("b", owner="ann")
         assert names_of(await server.listed(state="awake")) == ["a"]
         assert (await server.dataplane.session_administration.get("a", owner="ann")).state == "awake"
+
+
+async def test_sessions_that_make_room_for_each_other_are_listed_once(
+    repository: Path, open_store: Open
+) -> None:
+    random = stdlib_random.Random(1)
+    async with serving(repository, open_store, sessions=16, owner_sessions=50) as server:
+        handles: dict[str, int] = {}
+        for number in range(40):
+            server.now_s += 1
+            handles.update(await server.open(f"{number * 7 % 40:02}"))
+        server.now_s += 1
+        _, (refused,) = await server.dataplane.sessions.open(
+            "steps", 0, [*(f"new {number}" for number in range(11))], owner="ann"
+        )
+        assert refused.reason is Reason.SESSION_LIMIT
+        positions = dict.fromkeys(handles, 0)
+        seen: list[str] = []
+        async for page in server.pages(size=3, owner="ann"):
+            seen += names_of(page)
+            for name in random.sample(sorted(handles), 9):
+                server.now_s += 1
+                assert not (await server.step(handles[name], positions[name], X)).failures
+                positions[name] += len(X)
+        assert sorted(set(seen)) == sorted(seen)
+        assert len(seen) == 50
+        listed = {one.session_id: one.position for one in await server.listed()}
+        assert positions.items() <= listed.items()
+        assert len(await server.listed(state="awake")) == len(server.dataplane.table) <= 16
+        assert len(await server.listed(state="asleep")) == 50 - len(server.dataplane.table)
 
 
 async def test_a_session_that_another_server_took_over_is_asleep_here(
