@@ -23,7 +23,6 @@ Numbers = np.ndarray
 SESSIONS = int(os.environ.get("HIBERNATION_SESSIONS", "50000"))
 LIMIT = 2_000
 BATCH = 1_024
-SINGLES, BY_ID = 1_000, 5_000
 
 
 class Sleepers:
@@ -100,7 +99,7 @@ async def test_sessions_beyond_the_limit_sleep_and_wake_with_their_own_bits(
             await sleepers.step(numbers, 0)
             require_bounded()
         order = random.permutation(sessions)
-        by_handle, by_id, in_batches = np.split(order, [SINGLES, SINGLES + BY_ID])
+        by_handle, by_id, in_batches = np.split(order, [sessions // 50, sessions // 8])
         for numbers in in_groups(by_handle, 1):
             await sleepers.step(numbers, 1)
         for numbers in in_groups(by_id, 100):

@@ -13,6 +13,7 @@ from statewise.service.base import Handles, ServiceError
 from statewise.service.dataplane.durability import LookUpBudget, StoreThread, unpack_flags
 from statewise.service.dataplane.sessions._memory_room import MemoryRoom
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
+from statewise.service.dataplane.sessions._session_turns import Portions
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable
 from statewise.service.stores import StoreDamaged, StoredSession
@@ -189,15 +190,19 @@ class SleepingSessions:
         async with self._one_at_a_time:
             found = await self._read_own(owner, name, handles)
             self._budget.note_misses(owner, len(handles) - len(found))
-            for handle, stored in found.items():
-                if self._table.find(owner, stored.session_id) is not None:
-                    continue  # woken by its id meanwhile
-                try:
-                    await self._adopt(owner, stored)
-                except ServiceError as error:
-                    if error.reason not in (Reason.SESSION_LOST, Reason.MODEL_CHANGED):
-                        raise
-                    self._table.note_void(owner, handle, error.reason)
+            async for portion in Portions(list(found.items())):
+                for handle, stored in portion:
+                    if self._table.find(owner, stored.session_id) is None:  # else woken by its id meanwhile
+                        await self._adopt_or_void(owner, handle, stored)
+
+    async def _adopt_or_void(self, owner: int, handle: int, stored: StoredSession) -> None:
+        """Gives a session memory; one that cannot be used has a void handle from then on."""
+        try:
+            await self._adopt(owner, stored)
+        except ServiceError as error:
+            if error.reason not in (Reason.SESSION_LOST, Reason.MODEL_CHANGED):
+                raise
+            self._table.note_void(owner, handle, error.reason)
 
     async def _read_own(self, owner: int, name: str, handles: Sequence[int]) -> dict[int, StoredSession]:
         """Reads sessions by handle. Notes the handles of those whose stored bytes are damaged."""
