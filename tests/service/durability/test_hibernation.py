@@ -274,3 +274,30 @@ async def test_callers_that_leave_while_a_session_wakes_disturb_nobody(
         assert all(isinstance(result, StepResult) and not result.failures for result in results)
         with pytest.raises(asyncio.CancelledError):
             await leaving
+
+
+async def test_a_session_wakes_with_its_version_though_that_was_unloaded(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store) as server:
+        models = server.dataplane.models
+        versions = [status.version for status in models.statuses() if status.name == "steps"]
+        handles = await server.open("a", "b")
+        version = server.dataplane.models.find("steps").key[1]
+        for handle in handles.values():
+            await server.step(handle, 0, x[:3])
+        await server.sleep()
+        for number in versions:
+            await models.unload("steps", number)
+        assert not [model for model in models if model.package.name == "steps"]
+        results = await asyncio.gather(
+            *(begin(server, u64(handle), u64(3), x[3:4]) for handle in handles.values())
+        )
+        for result in results:
+            assert isinstance(result, StepResult)
+            assert result.outputs["y"].tobytes() == expected[3:4].tobytes()
+        assert [model.key for model in models if model.package.name == "steps"] == [("steps", version)]
+        with pytest.raises(ServiceError, match="no model 'steps' is served"):
+            models.find("steps")
+        await server.sleep()
+        assert not [model for model in models if model.package.name == "steps"]

@@ -19,6 +19,7 @@ from statewise.service.packages import read_package
 from statewise.service.registry._auxiliary_graphs import MakeEngine
 from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
 from statewise.service.registry._repository import RepositoryScan, VersionFolder, scan_repository
+from statewise.service.registry._unloaded_versions import UnloadedVersions
 from statewise.service.registry._version_loader import (
     Inspector,
     MakeScheduler,
@@ -79,6 +80,7 @@ class ModelRegistry(VersionLookUps):
         self._repository = RepositoryScan({}, {}, {})
         self._misnamed: frozenset[str] = frozenset()
         self._executor = ThreadPoolExecutor(side_by_side, thread_name_prefix="statewise-load")
+        self._unloaded = UnloadedVersions(self._records, self._loader, self._executor, self._finish)
         self._loading: dict[ModelKey, asyncio.Task[None]] = {}
         self._starting = True
         self.changed: Callable[[], None] = lambda: None
@@ -157,11 +159,8 @@ class ModelRegistry(VersionLookUps):
                 record = self._records.get(key)
                 if record is None or record.state is VersionState.UNLOADING:
                     new.append(folder)
-                elif record.signature == folder.signature:
-                    continue
-                elif record.state is VersionState.FAILED:
-                    new.append(folder)
-                elif record.state is VersionState.READY:
+                elif record.signature != folder.signature:
+                    new += [folder] if record.state is VersionState.FAILED else []
                     self._report_changed_folder(key, record)
             self._begin_to_load(new)
             for key in self._records.known():
@@ -214,6 +213,17 @@ class ModelRegistry(VersionLookUps):
                 self._choose_defaults()
             return next(status for status in self.statuses() if (status.name, status.version) == key)
 
+    async def wake(self, name: str, version: int) -> LoadedModel:
+        """Finds the version of a session that slept, and loads it where it was unloaded.
+
+        Raises:
+            ServiceError: as `look_up`; PACKAGE_INVALID.
+        """
+        if (name, version) not in self._records.newest():
+            async with self._changing:
+                await self._unloaded.load(self._repository.versions.get((name, version)))
+        return self.look_up(name, version)
+
     async def close(self) -> None:
         """Breaks off the loading of versions. Returns when no thread loads any more."""
         tasks = list(self._loading.values())
@@ -254,18 +264,20 @@ class ModelRegistry(VersionLookUps):
 
     def _commit(self, folder: VersionFolder, prepared: PreparedVersion | str) -> None:
         """Serves a prepared version, or records why it cannot be served."""
-        finished = prepared if isinstance(prepared, str) else self._loader.finish(prepared, self._next_number)
+        finished = self._finish(prepared)
         if isinstance(finished, str):
             trouble = finished.partition("\n")[0]
-            self._records.put(
-                folder.key, VersionRecord(VersionState.FAILED, folder.signature, trouble=trouble)
-            )
+            failed = VersionRecord(VersionState.FAILED, folder.signature, trouble=trouble)
+            self._records.put(folder.key, failed)
             _log.error("%s/%d cannot be served: %s", *folder.key, " | ".join(finished.splitlines()))
             return
-        self._next_number += 1
         self._records.put(folder.key, VersionRecord(VersionState.READY, folder.signature, finished))
         exactness = finished.profile.exactness.value
         _log.info("%s/%d serves: %s, digest %.12s", *folder.key, exactness, finished.package.digest)
+
+    def _finish(self, prepared: PreparedVersion | str) -> LoadedModel | str:
+        self._next_number += 1
+        return prepared if isinstance(prepared, str) else self._loader.finish(prepared, self._next_number)
 
     def _withdraw(self, key: ModelKey, state: VersionState) -> None:
         loaded = self._records.withdraw(key, state)
@@ -273,17 +285,15 @@ class ModelRegistry(VersionLookUps):
             _log.info("%s/%d is served to its open sessions only: %d", *key, loaded.arena.used_rows)
 
     def _report_changed_folder(self, key: ModelKey, record: VersionRecord) -> None:
-        if not record.trouble:
+        if record.state is VersionState.READY and not record.trouble:
             trouble = "its folder was changed after loading; publish a new version"
             self._records.put(key, replace(record, trouble=trouble))
             _log.error("%s/%d: %s", *key, trouble)
 
     def _choose_defaults(self) -> None:
+        expected = "expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -"
         for name in sorted(self._repository.misnamed - self._misnamed):
-            _log.error(
-                "the folder %s is no model: expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -",
-                shortened(ascii(name)),
-            )
+            _log.error("the folder %s is no model: %s", shortened(ascii(name)), expected)
         self._misnamed = self._repository.misnamed
         for mistake in self._records.choose_defaults(self._repository):
             _log.error("%s; the highest version is served by default", mistake)

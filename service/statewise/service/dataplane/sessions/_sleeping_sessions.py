@@ -227,12 +227,16 @@ class SleepingSessions:
 
     async def _adopt(self, owner: int, stored: StoredSession) -> int:
         """Gives a session of the store, which belongs to this writer, a slot and a row. Returns the slot."""
-        model = self._version_of(stored)
-        if stored.state.size != model.arena.bytes_per_session:
-            raise ServiceError(
-                Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
-            )
-        await self._room.make(owner, model, 1)
+        model = await self._models.wake(stored.model, stored.version)
+        try:
+            _check_version(stored, model)
+            await self._room.make(owner, model, 1)
+            return self._add(owner, stored, model)
+        except BaseException:
+            self._models.free_if_unused(model)
+            raise
+
+    def _add(self, owner: int, stored: StoredSession, model: LoadedModel) -> int:
         row, flags = stored.row, unpack_flags(int(stored.row["flags"]))
         slot = self._directory.create(model, owner, stored.session_id, origin="wake", birth=int(row["birth"]))
         model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
@@ -250,12 +254,16 @@ class SleepingSessions:
             self._table.go_on(slot, handle=int(row["handle"]), changes=flags.changes)
         return slot
 
-    def _version_of(self, stored: StoredSession) -> LoadedModel:
-        model = self._models.look_up(stored.model, stored.version)
-        if model.package.digest != stored.digest:
-            raise ServiceError(
-                Reason.MODEL_CHANGED,
-                f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
-                f"version {stored.version}",
-            )
-        return model
+
+def _check_version(stored: StoredSession, model: LoadedModel) -> None:
+    """Raises ServiceError (MODEL_CHANGED, SESSION_LOST) where a version cannot take a stored state."""
+    if model.package.digest != stored.digest:
+        raise ServiceError(
+            Reason.MODEL_CHANGED,
+            f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
+            f"version {stored.version}",
+        )
+    if stored.state.size != model.arena.bytes_per_session:
+        raise ServiceError(
+            Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
+        )
