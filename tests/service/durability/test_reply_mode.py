@@ -104,6 +104,21 @@ async def test_a_rewind_of_a_session_that_moved_is_not_told_as_done(
         assert [(one.view.session_id, one.view.position) for one in rewound] == [("stays", 0)]
 
 
+async def test_a_close_of_a_session_that_moved_is_not_told_as_done(
+    repository: Path, open_store: Open, random: np.random.Generator
+) -> None:
+    x = random.standard_normal((2, 3)).astype(np.float32)
+    async with serving(repository, open_store) as stale, serving(repository, open_store) as taker:
+        handles = await stale.open("moves", "stays", "ended")
+        await stale.stored.settle()
+        taken = await taker.resume("moves", "ended")
+        assert await taker.close(taken["ended"]) == []
+        assert reasons(await stale.close(*handles.values())) == [(0, MOVED)]
+        assert not (await taker.step(taken["moves"], 0, x)).failures
+        assert await taker.close(taken["moves"]) == []
+        assert await taker.listed(size=10) == []
+
+
 @pytest.mark.parametrize("durability", ["interval", "reply"])
 async def test_the_end_of_a_generation_that_the_store_left_out_is_not_told_as_done(
     tmp_path: Path, open_store: Open, durability: str

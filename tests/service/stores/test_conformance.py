@@ -147,6 +147,16 @@ def test_what_has_ended_stays_ended(open_store: Open) -> None:
     assert store.usage("ada").sessions == 1
 
 
+def test_a_writer_learns_which_sessions_it_could_not_end(open_store: Open) -> None:
+    store, other = open_store(), open_store()
+    store.write(opening([1, 2, 3]))
+    other.claim([2, 3])
+    other.write(Block(ended=[3]))
+    for _ in range(2):
+        assert list(store.write(Block(ended=[1, 2, 3, 9])).kept) == [2]
+    assert store.find("ada", ["s1", "s2", "s3"]) == [0, 2, 0]
+
+
 def test_an_owner_ends_sessions_of_any_writer(open_store: Open) -> None:
     first, second, third = open_store(), open_store(), open_store()
     first.write(opening([1, 2, LARGE]))

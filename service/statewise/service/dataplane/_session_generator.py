@@ -143,7 +143,7 @@ async def _end_stored(
     done = np.ones(len(lease.rows), np.bool_)
     done[list(job.failed)] = False
     positions = table.positions_of(lease.slots)
-    moved, durable_positions = await replies.settle_rows(lease.handles[lease.rows], lease.slots, positions)
+    moved, durable_positions = await replies.settle_rows(lease.slots, positions)
     failures = [moved_failure(row) for row in lease.rows[done & moved].tolist()]
     done &= ~moved
     ends = SessionEnds(lease.rows[done], positions[done], durable_positions[done])

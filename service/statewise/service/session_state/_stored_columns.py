@@ -146,6 +146,10 @@ class StoredColumns(SessionColumns):
         """Returns up to which positions sessions are stored."""
         return self._durable[slots]
 
+    def note_claimed(self, slot: int, epoch: int) -> None:
+        """Notes a claim of a session in memory, and its epoch."""
+        self._claim_epoch[slot] = max(int(self._claim_epoch[slot]), epoch)
+
     def note_lost(self, slot: int) -> None:
         """Notes that the store does not know a session any more."""
         self._durable[slot] = 0

@@ -79,10 +79,12 @@ class Written:
     Attributes:
         moved: Births whose rows were left out, for another writer has claimed or replaced the session.
         stored_bytes: Bytes that were written.
+        kept: Births that were to end and have not, for another writer has claimed the session.
     """
 
     moved: Sequence[int]
     stored_bytes: int
+    kept: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,4 +273,4 @@ class Checkpoints:
                 self._end_moved(own[gone], births[gone])
                 own, births, positions = own[~gone], births[~gone], positions[~gone]
             self._table.note_durable(own, births, positions)
-        return moved
+        return np.array([*written.moved, *written.kept], np.uint64)

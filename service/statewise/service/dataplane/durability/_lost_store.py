@@ -5,7 +5,7 @@ that one.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +45,41 @@ async def begin_anew(
             by_owner[owner].append((session_id, slot, birth))
         for owner, own in by_owner.items():
             found = await store.call(store.store.find, owner, [session_id for session_id, _, _ in own])
+            again = {
+                birth: slot for (_, slot, birth), other in zip(own, found, strict=True) if other == birth
+            }
+            later = await _claim_again(store, table, again)
             for (_, slot, birth), other in zip(own, found, strict=True):
                 if table.birth_of(slot) != birth or not table.is_open(slot):
                     continue  # it has ended meanwhile
-                if other in (0, birth):
+                if other == 0 or birth in later:
                     table.note_lost(slot)
                     noted += 1
                 else:
                     end_moved(np.array([slot]), np.array([birth], np.uint64))
     return noted
+
+
+async def _claim_again(store: StoreThread, table: SessionTable, slots: Mapping[int, int]) -> set[int]:
+    """Claims sessions, given as slots by birth, that are in the store already.
+
+    Another server that had lost some to this one may have been quicker: epochs say who claimed a session
+    last.
+
+    Returns:
+        Births of the sessions that are this server's.
+    """
+    if not slots:
+        return set()
+    births = list(slots)
+    _, _, epochs = table.numbers_of(np.array(list(slots.values()), np.intp))
+    stored = await store.call(store.store.read, births)
+    later = [
+        birth
+        for birth, epoch, one in zip(births, epochs.tolist(), stored, strict=True)
+        if one is not None and epoch >= int(one.row["epoch"])
+    ]
+    for birth, one in zip(later, await store.call(store.store.claim, later), strict=True):
+        if one is not None and table.birth_of(slots[birth]) == birth:
+            table.note_claimed(slots[birth], int(one.row["epoch"]))
+    return set(later)

@@ -40,11 +40,11 @@ class StoredReplies:
         self._checkpoints = checkpoints
         self._wait = wait
 
-    def wait_for(self, handles: Handles) -> bool:
+    def wait_for(self, slots: Slots) -> bool:
         """Whether a reply about these sessions waits until the store has what it tells: one of them asks."""
         if not self._table.durability_was_chosen:
             return self._wait
-        durabilities = self._table.durabilities_of(self._table.slots_of(handles))
+        durabilities = self._table.durabilities_of(slots)
         asks = durabilities == Durability.REPLY
         if self._wait:
             asks |= durabilities == Durability.OF_SERVER
@@ -67,7 +67,7 @@ class StoredReplies:
             steps: Time steps of each row; None: 1 each.
             outputs: The model's outputs.
         """
-        if not self.wait_for(handles):
+        if not self.wait_for(self._table.slots_of(handles)):
             return reply
 
         def hold(result: StepResult | ServiceError) -> None:
@@ -90,13 +90,12 @@ class StoredReplies:
         return hold
 
     async def settle_rows(
-        self, handles: Handles, slots: Slots, positions: NDArray[np.uint64]
+        self, slots: Slots, positions: NDArray[np.uint64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """Returns when a reply about changed sessions may be sent.
 
         Args:
-            handles: The sessions.
-            slots: Their slots.
+            slots: The sessions.
             positions: Their positions, which the reply tells.
 
         Returns:
@@ -106,7 +105,7 @@ class StoredReplies:
             ServiceError: STORE_UNAVAILABLE.
         """
         births = self._table.births_of(slots)
-        if self.wait_for(handles):
+        if self.wait_for(slots):
             return await self.settle(births), positions
         return births == 0, self._table.durable_positions(slots)
 

@@ -17,6 +17,7 @@ from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import (
     LEAST_TOKEN_BYTES,
+    Durability,
     SessionTable,
     Snapshot,
     Snapshots,
@@ -70,6 +71,13 @@ class SessionSnapshots:
         self._limits.refuse_when_draining()
         if self._stored is not None:
             self._stored.refuse_when_away()
+
+    def _check_durability(self, durability: Durability) -> None:
+        """Raises ServiceError (BAD_REQUEST) where no session can have it."""
+        if durability is Durability.REPLY and self._stored is None:
+            raise ServiceError(
+                Reason.BAD_REQUEST, "durability = reply needs a session store, and this server has none"
+            )
 
     async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.
@@ -207,7 +215,7 @@ class SessionSnapshots:
             return {}
         rows = list(done)
         handles = np.array([done[row].view.handle for row in rows], np.uint64)
-        if not (told or self._stored.replies.wait_for(handles)):
+        if not (told or self._stored.replies.wait_for(self._table.slots_of(handles))):
             return {}
         births = np.array([done[row].view.birth for row in rows], np.uint64)
         moved = await self._stored.replies.settle(births)

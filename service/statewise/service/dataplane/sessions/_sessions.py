@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, Handles, RowFailure, ServiceError
+from statewise.service.dataplane.durability import moved_failure
 from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._session_directory import OpenedSession
 from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots, in_order
@@ -60,8 +61,7 @@ class Sessions(SessionSnapshots):
         self._check_durability(durability)
         model = self._models.find(name, version) if encoded is None else encoded.model
         model.require_sessions()
-        births = self.one_a_row(births, session_ids)
-        number = self._table.owner_number(owner)
+        births, number = self.one_a_row(births, session_ids), self._table.owner_number(owner)
         opened, failures = dict[int, OpenedSession](), dict[int, RowFailure]()
         expected = ExpectedSessions(holders=births, durability=durability)
 
@@ -72,8 +72,9 @@ class Sessions(SessionSnapshots):
                 if slot is not None:
                     self._check_same(slot, session_id, name, version, birth if only_new else None)
                     existing[row] = slot
+                elif session_id in asleep:
+                    raise asleep[session_id]
                 else:
-                    _raise_if_any(asleep.get(session_id))
                     state = encoded.of_row(row) if encoded else None
                     opened[row] = self._create(model, number, session_id, birth, state, durability)
             except ServiceError as error:
@@ -104,13 +105,6 @@ class Sessions(SessionSnapshots):
         slot = self._directory.create(model, owner, session_id, origin="open", birth=birth, state=state)
         self._table.choose_durability(slot, durability)
         return self._directory.describe(slot, created=True)
-
-    def _check_durability(self, durability: Durability) -> None:
-        """Raises ServiceError (BAD_REQUEST) where no session can have it."""
-        if durability is Durability.REPLY and self._stored is None:
-            raise ServiceError(
-                Reason.BAD_REQUEST, "durability = reply needs a session store, and this server has none"
-            )
 
     def _require_serving(self, model: LoadedModel) -> None:
         """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
@@ -271,28 +265,31 @@ class Sessions(SessionSnapshots):
         if self._stored is not None:
             self._stored.refuse_ends(len(handles))
             handles = self._stored.handles.current(handles, number)
-        failures = await self._end_awake(handles, number)
+        births: dict[int, int] = {}
+        failures = await self._end_awake(handles, number, births)
         moved = [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
         asleep = np.array([one.row for one in failures if one.reason is not Reason.SESSION_MOVED], np.intp)
         if self._stored is not None and len(asleep):
             woken = asleep[await self._stored.sleeping.end(number, handles[asleep])]
             current = self._stored.handles.current(handles[woken], number)
-            for failure in await self._end_awake(current, number):
+            for failure in await self._end_awake(current, number, {}):
                 row = int(woken[failure.row])
                 message = f"handle {int(handles[row]):#018x} is void: the session was resumed elsewhere"
                 moved.append(RowFailure(row, Reason.SESSION_MOVED, message))
-        await self._settle({})
+        if self._stored is not None:
+            gone = await self._stored.replies.settle(np.array([*births.values()], np.uint64))
+            moved += [moved_failure(row) for row in np.array([*births], np.intp)[gone].tolist()]
         return sorted(moved, key=_row)
 
-    async def _end_awake(self, handles: Handles, owner: int) -> list[RowFailure]:
-        """Ends sessions in memory. Returns the failures of the other rows."""
-        return await self._turns.run_valid(handles, lambda _, slot: self._directory.end(slot), owner=owner)
+    async def _end_awake(self, handles: Handles, owner: int, births: dict[int, int]) -> list[RowFailure]:
+        """Ends sessions in memory, and notes their births by row. Returns the failures of the other rows."""
+
+        def end(row: int, slot: int) -> None:
+            births[row] = self._table.birth_of(slot)
+            self._directory.end(slot)
+
+        return await self._turns.run_valid(handles, end, owner=owner)
 
 
 def _row(failure: RowFailure) -> int:
     return failure.row
-
-
-def _raise_if_any(error: ServiceError | None) -> None:
-    if error is not None:
-        raise error

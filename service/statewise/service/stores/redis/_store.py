@@ -110,8 +110,10 @@ class RedisStore:
     def write(self, block: Block) -> Written:
         """Writes a block: see the class for what of a large one is atomic."""
         check_names(block)
+        kept: list[bytes] = []
         for births in _in_portions(block.ended, ENDED_TOGETHER):
-            (self._seen_ms,) = self._run("end", pack_births(births), numbered=True)
+            self._seen_ms, claimed = self._run("end", pack_births(births), numbered=True)
+            kept += claimed
         moved: list[bytes] = []
         stored_bytes = 0
         for portion in portions(block, without=set(block.ended)):
@@ -121,7 +123,7 @@ class RedisStore:
             stored_bytes += written_bytes
         if block.groups:
             self._doubt_ms = None
-        return Written(births_of(moved), stored_bytes)
+        return Written(births_of(moved), stored_bytes, births_of(kept))
 
     def find(self, owner: str, session_ids: Sequence[str]) -> list[int]:
         """Returns the births of an owner's sessions, 0 for an id that no session has."""
@@ -169,7 +171,7 @@ class RedisStore:
     def end(self, owner: str, births: Sequence[int]) -> None:
         """Ends an owner's sessions, whichever writer they belong to."""
         for some in _in_portions(births, ENDED_TOGETHER):
-            (self._seen_ms,) = self._run("end", pack_births(some), owner.encode(), numbered=True)
+            self._seen_ms, _ = self._run("end", pack_births(some), owner.encode(), numbered=True)
 
     def list_sessions(self, owner: str | None, *, after: tuple[str, str], limit: int) -> list[Listed]:
         """Lists sessions ordered by owner and id, beginning after a pair of both; of one owner, or of all."""

@@ -21,12 +21,14 @@ class Admitted:
         groups: With the rows that are left, none of them empty.
         parts: The same groups, as the database knows them.
         moved: Births whose rows were left out, for they belong to another writer, or have ended earlier.
+        kept: Births that were to end, and belong to another writer.
         taken: Takeovers: births of sessions that the block ends, with `ENDED`.
     """
 
     groups: Sequence[Group]
     parts: Sequence[Part]
     moved: Sequence[int]
+    kept: Sequence[int]
     taken: Sequence[tuple[int, int]]
 
 
@@ -74,7 +76,8 @@ def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, bloc
         if len(group.rows):
             groups.append(group)
             parts.append(Part(model, len(group.rows), group.states.shape[1]))
-    return Admitted(groups, parts, moved, [(birth, ENDED) for birth in names.ended])
+    kept = [birth for birth in block.ended if fence.is_theirs(birth) and not fence.ended(birth)]
+    return Admitted(groups, parts, moved, kept, [(birth, ENDED) for birth in names.ended])
 
 
 def _first_rows(block: Block, models: Sequence[int]) -> dict[int, FirstRow]:
