@@ -11,7 +11,7 @@ import pytest
 
 from statewise.service.dataplane.durability import Checkpoints, StoreThread
 from statewise.service.session_state import ChangedSessions, SessionTable
-from statewise.service.stores import StoreDamaged, StoreError, StoreUnavailable
+from statewise.service.stores import Block, StoreDamaged, StoreError, StoreUnavailable, Written
 from statewise.service.stores.sqlite import SqliteStore
 
 
@@ -70,6 +70,56 @@ async def test_a_server_without_changes_learns_that_its_store_fails(
         "sessions are being stored again",
     ]
     assert all(bool(record.exc_info) is isinstance(why, ValueError) for record in caplog.records[:2])
+    await store.close()
+
+
+async def test_what_waits_for_a_store_without_answer_fails_together(tmp_path: Path) -> None:
+    now_s = [100.0]
+    calls: list[float] = []
+    store = StoreThread(lambda: SqliteStore(tmp_path / "sessions.db"), clock=lambda: now_s[0])
+    held = Event()
+
+    def hold() -> None:
+        held.wait()
+        now_s[0] += 1.0
+
+    def wait_in_vain() -> None:
+        calls.append(now_s[0])
+        now_s[0] += 5.0
+        raise StoreUnavailable("no answer")
+
+    holding = asyncio.ensure_future(store.call(hold))
+    asking = [asyncio.ensure_future(store.call(wait_in_vain)) for _ in range(100)]
+    await asyncio.sleep(0)
+    held.set()
+    failed = await asyncio.gather(*asking, return_exceptions=True)
+    assert [str(error) for error in failed] == ["no answer"] * 100
+    assert calls == [101.0]
+    await holding
+    assert await store.call(lambda: 7) == 7
+    await store.close()
+
+
+async def test_those_who_wait_for_ticks_that_fail_share_one(tmp_path: Path) -> None:
+    writes: list[Block] = []
+
+    class FullStore(SqliteStore):
+        def write(self, block: Block) -> Written:
+            writes.append(block)
+            raise StoreUnavailable("full")
+
+    store = StoreThread(lambda: FullStore(tmp_path / "sessions.db"))
+    checkpoints = Checkpoints(
+        SessionTable(4, clock=time.monotonic),
+        store,
+        arena_of=lambda number: pytest.fail(f"{number}"),
+        end_moved=lambda slots, births: None,
+        retention_s=1000.0,
+    )
+    checkpoints._changed.note_ended(70)
+    waiting = [checkpoints.settle(np.empty(0, np.uint64)) for _ in range(100)]
+    assert await asyncio.gather(*waiting) == [None] * 100
+    assert len(writes) <= 2
     await store.close()
 
 

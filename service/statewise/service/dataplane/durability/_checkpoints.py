@@ -75,6 +75,7 @@ class Checkpoints:
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
         self._lost = False
+        self._failed_s = -math.inf  # Begin of the last tick that failed.
         self._doubted = False  # Whether the store failed since it was last written to.
         self._ending: Sequence[int] = ()
         self.stored_until_s = -math.inf
@@ -140,7 +141,10 @@ class Checkpoints:
 
     async def tick(self) -> bool:
         """Writes what has changed until now. Returns whether the store has it."""
+        asked_s = self._clock()
         async with self._turn:
+            if asked_s < self._failed_s:  # a tick for what had changed by then has failed since
+                return False
             begun_s = self._clock()
             waits = self._waits.take()
             taken, named, ended = np.empty(0, np.intp), dict[int, int](), list[int]()
@@ -160,6 +164,7 @@ class Checkpoints:
                 if not isinstance(error, Exception):  # whoever asked for the tick has left
                     raise
                 self.counts.failures += 1
+                self._failed_s = begun_s
                 self._note_away(error)
                 if isinstance(error, StoreLost):
                     self._note_lost()

@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from statewise.service.base import Settings, store_unavailable
 from statewise.service.dataplane.durability._store_log import StoreLog
-from statewise.service.stores import Store, StoreDamaged, StoreError
+from statewise.service.stores import Store, StoreDamaged, StoreError, StoreUnavailable
 from statewise.service.stores.sqlite import SqliteStore
 
 _T = TypeVar("_T")
@@ -17,21 +20,31 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _SQLITE = "sqlite:"
+_LONG_S = 0.25
 
 
 class StoreThread:
     """A store, and the only thread that uses it: one call at a time, in the order of the calls.
 
+    A store that does not answer would let each call wait as long as the one before. Calls that waited when
+    such a call began share its failure: however many there are, they wait for two calls at most.
+
     Args:
         make_store: Opens the store, in that thread.
+        clock: Seconds, monotonic.
 
     Raises:
         StoreError: the store cannot be opened.
     """
 
-    def __init__(self, make_store: Callable[[], Store]) -> None:
+    def __init__(
+        self, make_store: Callable[[], Store], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.log = StoreLog()
         """Tells why the store fails."""
+        self._clock = clock
+        self._unanswered_s = -math.inf
+        self._why = ""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="statewise-store")
         try:
             self.store = self._executor.submit(make_store).result()
@@ -51,8 +64,22 @@ class StoreThread:
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Calls a method of the store. A caller that leaves does not break it off. Raises StoreError."""
-        calling = asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
-        return await asyncio.shield(calling)
+        call = partial(self._run, self._clock(), function, *arguments)
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._executor, call))
+
+    def _run(self, asked_s: float, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Runs in the store's thread."""
+        if asked_s < self._unanswered_s:
+            raise StoreUnavailable(self._why)
+        begun_s = self._clock()
+        try:
+            return function(*arguments)
+        except StoreUnavailable as error:
+            if (
+                self._clock() - begun_s >= _LONG_S
+            ):  # shorter failures hold nobody up, and may be this call's own
+                self._unanswered_s, self._why = begun_s, str(error)
+            raise
 
     async def ask(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Works like `call`, for a request that cannot be answered without the store.
@@ -74,7 +101,7 @@ class StoreThread:
 
     async def close(self) -> None:
         """Closes the store and ends the thread. Repeating does nothing."""
-        await self.call(self.store.close)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self.store.close)
         self._executor.shutdown()
 
 
