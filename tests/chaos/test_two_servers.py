@@ -108,3 +108,24 @@ def test_resumed_at_a_server_that_lost_it_a_session_is_where_it_is(
         session = before.resume("moves")
         assert session.position == 20
         np.testing.assert_array_equal(session.step(X[20:]), whole[20:])
+
+
+@pytest.mark.parametrize("durability", ["interval", "reply"])
+def test_a_client_that_comes_back_to_a_server_goes_on_with_what_it_did_elsewhere(
+    servers: ServerProcesses, redis: RedisServer, durability: str
+) -> None:
+    one, other = (servers.start(store=redis.url, durability=durability) for _ in range(2))
+    relay = Relay(one.address)
+    with Client(relay.address) as client:
+        whole = client.predict("steps", X)
+        session = client.session("steps", id="roams")
+        session.step(X[:10])
+        relay.lead_to(other.address)
+        np.testing.assert_array_equal(session.step(X[10:20]), whole[10:20])
+        client.session("steps").fork().close()  # the store has the session at 20
+        np.testing.assert_array_equal(session.step(X[20]), whole[20])
+        assert session.durable_position >= 20
+        other.kill()
+        relay.lead_to(one.address)
+        np.testing.assert_array_equal(session.step(X[session.position :]), whole[21:])
+    relay.close()

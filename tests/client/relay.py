@@ -59,6 +59,12 @@ class Relay:
         self._cut_after_bytes = sent_bytes
         return self._was_cut
 
+    def lead_to(self, target: str) -> None:
+        """Passes new connections on to another server, HOST:PORT, and ends those that there are."""
+        host, port = target.rsplit(":", 1)
+        self._target = (host, int(port))
+        self.cut()
+
     def close(self) -> None:
         """Ends the relay and its connections."""
         with suppress(OSError):

@@ -4,7 +4,8 @@ Replies wait here until the store has what they tell.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,13 +171,19 @@ class StoredSessions:
         """
         number = self._table.owner_number(owner)
         meant = dict(zip(session_ids, births or [0] * len(session_ids), strict=True))
-        await self._end_lost([self._table.find(number, one) for one, birth in meant.items() if not birth])
+        held = {one: slot for one in meant if (slot := self._table.find(number, one)) is not None}
+        if held:
+            await self._end_lost(held.values(), known=all(meant[one] for one in held))
         return await self.sleeping.wake_named(number, meant)
 
-    async def _end_lost(self, slots: Sequence[int | None]) -> None:
-        """Ends those sessions that another server has taken over, which this one may not have learned yet."""
-        held = np.array([slot for slot in slots if slot is not None], np.intp)
-        if len(held):
-            self._table.note_changed(held)
+    async def _end_lost(self, slots: Iterable[int], *, known: bool) -> None:
+        """Ends those sessions that another server has taken over, which this one may not have learned yet.
+
+        Args:
+            slots: The sessions.
+            known: Whether the caller has them already; then they go on while the store is away.
+        """
+        self._table.note_changed(np.fromiter(slots, np.intp))
+        with suppress(*([ServiceError] if known else [])):  # STORE_UNAVAILABLE
             await self.settle()
-            await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
