@@ -168,7 +168,7 @@ class SessionModel:
         """Notes that a server has given a session a new handle, from its memory or from the store."""
         line = self.lines_of(name)[birth]
         copy = self.copies[server].get(name)
-        if copy is not None and copy.line is line and line.owner == server:
+        if copy is not None and copy.line is line and line.owner == server and not line.moving:
             point = copy.point
             assert position == point.position, (name, position, point)
         else:
