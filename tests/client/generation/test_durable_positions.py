@@ -1,14 +1,24 @@
 """Generates with sessions that a store keeps: the end of a generation tells how far they are stored."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from tests.client.clients import Clients
+from tests.service.stores.redis_server import RedisServer, redis_server
 
+from statewise.client import Unavailable
 from statewise.service.testing import server_in_thread
 from statewise.v1 import sequence_pb2, sequence_pb2_grpc
 from statewise.wire import pack_uint32, pack_uint64, unpack_uint32, unpack_uint64
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis server, which outlives the servers of a test that asks for it first."""
+    with redis_server() as server:
+        yield server
 
 
 def test_with_replies_that_wait_all_of_a_generation_is_stored(
@@ -29,6 +39,27 @@ def test_with_replies_at_once_a_generation_tells_what_came_before(
         while not session.durable_position:
             list(session.generate(steps=1, seed=7, text=False))
         assert session.durable_position < session.position
+
+
+def test_a_generation_whose_end_was_not_stored_counts_once(
+    redis: RedisServer, clients: Clients, generative: Path
+) -> None:
+    address = clients.start(generative, store=redis.url, durability="reply")
+    client = clients.connect(address)
+    whole = list(client.generate("chatter", steps=10, seed=7, text=False))
+    session = clients.connect(address, reconnect_s=0.2).session("chatter", id="a")
+    redis.kill()
+    with pytest.raises(Unavailable):
+        list(session.generate(steps=5, seed=7, text=False))
+    redis.start()
+    while True:
+        try:
+            rest = list(session.generate(steps=5, seed=7, text=False))
+            break
+        except Unavailable:
+            assert session.position in (0, 6)  # not known yet, or applied once
+    assert session.position == 11
+    assert rest == whole[5:]
 
 
 @pytest.mark.parametrize("stored", [True, False])

@@ -17,7 +17,7 @@ SHORT_S = 0.2
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    """A Redis server with an append-only file."""
+    """A Redis server, which outlives the servers of a test that asks for it first."""
     with redis_server() as server:
         yield server
 
@@ -32,7 +32,7 @@ def insisting(call: Any) -> Any:
 
 
 def test_a_rewind_that_raised_may_be_repeated(
-    clients: Clients, repository: Path, redis: RedisServer, x: Floats
+    redis: RedisServer, clients: Clients, repository: Path, x: Floats
 ) -> None:
     address = clients.start(repository, store=redis.url, durability="reply")
     client = clients.connect(address)
@@ -53,7 +53,7 @@ def test_a_rewind_that_raised_may_be_repeated(
 
 
 def test_a_step_after_a_rewind_that_raised_tells_what_became_of_it(
-    clients: Clients, repository: Path, redis: RedisServer, x: Floats
+    redis: RedisServer, clients: Clients, repository: Path, x: Floats
 ) -> None:
     address = clients.start(repository, store=redis.url, durability="reply")
     client = clients.connect(address)
@@ -72,7 +72,7 @@ def test_a_step_after_a_rewind_that_raised_tells_what_became_of_it(
 
 
 def test_a_rewind_that_raised_is_taken_back_where_the_client_has_the_inputs(
-    clients: Clients, repository: Path, redis: RedisServer, x: Floats
+    redis: RedisServer, clients: Clients, repository: Path, x: Floats
 ) -> None:
     address = clients.start(repository, store=redis.url, checkpoint_s=1000.0)
     client = clients.connect(address)
@@ -93,7 +93,7 @@ def test_a_rewind_that_raised_is_taken_back_where_the_client_has_the_inputs(
 
 
 def test_a_rewind_that_nobody_waits_for_is_done_once(
-    clients: Clients, repository: Path, redis: RedisServer, x: Floats
+    redis: RedisServer, clients: Clients, repository: Path, x: Floats
 ) -> None:
     client = clients.serve(repository, store=redis.url, durability="reply")
     whole = client.predict("steps", x)

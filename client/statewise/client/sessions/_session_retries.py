@@ -31,7 +31,8 @@ def retry_until_applied(
     policy = remote.multiplexer.retry_policy()
     recovered = False
     while True:
-        maybe_applied |= status.maybe_applied
+        # A server whose store is away may have applied a generation, whose end it does not tell.
+        maybe_applied |= status.maybe_applied or status.reason == Reason.STORE_UNAVAILABLE
         try:
             if remote.handle_unknown(status):
                 yield from recover(remote, ahead=command if maybe_applied else None)
