@@ -9,7 +9,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from statewise.service.dataplane.durability import Checkpoints, StoreThread
+from statewise.service.dataplane.durability import Checkpoints, StoreThread, StoreWait
 from statewise.service.session_state import ChangedSessions, SessionTable
 from statewise.service.stores import Block, StoreDamaged, StoreError, StoreUnavailable, Written
 from statewise.service.stores.sqlite import SqliteStore
@@ -70,6 +70,34 @@ async def test_a_server_without_changes_learns_that_its_store_fails(
         "sessions are being stored again",
     ]
     assert all(bool(record.exc_info) is isinstance(why, ValueError) for record in caplog.records[:2])
+    await store.close()
+
+
+async def test_what_a_store_owes_is_done_before_the_next_tick(tmp_path: Path) -> None:
+    loop, portions, done = asyncio.get_running_loop(), list(range(5)), asyncio.Event()
+
+    class OwingStore(SqliteStore):
+        def tidy(self, *, seconds: float) -> bool:
+            portions.pop()
+            if not portions:
+                loop.call_soon_threadsafe(done.set)
+            return bool(portions)
+
+    store = StoreThread(lambda: OwingStore(tmp_path / "sessions.db"))
+    checkpoints = Checkpoints(
+        SessionTable(4, clock=time.monotonic),
+        store,
+        arena_of=lambda number: pytest.fail(f"{number}"),
+        end_moved=lambda slots, births: None,
+        retention_s=1000.0,
+        interval_s=1000.0,
+    )
+    running = asyncio.ensure_future(checkpoints.run())
+    stored = asyncio.Event()
+    checkpoints.when_stored(StoreWait(np.empty(0, np.uint64), lambda moved: stored.set()))
+    await stored.wait()
+    await done.wait()
+    running.cancel()
     await store.close()
 
 

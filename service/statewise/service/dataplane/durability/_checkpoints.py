@@ -74,6 +74,8 @@ class Checkpoints:
         self._waits = StoreWaits()
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
+        self._owes = False
+        self._tidying_s = 0.0
         self._lost = False
         self._failed_s = -math.inf  # Begin of the last tick that failed.
         self._doubted = False  # Whether the store failed since it was last written to.
@@ -91,14 +93,25 @@ class Checkpoints:
             pause_s = max(self._interval_s, min(_SHARE * self.counts.tick_s, self._most_s))
             if self.counts.why_away:
                 await asyncio.sleep(pause_s)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._wanted.wait()
+            # The store does what it owes in half of the pause: one portion a tick would not keep up.
+            while self._owes and pause_s > 2 * self._tidying_s:
+                pause_s -= 2 * self._tidying_s
+                if await self._is_wanted_within(self._tidying_s):
+                    break
+                await self._tidy()
+            await self._is_wanted_within(pause_s)
             self._wanted.clear()
             await self.tick()
             # Also after a tick that failed: a store whose log is full takes nothing until it has been folded.
             if self._clock() >= self._tidy_s:
                 await self._tidy()
+
+    async def _is_wanted_within(self, seconds: float) -> bool:
+        """Waits for that long, or until a tick is wanted. Returns whether one is."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+        return self._wanted.is_set()
 
     def when_stored(self, wait: StoreWait) -> None:
         """Ends a wait once the store has everything that has happened until now.
@@ -193,6 +206,7 @@ class Checkpoints:
         """Deletes what was unused for too long, and lets the store do a portion of what it owes."""
         store = self._store.store
         before_ms = round((self._time_of_day() - self._retention_s) * 1000)
+        begun_s = time.monotonic()
         try:
             ended = await self._store.call(
                 partial(store.expire, used_before_ms=before_ms, limit=_EXPIRE_TOGETHER)
@@ -206,7 +220,9 @@ class Checkpoints:
             self._doubted = True
             if not self.counts.why_away:
                 self._store.log.error("the store is not tidied up", error)
-        if not owes and len(ended) < _EXPIRE_TOGETHER:
+        self._tidying_s = time.monotonic() - begun_s
+        self._owes = owes or len(ended) == _EXPIRE_TOGETHER
+        if not self._owes:
             self._tidy_s = self._clock() + _TIDY_PAUSE_S
 
     async def _gather(self, slots: Slots) -> tuple[list[Slots], list[Group]]:
