@@ -293,17 +293,20 @@ class Driver:
         copy = self._model.copies[number].get(name)
         if copy is None:
             return
-        if copy.line.owner == number:
-            copy.line.stored.append(None)
+        line = copy.line
+        if line.owner == number:
+            line.stored.append(None)
         sure = self._model.is_sure(number, name)
         sessions = (await self._server(number)).dataplane.sessions
         failures = await sessions.close(np.array([copy.handle], np.uint64), owner=OWNER)
         assert not (sure and failures)
+        elsewhere = line.owner != number and line in self._model.lines_of(name).values()
+        assert failures or copy.asleep or line.contested or not elsewhere
         self._model.copies[number].pop(name)
-        if sure:
-            self._model.closed(copy.line)
-        elif copy.line.owner == number:
-            copy.line.owner = None
+        if line.owner == number and not (failures or copy.asleep or line.contested):
+            self._model.closed(line)
+        elif line.owner == number:
+            line.owner = None
         self._model.settled(number)
 
     # --- servers ---
