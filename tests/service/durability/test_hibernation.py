@@ -226,6 +226,8 @@ async def test_nobody_wakes_sessions_of_others_and_guesses_are_bounded(
         assert isinstance(result, StepResult)
         assert len(result.failures) == len(guesses)
         assert await refused(server, 99, x, owner="bob") is Reason.QUEUE_FULL
+        with pytest.raises(ServiceError, match="were looked up in the store"):
+            await server.resume("guessed", owner="bob")
         assert not (await server.step(handle, 0, x)).failures
         server.now_s += 1.0
         assert await refused(server, 99, x, owner="bob") is Reason.SESSION_NOT_FOUND

@@ -169,13 +169,13 @@ class SessionSnapshots:
         return in_order(restored), in_order(failures)
 
     async def _wake(
-        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
+        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = (), *, guesses: bool = False
     ) -> dict[str, ServiceError]:
         """Brings stored sessions into memory, before others are opened. Returns by id why one cannot be."""
         if self._stored is None:
             return {}
         await self._stored.usage.refresh(owner, len(session_ids))
-        return await self._stored.wake(owner, session_ids, births)
+        return await self._stored.wake(owner, session_ids, births, guesses=guesses)
 
     async def _awake(self, handles: Handles, owner: int) -> Handles:
         """Returns the handles by which the table knows sessions, once they are in memory.

@@ -157,7 +157,7 @@ class Sessions(SessionSnapshots):
             expected: Which sessions are meant; the others fail with SESSION_MOVED.
 
         Raises:
-            ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
+            ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING; with a store also QUEUE_FULL, STORE_UNAVAILABLE.
         """
         self._limits.refuse_when_draining()
         self._check_durability(expected.durability)
@@ -170,7 +170,8 @@ class Sessions(SessionSnapshots):
         async for portion in Portions(range(len(session_ids))):
             existing: dict[int, int] = {}
             births = [expected.births[row] for row in portion] if expected.births else []
-            asleep = await self._wake(owner, [session_ids[row] for row in portion], births)
+            names = [session_ids[row] for row in portion]
+            asleep = await self._wake(owner, names, births, guesses=True)
             for row in portion:
                 slot = self._table.find(number, session_ids[row])
                 error = asleep.get(session_ids[row])

@@ -55,24 +55,34 @@ class SleepingSessions:
         # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
         self._one_at_a_time = asyncio.Lock()
 
-    async def wake_named(self, owner: int, meant: Mapping[str, int]) -> dict[str, ServiceError]:
+    async def wake_named(
+        self, owner: int, meant: Mapping[str, int], *, guesses: bool = False
+    ) -> dict[str, ServiceError]:
         """Brings sessions into memory. Ids that the store lacks, or that are in memory, are passed over.
 
         Args:
             owner: Number of their owner.
             meant: By id the birth that is meant; 0: any.
+            guesses: Whether ids that no session has cost the owner's budget: the request creates none.
 
         Returns:
             By id why a session that the store has cannot be used.
 
         Raises:
-            ServiceError: STORE_UNAVAILABLE; MODEL_LOADING: the version of one of them is being loaded.
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE; MODEL_LOADING: the version of one of them is being
+                loaded.
         """
+        if guesses:
+            self._budget.check(owner)
         async with self._one_at_a_time:
             slots = {one: self._table.find(owner, one) for one in meant}
             missing = {one: birth for one, birth in meant.items() if slots[one] is None}
             with self._room.keeping(slot for slot in slots.values() if slot is not None):
-                return await self._claim(owner, missing) if missing else {}
+                failures = await self._claim(owner, missing) if missing else {}
+        if guesses:
+            found = [one in failures or self._table.find(owner, one) is not None for one in missing]
+            self._budget.note_misses(owner, found.count(False))
+        return failures
 
     async def end(self, owner: int, handles: Handles) -> list[int]:
         """Ends those sessions of an owner, given by handle, that are not in memory, in the store.

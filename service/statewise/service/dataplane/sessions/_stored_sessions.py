@@ -154,7 +154,7 @@ class StoredSessions:
         ending.add_done_callback(self._ending.discard)
 
     async def wake(
-        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = ()
+        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = (), *, guesses: bool = False
     ) -> dict[str, ServiceError]:
         """Brings sessions into memory. Ids that the store lacks, or that are in memory, are passed over.
 
@@ -162,6 +162,7 @@ class StoredSessions:
             owner: Name of their owner.
             session_ids: Their ids.
             births: Births that are meant, one an id, 0: any; empty: any.
+            guesses: As for `SleepingSessions.wake_named`.
 
         Returns:
             By id why a session that the store has cannot be used.
@@ -174,7 +175,7 @@ class StoredSessions:
         held = {one: slot for one in meant if (slot := self._table.find(number, one)) is not None}
         if held:
             await self._end_lost(held.values(), known=all(meant[one] for one in held))
-        return await self.sleeping.wake_named(number, meant)
+        return await self.sleeping.wake_named(number, meant, guesses=guesses)
 
     async def _end_lost(self, slots: Iterable[int], *, known: bool) -> None:
         """Ends those sessions that another server has taken over, which this one may not have learned yet.
