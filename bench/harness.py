@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from statistics import median
 import numpy as np
 
 SERVER_CORE, CLIENT_CORE = 0, 1
+_QUIET_S, _QUIET_SHARE = 0.2, 0.03
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ def serving(command: Sequence[str], **environment: str) -> Iterator[Served]:
     finally:
         process.terminate()
         process.wait()
+
+
+def wait_until_quiet(served: Served, *, most_s: float = 20.0) -> None:
+    """Waits until a server uses next to no CPU: it has done what it had put off. Gives up after a time."""
+    end_s = time.perf_counter() + most_s
+    while time.perf_counter() < end_s:
+        cpu_s = served.cpu_s()
+        time.sleep(_QUIET_S)
+        if served.cpu_s() - cpu_s < _QUIET_SHARE * _QUIET_S:
+            return
 
 
 def echo_server(transport: str = "aio") -> list[str]:

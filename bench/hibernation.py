@@ -29,6 +29,7 @@ from bench.harness import (
     pin_client,
     serving,
     statewise_server,
+    wait_until_quiet,
     write_json,
 )
 from bench.models import lstm_repository
@@ -40,6 +41,8 @@ _BATCH = 1024
 _RESUMED_TOGETHER = 256
 _FEW = 1_000
 _MIB = 2**20
+_FOLDED_S = 300.0
+"""How long the store may take to fold its log before latencies are measured."""
 GROWTH_AIM, LATENCY_AIM, START_AIM = 1.1, 5.0, 1.5
 
 
@@ -123,6 +126,7 @@ async def wake_all(server: Server, sleepers: Sleepers, order: Numbers, *, single
     """Wakes all sessions in an order, in three ways; reports latencies, and what a waking step costs."""
     report = Report("all wake in random order, each with its own bits")
     print(f"\n{report.title}", file=sys.stderr)
+    wait_until_quiet(server.served, most_s=_FOLDED_S)
     alone, resumed, rest = np.split(order, np.cumsum([singles, by_id]))
     found = {"a step by handle": await wake(sleepers, alone, 1)}
     found[f"{_RESUMED_TOGETHER} by id"] = await wake_by_id(sleepers, resumed)

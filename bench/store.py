@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from bench.harness import (
     pin_client,
     serving,
     statewise_server,
+    wait_until_quiet,
     write_json,
 )
 from bench.models import lstm_repository
@@ -40,7 +40,6 @@ _SIZE = 64
 _MODEL = f"lstm{_SIZE}"
 _BATCH = 1024
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-_QUIET_S, _QUIET_SHARE, _MOST_QUIET_S = 0.2, 0.03, 20.0
 STREAMS_AIMS = {"sqlite": 1.04, "redis": 1.06}
 """CPU of a step, relative to no store: 64 streams of single steps."""
 BATCHES_AIMS = {"sqlite": 1.15, "redis": 1.25}
@@ -75,7 +74,7 @@ class Server:
         with each_second(lambda: ticks_s.append(scrape(self.metrics).get(_TICK, 0.0))):
             loaded = runner.run(load(self.streams, self.served, seconds=seconds))
         ticks_s.append(scrape(self.metrics).get(_TICK, 0.0))
-        _wait_until_quiet(self.served)
+        wait_until_quiet(self.served)
         made = (self.steps() - steps) * sessions
         cpu_now_s, redis_now_s = self._cpu_s()
         figures = {
@@ -103,16 +102,6 @@ _WRITTEN = (
     "statewise_checkpoint_sessions_total",
     "statewise_checkpoint_bytes_total",
 )
-
-
-def _wait_until_quiet(served: Served) -> None:
-    """Waits until a server uses next to no CPU: all is written, and nothing is left to be folded."""
-    end_s = time.perf_counter() + _MOST_QUIET_S
-    while time.perf_counter() < end_s:
-        cpu_s = served.cpu_s()
-        time.sleep(_QUIET_S)
-        if served.cpu_s() - cpu_s < _QUIET_SHARE * _QUIET_S:
-            return
 
 
 @contextmanager
