@@ -1,5 +1,7 @@
 """Finds served versions for requests, and says why a version is not served."""
 
+from contextlib import AbstractContextManager
+
 from statewise.service.base import ServiceError
 from statewise.service.registry._loaded_model import LoadedModel, VersionStatus
 from statewise.service.registry._version_records import VersionRecords
@@ -72,6 +74,10 @@ class VersionLookUps:
         raise ServiceError(
             Reason.MODEL_CHANGED, f"no served version of model {name!r} has the digest {digest[:12]}…"
         )
+
+    def keeping(self, loaded: LoadedModel) -> AbstractContextManager[None]:
+        """Keeps a version in memory for as long as the context lasts: a session of it is about to begin."""
+        return self._records.keeping(loaded)
 
     def statuses(self) -> list[VersionStatus]:
         """Returns every known version, by name and number; may be called from any thread."""

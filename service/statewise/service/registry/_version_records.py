@@ -3,6 +3,9 @@
 Decides nothing about loading. Records are replaced, never changed, so other threads may read them.
 """
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from statewise.service.base import ModelKey
@@ -50,6 +53,7 @@ class VersionRecords:
 
     def __init__(self) -> None:
         self.in_memory: dict[int, LoadedModel] = {}
+        self._kept: Counter[int] = Counter()
         self._versions: dict[ModelKey, VersionRecord] = {}
         self._models: dict[str, ModelRecord] = {}
 
@@ -81,11 +85,25 @@ class VersionRecords:
         return loaded
 
     def free_if_unused(self, loaded: LoadedModel) -> None:
-        """Removes a loaded version from memory if it serves no longer and has no session."""
+        """Removes a loaded version that serves no longer, has no session, and that nobody keeps."""
         record = self._versions.get(loaded.key)
+        if self._kept[loaded.number]:
+            return
         if loaded.arena.used_rows == 0 and (record is None or record.loaded is not loaded):
             self.in_memory.pop(loaded.number, None)
             self._drop_if_gone(loaded.key)
+
+    @contextmanager
+    def keeping(self, loaded: LoadedModel) -> Iterator[None]:
+        """Keeps a loaded version in memory for as long as the context lasts."""
+        self._kept[loaded.number] += 1
+        try:
+            yield
+        finally:
+            self._kept[loaded.number] -= 1
+            if not self._kept[loaded.number]:
+                del self._kept[loaded.number]
+                self.free_if_unused(loaded)
 
     def _drop_if_gone(self, key: ModelKey) -> None:
         """Drops the record of a version whose folder is gone and that is not in memory."""

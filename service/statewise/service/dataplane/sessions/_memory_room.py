@@ -5,8 +5,9 @@ A session may leave once the store has it as it is, and while no request waits f
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from statewise.service.dataplane.durability import Checkpoints
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import PORTION_ROWS
 from statewise.service.registry import LoadedModel
-from statewise.service.session_state import SessionScan
+from statewise.service.session_state import SessionScan, SessionTable
+
+_T = TypeVar("_T")
 
 
 class MemoryRoom:
     """Memory of the sessions of a server with a store.
 
     Args:
+        table: The sessions.
         directory: Knows the limits, and ends sessions.
         scan: Finds idle sessions.
         checkpoints: Know what the store has.
@@ -31,6 +35,7 @@ class MemoryRoom:
 
     def __init__(
         self,
+        table: SessionTable,
         directory: SessionDirectory,
         scan: SessionScan,
         checkpoints: Checkpoints,
@@ -38,29 +43,30 @@ class MemoryRoom:
         awaited: Callable[[], Slots],
         least_sessions: int = 64,
     ) -> None:
+        self._table = table
         self._directory = directory
         self._scan = scan
         self._checkpoints = checkpoints
         self._awaited = awaited
         self._least_sessions = least_sessions
         self._kept: Counter[int] = Counter()
+        self._kept_names: Counter[tuple[int, str]] = Counter()
 
-    @contextmanager
-    def keeping(self, slots: Iterable[int]) -> Iterator[None]:
+    def keeping(self, slots: Iterable[int]) -> AbstractContextManager[None]:
         """Keeps sessions in memory for as long as the context lasts."""
-        kept = list(slots)
-        self._kept.update(kept)
-        try:
-            yield
-        finally:
-            self._kept.subtract(kept)
-            for slot in kept:
-                if not self._kept[slot]:
-                    del self._kept[slot]
+        return _counted(self._kept, list(slots))
+
+    def keeping_named(self, owner: int, session_ids: Iterable[str]) -> AbstractContextManager[None]:
+        """Keeps an owner's sessions of some ids in memory for as long as the context lasts.
+
+        Those, too, that others open meanwhile: who has found that no session has an id may create one.
+        """
+        return _counted(self._kept_names, [(owner, session_id) for session_id in session_ids])
 
     def kept_sessions(self) -> Slots:
         """Returns the slots of sessions that stay in memory: requests wait for them, or work on them."""
-        return np.concatenate([self._awaited(), np.fromiter(self._kept, np.intp, len(self._kept))])
+        named = [slot for name in self._kept_names if (slot := self._table.find(*name)) is not None]
+        return np.concatenate([self._awaited(), np.array([*self._kept, *named], np.intp)])
 
     async def make(self, owner: int, model: LoadedModel, sessions: int) -> None:
         """Makes room for new sessions of a version. Where there is not enough, creating them says so.
@@ -95,3 +101,16 @@ class MemoryRoom:
             for slot in slots:
                 self._directory.end(slot, cause="asleep")
             await asyncio.sleep(0)
+
+
+@contextmanager
+def _counted(counter: Counter[_T], things: Sequence[_T]) -> Iterator[None]:
+    """Counts things for as long as the context lasts."""
+    counter.update(things)
+    try:
+        yield
+    finally:
+        counter.subtract(things)
+        for thing in things:
+            if not counter[thing]:
+                del counter[thing]

@@ -137,14 +137,17 @@ class SessionSnapshots:
         restored: dict[int, OpenedSession] = {}
         failures: dict[int, RowFailure] = {}
 
-        async def open_from(row: int) -> OpenedSession:
+        async def open_from(row: int, why_asleep: ServiceError | None) -> OpenedSession:
             snapshot = self._snapshots.read(tokens[row], owner=owner)
             repeated = self._directory.repeated(number, session_ids[row], births[row])
             if repeated is not None:
                 return repeated
+            if why_asleep is not None:
+                raise why_asleep
             model = self._models.find_digest(snapshot.model, snapshot.digest, snapshot.version)
             model.require_sessions()
             await self._make_room(number, model, 1)
+            self._require_serving(model)
             slot = self._directory.create(
                 model,
                 number,
@@ -158,11 +161,11 @@ class SessionSnapshots:
 
         async for portion in Portions(range(len(tokens))):
             names = [session_ids[row] for row in portion]
-            await self._wake(owner, names)
             with self._keeping_named(number, names):
+                asleep = await self._wake(owner, names)
                 for row in portion:
                     try:
-                        restored[row] = await open_from(row)
+                        restored[row] = await open_from(row, asleep.get(session_ids[row]))
                     except ServiceError as error:
                         failures[row] = RowFailure(row, error.reason, error.message)
         failures |= await self._settle(restored)  # a client could build them again from the tokens alone
@@ -190,15 +193,13 @@ class SessionSnapshots:
         if self._stored is not None:
             await self._stored.room.make(owner, model, sessions)
 
-    def _keeping(self, slots: Iterable[int | None]) -> AbstractContextManager[None]:
-        """Keeps sessions in memory meanwhile; None stands for none."""
-        if self._stored is None:
-            return nullcontext()
-        return self._stored.room.keeping(slot for slot in slots if slot is not None)
+    def _keeping(self, slots: Iterable[int]) -> AbstractContextManager[None]:
+        """Keeps sessions in memory meanwhile."""
+        return nullcontext() if self._stored is None else self._stored.room.keeping(slots)
 
     def _keeping_named(self, owner: int, session_ids: Sequence[str]) -> AbstractContextManager[None]:
-        """Keeps those sessions of an owner in memory that are there now, by id."""
-        return self._keeping(self._table.find(owner, session_id) for session_id in session_ids)
+        """Keeps an owner's sessions of some ids in memory meanwhile, also those that others open."""
+        return nullcontext() if self._stored is None else self._stored.room.keeping_named(owner, session_ids)
 
     async def _settle(self, done: dict[int, OpenedSession], *, told: bool = True) -> dict[int, RowFailure]:
         """Returns when a reply may be sent, and the failures of rows whose session another server has.
@@ -223,6 +224,14 @@ class SessionSnapshots:
         for row in failures:
             del done[row]
         return failures
+
+    def _require_serving(self, model: LoadedModel) -> None:
+        """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
+        if not self._models.serves(model):
+            name, version = model.key
+            raise ServiceError(
+                Reason.MODEL_NOT_FOUND, f"model {name!r} version {version} was unloaded during the request"
+            )
 
     def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
         """Returns a birth for each row, 0 where the request names none; checks the ids, too."""

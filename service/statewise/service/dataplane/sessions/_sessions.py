@@ -82,8 +82,8 @@ class Sessions(SessionSnapshots):
 
         async for portion in Portions(range(len(session_ids))):
             existing: dict[int, int] = {}
-            asleep = await self._wake(owner, names := [session_ids[row] for row in portion])
-            with self._keeping_named(number, names):
+            with self._keeping_named(number, names := [session_ids[row] for row in portion]):
+                asleep = await self._wake(owner, names)
                 await self._make_room(number, model, len(portion))
                 for row in portion:
                     find_or_create(row, asleep, existing)
@@ -105,14 +105,6 @@ class Sessions(SessionSnapshots):
         slot = self._directory.create(model, owner, session_id, origin="open", birth=birth, state=state)
         self._table.choose_durability(slot, durability)
         return self._directory.describe(slot, created=True)
-
-    def _require_serving(self, model: LoadedModel) -> None:
-        """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
-        if not self._models.serves(model):
-            name, version = model.key
-            raise ServiceError(
-                Reason.MODEL_NOT_FOUND, f"model {name!r} version {version} was unloaded during the request"
-            )
 
     async def _take_over(
         self,
@@ -196,8 +188,8 @@ class Sessions(SessionSnapshots):
         self.refuse_changes()
         births = self.one_a_row(births, session_ids)
         self._limits.check_columns(len(handles), len(session_ids))
-        await self._wake(owner, session_ids)
         number = self._table.owner_number(owner)
+        asleep: Mapping[str, ServiceError] = {}
         forked: dict[int, OpenedSession] = {}
 
         def copy(row: int, slot: int) -> None:
@@ -205,6 +197,8 @@ class Sessions(SessionSnapshots):
             if repeated is not None:
                 forked[row] = repeated
                 return
+            if session_ids[row] in asleep:
+                raise asleep[session_ids[row]]
             model = self._directory.model_of(slot)
             twin = self._directory.create(
                 model,
@@ -219,6 +213,7 @@ class Sessions(SessionSnapshots):
             forked[row] = self._directory.describe(twin, created=True)
 
         with self._keeping_named(number, session_ids):
+            asleep = await self._wake(owner, session_ids)
             handles = await self._awake(handles, number)
             slots = self._table.valid_slots(handles, owner=number).tolist()
             with self._keeping(slots):

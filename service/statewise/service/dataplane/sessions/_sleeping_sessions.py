@@ -238,13 +238,10 @@ class SleepingSessions:
     async def _adopt(self, owner: int, stored: StoredSession) -> int:
         """Gives a session of the store, which belongs to this writer, a slot and a row. Returns the slot."""
         model = await self._models.wake(stored.model, stored.version)
-        try:
+        with self._models.keeping(model):  # the last of its sessions may be the one that makes room
             _check_version(stored, model)
             await self._room.make(owner, model, 1)
             return self._add(owner, stored, model)
-        except BaseException:
-            self._models.free_if_unused(model)
-            raise
 
     def _add(self, owner: int, stored: StoredSession, model: LoadedModel) -> int:
         row, flags = stored.row, unpack_flags(int(stored.row["flags"]))

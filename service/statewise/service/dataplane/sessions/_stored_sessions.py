@@ -88,7 +88,7 @@ class StoredSessions:
         """Tells quotas what the store has."""
         self.replies = StoredReplies(table, self.checkpoints, wait=holds_replies)
         """Hold replies back."""
-        self.room = MemoryRoom(directory, scan, self.checkpoints, awaited=self._awaited_sessions)
+        self.room = MemoryRoom(table, directory, scan, self.checkpoints, awaited=self._awaited_sessions)
         """Lets sessions leave memory."""
         self.sleeping = SleepingSessions(models, table, directory, room=self.room, store=store, clock=clock)
         """Wakes and ends sessions that left it."""

@@ -1,0 +1,111 @@
+"""Lets sessions leave memory in the moments in which other requests count on them."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.helpers.models.small import SmallModels
+from tests.service.durability.stored_server import StoredServer, serving
+from tests.service.stores.places import Open
+
+from statewise.wire import Reason
+
+Array = np.ndarray
+
+
+@pytest.fixture
+def x(random: np.random.Generator) -> Array:
+    """One sequence, [time, features]."""
+    return random.standard_normal((12, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def expected(small_models: SmallModels, x: Array) -> Array:
+    """Its outputs, [time, outputs]."""
+    outputs: Array = small_models.find("steps").run(x)[0]
+    return outputs
+
+
+async def let_time_pass(server: StoredServer, handle: int) -> None:
+    """Lets a second pass in each turn of the event loop, in which a session is used."""
+    slots = server.dataplane.table.slots_of(np.array([handle], np.uint64))
+    while True:
+        server.now_s += 1.0
+        server.dataplane.table.touch(slots)
+        server.dataplane.table.note_changed(slots)
+        await asyncio.sleep(0)
+
+
+async def make_checkpoints(server: StoredServer) -> None:
+    """Makes one checkpoint after the other."""
+    while True:
+        await server.stored.settle()
+
+
+async def test_an_id_that_two_open_at_once_begins_once_also_where_memory_is_short(
+    repository: Path, open_store: Open
+) -> None:
+    async with serving(repository, open_store, sessions=3) as server:
+        sessions, table, store = server.dataplane.sessions, server.dataplane.table, server.store
+        handles = await server.open("used", "a", "b")
+        store.entered.clear()
+        store.may_go_on.clear()
+        first = asyncio.ensure_future(sessions.open("steps", 0, ["x", "c"], owner="ann", births=[5, 6]))
+        await asyncio.to_thread(store.entered.wait)  # it asks the store, before this checkpoint
+        checkpoints = asyncio.ensure_future(make_checkpoints(server))
+        second = asyncio.ensure_future(sessions.open("steps", 0, ["x"], owner="ann", births=[5]))
+        passing = asyncio.ensure_future(let_time_pass(server, handles["used"]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        # Used after it has begun, so that both callers need one of their own to make room.
+        table.touch(table.slots_of(np.array([*handles.values()], np.uint64)))
+        store.may_go_on.set()
+        (opened, failures), (again, failures_again) = await asyncio.gather(first, second)
+        passing.cancel()
+        checkpoints.cancel()
+        assert (failures, failures_again) == ([], [])
+        assert [one.created for one in [*opened, *again]] == [True, True, False]
+
+
+@pytest.mark.parametrize("operation", ["fork", "restore"])
+async def test_a_copy_never_takes_the_id_of_a_session_that_cannot_wake(
+    repository: Path, tmp_path: Path, open_store: Open, operation: str
+) -> None:
+    async with serving(repository, open_store) as server:
+        await server.open("taken", model="last")
+        await server.stored.settle()
+    without = shutil.copytree(repository, tmp_path / "without", ignore=shutil.ignore_patterns("last"))
+    async with serving(without, open_store) as server:
+        sessions = server.dataplane.sessions
+        handle = np.array([(await server.open("a"))["a"]], np.uint64)
+        tokens, _ = await sessions.snapshot(handle, owner="ann")
+        if operation == "fork":
+            done, failures = await sessions.fork(handle, ["taken"], owner="ann")
+        else:
+            done, failures = await sessions.restore(tokens, ["taken"], owner="ann")
+        assert (done, [failure.reason for failure in failures]) == ([], [Reason.MODEL_NOT_FOUND])
+        assert [one.session_id for one in await server.listed()] == ["a", "taken"]
+
+
+async def test_sessions_of_an_unloaded_version_make_room_for_each_other(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store, sessions=1) as server:
+        models = server.dataplane.models
+        handles: dict[str, int] = {}
+        for name in ("a", "b"):
+            handles |= await server.open(name)
+            server.now_s += 1.0
+        await server.sleep()
+        for status in models.statuses():
+            if status.name == "steps":
+                await models.unload("steps", status.version)
+        for position in range(2):
+            for handle in handles.values():
+                server.now_s += 1.0
+                result = await server.step(handle, position, x[position : position + 1])
+                assert result.outputs["y"].tobytes() == expected[position : position + 1].tobytes()
+        await server.sleep()
+        assert not [model for model in models if model.package.name == "steps"]
