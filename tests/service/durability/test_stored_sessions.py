@@ -312,3 +312,27 @@ async def test_a_damaged_session_is_lost_and_no_other(
         resumed, (lost,) = await dataplane.sessions.resume(["a", "b"], owner="ann")
         assert [one.view.session_id for one in resumed] == ["a"]
         assert (lost.row, lost.reason) == (1, "SESSION_LOST")
+
+
+async def test_who_is_refused_an_id_does_not_take_its_session(
+    repository: Path, tmp_path: Path, random: np.random.Generator
+) -> None:
+    x = random.standard_normal((6, 3)).astype(np.float32)
+    path = tmp_path / "sessions.db"
+    async with serving(repository, path) as (one, stored, _), serving(repository, path) as (other, _, _):
+        (opened,), _ = await one.sessions.open("steps", 0, ["a"], owner="ann", births=[5])
+        await step(one, opened.view.handle, 0, x[:2])
+        await stored.settle()
+        (beside,), _ = await other.sessions.open("steps", 0, ["b"], owner="ann")
+        handles = np.array([beside.view.handle], np.uint64)
+        (token,), _ = await other.sessions.snapshot(handles, owner="ann")
+        refused = [
+            await other.sessions.fork(handles, ["a"], owner="ann", births=[6]),
+            await other.sessions.fork(handles, ["a"], owner="ann"),
+            await other.sessions.restore([token], ["a"], owner="ann"),
+            await other.sessions.open("steps", 0, ["a"], owner="ann", births=[7], only_new=True),
+        ]
+        assert [failure.reason for _, (failure,) in refused] == ["SESSION_EXISTS"] * 4
+        await step(one, opened.view.handle, 2, x[2:4])
+        await stored.settle()
+        assert not (await step(one, opened.view.handle, 4, x[4:])).failures

@@ -3,6 +3,7 @@
 A row that fails leaves the other rows alone.
 """
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
@@ -162,7 +163,7 @@ class SessionSnapshots:
         async for portion in Portions(range(len(tokens))):
             names = [session_ids[row] for row in portion]
             with self._keeping_named(number, names):
-                asleep = await self._wake(owner, names)
+                asleep = await self._wake_own(owner, names, [births[row] for row in portion])
                 for row in portion:
                     try:
                         restored[row] = await open_from(row, asleep.get(session_ids[row]))
@@ -179,6 +180,29 @@ class SessionSnapshots:
             return {}
         await self._stored.usage.refresh(owner, len(session_ids))
         return await self._stored.wake(owner, session_ids, births, guesses=guesses)
+
+    async def _wake_own(
+        self, owner: str, session_ids: Sequence[str], births: Sequence[int] | None
+    ) -> dict[str, ServiceError]:
+        """Wakes sessions that an earlier try has created; others of these ids stay with whoever has them.
+
+        Args:
+            owner: Name of their owner.
+            session_ids: Their ids.
+            births: Births of those that are to be created, one an id, 0: none chosen; None: any may wake.
+
+        Returns:
+            By id why no session can be created: SESSION_EXISTS, or why the one of this birth cannot wake.
+        """
+        if births is None:
+            return await self._wake(owner, session_ids)
+        meant = [birth or secrets.randbits(64) or 1 for birth in births]  # no session has a fresh one
+        failures = await self._wake(owner, session_ids, meant)
+        for session_id, error in failures.items():
+            if error.reason is Reason.SESSION_MOVED:
+                message = f"session {session_id!r} is open already"
+                failures[session_id] = ServiceError(Reason.SESSION_EXISTS, message)
+        return failures
 
     async def _awake(self, handles: Handles, owner: int) -> Handles:
         """Returns the handles by which the table knows sessions, once they are in memory.

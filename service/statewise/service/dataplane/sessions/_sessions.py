@@ -81,9 +81,9 @@ class Sessions(SessionSnapshots):
                 failures[row] = RowFailure(row, error.reason, error.message)
 
         async for portion in Portions(range(len(session_ids))):
-            existing: dict[int, int] = {}
+            existing, own = dict[int, int](), [births[row] for row in portion] if only_new else None
             with self._keeping_named(number, names := [session_ids[row] for row in portion]):
-                asleep = await self._wake(owner, names)
+                asleep = await self._wake_own(owner, names, own)
                 await self._make_room(number, model, len(portion))
                 for row in portion:
                     find_or_create(row, asleep, existing)
@@ -213,7 +213,7 @@ class Sessions(SessionSnapshots):
             forked[row] = self._directory.describe(twin, created=True)
 
         with self._keeping_named(number, session_ids):
-            asleep = await self._wake(owner, session_ids)
+            asleep = await self._wake_own(owner, session_ids, births)
             handles = await self._awake(handles, number)
             slots = self._table.valid_slots(handles, owner=number).tolist()
             with self._keeping(slots):
