@@ -10,6 +10,8 @@ from tests.helpers.models.small import SmallModels
 from tests.service.durability.stored_server import StoredServer, serving
 from tests.service.stores.places import Open
 
+from statewise.service import ServiceError
+from statewise.service.base import StepResult
 from statewise.wire import Reason
 
 Array = np.ndarray
@@ -28,9 +30,19 @@ def expected(small_models: SmallModels, x: Array) -> Array:
     return outputs
 
 
-async def let_time_pass(server: StoredServer, handle: int) -> None:
-    """Lets a second pass in each turn of the event loop, in which a session is used."""
-    slots = server.dataplane.table.slots_of(np.array([handle], np.uint64))
+def begin(server: StoredServer, handle: int, x: Array) -> "asyncio.Future[StepResult | ServiceError]":
+    """Sends the first step of a session, and does not wait."""
+    answer: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
+    chosen, start = np.array([handle], np.uint64), np.zeros(1, np.uint64)
+    server.dataplane.step(
+        chosen, start, None, {"x": x}, owner="ann", deadline_s=None, reply=answer.set_result
+    )
+    return answer
+
+
+async def let_time_pass(server: StoredServer, *used: int) -> None:
+    """Lets a second pass in each turn of the event loop, in which some sessions are used."""
+    slots = server.dataplane.table.slots_of(np.array(used, np.uint64))
     while True:
         server.now_s += 1.0
         server.dataplane.table.touch(slots)
@@ -109,3 +121,37 @@ async def test_sessions_of_an_unloaded_version_make_room_for_each_other(
                 assert result.outputs["y"].tobytes() == expected[position : position + 1].tobytes()
         await server.sleep()
         assert not [model for model in models if model.package.name == "steps"]
+
+
+async def test_more_requests_than_memory_has_room_for_wait_for_each_other(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store, sessions=4) as server:
+        handles: dict[str, int] = {}
+        for number in range(24):
+            server.now_s += 1.0
+            handles |= await server.open(f"s{number}")
+        passing = asyncio.ensure_future(let_time_pass(server))
+        for position in range(3):
+            some = x[position : position + 1]
+            results = await asyncio.gather(*(server.step(one, position, some) for one in handles.values()))
+            for result in results:
+                assert result.outputs["y"].tobytes() == expected[position : position + 1].tobytes()
+        passing.cancel()
+
+
+async def test_a_session_that_cannot_wake_keeps_no_other_one_asleep(
+    repository: Path, tmp_path: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    here = shutil.copytree(repository, tmp_path / "here")
+    async with serving(here, open_store) as server:
+        handles = [*(await server.open("first", model="last")).values(), *(await server.open("b")).values()]
+        await server.sleep()
+        shutil.rmtree(here / "last")
+        await server.dataplane.models.follow()
+        first, second = (begin(server, handle, x[:1]) for handle in handles)
+        failed, done = await first, await second
+        assert isinstance(failed, ServiceError)
+        assert failed.reason is Reason.MODEL_NOT_FOUND
+        assert isinstance(done, StepResult)
+        assert done.outputs["y"].tobytes() == expected[:1].tobytes()

@@ -3,7 +3,7 @@
 from statewise.service.dataplane.durability._checkpoints import Checkpoints
 from statewise.service.dataplane.durability._look_up_budget import LookUpBudget
 from statewise.service.dataplane.durability._row_flags import unpack_flags
-from statewise.service.dataplane.durability._sleeping_handles import SleepingHandles
+from statewise.service.dataplane.durability._sleeping_handles import LACKS_ROOM, SleepingHandles
 from statewise.service.dataplane.durability._store_log import StoreLog
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_usage import StoreUsage
@@ -11,6 +11,7 @@ from statewise.service.dataplane.durability._store_waits import StoreWait
 from statewise.service.dataplane.durability._stored_replies import StoredReplies, moved_failure
 
 __all__ = [
+    "LACKS_ROOM",
     "Checkpoints",
     "LookUpBudget",
     "SleepingHandles",

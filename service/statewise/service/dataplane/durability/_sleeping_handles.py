@@ -8,7 +8,7 @@ one of their handles goes there, too.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 _PORTION_ROWS = 1024
 """Handles that are looked up together, unless one request has more."""
 _TRIES = 3
-"""Times that a request waits whose session leaves memory again before the request can go on."""
+"""Times that a request waits whose sessions leave memory again, or find no room, before it can go on."""
+LACKS_ROOM = (Reason.SESSION_LIMIT, Reason.BYTES_LIMIT)
+"""Why sessions cannot wake where memory is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,15 @@ class SleepingHandles:
 
     Args:
         table: The sessions in memory.
-        wake: Brings sessions of an owner's number into memory, by handle; passes over handles of none. Raises
-            ServiceError.
+        wake: Brings sessions of an owner's number into memory, by handle; passes over handles of none.
+            Returns by handle why one cannot wake now. Raises ServiceError.
         most_rows: Rows of one owner that may wait.
     """
 
     def __init__(
         self,
         table: SessionTable,
-        wake: Callable[[int, Sequence[int]], Awaitable[None]],
+        wake: Callable[[int, Sequence[int]], Awaitable[Mapping[int, ServiceError]]],
         *,
         most_rows: int = 131_072,
     ) -> None:
@@ -56,6 +58,7 @@ class SleepingHandles:
         self._wake = wake
         self._most_rows = most_rows
         self._line: deque[_Waiting] = deque()
+        self._portion: list[_Waiting] = []
         self._waiting: Counter[int] = Counter()
         self._rows: Counter[int] = Counter()
         self._waking: asyncio.Task[None] | None = None
@@ -70,7 +73,7 @@ class SleepingHandles:
         if len(handles) == 1 and self._table.model_of_handle(int(handles[0]), owner=owner) is not None:
             return handles
         current, unknown = self._translate(handles, owner)
-        return None if self._may_sleep(handles[unknown], owner) else current
+        return None if self._perhaps_asleep(handles[unknown], owner) else current
 
     def wait(self, handles: Handles, owner: int, act: Callable[[ServiceError | None], None]) -> None:
         """Calls a function once the sessions are in memory that a request's handles stand for.
@@ -78,7 +81,7 @@ class SleepingHandles:
         Args:
             handles: uint64 [rows].
             owner: Number of the caller's owner.
-            act: Gets why the store could not be asked; None: what is not in memory now is not asleep, either.
+            act: Gets why they cannot wake now; None: what is not in memory now is not asleep, either.
 
         Raises:
             ServiceError: QUEUE_FULL: too many rows of this owner wait.
@@ -100,7 +103,7 @@ class SleepingHandles:
         """Returns the handles by which the table knows a request's sessions, once they are in memory.
 
         Raises:
-            ServiceError: as of `wait`; why the store could not be asked.
+            ServiceError: as of `wait`; why they cannot wake now.
         """
         for _ in range(_TRIES):
             current = self.find(handles, owner)
@@ -118,8 +121,12 @@ class SleepingHandles:
         return self._translate(handles, owner)[0]
 
     def awaited_sessions(self) -> Slots:
-        """Returns the slots of the sessions in memory that waiting requests are for, and perhaps others."""
-        handles = np.fromiter(self._waiting, np.uint64, len(self._waiting))
+        """Returns the slots of the sessions in memory that the next requests are for, and perhaps others.
+
+        Sessions of the requests behind these may leave, and wake once more in their turn.
+        """
+        columns = [waiting.handles for waiting in self._portion]
+        handles = np.concatenate([np.empty(0, np.uint64), *columns])
         slots = self._table.slots_of(handles)
         woken = np.array(self._table.aliases.slots_of(handles.tolist()), np.intp)
         # Where a handle's session sleeps, another one may have the slot that the handle names, and may leave.
@@ -142,52 +149,76 @@ class SleepingHandles:
         current[rows[known]] = self._table.handle[slots[known]]
         return current, rows[~known]
 
-    def _may_sleep(self, handles: Handles, owner: int) -> bool:
-        return any(handle and not self._table.is_known_void(owner, handle) for handle in handles.tolist())
+    def _perhaps_asleep(self, handles: Handles, owner: int) -> list[int]:
+        return [one for one in handles.tolist() if one and not self._table.is_known_void(owner, one)]
 
     async def _wake_all(self) -> None:
+        rows, tries = _PORTION_ROWS, 1
         try:
             while self._line:
-                portion = self._portion()
-                errors = await self._wake_portion(portion)
-                for waiting in portion:
-                    self._line.popleft()
-                    self._forget(waiting)
-                    error = errors.get(waiting.owner)
-                    _, unknown = self._translate(waiting.handles, waiting.owner)
-                    blames = error is not None and self._may_sleep(waiting.handles[unknown], waiting.owner)
-                    waiting.context.run(_act, waiting, error if blames else None)
+                self._portion = self._next_portion(rows)
+                errors = await self._wake_portion()
+                done = self._act_on_portion(errors, may_fail=tries == _TRIES)
+                # Where memory is short, those that are left wait until these have begun.
+                tries = 1 if done else tries + 1
+                all_done = done == sum(len(waiting.handles) for waiting in self._portion)
+                rows = min(2 * rows, _PORTION_ROWS) if all_done else max(1, done)
         finally:
+            self._portion = []
             self._waking = None
 
-    def _portion(self) -> list[_Waiting]:
+    def _next_portion(self, most_rows: int) -> list[_Waiting]:
         portion: list[_Waiting] = []
         rows = 0
         for waiting in self._line:
             rows += len(waiting.handles)
-            if portion and rows > _PORTION_ROWS:
+            if portion and rows > most_rows:
                 break
             portion.append(waiting)
         return portion
 
-    async def _wake_portion(self, portion: Sequence[_Waiting]) -> dict[int, ServiceError]:
-        """Wakes what requests wait for. Returns by owner why that could not be done."""
+    async def _wake_portion(self) -> dict[tuple[int, int], ServiceError]:
+        """Wakes what requests wait for. Returns by owner and handle why one cannot wake now."""
         asleep: dict[int, dict[int, None]] = {}
-        for waiting in portion:
-            _, unknown = self._translate(waiting.handles, waiting.owner)
-            asleep.setdefault(waiting.owner, {}).update(dict.fromkeys(waiting.handles[unknown].tolist()))
-        errors: dict[int, ServiceError] = {}
+        for waiting in self._portion:
+            asleep.setdefault(waiting.owner, {}).update(dict.fromkeys(self._sleepers(waiting)))
+        errors: dict[tuple[int, int], ServiceError] = {}
         for owner, handles in asleep.items():
-            wanted = [handle for handle in handles if handle and not self._table.is_known_void(owner, handle)]
+            failures: Mapping[int, ServiceError] = {}
             try:
-                if wanted:
-                    await self._wake(owner, wanted)
+                if handles:
+                    failures = await self._wake(owner, list(handles))
             except ServiceError as error:
-                errors[owner] = error
+                failures = dict.fromkeys(handles, error)
             except Exception as error:
                 _log.error("sessions cannot be woken", exc_info=error)
-                errors[owner] = server_fault()
+                failures = dict.fromkeys(handles, server_fault())
+            errors |= {(owner, handle): error for handle, error in failures.items()}
         return errors
+
+    def _act_on_portion(self, errors: Mapping[tuple[int, int], ServiceError], *, may_fail: bool) -> int:
+        """Lets requests go on, up to the first one that memory has no room for. Returns their rows.
+
+        Args:
+            errors: By owner and handle why one cannot wake now.
+            may_fail: Whether the first request is answered where there is no room for it alone.
+        """
+        done = 0
+        for place, waiting in enumerate(self._portion):
+            whys = (errors.get((waiting.owner, handle)) for handle in self._sleepers(waiting))
+            error = next(filter(None, whys), None)
+            if error is not None and error.reason in LACKS_ROOM and (place or not may_fail):
+                break
+            self._line.popleft()
+            self._forget(waiting)
+            done += len(waiting.handles)
+            waiting.context.run(_act, waiting, error)
+        return done
+
+    def _sleepers(self, waiting: _Waiting) -> list[int]:
+        """Returns the handles of a request whose sessions are not in memory, and may sleep."""
+        _, unknown = self._translate(waiting.handles, waiting.owner)
+        return self._perhaps_asleep(waiting.handles[unknown], waiting.owner)
 
     def _forget(self, waiting: _Waiting) -> None:
         self._rows[waiting.owner] -= len(waiting.handles)

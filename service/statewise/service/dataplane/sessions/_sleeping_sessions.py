@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from statewise.service.base import Handles, ServiceError
-from statewise.service.dataplane.durability import LookUpBudget, StoreThread, unpack_flags
+from statewise.service.dataplane.durability import LACKS_ROOM, LookUpBudget, StoreThread, unpack_flags
 from statewise.service.dataplane.sessions._memory_room import MemoryRoom
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions
@@ -182,7 +182,7 @@ class SleepingSessions:
                 births = [birth for birth in births if birth not in damaged]
         return [], damaged
 
-    async def wake(self, owner: int, handles: Sequence[int]) -> None:
+    async def wake(self, owner: int, handles: Sequence[int]) -> dict[int, ServiceError]:
         """Brings sessions into memory that left it here. Handles of none are passed over.
 
         A session that cannot be used any more is noted: its handle is void, with the reason.
@@ -191,28 +191,44 @@ class SleepingSessions:
             owner: Number of their owner.
             handles: The handles that they had.
 
+        Returns:
+            By handle why a session cannot wake now: MODEL_LOADING, MODEL_NOT_FOUND, PACKAGE_INVALID,
+            SESSION_LIMIT, BYTES_LIMIT.
+
         Raises:
-            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE, MODEL_LOADING, MODEL_NOT_FOUND, SESSION_LIMIT,
-                BYTES_LIMIT.
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
         """
         self._budget.check(owner)
         name = self._table.owner_name(owner)
+        failures: dict[int, ServiceError] = {}
+        no_room: ServiceError | None = None
         async with self._one_at_a_time:
             found = await self._read_own(owner, name, handles)
             self._budget.note_misses(owner, len(handles) - len(found))
             async for portion in Portions(list(found.items())):
                 for handle, stored in portion:
-                    if self._table.find(owner, stored.session_id) is None:  # else woken by its id meanwhile
-                        await self._adopt_or_void(owner, handle, stored)
+                    if self._table.find(owner, stored.session_id) is not None:
+                        continue  # woken by its id meanwhile
+                    error = no_room or await self._adopt_or_void(owner, handle, stored)
+                    if error is not None:
+                        failures[handle] = error
+                        # Each search for room makes a checkpoint: the others are not tried.
+                        no_room = error if error.reason in LACKS_ROOM else no_room
+        return failures
 
-    async def _adopt_or_void(self, owner: int, handle: int, stored: StoredSession) -> None:
-        """Gives a session memory; one that cannot be used has a void handle from then on."""
+    async def _adopt_or_void(self, owner: int, handle: int, stored: StoredSession) -> ServiceError | None:
+        """Gives a session memory; one that cannot be used has a void handle from then on.
+
+        Returns:
+            Why it cannot wake now.
+        """
         try:
             await self._adopt(owner, stored)
         except ServiceError as error:
             if error.reason not in (Reason.SESSION_LOST, Reason.MODEL_CHANGED):
-                raise
+                return error
             self._table.note_void(owner, handle, error.reason)
+        return None
 
     async def _read_own(self, owner: int, name: str, handles: Sequence[int]) -> dict[int, StoredSession]:
         """Reads sessions by handle. Notes the handles of those whose stored bytes are damaged."""
