@@ -97,7 +97,7 @@ async def test_a_copy_never_takes_the_id_of_a_session_that_cannot_wake(
             done, failures = await sessions.fork(handle, ["taken"], owner="ann")
         else:
             done, failures = await sessions.restore(tokens, ["taken"], owner="ann")
-        assert (done, [failure.reason for failure in failures]) == ([], [Reason.MODEL_NOT_FOUND])
+        assert (done, [failure.reason for failure in failures]) == ([], [Reason.SESSION_EXISTS])
         assert [one.session_id for one in await server.listed()] == ["a", "taken"]
 
 
