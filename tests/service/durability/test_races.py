@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,3 +157,39 @@ async def test_a_session_that_cannot_wake_keeps_no_other_one_asleep(
         assert failed.reason is Reason.MODEL_NOT_FOUND
         assert isinstance(done, StepResult)
         assert done.outputs["y"].tobytes() == expected[:1].tobytes()
+
+
+@pytest.mark.parametrize("call", ["step", "open", "resume"])
+async def test_a_session_that_is_being_closed_does_not_wake(
+    repository: Path, open_store: Open, x: Array, call: str
+) -> None:
+    async with serving(repository, open_store) as server:
+        sessions, store = server.dataplane.sessions, server.store
+        handles = await server.open("a", "b")
+        await server.step(handles["a"], 0, x[:1])
+        await server.stored.settle()
+        await server.step(handles["b"], 0, x[:1])
+        store.entered.clear()
+        store.may_go_on.clear()
+        checkpoint = asyncio.ensure_future(server.stored.settle())
+        await asyncio.to_thread(store.entered.wait)
+        closing = asyncio.ensure_future(server.close(handles["a"]))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(server.dataplane.table) == 1
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "step": lambda: begin(server, handles["a"], x[:1]),
+            "open": lambda: sessions.open("steps", 0, ["a"], owner="ann"),
+            "resume": lambda: sessions.resume(["a"], owner="ann"),
+        }
+        later = asyncio.ensure_future(calls[call]())
+        await asyncio.sleep(0)
+        store.may_go_on.set()
+        await checkpoint
+        assert await closing == []
+        if call == "step":
+            assert [failure.reason for failure in (await later).failures] == [Reason.SESSION_NOT_FOUND]
+            return
+        opened, failures = await later
+        assert [(one.created, one.view.position) for one in opened] == [(True, 0)] * (call == "open")
+        assert [one.reason for one in failures] == [Reason.SESSION_NOT_FOUND] * (call == "resume")

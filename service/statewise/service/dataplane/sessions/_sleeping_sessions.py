@@ -6,7 +6,7 @@ and both copies of its state are those that were stored.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 
 from statewise.service.base import Handles, ServiceError
@@ -33,6 +33,7 @@ class SleepingSessions:
         directory: Creates sessions.
         room: Lets other sessions leave memory.
         store: The store.
+        ending: Gives the births of ended sessions that the store may still have.
         clock: Seconds, monotonic.
     """
 
@@ -44,6 +45,7 @@ class SleepingSessions:
         *,
         room: MemoryRoom,
         store: StoreThread,
+        ending: Callable[[], Set[int]],
         clock: Callable[[], float],
     ) -> None:
         self._models = models
@@ -51,6 +53,7 @@ class SleepingSessions:
         self._directory = directory
         self._room = room
         self._store = store
+        self._ending = ending
         self._budget = LookUpBudget(clock=clock)
         # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
         self._one_at_a_time = asyncio.Lock()
@@ -145,7 +148,10 @@ class SleepingSessions:
         failures: dict[str, ServiceError] = {}
         found = await self._store.ask(self._store.store.find, self._table.owner_name(owner), list(meant))
         wanted: list[int] = []
+        ending = self._ending()
         for session_id, birth in zip(meant, found, strict=True):
+            if birth in ending:
+                continue
             if birth and meant[session_id] not in (0, birth):
                 message = f"the session {session_id!r} that is stored is another one than the request means"
                 failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
@@ -205,7 +211,9 @@ class SleepingSessions:
         async with self._one_at_a_time:
             found = await self._read_own(owner, name, handles)
             self._budget.note_misses(owner, len(handles) - len(found))
-            async for portion in Portions(list(found.items())):
+            ending = self._ending()
+            sleeping = [pair for pair in found.items() if int(pair[1].row["birth"]) not in ending]
+            async for portion in Portions(sleeping):
                 for handle, stored in portion:
                     if self._table.find(owner, stored.session_id) is not None:
                         continue  # woken by its id meanwhile

@@ -90,7 +90,15 @@ class StoredSessions:
         """Hold replies back."""
         self.room = MemoryRoom(table, directory, scan, self.checkpoints, awaited=self._awaited_sessions)
         """Lets sessions leave memory."""
-        self.sleeping = SleepingSessions(models, table, directory, room=self.room, store=store, clock=clock)
+        self.sleeping = SleepingSessions(
+            models,
+            table,
+            directory,
+            room=self.room,
+            store=store,
+            ending=lambda: self.checkpoints.ending,
+            clock=clock,
+        )
         """Wakes and ends sessions that left it."""
         self.handles = SleepingHandles(table, self.sleeping.wake)
         """Let requests wait for sessions to wake."""
