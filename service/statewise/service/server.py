@@ -195,12 +195,14 @@ class Server:
         self._background.append(asyncio.create_task(repeating()))
 
     async def _expire_idle_sessions(self) -> None:
-        ended = 0
+        left = 0
         for some in self._dataplane.idle_expiry.expire():
-            ended += some
+            left += some
             await asyncio.sleep(0)
-        if ended:
-            _log.info("%d sessions were idle for too long and have ended", ended)
+        if left and self._dataplane.sessions.stored is None:
+            _log.info("%d sessions were idle for too long and have ended", left)
+        elif left:
+            _log.info("%d sessions were idle for too long and sleep in the store", left)
 
     async def _check_port(self) -> None:
         self._readiness.port_checked(answered=await self._grpc.answers(_PORT_ANSWER_S))

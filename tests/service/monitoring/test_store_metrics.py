@@ -1,9 +1,11 @@
 """Reads the metrics of a server with a session store, which takes everything or is full."""
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.helpers.caller import connect
@@ -111,6 +113,19 @@ async def test_what_the_store_keeps_is_told(repository: Path, tmp_path: Path) ->
     assert float(told.partition("\nstatewise_store_bytes ")[2].split()[0]) > 3 * 64
     assert "statewise_store_limit_bytes 10000.0" in told
     assert 'statewise_sessions_opened_total{origin="wake"} 1.0' in told
+
+
+async def test_the_log_says_that_idle_sessions_sleep_and_not_that_they_end(
+    repository: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "statewise.service")
+    settings = {"store": f"sqlite:{tmp_path / 'sessions.db'}", "idle_timeout_s": 0.1}
+    async with serve_with_metrics(repository, **settings) as (address, metrics), connect(address) as caller:
+        await caller.open("steps", "a")
+        while "were idle for too long" not in caplog.text:
+            await asyncio.to_thread(http_get, metrics, "/metrics")
+    assert "1 sessions were idle for too long and sleep in the store" in caplog.text
+    assert "ended" not in caplog.text
 
 
 async def test_only_a_server_with_a_store_has_these_metrics(repository: Path, tmp_path: Path) -> None:

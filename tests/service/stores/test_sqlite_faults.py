@@ -192,7 +192,7 @@ def test_files_are_readable_by_their_user_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_makes_the_store_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable, match="nowhere"):
+    with pytest.raises(StoreUnavailable, match="nowhere does not exist"):
         SqliteStore(tmp_path / "nowhere" / "sessions.db")
 
 

@@ -59,7 +59,9 @@ def connect(address: Address, options: RedisOptions) -> Redis:
     if options.password is not None or options.password_file is not None:
         named["credential_provider"] = Credentials(address.user, options.password, options.password_file)
     elif address.user:
-        raise StoreError(f"user {address.user!r} of the Redis server has no password: give a password file")
+        raise StoreError(
+            f"user {address.user!r} of the Redis server has no password: set store_password_file"
+        )
     if address.service:
         return _by_sentinels(address, options, common, common | named)
     kind: type[Connection] | type[UnixDomainSocketConnection] = SSLConnection if address.tls else Connection

@@ -83,8 +83,8 @@ def parse_address(url: str) -> Address:
         raise StoreError(f"not an address of a Redis server; {EXPECTED}") from None
     if password is not None:
         raise StoreError(
-            "the address of the Redis server has a password in it: give the password in a file "
-            "or in an environment variable"
+            "the address of the Redis server has a password in it: give the password in the file that "
+            "store_password_file names, or in the environment variable STATEWISE_STORE_PASSWORD"
         )
     user = unquote(parts.username or "")
     if parts.scheme == "unix":

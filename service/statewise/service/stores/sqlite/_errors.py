@@ -39,6 +39,10 @@ def translated(path: Path) -> Iterator[None]:
         if code in AWAY:
             raise StoreUnavailable(f"store {path}: {AWAY[code]} ({error})") from error
         raise StoreError(f"store {path}: {error}") from error
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise StoreUnavailable(f"store {path}: {error.filename or path} is missing") from error
+        raise StoreUnavailable(f"store {path}: the folder {path.parent} does not exist") from error
     except OSError as error:
         raise StoreUnavailable(
             f"store {path}: {error.strerror or error}: {error.filename or path}"
