@@ -68,11 +68,11 @@ class Held:
 
 
 def held(replicas: Sequence[Container]) -> dict[str, Held]:
-    """All sessions of these replicas, by id."""
+    """All sessions in the memory of these replicas, by id."""
     found = {}
     for replica in replicas:
         with Client(replica.address()) as client:
-            for session in client.list_sessions():
+            for session in client.list_sessions(state="awake"):
                 found[session.id] = Held(replica.name, session.epoch, session.position)
     return found
 
