@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from tests.service.stores.places import Open
 
 from statewise.service import ServiceError
 from statewise.service.base import StepResult
+from statewise.service.dataplane.durability import SleepingHandles
+from statewise.service.session_state import SessionTable
 from statewise.wire import Reason
 
 Array = np.ndarray
@@ -193,3 +195,20 @@ async def test_a_session_that_is_being_closed_does_not_wake(
         opened, failures = await later
         assert [(one.created, one.view.position) for one in opened] == [(True, 0)] * (call == "open")
         assert [one.reason for one in failures] == [Reason.SESSION_NOT_FOUND] * (call == "resume")
+
+
+async def test_a_session_stays_awake_until_the_caller_that_it_woke_for_goes_on() -> None:
+    table = SessionTable(4, clock=lambda: 0.0)
+    owner, handle = table.owner_number("ann"), 7 << 24
+    kept: list[int] = []
+
+    async def wake(owner: int, asleep: Sequence[int]) -> Mapping[int, ServiceError]:
+        table.aliases.add(table.add(owner, "a", model=1, row=0), *asleep)
+        # Runs between the end of the wait and the next turn of the caller.
+        asyncio.get_running_loop().call_soon(lambda: kept.extend(handles.awaited_sessions().tolist()))
+        return {}
+
+    handles = SleepingHandles(table, wake)
+    current = await handles.awake(np.array([handle], np.uint64), owner)
+    assert table.valid_slots(current, owner=owner).tolist() == kept == [0]
+    assert handles.awaited_sessions().tolist() == []

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _PORTION_ROWS = 1024
 """Handles that are looked up together, unless one request has more."""
 _TRIES = 3
-"""Times that a request waits whose sessions leave memory again, or find no room, before it can go on."""
+"""Times that a request waits whose sessions find no room, though it is the first one."""
 LACKS_ROOM = (Reason.SESSION_LIMIT, Reason.BYTES_LIMIT)
 """Why sessions cannot wake where memory is short."""
 
@@ -59,6 +59,7 @@ class SleepingHandles:
         self._most_rows = most_rows
         self._line: deque[_Waiting] = deque()
         self._portion: list[_Waiting] = []
+        self._handed_over: dict[asyncio.Future[ServiceError | None], Handles] = {}
         self._waiting: Counter[int] = Counter()
         self._rows: Counter[int] = Counter()
         self._waking: asyncio.Task[None] | None = None
@@ -105,15 +106,23 @@ class SleepingHandles:
         Raises:
             ServiceError: as of `wait`; why they cannot wake now.
         """
-        for _ in range(_TRIES):
-            current = self.find(handles, owner)
-            if current is not None:
-                return current
-            woken: asyncio.Future[ServiceError | None] = asyncio.get_running_loop().create_future()
-            self.wait(handles, owner, lambda error, woken=woken: _settle(woken, error))  # type: ignore[misc]
+        current = self.find(handles, owner)
+        if current is not None:
+            return current
+        woken: asyncio.Future[ServiceError | None] = asyncio.get_running_loop().create_future()
+
+        def hand_over(error: ServiceError | None) -> None:
+            if not woken.done():  # else the caller has left
+                self._handed_over[woken] = handles  # until the caller's task goes on
+                woken.set_result(error)
+
+        self.wait(handles, owner, hand_over)
+        try:
             error = await woken
-            if error is not None:
-                raise error
+        finally:
+            self._handed_over.pop(woken, None)
+        if error is not None:
+            raise error
         return self.current(handles, owner)
 
     def current(self, handles: Handles, owner: int) -> Handles:
@@ -125,7 +134,7 @@ class SleepingHandles:
 
         Sessions of the requests behind these may leave, and wake once more in their turn.
         """
-        columns = [waiting.handles for waiting in self._portion]
+        columns = [*(waiting.handles for waiting in self._portion), *self._handed_over.values()]
         handles = np.concatenate([np.empty(0, np.uint64), *columns])
         slots = self._table.slots_of(handles)
         woken = np.array(self._table.aliases.slots_of(handles.tolist()), np.intp)
@@ -235,8 +244,3 @@ def _act(waiting: _Waiting, error: ServiceError | None) -> None:
         waiting.act(error)
     except Exception as failure:
         _log.error("a request that waited for sessions failed", exc_info=failure)
-
-
-def _settle(woken: "asyncio.Future[ServiceError | None]", error: ServiceError | None) -> None:
-    if not woken.done():  # else the caller has left
-        woken.set_result(error)
