@@ -212,3 +212,20 @@ async def test_a_session_stays_awake_until_the_caller_that_it_woke_for_goes_on()
     current = await handles.awake(np.array([handle], np.uint64), owner)
     assert table.valid_slots(current, owner=owner).tolist() == kept == [0]
     assert handles.awaited_sessions().tolist() == []
+
+
+async def test_a_snapshot_of_a_session_that_sleeps_knows_nothing_of_later_steps(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store) as server:
+        handle = (await server.open("a"))["a"]
+        await server.sleep()
+        snapshots = server.dataplane.sessions.snapshot(np.array([handle], np.uint64), owner="ann")
+        snapshot = asyncio.ensure_future(snapshots)
+        await asyncio.sleep(0)
+        stepped = await begin(server, handle, x[:1])
+        assert isinstance(stepped, StepResult)
+        assert stepped.outputs["y"].tobytes() == expected[:1].tobytes()
+        tokens, _ = await snapshot
+        (restored,), _ = await server.dataplane.sessions.restore(tokens, ["copy"], owner="ann")
+        assert restored.view.position == 0

@@ -71,6 +71,8 @@ class SleepingHandles:
         """
         if self._waiting and not self._waiting.keys().isdisjoint(handles.tolist()):
             return None
+        if self._are_handed_over(handles):
+            return None
         if len(handles) == 1 and self._table.model_of_handle(int(handles[0]), owner=owner) is not None:
             return handles
         current, unknown = self._translate(handles, owner)
@@ -165,6 +167,8 @@ class SleepingHandles:
         rows, tries = _PORTION_ROWS, 1
         try:
             while self._line:
+                if self._handed_over:
+                    await asyncio.sleep(0)  # the callers' tasks go on first
                 self._portion = self._next_portion(rows)
                 errors = await self._wake_portion()
                 done = self._act_on_portion(errors, may_fail=tries == _TRIES)
@@ -206,7 +210,7 @@ class SleepingHandles:
         return errors
 
     def _act_on_portion(self, errors: Mapping[tuple[int, int], ServiceError], *, may_fail: bool) -> int:
-        """Lets requests go on, up to the first one that memory has no room for. Returns their rows.
+        """Lets requests go on, up to the first one that has to wait on. Returns their rows.
 
         Args:
             errors: By owner and handle why one cannot wake now.
@@ -214,6 +218,8 @@ class SleepingHandles:
         """
         done = 0
         for place, waiting in enumerate(self._portion):
+            if self._are_handed_over(waiting.handles):
+                break
             whys = (errors.get((waiting.owner, handle)) for handle in self._sleepers(waiting))
             error = next(filter(None, whys), None)
             if error is not None and error.reason in LACKS_ROOM and (place or not may_fail):
@@ -223,6 +229,10 @@ class SleepingHandles:
             done += len(waiting.handles)
             waiting.context.run(_act, waiting, error)
         return done
+
+    def _are_handed_over(self, handles: Handles) -> bool:
+        """Whether an earlier request for one of the sessions goes on in the next turn of the event loop."""
+        return any(np.isin(handles, earlier).any() for earlier in self._handed_over.values())
 
     def _sleepers(self, waiting: _Waiting) -> list[int]:
         """Returns the handles of a request whose sessions are not in memory, and may sleep."""
