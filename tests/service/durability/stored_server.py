@@ -159,7 +159,12 @@ async def serving(repository: Path, open_store: Open, **settings: Any) -> AsyncI
     thread = StoreThread(lambda: cast("Store", WatchedStore(open_store())))
     try:
         with ThreadPoolExecutor(1) as executor:
-            chosen = Settings(repository=repository, load_in_child=False, idle_timeout_s=IDLE_S, **settings)
+            settings = {
+                "store": "sqlite:given",
+                "idle_timeout_s": IDLE_S,
+                **settings,
+            }  # the thread's, in truth
+            chosen = Settings(repository=repository, load_in_child=False, **settings)
             dataplane = build_dataplane(chosen, executor=executor, clock=lambda: server.now_s, store=thread)
             server = StoredServer(dataplane, cast("WatchedStore", thread.store))
             await dataplane.models.load_all()

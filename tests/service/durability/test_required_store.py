@@ -86,3 +86,5 @@ async def test_sessions_are_refused_while_the_store_is_away_and_predictions_are_
 def test_a_required_store_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="store_required needs store"):
         Settings.load(repository=tmp_path, store_required=True)
+    with pytest.raises(SettingsError, match="durability = reply needs store"):
+        Settings.load(repository=tmp_path, durability="reply")

@@ -65,7 +65,8 @@ async def serving(
     store = StoreThread(open_store)
     try:
         with ThreadPoolExecutor(1) as executor:
-            settings = Settings(repository=repository, load_in_child=False, idle_timeout_s=60.0, **chosen)
+            chosen = {"store": "sqlite:given", "idle_timeout_s": 60.0, **chosen}  # the thread's, in truth
+            settings = Settings(repository=repository, load_in_child=False, **chosen)
             dataplane = build_dataplane(settings, executor=executor, clock=clock, store=store)
             await dataplane.models.load_all()
             stored = dataplane.sessions.stored

@@ -233,6 +233,8 @@ class Settings(BaseSettings):
             raise ValueError("tls_certificate and tls_key need each other")
         if self.store_required and self.store == "none":
             raise ValueError("store_required needs store")
+        if self.durability == "reply" and self.store == "none":
+            raise ValueError("durability = reply needs store")
         check_store_options(
             self.store,
             certificate=self.store_certificate,
