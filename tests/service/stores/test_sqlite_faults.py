@@ -6,11 +6,14 @@ import struct
 import zlib
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.helpers.disks import filled, make_read_only, mounted
 from tests.service.stores.blocks import assert_at, group_of, moving, opening
 
+from statewise.service import Settings
+from statewise.service.dataplane.durability import StoreThread
 from statewise.service.stores import (
     Block,
     Name,
@@ -322,3 +325,20 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.read([1])
+
+
+@pytest.mark.parametrize(("chosen", "pragma"), [("full", 2), ("normal", 1)])
+async def test_the_setting_says_whether_commits_are_synced(
+    tmp_path: Path, chosen: Literal["full", "normal"], pragma: int
+) -> None:
+    path = tmp_path / "sessions.db"
+    settings = Settings(repository=tmp_path, store=f"sqlite:{path}", store_synchronous=chosen)
+    thread = StoreThread.of_settings(settings)
+    assert thread is not None
+    store = thread.store
+    assert isinstance(store, SqliteStore)
+    synced = await thread.call(store._connection.execute, "PRAGMA synchronous")
+    assert synced.fetchone() == (pragma,)
+    await thread.call(store.write, opening([1]))
+    await thread.close()
+    assert_at(SqliteStore(path).read([1])[0], 1, 1)

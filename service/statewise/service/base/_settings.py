@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     """Longest wait for a connection to Redis, or to a Sentinel."""
     store_answer_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """Longest wait for an answer of Redis, or for a lock that another process holds on SQLite's file."""
+    store_synchronous: Literal["full", "normal"] = "full"
+    """What a power cut costs with SQLite: full (nothing that is stored) or normal (the last checkpoints)."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 0.1
     """Seconds between two checkpoints, which write changes to the store; up to half a second in all."""
     durability: Literal["interval", "reply"] = "interval"
@@ -231,12 +233,10 @@ class Settings(BaseSettings):
     def _belongs_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key need each other")
-        if self.store_required and self.store == "none":
-            raise ValueError("store_required needs store")
-        if self.durability == "reply" and self.store == "none":
-            raise ValueError("durability = reply needs store")
         check_store_options(
             self.store,
+            required=self.store_required,
+            replies_wait=self.durability == "reply",
             certificate=self.store_certificate,
             key=self.store_key,
             authorities=self.store_ca,

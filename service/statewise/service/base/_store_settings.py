@@ -11,13 +11,24 @@ def check_store(address: str) -> None:
 
 
 def check_store_options(
-    address: str, *, certificate: object, key: object, authorities: object, sentinel_password: object
+    address: str,
+    *,
+    required: bool,
+    replies_wait: bool,
+    certificate: object,
+    key: object,
+    authorities: object,
+    sentinel_password: object,
 ) -> None:
-    """Checks that settings fit the address of the store; those that are not set are None.
+    """Checks that settings fit the address of the store; those that are not set are False or None.
 
     Raises:
         ValueError: One does nothing with this address, or lacks another. The message names it.
     """
+    if required and address == "none":
+        raise ValueError("store_required needs store")
+    if replies_wait and address == "none":
+        raise ValueError("durability = reply needs store")
     scheme = address.partition(":")[0]
     if (certificate is None) != (key is None):
         raise ValueError("store_certificate and store_key need each other")

@@ -58,8 +58,8 @@ class StoreThread:
         if settings.store == "none":
             return None
         if settings.store.startswith(_SQLITE):
-            path = Path(settings.store.removeprefix(_SQLITE))
-            return cls(lambda: SqliteStore(path, busy_s=settings.store_answer_s))
+            path, synchronous = Path(settings.store.removeprefix(_SQLITE)), settings.store_synchronous
+            return cls(lambda: SqliteStore(path, synchronous=synchronous, busy_s=settings.store_answer_s))
         return cls(lambda: _open_redis(settings))
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
