@@ -229,3 +229,29 @@ async def test_a_snapshot_of_a_session_that_sleeps_knows_nothing_of_later_steps(
         tokens, _ = await snapshot
         (restored,), _ = await server.dataplane.sessions.restore(tokens, ["copy"], owner="ann")
         assert restored.view.position == 0
+
+
+async def test_a_session_that_is_resumed_while_its_old_handle_wakes_goes_on_with_the_new_one(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store, sessions=2) as server:
+        handles = await server.open("a", "b")
+        await server.step(handles["a"], 0, x[:1])
+        await server.sleep()
+        await server.open("other")
+        server.store.may_go_on.clear()
+        resuming = asyncio.ensure_future(server.resume("a"))
+        await asyncio.sleep(0)
+        # Its second session is read while the resumed one is in memory, which leaves it for the first one.
+        woken = np.array([handles["b"], handles["a"]], np.uint64)
+        snapshots = asyncio.ensure_future(server.dataplane.sessions.snapshot(woken, owner="ann"))
+        await asyncio.sleep(0)
+        passing = asyncio.ensure_future(let_time_pass(server))
+        server.store.may_go_on.set()
+        resumed = await resuming
+        _, failures = await snapshots
+        result = await server.step(resumed["a"], 1, x[1:2])
+        passing.cancel()
+        assert [failure.reason for failure in failures] == [Reason.SESSION_MOVED]
+        assert list(result.failures) == []
+        assert result.outputs["y"].tobytes() == expected[1:2].tobytes()

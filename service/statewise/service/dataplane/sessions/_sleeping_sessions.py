@@ -102,7 +102,7 @@ class SleepingSessions:
             some = handles[begin : begin + _ENDED_TOGETHER].tolist()
             async with self._one_at_a_time:
                 self._budget.check(owner)
-                births = await self._births_of(some)
+                births = await self._store.ask(self._store.store.find_handles, some)
                 self._budget.note_misses(owner, births.count(0))
                 awake += [begin + at for at, birth in enumerate(births) if self._table.has_birth(birth)]
                 ended = [birth for birth in births if birth and not self._table.has_birth(birth)]
@@ -134,10 +134,6 @@ class SleepingSessions:
         (birth,) = await self._store.ask(self._store.store.find, self._table.owner_name(owner), [session_id])
         self._budget.note_misses(owner, not birth)
         return birth
-
-    async def _births_of(self, handles: Sequence[int]) -> list[int]:
-        """Returns the births of sessions by the handles under which they were stored; 0: there is none."""
-        return await self._store.ask(self._store.store.find_handles, handles)
 
     async def _claim(self, owner: int, meant: Mapping[str, int]) -> dict[str, ServiceError]:
         """Claims those sessions, given as births by id, that the store has.
@@ -212,11 +208,15 @@ class SleepingSessions:
             found = await self._read_own(owner, name, handles)
             self._budget.note_misses(owner, len(handles) - len(found))
             ending = self._ending()
-            sleeping = [pair for pair in found.items() if int(pair[1].row["birth"]) not in ending]
+            # One in memory by now may leave it once more, and what was read of it is out of date then.
+            sleeping = [
+                pair
+                for pair in found.items()
+                if self._table.find(owner, pair[1].session_id) is None
+                and int(pair[1].row["birth"]) not in ending
+            ]
             async for portion in Portions(sleeping):
                 for handle, stored in portion:
-                    if self._table.find(owner, stored.session_id) is not None:
-                        continue  # woken by its id meanwhile
                     error = no_room or await self._adopt_or_void(owner, handle, stored)
                     if error is not None:
                         failures[handle] = error
