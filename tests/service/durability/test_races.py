@@ -255,3 +255,24 @@ async def test_a_session_that_is_resumed_while_its_old_handle_wakes_goes_on_with
         assert [failure.reason for failure in failures] == [Reason.SESSION_MOVED]
         assert list(result.failures) == []
         assert result.outputs["y"].tobytes() == expected[1:2].tobytes()
+
+
+async def test_a_close_does_not_overtake_a_step_that_waits_for_its_session(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    async with serving(repository, open_store) as server:
+        handles = await server.open("a", "b")
+        await server.sleep()
+        server.store.entered.clear()
+        server.store.may_go_on.clear()
+        first = begin(server, handles["a"], x[:1])
+        await asyncio.to_thread(server.store.entered.wait)  # the next one waits for this one
+        stepping = begin(server, handles["b"], x[:1])
+        closing = asyncio.ensure_future(server.close(handles["b"]))
+        await asyncio.sleep(0)
+        server.store.may_go_on.set()
+        for answer in (await first, await stepping):
+            assert isinstance(answer, StepResult)
+            assert answer.outputs["y"].tobytes() == expected[:1].tobytes()
+        assert await closing == []
+        assert [one.session_id for one in await server.listed()] == ["a"]

@@ -111,6 +111,28 @@ class SleepingHandles:
         current = self.find(handles, owner)
         if current is not None:
             return current
+        error = await self._turn_of(handles, owner)
+        if error is not None:
+            raise error
+        return self.current(handles, owner)
+
+    async def in_turn(self, handles: Handles, owner: int) -> Handles:
+        """Returns the handles by which the table knows sessions, once no earlier request waits for them.
+
+        A session for which none waits does not wake. Other handles stay as they are.
+
+        Raises:
+            ServiceError: as of `wait`.
+        """
+        awaited = np.array([one in self._waiting for one in handles.tolist()], np.bool_)
+        for earlier in self._handed_over.values():
+            awaited |= np.isin(handles, earlier)
+        if awaited.any():
+            await self._turn_of(handles[awaited], owner)
+        return self.current(handles, owner)
+
+    async def _turn_of(self, handles: Handles, owner: int) -> ServiceError | None:
+        """Returns when all that waits now has had its turn, and why the sessions cannot wake now."""
         woken: asyncio.Future[ServiceError | None] = asyncio.get_running_loop().create_future()
 
         def hand_over(error: ServiceError | None) -> None:
@@ -120,12 +142,9 @@ class SleepingHandles:
 
         self.wait(handles, owner, hand_over)
         try:
-            error = await woken
+            return await woken
         finally:
             self._handed_over.pop(woken, None)
-        if error is not None:
-            raise error
-        return self.current(handles, owner)
 
     def current(self, handles: Handles, owner: int) -> Handles:
         """Returns the handles by which the table knows sessions in memory; other handles stay as they are."""

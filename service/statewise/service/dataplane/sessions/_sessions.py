@@ -254,13 +254,13 @@ class Sessions(SessionSnapshots):
         """Ends sessions, awake or asleep. Those that have ended already are no failure; void handles are.
 
         Raises:
-            ServiceError: BAD_REQUEST, BYTES_LIMIT, STORE_UNAVAILABLE.
+            ServiceError: BAD_REQUEST, BYTES_LIMIT, QUEUE_FULL, STORE_UNAVAILABLE.
         """
         self._limits.check_handles(handles)
         number = self._table.owner_number(owner)
         if self._stored is not None:
+            handles = await self._stored.handles.in_turn(handles, number)
             self._stored.refuse_ends(len(handles))
-            handles = self._stored.handles.current(handles, number)
         births: dict[int, int] = {}
         failures = await self._end_awake(handles, number, births)
         moved = [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
