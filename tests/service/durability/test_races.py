@@ -276,3 +276,21 @@ async def test_a_close_does_not_overtake_a_step_that_waits_for_its_session(
             assert answer.outputs["y"].tobytes() == expected[:1].tobytes()
         assert await closing == []
         assert [one.session_id for one in await server.listed()] == ["a"]
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+async def test_a_copy_knows_nothing_of_steps_that_came_after_the_fork(
+    repository: Path, open_store: Open, x: Array, expected: Array, sleeps: bool
+) -> None:
+    async with serving(repository, open_store) as server:
+        handle = (await server.open("a"))["a"]
+        if sleeps:
+            await server.sleep()
+        forks = server.dataplane.sessions.fork(np.array([handle], np.uint64), ["copy"], owner="ann")
+        fork = asyncio.ensure_future(forks)
+        await asyncio.sleep(0)
+        stepped = await begin(server, handle, x[:1])
+        assert isinstance(stepped, StepResult)
+        assert stepped.outputs["y"].tobytes() == expected[:1].tobytes()
+        (copy,), _ = await fork
+        assert copy.view.position == 0

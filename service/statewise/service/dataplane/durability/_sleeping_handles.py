@@ -8,7 +8,8 @@ one of their handles goes there, too.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
@@ -71,7 +72,7 @@ class SleepingHandles:
         """
         if self._waiting and not self._waiting.keys().isdisjoint(handles.tolist()):
             return None
-        if self._are_handed_over(handles):
+        if self._handed_over_before(handles):
             return None
         if len(handles) == 1 and self._table.model_of_handle(int(handles[0]), owner=owner) is not None:
             return handles
@@ -115,6 +116,18 @@ class SleepingHandles:
         if error is not None:
             raise error
         return self.current(handles, owner)
+
+    @asynccontextmanager
+    async def holding(self, handles: Handles, owner: int) -> AsyncIterator[Handles]:
+        """Works like `awake`; the sessions stay in memory, and later requests for them wait, meanwhile."""
+        current = await self.awake(handles, owner)
+        ended: asyncio.Future[ServiceError | None] = asyncio.get_running_loop().create_future()
+        self._handed_over[ended] = handles
+        try:
+            yield current
+        finally:
+            del self._handed_over[ended]
+            ended.set_result(None)
 
     async def in_turn(self, handles: Handles, owner: int) -> Handles:
         """Returns the handles by which the table knows sessions, once no earlier request waits for them.
@@ -186,8 +199,9 @@ class SleepingHandles:
         rows, tries = _PORTION_ROWS, 1
         try:
             while self._line:
-                if self._handed_over:
-                    await asyncio.sleep(0)  # the callers' tasks go on first
+                while earlier := self._handed_over_before(self._line[0].handles):
+                    self._portion = []  # none of its sessions has to stay for the next requests
+                    await asyncio.wait(earlier)
                 self._portion = self._next_portion(rows)
                 errors = await self._wake_portion()
                 done = self._act_on_portion(errors, may_fail=tries == _TRIES)
@@ -237,7 +251,7 @@ class SleepingHandles:
         """
         done = 0
         for place, waiting in enumerate(self._portion):
-            if self._are_handed_over(waiting.handles):
+            if self._handed_over_before(waiting.handles):
                 break
             whys = (errors.get((waiting.owner, handle)) for handle in self._sleepers(waiting))
             error = next(filter(None, whys), None)
@@ -249,9 +263,9 @@ class SleepingHandles:
             waiting.context.run(_act, waiting, error)
         return done
 
-    def _are_handed_over(self, handles: Handles) -> bool:
-        """Whether an earlier request for one of the sessions goes on in the next turn of the event loop."""
-        return any(np.isin(handles, earlier).any() for earlier in self._handed_over.values())
+    def _handed_over_before(self, handles: Handles) -> list[asyncio.Future[ServiceError | None]]:
+        """Returns the earlier requests for the sessions that hold them, or go on in the next turn."""
+        return [one for one, earlier in self._handed_over.items() if np.isin(handles, earlier).any()]
 
     def _sleepers(self, waiting: _Waiting) -> list[int]:
         """Returns the handles of a request whose sessions are not in memory, and may sleep."""

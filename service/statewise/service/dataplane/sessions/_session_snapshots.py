@@ -4,8 +4,8 @@ A row that fails leaves the other rows alone.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -217,9 +217,9 @@ class SessionSnapshots:
         if self._stored is not None:
             await self._stored.room.make(owner, model, sessions)
 
-    def _keeping(self, slots: Iterable[int]) -> AbstractContextManager[None]:
-        """Keeps sessions in memory meanwhile."""
-        return nullcontext() if self._stored is None else self._stored.room.keeping(slots)
+    def _holding(self, handles: Handles, owner: int) -> AbstractAsyncContextManager[Handles]:
+        """Works like `_awake`; the sessions stay in memory, and later requests for them wait, meanwhile."""
+        return nullcontext(handles) if self._stored is None else self._stored.handles.holding(handles, owner)
 
     def _keeping_named(self, owner: int, session_ids: Sequence[str]) -> AbstractContextManager[None]:
         """Keeps an owner's sessions of some ids in memory meanwhile, also those that others open."""

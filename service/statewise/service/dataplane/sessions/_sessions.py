@@ -213,10 +213,10 @@ class Sessions(SessionSnapshots):
             forked[row] = self._directory.describe(twin, created=True)
 
         with self._keeping_named(number, session_ids):
-            asleep = await self._wake_own(owner, session_ids, births)
-            handles = await self._awake(handles, number)
-            slots = self._table.valid_slots(handles, owner=number).tolist()
-            with self._keeping(slots):
+            async with self._holding(handles, number) as current:
+                handles = current
+                asleep = await self._wake_own(owner, session_ids, births)
+                slots = self._table.valid_slots(handles, owner=number).tolist()
                 for slot in slots[:1]:
                     await self._make_room(number, self._directory.model_of(slot), len(slots))
                 failures = await self._turns.run_valid(handles, copy, owner=number)
