@@ -99,6 +99,7 @@ class MortalServer:
             "load_in_child": False,
             "load_test_s": 0.0,
             "idle_timeout_s": IDLE_TIMEOUT_S,
+            "store": "sqlite:given",  # in truth the thread's
             "durability": durability,
             "checkpoint_s": 1000.0,
         }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -64,9 +65,11 @@ def test_a_generation_whose_end_was_not_stored_counts_once(
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_the_last_reply_says_where_each_row_stands(generative: Path, tmp_path: Path, *, stored: bool) -> None:
-    store = f"sqlite:{tmp_path / 'sessions.db'}" if stored else "none"
+    chosen: dict[str, Any] = (
+        {"store": f"sqlite:{tmp_path / 'sessions.db'}", "durability": "reply"} if stored else {}
+    )
     with (
-        server_in_thread(generative, store=store, durability="reply") as address,
+        server_in_thread(generative, **chosen) as address,
         grpc.insecure_channel(address) as channel,
     ):
         stub = sequence_pb2_grpc.SequenceServiceStub(channel)
