@@ -104,6 +104,18 @@ async def test_a_stream_opened_while_the_server_drains_gets_refusals_and_ends(
         await stopping
 
 
+async def test_a_stream_that_begins_after_all_others_have_ended_is_told_at_once(repository: Path) -> None:
+    """gRPC may have taken its call before it stopped listening; the server would wait for it."""
+    server = Server(Settings(repository=repository, listen="127.0.0.1:0", grace_s=60.0))
+    async with connect(await server.start()) as caller:
+        server._grpc._sequences.drain(60.0, last=True)
+        await caller.send(open=sequence_pb2.OpenSessionsRequest(model="steps", session_ids=["a"]))
+        assert (await caller.receive()).WhichOneof("result") == "draining"
+        with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
+            await caller.stream.read()
+        await server.stop()
+
+
 async def test_sigterm_says_not_serving_and_finishes_predictions(
     processes: ServerProcesses, random: np.random.Generator
 ) -> None:

@@ -98,7 +98,7 @@ class GrpcServer:
             # To notify thousands of streams takes a part of the grace period.
             await self._calls.drain(max(0.0, end_s - clock()))
             remaining_s = max(0.0, end_s - clock())
-            self._sequences.drain(remaining_s)  # streams that clients have opened since
+            self._sequences.drain(remaining_s, last=True)  # streams that clients have opened since
             await self._server.stop(remaining_s)
 
     def update_health(self) -> None:

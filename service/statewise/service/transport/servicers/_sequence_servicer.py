@@ -30,9 +30,16 @@ class SequenceServicer:
         self._sequences = SequenceOperations(dataplane)
         self._sessions = SessionOperations(dataplane)
         self._streams: set[SessionStream] = set()
+        self._ends = False
 
-    def drain(self, grace_s: float) -> None:
-        """Tells every stream that the server shuts down."""
+    def drain(self, grace_s: float, *, last: bool = False) -> None:
+        """Tells every stream that the server shuts down.
+
+        Args:
+            grace_s: How long requests under way may take.
+            last: Also tells the streams that begin from now on: nothing else waits for them.
+        """
+        self._ends = last
         for stream in self._streams:
             stream.drain(grace_s)
 
@@ -66,6 +73,8 @@ class SequenceServicer:
         )
         self._streams.add(stream)
         self._statistics.streams += 1
+        if self._ends:  # gRPC had taken the call before it stopped listening
+            stream.drain(0.0)
         try:
             await stream.run()
         finally:
