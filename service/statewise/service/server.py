@@ -253,7 +253,7 @@ async def _serve(settings: Settings, ready: TextIO) -> None:
         if starting.done():
             print(f"listening on {starting.result()}", file=ready, flush=True)
         await stopping
-        _log.info("stopping; requests in flight have %g s", settings.grace_s)
+        _log.info("stopping; the server ends within %g s", settings.grace_s)
     finally:
         for task in (starting, stopping):
             task.cancel()

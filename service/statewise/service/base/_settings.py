@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     traces_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of requests to trace, among those whose caller has not decided whether to trace."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
-    """Time that requests in flight have to finish after SIGTERM."""
+    """Time from SIGTERM to the end. Requests in flight have all but the last 1.5 s (a half, if less)."""
     intra_op_threads: _Positive = 1
     """Threads that onnxruntime uses within one run."""
     execution_provider: Literal["cpu", "cuda"] = "cpu"

@@ -26,6 +26,9 @@ from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 
 _log = logging.getLogger(__name__)
 
+_ENDING_S = 1.5
+"""Part of the grace period in which calls that go on are cut off, and the server ends."""
+
 
 class GrpcServer:
     """The gRPC server of one dataplane.
@@ -89,6 +92,8 @@ class GrpcServer:
         """Ends all calls: those under way may finish within the grace period, new ones are refused."""
         clock = asyncio.get_running_loop().time
         grace_s = self._dataplane.limits.settings.grace_s
+        # What is cut off at the end takes its time to end, too.
+        grace_s -= min(_ENDING_S, grace_s / 2)
         end_s = clock() + grace_s
         self._health.drain()
         self._sequences.drain(grace_s)
