@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers.models.small import SmallModels
 from tests.service.durability.stored_server import StoredServer, serving
 from tests.service.stores.places import Open
 
@@ -18,19 +17,6 @@ Array = np.ndarray
 
 def u64(*numbers: int) -> Array:
     return np.array(numbers, np.uint64)
-
-
-@pytest.fixture
-def x(random: np.random.Generator) -> Array:
-    """One sequence, [time, features]."""
-    return random.standard_normal((12, 3)).astype(np.float32)
-
-
-@pytest.fixture
-def expected(small_models: SmallModels, x: Array) -> Array:
-    """Its outputs, [time, outputs]."""
-    outputs: Array = small_models.find("steps").run(x)[0]
-    return outputs
 
 
 def begin(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.models.small import SmallModels
 from tests.service.durability.stored_server import StoredServer, serving
 from tests.service.stores.places import Open
 
@@ -19,19 +18,6 @@ from statewise.service.session_state import SessionTable
 from statewise.wire import Reason
 
 Array = np.ndarray
-
-
-@pytest.fixture
-def x(random: np.random.Generator) -> Array:
-    """One sequence, [time, features]."""
-    return random.standard_normal((12, 3)).astype(np.float32)
-
-
-@pytest.fixture
-def expected(small_models: SmallModels, x: Array) -> Array:
-    """Its outputs, [time, outputs]."""
-    outputs: Array = small_models.find("steps").run(x)[0]
-    return outputs
 
 
 def begin(server: StoredServer, handle: int, x: Array) -> "asyncio.Future[StepResult | ServiceError]":

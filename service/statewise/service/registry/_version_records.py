@@ -85,7 +85,7 @@ class VersionRecords:
         return loaded
 
     def free_if_unused(self, loaded: LoadedModel) -> None:
-        """Removes a loaded version that serves no longer, has no session, and that nobody keeps."""
+        """Removes a version from memory if it does not serve, has no session, and nobody keeps it."""
         record = self._versions.get(loaded.key)
         if self._kept[loaded.number]:
             return
