@@ -111,6 +111,8 @@ OFFERS = {
         "AsyncClient",
         "AsyncSession",
         "AsyncSessionGroup",
+        "CheckpointExists",
+        "CheckpointNotFound",
         "Client",
         "InternalError",
         "InvalidInput",

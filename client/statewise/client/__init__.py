@@ -11,6 +11,8 @@ from statewise.client._sync import Client, Session, SessionGroup
 from statewise.client.bulk import Progress, Sample, SampleFiles, Scored
 from statewise.client.transport import Tls
 from statewise.client.values import (
+    CheckpointExists,
+    CheckpointNotFound,
     InternalError,
     InvalidInput,
     InvalidSnapshot,
@@ -46,6 +48,8 @@ __all__ = [
     "AsyncClient",
     "AsyncSession",
     "AsyncSessionGroup",
+    "CheckpointExists",
+    "CheckpointNotFound",
     "Client",
     "InternalError",
     "InvalidInput",

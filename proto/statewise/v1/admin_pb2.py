@@ -24,43 +24,53 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from statewise.v1 import sequence_pb2 as statewise_dot_v1_dot_sequence__pb2
+from statewise.v1 import tensor_pb2 as statewise_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/admin.proto\x12\x0cstatewise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetServerRequest\"\xb8\x01\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Limits\x12\r\n\x05store\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"\xd2\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x04\x12\x14\n\x0crequest_rows\x18\x02 \x01(\x04\x12\x15\n\rrequest_steps\x18\x03 \x01(\x04\x12\x10\n\x08sessions\x18\x04 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bqueue_steps\x18\x06 \x01(\x04\x12\x17\n\x0fstream_requests\x18\x07 \x01(\x04\x12/\n\x0cidle_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x01\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\x12)\n\x05state\x18\x05 \x01(\x0e\x32\x1a.statewise.v1.SessionState\"\\\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.statewise.v1.SessionInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"@\n\x12GetSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.statewise.v1.SessionInfo\"8\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\x89\x02\n\x0bSessionInfo\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\x18\n\x10\x64urable_position\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\'\n\x04idle\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fnonfinite_state\x18\t \x01(\x08\x12)\n\x05state\x18\n \x01(\x0e\x32\x1a.statewise.v1.SessionState\x12\x0f\n\x07\x64\x61maged\x18\x0b \x01(\x08\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\x12WatchStatsResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06models\x18\x02 \x03(\x0b\x32\x18.statewise.v1.ModelStats\x12\x0f\n\x07streams\x18\x03 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x63pu_seconds\x18\x05 \x01(\x01\"\x9f\x02\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08sessions\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x04\x12\x14\n\x0cqueued_steps\x18\x07 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x08 \x01(\x04\x12.\n\x0blatency_p50\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_rows\x18\x0b \x01(\x04\x12\x10\n\x08requests\x18\x0c \x01(\x04*`\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SESSION_STATE_AWAKE\x10\x01\x12\x18\n\x14SESSION_STATE_ASLEEP\x10\x02\x32\xae\x03\n\x0c\x41\x64minService\x12L\n\tGetServer\x12\x1e.statewise.v1.GetServerRequest\x1a\x1f.statewise.v1.GetServerResponse\x12U\n\x0cListSessions\x12!.statewise.v1.ListSessionsRequest\x1a\".statewise.v1.ListSessionsResponse\x12O\n\nGetSession\x12\x1f.statewise.v1.GetSessionRequest\x1a .statewise.v1.GetSessionResponse\x12U\n\x0c\x43loseSession\x12!.statewise.v1.CloseSessionRequest\x1a\".statewise.v1.CloseSessionResponse\x12Q\n\nWatchStats\x12\x1f.statewise.v1.WatchStatsRequest\x1a .statewise.v1.WatchStatsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18statewise/v1/admin.proto\x12\x0cstatewise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bstatewise/v1/sequence.proto\x1a\x19statewise/v1/tensor.proto\"\x12\n\x10GetServerRequest\"\xb8\x01\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x1b\n\x13onnxruntime_version\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Limits\x12\r\n\x05store\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"\xd2\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x04\x12\x14\n\x0crequest_rows\x18\x02 \x01(\x04\x12\x15\n\rrequest_steps\x18\x03 \x01(\x04\x12\x10\n\x08sessions\x18\x04 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bqueue_steps\x18\x06 \x01(\x04\x12\x17\n\x0fstream_requests\x18\x07 \x01(\x04\x12/\n\x0cidle_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x01\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\x12)\n\x05state\x18\x05 \x01(\x0e\x32\x1a.statewise.v1.SessionState\"\\\n\x14ListSessionsResponse\x12+\n\x08sessions\x18\x01 \x03(\x0b\x32\x19.statewise.v1.SessionInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x12\n\nwith_state\x18\x03 \x01(\x08\"\xef\x01\n\x12GetSessionResponse\x12*\n\x07session\x18\x01 \x01(\x0b\x32\x19.statewise.v1.SessionInfo\x12-\n\x0b\x63heckpoints\x18\x02 \x03(\x0b\x32\x18.statewise.v1.Checkpoint\x12:\n\x05state\x18\x03 \x03(\x0b\x32+.statewise.v1.GetSessionResponse.StateEntry\x1a\x42\n\nStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.statewise.v1.Tensor:\x02\x38\x01\"n\n\x10GetStatesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x13\n\x0bsession_ids\x18\x03 \x03(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"z\n\x11GetStatesResponse\x12\x13\n\x0bsession_ids\x18\x01 \x03(\t\x12\x11\n\tpositions\x18\x02 \x01(\x0c\x12$\n\x06states\x18\x03 \x01(\x0b\x32\x14.statewise.v1.Tensor\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"8\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\xb1\x02\n\x0bSessionInfo\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\x18\n\x10\x64urable_position\x18\x06 \x01(\x04\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\'\n\x04idle\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fnonfinite_state\x18\t \x01(\x08\x12)\n\x05state\x18\n \x01(\x0e\x32\x1a.statewise.v1.SessionState\x12\x0f\n\x07\x64\x61maged\x18\x0b \x01(\x08\x12\x0c\n\x04keep\x18\x0c \x01(\r\x12\x18\n\x10\x63heckpoint_bytes\x18\r \x01(\x04\"@\n\x11WatchStatsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\x12WatchStatsResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06models\x18\x02 \x03(\x0b\x32\x18.statewise.v1.ModelStats\x12\x0f\n\x07streams\x18\x03 \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x04 \x01(\x04\x12\x13\n\x0b\x63pu_seconds\x18\x05 \x01(\x01\"\x9f\x02\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x10\n\x08sessions\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\x04\x12\x0e\n\x06\x65rrors\x18\x06 \x01(\x04\x12\x14\n\x0cqueued_steps\x18\x07 \x01(\x04\x12\x13\n\x0bstate_bytes\x18\x08 \x01(\x04\x12.\n\x0blatency_p50\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0blatency_p99\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_rows\x18\x0b \x01(\x04\x12\x10\n\x08requests\x18\x0c \x01(\x04*`\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SESSION_STATE_AWAKE\x10\x01\x12\x18\n\x14SESSION_STATE_ASLEEP\x10\x02\x32\xfc\x03\n\x0c\x41\x64minService\x12L\n\tGetServer\x12\x1e.statewise.v1.GetServerRequest\x1a\x1f.statewise.v1.GetServerResponse\x12U\n\x0cListSessions\x12!.statewise.v1.ListSessionsRequest\x1a\".statewise.v1.ListSessionsResponse\x12O\n\nGetSession\x12\x1f.statewise.v1.GetSessionRequest\x1a .statewise.v1.GetSessionResponse\x12U\n\x0c\x43loseSession\x12!.statewise.v1.CloseSessionRequest\x1a\".statewise.v1.CloseSessionResponse\x12L\n\tGetStates\x12\x1e.statewise.v1.GetStatesRequest\x1a\x1f.statewise.v1.GetStatesResponse\x12Q\n\nWatchStats\x12\x1f.statewise.v1.WatchStatsRequest\x1a .statewise.v1.WatchStatsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'statewise.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONSTATE']._serialized_start=1752
-  _globals['_SESSIONSTATE']._serialized_end=1848
-  _globals['_GETSERVERREQUEST']._serialized_start=107
-  _globals['_GETSERVERREQUEST']._serialized_end=125
-  _globals['_GETSERVERRESPONSE']._serialized_start=128
-  _globals['_GETSERVERRESPONSE']._serialized_end=312
-  _globals['_LIMITS']._serialized_start=315
-  _globals['_LIMITS']._serialized_end=525
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=528
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=661
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=663
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=755
-  _globals['_GETSESSIONREQUEST']._serialized_start=757
-  _globals['_GETSESSIONREQUEST']._serialized_end=811
-  _globals['_GETSESSIONRESPONSE']._serialized_start=813
-  _globals['_GETSESSIONRESPONSE']._serialized_end=877
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=879
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=935
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=937
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=959
-  _globals['_SESSIONINFO']._serialized_start=962
-  _globals['_SESSIONINFO']._serialized_end=1227
-  _globals['_WATCHSTATSREQUEST']._serialized_start=1229
-  _globals['_WATCHSTATSREQUEST']._serialized_end=1293
-  _globals['_WATCHSTATSRESPONSE']._serialized_start=1296
-  _globals['_WATCHSTATSRESPONSE']._serialized_end=1460
-  _globals['_MODELSTATS']._serialized_start=1463
-  _globals['_MODELSTATS']._serialized_end=1750
-  _globals['_ADMINSERVICE']._serialized_start=1851
-  _globals['_ADMINSERVICE']._serialized_end=2281
+  _globals['_GETSESSIONRESPONSE_STATEENTRY']._loaded_options = None
+  _globals['_GETSESSIONRESPONSE_STATEENTRY']._serialized_options = b'8\001'
+  _globals['_SESSIONSTATE']._serialized_start=2280
+  _globals['_SESSIONSTATE']._serialized_end=2376
+  _globals['_GETSERVERREQUEST']._serialized_start=163
+  _globals['_GETSERVERREQUEST']._serialized_end=181
+  _globals['_GETSERVERRESPONSE']._serialized_start=184
+  _globals['_GETSERVERRESPONSE']._serialized_end=368
+  _globals['_LIMITS']._serialized_start=371
+  _globals['_LIMITS']._serialized_end=581
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=584
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=717
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=719
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=811
+  _globals['_GETSESSIONREQUEST']._serialized_start=813
+  _globals['_GETSESSIONREQUEST']._serialized_end=887
+  _globals['_GETSESSIONRESPONSE']._serialized_start=890
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1129
+  _globals['_GETSESSIONRESPONSE_STATEENTRY']._serialized_start=1063
+  _globals['_GETSESSIONRESPONSE_STATEENTRY']._serialized_end=1129
+  _globals['_GETSTATESREQUEST']._serialized_start=1131
+  _globals['_GETSTATESREQUEST']._serialized_end=1241
+  _globals['_GETSTATESRESPONSE']._serialized_start=1243
+  _globals['_GETSTATESRESPONSE']._serialized_end=1365
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1367
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1423
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1425
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1447
+  _globals['_SESSIONINFO']._serialized_start=1450
+  _globals['_SESSIONINFO']._serialized_end=1755
+  _globals['_WATCHSTATSREQUEST']._serialized_start=1757
+  _globals['_WATCHSTATSREQUEST']._serialized_end=1821
+  _globals['_WATCHSTATSRESPONSE']._serialized_start=1824
+  _globals['_WATCHSTATSRESPONSE']._serialized_end=1988
+  _globals['_MODELSTATS']._serialized_start=1991
+  _globals['_MODELSTATS']._serialized_end=2278
+  _globals['_ADMINSERVICE']._serialized_start=2379
+  _globals['_ADMINSERVICE']._serialized_end=2887
 # @@protoc_insertion_point(module_scope)

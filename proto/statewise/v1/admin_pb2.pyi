@@ -10,6 +10,8 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from statewise.v1 import sequence_pb2 as _sequence_pb2
+from statewise.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -245,19 +247,23 @@ class GetSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    WITH_STATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Its id."""
     owner: _builtins.str
     """Its owner; another owner than the caller needs the scope admin. Empty: the caller."""
+    with_state: _builtins.bool
+    """True: return its state, too. Only to its owner: PERMISSION_DENIED."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         owner: _builtins.str = ...,
+        with_state: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "session_id", b"session_id", "with_state", b"with_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,23 +275,138 @@ class GetSessionResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class StateEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SESSION_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___SessionInfo:
         """The session."""
+
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_sequence_pb2.Checkpoint]:
+        """Its named checkpoints, in the order in which they were made."""
+
+    @_builtins.property
+    def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """With with_state: its states by name (see Model.states), [...]."""
 
     def __init__(
         self,
         *,
         session: Global___SessionInfo | None = ...,
+        checkpoints: _abc.Iterable[_sequence_pb2.Checkpoint] | None = ...,
+        state: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "session", b"session", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
+
+@_typing.final
+class GetStatesRequest(_message.Message):
+    """Asks for the states of the caller's own sessions of one model version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model name. Required."""
+    version: _builtins.int
+    """Model version; 0: the version served by default."""
+    page_size: _builtins.int
+    """Sessions a page at most; 0: as many as fit in a message. Ignored with session_ids."""
+    page_token: _builtins.str
+    """From the page before; empty: the first page."""
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the sessions, in the order of the rows. Those that the caller has none of, or that belong to another model or
+        version, are left out. Empty: all of the version, page by page.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "page_size", b"page_size", "page_token", b"page_token", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatesRequest: _TypeAlias = GetStatesRequest  # noqa: Y015
+
+@_typing.final
+class GetStatesResponse(_message.Message):
+    """States."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    positions: _builtins.bytes
+    """Position of each, one uint64 a row, little-endian, packed."""
+    next_page_token: _builtins.str
+    """Token of the next page; empty: that was the last."""
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the sessions, one a row."""
+
+    @_builtins.property
+    def states(self) -> _tensor_pb2.Tensor:
+        """The states [rows, S]: the elements of all states of the model one after another, in the model's order. Of the type
+        that all of them have, else of the narrowest that holds them: float64 or int64.
+        """
+
+    def __init__(
+        self,
+        *,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        positions: _builtins.bytes = ...,
+        states: _tensor_pb2.Tensor | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["states", b"states"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "positions", b"positions", "session_ids", b"session_ids", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatesResponse: _TypeAlias = GetStatesResponse  # noqa: Y015
 
 @_typing.final
 class CloseSessionRequest(_message.Message):
@@ -347,6 +468,8 @@ class SessionInfo(_message.Message):
     NONFINITE_STATE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     DAMAGED_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_BYTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The client's name for it."""
     owner: _builtins.str
@@ -360,7 +483,7 @@ class SessionInfo(_message.Message):
     durable_position: _builtins.int
     """Time steps that would survive the end of the server's process; 0 without a session store."""
     epoch: _builtins.int
-    """Raised by every resume and rewind."""
+    """Raised by every resume, rewind and written state."""
     nonfinite_state: _builtins.bool
     """True: its state holds a NaN or an infinite number. Most models then give outputs of no use from then on: rewind
     the session, or open another one. False where it is asleep: its state is not looked at.
@@ -371,6 +494,10 @@ class SessionInfo(_message.Message):
     """True: what the store has of it is damaged, and it cannot wake (SESSION_LOST). Model, version, positions and idle
     time may be absent. A listing does not read states: damage to one shows only when the session wakes.
     """
+    keep: _builtins.int
+    """The number of its last requests that can be taken back."""
+    checkpoint_bytes: _builtins.int
+    """Bytes that its named checkpoints take; 0 where it is asleep: they are not looked at."""
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:
         """Time since its last request."""
@@ -389,10 +516,12 @@ class SessionInfo(_message.Message):
         nonfinite_state: _builtins.bool = ...,
         state: Global___SessionState.ValueType = ...,
         damaged: _builtins.bool = ...,
+        keep: _builtins.int = ...,
+        checkpoint_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged", b"damaged", "durable_position", b"durable_position", "epoch", b"epoch", "idle", b"idle", "model", b"model", "nonfinite_state", b"nonfinite_state", "owner", b"owner", "position", b"position", "session_id", b"session_id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_bytes", b"checkpoint_bytes", "damaged", b"damaged", "durable_position", b"durable_position", "epoch", b"epoch", "idle", b"idle", "keep", b"keep", "model", b"model", "nonfinite_state", b"nonfinite_state", "owner", b"owner", "position", b"position", "session_id", b"session_id", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

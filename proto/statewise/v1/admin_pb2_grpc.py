@@ -55,6 +55,11 @@ class AdminServiceStub:
                 request_serializer=statewise_dot_v1_dot_admin__pb2.CloseSessionRequest.SerializeToString,
                 response_deserializer=statewise_dot_v1_dot_admin__pb2.CloseSessionResponse.FromString,
                 _registered_method=True)
+        self.GetStates = channel.unary_unary(
+                '/statewise.v1.AdminService/GetStates',
+                request_serializer=statewise_dot_v1_dot_admin__pb2.GetStatesRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_admin__pb2.GetStatesResponse.FromString,
+                _registered_method=True)
         self.WatchStats = channel.unary_stream(
                 '/statewise.v1.AdminService/WatchStats',
                 request_serializer=statewise_dot_v1_dot_admin__pb2.WatchStatsRequest.SerializeToString,
@@ -97,6 +102,15 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStates(self, request, context):
+        """The states of sessions of one model, as one matrix; awake and asleep. Neither wakes a session nor counts as use.
+        Idempotent. Fails: MODEL_NOT_FOUND, WRONG_CALL where the model has no state or one that no matrix holds,
+        STORE_UNAVAILABLE, PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchStats(self, request, context):
         """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
         of range; DRAINING when the server goes away.
@@ -127,6 +141,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.CloseSession,
                     request_deserializer=statewise_dot_v1_dot_admin__pb2.CloseSessionRequest.FromString,
                     response_serializer=statewise_dot_v1_dot_admin__pb2.CloseSessionResponse.SerializeToString,
+            ),
+            'GetStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStates,
+                    request_deserializer=statewise_dot_v1_dot_admin__pb2.GetStatesRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_admin__pb2.GetStatesResponse.SerializeToString,
             ),
             'WatchStats': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchStats,
@@ -243,6 +262,33 @@ class AdminService:
             '/statewise.v1.AdminService/CloseSession',
             statewise_dot_v1_dot_admin__pb2.CloseSessionRequest.SerializeToString,
             statewise_dot_v1_dot_admin__pb2.CloseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.AdminService/GetStates',
+            statewise_dot_v1_dot_admin__pb2.GetStatesRequest.SerializeToString,
+            statewise_dot_v1_dot_admin__pb2.GetStatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,11 @@ class AdminServiceStub:
     the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
     SESSION_EXPIRED, STORE_UNAVAILABLE.
     """
+    GetStates: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatesRequest, _admin_pb2.GetStatesResponse]
+    """The states of sessions of one model, as one matrix; awake and asleep. Neither wakes a session nor counts as use.
+    Idempotent. Fails: MODEL_NOT_FOUND, WRONG_CALL where the model has no state or one that no matrix holds,
+    STORE_UNAVAILABLE, PERMISSION_DENIED.
+    """
     WatchStats: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]
     """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
     of range; DRAINING when the server goes away.
@@ -68,6 +73,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Ends a session by its id, awake or asleep, also while another client holds its handle, or another server that shares
     the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
     SESSION_EXPIRED, STORE_UNAVAILABLE.
+    """
+    GetStates: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatesRequest, _admin_pb2.GetStatesResponse]  # type: ignore[assignment]
+    """The states of sessions of one model, as one matrix; awake and asleep. Neither wakes a session nor counts as use.
+    Idempotent. Fails: MODEL_NOT_FOUND, WRONG_CALL where the model has no state or one that no matrix holds,
+    STORE_UNAVAILABLE, PERMISSION_DENIED.
     """
     WatchStats: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchStatsRequest, _admin_pb2.WatchStatsResponse]  # type: ignore[assignment]
     """Counters, at once and then at every interval until the caller leaves. Fails: BAD_REQUEST for an interval out
@@ -112,6 +122,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a session by its id, awake or asleep, also while another client holds its handle, or another server that shares
         the store has it in memory. With a store, it has ended there before the reply. Fails: SESSION_NOT_FOUND,
         SESSION_EXPIRED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStates(
+        self,
+        request: _admin_pb2.GetStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetStatesResponse, _abc.Awaitable[_admin_pb2.GetStatesResponse]]:
+        """The states of sessions of one model, as one matrix; awake and asleep. Neither wakes a session nor counts as use.
+        Idempotent. Fails: MODEL_NOT_FOUND, WRONG_CALL where the model has no state or one that no matrix holds,
+        STORE_UNAVAILABLE, PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod

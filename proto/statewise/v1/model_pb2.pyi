@@ -354,6 +354,74 @@ class TensorSpec(_message.Message):
 Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
 @_typing.final
+class StateSpec(_message.Message):
+    """One state of a model: what a session keeps from step to step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, as in the graph."""
+    dtype: _tensor_pb2.DataType.ValueType
+    """Element type."""
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Shape of one session's state."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatePart]:
+        """Named sections of the state, its elements counted in row-major order; empty: none are named."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        dtype: _tensor_pb2.DataType.ValueType = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        parts: _abc.Iterable[Global___StatePart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "name", b"name", "parts", b"parts", "shape", b"shape"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateSpec: _TypeAlias = StateSpec  # noqa: Y015
+
+@_typing.final
+class StatePart(_message.Message):
+    """A named section of a state: `h` of the first layer, say. Requests may name it instead of the state; its shape is [size]."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, unique for the model, such as "layer0.h"."""
+    offset: _builtins.int
+    """Its first element."""
+    size: _builtins.int
+    """Number of its elements."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "offset", b"offset", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatePart: _TypeAlias = StatePart  # noqa: Y015
+
+@_typing.final
 class Vocabulary(_message.Message):
     """Tokens of a text model, in order of their numbers."""
 
@@ -489,6 +557,7 @@ class Model(_message.Message):
     ENCODER_VOCABULARY_FIELD_NUMBER: _builtins.int
     EMITTED_FIELD_NUMBER: _builtins.int
     LEAST_STEPS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, the folder in the repository: 1 to 128 characters of A-Z a-z 0-9 . _ -"""
     version: _builtins.int
@@ -557,6 +626,12 @@ class Model(_message.Message):
     def emitted(self) -> Global___TensorSpec:
         """Set where `generative`: the value that Generate emits at each step."""
 
+    @_builtins.property
+    def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateSpec]:
+        """States of a session, in the graph's order. Empty: the model has none, or the version is not loaded, or the server is
+        older than this field.
+        """
+
     def __init__(
         self,
         *,
@@ -581,10 +656,11 @@ class Model(_message.Message):
         encoder_vocabulary: Global___Vocabulary | None = ...,
         emitted: Global___TensorSpec | None = ...,
         least_steps: _builtins.int = ...,
+        states: _abc.Iterable[Global___StateSpec] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["emitted", b"emitted", "encoder_vocabulary", b"encoder_vocabulary", "vocabulary", b"vocabulary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_shapes", b"call_shapes", "digest", b"digest", "emitted", b"emitted", "encoder_inputs", b"encoder_inputs", "encoder_vocabulary", b"encoder_vocabulary", "exactness", b"exactness", "failure", b"failure", "generative", b"generative", "inputs", b"inputs", "is_default", b"is_default", "labels", b"labels", "least_steps", b"least_steps", "max_steps", b"max_steps", "name", b"name", "notes", b"notes", "outputs", b"outputs", "state_bytes", b"state_bytes", "status", b"status", "streamable", b"streamable", "version", b"version", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_shapes", b"call_shapes", "digest", b"digest", "emitted", b"emitted", "encoder_inputs", b"encoder_inputs", "encoder_vocabulary", b"encoder_vocabulary", "exactness", b"exactness", "failure", b"failure", "generative", b"generative", "inputs", b"inputs", "is_default", b"is_default", "labels", b"labels", "least_steps", b"least_steps", "max_steps", b"max_steps", "name", b"name", "notes", b"notes", "outputs", b"outputs", "state_bytes", b"state_bytes", "states", b"states", "status", b"status", "streamable", b"streamable", "version", b"version", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

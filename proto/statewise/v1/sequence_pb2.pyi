@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -50,12 +51,33 @@ Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
 @_typing.final
 class PredictRequest(_message.Message):
-    """Sequences to run from the model's initial state."""
+    """Sequences to run from the model's initial state, or from states that the request gives."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
     class InputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class StateEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -82,6 +104,7 @@ class PredictRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETURN_LABELS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING; PACKAGE_INVALID where the version could not be
     loaded.
@@ -110,6 +133,14 @@ class PredictRequest(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Rows run in the time given here are answered, the rest get DEADLINE. Absent: the call's own deadline."""
 
+    @_builtins.property
+    def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """Initial states, by the name of a state or of a part of one (see Model.states): [rows, ...], or [1, ...] for all
+        rows. What is not named begins as the model does. Fails: BAD_TENSOR for an unknown name, another type or shape, a
+        NaN or an infinite number where the model's own initial state has none, a state named whole and by a part;
+        WRONG_CALL where the model has no state, or its encoder computes the state.
+        """
+
     def __init__(
         self,
         *,
@@ -120,10 +151,11 @@ class PredictRequest(_message.Message):
         text: _tensor_pb2.TextRows | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         return_labels: _builtins.bool = ...,
+        state: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "lengths", b"lengths", "model", b"model", "return_labels", b"return_labels", "text", b"text", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "lengths", b"lengths", "model", b"model", "return_labels", b"return_labels", "state", b"state", "text", b"text", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,6 +350,27 @@ class GenerateRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class StateEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
@@ -332,6 +385,8 @@ class GenerateRequest(_message.Message):
     CONDITION_TEXT_FIELD_NUMBER: _builtins.int
     EMITTED_FIELD_NUMBER: _builtins.int
     EMITTED_LENGTHS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_POSITIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required. Fails: MODEL_NOT_FOUND, MODEL_LOADING, PACKAGE_INVALID; WRONG_CALL where the model does not
     generate.
@@ -353,6 +408,10 @@ class GenerateRequest(_message.Message):
     emitted_lengths: _builtins.bytes
     """Number of these values of each row, one uint32 a row, little-endian, packed; 0: none. Empty: no row has any.
     Fails: BAD_REQUEST where a row has more than its `steps`.
+    """
+    state_positions: _builtins.bytes
+    """Positions of the states given, in time steps, one uint64 a row, little-endian, packed: random numbers are counted
+    from there, so a row goes on as the session would that the state was read from. Empty: 0.
     """
     @_builtins.property
     def prompt(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
@@ -393,6 +452,12 @@ class GenerateRequest(_message.Message):
         emitted again. A model whose exactness is `exact` goes on with the same values.
         """
 
+    @_builtins.property
+    def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """Initial states, as in PredictRequest. Encoder-decoder models: instead of the encoder's input. A row with a state
+        given needs neither condition nor prompt, and no begin token is put in front of it.
+        """
+
     def __init__(
         self,
         *,
@@ -410,10 +475,12 @@ class GenerateRequest(_message.Message):
         condition_text: _tensor_pb2.TextRows | None = ...,
         emitted: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
         emitted_lengths: _builtins.bytes = ...,
+        state: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
+        state_positions: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition_text", b"condition_text", "prompt_text", b"prompt_text", "sampling", b"sampling", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "condition_lengths", b"condition_lengths", "condition_text", b"condition_text", "emitted", b"emitted", "emitted_lengths", b"emitted_lengths", "model", b"model", "prompt", b"prompt", "prompt_lengths", b"prompt_lengths", "prompt_text", b"prompt_text", "rows", b"rows", "sampling", b"sampling", "steps", b"steps", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "condition_lengths", b"condition_lengths", "condition_text", b"condition_text", "emitted", b"emitted", "emitted_lengths", b"emitted_lengths", "model", b"model", "prompt", b"prompt", "prompt_lengths", b"prompt_lengths", "prompt_text", b"prompt_text", "rows", b"rows", "sampling", b"sampling", "state", b"state", "state_positions", b"state_positions", "steps", b"steps", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,6 +578,11 @@ class SessionStreamRequest(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    READ_STATES_FIELD_NUMBER: _builtins.int
+    WRITE_STATES_FIELD_NUMBER: _builtins.int
+    CREATE_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    LIST_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    DELETE_CHECKPOINTS_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """Chosen by the client, unique among the stream's unanswered requests, not 0. The reply repeats it."""
@@ -542,7 +614,7 @@ class SessionStreamRequest(_message.Message):
 
     @_builtins.property
     def rewind(self) -> Global___RewindSessionsRequest:
-        """Undoes the last request of sessions."""
+        """Takes sessions back to an earlier state."""
 
     @_builtins.property
     def snapshot(self) -> Global___SnapshotSessionsRequest:
@@ -555,6 +627,26 @@ class SessionStreamRequest(_message.Message):
     @_builtins.property
     def cancel(self) -> Global___CancelRequest:
         """Cancels an unanswered request of this stream."""
+
+    @_builtins.property
+    def read_states(self) -> Global___ReadStatesRequest:
+        """Reads the states of sessions."""
+
+    @_builtins.property
+    def write_states(self) -> Global___WriteStatesRequest:
+        """Gives sessions states."""
+
+    @_builtins.property
+    def create_checkpoints(self) -> Global___CreateCheckpointsRequest:
+        """Keeps the present states of sessions under names."""
+
+    @_builtins.property
+    def list_checkpoints(self) -> Global___ListCheckpointsRequest:
+        """Lists named checkpoints."""
+
+    @_builtins.property
+    def delete_checkpoints(self) -> Global___DeleteCheckpointsRequest:
+        """Drops named checkpoints."""
 
     def __init__(
         self,
@@ -570,13 +662,18 @@ class SessionStreamRequest(_message.Message):
         snapshot: Global___SnapshotSessionsRequest | None = ...,
         close: Global___CloseSessionsRequest | None = ...,
         cancel: Global___CancelRequest | None = ...,
+        read_states: Global___ReadStatesRequest | None = ...,
+        write_states: Global___WriteStatesRequest | None = ...,
+        create_checkpoints: Global___CreateCheckpointsRequest | None = ...,
+        list_checkpoints: Global___ListCheckpointsRequest | None = ...,
+        delete_checkpoints: Global___DeleteCheckpointsRequest | None = ...,
         traceparent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "fork", b"fork", "generate", b"generate", "open", b"open", "operation", b"operation", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "create_checkpoints", b"create_checkpoints", "delete_checkpoints", b"delete_checkpoints", "fork", b"fork", "generate", b"generate", "list_checkpoints", b"list_checkpoints", "open", b"open", "operation", b"operation", "read_states", b"read_states", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step", "write_states", b"write_states"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "fork", b"fork", "generate", b"generate", "open", b"open", "operation", b"operation", "request_id", b"request_id", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "create_checkpoints", b"create_checkpoints", "delete_checkpoints", b"delete_checkpoints", "fork", b"fork", "generate", b"generate", "list_checkpoints", b"list_checkpoints", "open", b"open", "operation", b"operation", "read_states", b"read_states", "request_id", b"request_id", "restore", b"restore", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step", "traceparent", b"traceparent", "write_states", b"write_states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["open", "resume", "restore", "step", "generate", "fork", "rewind", "snapshot", "close", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["open", "resume", "restore", "step", "generate", "fork", "rewind", "snapshot", "close", "cancel", "read_states", "write_states", "create_checkpoints", "list_checkpoints", "delete_checkpoints"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -601,6 +698,11 @@ class SessionStreamResponse(_message.Message):
     CLOSE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    READ_STATES_FIELD_NUMBER: _builtins.int
+    WRITE_STATES_FIELD_NUMBER: _builtins.int
+    CREATE_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    LIST_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    DELETE_CHECKPOINTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     """The answered request; 0 for a notice, which answers none."""
     @_builtins.property
@@ -651,6 +753,26 @@ class SessionStreamResponse(_message.Message):
     def draining(self) -> Global___Draining:
         """The server shuts down: it still answers earlier requests and refuses new ones (DRAINING)."""
 
+    @_builtins.property
+    def read_states(self) -> Global___ReadStatesResponse:
+        """Reply to read_states."""
+
+    @_builtins.property
+    def write_states(self) -> Global___WriteStatesResponse:
+        """Reply to write_states."""
+
+    @_builtins.property
+    def create_checkpoints(self) -> Global___CreateCheckpointsResponse:
+        """Reply to create_checkpoints."""
+
+    @_builtins.property
+    def list_checkpoints(self) -> Global___ListCheckpointsResponse:
+        """Reply to list_checkpoints."""
+
+    @_builtins.property
+    def delete_checkpoints(self) -> Global___DeleteCheckpointsResponse:
+        """Reply to delete_checkpoints."""
+
     def __init__(
         self,
         *,
@@ -667,12 +789,17 @@ class SessionStreamResponse(_message.Message):
         close: Global___CloseSessionsResponse | None = ...,
         cancel: Global___CancelResponse | None = ...,
         draining: Global___Draining | None = ...,
+        read_states: Global___ReadStatesResponse | None = ...,
+        write_states: Global___WriteStatesResponse | None = ...,
+        create_checkpoints: Global___CreateCheckpointsResponse | None = ...,
+        list_checkpoints: Global___ListCheckpointsResponse | None = ...,
+        delete_checkpoints: Global___DeleteCheckpointsResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "draining", b"draining", "error", b"error", "fork", b"fork", "generate", b"generate", "open", b"open", "restore", b"restore", "result", b"result", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "create_checkpoints", b"create_checkpoints", "delete_checkpoints", b"delete_checkpoints", "draining", b"draining", "error", b"error", "fork", b"fork", "generate", b"generate", "list_checkpoints", b"list_checkpoints", "open", b"open", "read_states", b"read_states", "restore", b"restore", "result", b"result", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step", "write_states", b"write_states"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "draining", b"draining", "error", b"error", "fork", b"fork", "generate", b"generate", "open", b"open", "request_id", b"request_id", "restore", b"restore", "result", b"result", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "close", b"close", "create_checkpoints", b"create_checkpoints", "delete_checkpoints", b"delete_checkpoints", "draining", b"draining", "error", b"error", "fork", b"fork", "generate", b"generate", "list_checkpoints", b"list_checkpoints", "open", b"open", "read_states", b"read_states", "request_id", b"request_id", "restore", b"restore", "result", b"result", "resume", b"resume", "rewind", b"rewind", "snapshot", b"snapshot", "step", b"step", "write_states", b"write_states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "open", "resume", "restore", "step", "generate", "fork", "rewind", "snapshot", "close", "cancel", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["error", "open", "resume", "restore", "step", "generate", "fork", "rewind", "snapshot", "close", "cancel", "draining", "read_states", "write_states", "create_checkpoints", "list_checkpoints", "delete_checkpoints"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -695,6 +822,8 @@ class Session(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     BIRTH_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    KEPT_POSITIONS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The client's name for it, unique for its owner."""
     handle: _builtins.int
@@ -706,7 +835,7 @@ class Session(_message.Message):
     digest: _builtins.str
     """Digest of that version."""
     epoch: _builtins.int
-    """Raised by every resume and rewind, from 1; by more than 1 when another server, or the same one after a while, takes
+    """Raised by every resume, rewind and written state, from 1; by more than 1 when another server, or the same one after a while, takes
     the session from a session store.
     """
     position: _builtins.int
@@ -721,6 +850,12 @@ class Session(_message.Message):
     """
     durability: Global___Durability.ValueType
     """As it was chosen; unspecified: that of the server."""
+    keep: _builtins.int
+    """The number of its last requests that can be taken back; 0: the server is older than this field, and keeps 1."""
+    kept_positions: _builtins.bytes
+    """Positions that RewindSessions can take it to now, the earliest first, one uint64 each, little-endian, packed: those
+    from before its last requests.
+    """
     def __init__(
         self,
         *,
@@ -735,10 +870,12 @@ class Session(_message.Message):
         created: _builtins.bool = ...,
         birth: _builtins.int = ...,
         durability: Global___Durability.ValueType = ...,
+        keep: _builtins.int = ...,
+        kept_positions: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth", b"birth", "created", b"created", "digest", b"digest", "durability", b"durability", "durable_position", b"durable_position", "epoch", b"epoch", "handle", b"handle", "model", b"model", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth", b"birth", "created", b"created", "digest", b"digest", "durability", b"durability", "durable_position", b"durable_position", "epoch", b"epoch", "handle", b"handle", "keep", b"keep", "kept_positions", b"kept_positions", "model", b"model", "position", b"position", "session_id", b"session_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -746,7 +883,8 @@ Global___Session: _TypeAlias = Session  # noqa: Y015
 
 @_typing.final
 class OpenSessionsRequest(_message.Message):
-    """Opens sessions of one model, each in the model's initial state at position 0. A row whose id names an open
+    """Opens sessions of one model, each in the model's initial state at position 0, or in a state that the request gives, at
+    the position that it gives. A row whose id names an open
     session of the same owner and model takes that session over as it is (`created` is false, the old
     handle is void), so that an opening may be repeated. Row errors: SESSION_EXISTS (the id is open with
     another model), SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST (id). Fails: MODEL_NOT_FOUND, MODEL_LOADING,
@@ -776,6 +914,27 @@ class OpenSessionsRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class StateEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SESSION_IDS_FIELD_NUMBER: _builtins.int
@@ -785,6 +944,9 @@ class OpenSessionsRequest(_message.Message):
     BIRTHS_FIELD_NUMBER: _builtins.int
     ONLY_NEW_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Required."""
     version: _builtins.int
@@ -804,6 +966,15 @@ class OpenSessionsRequest(_message.Message):
     """Durability of the sessions, as long as they live, also on other servers. Copies (ForkSessions) have that of their
     originals, restored sessions that of the server.
     """
+    positions: _builtins.bytes
+    """Positions of these sessions, one uint64 a row, little-endian, packed: the time steps that the states given have
+    consumed. Empty: 0. Fails: BAD_REQUEST without `state`.
+    """
+    keep: _builtins.int
+    """Number of last requests of each session that can be taken back, 1 to 64; 0: 1. Every one beyond the first costs
+    another copy of the state in memory and in the store. A session that is taken over keeps the number that it has.
+    Copies have that of their originals, restored sessions that of the session that the token was taken of.
+    """
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the sessions: 1 to 128 bytes of printable UTF-8 each, no two alike. At least one."""
@@ -815,6 +986,12 @@ class OpenSessionsRequest(_message.Message):
     @_builtins.property
     def encoder_text(self) -> _tensor_pb2.TextRows:
         """Instead of encoder_inputs, for models with a vocabulary."""
+
+    @_builtins.property
+    def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """Initial states of the sessions that this request creates, as in PredictRequest.state. Encoder-decoder models:
+        instead of the encoder's input. Fails: as there; BAD_REQUEST with an input for the encoder.
+        """
 
     def __init__(
         self,
@@ -828,10 +1005,13 @@ class OpenSessionsRequest(_message.Message):
         births: _builtins.bytes = ...,
         only_new: _builtins.bool = ...,
         durability: Global___Durability.ValueType = ...,
+        state: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
+        positions: _builtins.bytes = ...,
+        keep: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encoder_text", b"encoder_text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "durability", b"durability", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "model", b"model", "only_new", b"only_new", "session_ids", b"session_ids", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "durability", b"durability", "encoder_inputs", b"encoder_inputs", "encoder_lengths", b"encoder_lengths", "encoder_text", b"encoder_text", "keep", b"keep", "model", b"model", "only_new", b"only_new", "positions", b"positions", "session_ids", b"session_ids", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1277,8 +1457,9 @@ Global___GenerateSessionsResponse: _TypeAlias = GenerateSessionsResponse  # noqa
 
 @_typing.final
 class ForkSessionsRequest(_message.Message):
-    """Copies sessions: state, position and last output, under new ids. Row errors: SESSION_NOT_FOUND,
-    SESSION_EXPIRED, SESSION_MOVED, SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT.
+    """Copies sessions: state, position and last output, under new ids; from their present states, or from named
+    checkpoints. Kept requests and named checkpoints are not copied. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED,
+    SESSION_MOVED, SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT, CHECKPOINT_NOT_FOUND.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1286,6 +1467,7 @@ class ForkSessionsRequest(_message.Message):
     HANDLES_FIELD_NUMBER: _builtins.int
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     BIRTHS_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
     handles: _builtins.bytes
     """Handles of the originals, one fixed64 a row, little-endian, packed. The same one may stand often."""
     births: _builtins.bytes
@@ -1294,16 +1476,23 @@ class ForkSessionsRequest(_message.Message):
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the copies, one a row, no two alike."""
 
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the checkpoints of the originals to copy, one a row, or one for all rows; an empty name: the present state.
+        Empty: the present states.
+        """
+
     def __init__(
         self,
         *,
         handles: _builtins.bytes = ...,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
         births: _builtins.bytes = ...,
+        checkpoints: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "handles", b"handles", "session_ids", b"session_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["births", b"births", "checkpoints", b"checkpoints", "handles", b"handles", "session_ids", b"session_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1341,29 +1530,40 @@ Global___ForkSessionsResponse: _TypeAlias = ForkSessionsResponse  # noqa: Y015
 
 @_typing.final
 class RewindSessionsRequest(_message.Message):
-    """Takes back the last request of sessions: state and position are those from before it. The epoch rises, and with a
-    session store later checkpoints are void before the reply is sent. Row errors: as in ForkSessionsRequest;
-    POSITION_MISMATCH where `positions` is neither the position held (nothing to do) nor the one kept. Fails as
-    a whole: BAD_REQUEST (a handle twice).
+    """Takes sessions back: to the state from before one of their last requests, or to a named checkpoint. The epoch rises,
+    and with a session store later states are void there before the reply is sent. What was kept from before the state
+    gone to can still be gone to; after a checkpoint, nothing but checkpoints can. Named checkpoints stay. Row errors: as
+    in ForkSessionsRequest; POSITION_MISMATCH where `positions` is neither the position held (nothing to do) nor one
+    kept (Session.kept_positions). Fails as a whole: BAD_REQUEST (a handle twice, neither positions nor checkpoints).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HANDLES_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
     handles: _builtins.bytes
     """Handles, one fixed64 a row, little-endian, packed."""
     positions: _builtins.bytes
-    """The position to go to, one uint64 a row, little-endian, packed."""
+    """The position to go to, one uint64 a row, little-endian, packed. With `checkpoints`: the position that the session
+    must be at, or be gone back to that checkpoint already, else POSITION_MISMATCH; empty: wherever it is.
+    """
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of checkpoints to go to, one a row, or one for all rows. Empty: go to `positions`. Row error:
+        CHECKPOINT_NOT_FOUND.
+        """
+
     def __init__(
         self,
         *,
         handles: _builtins.bytes = ...,
         positions: _builtins.bytes = ...,
+        checkpoints: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "positions", b"positions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "handles", b"handles", "positions", b"positions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1409,16 +1609,20 @@ class SnapshotSessionsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HANDLES_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
     handles: _builtins.bytes
     """Handles, one fixed64 a row, little-endian, packed."""
+    checkpoints: _builtins.bool
+    """True: the tokens carry the named checkpoints of the sessions, too, and restoring one brings them back."""
     def __init__(
         self,
         *,
         handles: _builtins.bytes = ...,
+        checkpoints: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "handles", b"handles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1432,9 +1636,14 @@ class SnapshotSessionsResponse(_message.Message):
 
     TOKENS_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_BYTES_FIELD_NUMBER: _builtins.int
+    checkpoint_bytes: _builtins.bytes
+    """With `checkpoints`: the bytes that checkpoints take in each token, one uint64 each, little-endian, packed."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Tokens of the rows that succeeded, in request order. Opaque, at most state_bytes plus 1 KiB each."""
+        """Tokens of the rows that succeeded, in request order. Opaque, at most state_bytes plus 1 KiB each, and what their
+        checkpoints take.
+        """
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
@@ -1445,10 +1654,11 @@ class SnapshotSessionsResponse(_message.Message):
         *,
         tokens: _abc.Iterable[_builtins.bytes] | None = ...,
         errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
+        checkpoint_bytes: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_bytes", b"checkpoint_bytes", "errors", b"errors", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1502,6 +1712,414 @@ class CloseSessionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CloseSessionsResponse: _TypeAlias = CloseSessionsResponse  # noqa: Y015
+
+@_typing.final
+class ReadStatesRequest(_message.Message):
+    """Reads the states of sessions, and where they stand. The sessions go on. Row errors: SESSION_NOT_FOUND,
+    SESSION_EXPIRED, SESSION_MOVED. Fails as a whole: BAD_REQUEST (a handle twice, sessions of different model versions),
+    BYTES_LIMIT (states that are together longer than Limits.message_bytes).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLES_FIELD_NUMBER: _builtins.int
+    handles: _builtins.bytes
+    """Handles, one fixed64 a row, little-endian, packed. At least one."""
+    def __init__(
+        self,
+        *,
+        handles: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadStatesRequest: _TypeAlias = ReadStatesRequest  # noqa: Y015
+
+@_typing.final
+class ReadStatesResponse(_message.Message):
+    """States read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StateEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STATE_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    positions: _builtins.bytes
+    """Position of each of these rows, one uint64 a row, little-endian, packed."""
+    @_builtins.property
+    def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """States of the rows that succeeded, in request order, by the name of the state (see Model.states): [rows, ...]."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
+        """Rows that failed."""
+
+    def __init__(
+        self,
+        *,
+        state: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
+        positions: _builtins.bytes = ...,
+        errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "positions", b"positions", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadStatesResponse: _TypeAlias = ReadStatesResponse  # noqa: Y015
+
+@_typing.final
+class WriteStatesRequest(_message.Message):
+    """Gives sessions of one model version states. The epoch rises; what came before can neither be retried nor taken back,
+    and named checkpoints stay. A row whose session is at `new_positions` with this state by this very request repeats it:
+    the reply describes the session, and nothing changes. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED,
+    POSITION_MISMATCH (the session is not at `positions`), BAD_TENSOR (NaN, infinity). Fails as a whole: BAD_TENSOR as in
+    PredictRequest.state, or where a state is missing; BAD_REQUEST (a handle twice, sessions of different model versions).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StateEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _tensor_pb2.Tensor: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _tensor_pb2.Tensor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HANDLES_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    NEW_POSITIONS_FIELD_NUMBER: _builtins.int
+    handles: _builtins.bytes
+    """Handles, one fixed64 a row, little-endian, packed. At least one."""
+    positions: _builtins.bytes
+    """Position that each session must be at, one uint64 a row, little-endian, packed."""
+    new_positions: _builtins.bytes
+    """Position of each session afterwards, one uint64 a row, little-endian, packed. Empty: as it was."""
+    @_builtins.property
+    def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
+        """The states, as in PredictRequest.state; what is not named stays as it is."""
+
+    def __init__(
+        self,
+        *,
+        handles: _builtins.bytes = ...,
+        positions: _builtins.bytes = ...,
+        state: _abc.Mapping[_builtins.str, _tensor_pb2.Tensor] | None = ...,
+        new_positions: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "new_positions", b"new_positions", "positions", b"positions", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteStatesRequest: _TypeAlias = WriteStatesRequest  # noqa: Y015
+
+@_typing.final
+class WriteStatesResponse(_message.Message):
+    """States given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
+        """Sessions of the rows that succeeded, in request order; handles are unchanged."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
+        """Those that did not."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___Session] | None = ...,
+        errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WriteStatesResponse: _TypeAlias = WriteStatesResponse  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """A state of a session, kept under a name. It never changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    MADE_AT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, unique for its session: 1 to 128 bytes of printable UTF-8."""
+    position: _builtins.int
+    """Time steps that the state has consumed."""
+    origin: _builtins.str
+    """Id of the session that it was made in: another one than it belongs to where a token has brought it."""
+    size_bytes: _builtins.int
+    """Bytes that it takes in memory and in a token."""
+    @_builtins.property
+    def made_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        position: _builtins.int = ...,
+        origin: _builtins.str = ...,
+        made_at: _timestamp_pb2.Timestamp | None = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["made_at", b"made_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["made_at", b"made_at", "name", b"name", "origin", b"origin", "position", b"position", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class CreateCheckpointsRequest(_message.Message):
+    """Keeps the present states of sessions under names, as long as the sessions live, also on other servers. Repeating a
+    request at the same position with the same state changes nothing. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED,
+    SESSION_MOVED, CHECKPOINT_EXISTS, POSITION_MISMATCH, BYTES_LIMIT (checkpoints of the session, or bytes of the owner's
+    or of all), BAD_REQUEST (name). Fails as a whole: BAD_REQUEST (a handle twice), STORE_UNAVAILABLE.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLES_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    handles: _builtins.bytes
+    """Handles, one fixed64 a row, little-endian, packed. At least one."""
+    positions: _builtins.bytes
+    """Position that each session must be at, one uint64 a row, little-endian, packed. Empty: wherever it is."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the checkpoints, one a row, or one for all rows."""
+
+    def __init__(
+        self,
+        *,
+        handles: _builtins.bytes = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        positions: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "names", b"names", "positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCheckpointsRequest: _TypeAlias = CreateCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class CreateCheckpointsResponse(_message.Message):
+    """Checkpoints made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
+        """One for each row that succeeded, in request order."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
+        """Those that did not."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
+        errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateCheckpointsResponse: _TypeAlias = CreateCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class ListCheckpointsRequest(_message.Message):
+    """Lists the named checkpoints of sessions. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLES_FIELD_NUMBER: _builtins.int
+    handles: _builtins.bytes
+    """Handles, one fixed64 a row, little-endian, packed. At least one."""
+    def __init__(
+        self,
+        *,
+        handles: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCheckpointsRequest: _TypeAlias = ListCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class ListCheckpointsResponse(_message.Message):
+    """Checkpoints by session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionCheckpoints]:
+        """One entry for each row that succeeded, in request order."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
+        """Those that did not."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___SessionCheckpoints] | None = ...,
+        errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCheckpointsResponse: _TypeAlias = ListCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class SessionCheckpoints(_message.Message):
+    """The named checkpoints of one session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
+        """In the order in which they were made."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionCheckpoints: _TypeAlias = SessionCheckpoints  # noqa: Y015
+
+@_typing.final
+class DeleteCheckpointsRequest(_message.Message):
+    """Drops named checkpoints of sessions; a name that a session does not have is no failure. Row errors: SESSION_NOT_FOUND,
+    SESSION_EXPIRED, SESSION_MOVED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLES_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    handles: _builtins.bytes
+    """Handles, one fixed64 a row, little-endian, packed. At least one."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names, one a row, or one for all rows."""
+
+    def __init__(
+        self,
+        *,
+        handles: _builtins.bytes = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handles", b"handles", "names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCheckpointsRequest: _TypeAlias = DeleteCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteCheckpointsResponse(_message.Message):
+    """Checkpoints dropped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_tensor_pb2.RowError]:
+        """Rows that failed."""
+
+    def __init__(
+        self,
+        *,
+        errors: _abc.Iterable[_tensor_pb2.RowError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteCheckpointsResponse: _TypeAlias = DeleteCheckpointsResponse  # noqa: Y015
 
 @_typing.final
 class CancelRequest(_message.Message):

@@ -105,6 +105,31 @@ class SequenceServiceStub:
                 request_serializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionsRequest.SerializeToString,
                 response_deserializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionsResponse.FromString,
                 _registered_method=True)
+        self.ReadStates = channel.unary_unary(
+                '/statewise.v1.SequenceService/ReadStates',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.ReadStatesRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.ReadStatesResponse.FromString,
+                _registered_method=True)
+        self.WriteStates = channel.unary_unary(
+                '/statewise.v1.SequenceService/WriteStates',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.WriteStatesRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.WriteStatesResponse.FromString,
+                _registered_method=True)
+        self.CreateCheckpoints = channel.unary_unary(
+                '/statewise.v1.SequenceService/CreateCheckpoints',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.CreateCheckpointsRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.CreateCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/statewise.v1.SequenceService/ListCheckpoints',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
+        self.DeleteCheckpoints = channel.unary_unary(
+                '/statewise.v1.SequenceService/DeleteCheckpoints',
+                request_serializer=statewise_dot_v1_dot_sequence__pb2.DeleteCheckpointsRequest.SerializeToString,
+                response_deserializer=statewise_dot_v1_dot_sequence__pb2.DeleteCheckpointsResponse.FromString,
+                _registered_method=True)
 
 
 class SequenceServiceServicer:
@@ -189,7 +214,7 @@ class SequenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RewindSessions(self, request, context):
-        """Undoes the last request of sessions. See RewindSessionsRequest.
+        """Takes sessions back to an earlier state. See RewindSessionsRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +229,41 @@ class SequenceServiceServicer:
 
     def CloseSessions(self, request, context):
         """Ends sessions. See CloseSessionsRequest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadStates(self, request, context):
+        """Reads the states of sessions as arrays. See ReadStatesRequest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteStates(self, request, context):
+        """Gives sessions states. See WriteStatesRequest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCheckpoints(self, request, context):
+        """Keeps the present states of sessions under names. See CreateCheckpointsRequest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """Lists the named checkpoints of sessions. See ListCheckpointsRequest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteCheckpoints(self, request, context):
+        """Drops named checkpoints. See DeleteCheckpointsRequest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -271,6 +331,31 @@ def add_SequenceServiceServicer_to_server(servicer, server):
                     servicer.CloseSessions,
                     request_deserializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionsRequest.FromString,
                     response_serializer=statewise_dot_v1_dot_sequence__pb2.CloseSessionsResponse.SerializeToString,
+            ),
+            'ReadStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadStates,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.ReadStatesRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.ReadStatesResponse.SerializeToString,
+            ),
+            'WriteStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.WriteStates,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.WriteStatesRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.WriteStatesResponse.SerializeToString,
+            ),
+            'CreateCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCheckpoints,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.CreateCheckpointsRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.CreateCheckpointsResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.ListCheckpointsResponse.SerializeToString,
+            ),
+            'DeleteCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteCheckpoints,
+                    request_deserializer=statewise_dot_v1_dot_sequence__pb2.DeleteCheckpointsRequest.FromString,
+                    response_serializer=statewise_dot_v1_dot_sequence__pb2.DeleteCheckpointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -608,6 +693,141 @@ class SequenceService:
             '/statewise.v1.SequenceService/CloseSessions',
             statewise_dot_v1_dot_sequence__pb2.CloseSessionsRequest.SerializeToString,
             statewise_dot_v1_dot_sequence__pb2.CloseSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/ReadStates',
+            statewise_dot_v1_dot_sequence__pb2.ReadStatesRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.ReadStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/WriteStates',
+            statewise_dot_v1_dot_sequence__pb2.WriteStatesRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.WriteStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/CreateCheckpoints',
+            statewise_dot_v1_dot_sequence__pb2.CreateCheckpointsRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.CreateCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/ListCheckpoints',
+            statewise_dot_v1_dot_sequence__pb2.ListCheckpointsRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.ListCheckpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/statewise.v1.SequenceService/DeleteCheckpoints',
+            statewise_dot_v1_dot_sequence__pb2.DeleteCheckpointsRequest.SerializeToString,
+            statewise_dot_v1_dot_sequence__pb2.DeleteCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

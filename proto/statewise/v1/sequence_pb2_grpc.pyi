@@ -69,11 +69,21 @@ class SequenceServiceStub:
     ForkSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.ForkSessionsRequest, _sequence_pb2.ForkSessionsResponse]
     """Copies sessions. See ForkSessionsRequest."""
     RewindSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.RewindSessionsRequest, _sequence_pb2.RewindSessionsResponse]
-    """Undoes the last request of sessions. See RewindSessionsRequest."""
+    """Takes sessions back to an earlier state. See RewindSessionsRequest."""
     SnapshotSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.SnapshotSessionsRequest, _sequence_pb2.SnapshotSessionsResponse]
     """Copies the state of sessions into tokens. See SnapshotSessionsRequest."""
     CloseSessions: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.CloseSessionsRequest, _sequence_pb2.CloseSessionsResponse]
     """Ends sessions. See CloseSessionsRequest."""
+    ReadStates: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.ReadStatesRequest, _sequence_pb2.ReadStatesResponse]
+    """Reads the states of sessions as arrays. See ReadStatesRequest."""
+    WriteStates: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.WriteStatesRequest, _sequence_pb2.WriteStatesResponse]
+    """Gives sessions states. See WriteStatesRequest."""
+    CreateCheckpoints: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.CreateCheckpointsRequest, _sequence_pb2.CreateCheckpointsResponse]
+    """Keeps the present states of sessions under names. See CreateCheckpointsRequest."""
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.ListCheckpointsRequest, _sequence_pb2.ListCheckpointsResponse]
+    """Lists the named checkpoints of sessions. See ListCheckpointsRequest."""
+    DeleteCheckpoints: _grpc.UnaryUnaryMultiCallable[_sequence_pb2.DeleteCheckpointsRequest, _sequence_pb2.DeleteCheckpointsResponse]
+    """Drops named checkpoints. See DeleteCheckpointsRequest."""
 
 @_typing.type_check_only
 class SequenceServiceAsyncStub(SequenceServiceStub):
@@ -116,11 +126,21 @@ class SequenceServiceAsyncStub(SequenceServiceStub):
     ForkSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.ForkSessionsRequest, _sequence_pb2.ForkSessionsResponse]  # type: ignore[assignment]
     """Copies sessions. See ForkSessionsRequest."""
     RewindSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.RewindSessionsRequest, _sequence_pb2.RewindSessionsResponse]  # type: ignore[assignment]
-    """Undoes the last request of sessions. See RewindSessionsRequest."""
+    """Takes sessions back to an earlier state. See RewindSessionsRequest."""
     SnapshotSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.SnapshotSessionsRequest, _sequence_pb2.SnapshotSessionsResponse]  # type: ignore[assignment]
     """Copies the state of sessions into tokens. See SnapshotSessionsRequest."""
     CloseSessions: _aio.UnaryUnaryMultiCallable[_sequence_pb2.CloseSessionsRequest, _sequence_pb2.CloseSessionsResponse]  # type: ignore[assignment]
     """Ends sessions. See CloseSessionsRequest."""
+    ReadStates: _aio.UnaryUnaryMultiCallable[_sequence_pb2.ReadStatesRequest, _sequence_pb2.ReadStatesResponse]  # type: ignore[assignment]
+    """Reads the states of sessions as arrays. See ReadStatesRequest."""
+    WriteStates: _aio.UnaryUnaryMultiCallable[_sequence_pb2.WriteStatesRequest, _sequence_pb2.WriteStatesResponse]  # type: ignore[assignment]
+    """Gives sessions states. See WriteStatesRequest."""
+    CreateCheckpoints: _aio.UnaryUnaryMultiCallable[_sequence_pb2.CreateCheckpointsRequest, _sequence_pb2.CreateCheckpointsResponse]  # type: ignore[assignment]
+    """Keeps the present states of sessions under names. See CreateCheckpointsRequest."""
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_sequence_pb2.ListCheckpointsRequest, _sequence_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """Lists the named checkpoints of sessions. See ListCheckpointsRequest."""
+    DeleteCheckpoints: _aio.UnaryUnaryMultiCallable[_sequence_pb2.DeleteCheckpointsRequest, _sequence_pb2.DeleteCheckpointsResponse]  # type: ignore[assignment]
+    """Drops named checkpoints. See DeleteCheckpointsRequest."""
 
 class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Inference. Failures carry google.rpc.ErrorInfo with a reason (see RowError.reason); QUEUE_FULL and
@@ -220,7 +240,7 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sequence_pb2.RewindSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_pb2.RewindSessionsResponse, _abc.Awaitable[_sequence_pb2.RewindSessionsResponse]]:
-        """Undoes the last request of sessions. See RewindSessionsRequest."""
+        """Takes sessions back to an earlier state. See RewindSessionsRequest."""
 
     @_abc_1.abstractmethod
     def SnapshotSessions(
@@ -237,5 +257,45 @@ class SequenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sequence_pb2.CloseSessionsResponse, _abc.Awaitable[_sequence_pb2.CloseSessionsResponse]]:
         """Ends sessions. See CloseSessionsRequest."""
+
+    @_abc_1.abstractmethod
+    def ReadStates(
+        self,
+        request: _sequence_pb2.ReadStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sequence_pb2.ReadStatesResponse, _abc.Awaitable[_sequence_pb2.ReadStatesResponse]]:
+        """Reads the states of sessions as arrays. See ReadStatesRequest."""
+
+    @_abc_1.abstractmethod
+    def WriteStates(
+        self,
+        request: _sequence_pb2.WriteStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sequence_pb2.WriteStatesResponse, _abc.Awaitable[_sequence_pb2.WriteStatesResponse]]:
+        """Gives sessions states. See WriteStatesRequest."""
+
+    @_abc_1.abstractmethod
+    def CreateCheckpoints(
+        self,
+        request: _sequence_pb2.CreateCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sequence_pb2.CreateCheckpointsResponse, _abc.Awaitable[_sequence_pb2.CreateCheckpointsResponse]]:
+        """Keeps the present states of sessions under names. See CreateCheckpointsRequest."""
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _sequence_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sequence_pb2.ListCheckpointsResponse, _abc.Awaitable[_sequence_pb2.ListCheckpointsResponse]]:
+        """Lists the named checkpoints of sessions. See ListCheckpointsRequest."""
+
+    @_abc_1.abstractmethod
+    def DeleteCheckpoints(
+        self,
+        request: _sequence_pb2.DeleteCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sequence_pb2.DeleteCheckpointsResponse, _abc.Awaitable[_sequence_pb2.DeleteCheckpointsResponse]]:
+        """Drops named checkpoints. See DeleteCheckpointsRequest."""
 
 def add_SequenceServiceServicer_to_server(servicer: SequenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

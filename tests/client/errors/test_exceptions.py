@@ -46,6 +46,8 @@ EXPECTED = {
     Reason.UNAUTHENTICATED: "Unauthenticated",
     Reason.PERMISSION_DENIED: "PermissionDenied",
     Reason.SESSION_LOST: "SessionLost",
+    Reason.CHECKPOINT_NOT_FOUND: "CheckpointNotFound",
+    Reason.CHECKPOINT_EXISTS: "CheckpointExists",
     Reason.NOT_IMPLEMENTED: "NotImplementedByServer",
     Reason.INTERNAL: "InternalError",
 }

@@ -1,6 +1,8 @@
 """Translates the client library's advice into that of the command: subcommands and flags instead of calls."""
 
 from statewise.client import (
+    CheckpointExists,
+    CheckpointNotFound,
     InvalidSnapshot,
     LimitReached,
     ModelNotFound,
@@ -18,6 +20,8 @@ from statewise.client import (
 )
 
 _ADVICE: dict[type[StatewiseError], str] = {
+    CheckpointExists: "choose another name for the checkpoint",
+    CheckpointNotFound: "`statewise checkpoints` lists those of a session",
     InvalidSnapshot: "only unaltered snapshots, of the same owner and key, can be restored",
     LimitReached: "the limits are settings of the server",
     ModelNotFound: "`statewise models` lists what is served",

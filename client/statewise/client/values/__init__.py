@@ -18,6 +18,8 @@ from statewise.client.values._arguments import (
 )
 from statewise.client.values._elements import check_finite
 from statewise.client.values._errors import (
+    CheckpointExists,
+    CheckpointNotFound,
     InternalError,
     InvalidInput,
     InvalidSnapshot,
@@ -70,6 +72,8 @@ from statewise.client.values._status import Failed, Status, Subject, error_of, s
 __all__ = [
     "MOST_WHOLE",
     "Array",
+    "CheckpointExists",
+    "CheckpointNotFound",
     "Failed",
     "Form",
     "InputBytes",

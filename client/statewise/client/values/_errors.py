@@ -7,6 +7,8 @@
     ├── SessionExists           the id is in use by a session of another model
     ├── SessionLost             the state is gone and cannot be rebuilt
     ├── SessionMoved            the session was resumed elsewhere; this object no longer holds it
+    ├── CheckpointNotFound      the session has no checkpoint of that name
+    ├── CheckpointExists        the session has a checkpoint of that name, of another state
     ├── PositionMismatch        the session is at another position than the request assumed
     ├── NotStreamable           the model keeps no state: predict only
     ├── ModelChanged            the state belongs to another version of the model's files
@@ -114,6 +116,18 @@ class SessionMoved(_SessionError):
     """The session was resumed, by this client or another one; this object no longer holds it."""
 
     advice = "resume() takes the session over again"
+
+
+class CheckpointNotFound(_SessionError):
+    """The session has no checkpoint of that name."""
+
+    advice = "checkpoints() lists those that it has"
+
+
+class CheckpointExists(_SessionError):
+    """The session has a checkpoint of that name already, of another state."""
+
+    advice = "choose another name, or delete_checkpoint() drops the one that is there"
 
 
 class ModelChanged(_SessionError):

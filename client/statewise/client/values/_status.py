@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from statewise.client.values._errors import (
+    CheckpointExists,
+    CheckpointNotFound,
     InternalError,
     InvalidInput,
     InvalidSnapshot,
@@ -124,6 +126,8 @@ def _of_model(kind: type[ModelNotFound] | type[NotStreamable]) -> _Maker:
 
 def _of_session(
     kind: type[SessionNotFound]
+    | type[CheckpointNotFound]
+    | type[CheckpointExists]
     | type[SessionExpired]
     | type[SessionExists]
     | type[SessionLost]
@@ -180,6 +184,8 @@ _BY_REASON: dict[str, _Maker] = {
     Reason.UNAUTHENTICATED: _plain(Unauthenticated),
     Reason.PERMISSION_DENIED: _plain(PermissionDenied),
     Reason.SESSION_LOST: _of_session(SessionLost),
+    Reason.CHECKPOINT_NOT_FOUND: _of_session(CheckpointNotFound),
+    Reason.CHECKPOINT_EXISTS: _of_session(CheckpointExists),
     Reason.NOT_IMPLEMENTED: _plain(NotImplementedByServer),
     Reason.INTERNAL: _plain(InternalError),
 }
