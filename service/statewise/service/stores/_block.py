@@ -31,6 +31,10 @@ which of the two copies is the current one; bits 1 and 2 are the durability that
 Other bits are 0."""
 
 
+_CHECKPOINT_BYTES = 20
+"""Of a checkpoint beside its state and names: position, time, and lengths of the names."""
+
+
 def bytes_in_store(state_bytes: int) -> int:
     """Returns what a session counts for in a store, given the bytes of both copies of its state."""
     return ROW.itemsize + state_bytes
@@ -49,6 +53,32 @@ class Name:
     birth: int
     owner: str
     session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A state of a session that is kept under a name; it never changes.
+
+    Attributes:
+        birth: The session that it belongs to, and ends with.
+        name: Its name, unique for its session: 1 to 128 bytes.
+        position: Time steps that the state has consumed.
+        made_ms: When it was made, in milliseconds since 1970.
+        origin: Id of the session that it was made in.
+        state: The arrays of the state, one after another, as in a snapshot.
+    """
+
+    birth: int
+    name: str
+    position: int
+    made_ms: int
+    origin: str
+    state: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that it counts for in memory, in a store and in a token."""
+        return _CHECKPOINT_BYTES + len(self.name.encode()) + len(self.origin.encode()) + len(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +108,13 @@ class Block:
         names: Of the sessions that the store does not know yet.
         groups: The changed sessions.
         ended: Births of sessions that have been closed or have expired.
+        checkpoints: Named checkpoints that the store does not know yet, each written once. Those of a birth
+            whose row is left out, or that has ended, are left out, too.
+        dropped: Birth and name of checkpoints that are kept no longer; they go before `checkpoints` come.
     """
 
     names: Sequence[Name] = ()
     groups: Sequence[Group] = ()
     ended: Sequence[int] = ()
+    checkpoints: Sequence[StoredCheckpoint] = ()
+    dropped: Sequence[tuple[int, str]] = ()

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.stores._block import Block
+from statewise.service.stores._block import Block, StoredCheckpoint
 
 
 class StoreError(Exception):
@@ -60,6 +60,7 @@ class StoredSession:
         row: A `ROW`; its epoch is the one of the claim where the session was claimed.
         state: uint8 [bytes of a session]: both copies of each state.
         own: Whether the session belonged to this writer before the call: named or claimed by it last.
+        checkpoints: Its named checkpoints, in the order in which they were made.
     """
 
     owner: str
@@ -70,6 +71,7 @@ class StoredSession:
     row: np.void
     state: NDArray[np.uint8]
     own: bool = False
+    checkpoints: Sequence[StoredCheckpoint] = ()
 
 
 @dataclass(frozen=True, slots=True)
