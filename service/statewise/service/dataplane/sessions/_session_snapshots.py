@@ -3,22 +3,18 @@
 A row that fails leaves the other rows alone.
 """
 
-import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
 from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
-from statewise.service.dataplane.durability import moved_failure
+from statewise.service.dataplane.sessions._session_access import SessionAccess, in_order
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
-from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import (
     LEAST_TOKEN_BYTES,
-    Durability,
     SessionTable,
     Snapshot,
     Snapshots,
@@ -27,10 +23,8 @@ from statewise.service.session_state import (
 )
 from statewise.wire import Reason
 
-_T = TypeVar("_T")
 
-
-class SessionSnapshots:
+class SessionSnapshots(SessionAccess):
     """Operations with tokens; owners are given by name.
 
     Args:
@@ -54,31 +48,8 @@ class SessionSnapshots:
         snapshots: Snapshots,
         stored: StoredSessions | None = None,
     ) -> None:
-        self._models = models
-        self._table = table
-        self._directory = directory
-        self._turns = turns
-        self._limits = limits
+        super().__init__(models, table, directory=directory, turns=turns, limits=limits, stored=stored)
         self._snapshots = snapshots
-        self._stored = stored
-
-    @property
-    def needs_store(self) -> bool:
-        """Whether changes are refused because the store is away."""
-        return self._stored is not None and self._stored.refuses
-
-    def refuse_changes(self) -> None:
-        """Raises ServiceError (DRAINING, STORE_UNAVAILABLE) where sessions may neither begin nor change."""
-        self._limits.refuse_when_draining()
-        if self._stored is not None:
-            self._stored.refuse_when_away()
-
-    def _check_durability(self, durability: Durability) -> None:
-        """Raises ServiceError (BAD_REQUEST) where no session can have it."""
-        if durability is Durability.REPLY and self._stored is None:
-            raise ServiceError(
-                Reason.BAD_REQUEST, "durability = reply needs a session store, and this server has none"
-            )
 
     async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.
@@ -171,100 +142,3 @@ class SessionSnapshots:
                         failures[row] = RowFailure(row, error.reason, error.message)
         failures |= await self._settle(restored)  # a client could build them again from the tokens alone
         return in_order(restored), in_order(failures)
-
-    async def _wake(
-        self, owner: str, session_ids: Sequence[str], births: Sequence[int] = (), *, guesses: bool = False
-    ) -> dict[str, ServiceError]:
-        """Brings stored sessions into memory, before others are opened. Returns by id why one cannot be."""
-        if self._stored is None:
-            return {}
-        await self._stored.usage.refresh(owner, len(session_ids))
-        return await self._stored.wake(owner, session_ids, births, guesses=guesses)
-
-    async def _wake_own(
-        self, owner: str, session_ids: Sequence[str], births: Sequence[int] | None
-    ) -> dict[str, ServiceError]:
-        """Wakes sessions that an earlier try has created; others of these ids stay with whoever has them.
-
-        Args:
-            owner: Name of their owner.
-            session_ids: Their ids.
-            births: Births of those that are to be created, one an id, 0: none chosen; None: any may wake.
-
-        Returns:
-            By id why no session can be created: SESSION_EXISTS, or why the one of this birth cannot wake.
-        """
-        if births is None:
-            return await self._wake(owner, session_ids)
-        meant = [birth or secrets.randbits(64) or 1 for birth in births]  # no session has a fresh one
-        failures = await self._wake(owner, session_ids, meant)
-        for session_id, error in failures.items():
-            if error.reason is Reason.SESSION_MOVED:
-                message = f"session {session_id!r} is open already"
-                failures[session_id] = ServiceError(Reason.SESSION_EXISTS, message)
-        return failures
-
-    async def _awake(self, handles: Handles, owner: int) -> Handles:
-        """Returns the handles by which the table knows sessions, once they are in memory.
-
-        Raises:
-            ServiceError: STORE_UNAVAILABLE, and others by which they cannot wake now.
-        """
-        return handles if self._stored is None else await self._stored.handles.awake(handles, owner)
-
-    async def _make_room(self, owner: int, model: LoadedModel, sessions: int) -> None:
-        """Lets idle sessions leave memory for the store, so that others can be created."""
-        if self._stored is not None:
-            await self._stored.room.make(owner, model, sessions)
-
-    def _holding(self, handles: Handles, owner: int) -> AbstractAsyncContextManager[Handles]:
-        """Works like `_awake`; the sessions stay in memory, and later requests for them wait, meanwhile."""
-        return nullcontext(handles) if self._stored is None else self._stored.handles.holding(handles, owner)
-
-    def _keeping_named(self, owner: int, session_ids: Sequence[str]) -> AbstractContextManager[None]:
-        """Keeps an owner's sessions of some ids in memory meanwhile, also those that others open."""
-        return nullcontext() if self._stored is None else self._stored.room.keeping_named(owner, session_ids)
-
-    async def _settle(self, done: dict[int, OpenedSession], *, told: bool = True) -> dict[int, RowFailure]:
-        """Returns when a reply may be sent, and the failures of rows whose session another server has.
-
-        Args:
-            done: What the reply tells, by row; loses the rows that fail.
-            told: Whether the store must have it before the reply in any case. It must have new holders: a
-                server that knew an earlier one, and was killed, would refuse them.
-
-        Raises:
-            ServiceError: STORE_UNAVAILABLE.
-        """
-        if self._stored is None:
-            return {}
-        rows = list(done)
-        handles = np.array([done[row].view.handle for row in rows], np.uint64)
-        if not (told or self._stored.replies.wait_for(self._table.slots_of(handles))):
-            return {}
-        births = np.array([done[row].view.birth for row in rows], np.uint64)
-        moved = await self._stored.replies.settle(births)
-        failures = {rows[at]: moved_failure(rows[at]) for at in np.flatnonzero(moved).tolist()}
-        for row in failures:
-            del done[row]
-        return failures
-
-    def _require_serving(self, model: LoadedModel) -> None:
-        """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
-        if not self._models.serves(model):
-            name, version = model.key
-            raise ServiceError(
-                Reason.MODEL_NOT_FOUND, f"model {name!r} version {version} was unloaded during the request"
-            )
-
-    def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
-        """Returns a birth for each row, 0 where the request names none; checks the ids, too."""
-        self._limits.check_ids(session_ids)
-        births = births or [0] * len(session_ids)
-        self._limits.check_columns(len(births), len(session_ids))
-        return births
-
-
-def in_order(by_row: Mapping[int, _T]) -> list[_T]:
-    """Returns what belongs to rows, in the order of the rows."""
-    return [by_row[row] for row in sorted(by_row)]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Handles, RowFailure, ServiceError
 from statewise.service.dataplane.durability import moved_failure
 from statewise.service.dataplane.sessions._encoded_states import EncodedStates
+from statewise.service.dataplane.sessions._session_access import in_order
 from statewise.service.dataplane.sessions._session_directory import OpenedSession
-from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots, in_order
+from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots
 from statewise.service.dataplane.sessions._session_turns import Portions
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ANY_SESSION, ExpectedSessions, take_over
