@@ -113,8 +113,20 @@ class QueueCall(Call):
             # The connection broke, or the message was too large: this is not the end of the requests, and the
             # call's own end follows.
             return
-        if received is not None:
+        if received is None:
+            return
+        if message is None:
+            # gRPC tells the same of a client that has said everything and of a call that is cancelled, whose
+            # end may be in the queue still: the loop looks there once more before the second turn from now.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._requests_end, received)
+        else:
             self._context.run(received, message)
+
+    def _requests_end(self, received: Callable[[bytes | None], None]) -> None:
+        """Tells that the client has said everything, unless the call is over or its deadline has passed."""
+        if not self._is_closed and self.remaining_s() != 0:
+            self._context.run(received, None)
 
     def _has_sent(self, event: Event) -> None:
         sent, self._sent = self._sent, None
