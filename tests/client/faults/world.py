@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from tests.client.faults.sum_server import MODEL, Request, Response, SumServer
 
 from statewise.client.core import ClientCore
+from statewise.client.groups import GroupCore
 from statewise.client.requests import ClientOptions, GenerateOptions, Plan
-from statewise.client.sessions import GroupCore, SessionCore, SessionGeneration
+from statewise.client.sessions import SessionCore, SessionGeneration
 from statewise.client.stream import Operation, PendingCall, StreamConnection
 from statewise.client.values import Status
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statewise.client import ModelInfo, TensorInfo
-from statewise.client.sessions import GroupJournal
+from statewise.client.groups import GroupJournal
 from statewise.client.sessions._journal import ByteBudget, Entry, Journal
 
 MODEL = ModelInfo(

@@ -8,7 +8,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from statewise.client._async._shell import AsyncShell
-from statewise.client.sessions import GroupCore
+from statewise.client.groups import GroupCore
 from statewise.client.values import ModelInfo, Value
 
 

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from statewise.client._async._deadlines import Deadlines
 from statewise.client.core import ClientCore
+from statewise.client.groups import GroupCore
 from statewise.client.requests import CLOSE_TIMEOUT_S, Call, ClientOptions, Operate, Plan
-from statewise.client.sessions import GroupCore, SessionCore
+from statewise.client.sessions import SessionCore
 from statewise.client.stream import Operation, PendingCall, StreamConnection, closed_error
 from statewise.client.transport import ENDED, STREAMING, AsyncConnection, Endpoint, open_shells
 from statewise.client.values import (

@@ -6,7 +6,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from statewise.client._sync._shell import SyncShell
-from statewise.client.sessions import GroupCore
+from statewise.client.groups import GroupCore
 from statewise.client.values import ModelInfo, Value
 
 

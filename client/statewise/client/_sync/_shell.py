@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from statewise.client._sync._streams import SyncStreams
+from statewise.client.groups import GroupCore
 from statewise.client.requests import CLOSE_TIMEOUT_S, Call, ClientOptions, Operate, Plan, answer_wait_s
-from statewise.client.sessions import GroupCore, SessionCore
+from statewise.client.sessions import SessionCore
 from statewise.client.stream import Operation, PendingCall, closed_error
 from statewise.client.transport import STREAMING, Endpoint, open_shells
 from statewise.client.values import (

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from statewise.client.core._opener import FAREWELL_S, Opener
+from statewise.client.groups import GroupCore, GroupJournal
 from statewise.client.requests import Conditions, Plan
-from statewise.client.sessions import GroupCore, GroupJournal, OpenedSession
+from statewise.client.sessions import OpenedSession
 from statewise.client.values import (
     MOST_WHOLE,
     InputReader,

@@ -8,12 +8,11 @@ from weakref import WeakKeyDictionary, finalize
 
 from statewise.client.core._catalogue import Catalogue
 from statewise.client.core._step_batchers import StepBatchers
+from statewise.client.groups import GroupCore, RemoteRows
 from statewise.client.requests import ClientOptions, Operate, Plan
 from statewise.client.sessions import (
     ByteBudget,
-    GroupCore,
     OpenedSession,
-    RemoteRows,
     RemoteSession,
     SessionCore,
 )

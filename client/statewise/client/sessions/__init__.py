@@ -1,21 +1,24 @@
-"""Operates sessions and groups of sessions: turns, positions, journals, recovery; never opens a new one."""
+"""Operates single sessions: turns, positions, journals, recovery; never opens a new one."""
 
-from statewise.client.sessions._group_core import GroupCore
-from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._journal import ByteBudget, Journal
-from statewise.client.sessions._remote_rows import RemoteRows
+from statewise.client.sessions._commands import SessionCommand, StepCommand
+from statewise.client.sessions._journal import ByteBudget, Entry, GeneratePayload, Journal, Payload
 from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
 from statewise.client.sessions._session_core import SessionCore
 from statewise.client.sessions._session_generation import SessionGeneration
+from statewise.client.sessions._session_retries import resolve_uncertainty, retry_until_applied
 
 __all__ = [
     "ByteBudget",
-    "GroupCore",
-    "GroupJournal",
+    "Entry",
+    "GeneratePayload",
     "Journal",
     "OpenedSession",
-    "RemoteRows",
+    "Payload",
     "RemoteSession",
+    "SessionCommand",
     "SessionCore",
     "SessionGeneration",
+    "StepCommand",
+    "resolve_uncertainty",
+    "retry_until_applied",
 ]

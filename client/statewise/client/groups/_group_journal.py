@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.sessions._journal import ByteBudget, Entry, GeneratePayload, Payload
+from statewise.client.sessions import ByteBudget, Entry, GeneratePayload, Payload
 from statewise.client.values import ModelInfo
 
 # CPython's own cost of a record: the object, two arrays' headers, a bytes object.

@@ -10,10 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.client.requests import Conditions
-from statewise.client.sessions._commands import StepCommand
-from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._group_request import (
+from statewise.client.groups._group_journal import GroupJournal
+from statewise.client.groups._group_request import (
     GroupRequest,
     GroupResult,
     choose_rows,
@@ -21,10 +19,16 @@ from statewise.client.sessions._group_request import (
     join_results,
     outputs_of_good_rows,
 )
-from statewise.client.sessions._remote_rows import RemoteRows
-from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
-from statewise.client.sessions._row_turns import Index, RowTurns
-from statewise.client.sessions._session_retries import resolve_uncertainty, retry_until_applied
+from statewise.client.groups._remote_rows import RemoteRows
+from statewise.client.groups._row_turns import Index, RowTurns
+from statewise.client.requests import Conditions
+from statewise.client.sessions import (
+    OpenedSession,
+    RemoteSession,
+    StepCommand,
+    resolve_uncertainty,
+    retry_until_applied,
+)
 from statewise.client.stream import (
     Exchange,
     Gather,

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.client.groups._group_journal import GroupJournal
+from statewise.client.groups._group_request import GroupRequest
 from statewise.client.requests import Conditions
-from statewise.client.sessions._commands import SessionCommand, StepCommand
-from statewise.client.sessions._group_journal import GroupJournal
-from statewise.client.sessions._group_request import GroupRequest
-from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
+from statewise.client.sessions import OpenedSession, RemoteSession, SessionCommand, StepCommand
 from statewise.client.stream import StepBatcher, StreamMultiplexer
 from statewise.v1 import sequence_pb2
 

@@ -1,0 +1,7 @@
+"""Operates groups of sessions, with arrays in place of objects: turns, requests, journal; never opens one."""
+
+from statewise.client.groups._group_core import GroupCore
+from statewise.client.groups._group_journal import GroupJournal
+from statewise.client.groups._remote_rows import RemoteRows
+
+__all__ = ["GroupCore", "GroupJournal", "RemoteRows"]
