@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from statewise.service.stores import StoreError, StoreVersionError
-from statewise.service.stores.sqlite._errors import translated
-from statewise.service.stores.sqlite._files import Files
+from statewise.service.stores.sqlite._files import Files, translated
 
 APPLICATION = 0x73776973
 """Says of a database that it is a store of statewise ("swis")."""

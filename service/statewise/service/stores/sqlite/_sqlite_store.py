@@ -19,9 +19,8 @@ from statewise.service.stores import (
 )
 from statewise.service.stores.sqlite._admission import Admitted, admit, require_rows
 from statewise.service.stores.sqlite._database import Counters, Database, signed
-from statewise.service.stores.sqlite._errors import translated
 from statewise.service.stores.sqlite._fence import ENDED, Fence
-from statewise.service.stores.sqlite._files import Files
+from statewise.service.stores.sqlite._files import Files, translated
 from statewise.service.stores.sqlite._folding import RECORD_OVERHEAD_BYTES, Folding, end_lease, take_lease
 from statewise.service.stores.sqlite._log_writer import (
     SEGMENT_BYTES,
