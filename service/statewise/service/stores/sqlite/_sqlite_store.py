@@ -129,12 +129,13 @@ class SqliteStore:
             raise
         self._fence.committed(counters, admitted.taken)
         self._log_bytes = counters.log_bytes
-        if packed is None:
-            return Written(admitted.moved, 0, admitted.kept)
-        self._log.committed(packed.length)
-        if self._newest.added == counters.records - 1:
-            self._newest.add([(counters.records, packed.seen)])
-        return Written(admitted.moved, packed.length, admitted.kept)
+        written_bytes = admitted.checkpoint_bytes
+        if packed is not None:
+            self._log.committed(packed.length)
+            if self._newest.added == counters.records - 1:
+                self._newest.add([(counters.records, packed.seen)])
+            written_bytes += packed.length
+        return Written(admitted.moved, written_bytes, admitted.kept)
 
     def _append(self, admitted: Admitted, counters: Counters) -> Packed:
         """Appends a record to the log, and tells the database of it."""
