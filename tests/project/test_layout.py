@@ -77,16 +77,21 @@ FOLDERS: dict[str, dict[str, str]] = {
         "engine": "base",
         "inputs": "base",
         "session_state": "base",
+        "session_state/kept_states": "base session_state",
         "stores": "",
         "stores/redis": "stores",
         "stores/sqlite": "stores",
         "telemetry": "base session_state",
         "tracing": "base session_state",
-        "scheduling": "base engine inputs session_state telemetry tracing",
+        "scheduling": "base engine inputs session_state session_state/kept_states telemetry tracing",
         "packages": "base engine",
-        "registry": "base engine inputs packages scheduling session_state",
-        "dataplane/durability": "base session_state stores stores/redis stores/sqlite",
-        "dataplane/sessions": "base dataplane/durability registry session_state stores telemetry",
+        "registry": "base engine inputs packages scheduling session_state session_state/kept_states",
+        "dataplane/durability": (
+            "base session_state session_state/kept_states stores stores/redis stores/sqlite"
+        ),
+        "dataplane/sessions": (
+            "base dataplane/durability registry session_state session_state/kept_states stores telemetry"
+        ),
         "dataplane": (
             "base dataplane/durability dataplane/sessions engine inputs registry scheduling session_state "
             "telemetry tracing"
@@ -186,7 +191,8 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_status": "transport/aio",
         "numpy": (
             "base dataplane dataplane/durability dataplane/sessions engine inputs packages registry "
-            "scheduling session_state stores stores/redis stores/sqlite transport/messages"
+            "scheduling session_state session_state/kept_states stores stores/redis stores/sqlite "
+            "transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",
         "opentelemetry": "tracing transport/tracing",

@@ -45,7 +45,7 @@ async def test_a_server_without_changes_learns_that_its_store_fails(
     checkpoints = Checkpoints(
         SessionTable(4, clock=time.monotonic),
         store,
-        arena_of=lambda number: pytest.fail(f"{number}"),
+        kept_of=lambda number: pytest.fail(f"{number}"),
         end_moved=lambda slots, births: None,
         retention_s=1000.0,
         interval_s=0.001,
@@ -87,7 +87,7 @@ async def test_what_a_store_owes_is_done_before_the_next_tick(tmp_path: Path) ->
     checkpoints = Checkpoints(
         SessionTable(4, clock=time.monotonic),
         store,
-        arena_of=lambda number: pytest.fail(f"{number}"),
+        kept_of=lambda number: pytest.fail(f"{number}"),
         end_moved=lambda slots, births: None,
         retention_s=1000.0,
         interval_s=1000.0,
@@ -140,7 +140,7 @@ async def test_those_who_wait_for_ticks_that_fail_share_one(tmp_path: Path) -> N
     checkpoints = Checkpoints(
         SessionTable(4, clock=time.monotonic),
         store,
-        arena_of=lambda number: pytest.fail(f"{number}"),
+        kept_of=lambda number: pytest.fail(f"{number}"),
         end_moved=lambda slots, births: None,
         retention_s=1000.0,
     )
@@ -156,7 +156,7 @@ async def test_a_tick_whose_caller_leaves_loses_nothing(tmp_path: Path) -> None:
     checkpoints = Checkpoints(
         SessionTable(4, clock=time.monotonic),
         store,
-        arena_of=lambda number: pytest.fail(f"{number}"),
+        kept_of=lambda number: pytest.fail(f"{number}"),
         end_moved=lambda slots, births: None,
         retention_s=1000.0,
     )

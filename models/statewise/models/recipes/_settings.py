@@ -56,11 +56,7 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The `[network]` table: the fields of `NetworkSpec` that the data does not determine.
-
-    With `transduce` they are the decoder's, except `bidirectional` and `learn_initial_state`, which are the
-    encoder's: a decoder begins in its encoder's final state.
-    """
+    """The `[network]` table: the fields of `NetworkSpec` that the data does not determine."""
 
     cell: CellName = "lstm"
     hidden_size: int = 64
@@ -70,7 +66,6 @@ class NetworkSettings:
     head: HeadName | Literal["auto"] = "auto"
     reset_after: bool = False
     residual: bool = False
-    learn_initial_state: bool = False
     embedding_size: int = 32
     call_shape: CallShape | Literal["auto"] = "auto"
 

@@ -118,7 +118,7 @@ class _Updates:
 
         Args:
             batch: From the problem.
-            memories: Final memories [B, M] of the batch before; None for the initial state.
+            memories: Final memories [B, M] of the batch before; None for zeros.
             step: Number of the update, from 0.
             steps: Updates in all.
 

@@ -16,9 +16,19 @@ from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_i
 from statewise.service.base._settings import Settings
 from statewise.service.base._settings_errors import SettingsError
 from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
-from statewise.service.base._types import SLOT_BITS, Array, Cells, Handles, Indices, ModelKey, Slots
+from statewise.service.base._types import (
+    MOST_KEPT,
+    SLOT_BITS,
+    Array,
+    Cells,
+    Handles,
+    Indices,
+    ModelKey,
+    Slots,
+)
 
 __all__ = [
+    "MOST_KEPT",
     "SLOT_BITS",
     "Array",
     "Barrier",

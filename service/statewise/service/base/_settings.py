@@ -13,14 +13,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from statewise.service.base._addresses import is_loopback
 from statewise.service.base._settings_errors import PREFIX, SettingsError, explain, unknown_variables
 from statewise.service.base._settings_file import with_file
+from statewise.service.base._snapshot_key import check_key, read_key
 from statewise.service.base._store_settings import check_store, check_store_options
-from statewise.service.base._types import MAXIMUM_SESSIONS
+from statewise.service.base._types import MAXIMUM_SESSIONS, MOST_KEPT
 
 _KIB = 1024
 _MIB = 1024 * _KIB
 _GIB = 1024 * _MIB
-
-_SHORTEST_KEY_BYTES = 16
 
 _Positive = Annotated[int, Field(gt=0)]
 
@@ -105,8 +104,10 @@ class Settings(BaseSettings):
     sessions: Annotated[int, Field(gt=0, le=MAXIMUM_SESSIONS)] = 100_000
     """Most sessions open at the same time."""
     state_bytes: _Positive = 4 * _GIB
-    """Most bytes of session state in memory; both copies of each session count. With a store the longest idle
-    sessions leave memory for others."""
+    """Most bytes of session state in memory; both copies of each session count, and whatever else it keeps.
+    With a store the longest idle sessions leave memory for others."""
+    session_keep: Annotated[int, Field(ge=1, le=MOST_KEPT)] = MOST_KEPT
+    """Most requests of a session that can be taken back; each but the first costs a copy of its state."""
     queue_steps: _Positive = 4_194_304
     """Most time steps that wait to run, for each model version."""
     queue_s: Annotated[float, Field(gt=0)] = 5.0
@@ -265,25 +266,13 @@ class Settings(BaseSettings):
         """
         if self.snapshot_key_file is None:
             return None if self.snapshot_key is None else self.snapshot_key.get_secret_value().encode()
-        try:
-            key = self.snapshot_key_file.read_bytes().strip()
-        except OSError as error:
-            raise ValueError(
-                f"snapshot_key_file = {str(self.snapshot_key_file)!r}: {error.strerror}"
-            ) from None
-        if len(key) < _SHORTEST_KEY_BYTES:
-            raise ValueError(
-                f"snapshot_key_file = {str(self.snapshot_key_file)!r}: expected at least "
-                f"{_SHORTEST_KEY_BYTES} bytes of key; got {len(key)}"
-            )
-        return key
+        return read_key(self.snapshot_key_file)
 
     @field_validator("snapshot_key")
     @classmethod
     def _key_is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        size = _SHORTEST_KEY_BYTES if value is None else len(value.get_secret_value().encode())
-        if size < _SHORTEST_KEY_BYTES:
-            raise ValueError(f"expected at least {_SHORTEST_KEY_BYTES} bytes of key; got {size}")
+        if value is not None:
+            check_key(value.get_secret_value().encode())
         return value
 
     @field_validator("traces_endpoint")

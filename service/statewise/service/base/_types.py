@@ -28,3 +28,6 @@ SLOT_BITS = 24
 
 MAXIMUM_SESSIONS = 1 << SLOT_BITS
 """Sessions that one process can number."""
+
+MOST_KEPT = 64
+"""Requests of a session that can be taken back, at most."""

@@ -106,8 +106,8 @@ def commit_lease(
     moved &= steps > 0
     slots = lease.slots[moved]
     cells = table.read(slots)
-    model.arena.scatter(table.next_arena_indices(cells), [array[moved] for array in job.state])
-    table.advance(slots, cells, steps[moved], lease.digests[moved])
+    state = [array[moved] for array in job.state]
+    model.kept.commit(slots, cells, state, steps[moved], lease.digests[moved])
 
 
 def _grant(lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_start_empty: bool) -> None:

@@ -20,7 +20,7 @@ class ModelGauges:
 
     Attributes:
         sessions: Sessions open now.
-        state_bytes: Bytes that both copies of the sessions' state take.
+        state_bytes: Bytes of the sessions: both copies of their states, and earlier ones that they keep.
         queued_steps: Time steps that wait or run.
         statistics: Counts since loading.
     """
@@ -46,12 +46,8 @@ def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
     """
     gauges: dict[ModelKey, ModelGauges] = {}
     for model in list(dataplane.models):
-        sessions = model.arena.used_rows
         one = ModelGauges(
-            sessions,
-            sessions * model.arena.bytes_per_session,
-            model.queued_steps,
-            model.scheduler.statistics,
+            model.arena.used_rows, model.kept.used_bytes, model.queued_steps, model.scheduler.statistics
         )
         earlier = gauges.get(model.key)
         gauges[model.key] = one if earlier is None else earlier + one

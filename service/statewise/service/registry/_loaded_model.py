@@ -11,6 +11,7 @@ from statewise.service.packages import ServablePackage
 from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, GeneratorGraph
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
+from statewise.service.session_state.kept_states import KeptStates
 from statewise.wire import DTYPES, Reason
 
 
@@ -40,6 +41,11 @@ class LoadedModel:
     def key(self) -> ModelKey:
         """Name and version."""
         return self.package.name, self.package.version
+
+    @property
+    def kept(self) -> KeptStates:
+        """Current and earlier states of the version's sessions."""
+        return self.scheduler.kept
 
     @property
     def queued_steps(self) -> int:

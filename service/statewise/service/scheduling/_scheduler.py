@@ -19,6 +19,7 @@ from statewise.service.scheduling._run_accounting import RunAccounting
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_runner import StepRunner
 from statewise.service.session_state import SessionTable, StateArena
+from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.telemetry import ModelStatistics, SlowRequests
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Scheduler:
         self._turn_planned = False
         self._drops_abandoned = False
         self.statistics = statistics = ModelStatistics()
+        self.kept = KeptStates(arena, table)
+        """Current and earlier states of the sessions."""
         self._queued = QueuedSteps(queue_steps)
         self._jobs = JobRunner(
             engine,
@@ -84,6 +87,7 @@ class Scheduler:
             arena,
             table,
             profile,
+            kept=self.kept,
             jobs=self._jobs,
             answers=StepAnswers(statistics, slow, self._queued, clock=clock),
             accounting=RunAccounting("single", statistics.single, clock=clock, tracing=tracing),

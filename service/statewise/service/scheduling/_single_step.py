@@ -12,6 +12,7 @@ from statewise.service.base import StepBatch, StepResult
 from statewise.service.engine import Engine, EngineError
 from statewise.service.inputs import all_valid
 from statewise.service.session_state import SessionTable, StateArena, digest_rows
+from statewise.service.session_state.kept_states import KeptStates
 
 _ONE_STEP = np.ones(1, np.int32)
 
@@ -23,12 +24,14 @@ class SingleStep:
         engine: Runs them.
         arena: Holds the sessions' states.
         table: Holds the sessions.
+        kept: Makes new states current.
     """
 
-    def __init__(self, engine: Engine, arena: StateArena, table: SessionTable) -> None:
+    def __init__(self, engine: Engine, arena: StateArena, table: SessionTable, kept: KeptStates) -> None:
         self._engine = engine
         self._arena = arena
         self._table = table
+        self._kept = kept
         self._inputs_per_step = [entry.per_step for entry in engine.spec.inputs]
         self._outputs = [(entry.name, entry.per_step) for entry in engine.spec.outputs]
 
@@ -38,7 +41,6 @@ class SingleStep:
         slot = self._table.ready_slot(int(batch.handles[0]), batch.owner, int(batch.positions[0]))
         if slot is None or not all_valid(self._engine.spec, inputs):
             return None
-        arena_index = self._table.arena_index(slot)
         try:
             outputs, state = self._engine.run(
                 [
@@ -46,15 +48,14 @@ class SingleStep:
                     for array, per_step in zip(inputs, self._inputs_per_step, strict=True)
                 ],
                 _ONE_STEP,
-                self._arena.view_at(arena_index),
+                self._arena.view_at(self._table.arena_index(slot)),
             )
         except EngineError:
             return None
         if not all(array.dtype.kind != "f" or np.isfinite(array).all() for array in outputs):
             return None
-        self._arena.write(arena_index ^ 1, state)
         digest = digest_rows(inputs, per_step=self._inputs_per_step, steps=None)
-        self._table.advance_one(slot, int(digest[0]))
+        self._kept.commit_one(slot, state, int(digest[0]))
         return StepResult(
             {
                 name: array[0] if per_step else array

@@ -26,6 +26,7 @@ from statewise.service.base import (
 from statewise.service.inputs import explain_fault, invalid_rows
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.session_state import SessionTable, StateArena, digest_rows
+from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.telemetry import ModelStatistics, fields
 from statewise.wire import ModelSpec, Reason
 
@@ -80,6 +81,7 @@ class StepExecution:
         spec: The model's.
         arena: Holds the sessions' states.
         table: Holds the sessions.
+        kept: Makes new states current.
         answers: Answers step batches.
         statistics: Statistics of the model version.
     """
@@ -90,12 +92,14 @@ class StepExecution:
         arena: StateArena,
         table: SessionTable,
         *,
+        kept: KeptStates,
         answers: StepAnswers,
         statistics: ModelStatistics,
     ) -> None:
         self._spec = spec
         self._arena = arena
         self._table = table
+        self._kept = kept
         self._answers = answers
         self._statistics = statistics
         self._per_step = [entry.per_step for entry in spec.inputs]
@@ -180,8 +184,7 @@ class StepExecution:
             slots, cells, digests = slots[new], cells[new], digests[new]
             steps = None if steps is None else steps[new]
             state = [array[new] for array in state]
-        self._arena.scatter(self._table.next_arena_indices(cells), state)
-        self._table.advance(slots, cells, 1 if steps is None else steps, digests)
+        self._kept.commit(slots, cells, state, 1 if steps is None else steps, digests)
         self._answer(prepared, outputs, self._durable_positions(prepared, failed))
 
     def _durable_positions(self, prepared: PreparedBatch, failed: Sequence[int]) -> NDArray[np.uint64] | None:

@@ -21,6 +21,7 @@ from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_execution import GatheredBatch, PreparedBatch, StepExecution
 from statewise.service.scheduling._step_queue import StepQueue
 from statewise.service.session_state import SessionTable, StateArena
+from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.telemetry import ModelStatistics
 
 
@@ -32,6 +33,7 @@ class StepRunner:
         arena: Holds the sessions' states.
         table: Holds the sessions.
         profile: What the engine may do, and what runs cost.
+        kept: Makes new states current.
         jobs: Runs batches of many steps a row.
         answers: Answers step batches.
         accounting: Counts runs of single steps.
@@ -48,6 +50,7 @@ class StepRunner:
         table: SessionTable,
         profile: EngineProfile,
         *,
+        kept: KeptStates,
         jobs: JobRunner,
         answers: StepAnswers,
         accounting: RunAccounting,
@@ -68,11 +71,13 @@ class StepRunner:
         self._running = False
         self._inputs_per_step = [entry.per_step for entry in engine.spec.inputs]
         self._outputs_per_step = [entry.per_step for entry in engine.spec.outputs]
-        self._execution = StepExecution(engine.spec, arena, table, answers=answers, statistics=statistics)
+        self._execution = StepExecution(
+            engine.spec, arena, table, kept=kept, answers=answers, statistics=statistics
+        )
         self.queue = StepQueue(table, self._execution, answers, clock=clock)
         """The batches and barriers that wait."""
         self._runs_alone = engine.spec.least_steps == 1
-        self._single_step = SingleStep(engine, arena, table)
+        self._single_step = SingleStep(engine, arena, table, kept)
 
     def free(self, slots: Slots) -> None:
         """Frees busy sessions."""

@@ -1,7 +1,8 @@
 """Keeps sessions and their states in arrays. Knows no scheduling, asyncio or gRPC."""
 
-from statewise.service.session_state._arena import StateArena
+from statewise.service.session_state._arena import StateArena, reserve
 from statewise.service.session_state._changed_sessions import ChangedSessions
+from statewise.service.session_state._columns import NO_POSITION
 from statewise.service.session_state._digests import digest_rows
 from statewise.service.session_state._durability import Durability
 from statewise.service.session_state._quotas import Quotas
@@ -20,6 +21,7 @@ from statewise.service.session_state._table import SessionTable, SessionView
 __all__ = [
     "ALL_OWNERS",
     "LEAST_TOKEN_BYTES",
+    "NO_POSITION",
     "ChangedSessions",
     "Durability",
     "Quotas",
@@ -33,5 +35,6 @@ __all__ = [
     "digest_rows",
     "pack_state",
     "public_epoch",
+    "reserve",
     "unpack_state",
 ]

@@ -59,6 +59,11 @@ class StateArena:
         return self._pairs
 
     @property
+    def capacity(self) -> int:
+        """Sessions at most."""
+        return self._capacity
+
+    @property
     def used_rows(self) -> int:
         """Rows in use."""
         return self._touched - len(self._free)

@@ -17,6 +17,8 @@ from statewise.service.session_state._arena import reserve
 from statewise.service.session_state._changed_sessions import ChangedSessions
 
 SLOT_MASK = (1 << SLOT_BITS) - 1
+NO_POSITION = 2**64 - 1
+"""The previous position of a session whose last request cannot be repeated or taken back."""
 
 # Indices of a session's cells, 8 bytes each. _PINNED holds two numbers of 4 bytes, model version and owner;
 # _ARENA_INDEX is that of the current copy of the state, 2 * row + parity.
@@ -148,6 +150,10 @@ class SessionColumns:
     def next_arena_indices(self, cells: Cells) -> NDArray[np.intp]:
         """Returns arena indices of the older copies, which the next states overwrite."""
         return np.asarray(cells.view(np.intp)[:, _ARENA_INDEX] ^ 1)
+
+    def previous_positions(self, cells: Cells) -> NDArray[np.uint64]:
+        """Returns positions before the last requests; NO_POSITION: there is none."""
+        return cells[:, _PREVIOUS]
 
     def advance(
         self,

@@ -1,4 +1,4 @@
-"""Opens, names, takes over, rewinds and ends the sessions of the process.
+"""Opens, names, takes over and ends the sessions of the process.
 
 The states are in each version's StateArena; dataplane and scheduler decide which operations may run. A
 session has no Python object but its id.
@@ -8,14 +8,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from statewise.service.base import SLOT_BITS, Handles, RowFailure
+from statewise.service.session_state._columns import NO_POSITION
 from statewise.service.session_state._ended_sessions import EndedSessions
 from statewise.service.session_state._stored_columns import StoredColumns
 from statewise.wire import Reason
 
-_NO_POSITION = np.uint64(2**64 - 1)
 _NO_OWNER = 0
 """The owner of a free slot: the columns begin as zeros. No caller has this number."""
 _UNKNOWN_OWNER = -1
@@ -138,7 +136,7 @@ class SessionTable(StoredColumns):
         self.model[slot] = model
         self.current_index[slot] = 2 * row
         self.position[slot] = 0
-        self.previous_position[slot] = _NO_POSITION
+        self.previous_position[slot] = NO_POSITION
         self._epoch[slot] = self._claim_epoch[slot] = 1
         self.last_use_s[slot] = self._clock()
         self.handle[slot] = self._new_handle(slot)
@@ -161,23 +159,23 @@ class SessionTable(StoredColumns):
         self.last_use_s[slot] = self._clock()
         self._changes(slot)
 
-    def rewind(self, slot: int, position: int) -> bool:
-        """Sets a session back to the position before its last request, and raises its epoch.
+    def turn_to(self, slot: int, position: int, digest: int = 0) -> None:
+        """Makes the other copy of a session's state the current one, and raises the epoch.
 
-        Returns:
-            Whether the session is at that position now; at its current position nothing changes.
+        The last request can neither be repeated nor taken back from then on.
+
+        Args:
+            slot: The session.
+            position: Time steps that the copy has consumed.
+            digest: Digest of the request that gave this state; 0: none is kept.
         """
-        if position == int(self.position[slot]):
-            return True
-        if position != int(self.previous_position[slot]):
-            return False
         self.position[slot] = position
-        self.previous_position[slot] = _NO_POSITION
+        self.previous_position[slot] = NO_POSITION
+        self.digest[slot] = digest
         self.current_index[slot] ^= 1
         self._epoch[slot] += 1
         self.last_use_s[slot] = self._clock()
         self._changes(slot)
-        return True
 
     def void_as_moved(self, slot: int) -> None:
         """Makes the handle of a session void that another server has: it is not stored any more."""

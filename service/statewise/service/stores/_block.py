@@ -27,8 +27,9 @@ ROW = np.dtype(
 
 `birth` is the session's key: a random number that no other session has, of this id or of another. `used_ms`
 is the time of the last request, in milliseconds since 1970. `flags` bit 0 is the parity of the state arrays:
-which of the two copies is the current one; bits 1 and 2 are the durability that the session was opened with.
-Other bits are 0."""
+which of the two copies is the current one; bits 1 and 2 are the durability that the session was opened with;
+bits 3 to 7, and 31, are how many of its last requests can be taken back, less 1; bits 8 to 30 are how often
+it was resumed and rewound since its claim."""
 
 
 _CHECKPOINT_BYTES = 20
@@ -36,7 +37,7 @@ _CHECKPOINT_BYTES = 20
 
 
 def bytes_in_store(state_bytes: int) -> int:
-    """Returns what a session counts for in a store, given the bytes of both copies of its state."""
+    """Returns what a session counts for in a store, given the bytes of its states."""
     return ROW.itemsize + state_bytes
 
 
@@ -83,14 +84,15 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Changed sessions of one model version.
+    """Changed sessions of one model version that keep equally many requests.
 
     Attributes:
         model: Name of the model.
         version: Number of the version.
         digest: Digest of the version, 64 hexadecimal digits.
         rows: One `ROW` a session, no birth twice.
-        states: uint8 [len(rows), bytes of a session]: both copies of each state, as in the arena.
+        states: uint8 [len(rows), bytes of a session]: both copies of each state, as in the arena; where the
+            sessions keep more than one request, then the positions and states of their rings.
     """
 
     model: str

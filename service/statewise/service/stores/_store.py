@@ -58,7 +58,7 @@ class StoredSession:
         version: Number of the version.
         digest: Digest of the version.
         row: A `ROW`; its epoch is the one of the claim where the session was claimed.
-        state: uint8 [bytes of a session]: both copies of each state.
+        state: uint8 [bytes of a session]: as in a `Group`.
         own: Whether the session belonged to this writer before the call: named or claimed by it last.
         checkpoints: Its named checkpoints, in the order in which they were made.
     """
@@ -79,8 +79,7 @@ class Written:
     """What became of a block.
 
     Attributes:
-        moved: Births whose rows or checkpoints were left out, for another writer has claimed or replaced the
-            session, or it has ended.
+        moved: Births whose rows were left out, for another writer has claimed or replaced the session.
         stored_bytes: Bytes that were written.
         kept: Births that were to end and have not, for another writer has claimed the session.
     """
@@ -126,10 +125,6 @@ class Store(Protocol):
         claimed is not ended. Writing the same block again changes nothing. A birth that the store knows under
         another name keeps that name, and its rows of this block are left out.
 
-        A session and its checkpoints are written together: where its row is left out, so are they. Those of
-        sessions without a row in the block are left out where a row would be. A checkpoint takes the place of
-        one of the same name, and ends with its session.
-
         Raises:
             ValueError: A name comes without a row of its birth.
         """
@@ -146,8 +141,7 @@ class Store(Protocol):
     def claim(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Makes this writer the one that these sessions belong to, durably, and returns their newest states.
 
-        And their checkpoints, as the other calls that return sessions. The epoch of each session rises. None:
-        there is no such session.
+        The epoch of each session rises. None: there is no such session.
         """
         ...
 
@@ -174,10 +168,7 @@ class Store(Protocol):
         ...
 
     def usage(self, owner: str | None = None) -> Usage:
-        """Returns how much an owner has, or all owners; exact, and cheap however many there are.
-
-        Bytes are those of rows, of states, and of checkpoints.
-        """
+        """Returns how much an owner has, or all owners; exact, and cheap however many there are."""
         ...
 
     def expire(self, *, used_before_ms: int, limit: int) -> list[int]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Slots
 from statewise.service.dataplane.durability._checkpoint_counts import CheckpointCounts
-from statewise.service.dataplane.durability._gathering import ArenaOf, gather, names_of
+from statewise.service.dataplane.durability._gathering import KeptOf, gather, names_of
 from statewise.service.dataplane.durability._lost_store import begin_anew
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
@@ -38,7 +38,7 @@ class Checkpoints:
     Args:
         table: The sessions.
         store: Where they are written to.
-        arena_of: Gives the arenas of model versions by number.
+        kept_of: Gives the states of model versions by number.
         interval_s: Seconds between two ticks.
         most_s: Seconds between two ticks at most, however long a tick takes, unless `interval_s` is longer.
         retention_s: Seconds after which the store deletes a session that nobody used.
@@ -52,7 +52,7 @@ class Checkpoints:
         table: SessionTable,
         store: StoreThread,
         *,
-        arena_of: ArenaOf,
+        kept_of: KeptOf,
         end_moved: Callable[[Slots, NDArray[np.uint64]], None],
         retention_s: float,
         interval_s: float = 0.1,
@@ -63,7 +63,7 @@ class Checkpoints:
         self._table = table
         self._changed = table.changed = ChangedSessions()
         self._store = store
-        self._arena_of = arena_of
+        self._kept_of = kept_of
         self._end_moved = end_moved
         self._interval_s = interval_s
         self._most_s = most_s
@@ -236,7 +236,7 @@ class Checkpoints:
             for own, group in gather(
                 self._table,
                 portion,
-                self._arena_of,
+                self._kept_of,
                 now_ms=int(self._time_of_day() * 1000),
                 now_s=self._clock(),
             ):

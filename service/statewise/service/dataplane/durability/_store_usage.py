@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from statewise.service.base import Slots
 from statewise.service.dataplane.durability._checkpoints import Checkpoints
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.session_state import ALL_OWNERS, SessionTable, StoredQuotas
@@ -25,7 +26,7 @@ class StoreUsage:
         table: The sessions in memory.
         checkpoints: Write new sessions.
         store: The store.
-        size_of: Gives the bytes that a session of a model's number takes in the store.
+        size_of: Gives the bytes that sessions in memory take in the store.
         largest: Gives the bytes that a session of any model takes at most.
         clock: Seconds, monotonic.
     """
@@ -37,7 +38,7 @@ class StoreUsage:
         checkpoints: Checkpoints,
         store: StoreThread,
         *,
-        size_of: Callable[[int], int],
+        size_of: Callable[[Slots], int],
         largest: Callable[[], int],
         clock: Callable[[], float],
     ) -> None:
@@ -85,6 +86,4 @@ class StoreUsage:
         slots = slots[self._table.handle[slots] != 0]
         if owner is not None:
             slots = slots[self._table.owner[slots] == owner]
-        models, counts = np.unique(self._table.model[slots], return_counts=True)
-        taken = zip(models.tolist(), counts.tolist(), strict=True)
-        return Usage(len(slots), sum(self._size_of(number) * count for number, count in taken))
+        return Usage(len(slots), self._size_of(slots))

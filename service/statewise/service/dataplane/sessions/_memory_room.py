@@ -68,7 +68,7 @@ class MemoryRoom:
         named = [slot for name in self._kept_names if (slot := self._table.find(*name)) is not None]
         return np.concatenate([self._awaited(), np.array([*self._kept, *named], np.intp)])
 
-    async def make(self, owner: int, model: LoadedModel, sessions: int) -> None:
+    async def make(self, owner: int, model: LoadedModel, sessions: int, *, keep: int = 1) -> None:
         """Makes room for new sessions of a version. Where there is not enough, creating them says so.
 
         The event loop turns meanwhile, but not between the last look and the return.
@@ -77,17 +77,18 @@ class MemoryRoom:
             owner: Number of their owner.
             model: The version.
             sessions: How many: one portion.
+            keep: How many of their last requests can be taken back.
         """
-        if await self._let_leave(owner, model, sessions):
+        if await self._let_leave(owner, model, sessions, keep):
             return
         # What was used since the last checkpoint may leave once the store has it.
         if await self._checkpoints.tick():
-            await self._let_leave(owner, model, sessions)
+            await self._let_leave(owner, model, sessions, keep)
 
-    async def _let_leave(self, owner: int, model: LoadedModel, sessions: int) -> bool:
+    async def _let_leave(self, owner: int, model: LoadedModel, sessions: int, keep: int) -> bool:
         """Lets sessions leave memory until there is room. Returns whether there is."""
         while True:
-            lack = self._directory.lack_of_room(owner, model, sessions)
+            lack = self._directory.lack_of_room(owner, model, sessions, keep=keep)
             if lack is None:
                 return True
             slots = self._scan.longest_idle(

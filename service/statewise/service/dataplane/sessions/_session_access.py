@@ -62,6 +62,17 @@ class SessionAccess:
         if self._stored is not None:
             self._stored.refuse_when_away()
 
+    def _check_keep(self, keep: int) -> int:
+        """Returns how many requests sessions keep, 1 where a request names none.
+
+        Raises:
+            ServiceError: BAD_REQUEST: more than may be kept.
+        """
+        most = self._limits.settings.session_keep
+        if keep > most:
+            raise ServiceError(Reason.BAD_REQUEST, f"keep: expected 1 to {most}, or 0 for 1; got {keep}")
+        return keep or 1
+
     def _check_durability(self, durability: Durability) -> None:
         """Raises ServiceError (BAD_REQUEST) where no session can have it."""
         if durability is Durability.REPLY and self._stored is None:
@@ -109,10 +120,10 @@ class SessionAccess:
         """
         return handles if self._stored is None else await self._stored.handles.awake(handles, owner)
 
-    async def _make_room(self, owner: int, model: LoadedModel, sessions: int) -> None:
+    async def _make_room(self, owner: int, model: LoadedModel, sessions: int, *, keep: int = 1) -> None:
         """Lets idle sessions leave memory for the store, so that others can be created."""
         if self._stored is not None:
-            await self._stored.room.make(owner, model, sessions)
+            await self._stored.room.make(owner, model, sessions, keep=keep)
 
     def _holding(self, handles: Handles, owner: int) -> AbstractAsyncContextManager[Handles]:
         """Works like `_awake`; the sessions stay in memory, and later requests for them wait, meanwhile."""
@@ -165,3 +176,8 @@ class SessionAccess:
 def in_order(by_row: Mapping[int, _T]) -> list[_T]:
     """Returns what belongs to rows, in the order of the rows."""
     return [by_row[row] for row in sorted(by_row)]
+
+
+def row_of(failure: RowFailure) -> int:
+    """Returns a failure's row, to sort by."""
+    return failure.row

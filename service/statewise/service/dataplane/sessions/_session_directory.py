@@ -1,4 +1,4 @@
-"""Creates, finds and ends single sessions: a slot of the table, a row of an arena, a share of a quota each.
+"""Creates, wakes, finds and ends single sessions: a slot of the table, a row of an arena, shares of quotas.
 
 Knows no requests and no order between them.
 """
@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from statewise.service.base import Array, RowFailure, ServiceError, ServiceLimits, server_fault
+from statewise.service.dataplane.durability import unpack_flags
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import Quotas, SessionTable, SessionView, StoredQuotas
-from statewise.service.stores import bytes_in_store
+from statewise.service.stores import StoredSession, bytes_in_store
 from statewise.service.telemetry import Statistics
 from statewise.wire import Reason
 
@@ -26,11 +27,15 @@ class OpenedSession:
         view: Its record in the table.
         model: Its version.
         created: Whether the request created the session.
+        keep: How many of its last requests can be taken back.
+        kept_positions: Positions that it can be taken back to now, the earliest first.
     """
 
     view: SessionView
     model: LoadedModel
     created: bool
+    keep: int
+    kept_positions: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class SessionDirectory:
         birth: int = 0,
         state: Sequence[Array] | None = None,
         position: int = 0,
+        keep: int = 1,
     ) -> int:
         """Creates a session and gives its slot.
 
@@ -98,6 +104,7 @@ class SessionDirectory:
             birth: See `SessionTable.add`.
             state: One [*shape] a state pair; None: the model's initial state.
             position: Time steps that the state has consumed.
+            keep: How many of its last requests can be taken back.
 
         Raises:
             ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST; INTERNAL: the state does
@@ -113,18 +120,18 @@ class SessionDirectory:
             raise ServiceError(
                 Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"
             )
-        used = self._used_bytes()
-        if used + model.arena.bytes_per_session > self._state_bytes:
+        used, size = self._used_bytes(), model.kept.session_bytes(keep)
+        if used + size > self._state_bytes:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
                 f"the sessions' state fills {used} of {self._state_bytes} bytes: close some",
             )
         is_new = origin != "wake"
-        self._take(owner, model, is_new=is_new)
+        self._take(owner, size, is_new=is_new)
         try:
-            row = model.arena.take_row(state)
+            row = model.kept.take_row(keep, state)
         except Exception as error:  # nothing of the session exists yet
-            self._give_back(owner, model, has_ended=is_new)
+            self._give_back(owner, size, has_ended=is_new)
             _log.error("a session of %s/%d cannot begin", *model.key, exc_info=error)
             raise server_fault() from None
         self._statistics.opened[origin] += 1
@@ -133,9 +140,41 @@ class SessionDirectory:
             self._table.set_position(slot, position)
         return slot
 
-    def lack_of_room(self, owner: int, model: LoadedModel, sessions: int) -> LackOfRoom | None:
+    def adopt(self, owner: int, stored: StoredSession, model: LoadedModel, keep: int) -> int:
+        """Gives a session of the store, which belongs to this server, a slot and a row. Returns the slot.
+
+        Args:
+            owner: Number of the owner.
+            stored: The session.
+            model: Its version.
+            keep: As `keep_of_stored` says.
+
+        Raises:
+            ServiceError: as of `create`.
+        """
+        row, flags = stored.row, unpack_flags(int(stored.row["flags"]))
+        birth = int(row["birth"])
+        slot = self.create(model, owner, stored.session_id, origin="wake", birth=birth, keep=keep)
+        model.kept.write_session(slot, stored.state)
+        self._table.adopt(
+            slot,
+            holder=int(row["holder"]),
+            epoch=int(row["epoch"]),
+            position=int(row["position"]),
+            previous=int(row["previous_position"]),
+            digest=int(row["digest"]),
+            parity=flags.parity,
+            durability=flags.durability,
+        )
+        if stored.own:  # its client goes on with the handle that it has, and has seen the epoch
+            self._table.go_on(slot, handle=int(row["handle"]), changes=flags.changes)
+        return slot
+
+    def lack_of_room(
+        self, owner: int, model: LoadedModel, sessions: int, *, keep: int = 1
+    ) -> LackOfRoom | None:
         """Returns what new sessions of a version lack room for; None: there is room."""
-        size = model.arena.bytes_per_session
+        size = model.kept.session_bytes(keep)
         owner_bytes = self._quotas.lack_bytes(owner, sessions * size)
         if owner_bytes:
             return LackOfRoom(math.ceil(owner_bytes / max(1, size)), of_owner=True)
@@ -144,21 +183,21 @@ class SessionDirectory:
         return LackOfRoom(lack, of_owner=False) if lack > 0 else None
 
     def _used_bytes(self) -> int:
-        return sum(loaded.arena.used_rows * loaded.arena.bytes_per_session for loaded in self._models)
+        return sum(loaded.kept.used_bytes for loaded in self._models)
 
     def end(self, slot: int, *, cause: str = "closed") -> None:
         """Ends a session and frees all it held; `cause` as statistics name it."""
         model = self.model_of(slot)
-        self._give_back(self._table.owner_of(slot), model, has_ended=cause == "closed")
+        size = model.kept.bytes_of(slot)
+        self._give_back(self._table.owner_of(slot), size, has_ended=cause == "closed")
         table = self._table
         remove = {"idle": table.expire, "asleep": table.lose, "moved": table.lose}
-        model.arena.give_back(remove.get(cause, table.remove)(slot))
+        model.kept.give_back(remove.get(cause, table.remove)(slot))
         self._models.free_if_unused(model)
         self._statistics.ended[cause] += 1
 
-    def _take(self, owner: int, model: LoadedModel, *, is_new: bool) -> None:
+    def _take(self, owner: int, state_bytes: int, *, is_new: bool) -> None:
         """Counts a session in memory, and as stored where it is new; with ServiceError it counts nothing."""
-        state_bytes = model.arena.bytes_per_session
         self._quotas.take(owner, state_bytes)
         if is_new and self._stored_quotas is not None:
             try:
@@ -167,9 +206,8 @@ class SessionDirectory:
                 self._quotas.give_back(owner, state_bytes)
                 raise
 
-    def _give_back(self, owner: int, model: LoadedModel, *, has_ended: bool) -> None:
+    def _give_back(self, owner: int, state_bytes: int, *, has_ended: bool) -> None:
         """Counts that a session leaves memory, or has ended."""
-        state_bytes = model.arena.bytes_per_session
         self._quotas.give_back(owner, state_bytes)
         if has_ended and self._stored_quotas is not None:
             self._stored_quotas.give_back(owner, bytes_in_store(state_bytes))
@@ -187,7 +225,9 @@ class SessionDirectory:
 
     def describe(self, slot: int, *, created: bool) -> OpenedSession:
         """Describes a session as it is now."""
-        return OpenedSession(self._table.view(slot), self.model_of(slot), created)
+        model = self.model_of(slot)
+        keep, positions = model.kept.keep_of(slot), model.kept.positions_of(slot)
+        return OpenedSession(self._table.view(slot), model, created, keep, positions)
 
     def require(self, session_id: str, owner: str) -> int:
         """Returns the slot of a session. Raises ServiceError (SESSION_NOT_FOUND, SESSION_EXPIRED)."""
@@ -204,3 +244,23 @@ class SessionDirectory:
             message = f"session {session_id!r} was idle for too long and has ended"
             return RowFailure(row, Reason.SESSION_EXPIRED, message)
         return RowFailure(row, Reason.SESSION_NOT_FOUND, f"no session {session_id!r} is open")
+
+
+def keep_of_stored(stored: StoredSession, model: LoadedModel) -> int:
+    """Returns how many requests a stored session keeps.
+
+    Raises:
+        ServiceError: MODEL_CHANGED, SESSION_LOST: the version cannot take the stored states.
+    """
+    if model.package.digest != stored.digest:
+        raise ServiceError(
+            Reason.MODEL_CHANGED,
+            f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
+            f"version {stored.version}",
+        )
+    keep = model.kept.keep_of_bytes(stored.state.size)
+    if keep is None:
+        raise ServiceError(
+            Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
+        )
+    return keep

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from statewise.service.base import ServiceError
+from statewise.service.dataplane.durability import unpack_flags
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionScan, SessionTable, public_epoch
@@ -47,6 +48,7 @@ class ListedSession:
         state: Where it is.
         nonfinite_state: Whether its state, which is in memory, holds a NaN or an infinite number.
         damaged: Whether the store cannot give it back.
+        keep: How many of its last requests can be taken back.
     """
 
     session_id: str
@@ -60,6 +62,7 @@ class ListedSession:
     state: Residence
     nonfinite_state: bool = False
     damaged: bool = False
+    keep: int = 1
 
 
 class SessionListing:
@@ -248,6 +251,7 @@ class SessionListing:
             idle_s=view.idle_s,
             state="awake",
             nonfinite_state=nonfinite,
+            keep=self._models[view.model].kept.keep_of(slot),
         )
 
     def _describe_asleep(self, listed: Listed) -> ListedSession:
@@ -264,4 +268,5 @@ class SessionListing:
             idle_s=max(0.0, self._time_of_day() - int(row["used_ms"]) / 1000),
             state="asleep",
             damaged=listed.damage is not None,
+            keep=unpack_flags(int(row["flags"])).keep,
         )

@@ -1,14 +1,14 @@
-"""Takes snapshots of sessions as signed tokens, and opens sessions from tokens.
+"""Copies sessions: under other ids, and as signed tokens, from which it opens sessions.
 
 A row that fails leaves the other rows alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
-from statewise.service.dataplane.sessions._session_access import SessionAccess, in_order
+from statewise.service.dataplane.sessions._session_access import SessionAccess, in_order, row_of
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
@@ -25,7 +25,7 @@ from statewise.wire import Reason
 
 
 class SessionSnapshots(SessionAccess):
-    """Operations with tokens; owners are given by name.
+    """Operations that copy sessions; owners are given by name.
 
     Args:
         models: The served models.
@@ -50,6 +50,54 @@ class SessionSnapshots(SessionAccess):
     ) -> None:
         super().__init__(models, table, directory=directory, turns=turns, limits=limits, stored=stored)
         self._snapshots = snapshots
+
+    async def fork(
+        self, handles: Handles, session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
+    ) -> tuple[list[OpenedSession], list[RowFailure]]:
+        """Copies sessions under new ids. A copy of that id and birth that is open already is left as it is.
+
+        Raises:
+            ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
+        """
+        self.refuse_changes()
+        births = self.one_a_row(births, session_ids)
+        self._limits.check_columns(len(handles), len(session_ids))
+        number = self._table.owner_number(owner)
+        asleep: Mapping[str, ServiceError] = {}
+        forked: dict[int, OpenedSession] = {}
+
+        def copy(row: int, slot: int) -> None:
+            repeated = self._directory.repeated(number, session_ids[row], births[row])
+            if repeated is not None:
+                forked[row] = repeated
+                return
+            if session_ids[row] in asleep:
+                raise asleep[session_ids[row]]
+            model = self._directory.model_of(slot)
+            twin = self._directory.create(
+                model,
+                number,
+                session_ids[row],
+                origin="fork",
+                birth=births[row],
+                state=model.arena.read(self._table.arena_index(slot)),
+                position=self._table.view(slot).position,
+                keep=model.kept.keep_of(slot),
+            )
+            self._table.choose_durability(twin, self._table.durability_of(slot))
+            forked[row] = self._directory.describe(twin, created=True)
+
+        with self._keeping_named(number, session_ids):
+            async with self._holding(handles, number) as current:
+                handles = current
+                asleep = await self._wake_own(owner, session_ids, births)
+                slots = self._table.valid_slots(handles, owner=number).tolist()
+                for slot in slots[:1]:
+                    model = self._directory.model_of(slot)
+                    await self._make_room(number, model, len(slots), keep=model.kept.keep_of(slot))
+                failures = await self._turns.run_valid(handles, copy, owner=number)
+        moved = await self._settle(forked)  # no client could build the copies again
+        return in_order(forked), sorted([*failures, *moved.values()], key=row_of)
 
     async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.

@@ -1,10 +1,11 @@
-"""Opens, resumes, forks, rewinds and closes sessions.
+"""Opens, resumes, rewinds and closes sessions.
 
 Every operation runs after all earlier requests for the same sessions. A row that fails leaves the other rows
 alone.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Handles, RowFailure, ServiceError
 from statewise.service.dataplane.durability import moved_failure
 from statewise.service.dataplane.sessions._encoded_states import EncodedStates
-from statewise.service.dataplane.sessions._session_access import in_order
+from statewise.service.dataplane.sessions._session_access import in_order, row_of
 from statewise.service.dataplane.sessions._session_directory import OpenedSession
 from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots
 from statewise.service.dataplane.sessions._session_turns import Portions
@@ -41,6 +42,7 @@ class Sessions(SessionSnapshots):
         births: Sequence[int] = (),
         only_new: bool = False,
         durability: Durability = Durability.OF_SERVER,
+        keep: int = 0,
         encoded: EncodedStates | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
@@ -53,31 +55,30 @@ class Sessions(SessionSnapshots):
             births: Births of the sessions that are created, and numbers of the holders; empty: none chosen.
             only_new: Refuses a row whose id names an open session of another birth.
             durability: Of the sessions from then on; OF_SERVER: those that exist keep theirs.
+            keep: How many last requests of those that are created can be taken back; 0: 1.
             encoded: Initial states of the rows, and their version, which serves; None: the model's own.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
-        self.refuse_changes()
-        self._check_durability(durability)
+        keep = self._check_opening(durability, keep)
         model = self._models.find(name, version) if encoded is None else encoded.model
         model.require_sessions()
         births, number = self.one_a_row(births, session_ids), self._table.owner_number(owner)
         opened, failures = dict[int, OpenedSession](), dict[int, RowFailure]()
         expected = ExpectedSessions(holders=births, durability=durability)
+        create = partial(self._create, model, number, durability, keep)
 
         def find_or_create(row: int, asleep: Mapping[str, ServiceError], existing: dict[int, int]) -> None:
             session_id, birth = session_ids[row], births[row]
-            slot = self._table.find(number, session_id)
             try:
-                if slot is not None:
+                if (slot := self._table.find(number, session_id)) is not None:
                     self._check_same(slot, session_id, name, version, birth if only_new else None)
                     existing[row] = slot
                 elif session_id in asleep:
                     raise asleep[session_id]
                 else:
-                    state = encoded.of_row(row) if encoded else None
-                    opened[row] = self._create(model, number, session_id, birth, state, durability)
+                    opened[row] = create(session_id, birth, encoded.of_row(row) if encoded else None)
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
 
@@ -85,25 +86,38 @@ class Sessions(SessionSnapshots):
             existing, own = dict[int, int](), [births[row] for row in portion] if only_new else None
             with self._keeping_named(number, names := [session_ids[row] for row in portion]):
                 asleep = await self._wake_own(owner, names, own)
-                await self._make_room(number, model, len(portion))
+                await self._make_room(number, model, len(portion), keep=keep)
                 for row in portion:
                     find_or_create(row, asleep, existing)
                 await self._take_over(existing, session_ids, number, expected, opened, failures)
         failures |= await self._settle(opened, told=not all(one.created for one in opened.values()))
         return in_order(opened), in_order(failures)
 
+    def _check_opening(self, durability: Durability, keep: int) -> int:
+        """Returns how many requests new sessions keep.
+
+        Raises:
+            ServiceError: DRAINING, STORE_UNAVAILABLE; BAD_REQUEST: no session can be opened so.
+        """
+        self.refuse_changes()
+        self._check_durability(durability)
+        return self._check_keep(keep)
+
     def _create(
         self,
         model: LoadedModel,
         owner: int,
+        durability: Durability,
+        keep: int,
         session_id: str,
         birth: int,
         state: Sequence[Array] | None,
-        durability: Durability,
     ) -> OpenedSession:
         """Creates a session. Raises ServiceError as `SessionDirectory.create`, and MODEL_NOT_FOUND."""
         self._require_serving(model)
-        slot = self._directory.create(model, owner, session_id, origin="open", birth=birth, state=state)
+        slot = self._directory.create(
+            model, owner, session_id, origin="open", birth=birth, state=state, keep=keep
+        )
         self._table.choose_durability(slot, durability)
         return self._directory.describe(slot, created=True)
 
@@ -178,56 +192,10 @@ class Sessions(SessionSnapshots):
         failures |= await self._settle(resumed, told=not all(map(expected.keeps_holder, resumed)))
         return in_order(resumed), in_order(failures)
 
-    async def fork(
-        self, handles: Handles, session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
-    ) -> tuple[list[OpenedSession], list[RowFailure]]:
-        """Copies sessions under new ids. A copy of that id and birth that is open already is left as it is.
-
-        Raises:
-            ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
-        """
-        self.refuse_changes()
-        births = self.one_a_row(births, session_ids)
-        self._limits.check_columns(len(handles), len(session_ids))
-        number = self._table.owner_number(owner)
-        asleep: Mapping[str, ServiceError] = {}
-        forked: dict[int, OpenedSession] = {}
-
-        def copy(row: int, slot: int) -> None:
-            repeated = self._directory.repeated(number, session_ids[row], births[row])
-            if repeated is not None:
-                forked[row] = repeated
-                return
-            if session_ids[row] in asleep:
-                raise asleep[session_ids[row]]
-            model = self._directory.model_of(slot)
-            twin = self._directory.create(
-                model,
-                number,
-                session_ids[row],
-                origin="fork",
-                birth=births[row],
-                state=model.arena.read(self._table.arena_index(slot)),
-                position=self._table.view(slot).position,
-            )
-            self._table.choose_durability(twin, self._table.durability_of(slot))
-            forked[row] = self._directory.describe(twin, created=True)
-
-        with self._keeping_named(number, session_ids):
-            async with self._holding(handles, number) as current:
-                handles = current
-                asleep = await self._wake_own(owner, session_ids, births)
-                slots = self._table.valid_slots(handles, owner=number).tolist()
-                for slot in slots[:1]:
-                    await self._make_room(number, self._directory.model_of(slot), len(slots))
-                failures = await self._turns.run_valid(handles, copy, owner=number)
-        moved = await self._settle(forked)  # no client could build the copies again
-        return in_order(forked), sorted([*failures, *moved.values()], key=_row)
-
     async def rewind(
         self, handles: Handles, positions: NDArray[np.uint64], *, owner: str
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
-        """Takes back the last request of sessions; rewinding to the current position changes nothing.
+        """Takes back the last requests of sessions; rewinding to the current position changes nothing.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
@@ -240,16 +208,23 @@ class Sessions(SessionSnapshots):
         refused: list[RowFailure] = []
 
         def turn_back(row: int, slot: int) -> None:
-            if self._table.rewind(slot, int(positions[row])):
+            if self._directory.model_of(slot).kept.rewind(slot, int(positions[row])):
                 rewound[row] = self._directory.describe(slot, created=False)
             else:
-                failure = self._table.explain(row, int(handles[row]), int(positions[row]), owner=number)
-                refused.append(failure)
+                refused.append(self._not_kept(row, slot, int(positions[row])))
 
         handles = await self._awake(handles, number)
         failures = await self._turns.run_valid(handles, turn_back, owner=number)
         moved = await self._settle(rewound)
-        return in_order(rewound), sorted([*failures, *refused, *moved.values()], key=_row)
+        return in_order(rewound), sorted([*failures, *refused, *moved.values()], key=row_of)
+
+    def _not_kept(self, row: int, slot: int, position: int) -> RowFailure:
+        """Returns the failure of a row that asks for a position from which nothing is kept."""
+        held = int(self._table.position[slot])
+        kept = self._directory.model_of(slot).kept.positions_of(slot)
+        also = f", or one that is kept: {', '.join(map(str, kept))}" if kept else ", for none is kept"
+        message = f"expected the position held, {held}{also}; got {position}"
+        return RowFailure(row, Reason.POSITION_MISMATCH, message, position=held)
 
     async def close(self, handles: Handles, *, owner: str) -> list[RowFailure]:
         """Ends sessions, awake or asleep. Those that have ended already are no failure; void handles are.
@@ -276,7 +251,7 @@ class Sessions(SessionSnapshots):
         if self._stored is not None:
             gone = await self._stored.replies.settle(np.array([*births.values()], np.uint64))
             moved += [moved_failure(row) for row in np.array([*births], np.intp)[gone].tolist()]
-        return sorted(moved, key=_row)
+        return sorted(moved, key=row_of)
 
     async def _end_awake(self, handles: Handles, owner: int, births: dict[int, int]) -> list[RowFailure]:
         """Ends sessions in memory, and notes their births by row. Returns the failures of the other rows."""
@@ -286,7 +261,3 @@ class Sessions(SessionSnapshots):
             self._directory.end(slot)
 
         return await self._turns.run_valid(handles, end, owner=owner)
-
-
-def _row(failure: RowFailure) -> int:
-    return failure.row

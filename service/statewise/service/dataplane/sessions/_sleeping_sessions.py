@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 
 from statewise.service.base import Handles, ServiceError
-from statewise.service.dataplane.durability import LACKS_ROOM, LookUpBudget, StoreThread, unpack_flags
+from statewise.service.dataplane.durability import LACKS_ROOM, LookUpBudget, StoreThread
 from statewise.service.dataplane.sessions._memory_room import MemoryRoom
-from statewise.service.dataplane.sessions._session_directory import SessionDirectory
+from statewise.service.dataplane.sessions._session_directory import SessionDirectory, keep_of_stored
 from statewise.service.dataplane.sessions._session_turns import Portions
-from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable
 from statewise.service.stores import StoreDamaged, StoredSession
 from statewise.wire import Reason
@@ -263,38 +263,6 @@ class SleepingSessions:
         """Gives a session of the store, which belongs to this writer, a slot and a row. Returns the slot."""
         model = await self._models.wake(stored.model, stored.version)
         with self._models.keeping(model):  # the last of its sessions may be the one that makes room
-            _check_version(stored, model)
-            await self._room.make(owner, model, 1)
-            return self._add(owner, stored, model)
-
-    def _add(self, owner: int, stored: StoredSession, model: LoadedModel) -> int:
-        row, flags = stored.row, unpack_flags(int(stored.row["flags"]))
-        slot = self._directory.create(model, owner, stored.session_id, origin="wake", birth=int(row["birth"]))
-        model.arena.write_row(self._table.arena_index(slot) >> 1, stored.state)
-        self._table.adopt(
-            slot,
-            holder=int(row["holder"]),
-            epoch=int(row["epoch"]),
-            position=int(row["position"]),
-            previous=int(row["previous_position"]),
-            digest=int(row["digest"]),
-            parity=flags.parity,
-            durability=flags.durability,
-        )
-        if stored.own:  # its client goes on with the handle that it has, and has seen the epoch
-            self._table.go_on(slot, handle=int(row["handle"]), changes=flags.changes)
-        return slot
-
-
-def _check_version(stored: StoredSession, model: LoadedModel) -> None:
-    """Raises ServiceError (MODEL_CHANGED, SESSION_LOST) where a version cannot take a stored state."""
-    if model.package.digest != stored.digest:
-        raise ServiceError(
-            Reason.MODEL_CHANGED,
-            f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
-            f"version {stored.version}",
-        )
-    if stored.state.size != model.arena.bytes_per_session:
-        raise ServiceError(
-            Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
-        )
+            keep = keep_of_stored(stored, model)
+            await self._room.make(owner, model, 1, keep=keep)
+            return self._directory.adopt(owner, stored, model, keep)

@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ModelKey, ServiceError, Slots, store_unavailable
+from statewise.service.base import MOST_KEPT, ModelKey, ServiceError, Slots, store_unavailable
 from statewise.service.dataplane.durability import (
     Checkpoints,
     SleepingHandles,
@@ -23,7 +23,8 @@ from statewise.service.dataplane.sessions._session_directory import SessionDirec
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._sleeping_sessions import SleepingSessions
 from statewise.service.registry import ModelRegistry
-from statewise.service.session_state import SessionScan, SessionTable, StateArena, StoredQuotas
+from statewise.service.session_state import SessionScan, SessionTable, StoredQuotas
+from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.stores import bytes_in_store
 
 
@@ -69,7 +70,7 @@ class StoredSessions:
         self.checkpoints = Checkpoints(
             table,
             store,
-            arena_of=self._arena_of,
+            kept_of=self._kept_of,
             end_moved=self._end_moved,
             retention_s=retention_s,
             interval_s=checkpoint_s,
@@ -81,8 +82,8 @@ class StoredSessions:
             table,
             self.checkpoints,
             store,
-            size_of=lambda number: bytes_in_store(models[number].arena.bytes_per_session),
-            largest=lambda: max((bytes_in_store(one.arena.bytes_per_session) for one in models), default=0),
+            size_of=self._stored_bytes,
+            largest=self._most_stored_bytes,
             clock=clock,
         )
         """Tells quotas what the store has."""
@@ -141,9 +142,23 @@ class StoredSessions:
         await self.checkpoints.tick()
         await self._store.close()
 
-    def _arena_of(self, number: int) -> tuple[ModelKey, str, StateArena]:
+    def _kept_of(self, number: int) -> tuple[ModelKey, str, KeptStates]:
         model = self._models[number]
-        return model.key, model.package.digest, model.arena
+        return model.key, model.package.digest, model.kept
+
+    def _most_stored_bytes(self) -> int:
+        """Returns the bytes that a session takes in the store at most."""
+        return max((bytes_in_store(one.kept.session_bytes(MOST_KEPT)) for one in self._models), default=0)
+
+    def _stored_bytes(self, slots: Slots) -> int:
+        """Returns the bytes that sessions in memory take in the store."""
+        numbers, total = self._table.model[slots], 0
+        for number in np.unique(numbers).tolist():
+            kept = self._models[number].kept
+            keeps, counts = np.unique(kept.keeps_of(slots[numbers == number]), return_counts=True)
+            for keep, count in zip(keeps.tolist(), counts.tolist(), strict=True):
+                total += count * bytes_in_store(kept.session_bytes(keep))
+        return total
 
     def _end_moved(self, slots: Slots, births: NDArray[np.uint64]) -> None:
         """Ends sessions that another server has taken over: their handles are void at once."""

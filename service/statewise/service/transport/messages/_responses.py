@@ -46,6 +46,8 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
         created=opened.created,
         birth=view.birth,
         durability=sequence_pb2.Durability.ValueType(view.durability),
+        keep=opened.keep,
+        kept_positions=pack_uint64(np.array(opened.kept_positions, np.uint64)),
     )
 
 
@@ -62,6 +64,7 @@ def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
         nonfinite_state=listed.nonfinite_state,
         state=_STATES[listed.state],
         damaged=listed.damaged,
+        keep=listed.keep,
     )
     info.idle.FromNanoseconds(int(listed.idle_s * 1e9))
     return info

@@ -163,6 +163,7 @@ class SessionOperations:
             births=read_uint64(request.births, "births").tolist(),
             only_new=request.only_new,
             durability=read_durability(request.durability),
+            keep=request.keep,
             encoded=encoded,
         )
         return await _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
@@ -214,7 +215,7 @@ class SessionOperations:
     async def rewind(
         self, request: sequence_pb2.RewindSessionsRequest
     ) -> sequence_pb2.RewindSessionsResponse:
-        """Sets sessions back to the position before their last request."""
+        """Takes sessions back to the positions from before their last requests."""
         handles = read_uint64(request.handles, "handles")
         positions = read_uint64(request.positions, "positions")
         rewound, failures = await self._sessions.rewind(handles, positions, owner=caller().owner)
