@@ -74,7 +74,12 @@ def make_checkpoint(
 
 
 def make_encoder_decoder(
-    *, cell: CellName = "lstm", bidirectional: bool = False, layers: int = 1, **fields: Any
+    *,
+    cell: CellName = "lstm",
+    bidirectional: bool = False,
+    layers: int = 1,
+    learned: bool = False,
+    **fields: Any,
 ) -> Checkpoint:
     """An encoder-decoder of tokens; a bidirectional encoder has half the units.
 
@@ -82,6 +87,7 @@ def make_encoder_decoder(
         cell: Of both networks.
         bidirectional: Whether the encoder is.
         layers: Of both networks.
+        learned: Whether the encoder learns its initial state.
         fields: Of the decoder's NetworkSpec.
     """
     encoder = NetworkSpec(
@@ -92,6 +98,7 @@ def make_encoder_decoder(
         layers=layers,
         bidirectional=bidirectional,
         embedding_size=3,
+        learn_initial_state=learned,
     )
     shape = {"hidden_size": 12, "layers": layers, "call_shape": "encoder_decoder", "encoder": encoder}
     vocabulary = {

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from tests.models.oracle import CellFields
+from tests.models.oracle import CellFields, Floats
 
 from statewise.models import Network, NetworkSpec, Parameters, load_recipe, squared_error
 from statewise.models.effects import (
     Unrolled,
     adding_examples,
     adding_problem,
+    beginning_errors,
     candidate_effect,
     gate_values,
     gradient_flow,
@@ -142,6 +143,16 @@ def test_a_short_adding_problem_separates_the_cells() -> None:
 
     assert error("gru") < 0.05
     assert error("rnn") > 0.1
+
+
+def test_the_first_steps_gain_by_a_learned_initial_state() -> None:
+    def errors(*, learned: bool) -> Floats:
+        return beginning_errors("lstm", learned=learned, steps=8, updates=200, hidden_size=16)
+
+    zeros, learned = errors(learned=False), errors(learned=True)
+    assert zeros.shape == learned.shape == (8,)
+    assert zeros[0] > zeros[-1]
+    assert learned[0] < zeros[0]
 
 
 def test_order_matters_to_a_network_that_learned_it() -> None:

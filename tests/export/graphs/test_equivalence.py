@@ -11,6 +11,7 @@ import pytest
 from tests.export.checkpoints import make_checkpoint
 
 from statewise.export import export_checkpoint
+from statewise.export.package import read_package
 from statewise.models import Network
 from statewise.models.base import Array
 
@@ -128,6 +129,32 @@ def test_tokens_are_embedded_in_the_graph(tmp_path: Path) -> None:
     found, _ = run(graph, tokens, LENGTHS, np.zeros((5, checkpoint.network.spec.state_size), np.float32))
 
     assert_close(valid(found, True), valid(expected, True))
+
+
+@pytest.mark.parametrize("call_shape", SHAPES)
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_package_begins_in_the_learned_state(
+    tmp_path: Path, cell: dict[str, Any], stack: dict[str, Any], call_shape: str
+) -> None:
+    """The state of a graph that has one is in the metadata; a graph without has it inside."""
+    checkpoint = make_checkpoint(call_shape=call_shape, learn_initial_state=True, **cell, **stack)
+    spec = checkpoint.network.spec
+    single = call_shape == "one_to_one"
+    x = np.random.default_rng(7).standard_normal((1 if single else 7, 5, spec.input_size)).astype(np.float32)
+    lengths = None if single else LENGTHS
+    package = export_checkpoint(checkpoint, tmp_path)
+
+    states = [pair.initial_state() for pair in read_package(package).spec.state]
+    assert len(states) == spec.streamable
+    begin = np.tile(states[0], (5, 1)) if states else None
+    expected, _ = checkpoint.predict(x, lengths)
+    found, _ = run(session(package), x[0] if single else x, lengths, begin)
+
+    for state in states:
+        np.testing.assert_array_equal(state, checkpoint.network.initial_state)
+    per_step = not spec.final
+    assert_close(valid(found, per_step), valid(expected, per_step))
 
 
 @pytest.mark.parametrize("call_shape", ["many_to_many", "many_to_one"])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def replace_constant(model: onnx.ModelProto, name: str, change: Callable[[Array]
         {"cell": "lstm", "residual": True, "output_size": 2, "transform": "sqrt"},
         {"cell": "lstm", "call_shape": "one_to_one", "head": "sigmoid"},
         {"cell": "lstm", "input_size": 9, "embedding_size": 4},
+        {"cell": "lstm", "layers": 2, "learn_initial_state": True},
+        {"cell": "gru", "bidirectional": True, "learn_initial_state": True},
     ],
     ids=str,
 )
@@ -107,6 +110,21 @@ def test_every_constant_counts(tmp_path: Path, name: str) -> None:
     rewrite(package, lambda model: replace_constant(model, name, nudge))
 
     assert not verify_package(package, checkpoint=checkpoint).passed
+
+
+def test_a_learned_initial_state_counts(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(learn_initial_state=True)
+    package = export_checkpoint(checkpoint, tmp_path)
+
+    assert check(verify_package(package, checkpoint=checkpoint), "initial state").passed
+
+    def begin_elsewhere(model: onnx.ModelProto) -> None:
+        entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+        spec = ModelSpec.from_json(entry.value)
+        entry.value = replace(spec, state=(replace(spec.state[0], initial=0.25),)).to_json()
+
+    rewrite(package, begin_elsewhere)
+    assert not check(verify_package(package, checkpoint=checkpoint), "initial state").passed
 
 
 def test_a_graph_that_forgets_its_state_is_caught_without_the_checkpoint(tmp_path: Path) -> None:

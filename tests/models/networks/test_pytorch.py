@@ -52,6 +52,14 @@ def pytorch_gradients(module: Any, network: Network) -> dict[str, Floats]:
     return found
 
 
+def pytorch_initial_state(network: Network) -> list[Any]:
+    """The network's h_0, and the LSTM's c_0, as leaves [L*D, H]."""
+    kinds = 2 if network.spec.cell == "lstm" else 1
+    parts = network.initial_state.reshape(-1, kinds, network.spec.hidden_size)
+    return [torch.from_numpy(parts[:, kind].copy()).requires_grad_() for kind in range(kinds)]
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["zeros", "learned-initial-state"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "bidirectional"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -66,7 +74,7 @@ def pytorch_gradients(module: Any, network: Network) -> dict[str, Floats]:
     ids=["rnn-tanh", "rnn-relu", "lstm", "gru-reset-after"],
 )
 def test_forward_and_backward(
-    cell: CellFields, layers: int, bidirectional: bool, ragged: bool, rng: np.random.Generator
+    cell: CellFields, layers: int, bidirectional: bool, ragged: bool, learned: bool, rng: np.random.Generator
 ) -> None:
     spec = NetworkSpec.from_dict(
         {
@@ -76,6 +84,7 @@ def test_forward_and_backward(
             "hidden_size": H,
             "layers": layers,
             "bidirectional": bidirectional,
+            "learn_initial_state": learned,
         }
     )
     start = Network.initialise(spec, rng=rng)
@@ -99,7 +108,10 @@ def test_forward_and_backward(
         head.bias.copy_(torch.from_numpy(network.parameters["head.c"].copy()))
     leaf = torch.from_numpy(x.copy()).requires_grad_()
     packed = torch.nn.utils.rnn.pack_padded_sequence(leaf, lengths, enforce_sorted=False)
-    outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], total_length=T)
+    memories = pytorch_initial_state(network)
+    batch = [memory[:, None].expand(-1, B, -1).contiguous() for memory in memories]
+    initial = tuple(batch) if len(batch) == 2 else batch[0]
+    outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed, initial)[0], total_length=T)
     valid = np.arange(T)[:, None] < lengths
     theirs = head(outputs) * torch.from_numpy(valid[:, :, None].astype(np.float32))
     (theirs * torch.from_numpy(weight)).sum().backward()
@@ -111,6 +123,10 @@ def test_forward_and_backward(
     _, _, tape = network.forward(x, lengths, workspace=work)
     d_x, _ = network.backward(tape, weight, gradients=gradients, workspace=work, input_gradient=True)
     expected = pytorch_gradients(module, network)
+    if learned:
+        blocks = np.stack([memory.grad.numpy() for memory in memories], axis=1)  # [L*D, memories, H]
+        for (name, _, _), gradient in zip(spec.memory_parts(), blocks.reshape(-1, H), strict=True):
+            expected[f"initial.{name}"] = gradient
     expected["head.V"], expected["head.c"] = head.weight.grad.numpy(), head.bias.grad.numpy()
     for name, value in expected.items():
         scale = max(1.0, float(np.abs(value).max()))

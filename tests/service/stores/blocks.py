@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.stores import ROW, Block, Group, Name, StoredSession
+from statewise.service.stores import ROW, Block, Group, Name, StoredCheckpoint, StoredSession
 
 STATE_BYTES = 24
 DIGEST = "ab" * 32
@@ -57,6 +57,14 @@ def opening(births: Sequence[int], *, owner: str = "ada", position: int = 1, use
 def moving(births: Sequence[int], position: int, *, epoch: int = 0, used_ms: int = 0) -> Block:
     """A block that brings sessions to a position."""
     return Block(groups=[group_of(births, position, epoch=epoch, used_ms=used_ms)])
+
+
+def checkpoint(birth: int, name: str = "a", *, position: int = 1, size: int = 24) -> StoredCheckpoint:
+    """A checkpoint whose state no other birth and position has, made later than those of lower ones."""
+    state = state_of(birth, (1_000 + position) % 2**63, size).tobytes()
+    return StoredCheckpoint(
+        birth, name, position, 1_700_000_000_000 + position % 1_000, f"from {birth}", state
+    )
 
 
 def assert_at(session: StoredSession | None, birth: int, position: int, size: int = STATE_BYTES) -> None:

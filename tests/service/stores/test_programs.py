@@ -8,17 +8,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.service.stores.blocks import assert_at, group_of
+from tests.service.stores.blocks import STATE_BYTES, assert_at, checkpoint, group_of
 from tests.service.stores.places import PLACES, Open
 
 from statewise.service.stores import Block, Name, Store
 
 IDS = st.integers(0, 3)
 WRITERS = st.integers(0, 2)
+NAMES = st.sampled_from("xy")
+SESSION_BYTES = 64 + STATE_BYTES
 PROGRAMS = st.lists(
     st.one_of(
         st.tuples(st.just("open"), WRITERS, st.lists(IDS, min_size=1, max_size=3, unique=True)),
         st.tuples(st.just("move"), WRITERS, st.lists(IDS, min_size=1, max_size=4, unique=True)),
+        st.tuples(st.just("keep"), WRITERS, st.lists(IDS, min_size=1, max_size=4, unique=True), NAMES),
+        st.tuples(st.just("drop"), WRITERS, st.lists(IDS, min_size=1, max_size=4, unique=True), NAMES),
         st.tuples(st.just("repeat"), WRITERS),
         st.tuples(st.just("end"), WRITERS, IDS),
         st.tuples(st.just("close"), WRITERS, IDS),
@@ -47,12 +51,14 @@ class World:
     Attributes:
         names: Birth by number of the id.
         live: Of every session position, epoch and time of last use.
+        kept: Positions of named checkpoints, by birth and name.
     """
 
     open_store: Open
     writers: list[Writer]
     names: dict[int, int] = field(default_factory=dict)
     live: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    kept: dict[tuple[int, str], int] = field(default_factory=dict)
     born: int = 0
     time: int = 0
 
@@ -69,17 +75,29 @@ class World:
             self.live[birth] = (self.time, 0, self.time)
             writer.epochs[birth] = 0
 
-    def move(self, writer: Writer, ids: list[int]) -> None:
-        """Moves sessions that the writer believes to have, and perhaps has no more."""
+    def move(self, writer: Writer, ids: list[int], *, keep: str = "", drop: str = "") -> set[int]:
+        """Moves sessions that the writer believes to have, and perhaps has no more; returns those it has."""
         self.time += 1
         mine = sorted(writer.epochs)[-6:]
         births = sorted({mine[one % len(mine)] for one in ids}) if mine else []
         groups = [group_of([birth], self.time, epoch=writer.epochs[birth]) for birth in births]
         gone = [birth for birth in births if self.live.get(birth, (0, 99, 0))[1] > writer.epochs[birth]]
-        moved = self.write(writer, Block(groups=groups))
+        new = [checkpoint(birth, keep, position=self.time) for birth in births if keep]
+        dropped = [(birth, drop) for birth in births if drop]
+        moved = self.write(writer, Block(groups=groups, checkpoints=new, dropped=dropped))
         assert sorted(moved) == gone
         for birth in set(births) - set(gone):
             self.live[birth] = (self.time, writer.epochs[birth], self.time)
+        return set(births) - set(gone)
+
+    def keep(self, writer: Writer, ids: list[int], name: str) -> None:
+        """Moves sessions, and keeps checkpoints of them."""
+        self.kept |= {(birth, name): self.time for birth in self.move(writer, ids, keep=name)}
+
+    def drop(self, writer: Writer, ids: list[int], name: str) -> None:
+        """Moves sessions, and drops checkpoints of them."""
+        for birth in self.move(writer, ids, drop=name):
+            self.kept.pop((birth, name), None)
 
     def write(self, writer: Writer, block: Block) -> list[int]:
         """Writes a block and remembers it."""
@@ -150,6 +168,12 @@ class World:
         for birth, session in zip(births, sessions, strict=True):
             if birth in self.live:
                 assert_at(session, birth, self.live[birth][0])
+                assert session is not None
+                assert {one.name: one for one in session.checkpoints} == {
+                    name: checkpoint(birth, name, position=at)
+                    for (of, name), at in self.kept.items()
+                    if of == birth
+                }
             else:
                 assert session is None
         found = [birth if birth in self.live else 0 for birth in births]
@@ -163,6 +187,11 @@ class World:
             (one.session_id, int(one.row["birth"]), int(one.row["position"])) for one in listed
         ] == expected
         assert store.usage().sessions == store.usage("ada").sessions == len(self.live)
+        checkpoints = [one for session in sessions if session for one in session.checkpoints]
+        assert store.usage().stored_bytes == store.usage("ada").stored_bytes
+        assert store.usage().stored_bytes == len(self.live) * SESSION_BYTES + sum(
+            one.size_bytes for one in checkpoints
+        )
 
 
 @pytest.mark.long

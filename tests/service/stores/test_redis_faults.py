@@ -1,10 +1,11 @@
 """What a store in Redis does while its server is away, cut off, full, restarted or someone else's."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.service.stores.blocks import STATE_BYTES, assert_at, group_of, moving, opening
+from tests.service.stores.blocks import STATE_BYTES, assert_at, checkpoint, group_of, moving, opening
 from tests.service.stores.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.service.stores.redis_server import RedisServer, redis_server
 
@@ -283,6 +284,26 @@ def test_a_session_that_lost_its_state_is_named_and_not_claimed(
     assert (damaged_one.row["birth"], damaged_one.row["handle"], damaged_one.model) == (2, 1_002, "digits")
 
 
+def test_a_session_that_lost_its_checkpoints_is_named_and_not_claimed(
+    server: RedisServer, store: RedisStore
+) -> None:
+    kept = [checkpoint(1), checkpoint(2), checkpoint(2, "b"), checkpoint(3)]
+    store.write(replace(opening([1, 2, 3]), checkpoints=kept))
+    with server.client() as client:
+        client.hdel(b"statewise:c:" + np.uint64(2).tobytes(), "b")
+        client.delete(b"statewise:c:" + np.uint64(3).tobytes())
+    for call in (store.claim, store.read, lambda births: store.read_own("ada", [b + 1_000 for b in births])):
+        with pytest.raises(StoreDamaged, match="lost a part") as damaged:
+            call([1, 2, 3])
+        assert damaged.value.births == (2, 3)
+    [read] = store.read([1])
+    assert read is not None
+    assert (int(read.row["epoch"]), read.checkpoints) == (0, [checkpoint(1)])
+    assert store.list_sessions("ada", after=("", "s2"), limit=9)[-1].damage is not None
+    store.write(Block(ended=[1, 2, 3]))
+    assert store.usage().stored_bytes == 0
+
+
 def test_a_newer_format_is_refused_by_its_number(server: RedisServer, store: RedisStore) -> None:
     with server.client() as client:
         client.set("statewise:format", "statewise 2 00ff")
@@ -304,6 +325,9 @@ def test_everything_goes_when_the_last_session_ends(server: RedisServer, store: 
     store.write(opening(MANY))
     store.write(Block(groups=[group_of(MANY[:9], 2, model="other", size=STATE_BYTES + 8)]))
     store.write(Block([Name(9_999, "ada", "s5")], [group_of([9_999], 1), group_of([5], 3)]))
+    kept = [checkpoint(birth, name) for birth in MANY for name in "ab"]
+    store.write(Block(checkpoints=kept, dropped=[(MANY[0], "a")]))
+    store.write(Block(dropped=[(MANY[0], name) for name in "ab"]))
     store.write(Block(ended=[*MANY, 9_999]))
     with server.client() as client:
         left = set(client.keys("*"))

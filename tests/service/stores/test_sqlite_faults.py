@@ -5,12 +5,13 @@ import sqlite3
 import struct
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from tests.helpers.disks import filled, make_read_only, mounted
-from tests.service.stores.blocks import assert_at, group_of, moving, opening
+from tests.service.stores.blocks import assert_at, checkpoint, group_of, moving, opening
 
 from statewise.service import Settings
 from statewise.service.dataplane.durability import StoreThread
@@ -133,6 +134,46 @@ def test_damage_in_the_table_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged, match=r"sessions\.db, session 1") as raised:
         store.read([1, 2])
     assert raised.value.births == (1,)
+    store.close()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    store.write(replace(opening([1, 2, 3]), checkpoints=[checkpoint(1), checkpoint(2), checkpoint(2, "b")]))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE checkpoints SET position = 9 WHERE birth = 2 AND name = 'b'")
+        connection.commit()
+    for call in (store.claim, store.read, lambda births: store.read_own("ada", [b + 1_000 for b in births])):
+        with pytest.raises(StoreDamaged, match=r"sessions\.db: checkpoint 'b' of session 2") as raised:
+            call([1, 2, 3])
+        assert raised.value.births == (2,)
+    assert [one.checkpoints for one in store.read([1, 3]) if one] == [[checkpoint(1)], ()]
+    store.end("ada", [2])
+    assert store.read([2]) == [None]
+    store.close()
+
+
+def test_a_store_of_an_earlier_build_gets_named_checkpoints(tmp_path: Path) -> None:
+    """And a server of that build, which goes on meanwhile, ends them with their sessions."""
+    path = tmp_path / "sessions.db"
+    store = SqliteStore(path)
+    store.write(opening([1, 2]))
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER checkpoints_end")
+        connection.execute("DROP TABLE checkpoints")
+    store = SqliteStore(path)
+    [_, claimed] = store.claim([1, 2])
+    assert claimed is not None
+    kept = [checkpoint(1), checkpoint(2)]
+    block = replace(moving([1, 2], 2, epoch=int(claimed.row["epoch"])), checkpoints=kept)
+    assert list(store.write(block).moved) == []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM sessions WHERE birth = 1")
+        connection.commit()
+        assert connection.execute("SELECT birth FROM checkpoints").fetchall() == [(2,)]
+    assert [one and one.checkpoints for one in store.read([1, 2])] == [None, [checkpoint(2)]]
     store.close()
 
 

@@ -18,7 +18,7 @@ from statewise.export.graphs._tensor_names import (
     TOP_K,
     layer_name,
 )
-from statewise.export.graphs._weight_packing import unpack_layer
+from statewise.export.graphs._weight_packing import recurrent_operator, unpack_initial, unpack_layer
 from statewise.export.graphs._weight_storage import FLOAT16_SUFFIX, Weights, store_as
 
 __all__ = [
@@ -45,6 +45,8 @@ __all__ = [
     "generates_values",
     "layer_name",
     "output_width",
+    "recurrent_operator",
     "store_as",
+    "unpack_initial",
     "unpack_layer",
 ]

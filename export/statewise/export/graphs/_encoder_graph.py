@@ -8,7 +8,13 @@ state_out float32 [B, S], in the order of `NetworkSpec.memory_parts`: by layer, 
 import onnx
 
 from statewise.export.graphs._graph_builder import GraphBuilder
-from statewise.export.graphs._layers import add_input, add_layer, float32_parameters, join_outputs
+from statewise.export.graphs._layers import (
+    add_initial_memories,
+    add_input,
+    add_layer,
+    float32_parameters,
+    join_outputs,
+)
 from statewise.export.graphs._tensor_names import STATE_OUT
 from statewise.models import Network, Normalisation
 
@@ -24,9 +30,10 @@ def build_encoder_graph(network: Network, *, doc: str) -> onnx.ModelProto:
     graph = GraphBuilder()
     parameters = float32_parameters(network)
     x = add_input(graph, spec, parameters, Normalisation())
+    initial = add_initial_memories(graph, spec, parameters, x)
     memories: list[str] = []
     for layer in range(spec.layers):
-        outputs, after = add_layer(graph, spec, parameters, layer, x, [])
+        outputs, after = add_layer(graph, spec, parameters, layer, x, initial[layer])
         if layer < spec.layers - 1:
             x = join_outputs(graph, spec, layer, outputs)
         memories.append(_join_memories(graph, layer, after))

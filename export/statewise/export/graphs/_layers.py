@@ -12,7 +12,7 @@ import numpy as np
 from statewise.export.base import Array
 from statewise.export.graphs._graph_builder import GraphBuilder
 from statewise.export.graphs._tensor_names import INPUT, LENGTHS, STATE, STATE_OUT, layer_name
-from statewise.export.graphs._weight_packing import pack_layer, recurrent_operator
+from statewise.export.graphs._weight_packing import pack_initial, pack_layer, recurrent_operator
 from statewise.models import Network, NetworkSpec, Normalisation
 
 
@@ -122,6 +122,31 @@ def split_state(graph: GraphBuilder, spec: NetworkSpec) -> list[list[str]]:
         names = [state]
     count = len(recurrent_operator(spec.cell).memories)
     return [names[count * layer : count * (layer + 1)] for layer in range(spec.layers)]
+
+
+def add_initial_memories(
+    graph: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], x: str
+) -> list[list[str]]:
+    """Returns each layer's learned initial memories, [D, B, H] each, for x [T, B, I]; none if they are zeros.
+
+    For graphs without a state input.
+    """
+    if not spec.learn_initial_state:
+        return [[] for _ in range(spec.layers)]
+    rows = graph.add("Shape", [x], "rows", start=1, end=2)
+    one = graph.constant("one_row", [1])
+    every_row = graph.add("Concat", [one, rows, one], "every_row", axis=0)  # [1, B, 1]
+    names: list[list[str]] = []
+    for layer in range(spec.layers):
+        packed = pack_initial(spec, parameters, layer).items()
+        constants = [(memory, graph.constant(layer_name(layer, memory), array)) for memory, array in packed]
+        names.append(
+            [
+                graph.add("Expand", [start, every_row], f"layer{layer}.{kind}.before")
+                for kind, start in constants
+            ]
+        )
+    return names
 
 
 def add_state_output(graph: GraphBuilder, spec: NetworkSpec, memories: list[str]) -> None:

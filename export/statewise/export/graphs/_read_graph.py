@@ -20,6 +20,7 @@ import onnx
 from statewise.export.base import Array
 from statewise.export.graphs._graph_builder import GraphBuilder
 from statewise.export.graphs._layers import (
+    add_initial_memories,
     add_input,
     add_layer,
     add_scores,
@@ -75,7 +76,9 @@ def output_width(spec: NetworkSpec) -> int:
 def _add_layers(
     graph: GraphBuilder, spec: NetworkSpec, parameters: dict[str, Array], x: str
 ) -> _LayerResults:
-    initial = split_state(graph, spec) if spec.streamable else [[] for _ in range(spec.layers)]
+    initial = (
+        split_state(graph, spec) if spec.streamable else add_initial_memories(graph, spec, parameters, x)
+    )
     memories: list[str] = []
     for layer in range(spec.layers):
         outputs, after = add_layer(graph, spec, parameters, layer, x, initial[layer])

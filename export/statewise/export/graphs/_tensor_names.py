@@ -7,5 +7,8 @@ NOISE, TEMPERATURE, TOP_K, STOP = "noise", "temperature", "top_k", "stop"
 
 
 def layer_name(layer: int, part: str = "") -> str:
-    """Names a layer's node, or with a part (W, R, B) its weights, by which a checkpoint is recovered."""
+    """Names a layer's node, or with a part its constants, by which a checkpoint is recovered.
+
+    The parts are W, R and B, and h and c for the initial memories of graphs without a state.
+    """
     return f"layer{layer}.{part}" if part else f"layer{layer}"

@@ -84,6 +84,25 @@ def unpack_layer(spec: NetworkSpec, W: Array, R: Array, B: Array, layer: int) ->
     return parameters
 
 
+def pack_initial(spec: NetworkSpec, parameters: Mapping[str, Array], layer: int) -> dict[str, Array]:
+    """Packs a layer's learned initial memories, [D, 1, H] each, by the name of the memory: h, c."""
+    return {
+        memory: np.stack(
+            [parameters[f"initial.layer{layer}.{direction}.{memory}"][None] for direction in spec.directions]
+        )
+        for memory in recurrent_operator(spec.cell).memories
+    }
+
+
+def unpack_initial(spec: NetworkSpec, packed: Mapping[str, Array], layer: int) -> dict[str, Array]:
+    """Unpacks the parameters that `pack_initial` packed, by name."""
+    return {
+        f"initial.layer{layer}.{direction}.{memory}": array[index, 0]
+        for memory, array in packed.items()
+        for index, direction in enumerate(spec.directions)
+    }
+
+
 def _to_onnx(rows: Array, operator: RecurrentOperator) -> Array:
     gates = np.split(rows, len(operator.gate_order))
     signed = zip(operator.gate_order, operator.gate_sign, strict=True)

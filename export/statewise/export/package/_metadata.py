@@ -19,7 +19,7 @@ from statewise.export.graphs import (
     generates_values,
     output_width,
 )
-from statewise.models import Checkpoint, NetworkSpec
+from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.wire import (
     CallShape,
     EncodeSpec,
@@ -53,7 +53,7 @@ def model_spec(checkpoint: Checkpoint, origin: Mapping[str, str]) -> ModelSpec:
     return ModelSpec(
         inputs=(_input(network),),
         outputs=(TensorSpec(OUTPUT, "float32", (output_width(network),), per_step=not network.final),),
-        state=_state(network),
+        state=_state(checkpoint.network),
         call_shapes=(CallShape(network.call_shape),),
         lengths=None if network.call_shape == "one_to_one" else LENGTHS,
         labels=tuple(checkpoint.labels or ()),
@@ -110,8 +110,12 @@ def network_spec(text: str) -> NetworkSpec:
     return NetworkSpec.from_dict(json.loads(text))
 
 
-def _state(network: NetworkSpec) -> tuple[StatePair, ...]:
-    if not network.streamable:
+def _state(network: Network) -> tuple[StatePair, ...]:
+    spec = network.spec
+    if not spec.streamable:
         return ()
-    parts = tuple(StatePart(name, offset, size) for name, offset, size in network.state_parts())
-    return (StatePair(STATE, STATE_OUT, "float32", (network.state_size,), parts=parts),)
+    parts = tuple(StatePart(name, offset, size) for name, offset, size in spec.state_parts())
+    initial: float | tuple[float, ...] = 0.0
+    if spec.learn_initial_state:
+        initial = tuple(network.initial_state.astype("float32").tolist())
+    return (StatePair(STATE, STATE_OUT, "float32", (spec.state_size,), parts=parts, initial=initial),)

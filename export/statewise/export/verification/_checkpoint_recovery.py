@@ -8,7 +8,13 @@ import numpy as np
 from onnx import numpy_helper
 
 from statewise.export.base import Array, PackageError
-from statewise.export.graphs import FLOAT16_SUFFIX, layer_name, unpack_layer
+from statewise.export.graphs import (
+    FLOAT16_SUFFIX,
+    layer_name,
+    recurrent_operator,
+    unpack_initial,
+    unpack_layer,
+)
 from statewise.export.package import ENCODER_GRAPH, READ_GRAPH, GraphFile, Package
 from statewise.models import Checkpoint, Network, NetworkSpec, Normalisation
 
@@ -26,7 +32,7 @@ def recover_checkpoint(package: Package) -> Checkpoint:
     spec = package.network
     constants = _constants(package.files[READ_GRAPH])
     try:
-        parameters = _parameters(spec, constants)
+        parameters = _parameters(spec, constants) | _initial_state(package)
         if spec.encoder is not None:
             encoder = _parameters(spec.encoder, _constants(package.files[ENCODER_GRAPH]))
             parameters |= {f"encoder.{name}": array for name, array in encoder.items()}
@@ -43,12 +49,25 @@ def _parameters(spec: NetworkSpec, constants: dict[str, Array]) -> dict[str, Arr
     for layer in range(spec.layers):
         W, R, B = (constants[layer_name(layer, part)] for part in "WRB")
         found |= unpack_layer(spec, W, R, B, layer)
+        initial = {memory: layer_name(layer, memory) for memory in recurrent_operator(spec.cell).memories}
+        if all(name in constants for name in initial.values()):
+            packed = {memory: constants[name] for memory, name in initial.items()}
+            found |= unpack_initial(spec, packed, layer)
     if spec.output_size:
         found["head.V"] = constants["head.V"].T
         found["head.c"] = constants["head.c"]
     if spec.embedding_size:
         found["embedding.E"] = constants["embedding.E"]
     return {name: np.ascontiguousarray(array) for name, array in found.items()}
+
+
+def _initial_state(package: Package) -> dict[str, Array]:
+    """Returns the learned initial memories of a graph with a state, which stand in the metadata."""
+    spec = package.network
+    if spec is None or not spec.learn_initial_state or not package.spec.state:
+        return {}
+    initial = package.spec.state[0].initial_state()
+    return {f"initial.{name}": initial[offset : offset + size] for name, offset, size in spec.memory_parts()}
 
 
 def _constants(file: GraphFile) -> dict[str, Array]:

@@ -136,12 +136,21 @@ def _check_numpy(checkpoint: Checkpoint, package: Package, batch: RandomBatch, s
     longest = max(batch.lengths)
     rows = f"{len(batch.lengths)} rows of {'one step' if longest == 1 else f'1 to {longest} steps'}"
     checks = [Check(name, value < BOUND, rows, value, BOUND) for name, value in differences]
+    if package.spec.state and checkpoint.network.spec.learn_initial_state:
+        checks.append(_check_initial_state(checkpoint, package))
     if ENCODER_GRAPH in package.files:
         sources = draw_encoder_batch(package, np.random.default_rng(seed))
         checks += check_encoder(checkpoint, package, sources, bound=BOUND)
     if GENERATOR_GRAPH in package.files:
         checks += check_generation(checkpoint, package, np.random.default_rng(seed), bound=BOUND)
     return checks
+
+
+def _check_initial_state(checkpoint: Checkpoint, package: Package) -> Check:
+    learned = checkpoint.network.initial_state.astype(np.float32)
+    same = np.array_equal(learned, package.spec.state[0].initial_state())
+    found = "as it was learned" if same else "the metadata has other numbers than the network"
+    return Check("initial state", same, f"{learned.size} numbers, {found}")
 
 
 def _check_against_itself(package: Package, batch: RandomBatch, seed: int) -> tuple[list[Check], Exactness]:

@@ -46,7 +46,7 @@ class Checkpoint:
         Args:
             x: [T, B, I], or tokens [T, B].
             lengths: [B]; None when every row has T steps.
-            state: [B, S]; None for zeros.
+            state: [B, S]; None for the initial state.
 
         Returns:
             Outputs and final state as `Network.run`; outputs past a row's length are zero.

@@ -4,6 +4,7 @@
 """
 
 from statewise.models.effects._adding import MEAN_SCORE, Adding, adding_examples, adding_problem
+from statewise.models.effects._beginnings import Windows, beginning_errors
 from statewise.models.effects._comparisons import (
     CandidateEffect,
     OrderEffect,
@@ -27,8 +28,10 @@ __all__ = [
     "GradientFlow",
     "OrderEffect",
     "Unrolled",
+    "Windows",
     "adding_examples",
     "adding_problem",
+    "beginning_errors",
     "candidate_effect",
     "gate_values",
     "gradient_flow",

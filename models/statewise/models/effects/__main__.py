@@ -1,11 +1,21 @@
-"""Prints what the effects measure: `python -m statewise.models.effects flow order candidate adding`."""
+"""Prints what the effects measure: `python -m statewise.models.effects flow order candidate beginning`.
+
+For one seed; the networks are trained on the spot.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from statewise.models.base import blas_threads
-from statewise.models.effects import MEAN_SCORE, adding_problem, candidate_effect, gradient_flow, order_effect
+from statewise.models.effects import (
+    MEAN_SCORE,
+    adding_problem,
+    beginning_errors,
+    candidate_effect,
+    gradient_flow,
+    order_effect,
+)
 from statewise.models.networks import CellName
 from statewise.models.recipes import load_recipe
 
@@ -35,8 +45,11 @@ def main() -> None:
                     for cell in _CELLS:
                         score = adding_problem(cell, seed=options.seed)
                         print(f"adding problem, 100 steps, {cell}: {score:.4f} (mean: {MEAN_SCORE:.3f})")
+                case "beginning":
+                    _beginning(options.seed)
                 case _:
-                    parser.error(f"expected flow, order, candidate or adding, got {effect!r}")
+                    known = "flow, order, candidate, adding or beginning"
+                    parser.error(f"expected {known}, got {effect!r}")
 
 
 def _flow(seed: int) -> None:
@@ -63,6 +76,17 @@ def _candidate(seed: int) -> None:
             f"vowels, {activation} candidate: accuracy {found.accuracy:.3f}, "
             f"mean candidate {found.candidate_mean:+.3f}, mean memory {found.memory_mean:+.3f}"
         )
+
+
+def _beginning(seed: int) -> None:
+    print("gait in windows of 32 steps: error of the forecast after 1, 2, 4 and 8 steps, and of all steps")
+    for cell in _CELLS:
+        for learned in (False, True):
+            errors = beginning_errors(cell, learned=learned, seed=seed)
+            steps = "  ".join(f"{errors[count - 1]:.4f}" for count in (1, 2, 4, 8))
+            whole = float((errors**2).mean() ** 0.5)
+            name = "learned" if learned else "zeros"
+            print(f"  {cell:4} initial state {name:7}: {steps}   {whole:.4f}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = 
     Args:
         networks: T networks of one spec, one-way; the same object T times for a recurrent network.
         x: [T, B, I], or tokens [T, B].
-        state: [B, S]; None for zeros.
+        state: [B, S]; None for the initial state of the first network.
 
     Raises:
         ValueError: The networks are bidirectional, or not as many as steps.
@@ -48,11 +48,13 @@ def forward_steps(networks: Sequence[Network], x: Array, state: Floats | None = 
     if not networks[0].spec.streamable:
         raise ValueError("networks: expected one-way networks, which can be taken apart into steps")
     spec = networks[0].spec
-    states = [np.zeros((x.shape[1], spec.memory_size), networks[0].dtype) if state is None else state]
+    states = [np.tile(networks[0].initial_state, (x.shape[1], 1)) if state is None else state]
     scores, tapes = [], []
-    for network, inputs in zip(networks, x, strict=True):
+    for step, (network, inputs) in enumerate(zip(networks, x, strict=True)):
+        # The first step is given None as it is, so that a learned initial state gets its gradient.
+        before = states[-1] if step else state
         # No shared workspace: every tape must outlive the next step.
-        step_scores, after, tape = network.forward(inputs[None], None, states[-1])
+        step_scores, after, tape = network.forward(inputs[None], None, before)
         scores.append(step_scores if spec.final else step_scores[0])
         states.append(after)
         tapes.append(tape)

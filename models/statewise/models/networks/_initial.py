@@ -1,4 +1,4 @@
-"""Draws initial parameters: orthogonal R, Glorot W and V, forget bias 1, all other biases 0.
+"""Draws initial parameters: orthogonal R, Glorot W and V, forget bias 1, other biases and initial state 0.
 
 Recipes do not vary this. The same spec and generator always give the same numbers.
 """

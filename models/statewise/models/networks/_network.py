@@ -37,6 +37,7 @@ class NetworkTape:
     inputs: Array  # [T, B, I], or tokens [T, B]
     head_input: Floats  # h in V h + c: [T, D*H, B] or [D*H, B]
     final_mask: Floats | None  # dropout of the final state, [D*H, B]
+    begins: bool  # whether the pass began in the network's own initial state
     layers: LayersTape
 
 
@@ -48,7 +49,8 @@ class Network:
         parameters: Ordered mapping of names to arrays:
             `embedding.E` [K, E]; per layer l and direction d (forward, reverse) `layer{l}.{d}.W` [G*H, I],
             `.R` [G*H, H], `.b` [G*H], and `.bR` [H] for the reset-after GRU; `head.V` [O, D*H], `head.c` [O];
-            an encoder's own below `encoder.`. Gates are stacked i, f, o, g (LSTM) and z, r, n (GRU).
+            learned initial memories `initial.layer{l}.{d}.h` [H] (and `.c`); an encoder's own below
+            `encoder.`. Gates are stacked i, f, o, g (LSTM) and z, r, n (GRU).
     """
 
     def __init__(
@@ -86,6 +88,13 @@ class Network:
         """The type of the parameters and of all arithmetic."""
         return self.parameters.flat.dtype
 
+    @property
+    def initial_state(self) -> Floats:
+        """The memories before the first step, [M], laid out as `spec.memory_parts()`: learned, or zeros."""
+        if not self.spec.learn_initial_state:
+            return np.zeros(self.spec.memory_size, self.dtype)
+        return np.concatenate([self.parameters[f"initial.{name}"] for name, _, _ in self.spec.memory_parts()])
+
     @cached_property
     def encoder(self) -> Network | None:
         """The encoder of an encoder-decoder, sharing this network's buffer; None for others."""
@@ -102,7 +111,7 @@ class Network:
             x: [T, B, I], or tokens [T, B] for a network with an embedding. Contents past a row's length
                 do not matter.
             lengths: [B], 1 to T each; None when every row has T steps.
-            state: [B, S] from an earlier run; None for zeros.
+            state: [B, S] from an earlier run; None for the initial state.
 
         Returns:
             The outputs, probabilities for softmax and sigmoid: [T, B, O], zero past each row's length, or
@@ -146,7 +155,7 @@ class Network:
         Args:
             x: As for `run`.
             lengths: As for `run`.
-            state: [B, M], M being `spec.memory_size`; None for zeros.
+            state: [B, M], M being `spec.memory_size`; None for the initial state.
             workspace: Scratch memory to reuse; results are valid until it is used again.
             dropout: On every layer's outputs.
 
@@ -162,11 +171,10 @@ class Network:
         inputs, padding = checked_inputs(spec, x, lengths)
         B = inputs.shape[1]
         columns = input_columns(spec, self.parameters, inputs, padding, work)  # [T, I, B]
-        initial = np.zeros((spec.memory_size, B), self.dtype)
-        if state is not None:
-            if np.shape(state) != (B, spec.memory_size):
-                raise ValueError(f"state: expected shape {(B, spec.memory_size)}, got {np.shape(state)}")
-            initial[...] = np.asarray(state).T
+        if state is not None and np.shape(state) != (B, spec.memory_size):
+            raise ValueError(f"state: expected shape {(B, spec.memory_size)}, got {np.shape(state)}")
+        initial = np.empty((spec.memory_size, B), self.dtype)
+        initial[...] = self.initial_state[:, None] if state is None else np.asarray(state).T
         top, final, layers = forward_layers(
             spec, self.parameters, columns, initial, padding, workspace=work, dropout=dropout
         )
@@ -177,7 +185,7 @@ class Network:
             if dropout is not None and dropout.rate > 0:
                 mask = dropout.mask("dropout.final", h.shape, h.dtype, work)
                 h = h * mask
-        tape = NetworkTape(inputs, h, mask, layers)
+        tape = NetworkTape(inputs, h, mask, state is None, layers)
         if not spec.output_size:
             return h.swapaxes(-1, -2), final.T, tape
         scores = head_scores(spec, self.parameters, h, columns)  # [T, O, B] or [O, B]
@@ -199,7 +207,8 @@ class Network:
             tape: From `forward`.
             d_scores: Gradient with respect to the scores, in their shape; None for zero.
             d_final: Gradient with respect to the final memories, [B, M]; None for zero.
-            gradients: Overwritten with the gradients of this network's parameters, except an encoder's.
+            gradients: Overwritten with the gradients of this network's parameters, except an encoder's. That
+                of a learned initial state is zero where `forward` was given a state.
             workspace: As given to `forward`.
             input_gradient: Whether to compute the gradient with respect to real-valued inputs.
 
@@ -234,6 +243,8 @@ class Network:
             workspace=work,
             input_gradient=input_gradient or spec.embedding_size > 0,
         )
+        if spec.learn_initial_state:
+            _initial_gradient(spec, d_initial if tape.begins else np.zeros_like(d_initial), gradients)
         if spec.embedding_size and d_x is not None:
             embedding_gradient(tape.inputs, d_x, gradients["embedding.E"])
             return None, d_initial.T
@@ -252,6 +263,13 @@ class Network:
             d_memories = np.zeros((self.spec.memory_size, d.shape[-1]), self.dtype)
         add_final_outputs(self.spec, d_memories, d_h)
         return d_memories
+
+
+def _initial_gradient(spec: NetworkSpec, d_initial: Floats, gradients: Parameters) -> None:
+    """Sums the gradients of all rows' initial memories, [M, B]: the rows share one initial state."""
+    total = d_initial.sum(axis=1)  # [M]
+    for name, offset, size in spec.memory_parts():
+        gradients[f"initial.{name}"][...] = total[offset : offset + size]
 
 
 def encoder_part(spec: NetworkSpec, parameters: Parameters) -> Parameters:

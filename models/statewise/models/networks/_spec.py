@@ -31,13 +31,15 @@ class NetworkSpec:
         bidirectional: Whether every layer also reads backwards. Such a network cannot be streamed.
         head: Activation of V h + c: linear (none), softmax or sigmoid.
         call_shape: How inputs and outputs relate in time. `many_to_one` and `one_to_one` read the
-            head from the final state; `one_to_one` reads a single step from a zero state. An
+            head from the final state; `one_to_one` reads a single step from the initial state. An
             `encoder_decoder` runs its decoder from the encoder's final state.
         residual: Whether the first `output_size` input channels are added to the head's scores.
         embedding_size: Width of a token's vector; 0 for real-valued inputs.
         activation: Of the plain RNN; of the candidate gate in LSTM and GRU (tanh or sigmoid there).
         reset_after: GRU only: the reset gate acts after the matrix product (and has its own bias)
             instead of before it (Cho et al. 2014, arXiv:1406.1078; PyTorch uses `after`).
+        learn_initial_state: Whether the memories before the first step, h_0 (and c_0), are parameters;
+            otherwise they are zeros.
         encoder: The encoder of an `encoder_decoder`: same cell and layers, no head.
     """
 
@@ -53,6 +55,7 @@ class NetworkSpec:
     embedding_size: int = 0
     activation: ActivationName = "tanh"
     reset_after: bool = False
+    learn_initial_state: bool = False
     encoder: NetworkSpec | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +84,10 @@ class NetworkSpec:
             return
         if self.bidirectional:
             raise ValueError("bidirectional: a decoder runs forwards only; make the encoder bidirectional")
+        if self.learn_initial_state:
+            raise ValueError(
+                "learn_initial_state: a decoder begins in its encoder's final state; let the encoder learn it"
+            )
         if self.encoder.memory_size != self.memory_size or self.encoder.cell != self.cell:
             raise ValueError(
                 f"encoder: expected a {self.cell} whose final state has {self.memory_size} numbers, "
@@ -162,6 +169,8 @@ class NetworkSpec:
         if self.output_size:
             shapes["head.V"] = (self.output_size, width)
             shapes["head.c"] = (self.output_size,)
+        if self.learn_initial_state:
+            shapes |= {f"initial.{name}": (size,) for name, _, size in self.memory_parts()}
         return shapes
 
     def to_dict(self) -> dict[str, Any]:

@@ -101,6 +101,7 @@ def classification(
         bidirectional=settings.bidirectional,
         activation=settings.activation,
         reset_after=settings.reset_after,
+        learn_initial_state=settings.learn_initial_state,
         head=head,
         call_shape=shape,
     )

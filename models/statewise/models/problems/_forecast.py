@@ -105,6 +105,7 @@ def forecast(recipe: Recipe, data: Series) -> Forecast:
             layers=settings.layers,
             activation=settings.activation,
             reset_after=settings.reset_after,
+            learn_initial_state=settings.learn_initial_state,
             residual=settings.residual,
         ),
         normalisation=Normalisation.of_series(data.values[:train_end], transform=recipe.data.transform),

@@ -101,6 +101,7 @@ def language(recipe: Recipe, data: Words) -> Language:
             layers=settings.layers,
             activation=settings.activation,
             reset_after=settings.reset_after,
+            learn_initial_state=settings.learn_initial_state,
             embedding_size=settings.embedding_size,
             head="softmax",
             call_shape="one_to_many",

@@ -98,7 +98,7 @@ class Problem:
         Args:
             network: Being trained.
             batch: From `batches`.
-            state: [B, M], the final memories of the batch before; None for zeros.
+            state: [B, M], the final memories of the batch before; None for the initial state.
             gradients: Overwritten.
             workspace: Reused from batch to batch.
             dropout: None for none.

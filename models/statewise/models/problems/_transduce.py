@@ -229,6 +229,7 @@ def _spec(recipe: Recipe, letters: Vocabulary, sounds: Vocabulary) -> NetworkSpe
         output_size=0,
         head="linear",
         bidirectional=settings.bidirectional,
+        learn_initial_state=settings.learn_initial_state,
         hidden_size=settings.hidden_size // (2 if settings.bidirectional else 1),
     )
     return replace(decoder, call_shape="encoder_decoder", encoder=encoder)

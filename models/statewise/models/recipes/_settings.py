@@ -56,7 +56,11 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The `[network]` table: the fields of `NetworkSpec` that the data does not determine."""
+    """The `[network]` table: the fields of `NetworkSpec` that the data does not determine.
+
+    With `transduce` they are the decoder's, except `bidirectional` and `learn_initial_state`, which are the
+    encoder's: a decoder begins in its encoder's final state.
+    """
 
     cell: CellName = "lstm"
     hidden_size: int = 64
@@ -66,6 +70,7 @@ class NetworkSettings:
     head: HeadName | Literal["auto"] = "auto"
     reset_after: bool = False
     residual: bool = False
+    learn_initial_state: bool = False
     embedding_size: int = 32
     call_shape: CallShape | Literal["auto"] = "auto"
 

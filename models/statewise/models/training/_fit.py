@@ -118,7 +118,7 @@ class _Updates:
 
         Args:
             batch: From the problem.
-            memories: Final memories [B, M] of the batch before; None for zeros.
+            memories: Final memories [B, M] of the batch before; None for the initial state.
             step: Number of the update, from 0.
             steps: Updates in all.
 

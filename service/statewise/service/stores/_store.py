@@ -79,7 +79,8 @@ class Written:
     """What became of a block.
 
     Attributes:
-        moved: Births whose rows were left out, for another writer has claimed or replaced the session.
+        moved: Births whose rows or checkpoints were left out, for another writer has claimed or replaced the
+            session, or it has ended.
         stored_bytes: Bytes that were written.
         kept: Births that were to end and have not, for another writer has claimed the session.
     """
@@ -125,6 +126,10 @@ class Store(Protocol):
         claimed is not ended. Writing the same block again changes nothing. A birth that the store knows under
         another name keeps that name, and its rows of this block are left out.
 
+        A session and its checkpoints are written together: where its row is left out, so are they. Those of
+        sessions without a row in the block are left out where a row would be. A checkpoint takes the place of
+        one of the same name, and ends with its session.
+
         Raises:
             ValueError: A name comes without a row of its birth.
         """
@@ -141,7 +146,8 @@ class Store(Protocol):
     def claim(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Makes this writer the one that these sessions belong to, durably, and returns their newest states.
 
-        The epoch of each session rises. None: there is no such session.
+        And their checkpoints, as the other calls that return sessions. The epoch of each session rises. None:
+        there is no such session.
         """
         ...
 
@@ -168,7 +174,10 @@ class Store(Protocol):
         ...
 
     def usage(self, owner: str | None = None) -> Usage:
-        """Returns how much an owner has, or all owners; exact, and cheap however many there are."""
+        """Returns how much an owner has, or all owners; exact, and cheap however many there are.
+
+        Bytes are those of rows, of states, and of checkpoints.
+        """
         ...
 
     def expire(self, *, used_before_ms: int, limit: int) -> list[int]:

@@ -1,13 +1,16 @@
-"""Reads what the scripts return: sessions, rows of a listing, births."""
+"""Reads what the scripts return: sessions with their named checkpoints, rows of a listing, births."""
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.stores._block import ROW
+from statewise.service.stores._block import ROW, StoredCheckpoint
 from statewise.service.stores._store import Listed, StoreDamaged, StoredSession
+from statewise.service.stores.redis._packing import CHECKPOINT
 
 FIXED = struct.Struct("<8sI8s8sIH")
 """Beginning of an entry: writer, epoch, handle, group, bytes of row and state, length of the owner's name."""
@@ -19,63 +22,95 @@ def births_of(found: Sequence[bytes]) -> list[int]:
     return numbers
 
 
+@dataclass(frozen=True, slots=True)
+class FoundSession:
+    """What a script found of a session; None for a part that is missing.
+
+    Attributes:
+        entry: Its entry.
+        value: Its row and state.
+        group: The description of its group.
+        kept: Bytes of its named checkpoints, as a decimal; None: it has none.
+        checkpoints: Names and values of these, in turn.
+        own: b"1" where it was this writer's already, of a session that is claimed.
+    """
+
+    entry: bytes
+    value: bytes | None
+    group: bytes | None
+    kept: bytes | None
+    checkpoints: Sequence[bytes] | None
+    own: bytes = b"0"
+
+    @classmethod
+    def of(cls, parts: Sequence[bytes] | None) -> Self | None:
+        """Takes what the scripts return for a birth."""
+        return None if parts is None else cls(*parts)  # type: ignore[arg-type]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing, nor has another length than was written."""
+        if self.value is None or self.group is None or len(self.value) < ROW.itemsize:
+            return False
+        kept_bytes = sum(len(part) for part in self.checkpoints or ())
+        size: int = FIXED.unpack_from(self.entry)[4]
+        return len(self.value) == size and kept_bytes == int(self.kept or 0)
+
+    def is_own(self, owner: str, writer: bytes, handle: int) -> bool:
+        """Whether it is an owner's session of that handle, which belongs to that writer."""
+        claimed_by, _, known_as, _, _, owner_bytes = FIXED.unpack_from(self.entry)
+        named = self.entry[FIXED.size : FIXED.size + owner_bytes].decode()
+        return (claimed_by[:7], known_as, named) == (writer[:7], handle.to_bytes(8, "little"), owner)
+
+    def session(self) -> StoredSession:
+        """Returns the session, which is whole."""
+        assert self.value is not None
+        assert self.group is not None
+        owner_bytes = FIXED.unpack_from(self.entry)[5]
+        names = self.entry[FIXED.size :]
+        digest, version, model = self.group.decode().split(" ", 2)
+        row = _row(self.value)
+        return StoredSession(
+            owner=names[:owner_bytes].decode(),
+            session_id=names[owner_bytes:].decode(),
+            model=model,
+            version=int(version),
+            digest=digest,
+            row=row,
+            state=np.frombuffer(bytearray(self.value), np.uint8, offset=ROW.itemsize),
+            own=self.own == b"1",
+            checkpoints=_checkpoints(int(row["birth"]), self.checkpoints or ()),
+        )
+
+
 def sessions_of(
-    server: str, births: Sequence[int], found: Sequence[Sequence[bytes | None] | None]
+    server: str, births: Sequence[int], found: Sequence[FoundSession | None]
 ) -> list[StoredSession | None]:
     """Reads sessions.
 
     Args:
         server: The address, for messages.
         births: Whose sessions they are.
-        found: For each birth None, or its entry, its row and state, the description of its group, and of a
-            session that is claimed whether it was this writer's already.
+        found: What was found for each birth.
 
     Raises:
-        StoreDamaged: Of some a part is missing, or has another length than the entry says.
+        StoreDamaged: Of some a part is missing, or has another length than was written.
     """
-    damaged = [birth for birth, parts in zip(births, found, strict=True) if parts and not _whole(*parts[:3])]
+    damaged = [birth for birth, one in zip(births, found, strict=True) if one and not one.is_whole]
     if damaged:
         raise StoreDamaged(f"{server} has lost a part of the sessions of births {damaged}", damaged)
-    return [_session(parts) for parts in found]
+    return [None if one is None else one.session() for one in found]
 
 
-def is_own(parts: Sequence[bytes | None] | None, owner: str, writer: bytes, handle: int) -> bool:
-    """Whether what a script found is an owner's session of that handle, which belongs to that writer."""
-    entry = parts[0] if parts else None
-    if entry is None:
-        return False
-    claimed_by, _, known_as, _, _, owner_bytes = FIXED.unpack_from(entry)
-    named = entry[FIXED.size : FIXED.size + owner_bytes].decode()
-    return (claimed_by[:7], known_as, named) == (writer[:7], handle.to_bytes(8, "little"), owner)
-
-
-def _whole(entry: bytes | None, value: bytes | None, group: bytes | None) -> bool:
-    if entry is None or value is None or group is None or len(value) < ROW.itemsize:
-        return False
-    size: int = FIXED.unpack_from(entry)[4]
-    return len(value) == size
-
-
-def _session(parts: Sequence[bytes | None] | None) -> StoredSession | None:
-    if parts is None:
-        return None
-    entry, value, group, *own = parts
-    assert entry is not None
-    assert value is not None
-    assert group is not None
-    owner_bytes = FIXED.unpack_from(entry)[5]
-    names = entry[FIXED.size :]
-    digest, version, model = group.decode().split(" ", 2)
-    return StoredSession(
-        owner=names[:owner_bytes].decode(),
-        session_id=names[owner_bytes:].decode(),
-        model=model,
-        version=int(version),
-        digest=digest,
-        row=_row(value),
-        state=np.frombuffer(bytearray(value), np.uint8, offset=ROW.itemsize),
-        own=own == [b"1"],
-    )
+def _checkpoints(birth: int, parts: Sequence[bytes]) -> list[StoredCheckpoint]:
+    """Reads named checkpoints; a hash of the server has no order."""
+    found = []
+    for name, value in zip(parts[::2], parts[1::2], strict=True):
+        position, made_ms, _, origin_bytes = CHECKPOINT.unpack_from(value)
+        state_at = CHECKPOINT.size + origin_bytes
+        origin = value[CHECKPOINT.size : state_at].decode()
+        found.append(StoredCheckpoint(birth, name.decode(), position, made_ms, origin, value[state_at:]))
+    return sorted(found, key=lambda one: (one.made_ms, one.name))
 
 
 def listed_of(found: tuple[bytes, bytes, bytes, bytes | None, bytes | None, bytes | None]) -> Listed:

@@ -12,6 +12,7 @@ revives none.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -30,7 +31,7 @@ from statewise.service.stores.redis._connection import connect
 from statewise.service.stores.redis._errors import FORMAT, format_error, store_errors
 from statewise.service.stores.redis._options import RedisOptions, parse_address
 from statewise.service.stores.redis._packing import check_names, pack_births, portions
-from statewise.service.stores.redis._replies import births_of, is_own, listed_of, sessions_of
+from statewise.service.stores.redis._replies import FoundSession, births_of, listed_of, sessions_of
 from statewise.service.stores.redis._scripts import Scripts
 from statewise.service.stores.redis._server import Persistence, check_server, read_persistence
 
@@ -50,8 +51,8 @@ class RedisStore:
 
     A block is written whole or not at all if it has at most 1,024 rows (256 if it names sessions) and 4 MiB.
     A larger one is written in portions of that size, because a script holds up the server: after
-    StoreUnavailable each of its sessions is written or not, and repeating the block writes the rest. Ended
-    sessions end before rows are written.
+    StoreUnavailable each of its sessions is written or not, with its checkpoints, and repeating the block
+    writes the rest. Ended sessions end before rows are written.
 
     A call that has lost its connection is repeated once, at once.
     """
@@ -117,7 +118,7 @@ class RedisStore:
         moved: list[bytes] = []
         stored_bytes = 0
         for portion in portions(block, without=set(block.ended)):
-            reply = self._run("write", portion.names, *portion.groups, numbered=True)
+            reply = self._run("write", *portion.arguments, numbered=True)
             self._seen_ms, left_out, written_bytes = reply
             moved += left_out
             stored_bytes += written_bytes
@@ -144,7 +145,7 @@ class RedisStore:
         sessions: list[StoredSession | None] = []
         for some in _in_portions(births, CLAIMED_TOGETHER):
             self._seen_ms, found = self._run("claim", pack_births(some), numbered=True)
-            sessions += sessions_of(self._server, some, found)
+            sessions += sessions_of(self._server, some, [FoundSession.of(parts) for parts in found])
         return sessions
 
     def read(self, births: Sequence[int]) -> list[StoredSession | None]:
@@ -152,7 +153,7 @@ class RedisStore:
         sessions: list[StoredSession | None] = []
         for some in _in_portions(births, CLAIMED_TOGETHER):
             found = self._run("read", pack_births(some))
-            sessions += sessions_of(self._server, some, found)
+            sessions += sessions_of(self._server, some, [FoundSession.of(parts) for parts in found])
         return sessions
 
     def read_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
@@ -160,10 +161,10 @@ class RedisStore:
         sessions: list[StoredSession | None] = []
         for some in _in_portions(handles, CLAIMED_TOGETHER):
             births = self.find_handles(some)
-            found = self._run("read", pack_births(births))
+            found = [FoundSession.of(parts) for parts in self._run("read", pack_births(births))]
             own = [
-                [*parts, b"1"] if is_own(parts, owner, self._writer, handle) else None
-                for parts, handle in zip(found, some, strict=True)
+                replace(one, own=b"1") if one and one.is_own(owner, self._writer, handle) else None
+                for one, handle in zip(found, some, strict=True)
             ]
             sessions += sessions_of(self._server, births, own)
         return sessions
@@ -191,7 +192,7 @@ class RedisStore:
         return listed
 
     def usage(self, owner: str | None = None) -> Usage:
-        """Returns how much an owner has, or all owners: rows of 64 bytes and states."""
+        """Returns how much an owner has, or all owners: rows of 64 bytes, states and checkpoints."""
         names = ("n", "b") if owner is None else (f"n:{owner}", f"b:{owner}")
         sessions, stored_bytes = self._run("find", b"usage", *(one.encode() for one in names))
         return Usage(int(sessions or 0), int(stored_bytes or 0))

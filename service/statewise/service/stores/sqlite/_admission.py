@@ -9,6 +9,7 @@ import numpy as np
 from statewise.service.stores import ROW, Block, Group
 from statewise.service.stores.sqlite._database import Counters, signed
 from statewise.service.stores.sqlite._fence import ENDED, Fence
+from statewise.service.stores.sqlite._named_checkpoints import write_checkpoints
 from statewise.service.stores.sqlite._names import FirstRow, Names, number_of_model
 from statewise.service.stores.sqlite._records import Part
 
@@ -23,6 +24,7 @@ class Admitted:
         moved: Births whose rows were left out, for they belong to another writer, or have ended earlier.
         kept: Births that were to end, and belong to another writer.
         taken: Takeovers: births of sessions that the block ends, with `ENDED`.
+        checkpoint_bytes: Bytes of the named checkpoints that were written.
     """
 
     groups: Sequence[Group]
@@ -30,6 +32,7 @@ class Admitted:
     moved: Sequence[int]
     kept: Sequence[int]
     taken: Sequence[tuple[int, int]]
+    checkpoint_bytes: int
 
 
 def require_rows(block: Block) -> None:
@@ -48,7 +51,7 @@ def require_rows(block: Block) -> None:
 
 
 def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, block: Block) -> Admitted:
-    """Gives names and ends sessions in the open transaction, and chooses the rows that are written."""
+    """Gives names, ends sessions, writes checkpoints in the open transaction; chooses the rows to write."""
     fence.read(connection, counters)
     models = [number_of_model(connection, group.model, group.version, group.digest) for group in block.groups]
     names = Names(connection, counters, fence.writer)
@@ -57,7 +60,6 @@ def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, bloc
     if block.names or ended:
         names.give(block.names, _first_rows(block, models), fence.ended)
         names.end(ended)
-        names.write_usage()
     gone = np.array([*ended, *names.ended, *names.refused], np.uint64)
     silent = set(ended)
     groups, parts, moved = [], [], []
@@ -76,8 +78,12 @@ def admit(connection: sqlite3.Connection, counters: Counters, fence: Fence, bloc
         if len(group.rows):
             groups.append(group)
             parts.append(Part(model, len(group.rows), group.states.shape[1]))
+    checkpoints = write_checkpoints(connection, names, block, moved)
+    moved += [birth for birth in checkpoints.left_out if birth not in silent and birth not in moved]
+    names.write_usage()
     kept = [birth for birth in block.ended if fence.is_theirs(birth) and not fence.ended(birth)]
-    return Admitted(groups, parts, moved, kept, [(birth, ENDED) for birth in names.ended])
+    taken = [(birth, ENDED) for birth in names.ended]
+    return Admitted(groups, parts, moved, kept, taken, checkpoints.stored_bytes)
 
 
 def _first_rows(block: Block, models: Sequence[int]) -> dict[int, FirstRow]:

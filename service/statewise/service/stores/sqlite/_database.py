@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from statewise.service.stores import StoreError, StoreVersionError
-from statewise.service.stores.sqlite._errors import translated
-from statewise.service.stores.sqlite._files import Files
+from statewise.service.stores.sqlite._files import Files, translated
 
 APPLICATION = 0x73776973
 """Says of a database that it is a store of statewise ("swis")."""
@@ -66,6 +65,14 @@ CREATE TABLE records (
 );
 CREATE INDEX records_by_segment ON records (segment, offset, length);
 """
+NAMED_CHECKPOINTS = (
+    "CREATE TABLE IF NOT EXISTS checkpoints (checkpoint INTEGER PRIMARY KEY, birth INTEGER NOT NULL, "
+    "name TEXT NOT NULL, position INTEGER NOT NULL, made_ms INTEGER NOT NULL, origin TEXT NOT NULL, "
+    "bytes INTEGER NOT NULL, sum INTEGER NOT NULL, state BLOB NOT NULL, UNIQUE (birth, name))",
+    "CREATE TRIGGER IF NOT EXISTS checkpoints_end AFTER DELETE ON sessions "
+    "BEGIN DELETE FROM checkpoints WHERE birth = old.birth; END",
+)
+"""Added to the tables of a store that an earlier build has begun, and which that build goes on using."""
 
 
 def signed(number: int) -> int:
@@ -167,6 +174,8 @@ class Database:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
+            for statement in NAMED_CHECKPOINTS:
+                connection.execute(statement)
             self._files.commit(connection)
         except BaseException:
             self._roll_back()

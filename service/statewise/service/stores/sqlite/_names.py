@@ -1,7 +1,8 @@
 """Adds sessions to the database and ends them, with what each owner has; all within a transaction."""
 
+import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -80,6 +81,21 @@ class Names:
             for owner, stored_bytes in self._connection.execute(remove, (signed(birth),)).fetchall():
                 self._count(owner, -1, -stored_bytes)
                 self.ended.append(birth)
+
+    def owners_of(self, births: Collection[int]) -> dict[int, str]:
+        """Returns the owners of those sessions that belong to the writer, by birth."""
+        query = (
+            "SELECT birth, owner FROM sessions WHERE birth IN (SELECT value FROM json_each(?)) AND writer = ?"
+        )
+        wanted = json.dumps([signed(birth) for birth in births])
+        found = self._connection.execute(query, (wanted, self._writer)).fetchall()
+        return {unsigned(birth): owner for birth, owner in found}
+
+    def count_bytes(self, birth: int, owner: str, stored_bytes: int) -> None:
+        """Counts that a session has more bytes, or fewer."""
+        change = "UPDATE sessions SET stored_bytes = stored_bytes + ? WHERE birth = ?"
+        self._connection.execute(change, (stored_bytes, signed(birth)))
+        self._count(owner, 0, stored_bytes)
 
     def _count(self, owner: str, sessions: int, stored_bytes: int) -> None:
         counts = self._usage.setdefault(owner, [0, 0])

@@ -11,6 +11,7 @@ import numpy as np
 from statewise.service.stores import ROW, Listed, StoreDamaged, StoredSession
 from statewise.service.stores.sqlite._database import Counters, signed, unsigned
 from statewise.service.stores.sqlite._log_reader import Logged, LogReader, check_folded
+from statewise.service.stores.sqlite._named_checkpoints import read_checkpoints
 from statewise.service.stores.sqlite._newest_rows import NewestRows
 from statewise.service.stores.sqlite._records import SEEN
 
@@ -105,7 +106,7 @@ class SessionsReader:
         return read
 
     def load(self, births: Sequence[int]) -> list[StoredSession | None]:
-        """Returns sessions with their newest states.
+        """Returns sessions with their newest states, and their named checkpoints.
 
         Raises:
             StoreDamaged: Some cannot be loaded; it names all of them.
@@ -113,7 +114,8 @@ class SessionsReader:
         known = self.known(births)
         present = [session for session in known if session is not None]
         read = self.newest(present, states=True)
-        damaged = [one for one in read if isinstance(one, StoreDamaged)]
+        checkpoints, failing = read_checkpoints(self._connection, self._path, births)
+        damaged = [one for one in read if isinstance(one, StoreDamaged)] + failing
         if damaged:
             raise StoreDamaged(str(damaged[0]), [birth for one in damaged for birth in one.births])
         models = self._models()
@@ -125,6 +127,7 @@ class SessionsReader:
                 _with_epoch(logged, session.epoch),
                 logged.state,
                 own=session.writer == self._writer,
+                checkpoints=checkpoints.get(session.birth, ()),
             )
             for session, logged in zip(present, read, strict=True)
             if isinstance(logged, Logged)

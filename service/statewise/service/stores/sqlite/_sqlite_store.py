@@ -19,9 +19,8 @@ from statewise.service.stores import (
 )
 from statewise.service.stores.sqlite._admission import Admitted, admit, require_rows
 from statewise.service.stores.sqlite._database import Counters, Database, signed
-from statewise.service.stores.sqlite._errors import translated
 from statewise.service.stores.sqlite._fence import ENDED, Fence
-from statewise.service.stores.sqlite._files import Files
+from statewise.service.stores.sqlite._files import Files, translated
 from statewise.service.stores.sqlite._folding import RECORD_OVERHEAD_BYTES, Folding, end_lease, take_lease
 from statewise.service.stores.sqlite._log_writer import (
     SEGMENT_BYTES,
@@ -130,12 +129,13 @@ class SqliteStore:
             raise
         self._fence.committed(counters, admitted.taken)
         self._log_bytes = counters.log_bytes
-        if packed is None:
-            return Written(admitted.moved, 0, admitted.kept)
-        self._log.committed(packed.length)
-        if self._newest.added == counters.records - 1:
-            self._newest.add([(counters.records, packed.seen)])
-        return Written(admitted.moved, packed.length, admitted.kept)
+        written_bytes = admitted.checkpoint_bytes
+        if packed is not None:
+            self._log.committed(packed.length)
+            if self._newest.added == counters.records - 1:
+                self._newest.add([(counters.records, packed.seen)])
+            written_bytes += packed.length
+        return Written(admitted.moved, written_bytes, admitted.kept)
 
     def _append(self, admitted: Admitted, counters: Counters) -> Packed:
         """Appends a record to the log, and tells the database of it."""

@@ -1,19 +1,17 @@
 -- Claims sessions for a writer. ARGV: format, writer, number of the call, births of 8 bytes each. Returns the time in
--- ms and, for each birth, false or its entry, its row and state, the description of its group, and '1' if it was the
--- writer's already. Claims nothing if one of the sessions is damaged: what is returned then tells which.
+-- ms and, for each birth, false or what read_sessions finds, and '1' if it was the writer's already. Claims nothing if
+-- one of the sessions is damaged: what is returned then tells which.
 local writer, number, births_packed = ARGV[2], ARGV[3], ARGV[4]
 local failed = format_error() or late_error(writer, number)
 if failed then return failed end
 
 local births, whole = {}, true
 for first = 1, #births_packed, 8 do births[#births + 1] = sub(births_packed, first, first + 7) end
-local found = entries(births)
-for i, entry in ipairs(found) do
-  if entry then
-    local group = call('HGET', GROUPS, sub(entry, 21, 28))
-    local own = sub(entry, 1, 7) == sub(writer, 1, 7) and '1' or '0'
-    found[i] = { entry, call('GET', STATE .. births[i]), group, own }
-    whole = whole and group and found[i][2] and #found[i][2] == parse(entry).bytes
+local found = read_sessions(births)
+for _, parts in ipairs(found) do
+  if parts then
+    whole = whole and is_whole(unpack(parts))
+    parts[6] = sub(parts[1], 1, 7) == sub(writer, 1, 7) and '1' or '0'
   end
 end
 for i, parts in ipairs(whole and found or {}) do

@@ -3,9 +3,12 @@
 --
 -- Births, handles and digests stay strings of 8 bytes, for a Lua number is a double. Keys below the prefix:
 --   s:<birth>      row of 64 bytes, then the state
+--   c:<birth>      named checkpoints: name -> position (8 bytes), time in ms (8), lengths of name and origin (2 each),
+--                  origin, state
 --   sessions       birth -> entry: the writer that claimed it last, or of a session that none has claimed, the one that named
 --                  it, with NAMED as last byte (8 bytes), epoch (4), handle (8), group (8), bytes of row and state (4),
 --                  length of the owner's name (2), owner, id. An entry changes rarely.
+--   checkpoints    birth -> bytes of its named checkpoints: of names and values; of sessions that have some
 --   ids:<owner>    id -> birth
 --   order:<owner>  ids in the order of their bytes
 --   owners         owners in the order of their bytes
@@ -21,7 +24,7 @@ local SESSIONS, HANDLES, USED, USAGE = prefix .. 'sessions', prefix .. 'handles'
 local ENDED, GROUPS, OWNERS = prefix .. 'ended', prefix .. 'groups', prefix .. 'owners'
 local ROW, FIXED, MOST = 64, 32, 500 -- bytes, bytes, arguments of one command (Lua's stack has 8,000 places)
 local NONE, NAMED = string.rep('\0', 8), '\0' -- as handle; as last byte of a writer, which has another one
-local STATE = prefix .. 's:'
+local STATE, KEPT, CHECKPOINTS = prefix .. 's:', prefix .. 'c:', prefix .. 'checkpoints'
 local call, sub, unpack_bytes, pack_bytes = redis.call, string.sub, struct.unpack, struct.pack
 
 local function format_error()
@@ -77,6 +80,14 @@ local function count_session(owner, group, sessions, bytes)
   count('g:' .. group, sessions)
 end
 
+-- Counts bytes of a session's named checkpoints, beside those of row and state.
+local function count_checkpoints(birth, owner, bytes)
+  if bytes == 0 then return end
+  count('b:' .. owner, bytes)
+  count('b', bytes)
+  if call('HINCRBY', CHECKPOINTS, birth, bytes) == 0 then call('HDEL', CHECKPOINTS, birth) end
+end
+
 local function save_counts()
   for field, change in pairs(changes) do
     local group = sub(field, 1, 2) == 'g:' and sub(field, 3)
@@ -109,16 +120,44 @@ local function finish(birth, entry, time_ms)
     if call('EXISTS', ids) == 0 then call('ZREM', OWNERS, old.owner) end
   end
   count_session(old.owner, old.group, -1, -old.bytes)
+  local kept = call('HGET', CHECKPOINTS, birth)
+  if kept then
+    call('UNLINK', KEPT .. birth)
+    count_checkpoints(birth, old.owner, -kept)
+  end
 end
 
--- The entries of births, false where there is none.
-local function entries(births)
+-- What a key has of births, false where it has nothing.
+local function fields(key, births)
   local found = {}
   for first = 1, #births, MOST do
     local last = math.min(first + MOST - 1, #births)
-    for i, entry in ipairs(call('HMGET', SESSIONS, unpack(births, first, last))) do
-      found[first + i - 1] = entry
+    for i, value in ipairs(call('HMGET', key, unpack(births, first, last))) do
+      found[first + i - 1] = value
     end
   end
   return found
+end
+
+-- The entries of births, false where there is none.
+local function entries(births) return fields(SESSIONS, births) end
+
+-- Of each birth, false or its entry, its row and state, the description of its group, the bytes of its named
+-- checkpoints, and names and values of these; false for what is missing.
+local function read_sessions(births)
+  local found, kept = entries(births), fields(CHECKPOINTS, births)
+  for i, entry in ipairs(found) do
+    if entry then
+      local group = call('HGET', GROUPS, sub(entry, 21, 28))
+      local checkpoints = kept[i] and call('HGETALL', KEPT .. births[i])
+      found[i] = { entry, call('GET', STATE .. births[i]), group, kept[i], checkpoints }
+    end
+  end
+  return found
+end
+
+local function is_whole(entry, value, group, kept, checkpoints)
+  local bytes = 0
+  for _, part in ipairs(checkpoints or {}) do bytes = bytes + #part end
+  return value and group and #value == parse(entry).bytes and bytes == tonumber(kept or 0)
 end

@@ -16,6 +16,8 @@ for _, owner in ipairs(owners) do
     local entry = call('HGET', SESSIONS, birth)
     local group = entry and call('HGET', GROUPS, sub(entry, 21, 28))
     local whole = entry and call('STRLEN', STATE .. birth) == parse(entry).bytes
+    local lost = call('HEXISTS', CHECKPOINTS, birth) > call('EXISTS', KEPT .. birth)
+    whole = whole and not lost
     found[#found + 1] = { owner, id, birth, entry, whole and call('GETRANGE', STATE .. birth, 0, ROW - 1), group }
   end
   if #found == most then break end

@@ -1,7 +1,8 @@
--- Writes rows with their states. ARGV: format, writer, number of the call, time in ms since when the outcome of an
--- earlier call is unknown (or ''), names, then of each group: reference and description; for each row what its entry
--- has of it (epoch, handle, reference, bytes); rows of 64 bytes, each followed by its state. Returns the time in ms, the
--- births whose rows were left out, and the bytes of the others.
+-- Writes rows with their states, and named checkpoints. ARGV: format, writer, number of the call, time in ms since when
+-- the outcome of an earlier call is unknown (or ''), names; number of checkpoints that are dropped, and of each birth and
+-- name; number of new ones, and of each birth and name, and its value; then of each group: reference and description; for
+-- each row what its entry has of it (epoch, handle, reference, bytes); rows of 64 bytes, each followed by its state.
+-- Returns the time in ms, the births of which something was left out, and the bytes of what was written.
 --
 -- Each row is an argument, for Lua hashes every byte of a string that it makes: to cut rows out of one long argument
 -- would hash them twice.
@@ -64,7 +65,8 @@ local function change(birth, beginning, entry)
   return true
 end
 
-local argument = 6
+local dropped_at, new_at = 7, 8 + ARGV[6]
+local argument = new_at + 2 * ARGV[new_at - 1]
 while ARGV[argument] do
   local reference, beginnings = sub(ARGV[argument], 1, 8), ARGV[argument + 1]
   local rows = #beginnings / BEGINNING
@@ -92,5 +94,37 @@ while ARGV[argument] do
   set_all()
   argument = argument + 2 + rows
 end
+
+-- Sessions by birth: the owner if this writer may change the checkpoints, else false.
+local owners = {}
+for _, birth in ipairs(moved) do owners[birth] = false end
+
+local function owner_of(birth)
+  if owners[birth] == nil then
+    local entry = not finished[birth] and call('HGET', SESSIONS, birth)
+    owners[birth] = entry and belongs_to(writer, entry) and parse(entry).owner
+    if not owners[birth] then moved[#moved + 1] = birth end
+  end
+  return owners[birth]
+end
+
+-- Puts a checkpoint in the place of the one that has its name; without a value, drops that one.
+local function keep(birth, name, value)
+  local owner, key = owner_of(birth), KEPT .. birth
+  if not owner then return end
+  local old_bytes = call('HSTRLEN', key, name)
+  local change = old_bytes == 0 and 0 or -old_bytes - #name
+  if value then
+    change = change + #name + #value
+    call('HSET', key, name, value)
+    written_bytes = written_bytes + #value
+  elseif old_bytes > 0 then
+    call('HDEL', key, name)
+  end
+  count_checkpoints(birth, owner, change)
+end
+
+for i = dropped_at, new_at - 2 do keep(sub(ARGV[i], 1, 8), sub(ARGV[i], 9)) end
+for i = new_at, new_at + 2 * ARGV[new_at - 1] - 2, 2 do keep(sub(ARGV[i], 1, 8), sub(ARGV[i], 9), ARGV[i + 1]) end
 save_counts()
 return { time_ms, moved, written_bytes }
