@@ -25,7 +25,7 @@ OPERATIONS = {
     "step": st.tuples(NAME, st.sampled_from(KINDS), st.sampled_from([1, 1, 1, 2, 7, 40])),
     "open": st.tuples(NAME),
     "resume": st.tuples(NAME),
-    "rewind": st.tuples(NAME),
+    "rewind": st.tuples(NAME, st.sampled_from([1, 1, 1, 2, 3, 9])),
     "fork": st.tuples(NAME, NAME),
     "close": st.tuples(NAME),
     "checkpoint": st.just(()),
@@ -43,6 +43,8 @@ PROGRAM = st.lists(
     min_size=15,
     max_size=50,
 )
+KEEP = {"a": 1, "b": 3, "c": 8}
+"""How many requests of a session can be taken back, by the id that it is opened with."""
 Outcome = bytes | str
 """The outputs of a step, or the reason of its failure."""
 
@@ -204,9 +206,12 @@ class Driver:
         """Opens an id: a new session, or the one that is there."""
         sessions = (await self._server(number)).dataplane.sessions
         birth = self._birth()
-        self._model.opening(number, name, birth, Point())
+        point = Point(keep=KEEP[name])
+        self._model.opening(number, name, birth, point)
         try:
-            opened, failures = await sessions.open("steps", 0, [name], owner=OWNER, births=[birth])
+            opened, failures = await sessions.open(
+                "steps", 0, [name], owner=OWNER, births=[birth], keep=point.keep
+            )
         except Stopped:
             self._model.taking_over(number, name)
             raise
@@ -236,11 +241,14 @@ class Driver:
         earlier = self._model.copies[number].get(name)
         if opened.created:
             assert view.position == 0
-            line = self._model.created(number, name, view.birth, Point(), view.handle)
+            point = Point(keep=KEEP[name])
+            line = self._model.created(number, name, view.birth, point, view.handle)
             if self._durability == "reply":
-                line.is_at(Point())
+                line.is_at(point)
         else:
-            self._model.taken_over(number, name, view.birth, view.position, view.handle)
+            copy = self._model.taken_over(number, name, view.birth, view.position, view.handle)
+            assert copy.point.positions in (None, opened.kept_positions)
+            assert opened.keep == copy.point.keep
         self._model.settled(number)
         if earlier is not None:
             self._void[number][name] = earlier.handle
@@ -248,12 +256,12 @@ class Driver:
     def _birth(self) -> int:
         return int(self._random.integers(1, 1 << 62))
 
-    async def rewind(self, number: int, name: str) -> None:
-        """Takes the last request back."""
+    async def rewind(self, number: int, name: str, requests: int) -> None:
+        """Takes the last requests back, as many as are kept."""
         copy = self._model.copies[number].get(name)
         if copy is None or copy.point.unsure:
             return
-        target = copy.point.rewound()
+        target = copy.point.rewound(requests)
         if copy.line.owner == number:
             copy.line.stored.append(target)
         sessions = (await self._server(number)).dataplane.sessions
@@ -263,6 +271,7 @@ class Driver:
         reason = failures[0].reason.value if failures else ""
         if await self._expect(number, name, copy, reason, ""):
             assert rewound[0].view.position == target.position
+            assert target.positions in (None, rewound[0].kept_positions)
             copy.point = target
             if copy.line.owner == number:
                 copy.line.is_at(target)
@@ -275,7 +284,7 @@ class Driver:
             return
         sessions = (await self._server(number)).dataplane.sessions
         handles = np.array([copy.handle], np.uint64)
-        birth, point = self._birth(), Point(copy.point.position, copy.point.state)
+        birth, point = self._birth(), Point(copy.point.position, copy.point.state, keep=copy.point.keep)
         self._model.opening(number, twin, birth, point)
         forked, failures = await sessions.fork(handles, [twin], owner=OWNER, births=[birth])
         reason = failures[0].reason.value if failures else ""

@@ -4,13 +4,17 @@ A session is a line of points. Its owner's memory has the last one; the store ha
 may have by what servers have answered. Whoever takes the session over tells by the position which one it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from tests.helpers.arrays import Array
 from tests.helpers.models.small import SmallModel
 
 VOID = frozenset({"SESSION_MOVED", "SESSION_NOT_FOUND", "SESSION_EXPIRED"})
 """Why a server may refuse a handle whose session another server has, or may have."""
+
+
+Kept = tuple[int, Array | None]
+"""A position, and what the oracle continues from there; None: the initial state."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,8 @@ class Point:
         before: The same before the last request.
         last: Start and input of the last request; None: none that could be sent again.
         unsure: Whether a rewind, whose answer was lost, may have led here.
+        keep: How many requests can be taken back.
+        kept: What can be gone back to beside `before`, the oldest first; None: it is not known.
     """
 
     position: int = 0
@@ -30,20 +36,50 @@ class Point:
     before: Array | None = None
     last: tuple[int, Array] | None = None
     unsure: bool = False
+    keep: int = 1
+    kept: tuple[Kept, ...] | None = ()
 
     def stepped(self, oracle: SmallModel, x: Array) -> tuple[bytes, "Point"]:
         """The outputs of a step from here, and where it leads."""
         y, state = oracle.run(x, self.state)
-        return y.tobytes(), Point(self.position + len(x), state, self.state, (self.position, x))
+        kept = self.kept
+        if self.unsure:
+            kept = None
+        elif kept is not None and self.last is not None:
+            kept = (*kept, (self.last[0], self.before))[-(self.keep - 1) :] if self.keep > 1 else ()
+        after = Point(self.position + len(x), state, self.state, (self.position, x), keep=self.keep)
+        return y.tobytes(), replace(after, kept=kept)
 
     def repeated(self, oracle: SmallModel) -> bytes:
         """The outputs of the last request, sent again."""
         assert self.last is not None
         return oracle.run(self.last[1], self.before)[0].tobytes()
 
-    def rewound(self) -> "Point":
-        """Where a rewind leads."""
-        return self if self.last is None else Point(self.last[0], self.before)
+    @property
+    def positions(self) -> list[int] | None:
+        """The positions that can be gone back to, the earliest first; None: it is not known."""
+        if self.kept is None or self.unsure:
+            return None
+        return [position for position, _ in self.kept] + ([] if self.last is None else [self.last[0]])
+
+    def rewound(self, requests: int = 1) -> "Point":
+        """Where it leads to take back so many requests, as far as they are kept."""
+        if self.last is None and not self.kept:
+            return self
+        older = list(self.kept or ())
+        gone = [*older, *([] if self.last is None else [(self.last[0], self.before)])]
+        at = max(len(gone) - requests, 0)
+        position, state = gone[at]
+        return Point(position, state, keep=self.keep, kept=None if self.kept is None else tuple(gone[:at]))
+
+    def gone_to(self, kept: Kept) -> "Point":
+        """Where it leads to go to a named checkpoint."""
+        return Point(*kept, keep=self.keep)
+
+    def same_as(self, other: "Point") -> bool:
+        """Whether nothing tells the two apart, but for states."""
+        lasts = [None if one.last is None else one.last[0] for one in (self, other)]
+        return lasts[0] == lasts[1] and self.positions == other.positions
 
 
 @dataclass(eq=False)
@@ -56,6 +92,7 @@ class Line:
         stored: What the store may have; None: nothing.
         contested: Whether another session of this id may end this one at any time.
         moving: Whether a server may have taken it over that ended before it answered.
+        named: What the store may have of each named checkpoint; None: nothing.
     """
 
     name: str
@@ -63,6 +100,7 @@ class Line:
     stored: list[Point | None]
     contested: bool = False
     moving: bool = False
+    named: dict[str, list[Kept | None]] = field(default_factory=dict)
 
     def is_at(self, point: Point) -> None:
         """Notes that the store has this point, unless another session or server may have come before it."""
@@ -82,11 +120,31 @@ class Line:
         points = [point for point in self.stored if point is not None and point.position == position]
         assert points, (self.name, position, self.stored)
         found = points[-1]
-        lasts = {None if point.last is None else point.last[0] for point in points}
-        if len(lasts) > 1:
-            found = Point(position, found.state, found.before, found.last, unsure=True)
+        if not all(found.same_as(point) for point in points):
+            found = replace(found, unsure=True)
         self.stored = [found]
         return found
+
+    def naming(self, name: str, kept: Kept | None) -> None:
+        """Notes that a server is asked for a named checkpoint; None: to drop one."""
+        self.named.setdefault(name, [None]).append(kept)
+
+    def has_named(self, name: str, kept: Kept | None) -> None:
+        """Notes that the store has a named checkpoint, or none of that name, unless the session may move."""
+        if not self.moving:
+            self.named[name] = [kept]
+
+    def known(self, name: str) -> list[Kept | None]:
+        """What the store may have of a named checkpoint."""
+        return self.named.get(name, [None])
+
+    def found_named(self, positions: dict[str, int]) -> None:
+        """Takes the named checkpoints that a server has found."""
+        assert positions.keys() <= self.named.keys(), (positions, self.named)
+        for name, known in self.named.items():
+            fitting = [one for one in known if (one and one[0]) == positions.get(name)]
+            assert fitting, (self.name, name, positions, known)
+            self.named[name] = fitting[-1:]
 
 
 @dataclass(eq=False)
