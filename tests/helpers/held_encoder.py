@@ -12,7 +12,7 @@ from tests.helpers.models.generative import write_two_transducers
 
 from statewise.service import Settings
 from statewise.service.assembly import build_dataplane
-from statewise.service.dataplane import CancellationToken, Dataplane, EncodedStates, Generator
+from statewise.service.dataplane import CancellationToken, Dataplane, Generator, InitialStates
 from statewise.service.inputs import RawSequences
 from statewise.service.scheduling import Scheduler
 
@@ -32,7 +32,7 @@ class HeldEncoder:
         assert scheduler is not None
         return scheduler
 
-    async def begin(self, version: int, text: Sequence[str] = SPOKEN) -> asyncio.Task[EncodedStates | None]:
+    async def begin(self, version: int, text: Sequence[str] = SPOKEN) -> asyncio.Task[InitialStates | None]:
         """Begins to encode; returns once the encoder's run waits."""
         generator, raw = Generator(self.dataplane), RawSequences(text=text)
         encoding = asyncio.create_task(generator.encode("speech", version, raw, 1, CancellationToken()))
@@ -46,11 +46,11 @@ class HeldEncoder:
             await asyncio.sleep(0)
 
     async def states(self, version: int) -> list[Array]:
-        """The states that a version computes."""
+        """The state that a version computes."""
         raw = RawSequences(text=SPOKEN)
         encoded = await Generator(self.dataplane).encode("speech", version, raw, 1, CancellationToken())
         assert encoded is not None
-        return list(encoded.state)
+        return encoded.of_row(0)[0]
 
 
 @asynccontextmanager

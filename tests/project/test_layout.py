@@ -90,11 +90,13 @@ FOLDERS: dict[str, dict[str, str]] = {
             "base session_state session_state/kept_states stores stores/redis stores/sqlite"
         ),
         "dataplane/sessions": (
-            "base dataplane/durability registry session_state session_state/kept_states stores telemetry"
+            "base dataplane/durability inputs registry session_state session_state/kept_states stores "
+            "telemetry"
         ),
+        "dataplane/states": "base inputs registry",
         "dataplane": (
-            "base dataplane/durability dataplane/sessions engine inputs registry scheduling session_state "
-            "telemetry tracing"
+            "base dataplane/durability dataplane/sessions dataplane/states engine inputs registry scheduling "
+            "session_state telemetry tracing"
         ),
         "assembly": (
             "base dataplane dataplane/durability dataplane/sessions engine registry scheduling session_state "
@@ -190,8 +192,8 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_reflection": "transport",
         "grpc_status": "transport/aio",
         "numpy": (
-            "base dataplane dataplane/durability dataplane/sessions engine inputs packages registry "
-            "scheduling session_state session_state/kept_states stores stores/redis stores/sqlite "
+            "base dataplane dataplane/durability dataplane/sessions dataplane/states engine inputs packages "
+            "registry scheduling session_state session_state/kept_states stores stores/redis stores/sqlite "
             "transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",

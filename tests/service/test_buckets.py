@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statewise.service.dataplane import buckets_of_like_length
+from statewise.service.inputs import buckets_of_like_length
 
 
 @given(st.lists(st.integers(1, 2_000), min_size=1, max_size=700))

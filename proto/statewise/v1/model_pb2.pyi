@@ -628,7 +628,8 @@ class Model(_message.Message):
 
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateSpec]:
-        """States of a session, in the graph's order. Empty: the model has none, or the version is not loaded, or the server is
+        """States of a session, in the graph's order; then what the server keeps beside them: the ends of earlier inputs, and the
+        last output where it feeds values back itself. Empty: the model has none, or the version is not loaded, or the server is
         older than this field.
         """
 

@@ -136,9 +136,10 @@ class PredictRequest(_message.Message):
     @_builtins.property
     def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
         """Initial states, by the name of a state or of a part of one (see Model.states): [rows, ...], or [1, ...] for all
-        rows. What is not named begins as the model does. Fails: BAD_TENSOR for an unknown name, another type or shape, a
-        NaN or an infinite number where the model's own initial state has none, a state named whole and by a part;
-        WRONG_CALL where the model has no state, or its encoder computes the state.
+        rows. What is not named begins as the model does. Texts of rows whose states differ from the model's own get no begin
+        token in front. Fails: BAD_TENSOR for an unknown name, another type or shape, a state named whole and by a part;
+        WRONG_CALL where the model has no state, or its encoder computes the state. Row error: BAD_TENSOR for a NaN or an
+        infinite number where the model's own initial state has none; given for all rows, it fails the request.
         """
 
     def __init__(
@@ -410,8 +411,8 @@ class GenerateRequest(_message.Message):
     Fails: BAD_REQUEST where a row has more than its `steps`.
     """
     state_positions: _builtins.bytes
-    """Positions of the states given, in time steps, one uint64 a row, little-endian, packed: random numbers are counted
-    from there, so a row goes on as the session would that the state was read from. Empty: 0.
+    """Positions of the states given, in time steps, one uint64 a row, little-endian, packed, each below 2^63: random numbers
+    are counted from there. Empty: 0. Fails: BAD_REQUEST without `state`.
     """
     @_builtins.property
     def prompt(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
@@ -454,8 +455,11 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """Initial states, as in PredictRequest. Encoder-decoder models: instead of the encoder's input. A row with a state
-        given needs neither condition nor prompt, and no begin token is put in front of it.
+        """Initial states, as in PredictRequest. Encoder-decoder models: instead of the encoder's input. A row goes on as the
+        session would that its state and position were read from, so it needs neither condition nor prompt, and a begin token
+        is put in front of it only where that session would consume one (see GenerateSessionsRequest). Where the server feeds
+        values back itself, a model's last output is one more of its states; a row that gets it neither so nor from a prompt
+        fails (BAD_TENSOR). Fails: BAD_REQUEST with an input for the encoder.
         """
 
     def __init__(
@@ -967,8 +971,8 @@ class OpenSessionsRequest(_message.Message):
     originals, restored sessions that of the server.
     """
     positions: _builtins.bytes
-    """Positions of these sessions, one uint64 a row, little-endian, packed: the time steps that the states given have
-    consumed. Empty: 0. Fails: BAD_REQUEST without `state`.
+    """Positions of these sessions, one uint64 a row, little-endian, packed, each below 2^63: the time steps that the states
+    given have consumed. Empty: 0. Fails: BAD_REQUEST without `state`.
     """
     keep: _builtins.int
     """Number of last requests of each session that can be taken back, 1 to 64; 0: 1. Every one beyond the first costs
@@ -1327,8 +1331,10 @@ Global___StepResponse: _TypeAlias = StepResponse  # noqa: Y015
 @_typing.final
 class GenerateSessionsRequest(_message.Message):
     """Lets sessions of one model version emit values, each fed back as the next input. After n emitted values the
-    position has risen by n; the end token is emitted and not consumed. A session at position 0 first consumes the
-    model's begin token, or the first of its conditions, as one more time step. Positions and retries: as in
+    position has risen by n; the end token is emitted and not consumed. A session that has consumed nothing first consumes
+    the model's begin token, or the first of its conditions, as one more time step. It has consumed nothing at position 0 in
+    the model's own initial state, bit for bit; sessions of an encoder-decoder at position 0 in any state. So position and
+    state alone decide what a session emits, also where a request gave the state. Positions and retries: as in
     StepRequest, the number of steps and the sampling being the input. Chunks that came before an error are void. Row
     errors: as in StepRequest; also WRONG_CALL where a session has consumed nothing and the model has no begin
     token. Fails as a whole: WRONG_CALL where the model does not generate; DEADLINE and CANCELLED, with nothing
@@ -1799,7 +1805,7 @@ class WriteStatesRequest(_message.Message):
     and named checkpoints stay. A row whose session is at `new_positions` with this state by this very request repeats it:
     the reply describes the session, and nothing changes. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED,
     POSITION_MISMATCH (the session is not at `positions`), BAD_TENSOR (NaN, infinity). Fails as a whole: BAD_TENSOR as in
-    PredictRequest.state, or where a state is missing; BAD_REQUEST (a handle twice, sessions of different model versions).
+    PredictRequest.state, or where no state is named; BAD_REQUEST (a handle twice, sessions of different model versions).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1834,7 +1840,7 @@ class WriteStatesRequest(_message.Message):
     positions: _builtins.bytes
     """Position that each session must be at, one uint64 a row, little-endian, packed."""
     new_positions: _builtins.bytes
-    """Position of each session afterwards, one uint64 a row, little-endian, packed. Empty: as it was."""
+    """Position of each session afterwards, one uint64 a row, little-endian, packed, each below 2^63. Empty: as it was."""
     @_builtins.property
     def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
         """The states, as in PredictRequest.state; what is not named stays as it is."""

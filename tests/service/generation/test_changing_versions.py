@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.held_encoder import HeldEncoder, held_encoder
 
 from statewise.service import ServiceError
-from statewise.service.dataplane import EncodedStates
+from statewise.service.dataplane import InitialStates
 from statewise.wire import Reason
 
 
@@ -23,11 +23,11 @@ async def test_a_session_begins_in_the_state_of_its_own_version(held: HeldEncode
     await held.dataplane.models.unload("speech", 2)
     held.go_on.set()
     encoded = await encoding
-    (opened,), _ = await held.dataplane.sessions.open("speech", 0, ["a"], owner="", encoded=encoded)
+    (opened,), _ = await held.dataplane.sessions.open("speech", 0, ["a"], owner="", initial=encoded)
     assert opened.model.package.version == 1
     begun = opened.model.arena.read(held.dataplane.table.arena_index(0))
     for state, own in zip(begun, await held.states(1), strict=True):
-        np.testing.assert_array_equal(state, own[0])
+        np.testing.assert_array_equal(state, own)
 
 
 async def test_the_default_of_the_request_stays_while_it_serves(held: HeldEncoder) -> None:
@@ -36,7 +36,7 @@ async def test_the_default_of_the_request_stays_while_it_serves(held: HeldEncode
     await held.dataplane.models.load("speech", 2)
     held.go_on.set()
     encoded = await encoding
-    (opened,), _ = await held.dataplane.sessions.open("speech", 0, ["a"], owner="", encoded=encoded)
+    (opened,), _ = await held.dataplane.sessions.open("speech", 0, ["a"], owner="", initial=encoded)
     assert opened.model.package.version == 1
 
 
@@ -52,8 +52,8 @@ async def test_a_version_that_is_gone_opens_nothing(held: HeldEncoder) -> None:
 
 async def test_a_state_that_does_not_fit_leaves_no_session(held: HeldEncoder) -> None:
     model = held.dataplane.models.find("speech")
-    wrong = EncodedStates(model, [np.zeros((2, 3), np.float32) for _ in model.arena.pairs], {})
-    opened, failures = await held.dataplane.sessions.open("speech", 0, ["a", "b"], owner="", encoded=wrong)
+    wrong = InitialStates(model, [np.zeros((2, 3), np.float32) for _ in model.arena.pairs], {})
+    opened, failures = await held.dataplane.sessions.open("speech", 0, ["a", "b"], owner="", initial=wrong)
     assert not opened
     assert [failure.reason for failure in failures] == [Reason.INTERNAL] * 2
     assert not len(held.dataplane.table)

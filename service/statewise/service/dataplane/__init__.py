@@ -1,34 +1,33 @@
 """Implements the calls of the service without transport. Knows neither messages nor gRPC."""
 
-from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, SessionEnds, parts_within
-from statewise.service.dataplane._generation_inputs import GenerationInputs
 from statewise.service.dataplane._generator import Generator
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
 from statewise.service.dataplane.sessions import (
-    EncodedStates,
     ExpectedSessions,
+    InitialStates,
     ListedSession,
     OpenedSession,
     PageStart,
     Portions,
     Residence,
 )
+from statewise.service.dataplane.states import GenerationInputs, given_positions, given_states
 from statewise.service.session_state import Durability
 
 __all__ = [
     "CancellationToken",
     "Dataplane",
     "Durability",
-    "EncodedStates",
     "ExpectedSessions",
     "GeneratedPart",
     "GenerationInputs",
     "Generator",
+    "InitialStates",
     "ListedSession",
     "OpenedSession",
     "PageStart",
@@ -37,7 +36,8 @@ __all__ = [
     "Residence",
     "SessionEnds",
     "SessionGenerator",
-    "buckets_of_like_length",
+    "given_positions",
+    "given_states",
     "parts_within",
     "predict_texts",
 ]

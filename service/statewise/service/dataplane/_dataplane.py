@@ -27,7 +27,7 @@ from statewise.service.base import (
 from statewise.service.dataplane._prediction import Prediction, PredictPart
 from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
 from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
-from statewise.service.inputs import Lengths, arrange_inputs, invalid_rows
+from statewise.service.inputs import GivenStates, Lengths, arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionTable
 from statewise.service.telemetry import SlowRequests, Statistics
@@ -97,8 +97,9 @@ class Dataplane:
         *,
         owner: str,
         deadline_s: float | None,
+        given: GivenStates | None = None,
     ) -> AsyncGenerator[PredictPart]:
-        """Runs sequences from the initial state. Every row is in exactly one part.
+        """Runs sequences from the initial state, or from given ones. Every row is in exactly one part.
 
         Args:
             model: The version that runs them.
@@ -106,6 +107,7 @@ class Dataplane:
             inputs: By name: per-step [sum(lengths), ...], others [rows, ...].
             owner: Name of the caller's owner.
             deadline_s: Rows that have not run by then fail (DEADLINE); None: none.
+            given: States of the rows; None: the model's own.
 
         Raises:
             ServiceError: BAD_TENSOR, BYTES_LIMIT, QUEUE_FULL, DRAINING.
@@ -116,7 +118,7 @@ class Dataplane:
         spec = model.package.spec
         arranged = arrange_inputs(spec, inputs, rows=len(lengths), time_steps=time_steps)
         model.scheduler.check_capacity(time_steps)
-        invalid = invalid_rows(spec, arranged, lengths)
+        invalid = {**({} if given is None else given.failures), **invalid_rows(spec, arranged, lengths)}
         work = model.scheduler.statistics.predict
         if invalid:
             work.errors[Reason.BAD_TENSOR] += len(invalid)
@@ -125,7 +127,7 @@ class Dataplane:
             )
         valid = np.delete(np.arange(len(lengths)), list(invalid))
         columns = RaggedColumns(spec.inputs, arranged, lengths)
-        prediction = Prediction(model, columns, valid, deadline_s=deadline_s)
+        prediction = Prediction(model, columns, valid, given=given, deadline_s=deadline_s)
         number = self.table.owner_number(owner)
         row_bytes, step_bytes = model.output_sizes
         size = columns.nbytes + len(lengths) * row_bytes + time_steps * step_bytes

@@ -5,7 +5,6 @@ The engine's decode loop computes values, the scheduler decides when. Nothing is
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -14,19 +13,13 @@ from numpy.typing import NDArray
 from statewise.service.base import Indices, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, RowBuffer, with_text
-from statewise.service.dataplane._generation_inputs import GenerationInputs
-from statewise.service.dataplane._initial_states import encoded_states, encoder_input, prompted_states
+from statewise.service.dataplane._initial_states import encoded_states, prompted_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
-from statewise.service.dataplane.sessions import EncodedStates
+from statewise.service.dataplane.sessions import InitialStates
+from statewise.service.dataplane.states import GenerationInputs, GenerationStart, encoder_input
 from statewise.service.engine import Sampling
-from statewise.service.inputs import (
-    RawSequences,
-    TextWriter,
-    TokenizedSequences,
-    continue_prompts,
-    tokenize_prompts,
-)
+from statewise.service.inputs import RawSequences, TextWriter
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import EmittedChunk
 from statewise.wire import DTYPES, Reason
@@ -35,27 +28,6 @@ _GROUP_ROWS = 256
 """Rows of a request that generate together; more rows do not make a row cheaper."""
 _DEFAULT_STEP_LIMIT = 1024
 """Values after which Predict ends a row, where the model names no limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """The same, as sequences that the model can read.
-
-    Attributes:
-        source: The encoder's input; None: there is no encoder.
-        prompts: What rows consume before they emit.
-        failures: Why a row cannot generate, by row.
-    """
-
-    source: TokenizedSequences | None
-    prompts: TokenizedSequences
-    failures: dict[int, str]
-
-    def good_rows(self) -> Indices:
-        """Returns rows that can generate, those with the shortest prompts first."""
-        lengths = self.prompts.lengths
-        good = np.setdiff1d(np.arange(len(lengths)), list(self.failures))
-        return good[np.argsort(lengths[good], kind="stable")]
 
 
 class Generator:
@@ -97,7 +69,7 @@ class Generator:
         self._limits.refuse_when_draining()
         received_s = self._clock()
         self._limits.check_size(inputs.rows, None)
-        start = self._read(model, inputs)
+        start = GenerationStart.read(model, inputs, self._limits)
         steps = inputs.steps_left(steps)
         time_steps = self._limits.check_size(inputs.rows, start.prompts.lengths + steps.astype(np.int64))
         writer = _text_writer(model, inputs)
@@ -123,27 +95,6 @@ class Generator:
                 await channel.end()
         latency_s = self._clock() - received_s
         self._dataplane.record_answer("generate", model, latency_s, rows=inputs.rows, steps=time_steps)
-
-    def _read(self, model: LoadedModel, inputs: GenerationInputs) -> _Start:
-        """Reads the request's sequences. Raises as `generate`."""
-        generator = model.require_generator()
-        source, condition = None, inputs.condition
-        if model.auxiliary.encoder is not None:
-            source = self._source(model, condition, inputs.rows)
-            condition = RawSequences()
-        prompts = tokenize_prompts(
-            model.package.spec, model.auxiliary.codec, condition, inputs.prompt, rows=inputs.rows
-        )
-        failures = {**prompts.failures, **({} if source is None else source.failures)}
-        if source is None or not generator.spec.graph:  # only generate.onnx starts from a state alone
-            for row in np.flatnonzero(prompts.lengths == 0).tolist():
-                failures.setdefault(row, "nothing to generate from: expected a prompt or a condition")
-        if inputs.emitted is not None and inputs.emitted_lengths is not None:
-            prompts = continue_prompts(
-                model.package.spec, generator.spec, prompts, inputs.emitted, inputs.emitted_lengths
-            )
-            failures = {**prompts.failures, **failures}
-        return _Start(source, prompts, failures)
 
     async def transduce(
         self, model: LoadedModel, raw: RawSequences, cancellation: CancellationToken, *, owner: str
@@ -171,7 +122,7 @@ class Generator:
 
     async def encode(
         self, name: str, version: int, raw: RawSequences, rows: int, cancellation: CancellationToken
-    ) -> EncodedStates | None:
+    ) -> InitialStates | None:
         """Computes the initial states of sessions that are to be opened.
 
         The version that is returned serves. If it ends while its encoder runs, the request is encoded anew by
@@ -201,10 +152,10 @@ class Generator:
 
     async def _encode(
         self, model: LoadedModel, raw: RawSequences, rows: int, cancellation: CancellationToken
-    ) -> EncodedStates:
+    ) -> InitialStates:
         self._limits.refuse_when_draining()
         self._limits.check_size(rows, None)
-        source = self._source(model, raw, rows)
+        source = encoder_input(model, raw, rows, self._limits)
         failures = {row: RowFailure(row, Reason.BAD_TENSOR, why) for row, why in source.failures.items()}
         good = np.setdiff1d(np.arange(rows), list(failures))
         state = model.arena.initial(rows)
@@ -213,14 +164,7 @@ class Generator:
             for whole, array in zip(state, encoded, strict=True):
                 whole[good] = array
             failures.update((row, model_fault(row)) for row in good[~succeeded].tolist())
-        return EncodedStates(model, state, failures)
-
-    def _source(self, model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
-        """Reads the encoder's input, checked against the limits unless every row fails anyway."""
-        source = encoder_input(model, raw, rows)
-        if source.lengths.any():
-            self._limits.check_size(rows, source.lengths)
-        return source
+        return InitialStates(model, state, failures)
 
 
 def _text_writer(model: LoadedModel, inputs: GenerationInputs) -> TextWriter | None:
@@ -232,7 +176,7 @@ def _text_writer(model: LoadedModel, inputs: GenerationInputs) -> TextWriter | N
     return writer
 
 
-def _put_settled(channel: PartChannel, model: LoadedModel, start: _Start, ended: Indices) -> Indices:
+def _put_settled(channel: PartChannel, model: LoadedModel, start: GenerationStart, ended: Indices) -> Indices:
     """Puts the parts of rows that cannot generate and of those that have ended; returns the others."""
     if start.failures:
         failures = sorted(start.failures.items())
@@ -245,10 +189,10 @@ def _put_settled(channel: PartChannel, model: LoadedModel, start: _Start, ended:
     return good[~is_ended]
 
 
-def _nothing_more(model: LoadedModel, start: _Start, rows: Indices) -> GeneratedPart:
+def _nothing_more(model: LoadedModel, start: GenerationStart, rows: Indices) -> GeneratedPart:
     """Returns the last part of rows that have ended before."""
     emitted = model.require_generator().spec.emitted
-    positions = start.prompts.lengths[rows].astype(np.uint64)
+    positions = start.positions_after_prompts(rows)
     none = np.empty((0, *emitted.shape), DTYPES[emitted.dtype])
     ended = np.ones(len(rows), np.bool_)
     return GeneratedPart(
@@ -258,7 +202,7 @@ def _nothing_more(model: LoadedModel, start: _Start, rows: Indices) -> Generated
 
 async def _generate_group(
     model: LoadedModel,
-    start: _Start,
+    start: GenerationStart,
     rows: Indices,
     channel: PartChannel,
     cancellation: CancellationToken,
@@ -267,7 +211,7 @@ async def _generate_group(
     sampling: Sampling,
 ) -> None:
     """Reads the prompts of some rows, then generates these rows into the channel."""
-    state, good = await prompted_states(model, start.source, start.prompts, rows, cancellation)
+    state, good = await prompted_states(model, start.source, start.given, start.prompts, rows, cancellation)
     channel.put_faults(rows[~good])
     rows = rows[good]
     if len(rows):
@@ -277,7 +221,7 @@ async def _generate_group(
             channel,
             cancellation,
             state=[array[good] for array in state],
-            positions=start.prompts.lengths[rows].astype(np.uint64),
+            positions=start.positions_after_prompts(rows),
             steps=steps[good],
             sampling=sampling.rows(np.flatnonzero(good)),
         )

@@ -6,45 +6,16 @@ Each function waits for its own jobs and keeps nothing.
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Array, Indices, ServiceError, server_fault
+from statewise.service.base import Array, Indices, server_fault
 from statewise.service.dataplane._job_calls import CancellationToken, consume
 from statewise.service.dataplane._session_lease import SessionLease
-from statewise.service.inputs import RawSequences, TokenizedSequences, single_tokens, tokenize_sequences
+from statewise.service.dataplane.states import consumed_nothing, unchanged_states
+from statewise.service.inputs import (
+    GivenStates,
+    TokenizedSequences,
+    single_tokens,
+)
 from statewise.service.registry import LoadedModel
-from statewise.wire import Reason
-
-
-def can_start_empty(model: LoadedModel) -> bool:
-    """Returns whether a session can generate at position 0: from a begin token or the encoder's state."""
-    codec, generator = model.auxiliary.codec, model.auxiliary.generator
-    if codec is not None and codec.begin is not None:
-        return True
-    return model.auxiliary.encoder is not None and generator is not None and generator.spec.graph
-
-
-def encoder_input(model: LoadedModel, raw: RawSequences, rows: int) -> TokenizedSequences:
-    """Reads the encoder's input sequences; each row has at least one time step, or a failure.
-
-    Raises:
-        ServiceError: WRONG_CALL where there is no encoder; BAD_TENSOR, BAD_REQUEST.
-    """
-    encoder = model.auxiliary.encoder
-    if encoder is None:
-        raise ServiceError(
-            Reason.WRONG_CALL, f"model {model.package.name!r} has no encoder: leave its inputs out"
-        )
-    spec = encoder.engine.spec
-    if not raw:
-        names = ", ".join(repr(entry.name) for entry in spec.inputs)
-        raise ServiceError(
-            Reason.BAD_TENSOR, f"the encoder's input is missing: expected {names} as the condition"
-        )
-    if raw.text is None and raw.lengths is None:
-        raw = _flattened(raw, rows)
-    source = tokenize_sequences(spec, encoder.codec, raw, rows=rows, end=encoder.appends_end)
-    for row in np.flatnonzero(source.lengths == 0).tolist():
-        source.failures.setdefault(row, "the encoder's input has 0 time steps; expected at least 1")
-    return source
 
 
 async def encoded_states(
@@ -68,16 +39,26 @@ async def encoded_states(
 async def prompted_states(
     model: LoadedModel,
     source: TokenizedSequences | None,
+    given: GivenStates | None,
     prompts: TokenizedSequences,
     rows: Indices,
     cancellation: CancellationToken,
 ) -> tuple[list[Array], NDArray[np.bool_]]:
-    """Computes the states of rows after source (None: no encoder) and prompt; which rows did not fail.
+    """Computes the states of rows after their prompts; which rows did not fail.
+
+    Args:
+        model: The rows' version.
+        source: What its encoder reads; None: no encoder runs.
+        given: States that the rows begin in; None: those of the encoder, or the model's own.
+        prompts: The prompts, a row each.
+        rows: Rows of the request.
+        cancellation: The request's.
 
     Raises:
         ServiceError: as encoded_states.
     """
-    state, good = model.arena.initial(len(rows)), np.ones(len(rows), np.bool_)
+    good = np.ones(len(rows), np.bool_)
+    state = model.arena.initial(len(rows)) if given is None else given.of_rows(rows)
     if source is not None:
         state, good = await encoded_states(model, source, rows, cancellation)
     prompted = np.flatnonzero(good & (prompts.lengths[rows] > 0))
@@ -96,15 +77,19 @@ async def prompted_states(
 async def leased_states(
     model: LoadedModel, lease: SessionLease, cancellation: CancellationToken
 ) -> tuple[list[Array], NDArray[np.uint64]]:
-    """Computes the states and positions that rows generate from; at position 0 a begin token comes first.
+    """Computes the states and positions that rows generate from; a begin token comes first where nothing did.
 
     Raises:
         ServiceError: DEADLINE, CANCELLED, INTERNAL.
     """
     positions = lease.positions[lease.rows]
     token = None if model.auxiliary.codec is None else model.auxiliary.codec.begin
-    empty = np.flatnonzero(positions == 0)
-    if token is None or not len(empty):
+    at_zero = np.flatnonzero(positions == 0)
+    if token is None or not len(at_zero):
+        return lease.state, positions
+    unchanged = unchanged_states(model, [array[at_zero] for array in lease.state])
+    empty = at_zero[consumed_nothing(model, positions[at_zero], unchanged)]
+    if not len(empty):
         return lease.state, positions
     spec = model.package.spec
     columns = single_tokens(spec, np.full(len(empty), token)).columns
@@ -116,21 +101,6 @@ async def leased_states(
         raise server_fault()
     for whole, array in zip(lease.state, after, strict=True):
         whole[empty] = array
-    return lease.state, positions + (positions == 0)
-
-
-def _flattened(raw: RawSequences, rows: int) -> RawSequences:
-    """Views tensors [rows, T, ...] as rows of T steps each, one after another."""
-    flat: dict[str, Array] = {}
-    lengths = set()
-    for name, array in raw.inputs.items():
-        if array.ndim < 2 or len(array) != rows:
-            raise ServiceError(
-                Reason.BAD_TENSOR,
-                f"input {name!r}: expected shape [{rows}, time steps, ...]; got {list(array.shape)}",
-            )
-        lengths.add(array.shape[1])
-        flat[name] = array.reshape(-1, *array.shape[2:])
-    if len(lengths) > 1:
-        raise ServiceError(Reason.BAD_TENSOR, f"expected inputs of equal length; got {sorted(lengths)}")
-    return RawSequences(flat, np.full(rows, lengths.pop(), np.uint32))
+    consumed = np.zeros(len(positions), np.uint64)
+    consumed[empty] = 1
+    return lease.state, positions + consumed

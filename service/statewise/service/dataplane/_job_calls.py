@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, Indices, RaggedColumns, ServiceError
-from statewise.service.dataplane._buckets import buckets_of_like_length
+from statewise.service.inputs import buckets_of_like_length
 from statewise.service.scheduling import Job, Scheduler, SequenceJob
 from statewise.wire import ModelSpec
 

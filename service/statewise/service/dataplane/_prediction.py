@@ -12,9 +12,8 @@ from functools import partial
 import numpy as np
 
 from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, ServiceError
-from statewise.service.dataplane._buckets import buckets_of_like_length
 from statewise.service.dataplane._job_calls import CancellationToken
-from statewise.service.inputs import Lengths, explain_fault
+from statewise.service.inputs import GivenStates, Lengths, buckets_of_like_length, explain_fault
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import SequenceJob
 
@@ -50,14 +49,22 @@ class Prediction:
         model: The version that runs them.
         columns: The request's inputs.
         rows: Rows to run, each at least one time step long.
+        given: States that the request gives; None: the rows begin in the model's own.
         deadline_s: Rows that have not run by then fail (DEADLINE); None: none.
     """
 
     def __init__(
-        self, model: LoadedModel, columns: RaggedColumns, rows: Indices, *, deadline_s: float | None
+        self,
+        model: LoadedModel,
+        columns: RaggedColumns,
+        rows: Indices,
+        *,
+        given: GivenStates | None,
+        deadline_s: float | None,
     ) -> None:
         self._model = model
         self._columns = columns
+        self._given = given
         self._lengths: Lengths = np.asarray(columns.lengths, np.uint32)
         self._cancellation = CancellationToken(deadline_s)
         self._finished: asyncio.Queue[_Finished] = asyncio.Queue()
@@ -72,11 +79,12 @@ class Prediction:
         """Submits the jobs; gives their number."""
         self._jobs_left = len(self._buckets)
         for rows in self._buckets:
+            given = self._given
             job = SequenceJob(
                 self._model.package.spec,
                 self._columns,
                 rows,
-                state=self._model.arena.initial(len(rows)),
+                state=self._model.arena.initial(len(rows)) if given is None else given.of_rows(rows),
                 done=partial(_put, self._finished, rows),
                 is_cancelled=self._cancellation.is_cancelled,
                 deadline_s=self._cancellation.deadline_s,

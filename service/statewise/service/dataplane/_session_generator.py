@@ -11,14 +11,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import Handles
+from statewise.service.base import Array, Handles
 from statewise.service.dataplane._dataplane import Dataplane
 from statewise.service.dataplane._emitted import GeneratedPart, SessionEnds, with_text
-from statewise.service.dataplane._initial_states import can_start_empty, leased_states
+from statewise.service.dataplane._initial_states import leased_states
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
 from statewise.service.dataplane.durability import StoredReplies, moved_failure
+from statewise.service.dataplane.states import lack_a_start, unchanged_states
 from statewise.service.engine import Sampling
 from statewise.service.inputs import TextWriter
 from statewise.service.registry import LoadedModel
@@ -94,7 +95,7 @@ class SessionGenerator:
         channel = PartChannel()
         with reserve_capacity(model, self._dataplane.undelivered, lease.owner, time_steps) as release_steps:
             try:
-                await acquire_lease(lease, model, self._table, can_start_empty=can_start_empty(model))
+                await acquire_lease(lease, model, self._table, lacking=partial(_lacking, model))
                 if lease.failures:
                     failures = [lease.failures[row] for row in sorted(lease.failures)]
                     channel.put(GeneratedPart(None, failures=failures))
@@ -130,6 +131,12 @@ class SessionGenerator:
                     model.scheduler.release_sessions(lease.slots)
         latency_s = self._clock() - received_s
         self._dataplane.record_answer("generate", model, latency_s, rows=rows, steps=time_steps)
+
+
+def _lacking(model: LoadedModel, state: list[Array], positions: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    if positions.all() and model.require_generator().spec.graph:
+        return np.zeros(len(positions), np.bool_)
+    return lack_a_start(model, positions, unchanged_states(model, state))
 
 
 async def _end_stored(

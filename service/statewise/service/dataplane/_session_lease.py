@@ -5,6 +5,7 @@ before its turn locks nothing.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,9 @@ from statewise.wire import Reason
 
 _GENERATE = 0x47454E4552415445
 """Part of every generation's digest, so that it differs from that of a step with the same bytes as input."""
+
+FindLacking = Callable[[list[Array], NDArray[np.uint64]], NDArray[np.bool_]]
+"""Tells from states and positions of rows which of them have nothing to generate from, bool [rows]."""
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ class SessionLease:
 
 
 async def acquire_lease(
-    lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_start_empty: bool
+    lease: SessionLease, model: LoadedModel, table: SessionTable, *, lacking: FindLacking
 ) -> None:
     """Locks the sessions after every earlier request for them has run, and fills the lease.
 
@@ -63,7 +67,7 @@ async def acquire_lease(
         lease: The request.
         model: The sessions' version.
         table: The sessions.
-        can_start_empty: Whether the model can generate from position 0.
+        lacking: Finds the rows that the model cannot generate from.
     """
     turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -72,7 +76,7 @@ async def acquire_lease(
         if lease.abandoned or turn.done():
             return
         try:
-            _grant(lease, model, table, can_start_empty=can_start_empty)
+            _grant(lease, model, table, lacking)
             table.busy[lease.slots] = True
         except Exception as error:
             turn.set_exception(error)
@@ -110,7 +114,7 @@ def commit_lease(
     model.kept.commit(slots, cells, state, steps[moved], lease.digests[moved])
 
 
-def _grant(lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_start_empty: bool) -> None:
+def _grant(lease: SessionLease, model: LoadedModel, table: SessionTable, lacking: FindLacking) -> None:
     """Separates rows that may generate from failures, and reads the states of rows that may generate."""
     handles, positions = lease.handles, lease.positions
     slots = table.slots_of(handles)
@@ -127,17 +131,18 @@ def _grant(lease: SessionLease, model: LoadedModel, table: SessionTable, *, can_
     good = np.ones(len(handles), np.bool_) if verdicts.good is None else verdicts.good.copy()
     for row in np.flatnonzero(~good).tolist():
         lease.failures[row] = table.explain(row, int(handles[row]), int(positions[row]), owner=lease.owner)
-    if not can_start_empty:
-        empty = good & (positions == 0)
-        for row in np.flatnonzero(empty).tolist():
+    rows = np.flatnonzero(good)
+    retry = np.zeros(len(handles), np.bool_) if verdicts.retry is None else verdicts.retry
+    state = model.arena.gather(table.arena_indices(cells[rows], retry[rows]))
+    empty = lacking(state, positions[rows])
+    if empty.any():
+        for row in rows[empty].tolist():
             lease.failures[row] = RowFailure(
                 row,
                 Reason.WRONG_CALL,
                 "the session has consumed nothing it could go on from: step it first",
             )
-        good &= ~empty
-    rows = np.flatnonzero(good)
-    retry = np.zeros(len(handles), np.bool_) if verdicts.retry is None else verdicts.retry
+        rows, state = rows[~empty], [array[~empty] for array in state]
     lease.rows, lease.slots, lease.digests, lease.retry = rows, slots[rows], digests[rows], retry[rows]
-    lease.state = model.arena.gather(table.arena_indices(cells[rows], lease.retry))
+    lease.state = state
     model.scheduler.statistics.retried_rows += int(np.count_nonzero(lease.retry))

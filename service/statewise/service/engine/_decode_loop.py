@@ -189,7 +189,10 @@ class RecallingEngine(Engine):
     def __init__(self, path: Path, spec: ModelSpec, *rest: Any, **options: Any) -> None:
         super().__init__(path, spec, *rest, **options)
         last = spec.outputs[0]
-        self.spec = replace(spec, state=(*spec.state, StatePair("last", "last", last.dtype, last.shape)))
+        name = "last"
+        while name in {pair.input for pair in spec.state}:
+            name += "_"
+        self.spec = replace(spec, state=(*spec.state, StatePair(name, name, last.dtype, last.shape)))
 
     def run(
         self, inputs: Sequence[Array], lengths: NDArray[np.int32], state: Sequence[Array]

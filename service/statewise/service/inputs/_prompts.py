@@ -20,7 +20,13 @@ from statewise.wire import DTYPES, GenerateSpec, ModelSpec, Reason
 
 
 def tokenize_prompts(
-    spec: ModelSpec, codec: Codec | None, condition: RawSequences, prompt: RawSequences, *, rows: int
+    spec: ModelSpec,
+    codec: Codec | None,
+    condition: RawSequences,
+    prompt: RawSequences,
+    *,
+    rows: int,
+    begins: NDArray[np.bool_],
 ) -> TokenizedSequences:
     """Builds prompts with their conditions or begin tokens in front.
 
@@ -34,6 +40,7 @@ def tokenize_prompts(
             encoder-decoder, whose encoder reads the condition.
         prompt: The prompts; may be empty.
         rows: Number of rows.
+        begins: Rows that have consumed nothing before, [rows]; no begin token goes in front of the others.
 
     Raises:
         ServiceError: as tokenize_sequences.
@@ -44,7 +51,7 @@ def tokenize_prompts(
         has_first = np.ones(rows, np.bool_)
     elif codec is not None and codec.begin is not None:
         first = single_tokens(spec, np.full(rows, codec.begin))
-        has_first = np.ones(rows, np.bool_) if prompt.text is not None else sequences.lengths == 0
+        has_first = begins if prompt.text is not None else begins & (sequences.lengths == 0)
     else:
         return sequences
     lengths = sequences.lengths + has_first.astype(np.uint32)

@@ -59,7 +59,7 @@ def tokenize_sequences(
     raw: RawSequences,
     *,
     rows: int,
-    begin: bool = False,
+    begin: NDArray[np.bool_] | bool = False,
     end: bool = False,
 ) -> TokenizedSequences:
     """Reads sequences of the lengths that the request gives them.
@@ -69,7 +69,7 @@ def tokenize_sequences(
         codec: Codec of its text; None: it takes no text.
         raw: The sequences; texts are of the first input that takes tokens.
         rows: Number of rows.
-        begin: Whether a text starts with the begin token, where the vocabulary has one.
+        begin: Whether texts start with the begin token, where the vocabulary has one; [rows], or for all.
         end: Whether a text ends with the end token, where the vocabulary has one.
 
     Raises:
@@ -83,7 +83,7 @@ def tokenize_sequences(
         raise ServiceError(Reason.WRONG_CALL, "the model has no vocabulary: send tensors instead of text")
     if len(raw.text) != rows:
         raise ServiceError(Reason.BAD_REQUEST, f"expected {rows} texts; got {len(raw.text)}")
-    first = [] if codec.begin is None or not begin else [codec.begin]
+    first = [[codec.begin] if own and codec.begin is not None else [] for own in np.broadcast_to(begin, rows)]
     last = [] if codec.end is None or not end else [codec.end]
     failures: dict[int, str] = {}
     tokens = []
@@ -91,7 +91,9 @@ def tokenize_sequences(
         try:
             read = codec.read(text)
             own_last = last if len(read) else []  # an empty text stays one of no time steps
-            tokens.append(np.concatenate([np.array(first, np.int64), read, np.array(own_last, np.int64)]))
+            tokens.append(
+                np.concatenate([np.array(first[row], np.int64), read, np.array(own_last, np.int64)])
+            )
         except TextError as error:
             failures[row] = str(error)
             tokens.append(np.empty(0, np.int64))

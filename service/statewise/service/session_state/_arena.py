@@ -64,6 +64,11 @@ class StateArena:
         return self._capacity
 
     @property
+    def initial_state(self) -> Sequence[NDArray[Any]]:
+        """The model's own initial state, one [*shape] a state pair; not to be changed."""
+        return self._initial
+
+    @property
     def used_rows(self) -> int:
         """Rows in use."""
         return self._touched - len(self._free)

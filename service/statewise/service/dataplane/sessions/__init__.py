@@ -1,7 +1,7 @@
 """Opens, resumes, forks, rewinds, lists and closes sessions. Never runs steps or generations."""
 
-from statewise.service.dataplane.sessions._encoded_states import EncodedStates
 from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
+from statewise.service.dataplane.sessions._initial_states import InitialStates
 from statewise.service.dataplane.sessions._session_administration import SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_listing import (
@@ -16,9 +16,9 @@ from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.dataplane.sessions._take_over import ExpectedSessions
 
 __all__ = [
-    "EncodedStates",
     "ExpectedSessions",
     "IdleExpiry",
+    "InitialStates",
     "ListedSession",
     "OpenedSession",
     "PageStart",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array, Handles, RowFailure, ServiceError
 from statewise.service.dataplane.durability import moved_failure
-from statewise.service.dataplane.sessions._encoded_states import EncodedStates
+from statewise.service.dataplane.sessions._initial_states import InitialStates
 from statewise.service.dataplane.sessions._session_access import in_order, row_of
 from statewise.service.dataplane.sessions._session_directory import OpenedSession
 from statewise.service.dataplane.sessions._session_snapshots import SessionSnapshots
@@ -43,9 +43,9 @@ class Sessions(SessionSnapshots):
         only_new: bool = False,
         durability: Durability = Durability.OF_SERVER,
         keep: int = 0,
-        encoded: EncodedStates | None = None,
+        initial: InitialStates | None = None,
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
-        """Opens sessions at position 0. A session of that id and model that is open is taken over as it is.
+        """Opens sessions. A session of that id and model that is open is taken over as it is.
 
         Args:
             name: Name of the model.
@@ -56,13 +56,13 @@ class Sessions(SessionSnapshots):
             only_new: Refuses a row whose id names an open session of another birth.
             durability: Of the sessions from then on; OF_SERVER: those that exist keep theirs.
             keep: How many last requests of those that are created can be taken back; 0: 1.
-            encoded: Initial states of the rows, and their version, which serves; None: the model's own.
+            initial: Initial states of the rows, and their version, which serves; None: the model's own.
 
         Raises:
             ServiceError: MODEL_NOT_FOUND, NOT_STREAMABLE, BAD_REQUEST, BYTES_LIMIT, DRAINING.
         """
         keep = self._check_opening(durability, keep)
-        model = self._models.find(name, version) if encoded is None else encoded.model
+        model = self._models.find(name, version) if initial is None else initial.model
         model.require_sessions()
         births, number = self.one_a_row(births, session_ids), self._table.owner_number(owner)
         opened, failures = dict[int, OpenedSession](), dict[int, RowFailure]()
@@ -78,7 +78,7 @@ class Sessions(SessionSnapshots):
                 elif session_id in asleep:
                     raise asleep[session_id]
                 else:
-                    opened[row] = create(session_id, birth, encoded.of_row(row) if encoded else None)
+                    opened[row] = create(session_id, birth, *(initial.of_row(row) if initial else (None, 0)))
             except ServiceError as error:
                 failures[row] = RowFailure(row, error.reason, error.message)
 
@@ -112,11 +112,23 @@ class Sessions(SessionSnapshots):
         session_id: str,
         birth: int,
         state: Sequence[Array] | None,
+        position: int,
     ) -> OpenedSession:
-        """Creates a session. Raises ServiceError as `SessionDirectory.create`, and MODEL_NOT_FOUND."""
+        """Creates a session that begins in a state (None: the model's own) at a position.
+
+        Raises:
+            ServiceError: as `SessionDirectory.create`, and MODEL_NOT_FOUND.
+        """
         self._require_serving(model)
         slot = self._directory.create(
-            model, owner, session_id, origin="open", birth=birth, state=state, keep=keep
+            model,
+            owner,
+            session_id,
+            origin="open",
+            birth=birth,
+            state=state,
+            position=position,
+            keep=keep,
         )
         self._table.choose_durability(slot, durability)
         return self._directory.describe(slot, created=True)

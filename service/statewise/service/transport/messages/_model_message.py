@@ -2,7 +2,7 @@
 
 from statewise.service.registry import LoadedModel, VersionState, VersionStatus
 from statewise.v1 import model_pb2, tensor_pb2
-from statewise.wire import CallShape, Exactness, TensorSpec, Vocabulary
+from statewise.wire import CallShape, Exactness, StatePair, TensorSpec, Vocabulary
 
 _EXACTNESS = {
     Exactness.EXACT: model_pb2.EXACTNESS_EXACT,
@@ -57,6 +57,7 @@ def model_message(status: VersionStatus, *, is_default: bool, request_steps: int
         least_steps=spec.least_steps,
         labels=spec.labels,
         notes=_notes(loaded),
+        states=[_state_spec(pair) for pair in loaded.arena.pairs],
     )
     if spec.vocabulary is not None:
         message.vocabulary.MergeFrom(_vocabulary(spec.vocabulary))
@@ -86,6 +87,17 @@ def _vocabulary(words: Vocabulary) -> model_pb2.Vocabulary:
         end=words.end,
         pad=words.pad,
         conditions=dict(words.conditions),
+    )
+
+
+def _state_spec(pair: StatePair) -> model_pb2.StateSpec:
+    return model_pb2.StateSpec(
+        name=pair.input,
+        dtype=tensor_pb2.DataType.Value(f"DATA_TYPE_{pair.dtype.upper()}"),
+        shape=pair.shape,
+        parts=[
+            model_pb2.StatePart(name=part.name, offset=part.offset, size=part.size) for part in pair.parts
+        ],
     )
 
 

@@ -17,14 +17,14 @@ from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import Reason, TensorError, from_tensor, unpack_uint32, unpack_uint64
 
 
-def read_arrays(tensors: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
-    """Returns inputs by name, as views of the message. Raises ServiceError (BAD_TENSOR)."""
+def read_arrays(tensors: Mapping[str, tensor_pb2.Tensor], kind: str = "input") -> dict[str, Array]:
+    """Returns tensors of a kind by name, as views of the message. Raises ServiceError (BAD_TENSOR)."""
     result: dict[str, Array] = {}
     for name in tensors:
         try:
             result[name] = from_tensor(tensors[name])
         except TensorError as error:
-            raise ServiceError(Reason.BAD_TENSOR, f"input {name!r}: {error}") from None
+            raise ServiceError(Reason.BAD_TENSOR, f"{kind} {name!r}: {error}") from None
     return result
 
 
@@ -97,6 +97,8 @@ def read_start(request: sequence_pb2.GenerateRequest) -> GenerationInputs:
         ),
         None if lengths is None else _read_emitted(request, lengths),
         lengths,
+        read_arrays(request.state, "state"),
+        read_uint64(request.state_positions, "state_positions"),
     )
 
 

@@ -14,6 +14,7 @@ from statewise.service.dataplane import (
     GeneratedPart,
     Generator,
     PredictPart,
+    given_states,
     parts_within,
     predict_texts,
 )
@@ -95,14 +96,29 @@ class SequenceOperations:
     ) -> AsyncGenerator[PredictPart] | AsyncGenerator[GeneratedPart]:
         owner = caller().owner
         text = read_text(request.text, present=request.HasField("text"))
+        state = read_arrays(request.state, "state")
         if model.auxiliary.encoder is not None:
+            if state:
+                raise ServiceError(
+                    Reason.WRONG_CALL,
+                    f"the encoder of model {model.package.name!r} computes the state: leave the state out, "
+                    "or use Generate",
+                )
             raw = read_sequences(request.inputs, request.lengths, text)
             return self._generator.transduce(model, raw, CancellationToken(deadline_s), owner=owner)
         if text is not None:
-            return predict_texts(self._dataplane, model, text, owner=owner, deadline_s=deadline_s)
+            self._dataplane.limits.check_size(len(text), None)
+            given = given_states(model, state, rows=len(text))
+            return predict_texts(
+                self._dataplane, model, text, owner=owner, deadline_s=deadline_s, given=given
+            )
         lengths = read_uint32(request.lengths, "lengths")
+        self._dataplane.limits.check_size(len(lengths), None)
+        given = given_states(model, state, rows=len(lengths))
         inputs = read_arrays(request.inputs)
-        return self._dataplane.predict(model, lengths, inputs, owner=owner, deadline_s=deadline_s)
+        return self._dataplane.predict(
+            model, lengths, inputs, owner=owner, deadline_s=deadline_s, given=given
+        )
 
     def _responses(
         self, model: LoadedModel, request: sequence_pb2.PredictRequest, part: PredictPart | GeneratedPart

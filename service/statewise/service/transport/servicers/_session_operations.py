@@ -14,10 +14,13 @@ from statewise.service.dataplane import (
     Dataplane,
     ExpectedSessions,
     Generator,
+    InitialStates,
     OpenedSession,
     Portions,
     SessionEnds,
     SessionGenerator,
+    given_positions,
+    given_states,
     parts_within,
 )
 from statewise.service.telemetry import OK
@@ -37,6 +40,7 @@ from statewise.service.transport.messages import (
 )
 from statewise.service.transport.servicers._request_counts import RequestCount, counted
 from statewise.v1 import sequence_pb2
+from statewise.wire import Reason
 
 StepReply = Callable[[StepResult | ServiceError], None]
 
@@ -143,18 +147,13 @@ class SessionOperations:
     async def open(
         self, request: sequence_pb2.OpenSessionsRequest, *, remaining_s: float | None = None
     ) -> sequence_pb2.OpenSessionsResponse:
-        """Opens sessions, in the states that the encoder computes where the request has inputs for it.
+        """Opens sessions: in states that the request gives, or that the encoder computes from its inputs.
 
         Args:
-            request: Ids, births and the encoder's input.
+            request: Ids, births, and states or the encoder's input.
             remaining_s: Seconds until the call ends; None: no end.
         """
-        text = read_text(request.encoder_text, present=request.HasField("encoder_text"))
-        raw = read_sequences(request.encoder_inputs, request.encoder_lengths, text)
-        cancellation = CancellationToken(None if remaining_s is None else self._clock() + remaining_s)
-        encoded = await self._encoder.encode(
-            request.model, request.version, raw, len(request.session_ids), cancellation
-        )
+        initial = await self._initial_states(request, remaining_s)
         opened, failures = await self._sessions.open(
             request.model,
             request.version,
@@ -164,9 +163,31 @@ class SessionOperations:
             only_new=request.only_new,
             durability=read_durability(request.durability),
             keep=request.keep,
-            encoded=encoded,
+            initial=initial,
         )
         return await _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
+
+    async def _initial_states(
+        self, request: sequence_pb2.OpenSessionsRequest, remaining_s: float | None
+    ) -> InitialStates | None:
+        """Returns the states that sessions are to begin in; None: in the model's own."""
+        rows = len(request.session_ids)
+        text = read_text(request.encoder_text, present=request.HasField("encoder_text"))
+        raw = read_sequences(request.encoder_inputs, request.encoder_lengths, text)
+        state = read_arrays(request.state, "state")
+        positions = given_positions(
+            read_uint64(request.positions, "positions"), "positions", rows=rows, with_state=bool(state)
+        )
+        if not state:
+            cancellation = CancellationToken(None if remaining_s is None else self._clock() + remaining_s)
+            return await self._encoder.encode(request.model, request.version, raw, rows, cancellation)
+        if raw:
+            raise ServiceError(Reason.BAD_REQUEST, "expected an input for the encoder, or a state; got both")
+        model = self._dataplane.models.find(request.model, request.version)
+        model.require_sessions()
+        self._dataplane.limits.check_size(rows, None)
+        given = given_states(model, state, rows=rows)
+        return None if given is None else InitialStates.given(model, given, positions)
 
     @counted("resume")
     async def resume(
