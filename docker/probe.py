@@ -2,7 +2,8 @@
 
 Not part of the package. The probe runs every few seconds, so it stays light: the only installed package that
 it imports is grpc, and it compares the reply's bytes without protobuf. A server with TLS may require a
-certificate that the probe does not have; such a server is asked for /readyz on its metrics port instead.
+certificate that the probe does not have; such a server is asked for /readyz instead, on `health_listen` or,
+where that is not set, on `metrics_listen`.
 
 The settings are those of the server: its command line, its configuration file, and the variables that both
 have.
@@ -27,13 +28,13 @@ def main() -> int:
     """Asks once and returns the exit code."""
     settings = settings_of_server()
     if "tls_certificate" in settings:
-        return ask_over_http(settings["metrics_listen"])
+        return ask_over_http(settings.get("health_listen") or settings["metrics_listen"])
     return ask_over_grpc(settings["listen"])
 
 
 def settings_of_server() -> dict[str, str]:
     """Settings that name addresses and TLS: flags override variables, these override the file."""
-    names = ("listen", "metrics_listen", "tls_certificate")
+    names = ("listen", "health_listen", "metrics_listen", "tls_certificate")
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("config", *names):
         parser.add_argument("--" + name.replace("_", "-"))

@@ -1,4 +1,4 @@
-"""Writes the table of settings in operations.md from the class `Settings`; `make docs` runs it.
+"""Writes the table of settings in operations.md from `Settings` and its bases; `make docs` runs it.
 
 A test renders the table again and compares. Not part of the package.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
 from statewise.cli._serve import serve
 from statewise.service import Settings
@@ -24,9 +25,9 @@ def table() -> str:
     flags = set(inspect.signature(serve).parameters)
     rows = ["| setting | flag | default | meaning |", "|---|---|---|---|"]
     meanings = _meanings()
-    for name, field in Settings.model_fields.items():
+    for name, meaning in meanings.items():
         flag = f"`--{name.replace('_', '-')}`" if name in flags else ""
-        rows.append(f"| `{name}` | {flag} | {_default(field.default)} | {meanings[name]} |")
+        rows.append(f"| `{name}` | {flag} | {_default(Settings.model_fields[name].default)} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 
@@ -38,15 +39,17 @@ def page() -> str:
 
 
 def _meanings() -> dict[str, str]:
-    """Reads the string below each field of the class."""
-    (tree,) = ast.parse(inspect.getsource(Settings)).body
-    assert isinstance(tree, ast.ClassDef)
+    """Reads the string below each field: those of `Settings` itself first, then those of its bases."""
     found = {}
-    for entry, text in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
-            assert isinstance(text, ast.Expr), f"{entry.target.id} has no text"
-            assert isinstance(text.value, ast.Constant)
-            found[entry.target.id] = _cell(str(text.value.value))
+    for part in Settings.__mro__[: Settings.__mro__.index(BaseSettings)]:
+        (tree,) = ast.parse(inspect.getsource(part)).body
+        assert isinstance(tree, ast.ClassDef)
+        for entry, text in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
+                assert isinstance(text, ast.Expr), f"{entry.target.id} has no text"
+                assert isinstance(text.value, ast.Constant)
+                found[entry.target.id] = _cell(str(text.value.value))
+    assert found.keys() == Settings.model_fields.keys()
     return found
 
 

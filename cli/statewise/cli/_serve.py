@@ -27,6 +27,13 @@ MetricsListenOption = Annotated[
         help="Also serve /metrics, /readyz and /healthz over HTTP on this address. Default: no HTTP.",
     ),
 ]
+HealthListenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Also serve /readyz and /healthz alone over HTTP on this address. Default: no such port.",
+    ),
+]
 LogFormatOption = Annotated[str | None, typer.Option(metavar="console|json", help="Default: console.")]
 StoreOption = Annotated[
     str | None,
@@ -72,6 +79,7 @@ def serve(
     repository: RepositoryOption = None,
     listen: ListenOption = None,
     metrics_listen: MetricsListenOption = None,
+    health_listen: HealthListenOption = None,
     log_format: LogFormatOption = None,
     store: StoreOption = None,
     tls_certificate: CertificateOption = None,
@@ -98,6 +106,7 @@ def serve(
         repository=repository,
         listen=listen,
         metrics_listen=metrics_listen,
+        health_listen=health_listen,
         store=store,
         tls_certificate=tls_certificate,
         tls_key=tls_key,

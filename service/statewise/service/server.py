@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
+from wsgiref.types import WSGIApplication
 
 from prometheus_client import make_wsgi_app
 
@@ -33,6 +34,8 @@ _RUN_THREADS = 2
 _LONGEST_SWEEP_PAUSE_S = 10.0
 _CALLERS_POLL_S = 1.0
 _PORT_ANSWER_S = 5.0
+_ON_PORTS = {"metrics": "metrics, readiness and liveness", "health": "readiness and liveness"}
+"""What HTTP ports tell, by their names in errors."""
 
 
 class ServerError(Exception):
@@ -81,9 +84,11 @@ class Server:
         )
         self._grpc = GrpcServer(self._dataplane, release=_release())
         self._readiness = Readiness(self._dataplane)
-        self._probe = self._make_probe() if settings.metrics_listen else None
+        self._probes: list[HttpProbe] = []
         self.metrics_address = ""
         """HOST:PORT of /metrics, /readyz and /healthz; set early in `start`, before models load."""
+        self.health_address = ""
+        """HOST:PORT of /readyz and /healthz alone; set early in `start`, before models load."""
         self.address = ""
         """HOST:PORT of the services; set early in `start`, before models load."""
         self._callers: Callers | None = None
@@ -108,8 +113,7 @@ class Server:
             if settings.callers is not None or settings.tls_client_ca is not None:
                 self._callers = Callers(settings.callers)
             models.require_repository()
-            if self._probe is not None:
-                self._start_probe(self._probe)
+            self._start_probes()
             self.address = self._grpc.listen(self._callers)
         except (TransportError, TlsError, EngineError, CallersError) as error:
             raise ServerError(str(error)) from None
@@ -138,30 +142,40 @@ class Server:
                 await asyncio.wait([self._checkpointing])
             await stored.close()
         await self._dataplane.models.close()
-        if self._probe is not None:
-            await asyncio.to_thread(self._probe.stop)
+        for probe in self._probes:
+            await asyncio.to_thread(probe.stop)
         self._executor.shutdown()
         if self._trace_exporter is not None:
             await asyncio.to_thread(self._trace_exporter.shutdown)
 
-    def _make_probe(self) -> HttpProbe:
-        readiness = self._readiness
-        registry = make_registry(
-            self._dataplane, release=_release(), is_ready=lambda: not readiness.why_not_ready()
-        )
-        return HttpProbe(
-            make_wsgi_app(registry), why_not_ready=readiness.why_not_ready, is_alive=readiness.is_alive
-        )
+    def _start_probes(self) -> None:
+        """Opens the HTTP ports. Raises ServerError."""
+        settings, readiness = self._settings, self._readiness
+        if settings.metrics_listen:
+            registry = make_registry(
+                self._dataplane, release=_release(), is_ready=lambda: not readiness.why_not_ready()
+            )
+            self.metrics_address = self._start_probe(
+                settings.metrics_listen, make_wsgi_app(registry), what="metrics"
+            )
+        if settings.health_listen:
+            self.health_address = self._start_probe(settings.health_listen, None, what="health")
 
-    def _start_probe(self, probe: HttpProbe) -> None:
-        host, _, port = self._settings.metrics_listen.rpartition(":")
+    def _start_probe(self, address: str, metrics: WSGIApplication | None, *, what: str) -> str:
+        """Opens one HTTP port and returns its address; `what` names it in the log and in errors."""
+        host, _, port = address.rpartition(":")
+        probe = HttpProbe(
+            metrics, why_not_ready=self._readiness.why_not_ready, is_alive=self._readiness.is_alive
+        )
         try:
-            self.metrics_address = probe.start(host, int(port))
+            opened = probe.start(host, int(port))
         except OSError as error:
             raise ServerError(
-                f"cannot listen on {host}:{port} for metrics: {error.strerror or error}"
+                f"cannot listen on {host}:{port} for {what}: {error.strerror or error}"
             ) from None
-        _log.info("metrics, readiness and liveness on http://%s", self.metrics_address)
+        self._probes.append(probe)
+        _log.info("%s on http://%s", _ON_PORTS[what], opened)
+        return opened
 
     # --- background tasks ---
 

@@ -90,3 +90,17 @@ def test_healthy_is_who_takes_work(
     if places == "all in the environment":
         with serving(tmp_path / "empty", options, variables):
             assert probe(variables) == 1, "the server has no model"
+
+
+def test_a_server_with_tls_is_asked_on_its_health_port(
+    repository: Path, tmp_path: Path, certificate: dict[str, str]
+) -> None:
+    addresses = free_addresses()
+    settings = {"listen": addresses["listen"], "health_listen": addresses["metrics_listen"], **certificate}
+    variables = {"PATH": os.environ["PATH"]}
+    variables |= {f"STATEWISE_{name.upper()}": value for name, value in settings.items()}
+    (tmp_path / "empty").mkdir()
+    with serving(repository, [], variables):
+        assert probe(variables) == 0
+    with serving(tmp_path / "empty", [], variables):
+        assert probe(variables) == 1, "the server has no model"

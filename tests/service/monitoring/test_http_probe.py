@@ -90,8 +90,9 @@ async def test_a_stuck_event_loop_is_seen_from_outside(repository: Path) -> None
         assert (await asyncio.to_thread(http_get, metrics, "/healthz"))[0] == 200
 
 
-def test_who_says_nothing_keeps_no_other_away_for_long() -> None:
-    with probe_with(request_s=0.5) as address:
+@pytest.mark.parametrize("metrics", [True, False])
+def test_who_says_nothing_keeps_no_other_away_for_long(metrics: bool) -> None:
+    with probe_with(request_s=0.5, metrics=metrics) as address:
         host, _, port = address.rpartition(":")
         # The kernel connects at once. Without room for a connection it would try again after a second.
         silent = [socket.create_connection((host, int(port)), timeout=0.9) for _ in range(40)]
@@ -127,9 +128,14 @@ def _send_to_all(connections: Sequence[socket.socket], some: bytes) -> None:
 
 
 @contextmanager
-def probe_with(*, request_s: float) -> Iterator[str]:
+def probe_with(*, request_s: float, metrics: bool = True) -> Iterator[str]:
     """The HTTP side of a server that is ready and alive, with an address of its own."""
-    probe = HttpProbe(lambda *_: [], why_not_ready=lambda: "", is_alive=lambda: True, request_s=request_s)
+    probe = HttpProbe(
+        (lambda *_: []) if metrics else None,
+        why_not_ready=lambda: "",
+        is_alive=lambda: True,
+        request_s=request_s,
+    )
     try:
         yield probe.start("127.0.0.1", 0)
     finally:
@@ -155,14 +161,16 @@ def _is_closed(slow: socket.socket) -> bool:
         return True
 
 
-async def test_a_port_in_use_is_one_clear_error(repository: Path) -> None:
+@pytest.mark.parametrize("what", ["metrics", "health"])
+async def test_a_port_in_use_is_one_clear_error(repository: Path, what: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = Server(Settings(repository=repository, metrics_listen=f"127.0.0.1:{port}"))
+        taken_address: dict[str, Any] = {f"{what}_listen": f"127.0.0.1:{port}"}
+        server = Server(Settings(repository=repository, **taken_address))
         with pytest.raises(
-            ServerError, match=f"cannot listen on 127.0.0.1:{port} for metrics: Address already in use$"
+            ServerError, match=f"cannot listen on 127.0.0.1:{port} for {what}: Address already in use$"
         ):
             await server.start()
         await server.stop()

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
-from statewise.service.base._addresses import is_loopback
+from statewise.service.base._addresses import check_address
+from statewise.service.base._http_settings import HttpSettings
 from statewise.service.base._settings_errors import PREFIX, SettingsError, explain, unknown_variables
 from statewise.service.base._settings_file import with_file
 from statewise.service.base._snapshot_key import check_key, read_key
@@ -24,7 +25,7 @@ _GIB = 1024 * _MIB
 _Positive = Annotated[int, Field(gt=0)]
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """All settings of `statewise serve`. The string below each field is its row in docs/operations.md."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
@@ -53,11 +54,6 @@ class Settings(BaseSettings):
     transport: Literal["queue", "aio"] = "queue"
     """How the server speaks gRPC: queue (gRPC's completion queue, a step costs less CPU) or aio (grpc.aio).
     Where the platform or grpcio has no queue that can be used, the server says so and takes aio."""
-    metrics_insecure: bool = False
-    """Allows a metrics_listen address that other machines can reach. The HTTP endpoints are neither encrypted
-    nor protected by credentials."""
-    metrics_listen: str = ""
-    """HOST:PORT for /metrics, /readyz and /healthz over HTTP; empty: no HTTP."""
     store: str = "none"
     """Where sessions are kept beyond the end of the process: none, sqlite:PATH, or a Redis server, as
     redis://HOST:PORT, rediss:// (TLS), unix:///PATH or redis+sentinel://HOST:PORT/SERVICE."""
@@ -216,18 +212,7 @@ class Settings(BaseSettings):
     @field_validator("listen")
     @classmethod
     def _listen_has_a_port(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isdecimal() and int(port) < 65_536):
-            raise ValueError("expected HOST:PORT")
-        return value
-
-    @field_validator("metrics_listen")
-    @classmethod
-    def _metrics_stay_on_this_machine(cls, value: str, others: ValidationInfo) -> str:
-        if value:
-            cls._listen_has_a_port(value)
-            if not (is_loopback(value.rpartition(":")[0]) or others.data.get("metrics_insecure")):
-                raise ValueError("expected an address of this machine alone, or metrics_insecure = true")
+        check_address(value)
         return value
 
     @model_validator(mode="after")

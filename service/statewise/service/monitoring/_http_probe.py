@@ -1,4 +1,4 @@
-"""Answers /metrics, /readyz and /healthz over HTTP, for monitoring and orchestration.
+"""Answers /readyz, /healthz and, where it is given, /metrics over HTTP, for monitoring and orchestration.
 
 Runs in threads of its own, so it answers while models load or something holds up the event loop. Python's
 HTTP server carries Prometheus's application. HTTP here is in clear and without credentials: answers must hold
@@ -31,7 +31,7 @@ class HttpProbe:
     """An HTTP server.
 
     Args:
-        metrics: Answers /metrics.
+        metrics: Answers /metrics; None: the server tells its health and nothing else.
         why_not_ready: Why the server takes no requests; empty: it takes them (/readyz is 200 then, else 503).
         is_alive: Whether the server works (/healthz is 200 then, else 503).
         request_s: Seconds within which a connection has to send its whole request.
@@ -39,7 +39,7 @@ class HttpProbe:
 
     def __init__(
         self,
-        metrics: WSGIApplication,
+        metrics: WSGIApplication | None,
         *,
         why_not_ready: Callable[[], str],
         is_alive: Callable[[], bool],
@@ -77,7 +77,7 @@ class HttpProbe:
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        if path == "/metrics":
+        if path == "/metrics" and self._metrics is not None:
             return self._metrics(environ, start_response)
         if path == "/readyz":
             why_not = self._why_not_ready()
@@ -88,11 +88,13 @@ class HttpProbe:
             alive = self._is_alive()
             status = "200 OK" if alive else "503 Service Unavailable"
             return _plain(start_response, status, "alive" if alive else "the event loop does not answer")
-        return _plain(start_response, "404 Not Found", "there are /metrics, /readyz and /healthz")
+        others = "/readyz and /healthz" if self._metrics is None else "/metrics, /readyz and /healthz"
+        return _plain(start_response, "404 Not Found", f"there are {others}")
 
 
 def _plain(start_response: StartResponse, status: str, text: str) -> list[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    start_response(status, [*headers, ("Server", _Handler.server_version)])
     return [f"{text}\n".encode()]
 
 
@@ -167,6 +169,10 @@ class _ServerOfIpv6(_HttpServer):
 
 
 class _Handler(WSGIRequestHandler):
+    # Which release of Python this is concerns nobody.
+    server_version = "statewise"
+    sys_version = ""
+
     def get_environ(self) -> WSGIEnvironment:
         """Describes the request, which has been received."""
         self.server.request_received(self.request)  # type: ignore[attr-defined]
