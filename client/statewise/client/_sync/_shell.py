@@ -40,7 +40,7 @@ class CallScope:
         # Changed and copied in one step of the interpreter each. A lock that a thread holds while the
         # interpreter ends would hold up the end of generators.
         self._calls: set[Any] = set()
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, threading.Event] = {}  # and whether they have begun
 
     def end(self) -> None:
         """Cancels the calls under way; no further call begins."""
@@ -50,21 +50,28 @@ class CallScope:
 
     def start(self, work: Callable[[], object]) -> None:
         """Does some work in a thread, for which the end of the interpreter does not wait."""
+        begun = threading.Event()
 
         def run() -> None:
+            begun.set()
             try:
                 work()
             finally:
-                self._threads.discard(threading.current_thread())
+                self._threads.pop(threading.current_thread(), None)
 
         thread = threading.Thread(target=run, name="statewise-score", daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        self._threads[thread] = begun
+        try:
+            thread.start()
+        except BaseException:
+            self._threads.pop(thread, None)
+            raise
 
     def join(self) -> None:
         """Waits for the threads of a scope that has ended."""
-        for thread in list(self._threads):
-            thread.join(_END_WAIT_S)
+        for thread, begun in list(self._threads.items()):
+            if begun.wait(_END_WAIT_S):  # a thread that has not begun cannot be joined
+                thread.join(_END_WAIT_S)
 
     @contextmanager
     def holding(self, call: Any) -> Iterator[None]:
