@@ -1,5 +1,6 @@
 """Writes sessions to a store, tick by tick; lets replies wait for it, and requests for what sleeps in it."""
 
+from statewise.service.dataplane.durability._changed_checkpoints import ChangedCheckpoints
 from statewise.service.dataplane.durability._checkpoints import Checkpoints
 from statewise.service.dataplane.durability._look_up_budget import LookUpBudget
 from statewise.service.dataplane.durability._row_flags import unpack_flags
@@ -12,6 +13,7 @@ from statewise.service.dataplane.durability._stored_replies import StoredReplies
 
 __all__ = [
     "LACKS_ROOM",
+    "ChangedCheckpoints",
     "Checkpoints",
     "LookUpBudget",
     "SleepingHandles",

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Slots
+from statewise.service.dataplane.durability._changed_checkpoints import ChangedCheckpoints
 from statewise.service.dataplane.durability._checkpoint_counts import CheckpointCounts
-from statewise.service.dataplane.durability._gathering import KeptOf, gather, names_of
+from statewise.service.dataplane.durability._gathering import Gathering, KeptOf, TakenChanges
 from statewise.service.dataplane.durability._lost_store import begin_anew
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
-from statewise.service.session_state import ChangedSessions, SessionTable
+from statewise.service.session_state import SessionTable
 from statewise.service.stores import Block, Group, StoreLost, Written
 
-_PORTION_ROWS = 1024
-"""Sessions that are copied between two turns of the event loop."""
 _TIDY_S = 0.05
 _TIDY_PAUSE_S = 1.0
 _EXPIRE_TOGETHER = 256
@@ -61,9 +60,9 @@ class Checkpoints:
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self._table = table
-        self._changed = table.changed = ChangedSessions()
+        self._changes = Gathering(table, kept_of, clock=clock, time_of_day=time_of_day)
+        self._changed = self._changes.sessions
         self._store = store
-        self._kept_of = kept_of
         self._end_moved = end_moved
         self._interval_s = interval_s
         self._most_s = most_s
@@ -138,6 +137,15 @@ class Checkpoints:
         finally:
             self._waits.discard(wait)
 
+    @property
+    def named(self) -> ChangedCheckpoints:
+        """Which named checkpoints have changed."""
+        return self._changes.checkpoints
+
+    def may_keep(self, checkpoints: int) -> bool:
+        """Whether so many named checkpoints may be made or dropped now, as `may_end` says of sessions."""
+        return not self.counts.why_away or self.named.has_room(checkpoints)
+
     def may_end(self, sessions: int) -> bool:
         """Whether so many sessions may end now: the store works, or there is room to remember their ends."""
         return not self.counts.why_away or self._changed.has_room_for_ends(sessions)
@@ -160,19 +168,15 @@ class Checkpoints:
                 return False
             begun_s = self._clock()
             waits = self._waits.take()
-            taken, named, ended = np.empty(0, np.intp), dict[int, int](), list[int]()
+            taken = TakenChanges()
             try:
                 if self._lost:
                     await self._begin_anew()
-                # Names last: a session that is opened while others are copied may have a row already.
-                taken = self._changed.take()
-                slots, groups = await self._gather(taken)
-                named, ended = self._take_named(groups), self._changed.take_ended()
-                block = Block(names_of(self._table, named), groups, ended)
-                self._ending = ended
+                block = await self._changes.take(taken)
+                self._ending = taken.ended
                 written = await self._write(block)
             except BaseException as error:
-                self._changed.give_back(taken, named, ended)
+                self._changes.give_back(taken)
                 self._waits.give_back(waits)
                 if not isinstance(error, Exception):  # whoever asked for the tick has left
                     raise
@@ -186,7 +190,7 @@ class Checkpoints:
                 self._ending = ()
             self._note_back()
             if written is not None:
-                self._waits.note_moved(waits, self._note_written(slots, groups, written))
+                self._waits.note_moved(waits, self._note_written(taken.copied, block.groups, written))
                 self.counts.tick_s = self._clock() - begun_s
             self.stored_until_s = begun_s
             for wait in waits:
@@ -196,7 +200,7 @@ class Checkpoints:
     async def _write(self, block: Block) -> Written | None:
         """Writes a block. Where there is nothing to write, asks a store that failed whether it is back."""
         doubted, self._doubted = self._doubted, False
-        if block.names or block.groups or block.ended:
+        if any((block.names, block.groups, block.ended, block.checkpoints, block.dropped)):
             return await self._store.call(self._store.store.write, block)
         if self.counts.why_away or doubted:
             await self._store.call(partial(self._store.store.expire, used_before_ms=0, limit=1))
@@ -224,36 +228,6 @@ class Checkpoints:
         self._owes = owes or len(ended) == _EXPIRE_TOGETHER
         if not self._owes:
             self._tidy_s = self._clock() + _TIDY_PAUSE_S
-
-    async def _gather(self, slots: Slots) -> tuple[list[Slots], list[Group]]:
-        """Copies sessions in portions. Returns the slots of each group, and the groups."""
-        found: list[Slots] = []
-        groups: list[Group] = []
-        for begin in range(0, len(slots), _PORTION_ROWS):
-            if begin:
-                await asyncio.sleep(0)
-            portion = slots[begin : begin + _PORTION_ROWS]
-            for own, group in gather(
-                self._table,
-                portion,
-                self._kept_of,
-                now_ms=int(self._time_of_day() * 1000),
-                now_s=self._clock(),
-            ):
-                found.append(own)
-                groups.append(group)
-        return found, groups
-
-    def _take_named(self, groups: Sequence[Group]) -> dict[int, int]:
-        """Takes the new sessions that are among the copied ones; the others stay for the next tick."""
-        named = self._changed.take_named()
-        if not named:
-            return named
-        copied = np.concatenate([np.empty(0, np.uint64), *(group.rows["birth"] for group in groups)])
-        missing = set(named) - set(copied[np.isin(copied, np.array(list(named), np.uint64))].tolist())
-        for birth in missing:
-            self._changed.note_opened(named.pop(birth), birth)
-        return named
 
     def _note_away(self, error: Exception) -> None:
         why, self.counts.why_away = self.counts.why_away, str(error) or repr(error)
