@@ -23,7 +23,7 @@ MESSAGE_BYTES = 65_536
 STEPS = 4_096  # with 8 bytes of output each: half a message
 
 
-@pytest.mark.parametrize(("operation", "most"), [("step", 10), ("snapshot", 7)])
+@pytest.mark.parametrize(("operation", "most"), [("step", 10), ("snapshot", 7), ("read_states", 21)])
 async def test_a_stream_holds_four_messages_of_replies(repository: Path, operation: str, most: int) -> None:
     with ThreadPoolExecutor(1) as executor:
         settings = Settings(
@@ -40,6 +40,7 @@ async def test_a_stream_holds_four_messages_of_replies(repository: Path, operati
         operations: dict[str, Any] = {
             "step": Caller.frame([(handles[0], 0)], x, steps=[STEPS]),
             "snapshot": pb.SnapshotSessionsRequest(handles=pack_uint64(handles)),
+            "read_states": pb.ReadStatesRequest(handles=pack_uint64(handles)),
         }
         asked = {operation: operations[operation]}
         call = HeldCall(

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from statewise.service.base import ModelKey, ServiceLimits, Settings
-from statewise.service.dataplane import Dataplane
+from statewise.service.dataplane import Dataplane, SessionStates
 from statewise.service.dataplane.durability import StoreThread
 from statewise.service.dataplane.sessions import (
     IdleExpiry,
@@ -27,6 +27,9 @@ from statewise.service.registry import InspectorPool, ModelRegistry
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena, StoredQuotas
 from statewise.service.telemetry import SlowRequests, Statistics
+
+if TYPE_CHECKING:
+    from statewise.service.tracing import Tracing
 
 
 def build_dataplane(
@@ -56,11 +59,7 @@ def build_dataplane(
         return models[number].key
 
     slow = SlowRequests(settings.slow_request_s, table, model_of=model_of, clock=clock)
-    tracing = None
-    if tracer_provider is not None:
-        from statewise.service.tracing import Tracing
-
-        tracing = Tracing(tracer_provider, table, model_of=model_of, clock=clock)
+    tracing = _tracing(tracer_provider, table, model_of, clock)
     models = make_models(
         settings.repository,
         make_engine=partial(
@@ -75,12 +74,14 @@ def build_dataplane(
         side_by_side=settings.load_versions,
     )
     limits, statistics = ServiceLimits(settings), Statistics()
-    built = _build_sessions(models, table, limits, statistics, clock=clock, store=store)
-    sessions, administration, idle_expiry = built
+    sessions, session_states, administration, idle_expiry = _build_sessions(
+        models, table, limits, statistics, clock=clock, store=store
+    )
     return Dataplane(
         models,
         table,
         sessions=sessions,
+        session_states=session_states,
         session_administration=administration,
         idle_expiry=idle_expiry,
         limits=limits,
@@ -89,6 +90,19 @@ def build_dataplane(
         tracing=tracing,
         clock=clock,
     )
+
+
+def _tracing(
+    tracer_provider: Any,
+    table: SessionTable,
+    model_of: Callable[[int], ModelKey],
+    clock: Callable[[], float],
+) -> "Tracing | None":
+    if tracer_provider is None:
+        return None
+    from statewise.service.tracing import Tracing
+
+    return Tracing(tracer_provider, table, model_of=model_of, clock=clock)
 
 
 def _inspector(settings: Settings) -> InspectorPool:
@@ -109,7 +123,7 @@ def _build_sessions(
     *,
     clock: Callable[[], float],
     store: StoreThread | None,
-) -> tuple[Sessions, SessionAdministration, IdleExpiry]:
+) -> tuple[Sessions, SessionStates, SessionAdministration, IdleExpiry]:
     quotas = StoredQuotas(
         owner_sessions=limits.settings.owner_sessions,
         owner_bytes=limits.settings.owner_store_bytes,
@@ -151,13 +165,16 @@ def _build_sessions(
         snapshots=snapshots,
         stored=stored,
     )
+    session_states = SessionStates(
+        models, table, directory=directory, turns=turns, limits=limits, stored=stored
+    )
     listing = SessionListing(models, table, scan=scan, stored=stored)
     administration = SessionAdministration(
         table, directory=directory, turns=turns, listing=listing, stored=stored
     )
     idle_timeout_s = limits.settings.idle_timeout_s
     idle_expiry = IdleExpiry(scan, directory, idle_timeout_s=idle_timeout_s, clock=clock, stored=stored)
-    return sessions, administration, idle_expiry
+    return sessions, session_states, administration, idle_expiry
 
 
 def _scheduler_maker(

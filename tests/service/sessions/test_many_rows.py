@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.helpers.caller import Caller, connect
 from tests.helpers.errors import info_in
+from tests.helpers.states import write_request
 
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
@@ -127,6 +128,8 @@ async def test_a_handle_stands_once_except_in_forks(caller: Caller) -> None:
     twice = pack_uint64([handle] * 2)
     for operation in (
         {"snapshot": pb.SnapshotSessionsRequest(handles=twice)},
+        {"read_states": pb.ReadStatesRequest(handles=twice)},
+        {"write_states": write_request([(handle, 0)] * 2, {"state": np.zeros((1, 16), np.float32)})},
         {"rewind": pb.RewindSessionsRequest(handles=twice, positions=pack_uint64([0] * 2))},
         {"close": pb.CloseSessionsRequest(handles=twice)},
     ):

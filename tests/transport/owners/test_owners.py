@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.helpers.caller import connect
 from tests.helpers.errors import only_reason_of
+from tests.helpers.states import write_request
 from tests.transport.owners.guarded import CallersFile, GuardedServer
 
 from statewise.service.testing import running_server
@@ -36,6 +37,8 @@ async def test_another_owners_session_does_not_exist(guarded: GuardedServer) -> 
             {"fork": pb.ForkSessionsRequest(handles=handles, session_ids=["twin"])},
             {"rewind": pb.RewindSessionsRequest(handles=handles, positions=positions)},
             {"snapshot": pb.SnapshotSessionsRequest(handles=handles)},
+            {"read_states": pb.ReadStatesRequest(handles=handles)},
+            {"write_states": write_request([(handle, 1)], {"?": X})},
         ):
             reply = await bob.ask(**operation)
             assert [error.reason for error in reply.errors] == ["SESSION_NOT_FOUND"], operation

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tests.helpers.caller import Caller, connect
 from tests.helpers.models.small import SmallModels
+from tests.helpers.states import write_request
 from tests.transport.owners.guarded import CallersFile, GuardedServer
 
 from statewise.service.session_state import SessionTable
@@ -29,6 +30,8 @@ async def refuses_everywhere(caller: Caller, handle: int) -> None:
         fork = pb.ForkSessionsRequest(handles=handles, session_ids=["twin"])
         rewind = pb.RewindSessionsRequest(handles=handles, positions=positions)
         snapshot = pb.SnapshotSessionsRequest(handles=handles)
+        read = pb.ReadStatesRequest(handles=handles)
+        write = write_request([(handle, position)], {"?": X})
         step = caller.frame([(handle, position)], X)
         for operation in (
             {"step": step},
@@ -37,6 +40,8 @@ async def refuses_everywhere(caller: Caller, handle: int) -> None:
             {"fork": fork},
             {"rewind": rewind},
             {"snapshot": snapshot},
+            {"read_states": read},
+            {"write_states": write},
         ):
             reply = await caller.ask(**operation)
             assert {error.reason for error in reply.errors} == {"SESSION_NOT_FOUND"}, operation
@@ -50,6 +55,8 @@ async def refuses_everywhere(caller: Caller, handle: int) -> None:
             caller.sequences.ForkSessions(fork),
             caller.sequences.RewindSessions(rewind),
             caller.sequences.SnapshotSessions(snapshot),
+            caller.sequences.ReadStates(read),
+            caller.sequences.WriteStates(write),
             caller.sequences.GenerateSessions(generate).read(),
         ]
         for call in calls:

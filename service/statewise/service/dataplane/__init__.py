@@ -7,6 +7,7 @@ from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
+from statewise.service.dataplane._session_states import ReadStates, SessionStates
 from statewise.service.dataplane.sessions import (
     ExpectedSessions,
     InitialStates,
@@ -33,9 +34,11 @@ __all__ = [
     "PageStart",
     "Portions",
     "PredictPart",
+    "ReadStates",
     "Residence",
     "SessionEnds",
     "SessionGenerator",
+    "SessionStates",
     "given_positions",
     "given_states",
     "parts_within",

@@ -25,6 +25,7 @@ from statewise.service.base import (
     server_fault,
 )
 from statewise.service.dataplane._prediction import Prediction, PredictPart
+from statewise.service.dataplane._session_states import SessionStates
 from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
 from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
 from statewise.service.inputs import GivenStates, Lengths, arrange_inputs, invalid_rows
@@ -48,6 +49,7 @@ class Dataplane:
         models: The served models.
         table: The sessions.
         sessions: Operations on sessions.
+        session_states: Operations on their states.
         session_administration: Operations on sessions without handles.
         idle_expiry: Ends sessions that are not used.
         limits: Limits of every request.
@@ -63,6 +65,7 @@ class Dataplane:
         table: SessionTable,
         *,
         sessions: Sessions,
+        session_states: SessionStates,
         session_administration: SessionAdministration,
         idle_expiry: IdleExpiry,
         limits: ServiceLimits,
@@ -75,6 +78,7 @@ class Dataplane:
         self.table = table
         self.sessions = sessions
         self._stored = sessions.stored
+        self.session_states = session_states
         self.session_administration = session_administration
         self.idle_expiry = idle_expiry
         self.limits = limits
@@ -232,7 +236,7 @@ class Dataplane:
         Raises:
             ServiceError: as of `step`.
         """
-        model = self.model_of(batch.handles, batch.owner)
+        model = self.sessions.version_of(batch.handles, batch.owner)
         if model is None:
             batch.reply(StepResult({}, self.explain_rows(batch.handles, batch.positions, batch.owner)))
             return None
@@ -275,24 +279,3 @@ class Dataplane:
         """Returns why each row of a request without any valid handle fails."""
         pairs = zip(handles.tolist(), positions.tolist(), strict=True)
         return [self.table.explain(row, *pair, owner=owner) for row, pair in enumerate(pairs)]
-
-    def model_of(self, handles: Handles, owner: int) -> LoadedModel | None:
-        """Finds the version of the sessions of an owner's valid handles; None: no handle is valid.
-
-        Raises:
-            ServiceError: BAD_REQUEST: a handle stands twice, or the sessions are of several versions.
-        """
-        if len(handles) == 1:
-            number = self.table.model_of_handle(int(handles[0]), owner=owner)
-            return None if number is None else self.models[number]
-        slots = self.table.slots_of(handles)
-        if self.table.has_repeats(slots) and len(np.unique(handles)) != len(handles):
-            raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice; a frame advances a session once")
-        numbers = self.table.models_of_handles(handles, slots, owner=owner)
-        if len(numbers) == 0:
-            return None
-        if (numbers != numbers[0]).any():
-            raise ServiceError(
-                Reason.BAD_REQUEST, "the sessions are of different models or versions; send a frame for each"
-            )
-        return self.models[int(numbers[0])]

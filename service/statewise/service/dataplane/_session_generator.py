@@ -73,7 +73,7 @@ class SessionGenerator:
         number = self._table.owner_number(owner)
         if (stored := self._dataplane.sessions.stored) is not None:
             handles = await stored.handles.awake(handles, number)
-        model = self._dataplane.model_of(handles, number)
+        model = self._dataplane.sessions.version_of(handles, number)
         if model is None:
             failures = self._dataplane.explain_rows(handles, positions, number)
             yield GeneratedPart(None, failures=failures)

@@ -87,7 +87,7 @@ class GivenStates:
         return taken
 
     def write_row(self, row: int, state: Sequence[Array]) -> None:
-        """Writes what a row gives into a state, one contiguous array [*shape] each."""
+        """Writes what a row gives into a state, one contiguous array [*shape] or [1, *shape] each."""
         for section, values in self._given:
             own = values[row if len(values) > 1 else 0]
             state[section.pair].reshape(-1)[section.elements] = own

@@ -2,6 +2,7 @@
 
 from statewise.service.dataplane.sessions._idle_expiry import IdleExpiry
 from statewise.service.dataplane.sessions._initial_states import InitialStates
+from statewise.service.dataplane.sessions._session_access import SessionAccess, in_order, row_of
 from statewise.service.dataplane.sessions._session_administration import SessionAdministration
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_listing import (
@@ -24,10 +25,13 @@ __all__ = [
     "PageStart",
     "Portions",
     "Residence",
+    "SessionAccess",
     "SessionAdministration",
     "SessionDirectory",
     "SessionListing",
     "SessionTurns",
     "Sessions",
     "StoredSessions",
+    "in_order",
+    "row_of",
 ]

@@ -165,6 +165,27 @@ class SessionAccess:
                 Reason.MODEL_NOT_FOUND, f"model {name!r} version {version} was unloaded during the request"
             )
 
+    def version_of(self, handles: Handles, owner: int) -> LoadedModel | None:
+        """Finds the version of the sessions of an owner's valid handles; None: no handle is valid.
+
+        Raises:
+            ServiceError: BAD_REQUEST: a handle stands twice, or the sessions are of several versions.
+        """
+        if len(handles) == 1:
+            number = self._table.model_of_handle(int(handles[0]), owner=owner)
+            return None if number is None else self._models[number]
+        slots = self._table.slots_of(handles)
+        if self._table.has_repeats(slots) and len(np.unique(handles)) != len(handles):
+            raise ServiceError(Reason.BAD_REQUEST, "a handle stands twice; a frame advances a session once")
+        numbers = self._table.models_of_handles(handles, slots, owner=owner)
+        if len(numbers) == 0:
+            return None
+        if (numbers != numbers[0]).any():
+            raise ServiceError(
+                Reason.BAD_REQUEST, "the sessions are of different models or versions; send a frame for each"
+            )
+        return self._models[int(numbers[0])]
+
     def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
         """Returns a birth for each row, 0 where the request names none; checks the ids, too."""
         self._limits.check_ids(session_ids)

@@ -190,7 +190,7 @@ class KeptStates:
 
         Args:
             slot: The session.
-            state: One [*shape] a state pair.
+            state: One [*shape] or [1, *shape] a state pair.
             position: Time steps that the state has consumed.
             digest: Digest of the request; 0: nothing has to recognise it.
         """

@@ -32,6 +32,8 @@ SCOPES: dict[str, dict[str, frozenset[Scope]]] = {
                 "RewindSessions",
                 "SnapshotSessions",
                 "CloseSessions",
+                "ReadStates",
+                "WriteStates",
             ),
             _SESSION,
         ),

@@ -20,6 +20,7 @@ from statewise.service.transport.messages._responses import (
     predict_responses,
     session_info_message,
     session_message,
+    states_response,
     transduced_response,
 )
 from statewise.service.transport.messages._status import STATUS_OF_REASON, row_error, status_of
@@ -46,6 +47,7 @@ __all__ = [
     "row_error",
     "session_info_message",
     "session_message",
+    "states_response",
     "status_of",
     "transduced_response",
 ]

@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from statewise.service.base import Array, StepResult
-from statewise.service.dataplane import GeneratedPart, ListedSession, OpenedSession, PredictPart, SessionEnds
+from statewise.service.dataplane import (
+    GeneratedPart,
+    ListedSession,
+    OpenedSession,
+    PredictPart,
+    ReadStates,
+    SessionEnds,
+)
 from statewise.service.registry import LoadedModel
 from statewise.service.transport.messages._status import row_error
 from statewise.v1 import admin_pb2, sequence_pb2, tensor_pb2
@@ -68,6 +75,16 @@ def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
     )
     info.idle.FromNanoseconds(int(listed.idle_s * 1e9))
     return info
+
+
+def states_response(read: ReadStates) -> sequence_pb2.ReadStatesResponse:
+    """Builds the message of sessions' states."""
+    response = sequence_pb2.ReadStatesResponse(
+        positions=pack_uint64(read.positions), errors=[row_error(failure) for failure in read.failures]
+    )
+    for name, array in read.state.items():
+        fill_tensor(response.state[name], array)
+    return response
 
 
 def predict_responses(

@@ -159,6 +159,18 @@ class SequenceServicer:
         """As `snapshot` on a stream."""
         return await self._sessions.snapshot(request)
 
+    async def ReadStates(
+        self, request: sequence_pb2.ReadStatesRequest, _: Call
+    ) -> sequence_pb2.ReadStatesResponse:
+        """As `read_states` on a stream."""
+        return await self._sessions.read_states(request)
+
+    async def WriteStates(
+        self, request: sequence_pb2.WriteStatesRequest, _: Call
+    ) -> sequence_pb2.WriteStatesResponse:
+        """As `write_states` on a stream."""
+        return await self._sessions.write_states(request)
+
     async def _write_all(self, call: Call, responses: AsyncGenerator[Any]) -> None:
         async with aclosing(responses):
             async for response in responses:

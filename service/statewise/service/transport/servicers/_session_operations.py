@@ -37,6 +37,7 @@ from statewise.service.transport.messages import (
     read_uint64,
     row_error,
     session_message,
+    states_response,
 )
 from statewise.service.transport.servicers._request_counts import RequestCount, counted
 from statewise.v1 import sequence_pb2
@@ -51,6 +52,7 @@ _Reply = TypeVar(
     sequence_pb2.RestoreSessionsResponse,
     sequence_pb2.ForkSessionsResponse,
     sequence_pb2.RewindSessionsResponse,
+    sequence_pb2.WriteStatesResponse,
 )
 
 
@@ -252,6 +254,27 @@ class SessionOperations:
         return sequence_pb2.SnapshotSessionsResponse(
             tokens=tokens, errors=[row_error(one) for one in failures]
         )
+
+    @counted("read_states")
+    async def read_states(self, request: sequence_pb2.ReadStatesRequest) -> sequence_pb2.ReadStatesResponse:
+        """Gives sessions' states as arrays."""
+        handles = read_uint64(request.handles, "handles")
+        read = await self._dataplane.session_states.read(handles, owner=caller().owner)
+        return states_response(read)
+
+    @counted("write_states")
+    async def write_states(
+        self, request: sequence_pb2.WriteStatesRequest
+    ) -> sequence_pb2.WriteStatesResponse:
+        """Gives sessions states."""
+        written, failures = await self._dataplane.session_states.write(
+            read_uint64(request.handles, "handles"),
+            read_uint64(request.positions, "positions"),
+            read_arrays(request.state, "state"),
+            read_uint64(request.new_positions, "new_positions"),
+            owner=caller().owner,
+        )
+        return await _reply(sequence_pb2.WriteStatesResponse, written, failures)
 
 
 async def _reply(

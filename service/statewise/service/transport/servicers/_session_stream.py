@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 _UNSENT_MESSAGES = 4
 """Longest replies that may be unsent while a further request is read."""
 
+_LONG_REPLIES = {"snapshot", "read_states"}
+"""Operations whose requests are short however long their replies are."""
+
 Request = sequence_pb2.SessionStreamRequest
 Response = sequence_pb2.SessionStreamResponse
 
@@ -179,8 +182,7 @@ class SessionStream:
             elif operation is None:
                 raise ServiceError(Reason.BAD_REQUEST, "the request names no operation")
             else:
-                # A snapshot's request is short however long its reply is.
-                awaited_bytes = self._message_bytes if operation == "snapshot" else 0
+                awaited_bytes = self._message_bytes if operation in _LONG_REPLIES else 0
                 self._awaited_bytes += awaited_bytes
                 performing = self._perform(number, operation, getattr(request, operation), awaited_bytes)
                 self._tasks[number] = asyncio.create_task(performing)
