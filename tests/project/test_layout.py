@@ -172,9 +172,7 @@ LIBRARIES: dict[str, dict[str, str]] = {
     },
     "export": {
         "google": "package",
-        "numpy": (
-            "_exporting _importing base graphs onnx_import onnx_import/discovery torch_import verification"
-        ),
+        "numpy": ("_exporting base graphs onnx_import onnx_import/discovery torch_import verification"),
         "onnx": "_exporting base graphs onnx_import onnx_import/discovery package verification",
         "onnxruntime": "base graphs onnx_import/discovery verification",
         "subprocess": "isolation",

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from statewise.export._exporting import package_files
 from statewise.export._isolating import with_some_optimisation
 from statewise.export._publishing import publish
 from statewise.export.base import Array, SourceError, is_safetensors, refuse_other_formats
-from statewise.export.onnx_import import ImportOptions, read_onnx
+from statewise.export.onnx_import import ImportOptions, read_initial_state, read_onnx
 from statewise.export.package import MODEL_TOML
 from statewise.export.torch_import import read_torch
 
@@ -123,10 +121,4 @@ def _other_than_weights(file: Path) -> Path:
 
 def _initial(file: Path, name: str, value: float | Path | str | Array) -> float | Array:
     """Returns an initial state: a number or an array, read from a .npy file where a path is given."""
-    if not isinstance(value, Path | str):
-        return value
-    try:
-        array: Array = np.load(value, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise SourceError(file, f"initial {name!r}: expected a .npy file: {error}") from None
-    return array
+    return read_initial_state(file, name, value) if isinstance(value, Path | str) else value

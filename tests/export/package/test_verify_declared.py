@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.export.foreign_graphs import (
     HIDDEN,
@@ -9,6 +10,7 @@ from tests.export.foreign_graphs import (
     ForeignGraph,
     lstm_with_state,
     one_row_with_a_rate,
+    ring_buffer,
     step_cell,
     two_kinds_of_state,
 )
@@ -83,6 +85,49 @@ def test_a_declared_default_is_the_input_s_value(tmp_path: Path) -> None:
 
     assert report.passed, report.checks
     assert report.exactness is Exactness.EXACT
+
+
+RING = f"""
+[[inputs]]
+name = "x"
+axes = ["batch", {INPUTS}]
+[[state]]
+input = "buffer"
+output = "new_buffer"
+axes = ["batch", 4, {INPUTS}]
+initial = """
+"""A state that is a matrix; `initial` follows."""
+
+
+@pytest.mark.parametrize("initial", ['"start.npy"', str([[-1e30] * INPUTS, *[[0.0] * INPUTS] * 3])])
+def test_a_declared_state_begins_as_a_file_or_a_list_says(tmp_path: Path, initial: str) -> None:
+    folder = publish(tmp_path / "m" / "1", ring_buffer(), RING + initial)
+    start = np.zeros((4, INPUTS), np.float32)
+    start[0] = -1e30
+    np.save(folder / "start.npy", start)
+
+    report = verify_package(folder)
+
+    assert report.passed, report.checks
+    assert report.exactness is Exactness.EXACT
+
+
+@pytest.mark.parametrize(
+    ("initial", "complaint"),
+    [
+        ("absent.npy", "expected the name of an .npy file in the version's folder"),
+        ("../outside.npy", "expected the name of an .npy file in the version's folder"),
+        ("model.toml", "expected a .npy file"),
+        ("short.npy", r"expected shape \[4, 3\]; got \[2\]"),
+    ],
+)
+def test_files_that_are_no_initial_state(tmp_path: Path, initial: str, complaint: str) -> None:
+    folder = publish(tmp_path / "m" / "1", ring_buffer(), f'{RING}"{initial}"')
+    np.save(tmp_path / "m" / "outside.npy", np.zeros((4, INPUTS), np.float32))
+    np.save(folder / "short.npy", np.zeros(2, np.float32))
+
+    with pytest.raises(SourceError, match=f"initial 'buffer': {complaint}"):
+        verify_package(folder)
 
 
 def test_sessions_of_a_graph_that_reads_backwards_fail(tmp_path: Path) -> None:

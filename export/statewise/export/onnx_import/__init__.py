@@ -2,6 +2,7 @@
 
 from statewise.export.onnx_import._declared_model import read_declared
 from statewise.export.onnx_import._imported_model import read_onnx
+from statewise.export.onnx_import._initial_files import read_initial_state
 from statewise.export.onnx_import.discovery import ImportOptions
 
-__all__ = ["ImportOptions", "read_declared", "read_onnx"]
+__all__ = ["ImportOptions", "read_declared", "read_initial_state", "read_onnx"]

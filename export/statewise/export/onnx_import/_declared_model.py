@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from statewise.export.base import PackageError
+from statewise.export.base import Array, PackageError
 from statewise.export.onnx_import._imported_model import ImportedModel, find_model
+from statewise.export.onnx_import._initial_files import read_folder_state
 from statewise.export.onnx_import.discovery import ImportOptions
 from statewise.export.package import MODEL_TOML, READ_GRAPH
 from statewise.wire import (
@@ -45,7 +46,7 @@ def read_declared(folder: Path, optimisation: str) -> ImportedModel:
     file = folder / READ_GRAPH
     if not file.resolve().is_relative_to(folder.resolve()):
         raise PackageError(folder, f"expected {READ_GRAPH} in the folder; it is a link to {file.resolve()}")
-    return find_model(file, _options(declaration), optimisation, frees_rows=False)
+    return find_model(file, _options(folder, declaration), optimisation, frees_rows=False)
 
 
 def _declaration(folder: Path) -> ModelDeclaration:
@@ -57,7 +58,7 @@ def _declaration(folder: Path) -> ModelDeclaration:
         raise PackageError(folder, f"{MODEL_TOML}: {error}") from None
 
 
-def _options(declaration: ModelDeclaration) -> ImportOptions:
+def _options(folder: Path, declaration: ModelDeclaration) -> ImportOptions:
     axes: dict[str, AxisWords] = {}
     for tensor in (*declaration.inputs, *declaration.outputs):
         if tensor.default is None and (words := _tensor_axes(tensor)) is not None:
@@ -74,12 +75,18 @@ def _options(declaration: ModelDeclaration) -> ImportOptions:
         },
         axes=axes,
         initial={
-            pair.input: np.asarray(pair.initial) for pair in declaration.state if pair.initial is not None
+            pair.input: _initial(folder, pair) for pair in declaration.state if pair.initial is not None
         },
         hops={tensor.name: tensor.hop for tensor in declaration.inputs if tensor.hop is not None},
         contexts={tensor.name: tensor.context for tensor in declaration.inputs if tensor.context},
         stateless=not declaration.state and not any(map(_has_context, declaration.inputs)),
     )
+
+
+def _initial(folder: Path, pair: StateDeclaration) -> Array:
+    if isinstance(pair.initial, str):
+        return read_folder_state(folder, pair.input, pair.initial)
+    return np.asarray(pair.initial)
 
 
 def _has_context(tensor: TensorDeclaration) -> bool:
