@@ -8,6 +8,7 @@ import onnx
 import pytest
 from tests.helpers.arrays import Array
 from tests.helpers.caller import Caller, connect
+from tests.service.foreign.stepping import advance
 
 from statewise.service.testing import running_server
 from statewise.v1 import model_pb2 as mp
@@ -51,6 +52,18 @@ total (float[batch] x, float[batch] s) => (float[batch] y, float[batch] s_out) {
     y = Neg(s_out)
 }
 """
+MEAN = """
+<ir_version: 8, opset_import: ["" : 17]>
+mean (float[batch, 2] x, float[batch, 2] s) => (float[batch, 2] s_out, float[batch] sum) {
+    half = Constant<value = float {0.5}>()
+    difference = Sub(x, s)
+    change = Mul(difference, half)
+    s_out = Add(s, change)
+    axis = Constant<value = int64[1] {1}>()
+    sum = ReduceSum<keepdims = 0>(s_out, axis)
+}
+"""
+"""A filter: its mean is the state, and what callers want."""
 SCALAR = """
 <ir_version: 8, opset_import: ["" : 17]>
 scalar (float[1, 2] x, float[1, 2] s) => (float y, float[1, 2] s_out) {
@@ -193,6 +206,30 @@ async def test_a_value_that_the_graph_does_not_take_is_the_callers_mistake(tmp_p
         except grpc.aio.AioRpcError as error:
             raise AssertionError(error.details()) from error
         assert failures == [("BAD_TENSOR", message)]
+
+
+@pytest.mark.parametrize("declared", ["", '[[outputs]]\nname = "sum"\n[[outputs]]\nname = "s_out"\n'])
+async def test_the_state_may_be_what_callers_get(tmp_path: Path, declared: str) -> None:
+    """Alone where the graph has no other output, or beside others where it is declared."""
+    text = MEAN if declared else MEAN.replace(", float[batch] sum)", ")")
+    publish(tmp_path / "m" / "1", text, STATE + declared)
+    x = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    expected = [x[0] / 2]
+    expected += [expected[0] + (x[1] - expected[0]) / 2]
+    expected += [expected[1] + (x[2] - expected[1]) / 2]
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        (model,) = (await caller.models.ListModels(mp.ListModelsRequest())).models
+        assert model.failure == ""
+        assert [entry.name for entry in model.outputs] == (["sum", "s_out"] if declared else ["s_out"])
+        assert model.exactness == mp.EXACTNESS_EXACT
+        handles = await caller.open("m", "a", "b")
+        for step, frame in enumerate(x):
+            found = await advance(
+                caller, [(handle, step) for handle in handles], [[{"x": row}] for row in frame]
+            )
+            assert found["s_out"].tolist() == expected[step].tolist()
+            if declared:
+                assert found["sum"].tolist() == expected[step].sum(axis=1).tolist()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Never guesses: which inputs are states is declared, and an axis is batch or time
 the graph's name for it, says so. Errors name the entry, what was expected and what the graph has.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from statewise.service.engine import AxisLayout, GraphLayout
@@ -70,18 +71,15 @@ class _Completion:
             if pairs > 1:
                 raise MetadataError(f"state {name!r}: expected in one pair; it is in {pairs}")
         self._lengths = self._lengths_input()
-        reserved_inputs, reserved_outputs = {*state_inputs, declaration.lengths}, set(state_outputs)
-        self._inputs = _declared_and_others(
-            "input", declaration.inputs, inputs, reserved_inputs, with_others=True
-        )
-        self._outputs = _declared_and_others(
-            "output", declaration.outputs, outputs, reserved_outputs, with_others=not declaration.outputs
-        )
+        self._inputs = _declared_inputs_and_others(declaration, inputs, {*state_inputs, declaration.lengths})
         self._names = [entry.name for entry in self._inputs] + state_inputs
         self._state_axes = [
             state_axes(pair, before, after)
             for pair, before, after in zip(declaration.state, states, successors, strict=True)
         ]
+        self._outputs = _outputs(
+            declaration, outputs, dict(zip(state_outputs, self._state_axes, strict=True))
+        )
         self._context_axes: dict[str, int] = {}
         self._input_axes: list[AxisWords] = []
         for number, entry in enumerate(self._inputs):
@@ -239,27 +237,44 @@ def _initial(pair: StateDeclaration, shape: tuple[int, ...], value: GraphValue) 
     return _whole(f"{where}initial", pair.initial or 0.0, value)
 
 
-def _declared_and_others(
-    kind: str,
-    declared: tuple[TensorDeclaration, ...],
-    graph: Values,
-    reserved: set[str | None] | set[str],
-    *,
-    with_others: bool,
+def _declared_inputs_and_others(
+    declaration: ModelDeclaration, graph: Values, reserved: set[str | None]
 ) -> list[TensorDeclaration]:
-    """Lists the declared tensors; `with_others` also adds the graph's others, in the graph's order."""
-    for entry in declared:
-        required(graph, entry.name, kind, kind)
+    """Lists the declared inputs and then the graph's others, which are neither states nor lengths."""
+    for entry in declaration.inputs:
+        required(graph, entry.name, "input", "input")
         if entry.name in reserved:
             raise MetadataError(
-                f"{kind} {entry.name!r}: expected a name that is no state; it is declared as one"
+                f"input {entry.name!r}: expected a name that is no state; it is declared as one"
             )
-    names = {entry.name for entry in declared} | reserved
-    others = [TensorDeclaration(name) for name in graph if name not in names] if with_others else []
-    listed = [*declared, *others]
+    names = {entry.name for entry in declaration.inputs} | reserved
+    listed = [*declaration.inputs, *(TensorDeclaration(name) for name in graph if name not in names)]
     if not listed:
-        raise MetadataError(f"{kind}s: expected at least one beside the state; got none")
+        raise MetadataError("inputs: expected at least one beside the state; got none")
     return listed
+
+
+def _outputs(
+    declaration: ModelDeclaration, graph: Values, states: Mapping[str, AxisWords]
+) -> list[TensorDeclaration]:
+    """Lists the declared outputs, else those that are no state, else the states: a filter may have no other.
+
+    Args:
+        declaration: An output that it names may be a state, too.
+        graph: The graph's outputs.
+        states: Axes of the outputs that are states.
+    """
+    listed = list(declaration.outputs)
+    listed = listed or [TensorDeclaration(name) for name in graph if name not in states]
+    listed = listed or [TensorDeclaration(name) for name in states]
+    for entry in listed:
+        required(graph, entry.name, "output", "output")
+    return [
+        replace(entry, axes=states[entry.name])
+        if entry.name in states and entry.axes is None and entry.shape is None
+        else entry
+        for entry in listed
+    ]
 
 
 def _tensor_spec(entry: TensorDeclaration, tensor: AxisLayout, graph: Values) -> TensorSpec:
