@@ -37,7 +37,7 @@ def run(name: str, *arguments: str, stdin: str = "") -> "subprocess.CompletedPro
 
 def test_the_list_of_examples_is_complete() -> None:
     listed = re.findall(r"\]\(([\w/]+\.(?:py|js))\)", (EXAMPLES / "README.md").read_text())
-    programs = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("node/*.js")]
+    programs = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("cells/*.py"), *EXAMPLES.glob("node/*.js")]
     assert sorted(listed) == sorted(str(path.relative_to(EXAMPLES)) for path in programs)
 
 
