@@ -12,6 +12,7 @@ from statewise.client.bulk import Progress, Sample, SampleFiles, Scored
 from statewise.client.transport import Tls
 from statewise.client.values import (
     CheckpointExists,
+    CheckpointInfo,
     CheckpointNotFound,
     InternalError,
     InvalidInput,
@@ -36,6 +37,8 @@ from statewise.client.values import (
     SessionLost,
     SessionMoved,
     SessionNotFound,
+    StateInfo,
+    States,
     StatewiseError,
     TensorInfo,
     Timeout,
@@ -49,6 +52,7 @@ __all__ = [
     "AsyncSession",
     "AsyncSessionGroup",
     "CheckpointExists",
+    "CheckpointInfo",
     "CheckpointNotFound",
     "Client",
     "InternalError",
@@ -80,6 +84,8 @@ __all__ = [
     "SessionLost",
     "SessionMoved",
     "SessionNotFound",
+    "StateInfo",
+    "States",
     "StatewiseError",
     "TensorInfo",
     "Timeout",

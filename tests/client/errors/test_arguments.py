@@ -44,6 +44,8 @@ NO_TEXT = [5, b"text", True, ["text"], 1.5, "\ud800"]
 NO_WHOLE = ["1", 1.5, True, [1], -1, 2**70, np.float64(1), np.True_]
 NO_NUMBER = ["1", True, [1.0], 1j, float("nan"), float("inf"), -1.0, np.array([1.0])]
 NO_FLAG = ["yes", 1, 0.0, [True]]
+NO_STATE = [5, "state", [0.0], {}, {1.5}, Broken()]
+NO_POSITIONS = ["1", 1.5, True, [1], -1, 2**70, [[1, 2]], [1, 2, 3, 4], {1}, Broken()]
 NO_INPUT = [{1.5}, object(), Broken()]
 
 WRONG: dict[Any, Sequence[Any]] = {
@@ -65,6 +67,10 @@ WRONG: dict[Any, Sequence[Any]] = {
     Literal["awake", "asleep"] | None: [5, "tired", ["awake"]],
     Literal["interval", "reply"] | None: [5, "never", ["reply"]],
     bool | Callable[[Progress], None]: ["yes", 1, None],
+    bool | int: ["1", 1.5, None, [1], 0, -1, 65, 2**70, np.float64(1)],
+    str | int | None: [b"text", True, 1.5, ["text"], "\ud800", -1, 2**70],
+    Mapping[str, Any]: [*NO_STATE, None],
+    Mapping[str, Any] | None: NO_STATE,
 }
 """By the type that is declared."""
 
@@ -73,13 +79,14 @@ WRONG_BY_NAME: dict[str, Sequence[Any]] = {
     "inputs": NO_INPUT,
     "prompt": NO_INPUT,
     "condition": NO_INPUT,
+    "position": NO_POSITIONS,
     "index": [1.5, "text", {1}, object(), [0, "a"], [[0], [1, 2]], Broken(), 0, [0, 0], [9]],
     "source": [5, object(), 1.5],
 }
 """Of arguments that take any object."""
 
-CALLED = {"inputs": "input", "name": "model"}
-"""What the message calls an argument, other than its own name."""
+CALLED = {"inputs": ("input",), "name": ("name", "model")}
+"""What messages call an argument, other than its own name alone."""
 
 
 def arguments(method: Callable[..., Any]) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -105,7 +112,7 @@ def expect_refusal(name: str, value: object, call: Callable[[], Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         consume(call())
     message = str(caught.value)
-    assert CALLED.get(name, name) in message, message
+    assert any(called in message for called in CALLED.get(name, (name,))), message
     assert "expected" in message
     assert brief(value) in message, message
     assert "\n" not in message
@@ -128,6 +135,7 @@ GIVEN: dict[str, Any] = {
     "session_id": "kept",
     "token": b"token",
     "steps": 2,
+    "state": {"state": [0.0] * 44},
 }
 """Right values of arguments that have no default."""
 
@@ -161,7 +169,8 @@ def walk(kind: type, instance: Any, **options: dict[str, Any]) -> None:
     for method_name in methods(kind):
         method = getattr(kind, method_name)
         for name, wrong in arguments(method):
-            others = given(method, name) | options.get(name, {})
+            others = given(method, name)
+            others |= options.get(name, {}) if "inputs" in others else {}
             if method_name == "sessions" and name not in ("count", "ids"):
                 others["count"] = 2
             for value in wrong:

@@ -164,7 +164,8 @@ class Program:
             self.sessions.remove(held)
         except SessionLost:
             # Its first inputs came from another program, or from the session that it was copied from.
-            assert cast(Journal, held.core.remote.journal).start != 0
+            remote = held.core.remote
+            assert remote.origin is None or cast(Journal, remote.journal).start != 0
             self.sessions.remove(held)
         if not self.sessions:
             self.open(None, iter(()))

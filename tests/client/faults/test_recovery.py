@@ -9,7 +9,7 @@ from tests.client.faults.sum_server import SumServer
 from tests.client.faults.world import World
 
 from statewise.client import InvalidInput, SessionMoved, Unavailable
-from statewise.client.requests import Operate, Plan
+from statewise.client.requests import OpenOptions, Operate, Plan
 from statewise.client.sessions import SessionCore
 from statewise.client.stream import Operation
 from statewise.v1 import sequence_pb2
@@ -42,7 +42,7 @@ def kinds(server: SumServer, since: int) -> list[str]:
 
 def test_a_session_that_is_opened_anew_asks_for_its_durability() -> None:
     world = World(store_kind="none")
-    session = world.run(world.core.sessions.open("sum", "a", None, None, durability="reply"))
+    session = world.run(world.core.sessions.open("sum", "a", None, None, OpenOptions(durability="reply")))
     stepped(world, session, 1)
     world.kill()
     stepped(world, session, 2)

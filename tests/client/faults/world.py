@@ -184,9 +184,7 @@ class World:
                 "sum",
                 count=count,
                 session_ids=None,
-                condition=None,
                 version=None,
-                durability=None,
                 timeout_s=None,
             )
         )

@@ -74,7 +74,7 @@ def test_real_values_are_fed_back(client: Client) -> None:
         ("letters", {"prompt": np.zeros((2, 2, 2), np.int32)}, r"got int32 of shape \[2, 2, 2\]"),
         ("letters", {"prompt": [[1], [2, 3]]}, "prompt: expected one sequence; got a batch of 2"),
         ("letters", {"condition": [X, X]}, "condition: expected one time step; got 2"),
-        ("wave", {}, "nothing to generate from: expected a prompt or a condition"),
+        ("wave", {}, "nothing to generate from: expected a prompt, a condition or a state"),
         ("wave", {"prompt": "a"}, "no vocabulary"),
         ("wave", {"text": True}, "has no vocabulary: expected text=False"),
         ("speech", {}, "the encoder's input is missing: expected 'x' as the condition"),

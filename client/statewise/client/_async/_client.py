@@ -16,7 +16,7 @@ from statewise.client._async._session_group import AsyncSessionGroup
 from statewise.client._async._shell import AsyncShell
 from statewise.client.bulk import Progress, Scored, open_source, report_of
 from statewise.client.core import ClientCore, GeneratePlan
-from statewise.client.requests import REPLAY_BYTES, ClientOptions, GenerateOptions
+from statewise.client.requests import REPLAY_BYTES, ClientOptions, GenerateFrom, GenerateOptions, OpenOptions
 from statewise.client.sessions import SessionCore
 from statewise.client.stream import closed_error, tracing_of
 from statewise.client.transport import KEEPALIVE_S, Endpoint, Tls
@@ -25,6 +25,7 @@ from statewise.client.values import (
     ServerInfo,
     ServerStats,
     SessionInfo,
+    StateValue,
     Value,
     check_flag,
     read_stats,
@@ -225,17 +226,20 @@ class AsyncClient:
         model: str,
         inputs: object,
         *,
+        state: StateValue | None = None,
         version: int | None = None,
         labels: bool = False,
         timeout: float | None = None,
     ) -> Value:
-        """Runs whole sequences from the model's initial state; the server keeps no state.
+        """Runs whole sequences from the model's initial state, or from given ones; the server keeps no state.
 
         Args:
             model: name of the model.
             inputs: one sequence [T, ...]; a batch [B, T, ...]; or a list of [T_i, ...] of any lengths. For a
                 model without time (one-to-one) the same without T. For a model with a vocabulary also a text
                 or a list of texts. For several inputs a dict of these by name.
+            state: the states to begin in: arrays by the name of a state or part (see `ModelInfo.states`),
+                [...] for all sequences or [B, ...], one for each; None: the model's own.
             version: model version; None: the default one.
             labels: return the names of the best classes instead of the outputs.
             timeout: seconds.
@@ -253,7 +257,7 @@ class AsyncClient:
         """
         timeout_s = self._core.timeout_s(timeout)
         plan = self._core.sequences.predict(
-            model, inputs, version=version, labels=labels, timeout_s=timeout_s
+            model, inputs, state=state, version=version, labels=labels, timeout_s=timeout_s
         )
         return await self._shell.run(plan)
 
@@ -316,6 +320,8 @@ class AsyncClient:
         *,
         prompt: object = None,
         condition: object = None,
+        state: StateValue | None = None,
+        position: int = 0,
         steps: int | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -335,6 +341,9 @@ class AsyncClient:
             prompt: consumed first: a text, or one sequence as the model reads it, [T, ...] or tokens [T].
             condition: consumed before the prompt: the name of a condition that the model knows, or one time
                 step [...]. Encoder-decoder: the encoder's input, a text or one sequence [T, ...].
+            state: the state to begin in, as for `session`; it needs neither prompt nor condition.
+            position: time steps that the given state has consumed. The values are those which a session with
+                that state would generate there.
             steps: largest number of values; None: the model's own limit, or 100 if it has none.
             temperature: of the softmax; 0: always the likeliest token. Models of real numbers ignore it.
             top_k: draw from the k likeliest tokens only; None: from all.
@@ -357,16 +366,11 @@ class AsyncClient:
             ...     print(text, end="")
         """
         generate_options = GenerateOptions(steps, temperature, top_k, seed)
+        begin = GenerateFrom(prompt, condition, state, position)
 
         def plan(timeout_s: float | None) -> GeneratePlan:
             return self._core.sequences.generating(
-                model,
-                generate_options,
-                prompt=prompt,
-                condition=condition,
-                text=text,
-                version=version,
-                timeout_s=timeout_s,
+                model, generate_options, begin, text=text, version=version, timeout_s=timeout_s
             )
 
         return self._generate(plan, timeout)
@@ -377,8 +381,10 @@ class AsyncClient:
         *,
         id: str | None = None,
         condition: object = None,
+        state: StateValue | None = None,
+        position: int = 0,
         version: int | None = None,
-        keep: bool = False,
+        keep: bool | int = False,
         durability: Literal["interval", "reply"] | None = None,
         timeout: float | None = None,
     ) -> "Opening[AsyncSession]":
@@ -390,8 +396,14 @@ class AsyncClient:
                 model, the client takes it over at its position. None: a random name.
             condition: encoder-decoders only: the input from which the encoder computes the session's initial
                 state, a text or one sequence [T, ...].
+            state: the state to begin in: arrays by the name of a state, or of a part such as `layer0.h`; see
+                `ModelInfo.states`. What is not named begins as the model does. A session that is taken over
+                stays as it is.
+            position: time steps that the given state has consumed.
             version: model version, kept for the session's life; None: the default one.
-            keep: leave an anonymous session open at the end of `with`. Sessions with an id always stay.
+            keep: True leaves an anonymous session open at the end of `with`; sessions with an id always stay.
+                A number, 1 to 64, says how many of its last requests `rewind` can take back (else one); each
+                beyond the first costs a copy of the state on the server.
             durability: when replies leave: "interval", at once, or "reply", when the server's store has what
                 they tell; None: as the server says, or as the session has had it.
             timeout: seconds.
@@ -406,17 +418,10 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSession":
-            check_flag("keep", keep)
-            plan = self._core.sessions.open(
-                model,
-                id,
-                version,
-                self._core.timeout_s(timeout),
-                condition=condition,
-                durability=durability,
-            )
+            options = OpenOptions(condition, state, position, keep, durability)
+            plan = self._core.sessions.open(model, id, version, self._core.timeout_s(timeout), options)
             core = await self._shell.run(plan)
-            return self._session(core, keep=keep or id is not None)
+            return self._session(core, keep=options.stays_open or id is not None)
 
         return Opening(opening())
 
@@ -427,8 +432,10 @@ class AsyncClient:
         count: int | None = None,
         ids: Sequence[str] | None = None,
         condition: object = None,
+        state: StateValue | None = None,
+        position: object = 0,
         version: int | None = None,
-        keep: bool = False,
+        keep: bool | int = False,
         durability: Literal["interval", "reply"] | None = None,
         timeout: float | None = None,
     ) -> "Opening[AsyncSessionGroup]":
@@ -440,8 +447,12 @@ class AsyncClient:
             ids: the sessions' names, instead of `count`.
             condition: encoder-decoders only: the input from which the encoder computes the initial states, a
                 text or one sequence [T, ...] for all sessions, or a list of these, one for each.
+            state: the states to begin in: arrays by the name of a state or part, [...] for all sessions or
+                [N, ...], one for each.
+            position: time steps that the given states have consumed: a number, or [N] numbers.
             version: model version; None: the default one.
-            keep: leave anonymous sessions open at the end of `with`.
+            keep: True leaves anonymous sessions open at the end of `with`; a number, 1 to 64, says how many
+                of the last requests of each `rewind` can take back.
             durability: when replies leave: "interval", at once, or "reply", when the server's store has what
                 they tell; None: as the server says, or as the sessions have had it.
             timeout: seconds.
@@ -457,20 +468,19 @@ class AsyncClient:
         """
 
         async def opening() -> "AsyncSessionGroup":
-            check_flag("keep", keep)
+            options = OpenOptions(condition, state, position, keep, durability)
             plan = self._core.groups.open(
                 model,
                 count=count,
                 session_ids=ids,
-                condition=condition,
                 version=version,
-                durability=durability,
                 timeout_s=self._core.timeout_s(timeout),
+                options=options,
             )
             core = await self._shell.run(plan)
-            if keep:
+            if options.stays_open:
                 self._core.anonymous.forget(core)
-            return AsyncSessionGroup(self._shell, core, keep=keep or ids is not None)
+            return AsyncSessionGroup(self._shell, core, keep=options.stays_open or ids is not None)
 
         return Opening(opening())
 

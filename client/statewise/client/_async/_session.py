@@ -4,14 +4,24 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from numpy.typing import NDArray
 
 from statewise.client._async._generation import generate_in_session
 from statewise.client._async._opening import Opening
 from statewise.client._async._shell import AsyncShell
 from statewise.client.requests import GenerateOptions, gives_text
 from statewise.client.sessions import SessionCore, SessionGeneration
-from statewise.client.values import ModelInfo, Value, check_flag, check_iterable
+from statewise.client.states import (
+    checkpoint_of,
+    checkpoints_of,
+    delete_checkpoint_of,
+    rewind_of,
+    set_state_of,
+    state_of,
+)
+from statewise.client.values import CheckpointInfo, ModelInfo, StateValue, Value, check_flag, check_iterable
 
 
 class AsyncSession:
@@ -41,6 +51,11 @@ class AsyncSession:
     def position(self) -> int:
         """Time steps consumed."""
         return self._core.remote.position
+
+    @property
+    def keep(self) -> int:
+        """The number of its last requests that `rewind` can take back."""
+        return self._core.remote.keep or 1
 
     @property
     def durable_position(self) -> int:
@@ -105,11 +120,24 @@ class AsyncSession:
                 yield await self.step(value, timeout=timeout)
 
     def fork(
-        self, *, id: str | None = None, keep: bool = False, timeout: float | None = None
+        self,
+        *,
+        id: str | None = None,
+        at: str | None = None,
+        keep: bool = False,
+        timeout: float | None = None,
     ) -> "Opening[AsyncSession]":
-        """Opens a copy of the session at its present position. The two then advance independently.
+        """Opens a copy of the session at its present position, or at a checkpoint. The two then advance
+        independently. The copy can take back as many requests, and has no checkpoints.
+
+        Args:
+            id: name of the copy; None: a random name.
+            at: name of a checkpoint; None: the present state.
+            keep: leave an anonymous copy open at the end of `with`.
+            timeout: seconds.
 
         Raises:
+            CheckpointNotFound: the session has no checkpoint of that name.
             SessionExists, LimitReached, SessionMoved, SessionNotFound, SessionExpired, SessionLost,
             Unavailable, Timeout.
 
@@ -120,15 +148,19 @@ class AsyncSession:
         async def opening() -> "AsyncSession":
             check_flag("keep", keep)
             client = self._shell.core
-            core = await self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout)))
+            core = await self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout), at))
             if keep or id is not None:
                 client.anonymous.forget(core)
             return AsyncSession(self._shell, core, keep=keep or id is not None)
 
         return Opening(opening())
 
-    async def snapshot(self, *, timeout: float | None = None) -> bytes:
+    async def snapshot(self, *, checkpoints: bool = False, timeout: float | None = None) -> bytes:
         """Returns the state, signed by the server, for `AsyncClient.restore`. The session continues.
+
+        Args:
+            checkpoints: the snapshot carries the session's checkpoints, too.
+            timeout: seconds.
 
         Raises:
             SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable, Timeout.
@@ -136,20 +168,120 @@ class AsyncSession:
         Example:
             >>> Path("session.bin").write_bytes(await session.snapshot())
         """
-        return await self._shell.operate(self._core.snapshot(), self._shell.core.timeout_s(timeout))
+        return await self._shell.operate(
+            self._core.snapshot(checkpoints=checkpoints), self._shell.core.timeout_s(timeout)
+        )
 
-    async def rewind(self, *, timeout: float | None = None) -> None:
-        """Undoes the last step or generation.
+    async def rewind(self, *, to: str | int | None = None, timeout: float | None = None) -> None:
+        """Undoes the last step or generation, or takes the session back further.
+
+        Args:
+            to: the name of a checkpoint; or a position, one from before the last `keep` requests. None: the
+                position from before the last request; a second call goes back one more, where that is kept.
+            timeout: seconds. After a Timeout or Unavailable, a rewind to a checkpoint may be applied; the
+                session's next operation completes it.
 
         Raises:
-            InvalidInput: nothing is left to undo; only the last one can be undone, once.
+            InvalidInput: nothing is left to undo, or nothing is kept from position `to`.
+            CheckpointNotFound: the session has no checkpoint of that name.
             PositionMismatch, SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable,
             Timeout.
 
         Example:
             >>> await session.rewind()
+            >>> await session.rewind(to="before")
         """
-        await self._shell.operate(self._core.rewind(), self._shell.core.timeout_s(timeout))
+        await self._shell.operate(rewind_of(self._core, to), self._shell.core.timeout_s(timeout))
+
+    async def state(self, *, timeout: float | None = None) -> dict[str, NDArray[Any]]:
+        """Reads the state: what the session has made of its inputs so far. The session continues.
+
+        Returns:
+            Arrays by the name of the part, such as `layer0.h` [H]; a state without named parts stands whole
+            under its own name. `set_state`, `AsyncClient.session` and `AsyncClient.predict` take it.
+
+        Raises:
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> (await session.state())["layer0.h"].shape
+            (64,)
+        """
+        return await self._shell.operate(state_of(self._core), self._shell.core.timeout_s(timeout))
+
+    async def set_state(
+        self, state: StateValue, *, position: int | None = None, timeout: float | None = None
+    ) -> None:
+        """Writes the state. What came before can neither be sent again nor taken back; checkpoints stay.
+
+        Args:
+            state: arrays by the name of a state or part; what is not named stays as it is.
+            position: time steps that the state has consumed, where the session counts on; None: as it is.
+            timeout: seconds. After a Timeout or Unavailable the state may be written; the session's next
+                operation completes it.
+
+        Raises:
+            InvalidInput: an unknown name, a wrong shape or type, or a number that is not finite where the
+                model's own initial state has none; nothing was written.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> await session.set_state({"layer0.h": numpy.zeros(64)})
+        """
+        plan = set_state_of(self._core, state, position)
+        await self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    async def checkpoint(self, name: str, *, timeout: float | None = None) -> CheckpointInfo:
+        """Keeps the present state under a name on the server, until it is dropped or the session ends.
+
+        A checkpoint never changes. It is stored, moves and sleeps with its session; a session whose state the
+        client had to build again, because a server without a store lost it, has none.
+
+        Args:
+            name: 1 to 128 printable bytes.
+            timeout: seconds.
+
+        Raises:
+            CheckpointExists: there is one of that name, of another state.
+            InvalidInput: the name is empty, too long or not printable.
+            LimitReached: a limit of checkpoints or of bytes.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> (await session.checkpoint("before")).position
+            64
+        """
+        plan = checkpoint_of(self._core, name)
+        return await self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    async def checkpoints(self, *, timeout: float | None = None) -> list[CheckpointInfo]:
+        """Lists the session's checkpoints, in the order in which they were made.
+
+        Raises:
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> [(kept.name, kept.position) for kept in await session.checkpoints()]
+            [('before', 64)]
+        """
+        return await self._shell.operate(checkpoints_of(self._core), self._shell.core.timeout_s(timeout))
+
+    async def delete_checkpoint(self, name: str, *, timeout: float | None = None) -> None:
+        """Drops a checkpoint; one that there is not is no failure.
+
+        Raises:
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> await session.delete_checkpoint("before")
+        """
+        plan = delete_checkpoint_of(self._core, name)
+        await self._shell.operate(plan, self._shell.core.timeout_s(timeout))
 
     def generate(
         self,

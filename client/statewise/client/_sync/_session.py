@@ -2,13 +2,23 @@
 
 from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from numpy.typing import NDArray
 
 from statewise.client._sync._generation import generate_in_session
 from statewise.client._sync._shell import SyncShell
 from statewise.client.requests import GenerateOptions, gives_text
 from statewise.client.sessions import SessionCore, SessionGeneration
-from statewise.client.values import ModelInfo, Value, check_flag, check_iterable
+from statewise.client.states import (
+    checkpoint_of,
+    checkpoints_of,
+    delete_checkpoint_of,
+    rewind_of,
+    set_state_of,
+    state_of,
+)
+from statewise.client.values import CheckpointInfo, ModelInfo, StateValue, Value, check_flag, check_iterable
 
 
 class Session:
@@ -38,6 +48,11 @@ class Session:
     def position(self) -> int:
         """Time steps consumed."""
         return self._core.remote.position
+
+    @property
+    def keep(self) -> int:
+        """The number of its last requests that `rewind` can take back."""
+        return self._core.remote.keep or 1
 
     @property
     def durable_position(self) -> int:
@@ -97,10 +112,25 @@ class Session:
         for value in inputs:
             yield self.step(value, timeout=timeout)
 
-    def fork(self, *, id: str | None = None, keep: bool = False, timeout: float | None = None) -> "Session":
-        """Opens a copy of the session at its present position. The two then advance independently.
+    def fork(
+        self,
+        *,
+        id: str | None = None,
+        at: str | None = None,
+        keep: bool = False,
+        timeout: float | None = None,
+    ) -> "Session":
+        """Opens a copy of the session at its present position, or at a checkpoint. The two then advance
+        independently. The copy can take back as many requests, and has no checkpoints.
+
+        Args:
+            id: name of the copy; None: a random name.
+            at: name of a checkpoint; None: the present state.
+            keep: leave an anonymous copy open at the end of `with`.
+            timeout: seconds.
 
         Raises:
+            CheckpointNotFound: the session has no checkpoint of that name.
             SessionExists, LimitReached, SessionMoved, SessionNotFound, SessionExpired, SessionLost,
             Unavailable, Timeout.
 
@@ -109,13 +139,17 @@ class Session:
         """
         check_flag("keep", keep)
         client = self._shell.core
-        core = self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout)))
+        core = self._shell.run(client.sessions.fork(self._core, id, client.timeout_s(timeout), at))
         if keep or id is not None:
             client.anonymous.forget(core)
         return Session(self._shell, core, keep=keep or id is not None)
 
-    def snapshot(self, *, timeout: float | None = None) -> bytes:
+    def snapshot(self, *, checkpoints: bool = False, timeout: float | None = None) -> bytes:
         """Returns the state, signed by the server, for `Client.restore`. The session continues.
+
+        Args:
+            checkpoints: the snapshot carries the session's checkpoints, too.
+            timeout: seconds.
 
         Raises:
             SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable, Timeout.
@@ -123,20 +157,120 @@ class Session:
         Example:
             >>> Path("session.bin").write_bytes(session.snapshot())
         """
-        return self._shell.operate(self._core.snapshot(), self._shell.core.timeout_s(timeout))
+        return self._shell.operate(
+            self._core.snapshot(checkpoints=checkpoints), self._shell.core.timeout_s(timeout)
+        )
 
-    def rewind(self, *, timeout: float | None = None) -> None:
-        """Undoes the last step or generation.
+    def rewind(self, *, to: str | int | None = None, timeout: float | None = None) -> None:
+        """Undoes the last step or generation, or takes the session back further.
+
+        Args:
+            to: the name of a checkpoint; or a position, one from before the last `keep` requests. None: the
+                position from before the last request; a second call goes back one more, where that is kept.
+            timeout: seconds. After a Timeout or Unavailable, a rewind to a checkpoint may be applied; the
+                session's next operation completes it.
 
         Raises:
-            InvalidInput: nothing is left to undo; only the last one can be undone, once.
+            InvalidInput: nothing is left to undo, or nothing is kept from position `to`.
+            CheckpointNotFound: the session has no checkpoint of that name.
             PositionMismatch, SessionMoved, SessionNotFound, SessionExpired, SessionLost, Unavailable,
             Timeout.
 
         Example:
             >>> session.rewind()
+            >>> session.rewind(to="before")
         """
-        self._shell.operate(self._core.rewind(), self._shell.core.timeout_s(timeout))
+        self._shell.operate(rewind_of(self._core, to), self._shell.core.timeout_s(timeout))
+
+    def state(self, *, timeout: float | None = None) -> dict[str, NDArray[Any]]:
+        """Reads the state: what the session has made of its inputs so far. The session continues.
+
+        Returns:
+            Arrays by the name of the part, such as `layer0.h` [H]; a state without named parts stands whole
+            under its own name. `set_state`, `Client.session` and `Client.predict` take it.
+
+        Raises:
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> (session.state())["layer0.h"].shape
+            (64,)
+        """
+        return self._shell.operate(state_of(self._core), self._shell.core.timeout_s(timeout))
+
+    def set_state(
+        self, state: StateValue, *, position: int | None = None, timeout: float | None = None
+    ) -> None:
+        """Writes the state. What came before can neither be sent again nor taken back; checkpoints stay.
+
+        Args:
+            state: arrays by the name of a state or part; what is not named stays as it is.
+            position: time steps that the state has consumed, where the session counts on; None: as it is.
+            timeout: seconds. After a Timeout or Unavailable the state may be written; the session's next
+                operation completes it.
+
+        Raises:
+            InvalidInput: an unknown name, a wrong shape or type, or a number that is not finite where the
+                model's own initial state has none; nothing was written.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> session.set_state({"layer0.h": numpy.zeros(64)})
+        """
+        plan = set_state_of(self._core, state, position)
+        self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def checkpoint(self, name: str, *, timeout: float | None = None) -> CheckpointInfo:
+        """Keeps the present state under a name on the server, until it is dropped or the session ends.
+
+        A checkpoint never changes. It is stored, moves and sleeps with its session; a session whose state the
+        client had to build again, because a server without a store lost it, has none.
+
+        Args:
+            name: 1 to 128 printable bytes.
+            timeout: seconds.
+
+        Raises:
+            CheckpointExists: there is one of that name, of another state.
+            InvalidInput: the name is empty, too long or not printable.
+            LimitReached: a limit of checkpoints or of bytes.
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> (session.checkpoint("before")).position
+            64
+        """
+        plan = checkpoint_of(self._core, name)
+        return self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def checkpoints(self, *, timeout: float | None = None) -> list[CheckpointInfo]:
+        """Lists the session's checkpoints, in the order in which they were made.
+
+        Raises:
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> [(kept.name, kept.position) for kept in session.checkpoints()]
+            [('before', 64)]
+        """
+        return self._shell.operate(checkpoints_of(self._core), self._shell.core.timeout_s(timeout))
+
+    def delete_checkpoint(self, name: str, *, timeout: float | None = None) -> None:
+        """Drops a checkpoint; one that there is not is no failure.
+
+        Raises:
+            SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,
+            Timeout.
+
+        Example:
+            >>> session.delete_checkpoint("before")
+        """
+        plan = delete_checkpoint_of(self._core, name)
+        self._shell.operate(plan, self._shell.core.timeout_s(timeout))
 
     def generate(
         self,

@@ -3,11 +3,20 @@
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client._sync._shell import SyncShell
-from statewise.client.groups import GroupCore
-from statewise.client.values import ModelInfo, Value
+from statewise.client.groups import (
+    GroupCore,
+    checkpoint_of_rows,
+    checkpoints_of_rows,
+    delete_checkpoint_of_rows,
+    rewind_rows,
+    set_states_of_rows,
+    states_of_rows,
+)
+from statewise.client.values import CheckpointInfo, ModelInfo, StateValue, Value
 
 
 class SessionGroup:
@@ -32,6 +41,11 @@ class SessionGroup:
     def positions(self) -> NDArray[Any]:
         """Time steps that each session has consumed, [N]."""
         return self._core.positions.copy()
+
+    @property
+    def keep(self) -> NDArray[Any]:
+        """The number of last requests of each session that `rewind` can take back, [N]."""
+        return np.maximum(self._core.remote.kept.keeps, 1)
 
     @property
     def durable_positions(self) -> NDArray[Any]:
@@ -80,6 +94,119 @@ class SessionGroup:
         timeout_s = client.timeout_s(timeout)
         batcher = None if timeout is None else client.batchers.of(self.model, timeout_s)
         return self._shell.operate(self._core.step(inputs, index, batcher), timeout_s)
+
+    def state(self, *, index: object = None, timeout: float | None = None) -> dict[str, NDArray[Any]]:
+        """Reads the states of all sessions, or of those chosen by `index`. The sessions continue.
+
+        Returns:
+            Arrays by the name of the part, such as `layer0.h` [N, H]; a state without named parts stands
+            whole under its own name, [N, ...].
+
+        Raises:
+            PartialFailure: some sessions failed; it holds the states of the others, each by name [1, ...].
+            InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
+
+        Example:
+            >>> (group.state())["layer0.h"].shape
+            (1024, 64)
+        """
+        plan = states_of_rows(self._core, index)
+        return self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def set_state(
+        self,
+        state: StateValue,
+        *,
+        position: object = None,
+        index: object = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Writes the states of all sessions, or of those chosen by `index`. What came before can neither be
+        sent again nor taken back; checkpoints stay.
+
+        Args:
+            state: arrays by the name of a state or part, [...] for all sessions or [N, ...], one for each;
+                what is not named stays as it is.
+            position: time steps that the states have consumed: a number, or [N] numbers; None: as they are.
+            index: as for `step`.
+            timeout: seconds.
+
+        Raises:
+            PartialFailure: some sessions failed and keep their states; the others have theirs.
+            InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
+
+        Example:
+            >>> group.set_state({"layer0.h": numpy.zeros(64)})
+        """
+        plan = set_states_of_rows(self._core, state, position, index)
+        self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def checkpoint(
+        self, name: str, *, index: object = None, timeout: float | None = None
+    ) -> list[CheckpointInfo]:
+        """Keeps the present state of each session under one name; see `Session.checkpoint`.
+
+        Raises:
+            PartialFailure: some sessions failed; it holds the checkpoints of the others.
+            InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
+
+        Example:
+            >>> len(group.checkpoint("before"))
+            1024
+        """
+        plan = checkpoint_of_rows(self._core, name, index)
+        return self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def checkpoints(
+        self, *, index: object = None, timeout: float | None = None
+    ) -> list[list[CheckpointInfo]]:
+        """Lists the checkpoints of each session, in the order in which they were made.
+
+        Raises:
+            PartialFailure: some sessions failed; it holds the lists of the others.
+            InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
+
+        Example:
+            >>> [kept.name for kept in (group.checkpoints(index=[3]))[0]]
+            ['before']
+        """
+        plan = checkpoints_of_rows(self._core, index)
+        return self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def delete_checkpoint(self, name: str, *, index: object = None, timeout: float | None = None) -> None:
+        """Drops a checkpoint of each session; one that there is not is no failure.
+
+        Raises:
+            PartialFailure: some sessions failed; the others did not.
+            InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
+
+        Example:
+            >>> group.delete_checkpoint("before")
+        """
+        plan = delete_checkpoint_of_rows(self._core, name, index)
+        self._shell.operate(plan, self._shell.core.timeout_s(timeout))
+
+    def rewind(
+        self, *, to: str | int | None = None, index: object = None, timeout: float | None = None
+    ) -> None:
+        """Undoes the last step of each session, or takes the sessions back further.
+
+        Args:
+            to: the name of a checkpoint that each has; or a position that each is kept at, or is at already;
+                None: where each was before its last request.
+            index: as for `step`.
+            timeout: seconds.
+
+        Raises:
+            PartialFailure: some sessions failed and stay as they are, for example because nothing is left to
+                undo (InvalidInput) or there is no such checkpoint (CheckpointNotFound).
+            InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
+
+        Example:
+            >>> group.rewind(index=[3, 5])
+        """
+        plan = rewind_rows(self._core, to, index)
+        self._shell.operate(plan, self._shell.core.timeout_s(timeout))
 
     def close(self, *, timeout: float | None = None) -> None:
         """Closes the sessions on the server. Closing twice is allowed.

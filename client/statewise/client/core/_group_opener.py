@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from statewise.client.core._opener import FAREWELL_S, Opener
+from statewise.client.core._opener import FAREWELL_S, Opener, too_old
 from statewise.client.groups import GroupCore, GroupJournal
-from statewise.client.requests import Conditions, Plan
+from statewise.client.requests import Beginnings, OpenOptions, Plan
 from statewise.client.sessions import OpenedSession
 from statewise.client.values import (
     MOST_WHOLE,
@@ -19,13 +18,11 @@ from statewise.client.values import (
     LimitReached,
     Limits,
     PartialFailure,
-    RequestLimits,
     StatewiseError,
     Subject,
     check_model,
     check_text,
     check_whole,
-    durability_number,
     error_of,
     status_of_row,
     wrong,
@@ -37,6 +34,8 @@ from statewise.wire import pack_uint64
 _MOST_SESSIONS = 1 << 16
 # A session in the reply: id, handle, digest and names at their longest.
 _LONGEST_SESSION_BYTES = 512
+
+_DEFAULTS = OpenOptions()
 
 
 class GroupOpener(Opener):
@@ -50,30 +49,30 @@ class GroupOpener(Opener):
         *,
         count: Any,
         session_ids: Sequence[str] | None,
-        condition: object,
         version: int | None,
-        durability: str | None,
         timeout_s: float | None,
+        options: OpenOptions = _DEFAULTS,
     ) -> Plan[GroupCore]:
         """Opens many sessions of one model: `count` anonymous ones, or those with these ids."""
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
         check_model(name, version)
-        durability_number(durability)
         if session_ids is not None and not _is_list(session_ids):
             raise wrong("ids", "a list of texts (session(id=) opens a single session)", session_ids)
         if count is not None:
             check_whole("count", count, 1, MOST_WHOLE)
-        yield from self._check_number(len(session_ids or ()) if count is None else count, timeout_s)
+        wanted = len(session_ids or ()) if count is None else count
+        options.check_position(wanted)
+        yield from self._check_number(wanted, timeout_s)
         new_id = self.options.new_id
         ids = [new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
         _check_ids(ids)
         opened: list[OpenedSession] = []
         try:
-            conditions = yield from self._open_all(
-                name, ids, condition, version, durability, timeout_s, opened
-            )
-            group = yield from self._core(opened, conditions, timeout_s)
+            begun = yield from self._open_all(name, ids, version, options, timeout_s, opened)
+            if options.needs_new_server and not all(one.message.keep for one in opened):
+                raise too_old()
+            group = yield from self._core(opened, begun, timeout_s)
         except StatewiseError:
             # No other client can find the anonymous sessions that are open. Named sessions are left to their
             # owner.
@@ -95,19 +94,19 @@ class GroupOpener(Opener):
         self,
         name: str,
         ids: list[str],
-        condition: object,
         version: int | None,
-        durability: str | None,
+        options: OpenOptions,
         timeout_s: float | None,
         opened: list[OpenedSession],
-    ) -> Plan[Conditions | None]:
-        """Opens sessions and appends them to `opened`; returns their conditions.
+    ) -> Plan[Beginnings | None]:
+        """Opens sessions and appends them to `opened`; returns what they began from.
 
         Raises:
             PartialFailure: some could not be opened.
             StatewiseError: none could be opened.
         """
-        conditions, bounds = yield from self._bounds(name, len(ids), condition, version, timeout_s)
+        begun = yield from self._beginnings(name, version, options, len(ids), timeout_s)
+        bounds = yield from self._bounds(len(ids), begun, timeout_s)
         errors: dict[int, StatewiseError] = {}
         subject = Subject("", name, version)
         # All are of one version, even if the default changes in between.
@@ -115,10 +114,10 @@ class GroupOpener(Opener):
         for begin, end in bounds:
             request = (
                 sequence_pb2.OpenSessionsRequest(model=name, version=pinned, session_ids=ids[begin:end])
-                if conditions is None
-                else conditions.request(ids[begin:end], begin)
+                if begun is None
+                else begun.request(ids[begin:end], begin)
             )
-            request.durability = sequence_pb2.Durability.ValueType(durability_number(durability))
+            options.complete(request)
             sessions, failed = yield from self.opening("open", request, subject, timeout_s)
             opened.extend(sessions)
             for error in failed:
@@ -129,26 +128,22 @@ class GroupOpener(Opener):
             raise errors[0]
         if errors:
             raise PartialFailure([None if row in errors else ids[row] for row in range(len(ids))], errors)
-        return conditions
+        return begun
 
     def _bounds(
-        self, name: str, count: int, condition: object, version: int | None, timeout_s: float | None
-    ) -> Plan[tuple[Conditions | None, list[tuple[int, int]]]]:
-        """The sessions' conditions, and which sessions go into one request: first and last (exclusive)."""
+        self, count: int, begun: Beginnings | None, timeout_s: float | None
+    ) -> Plan[list[tuple[int, int]]]:
+        """Returns which sessions go into one request: first and last (exclusive)."""
         limits = yield from self.catalogue.limits(timeout_s)
         most = _most_sessions(limits)
-        if condition is None:
-            return None, [(begin, min(begin + most, count)) for begin in range(0, count, most)]
-        model = yield from self.catalogue.current_model(name, version, timeout_s)
-        conditions = Conditions.of(model, condition, count=count)
-        request_limits = RequestLimits.for_predict(limits, conditions.query.model)
-        request_limits = replace(request_limits, rows=min(request_limits.rows, most))
-        return conditions, conditions.bounds(count, request_limits)
+        if begun is None:
+            return [(begin, min(begin + most, count)) for begin in range(0, count, most)]
+        return begun.bounds(count, limits, most)
 
     def _core(
         self,
         opened: Sequence[OpenedSession],
-        conditions: Conditions | None,
+        begun: Beginnings | None,
         timeout_s: float | None,
     ) -> Plan[GroupCore]:
         model = yield from self.catalogue.model_of(opened[0].message, timeout_s)
@@ -166,7 +161,7 @@ class GroupOpener(Opener):
             InputReader(model),
             journal,
             opened,
-            conditions,
+            begun,
         )
 
     def _abandon(self, opened: Sequence[OpenedSession]) -> Plan[None]:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, finalize
 from statewise.client.core._catalogue import Catalogue
 from statewise.client.core._step_batchers import StepBatchers
 from statewise.client.groups import GroupCore, RemoteRows
-from statewise.client.requests import ClientOptions, Operate, Plan
+from statewise.client.requests import Beginnings, ClientOptions, OpenOptions, Operate, Plan
 from statewise.client.sessions import (
     ByteBudget,
     OpenedSession,
@@ -17,7 +17,7 @@ from statewise.client.sessions import (
     SessionCore,
 )
 from statewise.client.stream import Gather, Operation, StreamMultiplexer, answered, exchange
-from statewise.client.values import Subject
+from statewise.client.values import NotImplementedByServer, Subject
 from statewise.v1 import sequence_pb2, tensor_pb2
 from statewise.wire import pack_uint64, unpack_uint64
 
@@ -81,6 +81,23 @@ class Opener:
         """Sends a request on the session stream; returns its reply. See `exchange`."""
         return (yield Operate(exchange(self.multiplexer, name, request, subject, alone=alone), timeout_s))
 
+    def _beginnings(
+        self,
+        name: str,
+        version: int | None,
+        options: OpenOptions,
+        count: int | None,
+        timeout_s: float | None,
+    ) -> Plan[Beginnings | None]:
+        """Reads what sessions are to begin from; None: the model's initial state."""
+        if options.condition is None and options.state is None:
+            return None
+        model = yield from self.catalogue.current_model(name, version, timeout_s)
+        if options.state is not None and model.state_bytes and not model.states:
+            # The server may be a newer one by now, which describes them.
+            model = yield from self.catalogue.model(name, version, timeout_s, fresh=True)
+        return options.beginnings(model, count)
+
     def opening(
         self, name: str, request: Any, subject: Subject, timeout_s: float | None, *, alone: bool = False
     ) -> Plan[tuple[list[OpenedSession], Sequence[tensor_pb2.RowError]]]:
@@ -102,6 +119,11 @@ class Opener:
             for session, holder in zip(reply.sessions, holders, strict=True)
         ]
         return opened, reply.errors
+
+
+def too_old() -> NotImplementedByServer:
+    """Makes the error about a server that opened sessions otherwise than was asked, because it is older."""
+    return NotImplementedByServer("the server is older than state= and keep=")
 
 
 def _run_all(operations: Sequence[Operation[Any]]) -> Operation[None]:

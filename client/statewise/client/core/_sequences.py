@@ -9,6 +9,7 @@ from statewise.client.core._catalogue import Catalogue
 from statewise.client.requests import (
     Answers,
     ClientOptions,
+    GenerateFrom,
     GenerateOptions,
     GenerateRetries,
     OutputCursor,
@@ -24,6 +25,7 @@ from statewise.client.values import (
     InternalError,
     InvalidInput,
     ModelInfo,
+    NotImplementedByServer,
     RequestLimits,
     Subject,
     Value,
@@ -43,12 +45,19 @@ class Sequences:
     catalogue: Catalogue
 
     def predict(
-        self, name: str, value: object, *, version: int | None, labels: bool, timeout_s: float | None
+        self,
+        name: str,
+        value: object,
+        *,
+        state: object,
+        version: int | None,
+        labels: bool,
+        timeout_s: float | None,
     ) -> Plan[Value]:
         """Runs sequences; returns their outputs, or with `labels` the names of their best classes."""
         check_flag("labels", labels)
         left_s = self.options.countdown(timeout_s)
-        query = yield from self._query(name, value, version, left_s)
+        query = yield from self._query(name, value, state, version, left_s)
         model = query.model
         limits = yield from self.catalogue.limits(left_s())
         answers: Answers | None = None
@@ -101,9 +110,8 @@ class Sequences:
         self,
         name: str,
         generate_options: GenerateOptions,
+        begin: GenerateFrom,
         *,
-        prompt: object,
-        condition: object,
         text: bool | None,
         version: int | None,
         timeout_s: float | None,
@@ -111,24 +119,27 @@ class Sequences:
         """Returns the tries of one generated sequence; the timeout begins now."""
         policy = self.options.retry_policy(CALL_RULES, timeout_s)
         model = yield from self.catalogue.current_model(name, version, timeout_s)
-        cursor = OutputCursor(model, text=gives_text(model, prompt, text), keep=True)
-        request = generate_request(
-            model, generate_options, prompt=prompt, condition=condition, timeout_s=timeout_s
-        )
+        cursor = OutputCursor(model, text=gives_text(model, begin.prompt, text), keep=True)
+        request = generate_request(model, generate_options, begin, timeout_s=timeout_s)
         return GenerateRetries(request, cursor, policy)
 
     def _query(
-        self, name: str, value: object, version: int | None, left_s: Callable[[], float | None]
+        self,
+        name: str,
+        value: object,
+        state: object,
+        version: int | None,
+        left_s: Callable[[], float | None],
     ) -> Plan[Query]:
         model = yield from self._model(name, version, left_s())
         try:
-            return Query.of(model, value)
-        except InvalidInput:
-            # The default version may be another one by now.
+            return Query.of(model, value).begun_in(state)
+        except (InvalidInput, NotImplementedByServer):
+            # The default version may be another one by now, or the server a newer one.
             renewed = yield from self._model(name, version, left_s(), fresh=True)
-            if renewed.digest == model.digest:
+            if renewed == model:
                 raise
-            return Query.of(renewed, value)
+            return Query.of(renewed, value).begun_in(state)
 
     def _model(
         self, name: str, version: int | None, timeout_s: float | None, *, fresh: bool = False

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from statewise.client.core._opener import Opener
-from statewise.client.requests import Conditions, Operate, Plan
-from statewise.client.sessions import Journal, OpenedSession, SessionCore
+from statewise.client.core._opener import FAREWELL_S, Opener, too_old
+from statewise.client.requests import OpenOptions, Operate, Plan
+from statewise.client.sessions import INITIAL, Journal, OpenedSession, Origin, SessionCore
 from statewise.client.values import (
     InputReader,
     Subject,
@@ -16,6 +16,8 @@ from statewise.client.values import (
     wrong,
 )
 from statewise.v1 import sequence_pb2, tensor_pb2
+
+_DEFAULTS = OpenOptions()
 
 
 class SessionOpener(Opener):
@@ -29,24 +31,27 @@ class SessionOpener(Opener):
         session_id: str | None,
         version: int | None,
         timeout_s: float | None,
-        *,
-        condition: object = None,
-        durability: str | None = None,
+        options: OpenOptions = _DEFAULTS,
     ) -> Plan[SessionCore]:
         """Opens a session at its start, or takes over an open session of that id where it stands."""
         check_model(name, version)
-        number = sequence_pb2.Durability.ValueType(durability_number(durability))
+        options.check_position(None)
         request = sequence_pb2.OpenSessionsRequest(
             model=name, version=version or 0, session_ids=[self._new_id(session_id)]
         )
-        opening: sequence_pb2.OpenSessionsRequest | None = None
-        if condition is not None:
-            model = yield from self.catalogue.current_model(name, version, timeout_s)
-            request = opening = Conditions.of(model, condition, count=1).request(request.session_ids)
-        request.durability = number
+        origin = INITIAL
+        begun = yield from self._beginnings(name, version, options, None, timeout_s)
+        if begun is not None:
+            request = begun.request(request.session_ids)
+            origin = Origin.of_request(request)
+        options.complete(request)
         subject = Subject(session_id or "", name, version)
         reply = yield from self.opening("open", request, subject, timeout_s)
-        core = yield from self._core(reply, subject, timeout_s, opening)
+        core = yield from self._core(reply, subject, timeout_s, origin)
+        if options.needs_new_server and not core.remote.keep:
+            if session_id is None:
+                yield Operate(core.close(), FAREWELL_S)
+            raise too_old()
         return self._registered(core, session_id)
 
     def resume(
@@ -72,11 +77,17 @@ class SessionOpener(Opener):
         return self._registered(core, session_id)
 
     def fork(
-        self, session: SessionCore, session_id: str | None, timeout_s: float | None
+        self,
+        session: SessionCore,
+        session_id: str | None,
+        timeout_s: float | None,
+        at: str | None = None,
     ) -> Plan[SessionCore]:
-        """Opens a copy of a session."""
-        copied = yield Operate(session.fork(self._new_id(session_id)), timeout_s)
-        core = yield from self._adopt(copied, timeout_s, session.remote.opening)
+        """Opens a copy of a session; `at`: of one of its checkpoints."""
+        if at is not None:
+            check_text("at", at)
+        copied, origin = yield Operate(session.fork(self._new_id(session_id), at), timeout_s)
+        core = yield from self._adopt(copied, timeout_s, origin)
         return self._registered(core, session_id)
 
     def _new_id(self, given: str | None) -> str:
@@ -95,18 +106,19 @@ class SessionOpener(Opener):
         answer: tuple[list[OpenedSession], Sequence[tensor_pb2.RowError]],
         subject: Subject,
         timeout_s: float | None,
-        opening: sequence_pb2.OpenSessionsRequest | None = None,
+        origin: Origin | None = None,
     ) -> Plan[SessionCore]:
         sessions, errors = answer
         if errors:
             raise error_of(status_of_row(errors[0]), subject)
-        return (yield from self._adopt(sessions[0], timeout_s, opening))
+        known = origin if sessions[0].is_new else None
+        return (yield from self._adopt(sessions[0], timeout_s, known))
 
     def _adopt(
         self,
         opened: OpenedSession,
         timeout_s: float | None,
-        opening: sequence_pb2.OpenSessionsRequest | None = None,
+        origin: Origin | None = None,
     ) -> Plan[SessionCore]:
         model = yield from self.catalogue.model_of(opened.message, timeout_s)
         batcher = yield from self.batchers.default(model, timeout_s)
@@ -116,4 +128,4 @@ class SessionOpener(Opener):
             budget=self.budget,
             keep_tail=self.catalogue.has_store,
         )
-        return SessionCore(self.multiplexer, batcher, InputReader(model), journal, opened, opening)
+        return SessionCore(self.multiplexer, batcher, InputReader(model), journal, opened, origin)

@@ -21,7 +21,7 @@ from statewise.client.groups._group_request import (
 )
 from statewise.client.groups._remote_rows import RemoteRows
 from statewise.client.groups._row_turns import Index, RowTurns
-from statewise.client.requests import Conditions
+from statewise.client.requests import Beginnings
 from statewise.client.sessions import (
     OpenedSession,
     RemoteSession,
@@ -44,6 +44,7 @@ from statewise.client.values import (
     InputReader,
     ModelInfo,
     PartialFailure,
+    RequestLimits,
     Rows,
     SessionNotFound,
     StatewiseError,
@@ -72,7 +73,7 @@ class GroupCore:
         reader: reads inputs for that version.
         journal: keeps what the sessions consume.
         opened: the sessions as the server described them.
-        conditions: what their states began from; None: the model's initial state.
+        beginnings: what their states began from; None: the model's initial state.
     """
 
     def __init__(
@@ -82,12 +83,12 @@ class GroupCore:
         reader: InputReader,
         journal: GroupJournal,
         opened: Sequence[OpenedSession],
-        conditions: Conditions | None = None,
+        beginnings: Beginnings | None = None,
     ) -> None:
-        self._multiplexer = multiplexer
+        self.multiplexer = multiplexer
         self._batcher = batcher
         self._reader = reader
-        self.remote = RemoteRows(multiplexer, batcher, journal, opened, conditions)
+        self.remote = RemoteRows(multiplexer, batcher, journal, opened, beginnings)
         self._everything = np.arange(len(opened))
         self._turns = RowTurns(len(opened))
         self.closed = False
@@ -122,11 +123,11 @@ class GroupCore:
         Raises:
             InvalidInput: at once. The operation raises PartialFailure or any StatewiseError.
         """
-        chosen = choose_rows(self._everything, index)
+        chosen = self.choose(index)
         rows = self._reader.rows_of_steps(value, len(chosen))
         if rows is None:
             rows = self._reader.read(value, Use.GROUP, count=len(chosen))
-        return self._in_turn(chosen, self._step(chosen, rows, batcher or self._batcher))
+        return self.in_turn(chosen, self._step(chosen, rows, batcher or self._batcher))
 
     def close(self) -> Operation[None]:
         """Ends the sessions. Closing twice, or sessions that the server no longer has, is no failure."""
@@ -134,10 +135,20 @@ class GroupCore:
         if not self.closed:
             yield from self._turns.hold(self._everything, self._close())
 
-    def _in_turn(self, rows: Index, body: Operation[T]) -> Operation[T]:
+    def choose(self, index: object) -> Index:
+        """Returns the rows that a caller's index names. Raises InvalidInput."""
+        return choose_rows(self._everything, index)
+
+    @property
+    def request_limits(self) -> RequestLimits:
+        """The largest request of the model."""
+        return self._batcher.request_limits
+
+    def in_turn(self, rows: Index, body: Operation[T]) -> Operation[T]:
+        """Runs an operation when all earlier ones that touch these rows are done."""
         yield from self._turns.acquire(rows)
         if self.closed:
-            raise self._multiplexer.closed_error() or SessionNotFound("the group is closed")
+            raise self.multiplexer.closed_error() or SessionNotFound("the group is closed")
         return (yield from self._turns.hold(rows, body))
 
     def _step(self, chosen: Index, rows: Rows, batcher: StepBatcher) -> Operation[Value]:
@@ -165,7 +176,7 @@ class GroupCore:
         """Sends one request until it is answered; rows that fail alone are sent again alone."""
         if self.remote.uncertain:
             yield from self._resolve_uncertainty(request.rows)
-        policy = self._multiplexer.retry_policy()
+        policy = self.multiplexer.retry_policy()
         maybe_applied = False
         while True:
             message = batcher.encode_request(
@@ -179,7 +190,7 @@ class GroupCore:
                 break
             except Failed as failed:
                 maybe_applied |= failed.status.maybe_applied
-                if not (yield from pause_before_retry(self._multiplexer, policy, failed.status)):
+                if not (yield from pause_before_retry(self.multiplexer, policy, failed.status)):
                     if maybe_applied:
                         self.remote.note_uncertain(request)
                     raise error_of(failed.status, self._subject()) from None
@@ -272,7 +283,7 @@ class GroupCore:
         for begin in range(0, len(self), request_limits.rows):
             handles = self.remote.handles[begin : begin + request_limits.rows]
             request = sequence_pb2.CloseSessionsRequest(handles=pack_uint64(handles))
-            reply = yield from exchange(self._multiplexer, "close", request, self._subject())
+            reply = yield from exchange(self.multiplexer, "close", request, self._subject())
             self.closed = True
             self.remote.journal.clear()
             self.remote.handles[begin : begin + request_limits.rows] = 0

@@ -1,12 +1,12 @@
 """Reads the conditions that sessions of an encoder-decoder begin from: one for all, or one for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from statewise.client.requests._predict import Query
-from statewise.client.values import Form, InvalidInput, ModelInfo, RequestLimits, elements_of, wrong
+from statewise.client.values import Form, InvalidInput, Limits, ModelInfo, RequestLimits, elements_of, wrong
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint32, to_tensor
 
@@ -38,12 +38,14 @@ class Conditions:
             raise InvalidInput(f"condition: expected one sequence{several}; got a batch of {query.count}")
         return cls(model, query)
 
-    def bounds(self, count: int, request_limits: RequestLimits) -> list[tuple[int, int]]:
+    def bounds(self, count: int, limits: Limits, most: int) -> list[tuple[int, int]]:
         """Splits the sessions: first and last (exclusive) of those whose conditions fit into one request.
 
         Raises:
             LimitReached: a condition alone does not fit.
         """
+        request_limits = RequestLimits.for_predict(limits, self.query.model)
+        request_limits = replace(request_limits, rows=min(request_limits.rows, most))
         rows = self._rows(0, count)
         if self.query.rows is None:
             return request_limits.texts_bounds(self.query.texts[row] for row in rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from statewise.client.requests._positions import check_position, read_positions
 from statewise.client.stream import set_timeout
 from statewise.client.values import (
     Array,
@@ -23,11 +24,12 @@ from statewise.client.values import (
     check_text,
     check_whole,
     error_of,
+    given_state,
     read_values,
     status_of_row,
 )
 from statewise.v1 import sequence_pb2
-from statewise.wire import pack_uint32, to_tensor, unpack_uint32
+from statewise.wire import pack_uint32, pack_uint64, to_tensor, unpack_uint32
 
 _MOST_STEPS = 2**32 - 1
 
@@ -71,27 +73,42 @@ class GenerateOptions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class GenerateFrom:
+    """What a generated sequence begins with.
+
+    Attributes:
+        prompt: a text, or one sequence as the model reads it; None: no prompt.
+        condition: the name of a condition, one time step, or for an encoder one sequence or text; None: no
+            condition.
+        state: the state to begin in, a dict of arrays; None: the model's own.
+        position: of that state.
+    """
+
+    prompt: object = None
+    condition: object = None
+    state: object = None
+    position: object = 0
+
+    def __post_init__(self) -> None:
+        check_position(self.position, None, given=self.state is not None)
+
+
 def generate_request(
-    model: ModelInfo,
-    generate_options: GenerateOptions,
-    *,
-    prompt: object,
-    condition: object,
-    timeout_s: float | None,
+    model: ModelInfo, generate_options: GenerateOptions, begin: GenerateFrom, *, timeout_s: float | None
 ) -> sequence_pb2.GenerateRequest:
     """Returns the request for one generated sequence.
 
     Args:
         model: the version that generates.
         generate_options: how much to generate, and how values are drawn.
-        prompt: a text, or one sequence as the model reads it; None: no prompt.
-        condition: the name of a condition, one time step, or for an encoder one sequence or text; None: no
-            condition.
+        begin: what it begins with.
         timeout_s: for all of it.
 
     Raises:
-        InvalidInput: the model cannot take the prompt or the condition.
+        InvalidInput: the model cannot take what it is to begin with.
     """
+    prompt, condition = begin.prompt, begin.condition
     request = sequence_pb2.GenerateRequest(
         model=model.name,
         version=model.version,
@@ -112,6 +129,9 @@ def generate_request(
         request.condition_lengths = _write_row(request.condition, model.encoder, "condition", condition)
     elif condition is not None:
         _write_row(request.condition, model, "condition", condition, use=Use.SESSION)
+    if begin.state is not None:
+        given_state(model, begin.state).fill(request.state, 0, 1)
+        request.state_positions = pack_uint64(read_positions(begin.position, None))
     return request
 
 

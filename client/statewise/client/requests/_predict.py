@@ -1,7 +1,7 @@
 """Encodes whole sequences as requests, and puts the outputs of their responses in order."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from statewise.client.stream import set_timeout
 from statewise.client.values import (
     Array,
     Form,
+    GivenState,
     InputReader,
     InvalidInput,
     ModelInfo,
@@ -25,6 +26,7 @@ from statewise.client.values import (
     check_text,
     elements_of,
     error_of,
+    given_state,
     of_batch,
     read_outputs,
     rows_of,
@@ -43,6 +45,8 @@ class Query:
     count: int
     rows: Rows | None
     texts: tuple[str, ...]
+    state: GivenState | None = None
+    """What the rows begin in; None: the model's initial state."""
 
     @classmethod
     def of(cls, model: ModelInfo, value: object) -> "Query":
@@ -58,6 +62,17 @@ class Query:
         rows = InputReader(model).read(value, Use.PREDICT)
         return cls(model, rows.form, len(rows.steps), rows, ())
 
+    def begun_in(self, state: object) -> "Query":
+        """Returns the same sequences, begun in the states that a caller gives; None: in the model's own.
+
+        Raises:
+            InvalidInput: they do not fit the model, or the number of sequences.
+        """
+        if state is None:
+            return self
+        count = None if self.form is Form.ONE else self.count
+        return replace(self, state=given_state(self.model, state, count=count))
+
     def requests(
         self, request_limits: RequestLimits, *, version: int, timeout_s: float | None, labels: bool
     ) -> Iterator[tuple[int, bytes]]:
@@ -71,6 +86,8 @@ class Query:
                 model=self.model.name, version=version, return_labels=labels
             )
             set_timeout(request, timeout_s)
+            if self.state is not None:
+                self.state.fill(request.state, begin, end)
             inputs: list[Chunk] = []
             if self.rows is None:
                 request.text.rows.extend(self.texts[begin:end])
@@ -86,6 +103,7 @@ class Query:
             yield begin, b"".join([request.SerializeToString(), *inputs])
 
     def _bounds(self, request_limits: RequestLimits) -> list[tuple[int, int]]:
+        request_limits = request_limits.with_state(self.state)
         if self.rows is not None:
             return request_limits.bounds(self.rows.steps)
         return request_limits.texts_bounds(self.texts)

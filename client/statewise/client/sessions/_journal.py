@@ -56,8 +56,17 @@ class JournalProtocol(Protocol):
         """Returns the entries from a position on. None: the journal does not have them all."""
         ...
 
+    def restart(self, position: int) -> None:
+        """Begins anew at a position: the session has got another state."""
+        ...
+
     def clear(self) -> None:
         """Gives up: nothing can be replayed from here on."""
+        ...
+
+    @property
+    def keeps_tail(self) -> bool:
+        """Whether a store has what came before the entries."""
         ...
 
 
@@ -125,6 +134,16 @@ class Journal:
             self.clear()
             if self._keep_tail:
                 self.start = position
+
+    def restart(self, position: int) -> None:
+        """Begins anew at a position: the session has got another state."""
+        self.clear()
+        self.start = position
+
+    @property
+    def keeps_tail(self) -> bool:
+        """Whether a store has what came before the entries."""
+        return self._keep_tail
 
     def after(self, position: int) -> list[Entry] | None:
         """Returns the entries from a position on. None: the journal does not have them all."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from statewise.client.sessions._commands import GenerateCommand, GenerateResult, SessionCommand
 from statewise.client.sessions._journal import Entry, GeneratePayload
+from statewise.client.sessions._origin import Origin
 from statewise.client.sessions._remote_session import NOT_HELD, RemoteSession
 from statewise.client.stream import Operation, StepBatcher, StepRow
 from statewise.client.values import Failed, InputBytes, SessionLost, Status, error_of
@@ -75,10 +76,10 @@ def _find_or_reopen(remote: RemoteSession, ahead: SessionCommand | None) -> Oper
         session = yield from find(remote)
         if session is not None:
             return (yield from _catch_up(remote, session.position, ahead))
-        if not rebuildable(remote):
+        if remote.origin is None or not rebuildable(remote):
             raise _lost(remote, "no server has it any more")
-        if (yield from _reopen(remote)):
-            return (yield from _catch_up(remote, 0, None))
+        if (yield from reopen(remote, remote.origin)):
+            return (yield from _catch_up(remote, remote.origin.position, None))
 
 
 def find(remote: RemoteSession) -> Operation[sequence_pb2.Session | None]:
@@ -131,22 +132,22 @@ def _close(remote: RemoteSession, handle: int) -> Operation[None]:
 
 def rebuildable(remote: RemoteSession) -> bool:
     """Returns whether this client holds everything that the state was made from."""
-    began = remote.opening is not None or not remote.model.encoder_inputs
-    return began and remote.journal.after(0) is not None
+    return remote.origin is not None and remote.journal.after(remote.origin.position) is not None
 
 
-def _reopen(remote: RemoteSession) -> Operation[bool]:
-    """Opens the session anew, at position 0. False: the server has another session of that id."""
+def reopen(remote: RemoteSession, origin: Origin) -> Operation[bool]:
+    """Opens the session anew, in another one's place. False: the server has another session of that id."""
     model = remote.model
     if remote.handle:  # else an opening got no answer, and what it opened is as good as new
         remote.begin_anew(new_birth())
     request = sequence_pb2.OpenSessionsRequest(model=model.name, version=model.version)
-    if remote.opening is not None:
-        request.CopyFrom(remote.opening)
+    if origin.opening is not None:
+        request.CopyFrom(origin.opening)
     request.session_ids[:] = [remote.id]
     request.births = pack_uint64([remote.birth])
     request.only_new = True
     request.durability = sequence_pb2.Durability.ValueType(remote.durability)
+    request.keep = remote.keep
     reply = yield from remote.send("open", request)
     if reply.errors and reply.errors[0].reason == Reason.SESSION_EXISTS:
         return False
@@ -174,7 +175,7 @@ def _catch_up(remote: RemoteSession, held: int, ahead: SessionCommand | None) ->
     entries = remote.journal.after(held)
     if entries is None:
         raise _lost(remote, f"the server has it at position {held} of {remote.position}")
-    for entry in _merged(entries, remote.batcher):
+    for entry in _merged(entries, remote.batcher, apart=remote.keep or 1):
         yield from _replay(remote, entry, held)
         held += entry.steps
     return held
@@ -214,10 +215,10 @@ def _lost(remote: RemoteSession, detail: str) -> SessionLost:
     return SessionLost(f"{detail}; its inputs are not all held here any more", session_id=remote.id)
 
 
-def _merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
+def _merged(entries: Sequence[Entry], batcher: StepBatcher, *, apart: int) -> Iterator[Entry]:
     """Yields journal entries, joined to as few requests as fit if the model gives the same bits for both.
 
-    The last entry is never joined: the server keeps the state before the last request, as it did at first.
+    The last `apart` entries are not joined: the server keeps the states before them, as it did at first.
     """
     model = batcher.model
     if model.exactness != "exact" or not all(spec.per_step for spec in model.inputs):
@@ -225,7 +226,7 @@ def _merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
         return
     gathered: list[tuple[int, InputBytes]] = []
     steps = 0
-    for entry in entries[:-1]:
+    for entry in entries[:-apart]:
         generated = isinstance(entry.payload, GeneratePayload)
         if gathered and (generated or steps + entry.steps > batcher.request_limits.row_steps):
             yield _joined(gathered)
@@ -237,7 +238,7 @@ def _merged(entries: Sequence[Entry], batcher: StepBatcher) -> Iterator[Entry]:
             steps += entry.steps
     if gathered:
         yield _joined(gathered)
-    yield from entries[-1:]
+    yield from entries[-apart:]
 
 
 def _joined(entries: Sequence[tuple[int, InputBytes]]) -> Entry:

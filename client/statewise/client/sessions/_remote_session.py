@@ -6,20 +6,33 @@ those of `_recovery` is sent.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from statewise.client.sessions._commands import SessionCommand
 from statewise.client.sessions._journal import JournalProtocol, Payload
+from statewise.client.sessions._origin import Origin
 from statewise.client.stream import Exchange, Operation, StepBatcher, StreamMultiplexer
 from statewise.client.values import ModelInfo, Status, Subject, error_of, status_of_row
 from statewise.v1 import sequence_pb2, tensor_pb2
-from statewise.wire import Reason
+from statewise.wire import Reason, unpack_uint64
 
 NOT_HELD = (Reason.SESSION_NOT_FOUND, Reason.SESSION_EXPIRED)
 """Reasons of a server that does not have the session."""
 
 # A server that still holds the session from an opening before so many losses is not expected.
 _MOST_EARLIER_OPENINGS = 8
+
+
+class StateChange(Protocol):
+    """A request that gives a session another state, whatever it had before. It may be sent again."""
+
+    def request(self, held: int) -> tuple[str, Any]:
+        """Returns the name of the operation and its request, for a session at position `held`."""
+        ...
+
+    def origin(self, model: ModelInfo) -> Origin | None:
+        """Returns the state that the session gets, where this client knows it."""
+        ...
 
 
 class OpenedSession(NamedTuple):
@@ -31,6 +44,11 @@ class OpenedSession(NamedTuple):
     holder: int
     """Number by which the server knows this client as the session's holder."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the request that gave it, or an earlier try of it, has created it."""
+        return self.message.created or self.message.birth == self.holder
+
 
 class RemoteSession:
     """A session as this client knows it.
@@ -40,8 +58,7 @@ class RemoteSession:
         batcher: collects the session's steps; names the model version that the session is pinned to.
         journal: keeps the session's inputs and generations.
         opened: the session as the server described it.
-        opening: the request that opened the session, if it had a condition; None: the session began in the
-            model's initial state.
+        origin: what the session's inputs began from; None: this client cannot open a session there.
     """
 
     __slots__ = (
@@ -55,13 +72,15 @@ class RemoteSession:
         "holder",
         "id",
         "journal",
+        "keep",
+        "kept_positions",
         "last_payload",
         "multiplexer",
         "needs_replay",
-        "opening",
+        "origin",
         "position",
-        "previous_position",
         "rewinding",
+        "uncertain_change",
         "uncertain_request",
         "uncertain_rewind",
     )
@@ -72,16 +91,18 @@ class RemoteSession:
         batcher: StepBatcher,
         journal: JournalProtocol,
         opened: OpenedSession,
-        opening: sequence_pb2.OpenSessionsRequest | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.opening = opening
+        self.origin = origin
         self.multiplexer = multiplexer
         self.batcher = batcher
         self.journal = journal
         self.id = opened.message.session_id
         self.position: int = opened.message.position
-        self.previous_position: int | None = None
-        """Position before the last request, to which a rewind returns."""
+        self.kept_positions: list[int] = []
+        """Positions before the last requests, to which a rewind can return, the earliest first."""
+        self.keep: int
+        """The number of last requests that can be taken back; 0: the server is older than the number."""
         self.last_payload: Payload | None = None
         """Content of the last request, which a rewind would undo."""
         self.needs_replay = False
@@ -90,6 +111,8 @@ class RemoteSession:
         """A request that may or may not have been applied."""
         self.uncertain_rewind: int | None = None
         """Position to which a rewind may or may not have brought the session."""
+        self.uncertain_change: StateChange | None = None
+        """A request that gives the session another state, which may or may not have been applied."""
         self.rewinding = False
         """Whether the session is to be rewound, so that an uncertain rewind is one that was meant."""
         self.birth: int
@@ -104,6 +127,7 @@ class RemoteSession:
         self.connection_number: int
         """The connection over which a server last accepted the handle; over another it may be unknown."""
         self.adopt(opened.message, opened.connection_number)
+        self._adopt_kept(opened.message)
 
     @property
     def model(self) -> ModelInfo:
@@ -118,7 +142,7 @@ class RemoteSession:
     @property
     def uncertain(self) -> bool:
         """Whether the server's position is unknown."""
-        return self.needs_replay or self.uncertain_request is not None
+        return self.needs_replay or self.uncertain_request is not None or self.uncertain_change is not None
 
     def open_handles(self) -> list[int]:
         """Returns the handle, unless the session was closed."""
@@ -126,7 +150,11 @@ class RemoteSession:
 
     def applied(self, steps: int, payload: Payload, durable_position: int) -> None:
         """Notes that a request was applied."""
-        self.previous_position, self.last_payload = self.position, payload
+        kept = self.kept_positions
+        kept.append(self.position)
+        if len(kept) > (self.keep or 1):
+            del kept[0]
+        self.last_payload = payload
         self.position += steps
         self.connection_number = self.multiplexer.answering
         self.journal.append(steps, payload)
@@ -135,11 +163,31 @@ class RemoteSession:
             self.journal.forget(durable_position)
 
     def rewound(self, position: int) -> None:
-        """Notes that the last request was undone."""
+        """Notes that the requests after a position were undone."""
         self.journal.rewind(position)
         self.position = position
         self.durable_position = min(self.durable_position, position)
-        self.previous_position = self.last_payload = self.uncertain_rewind = None
+        self.kept_positions = [kept for kept in self.kept_positions if kept < position]
+        self.last_payload = self.uncertain_rewind = None
+
+    def changed(self, session: sequence_pb2.Session, origin: Origin | None) -> None:
+        """Notes that the session has got another state, with which its journal begins anew."""
+        self.durable_position = session.durable_position
+        self.connection_number = self.multiplexer.answering
+        self._begin_from(session.position, origin)
+        self._adopt_kept(session)
+
+    def opened_anew(self, origin: Origin) -> None:
+        """Notes that the session was opened anew in another state than it had."""
+        self._begin_from(origin.position, origin)
+
+    def _begin_from(self, position: int, origin: Origin | None) -> None:
+        self.position = position
+        self.origin = origin
+        self.journal.restart(position)
+        self.kept_positions = []
+        self.last_payload = self.uncertain_rewind = self.uncertain_request = self.uncertain_change = None
+        self.needs_replay = False
 
     def adopt(self, session: sequence_pb2.Session, connection_number: int) -> None:
         """Takes the handle that the server gave when it opened or resumed the session."""
@@ -147,7 +195,11 @@ class RemoteSession:
         self.birth = session.birth
         self.durable_position = session.durable_position
         self.durability = session.durability
+        self.keep = session.keep
         self.connection_number = connection_number
+
+    def _adopt_kept(self, session: sequence_pb2.Session) -> None:
+        self.kept_positions = [int(kept) for kept in unpack_uint64(session.kept_positions)]
 
     def begin_anew(self, birth: int) -> None:
         """Notes that the session will be opened again: no server has it as this client left it."""

@@ -9,15 +9,13 @@ from typing import Any, ClassVar, TypeVar
 
 from statewise.client.sessions._commands import OnValues, StepCommand
 from statewise.client.sessions._journal import JournalProtocol
+from statewise.client.sessions._origin import Origin
 from statewise.client.sessions._remote_session import OpenedSession, RemoteSession
+from statewise.client.sessions._rewinds import rewind_session
 from statewise.client.sessions._session_generation import SessionGeneration, cut_short, generate
-from statewise.client.sessions._session_requests import (
-    close_session,
-    fork_session,
-    rewind_session,
-    take_snapshot,
-)
-from statewise.client.sessions._session_retries import resolve_uncertainty, retry_until_applied
+from statewise.client.sessions._session_requests import close_session, fork_session, take_snapshot
+from statewise.client.sessions._session_retries import retry_until_applied
+from statewise.client.sessions._state_changes import resolve_uncertainty
 from statewise.client.stream import (
     AcquireTurn,
     Operation,
@@ -39,16 +37,16 @@ from statewise.client.values import (
     Use,
     Value,
     check_finite,
+    check_flag,
     of_sequence,
     of_step,
 )
-from statewise.v1 import sequence_pb2
 
 T = TypeVar("T")
 
 
 class SessionCore:
-    """A session and the operations on it.
+    """A session and the operations on it, but for those on its state: see `states`.
 
     Args:
         multiplexer: the connection.
@@ -56,7 +54,7 @@ class SessionCore:
         reader: reads inputs for that version.
         journal: keeps what it consumes.
         opened: the session as the server described it.
-        opening: the request that opened it, if it had a condition.
+        origin: what its inputs began from; None: this client cannot open it there.
     """
 
     __slots__ = ("__weakref__", "_busy", "_reader", "_waiting", "closed", "remote")
@@ -68,9 +66,9 @@ class SessionCore:
         reader: InputReader,
         journal: JournalProtocol,
         opened: OpenedSession,
-        opening: sequence_pb2.OpenSessionsRequest | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.remote = RemoteSession(multiplexer, batcher, journal, opened, opening)
+        self.remote = RemoteSession(multiplexer, batcher, journal, opened, origin)
         self.closed = False
         self._reader = reader
         self._busy = False
@@ -108,30 +106,31 @@ class SessionCore:
         while self._busy:
             yield AcquireTurn(self._waiting)
         if not self.closed:
-            yield from self._in_turn(self._close(), resolve=False)
+            yield from self.in_turn(self._close(), resolve=False)
 
-    def fork(self, session_id: str) -> Operation[OpenedSession]:
-        """Copies the session under a new id."""
-        return self._in_turn(fork_session(self.remote, session_id))
+    def fork(self, session_id: str, at: str | None = None) -> Operation[tuple[OpenedSession, Origin | None]]:
+        """Copies the session under a new id; `at`: from a checkpoint. Also returns its origin."""
+        return self.in_turn(fork_session(self.remote, session_id, at))
 
-    def snapshot(self) -> Operation[bytes]:
-        """Takes the state out."""
-        return self._in_turn(take_snapshot(self.remote))
+    def snapshot(self, *, checkpoints: bool = False) -> Operation[bytes]:
+        """Takes the state out, with the checkpoints where these are wanted."""
+        check_flag("checkpoints", checkpoints)
+        return self.in_turn(take_snapshot(self.remote, checkpoints=bool(checkpoints)))
 
-    def rewind(self) -> Operation[None]:
-        """Undoes the last request."""
-        return self._in_turn(rewind_session(self.remote), resolve=False)
+    def rewind(self, to: int | None = None) -> Operation[None]:
+        """Undoes the last request, or those after a position that is kept."""
+        return self.in_turn(rewind_session(self.remote, to), resolve=False)
 
     def generate(self, generation: SessionGeneration, on_values: OnValues) -> Operation[None]:
         """Lets the session emit values, each fed back as its next input."""
-        return self._in_turn(generate(self.remote, generation, on_values))
+        return self.in_turn(generate(self.remote, generation, on_values))
 
     def cut_short(self, generation: SessionGeneration, taken: int) -> Operation[None]:
         """Takes back all but the first `taken` values of a generation, right after it.
 
         A session that has moved on since is left alone.
         """
-        return self._in_turn(cut_short(self.remote, generation, taken), first=True)
+        return self.in_turn(cut_short(self.remote, generation, taken), first=True)
 
     # For `OneStep`.
 
@@ -149,9 +148,9 @@ class SessionCore:
         while self._waiting and not self._busy:
             self._waiting.popleft().resume(None)
 
-    def step_in_turn(self, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
+    def stepin_turn(self, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
         """Runs a time step that has to wait for its turn, or to resolve an uncertainty first."""
-        reply = yield from self._in_turn(self._advance(1, payload, batcher))
+        reply = yield from self.in_turn(self._advance(1, payload, batcher))
         return of_step(self.model, reply.outputs)
 
     def retry_step(self, failed: Failed, payload: InputBytes, batcher: StepBatcher) -> Operation[Value]:
@@ -171,7 +170,7 @@ class SessionCore:
                 (column[begin:end] if spec.per_step else column).tobytes()
                 for spec, column in zip(self.model.inputs, columns, strict=True)
             )
-            reply = yield from self._in_turn(self._advance(end - begin, payload, batcher))
+            reply = yield from self.in_turn(self._advance(end - begin, payload, batcher))
             replies.append(reply.outputs)
         return of_sequence(self.model, replies)
 
@@ -193,7 +192,7 @@ class SessionCore:
         yield from close_session(self.remote)
         self.closed = True
 
-    def _in_turn(self, body: Operation[T], *, first: bool = False, resolve: bool = True) -> Operation[T]:
+    def in_turn(self, body: Operation[T], *, first: bool = False, resolve: bool = True) -> Operation[T]:
         """Runs an operation when all earlier ones of the session are done.
 
         Args:
@@ -251,7 +250,7 @@ class OneStep:
             self.position = remote.position
             self._batcher.add(self)
         else:
-            self._continue_as(session.step_in_turn(self.payload, self._batcher))
+            self._continue_as(session.stepin_turn(self.payload, self._batcher))
 
     def close(self) -> None:
         """See `PendingCall`."""

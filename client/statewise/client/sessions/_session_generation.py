@@ -6,7 +6,7 @@ from statewise.client.requests import GenerateOptions, OutputCursor
 from statewise.client.sessions._commands import GenerateCommand, GenerateResult, OnValues
 from statewise.client.sessions._journal import GeneratePayload
 from statewise.client.sessions._remote_session import RemoteSession
-from statewise.client.sessions._session_requests import rewind_session
+from statewise.client.sessions._rewinds import rewind_session
 from statewise.client.sessions._session_retries import retry_until_applied
 from statewise.client.stream import Operation
 from statewise.client.values import Failed, ModelInfo, Unavailable

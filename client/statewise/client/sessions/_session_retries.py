@@ -59,19 +59,3 @@ def retry_until_applied(
             if maybe_applied:
                 remote.uncertain_request = command
             raise
-
-
-def resolve_uncertainty(remote: RemoteSession) -> Operation[None]:
-    """Finds out whether the uncertain request was applied, and brings the server to that position."""
-    command = remote.uncertain_request
-    policy = remote.multiplexer.retry_policy()
-    while True:
-        try:
-            held = yield from recover(remote, ahead=command)
-            break
-        except Failed as failed:
-            if not (yield from pause_before_retry(remote.multiplexer, policy, failed.status)):
-                raise error_of(failed.status, remote.subject) from None
-    remote.uncertain_request = None
-    if command is not None and held != remote.position:
-        remote.applied(held - remote.position, command.payload, remote.durable_position)

@@ -6,8 +6,10 @@ from statewise.client.values._arguments import (
     check_channel_options,
     check_flag,
     check_iterable,
+    check_keep,
     check_model,
     check_path,
+    check_place,
     check_real,
     check_seconds,
     check_session_state,
@@ -16,7 +18,7 @@ from statewise.client.values._arguments import (
     durability_number,
     wrong,
 )
-from statewise.client.values._elements import check_finite
+from statewise.client.values._elements import UnfitError, as_elements, axes_of, check_finite
 from statewise.client.values._errors import (
     CheckpointExists,
     CheckpointNotFound,
@@ -43,6 +45,16 @@ from statewise.client.values._errors import (
     Unauthenticated,
     Unavailable,
 )
+from statewise.client.values._given_state import (
+    GivenState,
+    StateValue,
+    by_part,
+    check_states_known,
+    given_state,
+    merged_state,
+    missing_states,
+    read_states,
+)
 from statewise.client.values._info import (
     Limits,
     ModelInfo,
@@ -66,6 +78,13 @@ from statewise.client.values._outputs import (
 )
 from statewise.client.values._ragged import elements_of, row_bytes
 from statewise.client.values._request_limits import RequestLimits, size_bytes
+from statewise.client.values._state_info import (
+    CheckpointInfo,
+    StateInfo,
+    States,
+    column_names,
+    read_checkpoint,
+)
 from statewise.client.values._stats import ModelStats, ServerStats, read_stats, stats_request
 from statewise.client.values._status import Failed, Status, Subject, error_of, status_of_row, status_of_rpc
 
@@ -73,9 +92,11 @@ __all__ = [
     "MOST_WHOLE",
     "Array",
     "CheckpointExists",
+    "CheckpointInfo",
     "CheckpointNotFound",
     "Failed",
     "Form",
+    "GivenState",
     "InputBytes",
     "InputReader",
     "InternalError",
@@ -104,6 +125,9 @@ __all__ = [
     "SessionMoved",
     "SessionNotFound",
     "SessionState",
+    "StateInfo",
+    "StateValue",
+    "States",
     "StatewiseError",
     "Status",
     "Subject",
@@ -112,30 +136,43 @@ __all__ = [
     "TlsError",
     "Unauthenticated",
     "Unavailable",
+    "UnfitError",
     "Use",
     "Value",
+    "as_elements",
+    "axes_of",
     "brief",
+    "by_part",
     "check_channel_options",
     "check_finite",
     "check_flag",
     "check_iterable",
+    "check_keep",
     "check_model",
     "check_path",
+    "check_place",
     "check_real",
     "check_seconds",
     "check_session_state",
+    "check_states_known",
     "check_text",
     "check_whole",
+    "column_names",
     "durability_number",
     "elements_of",
     "error_of",
+    "given_state",
+    "merged_state",
+    "missing_states",
     "of_batch",
     "of_sequence",
     "of_step",
+    "read_checkpoint",
     "read_model",
     "read_outputs",
     "read_server",
     "read_session",
+    "read_states",
     "read_stats",
     "read_values",
     "row_bytes",

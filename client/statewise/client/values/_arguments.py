@@ -16,6 +16,8 @@ from statewise.client.values._errors import InvalidInput
 _LONGEST_S = 1e9
 MOST_WHOLE = 2**63 - 1
 """For counts of Python, which neither the contract nor the server bounds."""
+MOST_KEPT = 64
+"""Requests of a session that can be taken back, at most."""
 _GRPC_INTEGER = 2**31
 
 _shortener = reprlib.Repr()
@@ -46,6 +48,19 @@ def check_flag(name: str, value: Any) -> None:
     """Raises InvalidInput for anything but True and False."""
     if not isinstance(value, bool | np.bool_):
         raise wrong(name, "True or False", value)
+
+
+def check_keep(value: Any) -> None:
+    """Raises InvalidInput for anything but a flag, or a number of requests that a session may keep."""
+    whole = isinstance(value, int | np.integer) and 1 <= value <= MOST_KEPT
+    if not (whole or isinstance(value, bool | np.bool_)):
+        raise wrong("keep", f"True, False or a whole number of requests from 1 to {MOST_KEPT}", value)
+
+
+def check_place(value: Any) -> None:
+    """Raises InvalidInput for anything but a position that a session can be taken back to."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value <= MOST_WHOLE:
+        raise wrong("to", "the name of a checkpoint, a position or None", value)
 
 
 def durability_number(value: Any) -> int:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Literal
 
+from statewise.client.values._state_info import StateInfo, read_state_spec
 from statewise.v1 import admin_pb2, model_pb2, tensor_pb2
 from statewise.wire import CallShape, Vocabulary
 
@@ -67,6 +68,8 @@ class ModelInfo:
     """The value that `generate` emits at each time step; None: the model does not generate."""
     least_steps: int = 1
     """Fewest time steps of a row of `predict` or of a step; 0: the version is not loaded."""
+    states: tuple[StateInfo, ...] = ()
+    """What a session keeps from step to step; empty: nothing, or the server is older than this field."""
 
     @property
     def predicted(self) -> "ModelInfo":
@@ -143,6 +146,10 @@ class SessionInfo:
     used."""
     damaged: bool = False
     """Whether the store cannot give it back (SessionLost); other fields may then be empty."""
+    keep: int = 1
+    """The number of its last requests that can be taken back."""
+    checkpoint_bytes: int = 0
+    """Bytes that its named checkpoints take; 0 while it is asleep, where they are not looked at."""
 
 
 def read_model(model: model_pb2.Model) -> ModelInfo:
@@ -173,6 +180,7 @@ def read_model(model: model_pb2.Model) -> ModelInfo:
         ),
         emitted=_tensor(model.emitted) if model.HasField("emitted") else None,
         least_steps=model.least_steps,
+        states=tuple(map(read_state_spec, model.states)),
     )
 
 
@@ -211,6 +219,8 @@ def read_session(session: admin_pb2.SessionInfo) -> SessionInfo:
         nonfinite_state=session.nonfinite_state,
         state="asleep" if session.state == admin_pb2.SESSION_STATE_ASLEEP else "awake",
         damaged=session.damaged,
+        keep=session.keep or 1,
+        checkpoint_bytes=session.checkpoint_bytes,
     )
 
 

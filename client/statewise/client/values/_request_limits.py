@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from statewise.client.values._errors import LimitReached
+from statewise.client.values._given_state import GivenState
 from statewise.client.values._info import Limits, ModelInfo, TensorInfo
 
 # Bytes of a message beside its tensors: columns of 20 bytes a row; names and tags.
@@ -29,6 +30,8 @@ class RequestLimits:
     """Time steps, all rows together."""
     step_bytes: int
     """Bytes of one time step."""
+    row_bytes: int = _ROW_BYTES
+    """Bytes of a row beside its time steps."""
 
     @classmethod
     def for_steps(cls, limits: Limits, model: ModelInfo) -> "RequestLimits":
@@ -53,11 +56,11 @@ class RequestLimits:
     @property
     def row_steps(self) -> int:
         """Time steps of the longest row that fits into a request."""
-        return max(1, min(self.steps, (self.bytes - _ROW_BYTES) // max(self.step_bytes, 1)))
+        return max(1, min(self.steps, (self.bytes - self.row_bytes) // max(self.step_bytes, 1)))
 
     def cost_bytes(self, steps: int) -> int:
         """Returns bytes of a row of so many time steps."""
-        return steps * self.step_bytes + _ROW_BYTES
+        return steps * self.step_bytes + self.row_bytes
 
     def bounds(self, steps: NDArray[np.uint32]) -> list[tuple[int, int]]:
         """Splits rows into ranges, first and last (exclusive), of which each fits into a request.
@@ -78,11 +81,11 @@ class RequestLimits:
         if (
             rows <= self.rows
             and total <= self.steps
-            and total * self.step_bytes + rows * _ROW_BYTES <= self.bytes
+            and total * self.step_bytes + rows * self.row_bytes <= self.bytes
         ):
             return [(0, rows)]
         ends = np.cumsum(steps, dtype=np.int64)
-        costs = ends * self.step_bytes + np.arange(1, len(steps) + 1) * _ROW_BYTES
+        costs = ends * self.step_bytes + np.arange(1, len(steps) + 1) * self.row_bytes
         bounds: list[tuple[int, int]] = []
         begin = 0
         while begin < len(steps):
@@ -101,7 +104,16 @@ class RequestLimits:
     def texts_bounds(self, texts: Iterable[str]) -> list[tuple[int, int]]:
         """Does the same for rows of text, which have at most as many tokens as bytes."""
         sizes = np.array([len(text.encode()) for text in texts], np.uint32)
-        return RequestLimits(self.bytes, self.rows, max(self.steps, int(sizes.max())), 1).bounds(sizes)
+        most_steps = max(self.steps, int(sizes.max()))
+        return replace(self, steps=most_steps, step_bytes=1).bounds(sizes)
+
+    def with_state(self, state: GivenState | None) -> "RequestLimits":
+        """Returns the limits of requests that carry given states, too."""
+        if state is None:
+            return self
+        return replace(
+            self, bytes=self.bytes - state.shared_bytes, row_bytes=self.row_bytes + state.row_bytes
+        )
 
 
 def size_bytes(specs: Iterable[TensorInfo]) -> int:
