@@ -81,3 +81,31 @@ async def test_a_session_that_began_in_a_given_state_is_stored_with_its_position
     async with serving(repository, open_store) as server:
         state, positions = await _read(server, (await server.resume("a"))["a"])
         assert (state.tolist(), positions) == ([[1.0] * 16], [5])
+
+
+async def test_states_are_shown_of_sessions_that_sleep_and_sleep_on(
+    repository: Path, open_store: Open, x: Array
+) -> None:
+    async with serving(repository, open_store) as server:
+        handles = await server.open("a", "b", "awake")
+        for number, handle in enumerate(handles.values()):
+            await server.step(handle, 0, x[: number + 1])
+        read, _ = await _read(server, *handles.values())
+        await server.sleep(handles["awake"])
+        listing, table = server.dataplane.state_listing, server.dataplane.table
+        model = server.dataplane.models.find("steps")
+        for _ in range(2):
+            matrix = await listing.of_ids(model, ["b", "awake", "none", "a"], owner="ann")
+            assert list(matrix.session_ids) == ["b", "awake", "a"]
+            assert matrix.states.tobytes() == read[[1, 2, 0]].tobytes()
+            assert matrix.positions.tolist() == [2, 3, 1]
+        page, following = await listing.page(model, owner="ann", start=None, size=2)
+        rest, end = await listing.page(model, owner="ann", start=following, size=2)
+        assert [*page.session_ids, *rest.session_ids] == ["a", "awake", "b"]
+        assert np.concatenate([page.states, rest.states]).tobytes() == read[[0, 2, 1]].tobytes()
+        assert end is None
+        shown = await listing.one("a", owner="ann")
+        assert shown.named["state"].tobytes() == read[0].tobytes()
+        assert len(table) == 1
+        # Nobody else's.
+        assert not (await listing.of_ids(model, ["a", "b", "awake"], owner="bob")).session_ids

@@ -58,6 +58,9 @@ async def test_another_owners_session_does_not_exist(guarded: GuardedServer) -> 
         ):
             with pytest.raises(grpc.aio.AioRpcError, match="no session 'a' is open"):
                 await call
+        for ids in ([], ["a"]):
+            states = await bob.admin.GetStates(admin_pb2.GetStatesRequest(model="steps", session_ids=ids))
+            assert not states.session_ids
         listed = await bob.admin.ListSessions(admin_pb2.ListSessionsRequest())
         assert [session.session_id for session in listed.sessions] == ["b"]
         # Another owner's session of the same id is another session.
@@ -97,6 +100,7 @@ async def test_admins_see_and_end_everybodys_sessions_and_others_their_own(guard
             ann.admin.ListSessions(admin_pb2.ListSessionsRequest(owner="bob")),
             ann.admin.GetSession(admin_pb2.GetSessionRequest(owner="bob", session_id="b")),
             ann.admin.CloseSession(admin_pb2.CloseSessionRequest(owner="bob", session_id="b")),
+            root.admin.GetSession(admin_pb2.GetSessionRequest(owner="bob", session_id="b", with_state=True)),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call

@@ -8,6 +8,7 @@ from statewise.service.dataplane._predict_text import predict_texts
 from statewise.service.dataplane._prediction import PredictPart
 from statewise.service.dataplane._session_generator import SessionGenerator
 from statewise.service.dataplane._session_states import ReadStates, SessionStates
+from statewise.service.dataplane._state_listing import ShownState, StateListing, StateMatrix
 from statewise.service.dataplane.sessions import (
     ExpectedSessions,
     InitialStates,
@@ -39,6 +40,9 @@ __all__ = [
     "SessionEnds",
     "SessionGenerator",
     "SessionStates",
+    "ShownState",
+    "StateListing",
+    "StateMatrix",
     "given_positions",
     "given_states",
     "parts_within",

@@ -26,6 +26,7 @@ from statewise.service.base import (
 )
 from statewise.service.dataplane._prediction import Prediction, PredictPart
 from statewise.service.dataplane._session_states import SessionStates
+from statewise.service.dataplane._state_listing import StateListing
 from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
 from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
 from statewise.service.inputs import GivenStates, Lengths, arrange_inputs, invalid_rows
@@ -80,6 +81,9 @@ class Dataplane:
         self._stored = sessions.stored
         self.session_states = session_states
         self.session_administration = session_administration
+        self.state_listing = StateListing(
+            models, table, administration=session_administration, limits=limits, stored=sessions.stored
+        )
         self.idle_expiry = idle_expiry
         self.limits = limits
         self.statistics = statistics

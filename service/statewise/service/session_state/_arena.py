@@ -155,6 +155,21 @@ class StateArena:
             both[row] = states[begin:end]
             begin = end
 
+    def current_of(self, states: NDArray[np.uint8], parity: int) -> list[NDArray[Any]]:
+        """Returns the current one of two copies of a state, one [*shape] a state pair.
+
+        Args:
+            states: Both copies, as `read_rows` gave them; what follows them is left out.
+            parity: Which of them is the current one, 0 or 1.
+        """
+        found, begin = [], 0
+        for pair in self._pairs:
+            size = math.prod(pair.shape) * DTYPES[pair.dtype].itemsize
+            own = states[begin + parity * size : begin + (parity + 1) * size]
+            found.append(np.frombuffer(own.tobytes(), DTYPES[pair.dtype]).reshape(pair.shape))
+            begin += 2 * size
+        return found
+
     def scatter(self, indices: NDArray[np.intp], state: Sequence[NDArray[Any]]) -> None:
         """Writes states to indices, no two of them equal."""
         for copies, values in zip(self._copies, state, strict=True):

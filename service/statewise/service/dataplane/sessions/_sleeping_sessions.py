@@ -20,6 +20,8 @@ from statewise.service.stores import StoreDamaged, StoredSession
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
+_READ_TOGETHER = 256
+"""Sessions that one call of the store reads."""
 _ENDED_TOGETHER = 512
 """Sessions that one call of the store ends: some milliseconds, in which nothing else is stored."""
 
@@ -134,6 +136,29 @@ class SleepingSessions:
         (birth,) = await self._store.ask(self._store.store.find, self._table.owner_name(owner), [session_id])
         self._budget.note_misses(owner, not birth)
         return birth
+
+    async def read_named(self, owner: int, session_ids: Sequence[str]) -> dict[str, StoredSession]:
+        """Reads sessions of the store without waking them. Those that it lacks, or has damaged, are left out.
+
+        Raises:
+            ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
+        """
+        self._budget.check(owner)
+        name, found = self._table.owner_name(owner), dict[str, StoredSession]()
+        for begin in range(0, len(session_ids), _READ_TOGETHER):
+            some = session_ids[begin : begin + _READ_TOGETHER]
+            births = await self._store.ask(self._store.store.find, name, some)
+            self._budget.note_misses(owner, births.count(0))
+            wanted = [birth for birth in births if birth and birth not in self._ending()]
+            while wanted:
+                try:
+                    read = await self._store.ask(self._store.store.read, wanted)
+                except StoreDamaged as error:
+                    wanted = [birth for birth in wanted if birth not in error.births]
+                else:
+                    found.update((stored.session_id, stored) for stored in read if stored is not None)
+                    break
+        return found
 
     async def _claim(self, owner: int, meant: Mapping[str, int]) -> dict[str, ServiceError]:
         """Claims those sessions, given as births by id, that the store has.

@@ -48,6 +48,7 @@ SCOPES: dict[str, dict[str, frozenset[Scope]]] = {
         "GetServer": _ANY,
         "ListSessions": _SESSION | _ADMIN,
         "GetSession": _SESSION | _ADMIN,
+        "GetStates": _SESSION | _ADMIN,
         "CloseSession": _SESSION | _ADMIN,
         "WatchStats": _ADMIN,
     },

@@ -13,6 +13,7 @@ from statewise.service.transport.messages._requests import (
     read_uint64,
 )
 from statewise.service.transport.messages._responses import (
+    fill_states,
     fill_step_response,
     generate_response,
     generate_sessions_response,
@@ -20,6 +21,7 @@ from statewise.service.transport.messages._responses import (
     predict_responses,
     session_info_message,
     session_message,
+    states_matrix_response,
     states_response,
     transduced_response,
 )
@@ -29,6 +31,7 @@ from statewise.service.transport.messages._step_encoding import encode_step
 __all__ = [
     "STATUS_OF_REASON",
     "encode_step",
+    "fill_states",
     "fill_step_response",
     "generate_response",
     "generate_sessions_response",
@@ -47,6 +50,7 @@ __all__ = [
     "row_error",
     "session_info_message",
     "session_message",
+    "states_matrix_response",
     "states_response",
     "status_of",
     "transduced_response",

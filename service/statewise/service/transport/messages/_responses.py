@@ -3,7 +3,7 @@
 Decides nothing about models or sessions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from statewise.service.dataplane import (
     PredictPart,
     ReadStates,
     SessionEnds,
+    StateMatrix,
 )
 from statewise.service.registry import LoadedModel
 from statewise.service.transport.messages._status import row_error
@@ -82,8 +83,24 @@ def states_response(read: ReadStates) -> sequence_pb2.ReadStatesResponse:
     response = sequence_pb2.ReadStatesResponse(
         positions=pack_uint64(read.positions), errors=[row_error(failure) for failure in read.failures]
     )
-    for name, array in read.state.items():
-        fill_tensor(response.state[name], array)
+    fill_states(response.state, read.state)
+    return response
+
+
+def fill_states(tensors: MutableMapping[str, tensor_pb2.Tensor], state: Mapping[str, Array]) -> None:
+    """Fills states into the map of a message."""
+    for name, array in state.items():
+        fill_tensor(tensors[name], array)
+
+
+def states_matrix_response(matrix: StateMatrix, *, next_page_token: str) -> admin_pb2.GetStatesResponse:
+    """Builds the message of many sessions' states."""
+    response = admin_pb2.GetStatesResponse(
+        session_ids=matrix.session_ids,
+        positions=pack_uint64(matrix.positions),
+        next_page_token=next_page_token,
+    )
+    fill_tensor(response.states, matrix.states)
     return response
 
 

@@ -12,7 +12,7 @@ from statewise.service.auth import Scope, caller
 from statewise.service.base import ServiceError
 from statewise.service.dataplane import Dataplane, PageStart, Residence
 from statewise.service.transport.calls import Call
-from statewise.service.transport.messages import session_info_message
+from statewise.service.transport.messages import fill_states, session_info_message, states_matrix_response
 from statewise.service.transport.servicers._stats_report import StatsReporter
 from statewise.v1 import admin_pb2
 from statewise.wire import Reason
@@ -89,8 +89,29 @@ class AdminServicer:
     async def GetSession(self, request: admin_pb2.GetSessionRequest, _: Call) -> admin_pb2.GetSessionResponse:
         """Returns one session, by its id."""
         owner = caller().owner_meant(request.owner)
+        if request.with_state and owner != caller().owner:
+            raise ServiceError(
+                Reason.PERMISSION_DENIED, "with_state: a session's state is shown to its owner alone"
+            )
         found = await self._dataplane.session_administration.get(request.session_id, owner=owner)
-        return admin_pb2.GetSessionResponse(session=session_info_message(found))
+        response = admin_pb2.GetSessionResponse(session=session_info_message(found))
+        if request.with_state:
+            shown = await self._dataplane.state_listing.one(request.session_id, owner=owner)
+            fill_states(response.state, shown.named)
+        return response
+
+    async def GetStates(self, request: admin_pb2.GetStatesRequest, _: Call) -> admin_pb2.GetStatesResponse:
+        """Returns states of the caller's own sessions: of those that are named, or a page of all."""
+        listing, owner = self._dataplane.state_listing, caller().owner
+        model = self._dataplane.models.find(request.model, request.version)
+        following: PageStart | None = None
+        if request.session_ids:
+            matrix = await listing.of_ids(model, request.session_ids, owner=owner)
+        else:
+            start = _read_token(request.page_token)
+            matrix, following = await listing.page(model, owner=owner, start=start, size=request.page_size)
+        token = "" if following is None else _token(following)
+        return states_matrix_response(matrix, next_page_token=token)
 
     async def CloseSession(
         self, request: admin_pb2.CloseSessionRequest, _: Call
