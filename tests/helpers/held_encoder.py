@@ -35,7 +35,9 @@ class HeldEncoder:
     async def begin(self, version: int, text: Sequence[str] = SPOKEN) -> asyncio.Task[InitialStates | None]:
         """Begins to encode; returns once the encoder's run waits."""
         generator, raw = Generator(self.dataplane), RawSequences(text=text)
-        encoding = asyncio.create_task(generator.encode("speech", version, raw, 1, CancellationToken()))
+        encoding = asyncio.create_task(
+            generator.encode("speech", version, raw, 1, CancellationToken(), owner="")
+        )
         await self.turn_loop()
         assert self.scheduler(version).queued_steps
         return encoding
@@ -48,7 +50,8 @@ class HeldEncoder:
     async def states(self, version: int) -> list[Array]:
         """The state that a version computes."""
         raw = RawSequences(text=SPOKEN)
-        encoded = await Generator(self.dataplane).encode("speech", version, raw, 1, CancellationToken())
+        generator = Generator(self.dataplane)
+        encoded = await generator.encode("speech", version, raw, 1, CancellationToken(), owner="")
         assert encoded is not None
         return encoded.of_row(0)[0]
 

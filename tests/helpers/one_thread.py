@@ -44,9 +44,9 @@ class OneThread:
     ) -> ModelRegistry:
         """Makes a registry whose schedulers and arenas check the thread."""
 
-        def made(engine: Any, arena: StateArena, profile: Any) -> Scheduler:
+        def made(engine: Any, arena: StateArena, profile: Any, package: Any) -> Scheduler:
             arena.__class__ = self.checked(StateArena)
-            scheduler = make_scheduler(engine, arena, profile)
+            scheduler = make_scheduler(engine, arena, profile, package)
             scheduler.__class__ = self.checked(Scheduler)
             return scheduler
 

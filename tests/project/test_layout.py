@@ -83,9 +83,16 @@ FOLDERS: dict[str, dict[str, str]] = {
         "stores/sqlite": "stores",
         "telemetry": "base session_state",
         "tracing": "base session_state",
-        "scheduling": "base engine inputs session_state session_state/kept_states telemetry tracing",
+        "scheduling/prefixes": "base",
+        "scheduling/jobs": "base engine scheduling/prefixes",
+        "scheduling": (
+            "base engine inputs scheduling/jobs scheduling/prefixes session_state session_state/kept_states "
+            "telemetry tracing"
+        ),
         "packages": "base engine",
-        "registry": "base engine inputs packages scheduling session_state session_state/kept_states",
+        "registry": (
+            "base engine inputs packages scheduling session_state session_state/kept_states telemetry"
+        ),
         "dataplane/durability": (
             "base session_state session_state/kept_states stores stores/redis stores/sqlite"
         ),
@@ -96,13 +103,13 @@ FOLDERS: dict[str, dict[str, str]] = {
         "dataplane/states": "base inputs registry",
         "dataplane": (
             "base dataplane/durability dataplane/sessions dataplane/states engine inputs registry scheduling "
-            "session_state telemetry tracing"
+            "scheduling/prefixes session_state telemetry tracing"
         ),
         "assembly": (
-            "base dataplane dataplane/durability dataplane/sessions engine registry scheduling session_state "
-            "telemetry tracing"
+            "base dataplane dataplane/durability dataplane/sessions engine packages registry scheduling "
+            "scheduling/prefixes session_state telemetry tracing"
         ),
-        "monitoring": "base dataplane dataplane/durability session_state telemetry",
+        "monitoring": "base dataplane dataplane/durability scheduling/prefixes session_state telemetry",
         "transport/messages": "base dataplane engine inputs registry",
         "transport/calls": "auth base telemetry transport/messages",
         "transport/servicers": (
@@ -192,7 +199,8 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_status": "transport/aio",
         "numpy": (
             "base dataplane dataplane/durability dataplane/sessions dataplane/states engine inputs packages "
-            "registry scheduling session_state session_state/kept_states stores stores/redis stores/sqlite "
+            "registry scheduling scheduling/jobs scheduling/prefixes session_state "
+            "session_state/kept_states stores stores/redis stores/sqlite "
             "transport/messages"
         ),
         "onnxruntime": "engine monitoring packages transport/servicers",

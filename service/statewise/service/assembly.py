@@ -23,10 +23,15 @@ from statewise.service.dataplane.sessions import (
     StoredSessions,
 )
 from statewise.service.engine import Engine, EngineProfile, load_engine
+from statewise.service.packages import ServablePackage
 from statewise.service.registry import InspectorPool, ModelRegistry
 from statewise.service.scheduling import Scheduler
+from statewise.service.scheduling.prefixes import PrefixBudget, PrefixTree
 from statewise.service.session_state import SessionScan, SessionTable, Snapshots, StateArena, StoredQuotas
 from statewise.service.telemetry import SlowRequests, Statistics
+from statewise.wire import Exactness
+
+_MakeScheduler = Callable[[Engine, StateArena, EngineProfile, ServablePackage], Scheduler]
 
 if TYPE_CHECKING:
     from statewise.service.tracing import Tracing
@@ -60,19 +65,11 @@ def build_dataplane(
 
     slow = SlowRequests(settings.slow_request_s, table, model_of=model_of, clock=clock)
     tracing = _tracing(tracer_provider, table, model_of, clock)
-    models = make_models(
-        settings.repository,
-        make_engine=partial(
-            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
-        ),
-        make_scheduler=_scheduler_maker(
-            settings, table, executor=executor, clock=clock, slow=slow, tracing=tracing
-        ),
-        sessions=settings.sessions,
-        test_s=settings.load_test_s,
-        inspector=_inspector(settings) if settings.load_in_child else None,
-        side_by_side=settings.load_versions,
+    prefixes = PrefixBudget(settings.prefix_bytes) if settings.prefix_bytes else None
+    make_scheduler = _scheduler_maker(
+        settings, table, prefixes, executor=executor, clock=clock, slow=slow, tracing=tracing
     )
+    models = _build_models(settings, make_models, make_scheduler)
     limits, statistics = ServiceLimits(settings), Statistics()
     sessions, session_states, administration, idle_expiry = _build_sessions(
         models, table, limits, statistics, clock=clock, store=store
@@ -88,6 +85,7 @@ def build_dataplane(
         statistics=statistics,
         slow=slow,
         tracing=tracing,
+        prefixes=prefixes,
         clock=clock,
     )
 
@@ -103,6 +101,22 @@ def _tracing(
     from statewise.service.tracing import Tracing
 
     return Tracing(tracer_provider, table, model_of=model_of, clock=clock)
+
+
+def _build_models(
+    settings: Settings, make_models: Callable[..., ModelRegistry], make_scheduler: _MakeScheduler
+) -> ModelRegistry:
+    return make_models(
+        settings.repository,
+        make_engine=partial(
+            load_engine, intra_op_threads=settings.intra_op_threads, provider=settings.execution_provider
+        ),
+        make_scheduler=make_scheduler,
+        sessions=settings.sessions,
+        test_s=settings.load_test_s,
+        inspector=_inspector(settings) if settings.load_in_child else None,
+        side_by_side=settings.load_versions,
+    )
 
 
 def _inspector(settings: Settings) -> InspectorPool:
@@ -180,13 +194,16 @@ def _build_sessions(
 def _scheduler_maker(
     settings: Settings,
     table: SessionTable,
+    prefixes: PrefixBudget | None,
     *,
     executor: Executor,
     clock: Callable[[], float],
     slow: SlowRequests,
     tracing: Any,
-) -> Callable[[Engine, StateArena, EngineProfile], Scheduler]:
-    def make_scheduler(engine: Engine, arena: StateArena, profile: EngineProfile) -> Scheduler:
+) -> _MakeScheduler:
+    def make_scheduler(
+        engine: Engine, arena: StateArena, profile: EngineProfile, package: ServablePackage
+    ) -> Scheduler:
         return Scheduler(
             engine,
             arena,
@@ -200,6 +217,36 @@ def _scheduler_maker(
             slice_s=settings.piece_s,
             slow=slow,
             tracing=tracing,
+            prefixes=_prefix_tree(settings, prefixes, engine, profile, package),
         )
 
     return make_scheduler
+
+
+def _prefix_tree(
+    settings: Settings,
+    budget: PrefixBudget | None,
+    engine: Engine,
+    profile: EngineProfile,
+    package: ServablePackage,
+) -> PrefixTree | None:
+    """Makes what keeps beginnings of a graph's sequences; None: they are not kept.
+
+    They are where a row gives the same bits in any company and, but for an encoder's, in parts of any length.
+    """
+    is_encoder = not engine.spec.state and bool(package.spec.state)
+    if (
+        budget is None
+        or not settings.keeps_prefixes(package.name)
+        or profile.exactness is not Exactness.EXACT
+        or not (profile.chunkable or is_encoder)
+    ):
+        return None
+    return PrefixTree(
+        budget,
+        engine.spec,
+        digest=package.digest,
+        chunk_steps=settings.prefix_chunk,
+        by_chunk=profile.chunkable,
+        shared=settings.prefix_shared,
+    )

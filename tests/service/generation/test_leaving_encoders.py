@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.held_encoder import HeldEncoder, held_encoder
 
 from statewise.service import ServiceError
+from statewise.service.auth import ANYBODY, enter_call
 from statewise.service.monitoring import read_model_gauges
 from statewise.service.transport.servicers._session_operations import SessionOperations
 from statewise.v1 import sequence_pb2 as pb
@@ -56,6 +57,7 @@ async def test_a_cancelled_encoding_that_has_not_begun_leaves_the_queue_at_once(
 
 async def test_an_opening_ends_at_the_deadline_of_its_call(held: HeldEncoder) -> None:
     request = pb.OpenSessionsRequest(model="speech", session_ids=["a"], encoder_text=TextRows(rows=LONG))
+    enter_call(ANYBODY)
     opening = asyncio.create_task(SessionOperations(held.dataplane).open(request, remaining_s=0.0))
     await held.turn_loop()
     with pytest.raises(ServiceError) as failure:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from statewise.service.base import RaggedColumns
 from statewise.service.engine import EngineProfile
 from statewise.service.scheduling import Job, SequenceJob
-from statewise.service.scheduling._job_queue import JobQueue
+from statewise.service.scheduling.jobs._job_queue import JobQueue
 from statewise.wire import CallShape, Exactness, ModelSpec, StatePair, TensorSpec
 
 SPEC = ModelSpec(

@@ -14,7 +14,7 @@ from statewise.service.base._limits import ServiceLimits
 from statewise.service.base._padded import blank_padded, padded_shape, put_padded, take_padded
 from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_in_rows, starts_of
 from statewise.service.base._settings import Settings
-from statewise.service.base._settings_errors import SettingsError
+from statewise.service.base._settings_entries import SettingsError
 from statewise.service.base._step_batch import Barrier, StepBatch, StepResult
 from statewise.service.base._types import (
     MOST_KEPT,

@@ -12,8 +12,14 @@ from pydantic_settings import SettingsConfigDict
 
 from statewise.service.base._addresses import check_address
 from statewise.service.base._http_settings import HttpSettings
-from statewise.service.base._settings_errors import PREFIX, SettingsError, explain, unknown_variables
-from statewise.service.base._settings_file import with_file
+from statewise.service.base._prefix_settings import PrefixSettings
+from statewise.service.base._settings_entries import (
+    PREFIX,
+    SettingsError,
+    explain,
+    unknown_variables,
+    with_file,
+)
 from statewise.service.base._snapshot_key import check_key, read_key
 from statewise.service.base._store_settings import check_store, check_store_options
 from statewise.service.base._types import MAXIMUM_SESSIONS, MOST_KEPT
@@ -25,7 +31,7 @@ _GIB = 1024 * _MIB
 _Positive = Annotated[int, Field(gt=0)]
 
 
-class Settings(HttpSettings):
+class Settings(HttpSettings, PrefixSettings):
     """All settings of `statewise serve`. The string below each field is its row in docs/operations.md."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)

@@ -31,6 +31,7 @@ from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
 from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
 from statewise.service.inputs import GivenStates, Lengths, arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry
+from statewise.service.scheduling.prefixes import PrefixBudget
 from statewise.service.session_state import SessionTable
 from statewise.service.telemetry import SlowRequests, Statistics
 from statewise.wire import Reason
@@ -57,6 +58,7 @@ class Dataplane:
         statistics: Counts of the whole server.
         slow: Logs slow requests.
         tracing: Makes spans of requests; None: there are no spans.
+        prefixes: Beginnings of sequences that are kept; None: none are.
         clock: Seconds, monotonic; deadlines are times of this clock.
     """
 
@@ -73,6 +75,7 @@ class Dataplane:
         statistics: Statistics,
         slow: SlowRequests,
         tracing: "Tracing | None",
+        prefixes: PrefixBudget | None,
         clock: Callable[[], float],
     ) -> None:
         self.models = models
@@ -90,6 +93,7 @@ class Dataplane:
         self._message_bytes = limits.settings.message_bytes
         self._slow = slow
         self.tracing = tracing
+        self.prefixes = prefixes
         self.clock = clock
         self.undelivered = UndeliveredBytes(
             limit=limits.settings.prediction_bytes, owner_limit=limits.settings.owner_prediction_bytes
@@ -135,8 +139,8 @@ class Dataplane:
             )
         valid = np.delete(np.arange(len(lengths)), list(invalid))
         columns = RaggedColumns(spec.inputs, arranged, lengths)
-        prediction = Prediction(model, columns, valid, given=given, deadline_s=deadline_s)
         number = self.table.owner_number(owner)
+        prediction = Prediction(model, columns, valid, given=given, owner=number, deadline_s=deadline_s)
         row_bytes, step_bytes = model.output_sizes
         size = columns.nbytes + len(lengths) * row_bytes + time_steps * step_bytes
         self.undelivered.take(number, size)

@@ -82,7 +82,14 @@ class Generator:
                 rows = good[begin : begin + _GROUP_ROWS]
                 share = int((start.prompts.lengths[rows] + steps[rows].astype(np.int64)).sum())
                 group = _generate_group(
-                    model, start, rows, channel, cancellation, steps=steps[rows], sampling=sampling.rows(rows)
+                    model,
+                    start,
+                    rows,
+                    channel,
+                    cancellation,
+                    owner=number,
+                    steps=steps[rows],
+                    sampling=sampling.rows(rows),
                 )
                 channel.start(group, on_end=partial(release_steps, share))
             try:
@@ -121,7 +128,14 @@ class Generator:
                 yield buffer.add(part)
 
     async def encode(
-        self, name: str, version: int, raw: RawSequences, rows: int, cancellation: CancellationToken
+        self,
+        name: str,
+        version: int,
+        raw: RawSequences,
+        rows: int,
+        cancellation: CancellationToken,
+        *,
+        owner: str,
     ) -> InitialStates | None:
         """Computes the initial states of sessions that are to be opened.
 
@@ -134,6 +148,7 @@ class Generator:
             raw: The encoder's input.
             rows: Number of rows.
             cancellation: The request's.
+            owner: Name of the caller's owner.
 
         Returns:
             None: there is no input, and the model has no encoder.
@@ -146,12 +161,18 @@ class Generator:
             model = self._dataplane.models.find(name, version)
             if not raw and model.auxiliary.encoder is None:
                 return None
-            encoded = await self._encode(model, raw, rows, cancellation)
+            encoded = await self._encode(model, raw, rows, cancellation, owner=owner)
             if self._dataplane.models.serves(model):
                 return encoded
 
     async def _encode(
-        self, model: LoadedModel, raw: RawSequences, rows: int, cancellation: CancellationToken
+        self,
+        model: LoadedModel,
+        raw: RawSequences,
+        rows: int,
+        cancellation: CancellationToken,
+        *,
+        owner: str,
     ) -> InitialStates:
         self._limits.refuse_when_draining()
         self._limits.check_size(rows, None)
@@ -160,7 +181,9 @@ class Generator:
         good = np.setdiff1d(np.arange(rows), list(failures))
         state = model.arena.initial(rows)
         if len(good):
-            encoded, succeeded = await encoded_states(model, source, good, cancellation)
+            encoded, succeeded = await encoded_states(
+                model, source, good, cancellation, owner=self._dataplane.table.owner_number(owner)
+            )
             for whole, array in zip(state, encoded, strict=True):
                 whole[good] = array
             failures.update((row, model_fault(row)) for row in good[~succeeded].tolist())
@@ -207,11 +230,14 @@ async def _generate_group(
     channel: PartChannel,
     cancellation: CancellationToken,
     *,
+    owner: int,
     steps: NDArray[np.uint32],
     sampling: Sampling,
 ) -> None:
     """Reads the prompts of some rows, then generates these rows into the channel."""
-    state, good = await prompted_states(model, start.source, start.given, start.prompts, rows, cancellation)
+    state, good = await prompted_states(
+        model, start.source, start.given, start.prompts, rows, cancellation, owner=owner
+    )
     channel.put_faults(rows[~good])
     rows = rows[good]
     if len(rows):

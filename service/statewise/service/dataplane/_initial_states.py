@@ -19,7 +19,12 @@ from statewise.service.registry import LoadedModel
 
 
 async def encoded_states(
-    model: LoadedModel, source: TokenizedSequences, rows: Indices, cancellation: CancellationToken
+    model: LoadedModel,
+    source: TokenizedSequences,
+    rows: Indices,
+    cancellation: CancellationToken,
+    *,
+    owner: int,
 ) -> tuple[list[Array], NDArray[np.bool_]]:
     """Runs the encoder; returns its states in the form of session states, and which rows did not fail.
 
@@ -31,7 +36,7 @@ async def encoded_states(
     assert scheduler is not None, "an encoder has a scheduler"
     with scheduler.reserve_capacity(int(source.lengths[rows].sum(dtype=np.int64))):
         encoded, _, good = await consume(
-            scheduler, encoder.engine.spec, source.columns, rows, [], cancellation
+            scheduler, encoder.engine.spec, source.columns, rows, [], cancellation, owner=owner
         )
     return [*encoded, *model.arena.initial(len(rows))[len(encoded) :]], good
 
@@ -43,6 +48,8 @@ async def prompted_states(
     prompts: TokenizedSequences,
     rows: Indices,
     cancellation: CancellationToken,
+    *,
+    owner: int,
 ) -> tuple[list[Array], NDArray[np.bool_]]:
     """Computes the states of rows after their prompts; which rows did not fail.
 
@@ -53,6 +60,7 @@ async def prompted_states(
         prompts: The prompts, a row each.
         rows: Rows of the request.
         cancellation: The request's.
+        owner: Number of the caller's owner.
 
     Raises:
         ServiceError: as encoded_states.
@@ -60,13 +68,13 @@ async def prompted_states(
     good = np.ones(len(rows), np.bool_)
     state = model.arena.initial(len(rows)) if given is None else given.of_rows(rows)
     if source is not None:
-        state, good = await encoded_states(model, source, rows, cancellation)
+        state, good = await encoded_states(model, source, rows, cancellation, owner=owner)
     prompted = np.flatnonzero(good & (prompts.lengths[rows] > 0))
     if len(prompted):
         before = [array[prompted] for array in state]
         spec = model.package.spec
         _, after, succeeded = await consume(
-            model.scheduler, spec, prompts.columns, rows[prompted], before, cancellation
+            model.scheduler, spec, prompts.columns, rows[prompted], before, cancellation, owner=owner
         )
         for whole, array in zip(state, after, strict=True):
             whole[prompted] = array
@@ -95,7 +103,7 @@ async def leased_states(
     columns = single_tokens(spec, np.full(len(empty), token)).columns
     before = [array[empty] for array in lease.state]
     _, after, good = await consume(
-        model.scheduler, spec, columns, np.arange(len(empty)), before, cancellation
+        model.scheduler, spec, columns, np.arange(len(empty)), before, cancellation, owner=lease.owner
     )
     if not good.all():
         raise server_fault()

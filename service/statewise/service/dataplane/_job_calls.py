@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array, Indices, RaggedColumns, ServiceError
 from statewise.service.inputs import buckets_of_like_length
-from statewise.service.scheduling import Job, Scheduler, SequenceJob
+from statewise.service.scheduling import Job, Scheduler, SequenceRequest, SequenceResults
 from statewise.wire import ModelSpec
 
 _Job = TypeVar("_Job", bound=Job)
+_Work = TypeVar("_Work")
 
 
 @dataclass(slots=True)
@@ -50,18 +51,37 @@ async def run_job(scheduler: Scheduler, make: Callable[..., _Job], cancellation:
     Raises:
         ServiceError: the job failed as a whole, or was cancelled.
     """
-    ended: asyncio.Future[_Job] = asyncio.get_running_loop().create_future()
+    ended: _Job = await _ended(scheduler, make, partial(scheduler.submit_job, reserved=True), cancellation)
+    return ended
 
-    def done(job: _Job, failure: ServiceError | None) -> None:
+
+async def run_sequences(
+    scheduler: Scheduler, make: Callable[..., SequenceRequest], cancellation: CancellationToken
+) -> SequenceResults:
+    """Runs sequences to their end, as `run_job`."""
+    submit: Any = partial(scheduler.submit_sequences, reserved=True)
+    ended: SequenceResults = await _ended(scheduler, make, submit, cancellation)
+    return ended
+
+
+async def _ended(
+    scheduler: Scheduler,
+    make: Callable[..., _Work],
+    submit: Callable[[_Work], None],
+    cancellation: CancellationToken,
+) -> Any:
+    """Submits work, and returns what its `done` was given."""
+    ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(results: Any, failure: ServiceError | None) -> None:
         if ended.done():
             return
         if failure is None:
-            ended.set_result(job)
+            ended.set_result(results)
         else:
             ended.set_exception(failure)
 
-    job = make(done=done, is_cancelled=cancellation.is_cancelled, deadline_s=cancellation.deadline_s)
-    scheduler.submit_job(job, reserved=True)
+    submit(make(done=done, is_cancelled=cancellation.is_cancelled, deadline_s=cancellation.deadline_s))
     try:
         return await asyncio.shield(ended)
     except asyncio.CancelledError:
@@ -80,6 +100,8 @@ async def consume(
     rows: Indices,
     state: Sequence[Array],
     cancellation: CancellationToken,
+    *,
+    owner: int,
 ) -> tuple[list[Array], list[Array], NDArray[np.bool_]]:
     """Runs sequences from given states.
 
@@ -90,6 +112,7 @@ async def consume(
         rows: Rows to run, each at least one time step long.
         state: [len(rows), ...] for each state.
         cancellation: The request's.
+        owner: Number of the caller's owner.
 
     Returns:
         Outputs that are not per step, [len(rows), ...]; the states afterwards; which rows did not fail.
@@ -105,10 +128,15 @@ async def consume(
 
     async def run_bucket(members: Indices) -> None:
         make: Any = partial(
-            SequenceJob, spec, columns, rows[members], state=[array[members] for array in state]
+            SequenceRequest,
+            columns,
+            rows[members],
+            state=[array[members] for array in state],
+            owner=owner,
+            keeps_outputs=False,
         )
-        job: SequenceJob = await run_job(scheduler, make, cancellation)
-        outputs, successors, succeeded = job.results()
+        ended = await run_sequences(scheduler, make, cancellation)
+        outputs, successors, succeeded = ended.results()
         kept = [
             array for array, entry in zip(outputs.arrays, spec.outputs, strict=True) if not entry.per_step
         ]

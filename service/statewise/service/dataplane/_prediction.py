@@ -15,9 +15,9 @@ from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, Se
 from statewise.service.dataplane._job_calls import CancellationToken
 from statewise.service.inputs import GivenStates, Lengths, buckets_of_like_length, explain_fault
 from statewise.service.registry import LoadedModel
-from statewise.service.scheduling import SequenceJob
+from statewise.service.scheduling import SequenceRequest, SequenceResults
 
-_Finished = tuple[Indices, SequenceJob, ServiceError | None]
+_Finished = tuple[Indices, SequenceResults, ServiceError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Prediction:
         columns: The request's inputs.
         rows: Rows to run, each at least one time step long.
         given: States that the request gives; None: the rows begin in the model's own.
+        owner: Number of the caller's owner.
         deadline_s: Rows that have not run by then fail (DEADLINE); None: none.
     """
 
@@ -60,11 +61,13 @@ class Prediction:
         rows: Indices,
         *,
         given: GivenStates | None,
+        owner: int,
         deadline_s: float | None,
     ) -> None:
         self._model = model
         self._columns = columns
         self._given = given
+        self._owner = owner
         self._lengths: Lengths = np.asarray(columns.lengths, np.uint32)
         self._cancellation = CancellationToken(deadline_s)
         self._finished: asyncio.Queue[_Finished] = asyncio.Queue()
@@ -80,16 +83,16 @@ class Prediction:
         self._jobs_left = len(self._buckets)
         for rows in self._buckets:
             given = self._given
-            job = SequenceJob(
-                self._model.package.spec,
+            request = SequenceRequest(
                 self._columns,
                 rows,
                 state=self._model.arena.initial(len(rows)) if given is None else given.of_rows(rows),
+                owner=self._owner,
                 done=partial(_put, self._finished, rows),
                 is_cancelled=self._cancellation.is_cancelled,
                 deadline_s=self._cancellation.deadline_s,
             )
-            self._model.scheduler.submit_job(job)
+            self._model.scheduler.submit_sequences(request)
         return len(self._buckets)
 
     async def next_part(self) -> PredictPart:
@@ -117,6 +120,6 @@ class Prediction:
 
 
 def _put(
-    finished: "asyncio.Queue[_Finished]", rows: Indices, job: SequenceJob, failure: ServiceError | None
+    finished: "asyncio.Queue[_Finished]", rows: Indices, job: SequenceResults, failure: ServiceError | None
 ) -> None:
     finished.put_nowait((rows, job, failure))

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
 from statewise.service.monitoring._model_gauges import ModelGauges, idle_sessions, read_model_gauges
+from statewise.service.monitoring._prefix_metrics import prefix_metrics
 from statewise.service.monitoring._store_metrics import StoreMetrics
 from statewise.service.telemetry import ROWS, SECONDS, Histogram
 
@@ -69,6 +70,7 @@ class ServerCollector(Collector):
         yield from _of_sessions(gauges, idle_sessions(self._dataplane))
         yield from _of_requests(gauges, dict(self._dataplane.statistics.row_errors))
         yield from _of_runs(gauges)
+        yield from prefix_metrics(self._dataplane.prefixes, gauges)
         if self._store is not None:
             yield from self._store.collect()
 
@@ -213,6 +215,9 @@ def _of_runs(gauges: dict[ModelKey, ModelGauges]) -> Iterator[Metric]:
         labels,
         [(key, counts.run_s) for key, counts in runs],
         SECONDS[::_E3],
+    )
+    yield _counter(
+        "run_steps", "Time steps that runs computed.", labels, [(key, counts.steps) for key, counts in runs]
     )
     yield _histogram(
         "batch_rows", "Rows of a run.", labels, [(key, counts.rows) for key, counts in runs], ROWS

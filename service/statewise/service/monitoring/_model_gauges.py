@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statewise.service.base import ModelKey
 from statewise.service.dataplane import Dataplane
 from statewise.service.session_state import SessionScan
-from statewise.service.telemetry import ModelStatistics
+from statewise.service.telemetry import ModelStatistics, PrefixCounts
 
 IDLE_S = 60.0
 """A session without a request for longer than this counts as idle."""
@@ -23,12 +23,14 @@ class ModelGauges:
         state_bytes: Bytes of the sessions: both copies of their states, and earlier ones that they keep.
         queued_steps: Time steps that wait or run.
         statistics: Counts since loading.
+        prefix: Counts of sequences that were looked up among known beginnings, those of the encoder included.
     """
 
     sessions: int
     state_bytes: int
     queued_steps: int
     statistics: ModelStatistics
+    prefix: PrefixCounts
 
     def __add__(self, other: "ModelGauges") -> "ModelGauges":
         return ModelGauges(
@@ -36,6 +38,7 @@ class ModelGauges:
             self.state_bytes + other.state_bytes,
             self.queued_steps + other.queued_steps,
             self.statistics + other.statistics,
+            self.prefix + other.prefix,
         )
 
 
@@ -47,7 +50,11 @@ def read_model_gauges(dataplane: Dataplane) -> dict[ModelKey, ModelGauges]:
     gauges: dict[ModelKey, ModelGauges] = {}
     for model in list(dataplane.models):
         one = ModelGauges(
-            model.arena.used_rows, model.kept.used_bytes, model.queued_steps, model.scheduler.statistics
+            model.arena.used_rows,
+            model.kept.used_bytes,
+            model.queued_steps,
+            model.scheduler.statistics,
+            model.prefix_counts,
         )
         earlier = gauges.get(model.key)
         gauges[model.key] = one if earlier is None else earlier + one

@@ -12,6 +12,7 @@ from statewise.service.registry._auxiliary_graphs import AuxiliaryGraphs, Genera
 from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
 from statewise.service.session_state.kept_states import KeptStates
+from statewise.service.telemetry import PrefixCounts
 from statewise.wire import DTYPES, Reason
 
 
@@ -52,6 +53,13 @@ class LoadedModel:
         """Time steps that wait or run, those of the encoder included."""
         encoder = self.encoder_scheduler
         return self.scheduler.queued_steps + (0 if encoder is None else encoder.queued_steps)
+
+    @property
+    def prefix_counts(self) -> PrefixCounts:
+        """Counts of sequences that were looked up among known beginnings, those of the encoder included."""
+        counts = self.scheduler.statistics.prefix
+        encoder = self.encoder_scheduler
+        return counts if encoder is None else counts + encoder.statistics.prefix
 
     @property
     def why_no_sessions(self) -> str:

@@ -21,7 +21,7 @@ from statewise.service.scheduling import Scheduler
 from statewise.service.session_state import StateArena
 from statewise.wire import Reason
 
-MakeScheduler = Callable[[Engine, StateArena, EngineProfile], Scheduler]
+MakeScheduler = Callable[[Engine, StateArena, EngineProfile, ServablePackage], Scheduler]
 ReadPackage = Callable[[str, int, Path], ServablePackage]
 
 _PREAMBLE = re.compile(
@@ -190,10 +190,11 @@ class VersionLoader:
             arena = StateArena(prepared.engine.spec.state, self._sessions)
         except MemoryError as error:
             return f"{package.name}/{package.version}: the state of {self._sessions} sessions: {error}"
-        scheduler = self._make_scheduler(prepared.engine, arena, prepared.profile)
+        scheduler = self._make_scheduler(prepared.engine, arena, prepared.profile, package)
         encoder, encoder_scheduler = auxiliary.encoder, None
         if encoder is not None:
-            encoder_scheduler = self._make_scheduler(encoder.engine, StateArena((), 0), encoder.profile)
+            none = StateArena((), 0)
+            encoder_scheduler = self._make_scheduler(encoder.engine, none, encoder.profile, package)
         return LoadedModel(number, package, prepared.profile, arena, scheduler, auxiliary, encoder_scheduler)
 
     def rest(self) -> None:

@@ -1,9 +1,14 @@
 """Decides which steps and jobs share a run, and when they run. Never looks up models, knows no gRPC."""
 
-from statewise.service.scheduling._generation_job import EmittedChunk, GenerationJob
-from statewise.service.scheduling._job import Job
 from statewise.service.scheduling._scheduler import Scheduler
-from statewise.service.scheduling._sequence_job import SequenceJob
+from statewise.service.scheduling.jobs import (
+    EmittedChunk,
+    GenerationJob,
+    Job,
+    SequenceJob,
+    SequenceRequest,
+    SequenceResults,
+)
 
 __all__ = [
     "EmittedChunk",
@@ -11,4 +16,6 @@ __all__ = [
     "Job",
     "Scheduler",
     "SequenceJob",
+    "SequenceRequest",
+    "SequenceResults",
 ]

@@ -12,10 +12,8 @@ from functools import partial
 
 from statewise.service.base import ServiceError, server_fault
 from statewise.service.engine import Engine, EngineProfile, RunResult
-from statewise.service.scheduling._job import Job, JobSlice
-from statewise.service.scheduling._job_queue import AbandonedJob, JobQueue
-from statewise.service.scheduling._queue_limits import QueuedSteps
 from statewise.service.scheduling._run_accounting import RunAccounting
+from statewise.service.scheduling.jobs import AbandonedJob, Job, JobQueue, JobSlice, QueuedSteps
 
 _log = logging.getLogger(__name__)
 
@@ -78,24 +76,30 @@ class JobRunner:
         begun_s = self._clock()
         fresh = [member.job for member in chosen.members if member.job.time == 0]
         self._accounting.begin(fresh, chosen.rows, begun_s)
+        steps = chosen.time_steps
         run = partial(chosen.run, self._engine, batchable=self._profile.batchable)
         if cost_s <= self._inline_s:
-            self._finish(chosen, run, begun_s, then)
+            self._finish(chosen, run, begun_s, steps, then)
             return
         self._running = True
 
         def finish(ran: asyncio.Future[RunResult]) -> None:
             self._running = False
-            self._finish(chosen, ran.result, begun_s, then)
+            self._finish(chosen, ran.result, begun_s, steps, then)
 
         asyncio.get_running_loop().run_in_executor(self._executor, run).add_done_callback(finish)
 
     def _finish(
-        self, ran: JobSlice[Job], run: Callable[[], RunResult], begun_s: float, then: Callable[[], None]
+        self,
+        ran: JobSlice[Job],
+        run: Callable[[], RunResult],
+        begun_s: float,
+        steps: int,
+        then: Callable[[], None],
     ) -> None:
         try:
             result = run()
-            self._accounting.end([member.job for member in ran.members], ran.rows, begun_s)
+            self._accounting.end([member.job for member in ran.members], ran.rows, begun_s, steps=steps)
             ran.distribute(self._engine, result)
         except (Exception, asyncio.CancelledError) as error:
             _log.error("a slice of jobs failed", exc_info=error)

@@ -45,8 +45,16 @@ class RunAccounting:
             request.begun_s = begun_s
             self._counts.queue_s.observe(begun_s - request.received_s)
 
-    def end(self, requests: Iterable[_Request], rows: int, begun_s: float) -> None:
-        """Counts a run that has its results; `requests` are all whose rows it took."""
+    def end(self, requests: Iterable[_Request], rows: int, begun_s: float, *, steps: int) -> None:
+        """Counts a run that has its results.
+
+        Args:
+            requests: All whose rows it took.
+            rows: Rows of the run.
+            begun_s: When it began.
+            steps: Time steps of all its rows together.
+        """
+        self._counts.steps += steps
         self._counts.run_s.observe(self._clock() - begun_s)
         if self._tracing is not None:
             spans = [request.span for request in requests]

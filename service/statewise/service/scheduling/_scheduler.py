@@ -10,14 +10,22 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from statewise.service.base import Barrier, Slots, StepBatch
 from statewise.service.engine import Engine, EngineProfile
-from statewise.service.scheduling._job import Job
 from statewise.service.scheduling._job_runner import JobRunner
-from statewise.service.scheduling._queue_limits import QueuedSteps, waits_too_long
 from statewise.service.scheduling._run_accounting import RunAccounting
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_runner import StepRunner
+from statewise.service.scheduling.jobs import (
+    Job,
+    QueuedSteps,
+    SequenceRequest,
+    SequenceStarter,
+    waits_too_long,
+)
+from statewise.service.scheduling.prefixes import PrefixTree
 from statewise.service.session_state import SessionTable, StateArena
 from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.telemetry import ModelStatistics, SlowRequests
@@ -45,6 +53,7 @@ class Scheduler:
         slice_s: Seconds that a slice of long work may take.
         slow: Logs requests that took long.
         tracing: Makes spans of runs; None: there are none.
+        prefixes: Knows beginnings that sequences share; None: each sequence is run from where it starts.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Scheduler:
         slice_s: float,
         slow: SlowRequests,
         tracing: "Tracing | None",
+        prefixes: PrefixTree | None = None,
     ) -> None:
         self._clock = clock
         self._queue_s = queue_s
@@ -82,13 +92,16 @@ class Scheduler:
             inline_s=inline_s,
             slice_s=slice_s,
         )
+        self._sequences = SequenceStarter(
+            engine.spec, self._jobs.queue, self._queued, prefixes, count=statistics.prefix.add, clock=clock
+        )
         self._steps = StepRunner(
             engine,
             arena,
             table,
             profile,
             kept=self.kept,
-            jobs=self._jobs,
+            sequences=self._sequences,
             answers=StepAnswers(statistics, slow, self._queued, clock=clock),
             accounting=RunAccounting("single", statistics.single, clock=clock, tracing=tracing),
             statistics=statistics,
@@ -109,7 +122,7 @@ class Scheduler:
             ServiceError: QUEUE_FULL: they would have to wait too long, or exceed the limit of the queue.
         """
         if self._jobs.queue.wait_s > self._queue_s:
-            self._jobs.end_abandoned()
+            self._end_abandoned()
         wait_s = self._jobs.queue.wait_s
         if wait_s > self._queue_s:
             raise waits_too_long(wait_s, self._queue_s)
@@ -164,6 +177,16 @@ class Scheduler:
         self._jobs.queue.add(job)
         self._plan_turn()
 
+    def submit_sequences(self, request: SequenceRequest, *, reserved: bool = False) -> None:
+        """Takes sequences without a check, as `submit_job`; they may end before this returns."""
+        time_steps = 0 if reserved else int(request.lengths.sum(dtype=np.int64))
+        request.received_s = self._clock()
+        if self._tracing is not None:
+            request.span = self._tracing.current()
+        self._queued.count += time_steps
+        self._sequences.start(request, queued_steps=time_steps)
+        self._plan_turn()
+
     def drop_abandoned_soon(self) -> None:
         """Ends the jobs that no caller waits for any more at the next turn, those that run after their slice.
 
@@ -177,12 +200,23 @@ class Scheduler:
             self._turn_planned = True
             asyncio.get_running_loop().call_soon(self._turn)
 
+    def _end_abandoned(self) -> None:
+        self._jobs.end_abandoned()
+        self._sequences.end_abandoned()
+        if self._sequences.has_woken:
+            self._plan_turn()
+
     def _turn(self) -> None:
         self._turn_planned = False
         if self._steps.queue:
             self._steps.run_next(self._plan_turn)
         if self._drops_abandoned:
             self._drops_abandoned = False
-            self._jobs.end_abandoned()
+            self._end_abandoned()
+        if self._sequences.under_way:
+            self._sequences.look()
+            self._sequences.run_woken()
         if self._jobs.queue:
             self._jobs.run_next(self._plan_turn)
+        if self._sequences.under_way and self._sequences.has_woken:
+            self._plan_turn()

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from statewise.service.base import ServiceError, StepBatch, StepResult, server_fault
-from statewise.service.scheduling._queue_limits import QueuedSteps
+from statewise.service.scheduling.jobs import QueuedSteps
 from statewise.service.telemetry import ModelStatistics, SlowRequests
 
 _log = logging.getLogger(__name__)

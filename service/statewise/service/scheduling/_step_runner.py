@@ -13,13 +13,16 @@ import numpy as np
 
 from statewise.service.base import RaggedColumns, ServiceError, Slots, StepBatch
 from statewise.service.engine import Engine, EngineProfile, RunResult, run_batch
-from statewise.service.scheduling._job_runner import JobRunner
 from statewise.service.scheduling._run_accounting import RunAccounting
-from statewise.service.scheduling._sequence_job import SequenceJob
 from statewise.service.scheduling._single_step import SingleStep
 from statewise.service.scheduling._step_answers import StepAnswers
 from statewise.service.scheduling._step_execution import GatheredBatch, PreparedBatch, StepExecution
 from statewise.service.scheduling._step_queue import StepQueue
+from statewise.service.scheduling.jobs import (
+    SequenceRequest,
+    SequenceResults,
+    SequenceStarter,
+)
 from statewise.service.session_state import SessionTable, StateArena
 from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.telemetry import ModelStatistics
@@ -34,7 +37,7 @@ class StepRunner:
         table: Holds the sessions.
         profile: What the engine may do, and what runs cost.
         kept: Makes new states current.
-        jobs: Runs batches of many steps a row.
+        sequences: Starts batches of many steps a row.
         answers: Answers step batches.
         accounting: Counts runs of single steps.
         statistics: Statistics of the model version.
@@ -51,7 +54,7 @@ class StepRunner:
         profile: EngineProfile,
         *,
         kept: KeptStates,
-        jobs: JobRunner,
+        sequences: SequenceStarter,
         answers: StepAnswers,
         accounting: RunAccounting,
         statistics: ModelStatistics,
@@ -62,7 +65,7 @@ class StepRunner:
         self._engine = engine
         self._table = table
         self._profile = profile
-        self._jobs = jobs
+        self._sequences = sequences
         self._answers = answers
         self._accounting = accounting
         self._executor = executor
@@ -113,7 +116,7 @@ class StepRunner:
         self.queue.remove_only_step()
         ran = (batch,)
         self._accounting.begin(ran, 1, begun_s)
-        self._accounting.end(ran, 1, begun_s)
+        self._accounting.end(ran, 1, begun_s, steps=1)
         self._answers.answer(batch, result)
         return True
 
@@ -155,7 +158,8 @@ class StepRunner:
     def _finish(self, prepared: PreparedBatch, run: Callable[[], RunResult], begun_s: float) -> None:
         try:
             result = run()
-            self._accounting.end(prepared.batches, len(prepared.slots), begun_s)
+            rows = len(prepared.slots)
+            self._accounting.end(prepared.batches, rows, begun_s, steps=rows)
             outputs = [
                 array[0] if per_step else array
                 for array, per_step in zip(result.outputs, self._outputs_per_step, strict=True)
@@ -173,23 +177,31 @@ class StepRunner:
             if len(prepared.slots) == 0:
                 self._execution.refuse(prepared)
                 return
-            spec = self._engine.spec
-            job = SequenceJob(
-                spec,
-                RaggedColumns(spec.inputs, prepared.inputs, prepared.steps),
+            request = SequenceRequest(
+                RaggedColumns(self._engine.spec.inputs, prepared.inputs, prepared.steps),
+                None,
                 state=self._execution.state_of(prepared),
+                owner=batch.owner,
                 done=partial(self._finish_job, prepared),
                 is_cancelled=lambda: batch.cancelled,
                 deadline_s=batch.deadline_s,
+                begins=(batch.positions if prepared.rows is None else batch.positions[prepared.rows]) == 0,
+                received_s=batch.received_s,
+                span=batch.span,
             )
         except Exception as error:
             self._answers.fail([batch], error)
             return
-        job.received_s, job.span = batch.received_s, batch.span
         self._table.busy[prepared.slots] = True
-        self._jobs.queue.add(job)
+        try:
+            self._sequences.start(request)
+        except Exception as error:
+            self.free(prepared.slots)
+            self._answers.fail([batch], error)
 
-    def _finish_job(self, prepared: PreparedBatch, job: SequenceJob, failure: ServiceError | None) -> None:
+    def _finish_job(
+        self, prepared: PreparedBatch, job: SequenceResults, failure: ServiceError | None
+    ) -> None:
         self.free(prepared.slots)
         (batch,) = prepared.batches
         batch.begun_s = job.begun_s

@@ -8,6 +8,7 @@ from statewise.service.telemetry._statistics import (
     SECONDS,
     Histogram,
     ModelStatistics,
+    PrefixCounts,
     RunCounts,
     Statistics,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "SECONDS",
     "Histogram",
     "ModelStatistics",
+    "PrefixCounts",
     "RunCounts",
     "SlowRequests",
     "Statistics",

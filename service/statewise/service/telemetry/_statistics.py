@@ -118,14 +118,47 @@ class RunCounts:
         rows: Rows of each run.
         run_s: From the beginning of each run to its results.
         queue_s: From receipt to the beginning of the first run, of each step batch or job.
+        steps: Time steps that runs computed, those of all rows added up.
     """
 
     rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
     run_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    steps: int = 0
 
     def __add__(self, other: "RunCounts") -> "RunCounts":
-        return RunCounts(self.rows + other.rows, self.run_s + other.run_s, self.queue_s + other.queue_s)
+        return RunCounts(
+            self.rows + other.rows,
+            self.run_s + other.run_s,
+            self.queue_s + other.queue_s,
+            self.steps + other.steps,
+        )
+
+
+@dataclass(slots=True)
+class PrefixCounts:
+    """Rows that were long enough to start behind a beginning that is known.
+
+    Attributes:
+        hits: Rows that did.
+        misses: Rows of which nothing was known.
+        saved_steps: Time steps that were not computed.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    saved_steps: int = 0
+
+    def add(self, saved_steps: int) -> None:
+        """Counts a row that was looked up."""
+        self.hits += saved_steps > 0
+        self.misses += saved_steps == 0
+        self.saved_steps += saved_steps
+
+    def __add__(self, other: "PrefixCounts") -> "PrefixCounts":
+        return PrefixCounts(
+            self.hits + other.hits, self.misses + other.misses, self.saved_steps + other.saved_steps
+        )
 
 
 @dataclass(slots=True)
@@ -138,6 +171,7 @@ class ModelStatistics:
         generate: Generation, in sessions or without; steps are values emitted.
         single: Runs of single steps.
         long: Runs of long jobs' slices.
+        prefix: Rows that were looked up among known beginnings.
         retried_rows: Rows that repeated their session's last request.
         nonfinite_rows: Rows with a NaN or an infinite number among their outputs, generated ones included.
     """
@@ -147,6 +181,7 @@ class ModelStatistics:
     generate: OperationCounts = field(default_factory=OperationCounts)
     single: RunCounts = field(default_factory=RunCounts)
     long: RunCounts = field(default_factory=RunCounts)
+    prefix: PrefixCounts = field(default_factory=PrefixCounts)
     retried_rows: int = 0
     nonfinite_rows: int = 0
 
@@ -167,6 +202,7 @@ class ModelStatistics:
             self.generate + other.generate,
             self.single + other.single,
             self.long + other.long,
+            self.prefix + other.prefix,
             self.retried_rows + other.retried_rows,
             self.nonfinite_rows + other.nonfinite_rows,
         )

@@ -182,7 +182,9 @@ class SessionOperations:
         )
         if not state:
             cancellation = CancellationToken(None if remaining_s is None else self._clock() + remaining_s)
-            return await self._encoder.encode(request.model, request.version, raw, rows, cancellation)
+            return await self._encoder.encode(
+                request.model, request.version, raw, rows, cancellation, owner=caller().owner
+            )
         if raw:
             raise ServiceError(Reason.BAD_REQUEST, "expected an input for the encoder, or a state; got both")
         model = self._dataplane.models.find(request.model, request.version)

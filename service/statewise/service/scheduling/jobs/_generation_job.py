@@ -23,7 +23,7 @@ from statewise.service.engine import (
     Sampling,
     uniform_numbers,
 )
-from statewise.service.scheduling._job import CostModel, Job, JobSlice, SliceMember
+from statewise.service.scheduling.jobs._job import CostModel, Job, JobSlice, SliceMember
 from statewise.wire import DTYPES
 
 _log = logging.getLogger(__name__)
@@ -165,6 +165,11 @@ class GenerationSlice(JobSlice[GenerationJob]):
     """Some values of some generation jobs."""
 
     __slots__ = ()
+
+    @property
+    def time_steps(self) -> int:
+        """See JobSlice."""
+        return int(sum(np.minimum(member.job.left, self.steps).sum() for member in self.members))
 
     def run(self, engine: Engine, *, batchable: bool) -> RunResult:
         """See JobSlice. The jobs' decode loop runs, and their cost model says whether rows share a run."""

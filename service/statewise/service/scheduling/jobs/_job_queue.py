@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from statewise.service.base import ServiceError, abandoned
 from statewise.service.engine import EngineProfile
-from statewise.service.scheduling._job import Job, JobSlice, SliceMember
+from statewise.service.scheduling.jobs._job import Job, JobSlice, SliceMember
 
 _SLICE_ROWS = 256
 """Rows up to which jobs share a slice. Beyond it a row costs the same, and fewer of its steps fit in."""
@@ -135,7 +135,9 @@ class JobQueue:
         first = members[0].job
         steps = max(member.job.remaining for member in members)
         limit = self._steps_within(first, rows)
-        return first.slice_with(members, steps if limit is None else min(steps, limit)), dropped
+        if limit is not None and limit < steps:
+            steps = first.slice_steps(limit)
+        return first.slice_with(members, steps), dropped
 
     def end_slice(self, ran: JobSlice[Job], *, begun_s: float) -> list[Job]:
         """Takes back the jobs of a slice that has run; gives those that are done."""

@@ -1,4 +1,4 @@
-"""Words what is wrong with settings: an invalid value and its place, a key or a variable that is no setting.
+"""Reads settings from a TOML file, and words what is wrong with an entry: its value, its place, its key.
 
 Values of secrets are never shown.
 """
@@ -8,7 +8,11 @@ import tomllib
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 PREFIX = "STATEWISE_"
 _SECRETS = ["snapshot_key", "store_password"]
@@ -38,6 +42,28 @@ _EXPECTED = {
 
 class SettingsError(ValueError):
     """A setting is invalid. The message names its key and value."""
+
+
+def with_file(cls: type[_Settings], config: Path | None) -> type[_Settings]:
+    """Returns settings that read a file, too; None: as they are. Raises SettingsError: there is no file."""
+    if config is None:
+        return cls
+    if not config.is_file():
+        raise SettingsError(f"config = {str(config)!r}: no such file")
+
+    class SettingsWithFile(cls):  # type: ignore[misc, valid-type]
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+
+    return SettingsWithFile
 
 
 def explain(error: Mapping[str, Any], known: Collection[str], config: Path | None) -> str:

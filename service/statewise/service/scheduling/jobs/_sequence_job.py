@@ -5,6 +5,7 @@ first ones, and a slice takes no copy of them.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,42 @@ from statewise.service.base import (
     take_padded,
 )
 from statewise.service.engine import Engine, RunResult, run_batch
-from statewise.service.scheduling._job import Job, JobSlice, SliceMember
+from statewise.service.scheduling.jobs._job import Job, JobSlice, SliceMember
 from statewise.wire import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedChunk:
+    """What a row has come to at the end of a chunk.
+
+    Attributes:
+        row: Which row, in request order.
+        steps: Time steps that the job has run of it.
+        state: In the spec's order, [...] each; the caller's own.
+        last: Outputs that are not per step, [...] each; the caller's own.
+        outputs: Outputs of the chunk that are per step, [chunk, ...] each; views.
+    """
+
+    row: int
+    steps: int
+    state: list[Array]
+    last: list[Array]
+    outputs: list[Array]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCapture:
+    """Which states on the way are wanted.
+
+    Attributes:
+        chunk_steps: Every so many time steps.
+        until: Time steps of each row, in request order, up to which they are; 0: none is.
+        on_chunk: Takes them, on the event loop; must not raise.
+    """
+
+    chunk_steps: int
+    until: NDArray[np.int64]
+    on_chunk: Callable[[ReachedChunk], None]
 
 
 class SequenceJob(Job):
@@ -34,6 +69,7 @@ class SequenceJob(Job):
         done: See Job.
         is_cancelled: See Job.
         deadline_s: See Job.
+        capture: Which states on the way are wanted; None: none is.
     """
 
     def __init__(
@@ -46,6 +82,7 @@ class SequenceJob(Job):
         done: "Callable[[SequenceJob, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
+        capture: ChunkCapture | None = None,
     ) -> None:
         super().__init__(done=done, is_cancelled=is_cancelled, deadline_s=deadline_s)
         assert inputs.lengths is not None, "sequences have lengths"
@@ -61,6 +98,11 @@ class SequenceJob(Job):
         self._outputs = blank_padded(spec.outputs, len(self.lengths), int(self.lengths[0]))
         self._failed: set[int] = set()
         """Rows, longest first, whose run failed even alone."""
+        self._capture = capture
+        self._until = np.zeros(0, np.int64) if capture is None else capture.until[self._order]
+        self._last_capture = 0 if capture is None else int(self._until.max())
+        self._reached: list[tuple[int, Indices, list[Array], list[Array]]] = []
+        """Ends of chunks that were come to since the last `publish`: time, rows, states, last outputs."""
 
     @property
     def remaining(self) -> int:
@@ -71,6 +113,22 @@ class SequenceJob(Job):
     def active(self) -> int:
         """Rows that still run: the first ones."""
         return int(np.count_nonzero(self.lengths > self.time))
+
+    @property
+    def to_boundary(self) -> int:
+        """Time steps to the end of the next chunk whose state is wanted; 0: no further one is."""
+        if self.time >= self._last_capture or self._capture is None:
+            return 0
+        return self._capture.chunk_steps - self.time % self._capture.chunk_steps
+
+    def slice_steps(self, steps: int) -> int:
+        """See Job. A slice ends where a chunk does, or a chunk is cut into slices of one size."""
+        to_boundary = self.to_boundary
+        if not to_boundary or self._capture is None or steps >= self.remaining:
+            return steps
+        if steps >= to_boundary:
+            return steps - (steps - to_boundary) % self._capture.chunk_steps
+        return -(-to_boundary // -(-to_boundary // steps))
 
     def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "SequenceSlice":
         """See Job."""
@@ -86,6 +144,7 @@ class SequenceJob(Job):
     ) -> None:
         """Takes the results of up to `steps` time steps of the first `rows` rows."""
         taken = min(steps, self.remaining)
+        reaches = taken == self.to_boundary
         ending = self.lengths[:rows] <= self.time + steps
         for kept, array, entry in zip(self._outputs, outputs, self._spec.outputs, strict=True):
             if entry.per_step:
@@ -96,6 +155,38 @@ class SequenceJob(Job):
             kept[:rows] = array
         self._failed.update(failed)
         self.time += taken
+        if reaches and taken:
+            self._reach(outputs)
+
+    def publish(self) -> None:
+        """Gives what the rows have come to at the ends of chunks. On the event loop."""
+        reached, self._reached = self._reached, []
+        if self._capture is None:
+            return
+        size = self._capture.chunk_steps
+        per_step = [
+            kept for kept, entry in zip(self._outputs, self._spec.outputs, strict=True) if entry.per_step
+        ]
+        for time, rows, state, last in reached:
+            for number, row in enumerate(rows.tolist()):
+                self._capture.on_chunk(
+                    ReachedChunk(
+                        int(self._order[row]),
+                        time,
+                        [array[number].copy() for array in state],
+                        [array[number].copy() for array in last],
+                        [kept[time - size : time, row] for kept in per_step],
+                    )
+                )
+
+    def _reach(self, outputs: Sequence[Array]) -> None:
+        """Notes what rows have come to at the end of a chunk, before the next run."""
+        rows = np.flatnonzero(self._until >= self.time)
+        if self._failed:
+            rows = np.setdiff1d(rows, list(self._failed))
+        entries = zip(outputs, self._spec.outputs, strict=True)
+        last = [array[rows] for array, entry in entries if not entry.per_step]
+        self._reached.append((self.time, rows, [array[rows] for array in self.state], last))
 
     def results(self) -> tuple[RaggedColumns, list[Array], NDArray[np.bool_]]:
         """Returns outputs, states, and which rows did not fail; all in request order.
@@ -115,8 +206,49 @@ class SequenceSlice(JobSlice[SequenceJob]):
 
     __slots__ = ()
 
-    def run(self, engine: Engine, *, batchable: bool) -> RunResult:
+    @property
+    def time_steps(self) -> int:
         """See JobSlice."""
+        own = [np.minimum(one.job.lengths[: one.rows] - one.job.time, self.steps) for one in self.members]
+        return int(sum(steps.sum() for steps in own))
+
+    def run(self, engine: Engine, *, batchable: bool) -> RunResult:
+        """See JobSlice.
+
+        Where the states of chunks are wanted, each chunk is a run of its own, and its results are given to
+        the jobs at once: a slice for each chunk would cost several times more.
+        """
+        if not any(member.job.to_boundary for member in self.members):
+            return self._run(engine, batchable=batchable)
+        left = self.steps
+        while left > 0 and (part := self._next_part(left)) is not None:
+            part._absorb(engine, part._run(engine, batchable=batchable))
+            left -= part.steps
+        return RunResult([], [], [])
+
+    def distribute(self, engine: Engine, result: RunResult) -> None:
+        """See JobSlice."""
+        if result.state or result.outputs:
+            self._absorb(engine, result)
+            return
+        for member in self.members:
+            member.job.publish()
+
+    def _next_part(self, most: int) -> "SequenceSlice | None":
+        """Returns the run up to the next boundary of any job; None: all jobs have run."""
+        members: list[SliceMember[SequenceJob]] = []
+        rows = 0
+        for job in (member.job for member in self.members):
+            if job.remaining > 0:
+                members.append(SliceMember(job, job.active, rows))
+                rows += members[-1].rows
+        if not members:
+            return None
+        ends = [job.to_boundary for job in (member.job for member in members) if job.to_boundary]
+        return SequenceSlice(members, min([most, *ends]))
+
+    def _run(self, engine: Engine, *, batchable: bool) -> RunResult:
+        """Runs all steps in one run."""
         lengths = np.empty(self.rows, np.int32)
         for member in self.members:
             own = member.job.lengths[: member.rows] - member.job.time
@@ -132,8 +264,8 @@ class SequenceSlice(JobSlice[SequenceJob]):
         ]
         return run_batch(engine, inputs, lengths, state, batchable=batchable)
 
-    def distribute(self, engine: Engine, result: RunResult) -> None:
-        """See JobSlice."""
+    def _absorb(self, engine: Engine, result: RunResult) -> None:
+        """Gives every job its results of one run."""
         for member in self.members:
             member.job.absorb(
                 self.steps,

@@ -52,6 +52,11 @@ class JobSlice(ABC, Generic[_J]):
         last = self.members[-1]
         return last.begin + last.rows
 
+    @property
+    @abstractmethod
+    def time_steps(self) -> int:
+        """Time steps of all rows that the slice runs, at most. Only before it runs."""
+
     @abstractmethod
     def run(self, engine: Engine, *, batchable: bool) -> RunResult:
         """Runs the slice; `batchable` says whether rows of the read graph may share a run."""
@@ -121,6 +126,10 @@ class Job(ABC):
     @abstractmethod
     def active(self) -> int:
         """Rows that still run."""
+
+    def slice_steps(self, steps: int) -> int:
+        """Returns how many time steps, at most `steps` and at least 1, a slice should have for this job."""
+        return steps
 
     @abstractmethod
     def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "JobSlice[Job]":

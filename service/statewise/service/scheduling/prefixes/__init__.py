@@ -1,0 +1,14 @@
+"""Keeps states behind beginnings that several sequences share. Knows no sessions, scheduling or gRPC."""
+
+from statewise.service.scheduling.prefixes._chunk_claims import ChunkClaims, Claim
+from statewise.service.scheduling.prefixes._prefix_budget import PrefixBudget
+from statewise.service.scheduling.prefixes._prefix_node import PrefixNode
+from statewise.service.scheduling.prefixes._prefix_tree import PrefixTree
+
+__all__ = [
+    "ChunkClaims",
+    "Claim",
+    "PrefixBudget",
+    "PrefixNode",
+    "PrefixTree",
+]

@@ -1,0 +1,220 @@
+"""Runs requests on a server's behaviour without a transport, and counts the time steps that it computes."""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.helpers.arrays import Array
+
+from statewise.service import Settings
+from statewise.service.assembly import build_dataplane
+from statewise.service.base import ServiceError, StepBatch, StepResult
+from statewise.service.dataplane import CancellationToken, Dataplane, GenerationInputs, Generator
+from statewise.service.engine import Sampling
+from statewise.service.inputs import RawSequences
+
+CHUNK = 8
+
+
+class Clock:
+    """Seconds that a test moves on."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Plane:
+    """A server's behaviour, and a thread for its runs that can be held up.
+
+    Args:
+        dataplane: The behaviour.
+        executor: Its thread.
+        clock: Its clock.
+    """
+
+    def __init__(self, dataplane: Dataplane, executor: ThreadPoolExecutor, clock: Clock) -> None:
+        self.dataplane = dataplane
+        self.clock = clock
+        self._executor = executor
+        self._numbers = itertools.count()
+        self._go_on: threading.Event | None = None
+
+    # --- holding runs up ---
+
+    def hold(self) -> None:
+        """Lets all further runs wait."""
+        self._go_on = threading.Event()
+        self._executor.submit(self._go_on.wait, 60)
+
+    def go_on(self) -> None:
+        """Lets runs go on."""
+        if self._go_on is not None:
+            self._go_on.set()
+
+    async def turn_loop(self) -> None:
+        """Lets all run that does not wait for a run."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    # --- requests ---
+
+    async def predict(
+        self, model: str, *sequences: Array, owner: str = "", deadline_s: float | None = None, **others: Array
+    ) -> list[Array | str]:
+        """Predicts; gives the output of each row, or the reason of its failure."""
+        lengths = np.array([len(one) for one in sequences], np.uint32)
+        loaded = self.dataplane.models.find(model, 0)
+        rows: dict[int, Array | str] = {}
+        predicted = self.dataplane.predict(
+            loaded,
+            lengths,
+            {"x": np.concatenate(sequences), **others},
+            owner=owner,
+            deadline_s=deadline_s,
+        )
+        async for part in predicted:
+            rows.update((failure.row, failure.reason.value) for failure in part.failures)
+            if not len(part.rows):
+                continue
+            (y,) = part.outputs
+            per_step = loaded.package.spec.outputs[0].per_step
+            pieces = np.split(y, np.cumsum(part.lengths)[:-1]) if per_step else list(y)
+            rows.update(zip(part.rows.tolist(), pieces, strict=True))
+        assert sorted(rows) == list(range(len(sequences)))
+        return [rows[row] for row in range(len(sequences))]
+
+    async def open(self, model: str, count: int = 1, *, owner: str = "") -> list[int]:
+        """Opens sessions; gives their handles."""
+        ids = [f"session {next(self._numbers)}" for _ in range(count)]
+        opened, failures = await self.dataplane.sessions.open(model, 0, ids, owner=owner)
+        assert not failures
+        return [session.view.handle for session in opened]
+
+    def begin_step(
+        self, handles: Sequence[int], positions: Sequence[int], *sequences: Array, **options: Any
+    ) -> "Stepping":
+        """Begins to step sessions."""
+        return Stepping(self.dataplane, handles, positions, sequences, **options)
+
+    async def step(
+        self, handles: Sequence[int], positions: Sequence[int], *sequences: Array, **options: Any
+    ) -> list[Array]:
+        """Steps sessions; gives the output of each row."""
+        return await self.begin_step(handles, positions, *sequences, **options).rows()
+
+    async def generate(
+        self, model: str, *prompts: Array, steps: int, owner: str = "", seed: int = 1
+    ) -> list[list[Any]]:
+        """Generates from prompts; gives what each row emitted."""
+        lengths = np.array([len(one) for one in prompts], np.uint32)
+        loaded = self.dataplane.models.find(model, 0)
+        prompt = RawSequences({loaded.package.spec.inputs[0].name: np.concatenate(prompts)}, lengths)
+        emitted: list[list[Any]] = [[] for _ in prompts]
+        rows = len(prompts)
+        seeds = np.full(rows, seed, np.uint64)
+        sampling = Sampling(np.full(rows, 0.7, np.float32), np.zeros(rows, np.int32), seeds)
+        generated = Generator(self.dataplane).generate(
+            loaded,
+            GenerationInputs(rows, RawSequences(), prompt),
+            np.full(rows, steps, np.uint32),
+            sampling,
+            CancellationToken(),
+            owner=owner,
+        )
+        async for part in generated:
+            assert not part.failures
+            if part.chunk is not None:
+                pieces = np.split(part.chunk.values, np.cumsum(part.chunk.lengths)[:-1])
+                for row, values in zip(part.chunk.rows.tolist(), pieces, strict=True):
+                    emitted[row] += values.tolist()
+        return emitted
+
+    # --- counts ---
+
+    def computed(self, model: str) -> int:
+        """Time steps that runs of the read graph computed so far, those of the decode loop included."""
+        statistics = self.dataplane.models.find(model, 0).scheduler.statistics
+        return sum(counts.steps for counts in statistics.runs.values())
+
+    def counts(self, model: str) -> tuple[int, int, int]:
+        """Hits, misses and saved steps so far."""
+        counts = self.dataplane.models.find(model, 0).prefix_counts
+        return counts.hits, counts.misses, counts.saved_steps
+
+    def queued(self, model: str) -> int:
+        """Time steps that wait or run."""
+        return self.dataplane.models.find(model, 0).queued_steps
+
+
+class Stepping:
+    """A step request under way. Arguments as for `Plane.step`."""
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        handles: Sequence[int],
+        positions: Sequence[int],
+        sequences: Sequence[Array],
+        *,
+        owner: str = "",
+        deadline_s: float | None = None,
+        **others: Array,
+    ) -> None:
+        self._lengths = [len(one) for one in sequences]
+        self._answer: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
+        inputs: Mapping[str, Array] = {"x": np.concatenate(sequences), **others}
+        self.batch: StepBatch | None = dataplane.step(
+            np.array(handles, np.uint64),
+            np.array(positions, np.uint64),
+            np.array(self._lengths, np.uint32),
+            inputs,
+            owner=owner,
+            deadline_s=deadline_s,
+            reply=self._answer.set_result,
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is there."""
+        return self._answer.done()
+
+    async def answer(self) -> StepResult | ServiceError:
+        """The answer."""
+        return await self._answer
+
+    async def rows(self) -> list[Array]:
+        """The output of each row; all rows succeed."""
+        answer = await self._answer
+        assert isinstance(answer, StepResult), answer
+        assert not answer.failures
+        (y,) = answer.outputs.values()
+        if len(y) == len(self._lengths) != sum(self._lengths):
+            return list(y)
+        return list(np.split(y, np.cumsum(self._lengths)[:-1]))
+
+
+@asynccontextmanager
+async def running_plane(repository: Path, **settings: Any) -> AsyncIterator[Plane]:
+    """Loads a repository; beginnings are kept in 1 MB, in chunks of `CHUNK` steps, unless told otherwise."""
+    chosen = {"prefix_bytes": 1_000_000, "prefix_chunk": CHUNK, **settings}
+    with ThreadPoolExecutor(1) as executor:
+        clock = Clock()
+        dataplane = build_dataplane(
+            Settings(repository=repository, load_in_child=False, **chosen), executor=executor, clock=clock
+        )
+        await dataplane.models.load_all()
+        plane = Plane(dataplane, executor, clock)
+        try:
+            yield plane
+        finally:
+            plane.go_on()
+            await dataplane.models.close()
