@@ -1,5 +1,6 @@
 """Learned initial states: sequences begin in them, gradients reach them, checkpoints keep them."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,29 @@ def test_training_moves_it(tmp_path: Path, recipe: str, parameter: str) -> None:
     trained = train(load_recipe(recipe, keys), tmp_path / "run")
     moved: Array = load_checkpoint(trained.checkpoint_dir).network.parameters[parameter]
     assert np.abs(moved).max() > 1e-3
+
+
+PAIRS = """
+task = "transduce"
+[data]
+source = "pairs.txt"
+[network]
+cell = "gru"
+hidden_size = 8
+bidirectional = true
+learn_initial_state = true
+[train]
+epochs = 1
+batch_size = 8
+"""
+
+
+def test_of_a_pair_of_networks_the_encoder_learns_it(tmp_path: Path) -> None:
+    (tmp_path / "pairs.toml").write_text(PAIRS)
+    words = ["".join(letters) for letters in itertools.product("abc", repeat=4)]
+    (tmp_path / "pairs.txt").write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
+    trained = train(load_recipe(tmp_path / "pairs.toml"), tmp_path / "run")
+    network = load_checkpoint(trained.checkpoint_dir).network
+    assert not network.spec.learn_initial_state
+    for direction in ("forward", "reverse"):
+        assert np.abs(network.parameters[f"encoder.initial.layer0.{direction}.h"]).max() > 1e-3
