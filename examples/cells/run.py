@@ -54,8 +54,10 @@ def export(cell: ModuleType, step: torch.nn.Module, file: Path) -> None:
 
 
 @torch.no_grad()
-def expected(cell: ModuleType, step: torch.nn.Module, x: np.ndarray) -> np.ndarray:
-    """Runs the steps in PyTorch; returns the first output, or the first state where there is no other."""
+def expected(
+    cell: ModuleType, step: torch.nn.Module, x: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Runs the steps in PyTorch: the first output (or state, if there is no other), and the last states."""
     states = [state[None] for state in cell.INITIAL.values()]
     outputs = []
     for row in torch.from_numpy(x)[:, None]:
@@ -63,7 +65,9 @@ def expected(cell: ModuleType, step: torch.nn.Module, x: np.ndarray) -> np.ndarr
         results = results if isinstance(results, tuple) else (results,)
         states = list(results[len(cell.OUTPUTS) :])
         outputs.append(results[0][0].numpy())
-    return np.stack(outputs)
+    return np.stack(outputs), {
+        name: state[0].numpy() for name, state in zip(cell.INITIAL, states, strict=True)
+    }
 
 
 def main(*names: str) -> None:
@@ -86,24 +90,37 @@ def main(*names: str) -> None:
 
 
 def stream(client: Client, cell: ModuleType, step: torch.nn.Module) -> str:
-    """Streams a series through a session and its fork; says how the results compare."""
+    """Streams a series through a session, its fork, and a session that begins in its state; compares them."""
     name, half = cell.__name__, STEPS // 2
     x = series(cell.FEATURES)
+    outputs, states = expected(cell, step, x)
     with client.session(name) as session:
+        begins = all(
+            np.array_equal(flat, cell.INITIAL[part].ravel()) for part, flat in session.state().items()
+        )
         first = [first_output(session.step(sample)) for sample in x[:half]]  # a step a message
-        with session.fork() as fork:
-            second = first_output(session.step(x[half:]))  # all steps in one message
-            again = first_output(fork.step(x[half:]))
-    found = np.concatenate([first, second])
-    reference = expected(cell, step, x)
-    difference = np.abs(found - reference).max() / np.abs(reference).max()
-    whole = first_output(client.predict(name, x))
-    same = np.array_equal(again, second) and np.array_equal(found, whole)
-    size = client.model(name).state_bytes
+        halfway = session.state()  # by the names that the states have in the graph
+        with session.fork() as fork, client.session(name, state=halfway, position=half) as other:
+            rest = [
+                first_output(one.step(x[half:])) for one in (session, fork, other)
+            ]  # all steps in one message
+        after = session.state()
+        session.set_state(halfway, position=half)
+        rest.append(first_output(session.step(x[half:])))
+    found = np.concatenate([np.stack(first), rest[0]])
+    same = all(np.array_equal(one, rest[0]) for one in rest)
+    same = same and np.array_equal(found, first_output(client.predict(name, x)))
+    errors = [difference(found, outputs), *(difference(after[part], states[part].ravel()) for part in states)]
     return (
-        f"state {size} bytes, {difference:.0e} from PyTorch after {STEPS} steps; "
-        f"steps, chunk, fork and whole have the same bits: {'yes' if same else 'no'}"
+        f"state {client.model(name).state_bytes} bytes, begins as written: {'yes' if begins else 'no'}, "
+        f"{errors[0]:.0e} (state {max(errors[1:]):.0e}) from PyTorch after {STEPS} steps, "
+        f"the same bits in every way: {'yes' if same else 'no'}"
     )
+
+
+def difference(found: np.ndarray, reference: np.ndarray) -> float:
+    """Returns the largest difference, relative to the largest reference."""
+    return float(np.abs(found - reference).max() / np.abs(reference).max())
 
 
 def first_output(outputs: object) -> np.ndarray:
