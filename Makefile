@@ -28,9 +28,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 		echo "statewise needs Python 3.11 or newer and finds none on the path: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "statewise needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there)" >&2; exit 1; }
-	@echo "installing about sixty packages into .venv; this takes one to three minutes"
+	@echo "installing about seventy packages into .venv; this takes one to three minutes"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install $(shell test -t 2 || echo -qq) -e '.[dev]'
+	@$(BIN)/python -m pip install $(shell test -t 2 || echo -qq) -e '.[dev,manifests]'
 	@touch $@
 
 demo: $(INSTALLED) ## train, export, serve and stream on real data
