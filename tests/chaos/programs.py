@@ -1,6 +1,6 @@
 """Uses sessions in every way a client offers, in the same way at each run, and notes each output."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Condition
 
@@ -159,9 +159,9 @@ Program = Callable[[Run], None]
 PROGRAMS: tuple[Program, ...] = (single_steps, chunks, group, forks, generation, encoder_decoder)
 
 
-def programs(count: int) -> list[tuple[str, Program]]:
+def programs(count: int, kinds: Sequence[Program] = PROGRAMS) -> list[tuple[str, Program]]:
     """Programs in turn, each with a name of its own."""
-    named = [PROGRAMS[number % len(PROGRAMS)] for number in range(count)]
+    named = [kinds[number % len(kinds)] for number in range(count)]
     return [(f"{program.__name__}-{number}", program) for number, program in enumerate(named)]
 
 

@@ -1,9 +1,10 @@
 """Runs programs beside each other while a test does something to the server, and gives their outputs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.chaos.programs import Progress, Run, programs, run_counted
+import numpy as np
+from tests.chaos.programs import PROGRAMS, Program, Progress, Run, programs, run_counted
 from tests.client.clients import Clients
 
 from statewise.client import AsyncClient, Client
@@ -19,6 +20,7 @@ def run_programs(
     count: int,
     requests: int | Mapping[str, Run] | None,
     seed: int,
+    kinds: Sequence[Program] = PROGRAMS,
     disturb: Callable[[Progress], None] | None = None,
 ) -> Runs:
     """Runs programs to their end: half of them in threads, half as tasks of an event loop.
@@ -28,6 +30,7 @@ def run_programs(
         count: Programs.
         requests: Requests of each; as many as in these runs; None: until `disturb` returns.
         seed: Decides what the programs do.
+        kinds: Which programs.
         disturb: Called in this thread while they run.
 
     Returns:
@@ -41,9 +44,9 @@ def run_programs(
         ]
         with ThreadPoolExecutor(count) as pool:
             waiting = {}
-            for number, (name, program) in enumerate(programs(count)):
+            for number, (name, program) in enumerate(programs(count, kinds)):
                 asked = requests[name].asked if isinstance(requests, Mapping) else requests
-                run = Run(connected[number // 6 % 2], name, seed + number, asked, progress)
+                run = Run(connected[number // len(kinds) % 2], name, seed + number, asked, progress)
                 progress.begin()
                 waiting[name] = pool.submit(run_counted, run, program)
             try:
@@ -55,6 +58,12 @@ def run_programs(
     finally:
         for kind in made:
             kind.close()
+
+
+def moments(count: int, answers: int, seed: int) -> list[int]:
+    """Draws numbers of answers after which something happens, ascending, among so many that programs get."""
+    random = np.random.default_rng(seed)
+    return sorted(int(moment) for moment in random.integers(answers // 100, answers * 4 // 5, count))
 
 
 def assert_same(actual: Runs, expected: Runs) -> None:

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.chaos.programs import Progress
-from tests.chaos.runs import assert_same, run_programs
+from tests.chaos.runs import assert_same, moments, run_programs
 from tests.helpers.server_process import ServerProcesses
 from tests.service.stores.redis_server import RedisServer
 
@@ -20,13 +19,6 @@ PROGRAMS = int(os.environ.get("CHAOS_SESSIONS", "16"))
 REQUESTS = int(os.environ.get("CHAOS_REQUESTS", "100"))
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or int.from_bytes(os.urandom(4))
-
-
-def moments(count: int) -> list[int]:
-    """Numbers of answers after which something happens, ascending."""
-    random = np.random.default_rng(SEED)
-    most = PROGRAMS * REQUESTS * 4 // 5
-    return sorted(int(moment) for moment in random.integers(PROGRAMS, most, count))
 
 
 @pytest.mark.parametrize("durability", ["interval", "reply"])
@@ -45,7 +37,7 @@ def test_a_server_that_is_killed(servers: ServerProcesses, tmp_path: Path, durab
     address = running[0].address
 
     def kill(progress: Progress) -> None:
-        for moment in moments(KILLS):
+        for moment in moments(KILLS, PROGRAMS * REQUESTS, SEED):
             progress.wait(moment)
             running[-1].kill()
             running.append(servers.start(listen=address, **chosen))
@@ -64,7 +56,7 @@ def test_a_redis_server_that_is_killed_and_cut(servers: ServerProcesses, redis: 
     address = running[0].address
 
     def disturb(progress: Progress) -> None:
-        for number, moment in enumerate(moments(2 * KILLS)):
+        for number, moment in enumerate(moments(2 * KILLS, PROGRAMS * REQUESTS, SEED)):
             progress.wait(moment)
             if number % 3 == 0:
                 redis.restart()
