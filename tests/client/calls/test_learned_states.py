@@ -60,6 +60,14 @@ def test_the_first_step_starts_from_the_learned_state(client: Client, model: str
     np.testing.assert_array_equal(together[:, 0], alone)
 
 
+def test_the_state_of_a_new_session_is_the_learned_one(client: Client) -> None:
+    network = CHECKPOINTS["stepped"].network
+    with client.session("stepped") as session:
+        parts = session.state()
+    for name, offset, size in network.spec.state_parts():
+        np.testing.assert_array_equal(parts[name], network.initial_state[offset : offset + size])
+
+
 @pytest.mark.parametrize("model", ["stepped", "both_ways"])
 def test_predictions_start_from_the_learned_state(client: Client, model: str) -> None:
     x = drawn(model, 6, 3)
