@@ -1,7 +1,10 @@
 """The manifests as they are: every rendering fits the schemas, itself, the server and the page about it."""
 
 import copy
+import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from .complaints import complaints_of
 from .conftest import RENDERINGS
-from .manifests import FOLDER, Manifests, Object, render, render_own
+from .manifests import FOLDER, Manifests, Object, kubectl, render, render_own
 from .schemas import OLDEST, newest_release
 from .served_settings import PAGE
 
@@ -74,6 +77,34 @@ def test_the_page_names_every_secret_that_pods_need_and_no_other(rendered: Rende
         if "secret" in volume
     }
     assert documented == needed
+
+
+def test_the_commands_of_the_page_create_these_secrets(files: Path, tmp_path: Path) -> None:
+    for file in files.rglob("*"):
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "redis.password").write_text("a password")
+    commands = re.findall(r"^(.*kubectl .*create secret.*)$", PAGE, re.MULTILINE)
+    assert commands
+    made: set[tuple[str, str]] = set()
+    for command in commands:
+        ended = subprocess.run(
+            ["sh", "-c", f"{command} --dry-run=client -o json"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": f"{Path(kubectl()).parent}:{os.environ['PATH']}",
+                "KUBECONFIG": "/dev/null",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ended.returncode == 0, ended.stderr
+        secret = json.loads(ended.stdout)
+        made |= {(secret["metadata"]["name"], key) for key in secret["data"]}
+    listed = re.findall(r"^\| `/run/statewise/[\w-]+/([\w.]+)` \| `([\w-]+)` \|", PAGE, re.MULTILINE)
+    assert made == {(name, key) for key, name in listed}
 
 
 def test_the_overlay_of_the_page_is_one(tmp_path: Path, rendered: Rendered) -> None:
