@@ -5,10 +5,11 @@ Tests send distinct powers of two, so a sum says which inputs were consumed, and
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from tests.client.faults.held_session import HeldSession
+from tests.client.faults.sum_states import SumStates
 
 from statewise.v1 import model_pb2, sequence_pb2, tensor_pb2
 from statewise.wire import (
@@ -33,6 +34,8 @@ MODEL = model_pb2.Model(
     streamable=True,
     generative=True,
     emitted=model_pb2.TensorSpec(name="e", dtype=tensor_pb2.DATA_TYPE_INT64, per_step=True),
+    states=[model_pb2.StateSpec(name="total", dtype=tensor_pb2.DATA_TYPE_INT64)],
+    state_bytes=8,
 )
 END = 6
 """The value that ends a generation: emitted, not consumed."""
@@ -48,22 +51,7 @@ def emitted(position: int, total: int, steps: int, seed: int) -> list[int]:
     return values
 
 
-@dataclass
-class HeldSession:
-    """A session on the server."""
-
-    handle: int
-    position: int = 0
-    total: int = 0
-    birth: int = 0
-    holder: int = 0
-    epoch: int = 0
-    durability: sequence_pb2.Durability.ValueType = sequence_pb2.DURABILITY_UNSPECIFIED
-    before: tuple[int, int, tuple[object, ...]] | None = None
-    """Position and total before the last request, and its input."""
-
-
-class SumServer:
+class SumServer(SumStates):
     """Keeps the contract of the session stream's operations, and nothing else.
 
     Args:
@@ -78,19 +66,27 @@ class SumServer:
         self.messages: list[Request] = []
         self.intercept: Callable[[Request], Response | None] = lambda request: None
         """Answers requests in the server's place; None: the server answers."""
+        self.has_store = True
+        """Whether some requests are stored before they are answered."""
         self._moved: set[int] = set()
         """Handles that a resume made void."""
 
     def forget(self) -> None:
         """Becomes a server that was killed: only stored sessions are left, at their stored position."""
-        self.sessions = {name: replace(held) for name, held in self.checkpoints.items()}
+        self.sessions = {name: held.copied() for name, held in self.checkpoints.items()}
         self._moved = set()
 
     def store(self) -> None:
         """Stores every session at its position."""
-        self.checkpoints = {
-            name: replace(held, handle=0, before=None) for name, held in self.sessions.items()
-        }
+        for held in self.sessions.values():
+            self._store(held)
+
+    def _store_at_once(self, held: HeldSession) -> None:
+        if self.has_store:
+            self._store(held)
+
+    def _store(self, held: HeldSession) -> None:
+        self.checkpoints[self._id_of(held)] = held.copied(handle=0, before=None, older=())
 
     def void(self) -> None:
         """Becomes another replica on the same store: it has the sessions, but knows no handle."""
@@ -101,7 +97,8 @@ class SumServer:
     def successor(self) -> "SumServer":
         """Another server with the same store."""
         server = SumServer(self._handles)
-        server.checkpoints = {name: replace(held) for name, held in self.checkpoints.items()}
+        server.has_store = self.has_store
+        server.checkpoints = {name: held.copied() for name, held in self.checkpoints.items()}
         server.forget()
         return server
 
@@ -122,7 +119,15 @@ class SumServer:
         births = unpack_uint64(request.births).tolist() or [0] * len(request.session_ids)
         reply = sequence_pb2.OpenSessionsResponse()
         for row, (session_id, birth) in enumerate(zip(request.session_ids, births, strict=True)):
-            held = self.sessions.get(session_id) or self._create(session_id, birth)
+            held = self.sessions.get(session_id)
+            if held is None:
+                held = self._create(session_id, birth)
+                held.keep = request.keep or 1
+                if request.state:
+                    totals = from_tensor(request.state["total"])
+                    held.total = int(totals[row if len(totals) > 1 else 0])
+                if request.positions:
+                    held.position = int(unpack_uint64(request.positions)[row])
             if request.only_new and held.birth != birth:
                 reply.errors.add(row=row, code=6, reason="SESSION_EXISTS", message="is open")
                 continue
@@ -154,32 +159,16 @@ class SumServer:
     def _cancel(self, request: sequence_pb2.CancelRequest) -> sequence_pb2.CancelResponse:
         return sequence_pb2.CancelResponse()
 
-    def _rewind(self, request: sequence_pb2.RewindSessionsRequest) -> sequence_pb2.RewindSessionsResponse:
-        held = self._held(int(unpack_uint64(request.handles)[0]))
-        reply = sequence_pb2.RewindSessionsResponse()
-        if held is None:
-            self._refuse_handle(reply, request.handles)
-            return reply
-        position = int(unpack_uint64(request.positions)[0])
-        if held.position != position:
-            if held.before is None or held.before[0] != position:
-                reply.errors.add(
-                    code=9, reason="POSITION_MISMATCH", message="elsewhere", position=held.position
-                )
-                return reply
-            held.position, held.total, _ = held.before
-            held.before = None
-            held.epoch += 1
-        reply.sessions.append(self._describe(held))
-        return reply
-
     def _fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
         held = self._held(int(unpack_uint64(request.handles)[0]))
         reply = sequence_pb2.ForkSessionsResponse()
         if held is None:
             self._refuse_handle(reply, request.handles)
         else:
-            self._copy(held.position, held.total, request, reply)
+            state = (held.position, held.total)
+            if request.checkpoints:
+                state = held.named[request.checkpoints[0]]
+            self._copy(*state, request, reply)
         return reply
 
     def _snapshot(
@@ -254,11 +243,8 @@ class SumServer:
     def _admit(self, held: HeldSession, position: int, mine: tuple[object, ...]) -> bool:
         """Whether a request may run: at the session's position, or as a repetition of its last request."""
         if position != held.position:
-            before = held.before
-            if before is None or before[0] != position or before[2] != mine:
-                return False
-            held.position, held.total = before[0], before[1]
-        held.before = (held.position, held.total, mine)
+            return held.repeats(position, mine)
+        held.began(mine)
         return True
 
     def _step(self, request: sequence_pb2.StepRequest) -> sequence_pb2.StepResponse:
@@ -279,7 +265,7 @@ class SumServer:
                 reason = "POSITION_MISMATCH"
                 reply.errors.add(row=row, code=9, reason=reason, message="elsewhere", position=held.position)
                 continue
-            name = next(name for name, other in self.sessions.items() if other is held)
+            name = self._id_of(held)
             durable.append(self._durable_position(name))
             y.extend((held.total + np.cumsum(mine)).tolist())
             held.position += count
@@ -303,8 +289,11 @@ class SumServer:
         stored = self.checkpoints.get(session_id)
         return 0 if stored is None else stored.position
 
+    def _id_of(self, held: HeldSession) -> str:
+        return next(name for name, other in self.sessions.items() if other is held)
+
     def _describe(self, held: HeldSession) -> sequence_pb2.Session:
-        session_id = next(name for name, other in self.sessions.items() if other is held)
+        session_id = self._id_of(held)
         return sequence_pb2.Session(
             session_id=session_id,
             birth=held.birth,
@@ -316,4 +305,6 @@ class SumServer:
             position=held.position,
             durable_position=self._durable_position(session_id),
             durability=held.durability,
+            keep=held.keep,
+            kept_positions=pack_uint64(held.kept_positions),
         )

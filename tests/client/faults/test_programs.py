@@ -16,16 +16,26 @@ from hypothesis import strategies as st
 from tests.client.faults.sum_server import SumServer
 from tests.client.faults.world import World
 
-from statewise.client import InvalidInput, SessionLost, SessionMoved, StatewiseError, Unavailable
+from statewise.client import (
+    CheckpointNotFound,
+    InvalidInput,
+    SessionLost,
+    SessionMoved,
+    StatewiseError,
+    Unavailable,
+)
 from statewise.client.requests import Plan
 from statewise.client.sessions import Journal, SessionCore
+from statewise.client.states import checkpoint_of, rewind_of, set_state_of
 from statewise.client.values import Status
 
 ENDED = Status("UNAVAILABLE", message="the server ended the stream")
 FAULTS = st.sampled_from(
     ["send", "send", "send", "deliver", "deliver", "wait", "cut", "kill", "drain", "flip", "other"]
 )
-DEEDS = st.sampled_from(["step", "step", "chunk", "fork", "snapshot", "rewind", "reopen"])
+DEEDS = st.sampled_from(
+    ["step", "step", "chunk", "fork", "snapshot", "rewind", "reopen", "write", "mark", "go_back"]
+)
 
 
 @dataclass
@@ -40,6 +50,7 @@ class Scene:
     def __post_init__(self) -> None:
         handles = itertools.count(1)
         self.servers = [SumServer(handles), SumServer(handles)]
+        self.servers[1].has_store = False
         self.worlds = [
             World(
                 retry_for_s=self.retry_for_s,
@@ -116,6 +127,8 @@ class Held:
     states: set[tuple[int, int | None]]
     """Total, and total before the last request (None: nothing can be undone). More than one where the program
     was told that a step may have been applied."""
+    marks: dict[str, set[int]] = field(default_factory=dict)
+    """What the totals of its checkpoints may be, by name."""
 
     def stepped(self, added: int) -> set[tuple[int, int | None]]:
         """The states after a step that adds so much."""
@@ -159,6 +172,9 @@ class Program:
             getattr(self, f"_{deed}")(held, faults)
         except Unavailable:
             assert self.world.core.multiplexer.retry_for_s == 0
+        except CheckpointNotFound:
+            # A server that has no store lost it, also where an earlier deed asked for it.
+            held.marks.clear()
         except SessionMoved:
             assert not self.alone
             self.sessions.remove(held)
@@ -210,6 +226,31 @@ class Program:
         else:
             held.states = {(before, None) for _, before in held.states if before is not None}
         assert held.states
+
+    def _write(self, held: Held, faults: Iterator[str]) -> None:
+        written = (next(self.bits), None)
+        try:
+            operation = set_state_of(held.core, {"total": written[0]}, None)
+            self.scene.operate(operation, self.world, faults)
+        except Unavailable:
+            held.states |= {written}
+            raise
+        held.states = {written}
+
+    def _mark(self, held: Held, faults: Iterator[str]) -> None:
+        name = str(next(self.bits))
+        self.scene.operate(checkpoint_of(held.core, name), self.world, faults)
+        held.marks[name] = {total for total, _ in held.states}
+
+    def _go_back(self, held: Held, faults: Iterator[str]) -> None:
+        name, totals = next(iter(held.marks.items()), ("none", set()))
+        there: set[tuple[int, int | None]] = {(total, None) for total in totals}
+        try:
+            self.scene.operate(rewind_of(held.core, name), self.world, faults)
+        except Unavailable:
+            held.states |= there
+            raise
+        held.states = there
 
     def _reopen(self, held: Held, faults: Iterator[str]) -> None:
         if not self.alone:

@@ -44,6 +44,7 @@ class World:
 
     def __post_init__(self) -> None:
         self._server_of: dict[int, SumServer] = {}
+        self.server.has_store = self.store_kind != "none"
         ids = iter(f"{self.prefix} {number}" for number in range(1000))
         self.core = ClientCore(
             self,

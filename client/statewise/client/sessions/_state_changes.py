@@ -107,16 +107,9 @@ def _change(remote: RemoteSession, change: StateChange) -> Operation[None]:
         if status is None:
             return
         lost = remote.handle_unknown(status)
-        if lost:
-            continue
-        if (
-            status.reason != Reason.POSITION_MISMATCH
-            or remote.uncertain_change is None
-            or held == status.position
-        ):
+        if not lost:
             remote.uncertain_change = None
             raise error_of(status, remote.subject)
-        held = status.position  # an earlier try was applied
 
 
 def _send(remote: RemoteSession, change: StateChange, held: int) -> Operation[Status | None]:
