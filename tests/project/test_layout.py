@@ -78,7 +78,7 @@ FOLDERS: dict[str, dict[str, str]] = {
         "inputs": "base",
         "session_state": "base",
         "session_state/kept_states": "base session_state",
-        "stores": "",
+        "stores": "base",
         "stores/redis": "stores",
         "stores/sqlite": "stores",
         "telemetry": "base session_state",
@@ -101,9 +101,10 @@ FOLDERS: dict[str, dict[str, str]] = {
             "telemetry"
         ),
         "dataplane/states": "base inputs registry",
+        "dataplane/delivery": "base engine inputs registry scheduling",
         "dataplane": (
-            "base dataplane/durability dataplane/sessions dataplane/states engine inputs registry scheduling "
-            "scheduling/prefixes session_state telemetry tracing"
+            "base dataplane/delivery dataplane/durability dataplane/sessions dataplane/states engine "
+            "inputs registry scheduling scheduling/prefixes session_state telemetry tracing"
         ),
         "assembly": (
             "base dataplane dataplane/durability dataplane/sessions engine packages registry scheduling "
@@ -188,8 +189,9 @@ LIBRARIES: dict[str, dict[str, str]] = {
     },
     "service": {
         "asyncio": (
-            "dataplane dataplane/durability dataplane/sessions monitoring registry scheduling server testing "
-            "transport transport/aio transport/calls transport/queue transport/servicers transport/tracing"
+            "dataplane dataplane/delivery dataplane/durability dataplane/sessions monitoring "
+            "registry scheduling server testing transport transport/aio transport/calls "
+            "transport/queue transport/servicers transport/tracing"
         ),
         "concurrent": "assembly dataplane/durability registry scheduling server",
         "google": "transport/calls transport/messages transport/servicers transport/tracing",
@@ -198,8 +200,8 @@ LIBRARIES: dict[str, dict[str, str]] = {
         "grpc_reflection": "transport",
         "grpc_status": "transport/aio",
         "numpy": (
-            "base dataplane dataplane/durability dataplane/sessions dataplane/states engine inputs packages "
-            "registry scheduling scheduling/jobs scheduling/prefixes session_state "
+            "base dataplane dataplane/delivery dataplane/durability dataplane/sessions dataplane/states "
+            "engine inputs packages registry scheduling scheduling/jobs scheduling/prefixes session_state "
             "session_state/kept_states stores stores/redis stores/sqlite "
             "transport/messages"
         ),

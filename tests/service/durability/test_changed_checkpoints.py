@@ -9,7 +9,7 @@ from tests.service.durability.stored_server import serving
 from tests.service.stores.blocks import checkpoint
 from tests.service.stores.places import Open
 
-from statewise.service.dataplane.durability import ChangedCheckpoints
+from statewise.service.session_state import ChangedCheckpoints
 from statewise.service.stores import Block, StoredCheckpoint
 
 BIRTHS, NAMES = st.integers(1, 3), st.sampled_from("xy")

@@ -7,57 +7,12 @@ import pytest
 from tests.helpers.caller import Caller, connect
 from tests.helpers.errors import info_in
 from tests.helpers.models.small import SmallModels
+from tests.service.kept.calls import current, fork, kept, only_error, opened, rewind, rewound
 
-from statewise.v1 import admin_pb2, sequence_pb2, tensor_pb2
-from statewise.wire import from_tensor, pack_uint64, unpack_uint64
+from statewise.v1 import admin_pb2, sequence_pb2
+from statewise.wire import from_tensor
 
 Array = np.ndarray
-
-
-async def opened(caller: Caller, *ids: str, keep: int, model: str = "steps") -> list[sequence_pb2.Session]:
-    """Opens sessions that keep so many requests."""
-    request = sequence_pb2.OpenSessionsRequest(model=model, session_ids=ids, keep=keep)
-    reply = await caller.ask(open=request)
-    assert not reply.errors
-    return list(reply.sessions)
-
-
-async def rewound(caller: Caller, handle: int, position: int) -> sequence_pb2.Session:
-    """Takes a session back."""
-    request = sequence_pb2.RewindSessionsRequest(
-        handles=pack_uint64([handle]), positions=pack_uint64([position])
-    )
-    reply = await caller.ask(rewind=request)
-    assert not reply.errors, reply.errors
-    (session,) = reply.sessions
-    assert isinstance(session, sequence_pb2.Session)
-    return session
-
-
-async def refused(caller: Caller, handle: int, position: int) -> tensor_pb2.RowError:
-    """Why a session is not taken back."""
-    request = sequence_pb2.RewindSessionsRequest(
-        handles=pack_uint64([handle]), positions=pack_uint64([position])
-    )
-    reply = await caller.ask(rewind=request)
-    assert not reply.sessions
-    (error,) = reply.errors
-    assert isinstance(error, tensor_pb2.RowError)
-    return error
-
-
-def kept(session: sequence_pb2.Session) -> list[int]:
-    """Positions that a session can be taken back to, as the server says."""
-    positions: list[int] = unpack_uint64(session.kept_positions).tolist()
-    return positions
-
-
-async def current(caller: Caller, session_id: str) -> sequence_pb2.Session:
-    """A session as it is now."""
-    reply = await caller.ask(resume=sequence_pb2.ResumeSessionsRequest(session_ids=[session_id]))
-    (session,) = reply.sessions
-    assert isinstance(session, sequence_pb2.Session)
-    return session
 
 
 @dataclass
@@ -177,25 +132,24 @@ async def test_retries_and_failed_rows_push_nothing_out(caller: Caller) -> None:
 
 async def test_a_position_that_is_not_kept_is_refused_by_name(caller: Caller) -> None:
     (session,) = await opened(caller, "a", keep=2)
-    unused = await refused(caller, session.handle, 2**64 - 1)
+    unused = only_error(await rewind(caller, session.handle, 2**64 - 1))
     assert (unused.reason, unused.position) == ("POSITION_MISMATCH", 0)
     for position in range(4):
         await caller.step(session.handle, position, np.ones(3, np.float32))
-    error = await refused(caller, session.handle, 1)
+    error = only_error(await rewind(caller, session.handle, 1))
     assert (error.reason, error.position) == ("POSITION_MISMATCH", 4)
     assert "one that is kept: 2, 3; got 1" in error.message
-    assert (await refused(caller, session.handle, 2**64 - 1)).reason == "POSITION_MISMATCH"
+    assert only_error(await rewind(caller, session.handle, 2**64 - 1)).reason == "POSITION_MISMATCH"
 
 
 async def test_copies_keep_as_many_requests_and_none_of_the_originals(caller: Caller) -> None:
     (session,) = await opened(caller, "a", keep=3)
     for position in range(4):
         await caller.step(session.handle, position, np.ones(3, np.float32))
-    request = sequence_pb2.ForkSessionsRequest(handles=pack_uint64([session.handle]), session_ids=["b"])
-    (fork,) = (await caller.ask(fork=request)).sessions
-    assert (fork.position, fork.keep, kept(fork)) == (4, 3, [])
+    twin = await fork(caller, session.handle, "b")
+    assert (twin.position, twin.keep, kept(twin)) == (4, 3, [])
     for position in range(4, 9):
-        await caller.step(fork.handle, position, np.ones(3, np.float32))
+        await caller.step(twin.handle, position, np.ones(3, np.float32))
     assert kept(await current(caller, "b")) == [6, 7, 8]
     assert kept(await current(caller, "a")) == [1, 2, 3]
 

@@ -10,7 +10,7 @@ from statewise.service.base._errors import (
     shortened,
     store_unavailable,
 )
-from statewise.service.base._limits import ServiceLimits
+from statewise.service.base._limits import ServiceLimits, check_name
 from statewise.service.base._padded import blank_padded, padded_shape, put_padded, take_padded
 from statewise.service.base._ragged import RaggedColumns, elements_of, offsets_in_rows, starts_of
 from statewise.service.base._settings import Settings
@@ -25,6 +25,7 @@ from statewise.service.base._types import (
     Indices,
     ModelKey,
     Slots,
+    StoredCheckpoint,
 )
 
 __all__ = [
@@ -45,8 +46,10 @@ __all__ = [
     "Slots",
     "StepBatch",
     "StepResult",
+    "StoredCheckpoint",
     "abandoned",
     "blank_padded",
+    "check_name",
     "elements_of",
     "is_loopback",
     "model_fault",

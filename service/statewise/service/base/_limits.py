@@ -13,6 +13,15 @@ from statewise.wire import Reason
 _LONGEST_ID_BYTES = 128
 
 
+def check_name(name: str, what: str) -> None:
+    """Raises ServiceError (BAD_REQUEST) for a name that is too long, or not printable."""
+    if not (name.isprintable() and 1 <= len(name.encode()) <= _LONGEST_ID_BYTES):
+        raise ServiceError(
+            Reason.BAD_REQUEST,
+            f"expected {what} of 1 to {_LONGEST_ID_BYTES} printable bytes; got {name[:160]!r}",
+        )
+
+
 class ServiceLimits:
     """Refuses requests that exceed a limit, and every new request once the server drains.
 
@@ -72,10 +81,6 @@ class ServiceLimits:
         """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) for ids that are invalid or repeated."""
         self.check_size(len(session_ids), None)
         for session_id in session_ids:
-            if not (session_id.isprintable() and 1 <= len(session_id.encode()) <= _LONGEST_ID_BYTES):
-                raise ServiceError(
-                    Reason.BAD_REQUEST,
-                    f"expected ids of 1 to {_LONGEST_ID_BYTES} printable bytes; got {session_id[:160]!r}",
-                )
+            check_name(session_id, "ids")
         if len(set(session_ids)) != len(session_ids):
             raise ServiceError(Reason.BAD_REQUEST, "a session id stands twice in the request")

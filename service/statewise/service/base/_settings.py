@@ -110,6 +110,8 @@ class Settings(HttpSettings, PrefixSettings):
     With a store the longest idle sessions leave memory for others."""
     session_keep: Annotated[int, Field(ge=1, le=MOST_KEPT)] = MOST_KEPT
     """Most requests of a session that can be taken back; each but the first costs a copy of its state."""
+    session_checkpoints: Annotated[int, Field(ge=0)] = 64
+    """Most named checkpoints of a session; each costs a copy of its state and its names, and 20 bytes."""
     queue_steps: _Positive = 4_194_304
     """Most time steps that wait to run, for each model version."""
     queue_s: Annotated[float, Field(gt=0)] = 5.0

@@ -27,7 +27,7 @@ from statewise.service.base import (
 from statewise.service.dataplane._prediction import Prediction, PredictPart
 from statewise.service.dataplane._session_states import SessionStates
 from statewise.service.dataplane._state_listing import StateListing
-from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
+from statewise.service.dataplane.delivery import UndeliveredBytes
 from statewise.service.dataplane.sessions import IdleExpiry, SessionAdministration, Sessions
 from statewise.service.inputs import GivenStates, Lengths, arrange_inputs, invalid_rows
 from statewise.service.registry import LoadedModel, ModelRegistry

@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Indices, RowFailure, model_fault
 from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._emitted import GeneratedPart, RowBuffer, with_text
 from statewise.service.dataplane._initial_states import encoded_states, prompted_states
-from statewise.service.dataplane._job_calls import CancellationToken
-from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
+from statewise.service.dataplane.delivery import (
+    CancellationToken,
+    GeneratedPart,
+    PartChannel,
+    RowBuffer,
+    generate_rows,
+    reserve_capacity,
+    with_text,
+)
 from statewise.service.dataplane.sessions import InitialStates
 from statewise.service.dataplane.states import GenerationInputs, GenerationStart, encoder_input
 from statewise.service.engine import Sampling

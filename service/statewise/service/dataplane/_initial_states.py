@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, Indices, server_fault
-from statewise.service.dataplane._job_calls import CancellationToken, consume
 from statewise.service.dataplane._session_lease import SessionLease
+from statewise.service.dataplane.delivery import CancellationToken, consume
 from statewise.service.dataplane.states import consumed_nothing, unchanged_states
 from statewise.service.inputs import (
     GivenStates,

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from statewise.service.base import Array, Indices, RaggedColumns, RowFailure, ServiceError
-from statewise.service.dataplane._job_calls import CancellationToken
+from statewise.service.dataplane.delivery import CancellationToken
 from statewise.service.inputs import GivenStates, Lengths, buckets_of_like_length, explain_fault
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import SequenceRequest, SequenceResults

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Array, Handles
 from statewise.service.dataplane._dataplane import Dataplane
-from statewise.service.dataplane._emitted import GeneratedPart, SessionEnds, with_text
 from statewise.service.dataplane._initial_states import leased_states
-from statewise.service.dataplane._job_calls import CancellationToken
-from statewise.service.dataplane._part_channel import PartChannel, generate_rows, reserve_capacity
 from statewise.service.dataplane._session_lease import SessionLease, acquire_lease, commit_lease
+from statewise.service.dataplane.delivery import (
+    CancellationToken,
+    GeneratedPart,
+    PartChannel,
+    SessionEnds,
+    generate_rows,
+    reserve_capacity,
+    with_text,
+)
 from statewise.service.dataplane.durability import StoredReplies, moved_failure
 from statewise.service.dataplane.states import lack_a_start, unchanged_states
 from statewise.service.engine import Sampling

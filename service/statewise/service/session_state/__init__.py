@@ -1,7 +1,11 @@
 """Keeps sessions and their states in arrays. Knows no scheduling, asyncio or gRPC."""
 
 from statewise.service.session_state._arena import StateArena, reserve
-from statewise.service.session_state._changed_sessions import ChangedSessions
+from statewise.service.session_state._changed_sessions import (
+    ChangedCheckpoints,
+    ChangedSessions,
+    TakenCheckpoints,
+)
 from statewise.service.session_state._columns import NO_POSITION
 from statewise.service.session_state._digests import digest_rows
 from statewise.service.session_state._durability import Durability
@@ -22,6 +26,7 @@ __all__ = [
     "ALL_OWNERS",
     "LEAST_TOKEN_BYTES",
     "NO_POSITION",
+    "ChangedCheckpoints",
     "ChangedSessions",
     "Durability",
     "Quotas",
@@ -32,6 +37,7 @@ __all__ = [
     "Snapshots",
     "StateArena",
     "StoredQuotas",
+    "TakenCheckpoints",
     "digest_rows",
     "pack_state",
     "public_epoch",

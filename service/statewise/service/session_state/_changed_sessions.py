@@ -1,14 +1,101 @@
-"""Remembers what a store does not know yet: slots of sessions that changed, new names, ended births.
+"""Remembers what a store does not know yet: changed sessions, new names, ended births, named checkpoints.
 
 A step notes one number or one array. What is noted twice is merged now and then, so this does not grow beyond
 the open sessions. Ended ones are bounded by those who end sessions: they ask whether there is room.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from statewise.service.base import Slots
+from statewise.service.base import Slots, StoredCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TakenCheckpoints:
+    """What a tick writes of named checkpoints.
+
+    Attributes:
+        new: New ones, in the order in which they were made.
+        dropped: Birth and name of those that are kept no longer.
+    """
+
+    new: Sequence[StoredCheckpoint] = ()
+    dropped: Sequence[tuple[int, str]] = ()
+
+    def of_births(self, has_birth: Callable[[int], bool]) -> "TakenCheckpoints":
+        """Returns those of the sessions that a function knows by their birth."""
+        new = [one for one in self.new if has_birth(one.birth)]
+        return TakenCheckpoints(new, [(birth, name) for birth, name in self.dropped if has_birth(birth)])
+
+
+class ChangedCheckpoints:
+    """Changes of named checkpoints since the last tick.
+
+    Args:
+        most: Changes from which on there should be no more, until the store knows of these.
+    """
+
+    def __init__(self, *, most: int = 65_536) -> None:
+        self._most = most
+        self._new = defaultdict[int, dict[str, StoredCheckpoint]](dict)
+        self._dropped = defaultdict[int, dict[str, None]](dict)
+        self._perhaps_known: set[tuple[int, str]] = set()
+        self._changes = 0
+
+    def note_made(self, one: StoredCheckpoint) -> None:
+        """Notes a checkpoint that no store knows. Its session is noted as changed, too, by the caller."""
+        self._changes += one.name not in self._new[one.birth]
+        self._new[one.birth][one.name] = one
+
+    def note_dropped(self, birth: int, name: str) -> None:
+        """Notes that a session has dropped a checkpoint. One that no store can know is forgotten."""
+        is_new = self._new.get(birth, {}).pop(name, None) is not None
+        self._changes -= is_new
+        if (not is_new or (birth, name) in self._perhaps_known) and name not in self._dropped[birth]:
+            self._dropped[birth][name] = None
+            self._changes += 1
+
+    def note_ended(self, birth: int) -> None:
+        """Notes that a session is over here: what the store has of it is for others, or ends with it."""
+        for noted in (self._new, self._dropped):
+            self._changes -= len(noted.pop(birth, ()))
+
+    def has_room(self, changes: int) -> bool:
+        """Whether there may be so many further changes."""
+        return self._changes + changes <= self._most
+
+    def new_bytes(self) -> dict[int, int]:
+        """Returns the bytes of checkpoints that no store knows, by birth."""
+        return {birth: sum(one.size_bytes for one in named.values()) for birth, named in self._new.items()}
+
+    def take(self) -> TakenCheckpoints:
+        """Takes all changes."""
+        new = [one for named in self._new.values() for one in named.values()]
+        dropped = [(birth, name) for birth, names in self._dropped.items() for name in names]
+        self._new.clear()
+        self._dropped.clear()
+        self._perhaps_known.clear()
+        self._changes = 0
+        return TakenCheckpoints(new, dropped)
+
+    def give_back(self, taken: TakenCheckpoints) -> None:
+        """Notes again what was taken, and of which it is not known whether it was stored."""
+        later, self._new = self._new, defaultdict(dict)
+        self._perhaps_known.update((one.birth, one.name) for one in taken.new)
+        self._changes = sum(len(names) for names in self._dropped.values())
+        for one in taken.new:
+            if one.name not in self._dropped.get(one.birth, {}):
+                self.note_made(one)
+        for named in later.values():
+            for one in named.values():
+                self.note_made(one)
+        for birth, name in taken.dropped:
+            if name not in self._dropped[birth]:
+                self._dropped[birth][name] = None
+                self._changes += 1
 
 
 class ChangedSessions:
@@ -28,6 +115,9 @@ class ChangedSessions:
         self._named: dict[int, int] = {}
         self._perhaps_known: set[int] = set()
         self._ended: list[int] = []
+        self.checkpoints = ChangedCheckpoints()
+        """Which named checkpoints have changed."""
+        self._checkpoint_slots: dict[int, int] = {}
 
     def note(self, slots: Slots) -> None:
         """Notes that sessions have changed."""
@@ -48,8 +138,25 @@ class ChangedSessions:
         self._named[birth] = slot
         self.note_one(slot)
 
+    def note_checkpoint(self, slot: int, one: StoredCheckpoint) -> None:
+        """Notes a named checkpoint of the session in a slot that no store knows."""
+        self._checkpoint_slots[one.birth] = slot
+        self.checkpoints.note_made(one)
+        self.note_one(slot)
+
+    def forget_checkpoints(self, birth: int) -> None:
+        """Notes that a session is over here: what the store has of it is for others, or ends with it."""
+        self._checkpoint_slots.pop(birth, None)
+        self.checkpoints.note_ended(birth)
+
+    def new_checkpoint_bytes(self) -> dict[int, int]:
+        """Returns the bytes of named checkpoints that no store knows, by the slots of their sessions."""
+        new_bytes = self.checkpoints.new_bytes()
+        return {self._checkpoint_slots[birth]: size for birth, size in new_bytes.items() if size}
+
     def note_ended(self, birth: int) -> None:
         """Notes the end of a session. One that no store can know is forgotten."""
+        self.forget_checkpoints(birth)
         if self._named.pop(birth, None) is None or birth in self._perhaps_known:
             self._ended.append(birth)
 

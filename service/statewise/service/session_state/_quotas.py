@@ -35,13 +35,21 @@ class Quotas:
                 Reason.SESSION_LIMIT,
                 f"{held} sessions of this owner are open, as many as one owner may have: close some",
             )
+        self.take_bytes(owner, state_bytes)
+        self._sessions[owner] += 1
+
+    def take_bytes(self, owner: int, state_bytes: int) -> None:
+        """Counts bytes that a session takes beside those of its opening.
+
+        Raises:
+            ServiceError: BYTES_LIMIT: the owner is at the limit already.
+        """
         used = self._bytes[owner]
         if self._bytes_limit is not None and used + state_bytes > self._bytes_limit:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
                 f"the state of this owner's sessions fills {used} of {self._bytes_limit} bytes: close some",
             )
-        self._sessions[owner] += 1
         self._bytes[owner] += state_bytes
 
     def lack_bytes(self, owner: int, state_bytes: int) -> int:
@@ -53,4 +61,8 @@ class Quotas:
     def give_back(self, owner: int, state_bytes: int) -> None:
         """Counts the end of a session."""
         self._sessions[owner] -= 1
+        self.give_back_bytes(owner, state_bytes)
+
+    def give_back_bytes(self, owner: int, state_bytes: int) -> None:
+        """Counts bytes that a session takes no longer."""
         self._bytes[owner] -= state_bytes

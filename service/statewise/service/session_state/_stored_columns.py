@@ -176,7 +176,10 @@ class StoredColumns(SessionColumns):
 
     def _forget_birth(self, slot: int) -> None:
         """Makes a session one that is not stored: what happens to it from now on is not for the store."""
-        self._births.discard(self.birth_of(slot))
+        birth = self.birth_of(slot)
+        self._births.discard(birth)
+        if self.changed is not None:
+            self.changed.forget_checkpoints(birth)
         self._birth[slot] = 0
 
     def _changes(self, slot: int) -> None:

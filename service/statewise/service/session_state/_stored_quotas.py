@@ -61,14 +61,25 @@ class StoredQuotas:
         Raises:
             ServiceError: SESSION_LIMIT, BYTES_LIMIT: the owner, or the store, is at a limit already.
         """
-        refusal = self._refusal(owner, 1, stored_bytes)
+        self._take(owner, 1, stored_bytes)
+
+    def take_bytes(self, owner: int, stored_bytes: int) -> None:
+        """Counts bytes that a session takes later. Raises ServiceError (BYTES_LIMIT)."""
+        self._take(owner, 0, stored_bytes)
+
+    def _take(self, owner: int, sessions: int, stored_bytes: int) -> None:
+        refusal = self._refusal(owner, sessions, stored_bytes)
         if refusal is not None:
             raise ServiceError(*refusal)
-        self._change(owner, 1, stored_bytes)
+        self._change(owner, sessions, stored_bytes)
 
     def give_back(self, owner: int, stored_bytes: int) -> None:
         """Counts the end of a session."""
         self._change(owner, -1, -stored_bytes)
+
+    def give_back_bytes(self, owner: int, stored_bytes: int) -> None:
+        """Counts bytes that a session takes no longer."""
+        self._change(owner, 0, -stored_bytes)
 
     def _change(self, owner: int, sessions: int, stored_bytes: int) -> None:
         for number in (owner, ALL_OWNERS):
@@ -79,7 +90,7 @@ class StoredQuotas:
 
     def _refusal(self, owner: int, sessions: int, stored_bytes: int) -> tuple[Reason, str] | None:
         held, used = self.held(owner)
-        if self._owner_sessions is not None and held + sessions > self._owner_sessions:
+        if sessions and self._owner_sessions is not None and held + sessions > self._owner_sessions:
             return Reason.SESSION_LIMIT, (
                 f"{held} sessions of this owner are open, awake or asleep; expected at most "
                 f"{self._owner_sessions}: close some"

@@ -1,6 +1,7 @@
 """Keeps sessions beyond the process: blocks, and stores of them. Knows no gRPC and no event loop."""
 
-from statewise.service.stores._block import ROW, Block, Group, Name, StoredCheckpoint, bytes_in_store
+from statewise.service.base import StoredCheckpoint
+from statewise.service.stores._block import ROW, Block, Group, Name, bytes_in_store
 from statewise.service.stores._store import (
     Listed,
     Store,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from statewise.service.base import StoredCheckpoint
+
 ROW = np.dtype(
     [
         ("birth", "<u8"),
@@ -32,10 +34,6 @@ bits 3 to 7, and 31, are how many of its last requests can be taken back, less 1
 it was resumed and rewound since its claim."""
 
 
-_CHECKPOINT_BYTES = 20
-"""Of a checkpoint beside its state and names: position, time, and lengths of the names."""
-
-
 def bytes_in_store(state_bytes: int) -> int:
     """Returns what a session counts for in a store, given the bytes of its states."""
     return ROW.itemsize + state_bytes
@@ -54,32 +52,6 @@ class Name:
     birth: int
     owner: str
     session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCheckpoint:
-    """A state of a session that is kept under a name; it never changes.
-
-    Attributes:
-        birth: The session that it belongs to, and ends with.
-        name: Its name, unique for its session: 1 to 128 bytes.
-        position: Time steps that the state has consumed.
-        made_ms: When it was made, in milliseconds since 1970.
-        origin: Id of the session that it was made in.
-        state: The arrays of the state, one after another, as in a snapshot.
-    """
-
-    birth: int
-    name: str
-    position: int
-    made_ms: int
-    origin: str
-    state: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes that it counts for in memory, in a store and in a token."""
-        return _CHECKPOINT_BYTES + len(self.name.encode()) + len(self.origin.encode()) + len(self.state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.stores._block import Block, StoredCheckpoint
+from statewise.service.base import StoredCheckpoint
+from statewise.service.stores._block import Block
 
 
 class StoreError(Exception):

@@ -1,6 +1,5 @@
 """Writes sessions to a store, tick by tick; lets replies wait for it, and requests for what sleeps in it."""
 
-from statewise.service.dataplane.durability._changed_checkpoints import ChangedCheckpoints
 from statewise.service.dataplane.durability._checkpoints import Checkpoints
 from statewise.service.dataplane.durability._look_up_budget import LookUpBudget
 from statewise.service.dataplane.durability._row_flags import unpack_flags
@@ -10,10 +9,10 @@ from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_usage import StoreUsage
 from statewise.service.dataplane.durability._store_waits import StoreWait
 from statewise.service.dataplane.durability._stored_replies import StoredReplies, moved_failure
+from statewise.service.dataplane.durability._stored_states import keep_of_stored
 
 __all__ = [
     "LACKS_ROOM",
-    "ChangedCheckpoints",
     "Checkpoints",
     "LookUpBudget",
     "SleepingHandles",
@@ -22,6 +21,7 @@ __all__ = [
     "StoreUsage",
     "StoreWait",
     "StoredReplies",
+    "keep_of_stored",
     "moved_failure",
     "unpack_flags",
 ]

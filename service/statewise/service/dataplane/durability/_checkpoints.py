@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Slots
-from statewise.service.dataplane.durability._changed_checkpoints import ChangedCheckpoints
 from statewise.service.dataplane.durability._checkpoint_counts import CheckpointCounts
 from statewise.service.dataplane.durability._gathering import Gathering, KeptOf, TakenChanges
 from statewise.service.dataplane.durability._lost_store import begin_anew
 from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_waits import StoreWait, StoreWaits
-from statewise.service.session_state import SessionTable
+from statewise.service.session_state import ChangedCheckpoints, SessionTable
 from statewise.service.stores import Block, Group, StoreLost, Written
 
 _TIDY_S = 0.05
@@ -242,7 +241,9 @@ class Checkpoints:
 
     async def _begin_anew(self) -> None:
         """Begins the store anew. Raises StoreError; repeat it then."""
-        sessions = await begin_anew(self._store, self._table, end_moved=self._end_moved)
+        sessions = await begin_anew(
+            self._store, self._table, note_lost=self._changes.note_lost, end_moved=self._end_moved
+        )
         self._lost = False
         self.counts.losses += 1
         self._store.log.lost(sessions)

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import ModelKey, Slots
-from statewise.service.dataplane.durability._changed_checkpoints import ChangedCheckpoints, TakenCheckpoints
 from statewise.service.dataplane.durability._row_flags import pack_flags
-from statewise.service.session_state import ChangedSessions, SessionTable
+from statewise.service.session_state import ChangedSessions, SessionTable, TakenCheckpoints
 from statewise.service.session_state.kept_states import KeptStates
 from statewise.service.stores import ROW, Block, Group, Name
 
@@ -68,7 +67,7 @@ class Gathering:
         self._time_of_day = time_of_day
         self.sessions = table.changed = ChangedSessions()
         """Which sessions have changed."""
-        self.checkpoints = ChangedCheckpoints()
+        self.checkpoints = self.sessions.checkpoints
         """Which of their named checkpoints have."""
 
     async def take(self, taken: TakenChanges) -> Block:
@@ -84,7 +83,15 @@ class Gathering:
     def give_back(self, taken: TakenChanges) -> None:
         """Notes again what was taken, and of which it is not known whether it was stored."""
         self.sessions.give_back(taken.slots, dict(taken.named), taken.ended)
-        self.checkpoints.give_back(taken.checkpoints)
+        # A session that has ended meanwhile, or left memory, has no checkpoints that could be noted.
+        self.checkpoints.give_back(taken.checkpoints.of_births(self._table.has_birth))
+
+    def note_lost(self, slot: int) -> None:
+        """Notes that the store does not know a session any more, nor its named checkpoints."""
+        self._table.note_lost(slot)
+        _, _, kept = self._kept_of(self._table.model_of(slot))
+        for one in kept.checkpoints.of(slot):
+            self.sessions.note_checkpoint(slot, one)
 
     async def _copy(self, taken: TakenChanges) -> list[Group]:
         """Copies sessions in portions."""

@@ -19,13 +19,18 @@ _PORTION_SLOTS = 1024
 
 
 async def begin_anew(
-    store: StoreThread, table: SessionTable, *, end_moved: Callable[[Slots, NDArray[np.uint64]], None]
+    store: StoreThread,
+    table: SessionTable,
+    *,
+    note_lost: Callable[[int], None],
+    end_moved: Callable[[Slots, NDArray[np.uint64]], None],
 ) -> int:
     """Begins a store anew, and notes the sessions in memory as ones that it does not know.
 
     Args:
         store: The store; another server may have begun it anew already.
         table: The sessions in memory.
+        note_lost: Notes a session, given by slot, as one that the store does not know.
         end_moved: Ends sessions whose id another server has given away.
 
     Returns:
@@ -53,7 +58,7 @@ async def begin_anew(
                 if table.birth_of(slot) != birth or not table.is_open(slot):
                     continue  # it has ended meanwhile
                 if other == 0 or birth in later:
-                    table.note_lost(slot)
+                    note_lost(slot)
                     noted += 1
                 else:
                     end_moved(np.array([slot]), np.array([birth], np.uint64))

@@ -5,7 +5,7 @@ request is refused by them.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -51,8 +51,13 @@ class StoreUsage:
         self._clock = clock
         self._asked_s: dict[int, float] = {}
 
-    async def refresh(self, owner: str, sessions: int) -> None:
-        """Makes the numbers new where they are old, or leave no room for that many sessions of an owner.
+    async def refresh(self, owner: str, sessions: int, more_bytes: int = 0) -> None:
+        """Makes the numbers new where they are old, or leave no room for what an owner is about to keep.
+
+        Args:
+            owner: Name of the owner.
+            sessions: New sessions.
+            more_bytes: Bytes beside those of new sessions.
 
         Raises:
             ServiceError: STORE_UNAVAILABLE.
@@ -61,7 +66,9 @@ class StoreUsage:
             return
         number = self._table.owner_number(owner)
         age_s = self._clock() - self._asked_s.get(number, -math.inf)
-        if age_s < _FRESH_S and self._quotas.has_room(number, sessions, sessions * self._largest()):
+        if age_s < _FRESH_S and self._quotas.has_room(
+            number, sessions, sessions * self._largest() + more_bytes
+        ):
             return
         owners = (number, ALL_OWNERS)
         before = [self._quotas.opened(one) for one in owners]
@@ -82,8 +89,14 @@ class StoreUsage:
 
     def _new(self, owner: int | None) -> Usage:
         """Returns how much sessions of an owner, or of all, take that no call to the store knows yet."""
-        slots = np.array([*self._checkpoints.unnamed.values()], np.intp)
-        slots = slots[self._table.handle[slots] != 0]
-        if owner is not None:
-            slots = slots[self._table.owner[slots] == owner]
-        return Usage(len(slots), self._size_of(slots))
+        slots = self._of_owner(self._checkpoints.unnamed.values(), owner)
+        changed = self._table.changed
+        new_bytes = {} if changed is None else changed.new_checkpoint_bytes()
+        checkpoints = sum(new_bytes[slot] for slot in self._of_owner(new_bytes, owner).tolist())
+        return Usage(len(slots), self._size_of(slots) + checkpoints)
+
+    def _of_owner(self, slots: Iterable[int], owner: int | None) -> Slots:
+        """Returns those slots that hold a session of an owner, or of anybody."""
+        found: Slots = np.array([*slots], np.intp)
+        found = found[self._table.handle[found] != 0]
+        return found if owner is None else found[self._table.owner[found] == owner]

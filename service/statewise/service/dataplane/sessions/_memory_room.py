@@ -15,7 +15,6 @@ from statewise.service.base import Slots
 from statewise.service.dataplane.durability import Checkpoints
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import PORTION_ROWS
-from statewise.service.registry import LoadedModel
 from statewise.service.session_state import SessionScan, SessionTable
 
 _T = TypeVar("_T")
@@ -68,27 +67,26 @@ class MemoryRoom:
         named = [slot for name in self._kept_names if (slot := self._table.find(*name)) is not None]
         return np.concatenate([self._awaited(), np.array([*self._kept, *named], np.intp)])
 
-    async def make(self, owner: int, model: LoadedModel, sessions: int, *, keep: int = 1) -> None:
-        """Makes room for new sessions of a version. Where there is not enough, creating them says so.
+    async def make(self, owner: int, state_bytes: int, sessions: int) -> None:
+        """Makes room for bytes of state. Where there is not enough, taking them says so.
 
         The event loop turns meanwhile, but not between the last look and the return.
 
         Args:
             owner: Number of their owner.
-            model: The version.
-            sessions: How many: one portion.
-            keep: How many of their last requests can be taken back.
+            state_bytes: The bytes.
+            sessions: New sessions that they are for, one portion; 0: for a session that is open.
         """
-        if await self._let_leave(owner, model, sessions, keep):
+        if await self._let_leave(owner, state_bytes, sessions):
             return
         # What was used since the last checkpoint may leave once the store has it.
         if await self._checkpoints.tick():
-            await self._let_leave(owner, model, sessions, keep)
+            await self._let_leave(owner, state_bytes, sessions)
 
-    async def _let_leave(self, owner: int, model: LoadedModel, sessions: int, keep: int) -> bool:
+    async def _let_leave(self, owner: int, state_bytes: int, sessions: int) -> bool:
         """Lets sessions leave memory until there is room. Returns whether there is."""
         while True:
-            lack = self._directory.lack_of_room(owner, model, sessions, keep=keep)
+            lack = self._directory.lack_of_room(owner, state_bytes, sessions)
             if lack is None:
                 return True
             slots = self._scan.longest_idle(

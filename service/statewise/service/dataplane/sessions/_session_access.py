@@ -6,7 +6,7 @@ Knows no single operation. Owners are given by name or by number.
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -50,6 +50,18 @@ class SessionAccess:
         self._turns = turns
         self._limits = limits
         self._stored = stored
+
+    @classmethod
+    def beside(cls, other: "SessionAccess") -> Self:
+        """Makes operations on the same sessions."""
+        return cls(
+            other._models,
+            other._table,
+            directory=other._directory,
+            turns=other._turns,
+            limits=other._limits,
+            stored=other._stored,
+        )
 
     @property
     def needs_store(self) -> bool:
@@ -123,7 +135,7 @@ class SessionAccess:
     async def _make_room(self, owner: int, model: LoadedModel, sessions: int, *, keep: int = 1) -> None:
         """Lets idle sessions leave memory for the store, so that others can be created."""
         if self._stored is not None:
-            await self._stored.room.make(owner, model, sessions, keep=keep)
+            await self._stored.room.make(owner, sessions * model.kept.session_bytes(keep), sessions)
 
     def _holding(self, handles: Handles, owner: int) -> AbstractAsyncContextManager[Handles]:
         """Works like `_awake`; the sessions stay in memory, and later requests for them wait, meanwhile."""
@@ -185,6 +197,18 @@ class SessionAccess:
                 Reason.BAD_REQUEST, "the sessions are of different models or versions; send a frame for each"
             )
         return self._models[int(numbers[0])]
+
+    def _one_name_a_row(self, names: Sequence[str], rows: int) -> Sequence[str]:
+        """Returns a name for each row, where a request gives one for all rows, or one each.
+
+        Raises:
+            ServiceError: BAD_REQUEST.
+        """
+        if len(names) not in (1, rows):
+            raise ServiceError(
+                Reason.BAD_REQUEST, f"expected 1 or {rows} names of checkpoints; got {len(names)}"
+            )
+        return list(names) * rows if len(names) == 1 else names
 
     def one_a_row(self, births: Sequence[int], session_ids: Sequence[str]) -> Sequence[int]:
         """Returns a birth for each row, 0 where the request names none; checks the ids, too."""

@@ -3,6 +3,8 @@
 Looking at a session neither wakes it nor counts as use.
 """
 
+from dataclasses import replace
+
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_listing import ListedSession, SessionListing
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
@@ -47,8 +49,9 @@ class SessionAdministration:
             asleep = await self.listing.stored_one(owner, session_id)
             if asleep is not None:
                 return asleep
-        (found,) = self.listing.describe([self._directory.require(session_id, owner)])
-        return found
+        slot = self._directory.require(session_id, owner)
+        (found,) = self.listing.describe([slot])
+        return replace(found, checkpoints=self._directory.model_of(slot).kept.checkpoints.of(slot))
 
     async def close(self, session_id: str, *, owner: str) -> None:
         """Ends a session, awake or asleep, also if another client uses it; with a store durably.

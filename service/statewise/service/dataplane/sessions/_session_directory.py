@@ -6,13 +6,13 @@ Knows no requests and no order between them.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statewise.service.base import Array, RowFailure, ServiceError, ServiceLimits, server_fault
 from statewise.service.dataplane.durability import unpack_flags
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import Quotas, SessionTable, SessionView, StoredQuotas
-from statewise.service.stores import StoredSession, bytes_in_store
+from statewise.service.stores import StoredCheckpoint, StoredSession, bytes_in_store
 from statewise.service.telemetry import Statistics
 from statewise.wire import Reason
 
@@ -93,6 +93,7 @@ class SessionDirectory:
         state: Sequence[Array] | None = None,
         position: int = 0,
         keep: int = 1,
+        checkpoints: Sequence[StoredCheckpoint] = (),
     ) -> int:
         """Creates a session and gives its slot.
 
@@ -105,6 +106,7 @@ class SessionDirectory:
             state: One [*shape] a state pair; None: the model's initial state.
             position: Time steps that the state has consumed.
             keep: How many of its last requests can be taken back.
+            checkpoints: Named checkpoints that it begins with.
 
         Raises:
             ServiceError: SESSION_EXISTS, SESSION_LIMIT, BYTES_LIMIT, BAD_REQUEST; INTERNAL: the state does
@@ -120,12 +122,8 @@ class SessionDirectory:
             raise ServiceError(
                 Reason.SESSION_LIMIT, f"{len(self._table)} sessions are open, as many as may be: close some"
             )
-        used, size = self._used_bytes(), model.kept.session_bytes(keep)
-        if used + size > self._state_bytes:
-            raise ServiceError(
-                Reason.BYTES_LIMIT,
-                f"the sessions' state fills {used} of {self._state_bytes} bytes: close some",
-            )
+        size = model.kept.session_bytes(keep) + sum(one.size_bytes for one in checkpoints)
+        self._check_bytes(size)
         is_new = origin != "wake"
         self._take(owner, size, is_new=is_new)
         try:
@@ -138,7 +136,41 @@ class SessionDirectory:
         slot = self._table.add(owner, session_id, model=model.number, row=row, birth=birth)
         if position:
             self._table.set_position(slot, position)
+        for one in checkpoints:
+            own = replace(one, birth=self._table.birth_of(slot))
+            model.kept.checkpoints.add(slot, own, stored=not is_new)
         return slot
+
+    def take_bytes(self, slot: int, size: int) -> None:
+        """Counts bytes that a session takes from now on beside its states.
+
+        Raises:
+            ServiceError: BYTES_LIMIT: there is no room for them, and nothing was counted.
+        """
+        self._check_bytes(size)
+        owner = self._table.owner_of(slot)
+        self._quotas.take_bytes(owner, size)
+        if self._stored_quotas is not None:
+            try:
+                self._stored_quotas.take_bytes(owner, size)
+            except ServiceError:
+                self._quotas.give_back_bytes(owner, size)
+                raise
+
+    def give_back_bytes(self, slot: int, size: int) -> None:
+        """Counts bytes that an open session takes no longer beside its states."""
+        self._quotas.give_back_bytes(self._table.owner_of(slot), size)
+        if self._stored_quotas is not None:
+            self._stored_quotas.give_back_bytes(self._table.owner_of(slot), size)
+
+    def _check_bytes(self, size: int) -> None:
+        """Raises ServiceError (BYTES_LIMIT) where so many bytes of state have no room."""
+        used = self._used_bytes()
+        if used + size > self._state_bytes:
+            raise ServiceError(
+                Reason.BYTES_LIMIT,
+                f"the sessions' state fills {used} of {self._state_bytes} bytes: close some",
+            )
 
     def adopt(self, owner: int, stored: StoredSession, model: LoadedModel, keep: int) -> int:
         """Gives a session of the store, which belongs to this server, a slot and a row. Returns the slot.
@@ -147,14 +179,22 @@ class SessionDirectory:
             owner: Number of the owner.
             stored: The session.
             model: Its version.
-            keep: As `keep_of_stored` says.
+            keep: How many requests it keeps.
 
         Raises:
             ServiceError: as of `create`.
         """
         row, flags = stored.row, unpack_flags(int(stored.row["flags"]))
         birth = int(row["birth"])
-        slot = self.create(model, owner, stored.session_id, origin="wake", birth=birth, keep=keep)
+        slot = self.create(
+            model,
+            owner,
+            stored.session_id,
+            origin="wake",
+            birth=birth,
+            keep=keep,
+            checkpoints=stored.checkpoints,
+        )
         model.kept.write_session(slot, stored.state)
         self._table.adopt(
             slot,
@@ -170,16 +210,20 @@ class SessionDirectory:
             self._table.go_on(slot, handle=int(row["handle"]), changes=flags.changes)
         return slot
 
-    def lack_of_room(
-        self, owner: int, model: LoadedModel, sessions: int, *, keep: int = 1
-    ) -> LackOfRoom | None:
-        """Returns what new sessions of a version lack room for; None: there is room."""
-        size = model.kept.session_bytes(keep)
-        owner_bytes = self._quotas.lack_bytes(owner, sessions * size)
+    def lack_of_room(self, owner: int, state_bytes: int, sessions: int) -> LackOfRoom | None:
+        """Returns what bytes of an owner's lack room for; None: there is room.
+
+        Args:
+            owner: Number of the owner.
+            state_bytes: The bytes.
+            sessions: New sessions that they are for; 0: for a session that is open.
+        """
+        size = max(1, state_bytes // max(1, sessions))
+        owner_bytes = self._quotas.lack_bytes(owner, state_bytes)
         if owner_bytes:
-            return LackOfRoom(math.ceil(owner_bytes / max(1, size)), of_owner=True)
-        lack_bytes = self._used_bytes() + sessions * size - self._state_bytes
-        lack = max(self._table.lack_of_slots(sessions), math.ceil(lack_bytes / max(1, size)))
+            return LackOfRoom(math.ceil(owner_bytes / size), of_owner=True)
+        lack_bytes = self._used_bytes() + state_bytes - self._state_bytes
+        lack = max(self._table.lack_of_slots(sessions) if sessions else 0, math.ceil(lack_bytes / size))
         return LackOfRoom(lack, of_owner=False) if lack > 0 else None
 
     def _used_bytes(self) -> int:
@@ -244,23 +288,3 @@ class SessionDirectory:
             message = f"session {session_id!r} was idle for too long and has ended"
             return RowFailure(row, Reason.SESSION_EXPIRED, message)
         return RowFailure(row, Reason.SESSION_NOT_FOUND, f"no session {session_id!r} is open")
-
-
-def keep_of_stored(stored: StoredSession, model: LoadedModel) -> int:
-    """Returns how many requests a stored session keeps.
-
-    Raises:
-        ServiceError: MODEL_CHANGED, SESSION_LOST: the version cannot take the stored states.
-    """
-    if model.package.digest != stored.digest:
-        raise ServiceError(
-            Reason.MODEL_CHANGED,
-            f"session {stored.session_id!r} was stored with another content of model {stored.model!r} "
-            f"version {stored.version}",
-        )
-    keep = model.kept.keep_of_bytes(stored.state.size)
-    if keep is None:
-        raise ServiceError(
-            Reason.SESSION_LOST, f"the stored state of session {stored.session_id!r} has another size"
-        )
-    return keep

@@ -6,7 +6,7 @@ that wakes or falls asleep between two pages stays where it is: it is listed onc
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -17,7 +17,7 @@ from statewise.service.dataplane.durability import unpack_flags
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import SessionScan, SessionTable, public_epoch
-from statewise.service.stores import ROW, Listed, StoreDamaged
+from statewise.service.stores import ROW, Listed, StoreDamaged, StoredCheckpoint
 from statewise.wire import Reason
 
 Residence = Literal["awake", "asleep"]
@@ -49,6 +49,8 @@ class ListedSession:
         nonfinite_state: Whether its state, which is in memory, holds a NaN or an infinite number.
         damaged: Whether the store cannot give it back.
         keep: How many of its last requests can be taken back.
+        checkpoint_bytes: Bytes of its named checkpoints, which are in memory.
+        checkpoints: The checkpoints, where one session is looked at.
     """
 
     session_id: str
@@ -63,6 +65,8 @@ class ListedSession:
     nonfinite_state: bool = False
     damaged: bool = False
     keep: int = 1
+    checkpoint_bytes: int = 0
+    checkpoints: Sequence[StoredCheckpoint] = ()
 
 
 class SessionListing:
@@ -157,7 +161,8 @@ class SessionListing:
             return self._describe_asleep(Listed(owner, session_id, "", 0, nothing, "damaged"))
         if read is None:
             return None
-        return self._describe_asleep(Listed(owner, session_id, read.model, read.version, read.row))
+        listed = self._describe_asleep(Listed(owner, session_id, read.model, read.version, read.row))
+        return replace(listed, checkpoints=read.checkpoints)
 
     def _described_together(self, size: int, loaded: list[LoadedModel]) -> int:
         """Returns how many sessions in memory a page describes: their states are read."""
@@ -252,6 +257,7 @@ class SessionListing:
             state="awake",
             nonfinite_state=nonfinite,
             keep=self._models[view.model].kept.keep_of(slot),
+            checkpoint_bytes=self._models[view.model].kept.checkpoints.bytes_of(slot),
         )
 
     def _describe_asleep(self, listed: Listed) -> ListedSession:

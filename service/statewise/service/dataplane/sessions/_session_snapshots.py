@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from statewise.service.base import Handles, RowFailure, ServiceError, ServiceLimits
+from statewise.service.base import Array, Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_access import SessionAccess, in_order, row_of
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
@@ -52,9 +52,23 @@ class SessionSnapshots(SessionAccess):
         self._snapshots = snapshots
 
     async def fork(
-        self, handles: Handles, session_ids: Sequence[str], *, owner: str, births: Sequence[int] = ()
+        self,
+        handles: Handles,
+        session_ids: Sequence[str],
+        *,
+        owner: str,
+        births: Sequence[int] = (),
+        checkpoints: Sequence[str] = (),
     ) -> tuple[list[OpenedSession], list[RowFailure]]:
         """Copies sessions under new ids. A copy of that id and birth that is open already is left as it is.
+
+        Args:
+            handles: The originals, uint64 [rows].
+            session_ids: Ids of the copies.
+            owner: Name of the owner.
+            births: Births of the copies, 0: none chosen; empty: none.
+            checkpoints: Names of the originals' checkpoints to copy, one a row, or one for all rows; an empty
+                name: the present state. Empty: the present states.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT, DRAINING.
@@ -62,6 +76,7 @@ class SessionSnapshots(SessionAccess):
         self.refuse_changes()
         births = self.one_a_row(births, session_ids)
         self._limits.check_columns(len(handles), len(session_ids))
+        names = self._one_name_a_row(checkpoints or [""], len(handles))
         number = self._table.owner_number(owner)
         asleep: Mapping[str, ServiceError] = {}
         forked: dict[int, OpenedSession] = {}
@@ -74,14 +89,15 @@ class SessionSnapshots(SessionAccess):
             if session_ids[row] in asleep:
                 raise asleep[session_ids[row]]
             model = self._directory.model_of(slot)
+            state, position = self._copied(slot, names[row])
             twin = self._directory.create(
                 model,
                 number,
                 session_ids[row],
                 origin="fork",
                 birth=births[row],
-                state=model.arena.read(self._table.arena_index(slot)),
-                position=self._table.view(slot).position,
+                state=state,
+                position=position,
                 keep=model.kept.keep_of(slot),
             )
             self._table.choose_durability(twin, self._table.durability_of(slot))
@@ -91,13 +107,25 @@ class SessionSnapshots(SessionAccess):
             async with self._holding(handles, number) as current:
                 handles = current
                 asleep = await self._wake_own(owner, session_ids, births)
-                slots = self._table.valid_slots(handles, owner=number).tolist()
-                for slot in slots[:1]:
-                    model = self._directory.model_of(slot)
-                    await self._make_room(number, model, len(slots), keep=model.kept.keep_of(slot))
+                await self._make_room_for_copies(handles, number)
                 failures = await self._turns.run_valid(handles, copy, owner=number)
         moved = await self._settle(forked)  # no client could build the copies again
         return in_order(forked), sorted([*failures, *moved.values()], key=row_of)
+
+    async def _make_room_for_copies(self, handles: Handles, owner: int) -> None:
+        slots = self._table.valid_slots(handles, owner=owner).tolist()
+        for slot in slots[:1]:
+            model = self._directory.model_of(slot)
+            await self._make_room(owner, model, len(slots), keep=model.kept.keep_of(slot))
+
+    def _copied(self, slot: int, checkpoint: str) -> tuple[list[Array], int]:
+        """Returns the state to copy and its position. Raises ServiceError (CHECKPOINT_NOT_FOUND)."""
+        model = self._directory.model_of(slot)
+        if not checkpoint:
+            index, position = self._table.arena_index(slot), int(self._table.position[slot])
+            return model.arena.read(index), position
+        found = model.kept.checkpoints.require(slot, checkpoint)
+        return unpack_state(found.state, model.arena.pairs), found.position
 
     async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 
 from statewise.service.base import Handles, ServiceError
-from statewise.service.dataplane.durability import LACKS_ROOM, LookUpBudget, StoreThread
+from statewise.service.dataplane.durability import LACKS_ROOM, LookUpBudget, StoreThread, keep_of_stored
 from statewise.service.dataplane.sessions._memory_room import MemoryRoom
-from statewise.service.dataplane.sessions._session_directory import SessionDirectory, keep_of_stored
+from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable
@@ -288,6 +288,7 @@ class SleepingSessions:
         """Gives a session of the store, which belongs to this writer, a slot and a row. Returns the slot."""
         model = await self._models.wake(stored.model, stored.version)
         with self._models.keeping(model):  # the last of its sessions may be the one that makes room
-            keep = keep_of_stored(stored, model)
-            await self._room.make(owner, model, 1, keep=keep)
+            keep = keep_of_stored(stored, model.package.digest, model.kept)
+            checkpoint_bytes = sum(one.size_bytes for one in stored.checkpoints)
+            await self._room.make(owner, model.kept.session_bytes(keep) + checkpoint_bytes, 1)
             return self._directory.adopt(owner, stored, model, keep)

@@ -126,6 +126,11 @@ class StoredSessions:
         if not self.checkpoints.may_end(sessions):
             raise store_unavailable("the session store is away, and too many ended sessions wait for it")
 
+    def refuse_checkpoints(self, checkpoints: int) -> None:
+        """Raises ServiceError (STORE_UNAVAILABLE) where so many checkpoints cannot change now."""
+        if not self.checkpoints.may_keep(checkpoints):
+            raise store_unavailable("the session store is away, and too many checkpoints wait for it")
+
     async def settle(self) -> None:
         """Returns when the store has what has happened so far. Raises ServiceError (STORE_UNAVAILABLE)."""
         await self.replies.settle(np.empty(0, np.uint64))

@@ -1,6 +1,6 @@
-"""Keeps earlier states of sessions: those from before their last requests. Knows no requests and no store."""
+"""Keeps earlier states of sessions: from before their last requests, and under names. Runs no request."""
 
 from statewise.service.session_state.kept_states._kept_states import KeptStates
-from statewise.service.session_state.kept_states._state_rings import StateRings
+from statewise.service.session_state.kept_states._named_checkpoints import NamedCheckpoints
 
-__all__ = ["KeptStates", "StateRings"]
+__all__ = ["KeptStates", "NamedCheckpoints"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from statewise.service.base import Cells, Slots
 from statewise.service.session_state import NO_POSITION, SessionTable, StateArena, reserve
+from statewise.service.session_state.kept_states._named_checkpoints import NamedCheckpoints
 from statewise.service.session_state.kept_states._state_rings import StateRings
 
 
@@ -27,6 +28,8 @@ class KeptStates:
     def __init__(self, arena: StateArena, table: SessionTable) -> None:
         self._arena = arena
         self._table = table
+        self.checkpoints = NamedCheckpoints(table)
+        """States that sessions keep under names."""
         self._rings: dict[int, StateRings] = {}
         """By the number of requests that sessions keep, from 2."""
         # By row of the arena: how many requests its session keeps, 0 for one, and the session's ring.
@@ -37,9 +40,10 @@ class KeptStates:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all sessions: copies in the arena, and rings."""
+        """Bytes of all sessions: copies in the arena, rings and named checkpoints."""
         rings = sum(one.used_rows * one.bytes_per_session for one in list(self._rings.values()))
-        return self._arena.used_rows * self._arena.bytes_per_session + rings
+        copies = self._arena.used_rows * self._arena.bytes_per_session
+        return copies + rings + self.checkpoints.used_bytes
 
     def session_bytes(self, keep: int) -> int:
         """Returns the bytes of a session that keeps so many requests: both copies of its state, and ring."""
@@ -82,6 +86,7 @@ class KeptStates:
     def give_back(self, row: int) -> None:
         """Frees a row of the arena, and what its session had beside the arena."""
         self._arena.give_back(row)
+        self.checkpoints.free(row)
         keep = 0 if self._keep is None else int(self._keep[row])
         if not keep:
             return
@@ -92,8 +97,8 @@ class KeptStates:
             self._rings, self._keep = {}, None
 
     def bytes_of(self, slot: int) -> int:
-        """Returns the bytes of a session."""
-        return self.session_bytes(self.keep_of(slot))
+        """Returns the bytes of a session, with those of its named checkpoints."""
+        return self.session_bytes(self.keep_of(slot)) + self.checkpoints.bytes_of(slot)
 
     def keep_of(self, slot: int) -> int:
         """Returns how many requests a session keeps."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.stores._block import ROW, Block, Group, Name, StoredCheckpoint
+from statewise.service.stores import StoredCheckpoint
+from statewise.service.stores._block import ROW, Block, Group, Name
 from statewise.service.stores.redis._command_packer import EncodedArguments, encode_rows
 
 MOST_ROWS = 1024

@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.stores._block import ROW, StoredCheckpoint
+from statewise.service.stores import StoredCheckpoint
+from statewise.service.stores._block import ROW
 from statewise.service.stores._store import Listed, StoreDamaged, StoredSession
 from statewise.service.stores.redis._packing import CHECKPOINT
 

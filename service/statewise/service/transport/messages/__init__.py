@@ -13,6 +13,7 @@ from statewise.service.transport.messages._requests import (
     read_uint64,
 )
 from statewise.service.transport.messages._responses import (
+    checkpoint_message,
     fill_states,
     fill_step_response,
     generate_response,
@@ -30,6 +31,7 @@ from statewise.service.transport.messages._step_encoding import encode_step
 
 __all__ = [
     "STATUS_OF_REASON",
+    "checkpoint_message",
     "encode_step",
     "fill_states",
     "fill_step_response",

@@ -16,6 +16,7 @@ from statewise.service.dataplane import (
     ReadStates,
     SessionEnds,
     StateMatrix,
+    StoredCheckpoint,
 )
 from statewise.service.registry import LoadedModel
 from statewise.service.transport.messages._status import row_error
@@ -59,6 +60,18 @@ def session_message(opened: OpenedSession) -> sequence_pb2.Session:
     )
 
 
+def checkpoint_message(checkpoint: StoredCheckpoint) -> sequence_pb2.Checkpoint:
+    """Returns what a named checkpoint is, without its state."""
+    message = sequence_pb2.Checkpoint(
+        name=checkpoint.name,
+        position=checkpoint.position,
+        origin=checkpoint.origin,
+        size_bytes=checkpoint.size_bytes,
+    )
+    message.made_at.FromMilliseconds(checkpoint.made_ms)
+    return message
+
+
 def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
     """Returns a session without its handle, for listings."""
     info = admin_pb2.SessionInfo(
@@ -73,6 +86,7 @@ def session_info_message(listed: ListedSession) -> admin_pb2.SessionInfo:
         state=_STATES[listed.state],
         damaged=listed.damaged,
         keep=listed.keep,
+        checkpoint_bytes=listed.checkpoint_bytes,
     )
     info.idle.FromNanoseconds(int(listed.idle_s * 1e9))
     return info

@@ -12,7 +12,12 @@ from statewise.service.auth import Scope, caller
 from statewise.service.base import ServiceError
 from statewise.service.dataplane import Dataplane, PageStart, Residence
 from statewise.service.transport.calls import Call
-from statewise.service.transport.messages import fill_states, session_info_message, states_matrix_response
+from statewise.service.transport.messages import (
+    checkpoint_message,
+    fill_states,
+    session_info_message,
+    states_matrix_response,
+)
 from statewise.service.transport.servicers._stats_report import StatsReporter
 from statewise.v1 import admin_pb2
 from statewise.wire import Reason
@@ -94,7 +99,10 @@ class AdminServicer:
                 Reason.PERMISSION_DENIED, "with_state: a session's state is shown to its owner alone"
             )
         found = await self._dataplane.session_administration.get(request.session_id, owner=owner)
-        response = admin_pb2.GetSessionResponse(session=session_info_message(found))
+        response = admin_pb2.GetSessionResponse(
+            session=session_info_message(found),
+            checkpoints=[checkpoint_message(one) for one in found.checkpoints],
+        )
         if request.with_state:
             shown = await self._dataplane.state_listing.one(request.session_id, owner=owner)
             fill_states(response.state, shown.named)

@@ -171,6 +171,24 @@ class SequenceServicer:
         """As `write_states` on a stream."""
         return await self._sessions.write_states(request)
 
+    async def CreateCheckpoints(
+        self, request: sequence_pb2.CreateCheckpointsRequest, _: Call
+    ) -> sequence_pb2.CreateCheckpointsResponse:
+        """As `create_checkpoints` on a stream."""
+        return await self._sessions.create_checkpoints(request)
+
+    async def ListCheckpoints(
+        self, request: sequence_pb2.ListCheckpointsRequest, _: Call
+    ) -> sequence_pb2.ListCheckpointsResponse:
+        """As `list_checkpoints` on a stream."""
+        return await self._sessions.list_checkpoints(request)
+
+    async def DeleteCheckpoints(
+        self, request: sequence_pb2.DeleteCheckpointsRequest, _: Call
+    ) -> sequence_pb2.DeleteCheckpointsResponse:
+        """As `delete_checkpoints` on a stream."""
+        return await self._sessions.delete_checkpoints(request)
+
     async def _write_all(self, call: Call, responses: AsyncGenerator[Any]) -> None:
         async with aclosing(responses):
             async for response in responses:

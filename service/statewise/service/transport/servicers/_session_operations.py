@@ -3,20 +3,17 @@
 Converts request and result, and counts the request. A ServiceError passes through as it is.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TypeVar
 
 from statewise.service.auth import caller
-from statewise.service.base import RowFailure, ServiceError, StepBatch, StepResult
+from statewise.service.base import ServiceError, StepBatch, StepResult
 from statewise.service.dataplane import (
     CancellationToken,
     Dataplane,
     ExpectedSessions,
     Generator,
     InitialStates,
-    OpenedSession,
-    Portions,
     SessionEnds,
     SessionGenerator,
     given_positions,
@@ -36,27 +33,16 @@ from statewise.service.transport.messages import (
     read_uint32,
     read_uint64,
     row_error,
-    session_message,
-    states_response,
 )
 from statewise.service.transport.servicers._request_counts import RequestCount, counted
+from statewise.service.transport.servicers._state_operations import StateOperations, sessions_reply
 from statewise.v1 import sequence_pb2
 from statewise.wire import Reason
 
 StepReply = Callable[[StepResult | ServiceError], None]
 
-_Reply = TypeVar(
-    "_Reply",
-    sequence_pb2.OpenSessionsResponse,
-    sequence_pb2.ResumeSessionsResponse,
-    sequence_pb2.RestoreSessionsResponse,
-    sequence_pb2.ForkSessionsResponse,
-    sequence_pb2.RewindSessionsResponse,
-    sequence_pb2.WriteStatesResponse,
-)
 
-
-class SessionOperations:
+class SessionOperations(StateOperations):
     """Operations on sessions, one method each, named as in a stream's request; for the caller of the running
     task.
 
@@ -65,13 +51,13 @@ class SessionOperations:
     """
 
     def __init__(self, dataplane: Dataplane) -> None:
+        super().__init__(dataplane)
         self._dataplane = dataplane
         self._clock = dataplane.clock
         self._sessions = dataplane.sessions
         self._encoder = Generator(dataplane)
         self._generator = SessionGenerator(dataplane)
         self._part_bytes = dataplane.limits.settings.message_bytes * 3 // 4
-        self.statistics = dataplane.statistics
 
     def step(
         self, request: sequence_pb2.StepRequest, reply: StepReply, *, remaining_s: float | None = None
@@ -167,7 +153,7 @@ class SessionOperations:
             keep=request.keep,
             initial=initial,
         )
-        return await _reply(sequence_pb2.OpenSessionsResponse, opened, failures)
+        return await sessions_reply(sequence_pb2.OpenSessionsResponse, opened, failures)
 
     async def _initial_states(
         self, request: sequence_pb2.OpenSessionsRequest, remaining_s: float | None
@@ -206,7 +192,7 @@ class SessionOperations:
         resumed, failures = await self._sessions.resume(
             request.session_ids, owner=caller().owner, expected=expected
         )
-        return await _reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
+        return await sessions_reply(sequence_pb2.ResumeSessionsResponse, resumed, failures)
 
     @counted("close")
     async def close(self, request: sequence_pb2.CloseSessionsRequest) -> sequence_pb2.CloseSessionsResponse:
@@ -224,7 +210,7 @@ class SessionOperations:
         restored, failures = await self._sessions.restore(
             request.tokens, request.session_ids, owner=caller().owner, births=births
         )
-        return await _reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
+        return await sessions_reply(sequence_pb2.RestoreSessionsResponse, restored, failures)
 
     @counted("fork")
     async def fork(self, request: sequence_pb2.ForkSessionsRequest) -> sequence_pb2.ForkSessionsResponse:
@@ -232,19 +218,29 @@ class SessionOperations:
         handles = read_uint64(request.handles, "handles")
         births = read_uint64(request.births, "births").tolist()
         forked, failures = await self._sessions.fork(
-            handles, request.session_ids, owner=caller().owner, births=births
+            handles,
+            request.session_ids,
+            owner=caller().owner,
+            births=births,
+            checkpoints=request.checkpoints,
         )
-        return await _reply(sequence_pb2.ForkSessionsResponse, forked, failures)
+        return await sessions_reply(sequence_pb2.ForkSessionsResponse, forked, failures)
 
     @counted("rewind")
     async def rewind(
         self, request: sequence_pb2.RewindSessionsRequest
     ) -> sequence_pb2.RewindSessionsResponse:
-        """Takes sessions back to the positions from before their last requests."""
+        """Takes sessions back to the positions from before their last requests, or to named checkpoints."""
         handles = read_uint64(request.handles, "handles")
         positions = read_uint64(request.positions, "positions")
-        rewound, failures = await self._sessions.rewind(handles, positions, owner=caller().owner)
-        return await _reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
+        if request.checkpoints:
+            expected = positions if request.positions else None
+            rewound, failures = await self._checkpoints.go_to(
+                handles, request.checkpoints, expected, owner=caller().owner
+            )
+        else:
+            rewound, failures = await self._sessions.rewind(handles, positions, owner=caller().owner)
+        return await sessions_reply(sequence_pb2.RewindSessionsResponse, rewound, failures)
 
     @counted("snapshot")
     async def snapshot(
@@ -256,36 +252,3 @@ class SessionOperations:
         return sequence_pb2.SnapshotSessionsResponse(
             tokens=tokens, errors=[row_error(one) for one in failures]
         )
-
-    @counted("read_states")
-    async def read_states(self, request: sequence_pb2.ReadStatesRequest) -> sequence_pb2.ReadStatesResponse:
-        """Gives sessions' states as arrays."""
-        handles = read_uint64(request.handles, "handles")
-        read = await self._dataplane.session_states.read(handles, owner=caller().owner)
-        return states_response(read)
-
-    @counted("write_states")
-    async def write_states(
-        self, request: sequence_pb2.WriteStatesRequest
-    ) -> sequence_pb2.WriteStatesResponse:
-        """Gives sessions states."""
-        written, failures = await self._dataplane.session_states.write(
-            read_uint64(request.handles, "handles"),
-            read_uint64(request.positions, "positions"),
-            read_arrays(request.state, "state"),
-            read_uint64(request.new_positions, "new_positions"),
-            owner=caller().owner,
-        )
-        return await _reply(sequence_pb2.WriteStatesResponse, written, failures)
-
-
-async def _reply(
-    message: type[_Reply], sessions: Sequence[OpenedSession], failures: Sequence[RowFailure]
-) -> _Reply:
-    """Builds a reply in portions, between which the event loop turns."""
-    reply = message()
-    async for portion in Portions(sessions):
-        reply.sessions.extend([session_message(one) for one in portion])
-    async for failed in Portions(failures):
-        reply.errors.extend([row_error(one) for one in failed])
-    return reply

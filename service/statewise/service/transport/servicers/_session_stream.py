@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _UNSENT_MESSAGES = 4
 """Longest replies that may be unsent while a further request is read."""
 
-_LONG_REPLIES = {"snapshot", "read_states"}
+_LONG_REPLIES = {"snapshot", "read_states", "list_checkpoints"}
 """Operations whose requests are short however long their replies are."""
 
 Request = sequence_pb2.SessionStreamRequest

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from statewise.service.base import Array, model_fault
-from statewise.service.dataplane._emitted import GeneratedPart
-from statewise.service.dataplane._job_calls import CancellationToken, run_job
-from statewise.service.dataplane._undelivered_bytes import UndeliveredBytes
+from statewise.service.dataplane.delivery._emitted import GeneratedPart
+from statewise.service.dataplane.delivery._job_calls import CancellationToken, run_job
+from statewise.service.dataplane.delivery._undelivered_bytes import UndeliveredBytes
 from statewise.service.engine import Sampling
 from statewise.service.registry import LoadedModel
 from statewise.service.scheduling import EmittedChunk, GenerationJob
