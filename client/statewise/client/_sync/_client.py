@@ -21,6 +21,7 @@ from statewise.client.values import (
     ServerInfo,
     ServerStats,
     SessionInfo,
+    States,
     StateValue,
     Value,
     check_flag,
@@ -182,6 +183,40 @@ class Client:
             'ankle-sensor'
         """
         plan = self._core.catalogue.list_sessions(model, state, limit, self._core.timeout_s(timeout))
+        return self._shell.run(plan)
+
+    def states(
+        self,
+        model: str,
+        ids: Sequence[str] | None = None,
+        *,
+        version: int | None = None,
+        timeout: float | None = None,
+    ) -> States:
+        """Reads the states of the caller's own sessions of one model version as a matrix, page by page.
+
+        Sessions that are asleep are read where they are: this neither wakes a session nor counts as use.
+
+        Args:
+            model: name of the model.
+            ids: names of the sessions, in the order of the rows; those that the caller has none of, or that
+                belong to another model or version, are left out. None: all of the version.
+            version: model version; None: the default one.
+            timeout: seconds for each page.
+
+        Returns:
+            A `States`: `ids`, `positions` [N], `matrix` [N, S] and the names of its `columns`.
+
+        Raises:
+            InvalidInput: the model keeps no state, or one that no matrix holds.
+            ModelNotFound, NotImplementedByServer, Unauthenticated, Unavailable, Timeout.
+
+        Example:
+            >>> states = client.states("gait")
+            >>> states.matrix.shape, states.columns[:2]
+            ((1024, 128), ('layer0.h[0]', 'layer0.h[1]'))
+        """
+        plan = self._core.states(model, ids, version, self._core.timeout_s(timeout))
         return self._shell.run(plan)
 
     def watch_stats(self, *, interval: float = 1.0) -> Generator[ServerStats, None, None]:

@@ -1,6 +1,6 @@
 """Puts the parts of a client together: one core under both clients, without input or output."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from statewise.client.core._catalogue import Catalogue
 from statewise.client.core._group_opener import GroupOpener
@@ -8,11 +8,12 @@ from statewise.client.core._memory import keep_freed_memory
 from statewise.client.core._opener import AnonymousSessions
 from statewise.client.core._sequences import Sequences
 from statewise.client.core._session_opener import SessionOpener
+from statewise.client.core._state_matrix import read_state_matrix
 from statewise.client.core._step_batchers import StepBatchers
 from statewise.client.requests import ClientOptions, Plan
 from statewise.client.sessions import ByteBudget
 from statewise.client.stream import StreamMultiplexer, Transport
-from statewise.client.values import check_seconds
+from statewise.client.values import States, check_seconds
 
 _JOURNAL_BUDGET_BYTES = 256 * 1024 * 1024
 
@@ -74,6 +75,12 @@ class ClientCore:
         if timeout_s is not None:
             check_seconds("timeout", timeout_s)
         return timeout_s
+
+    def states(
+        self, name: str, ids: Sequence[str] | None, version: int | None, timeout_s: float | None
+    ) -> Plan[States]:
+        """Reads the states of the caller's own sessions; `ids`: None: of all of the version."""
+        return read_state_matrix(self._options, self.catalogue, name, ids, version, timeout_s)
 
     def farewell(self) -> Plan[None]:
         """Closes the anonymous sessions that are still open, because no other client can find them."""

@@ -1,6 +1,5 @@
 """Opens groups of sessions, in as many requests as they need."""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -20,12 +19,11 @@ from statewise.client.values import (
     PartialFailure,
     StatewiseError,
     Subject,
+    check_ids,
     check_model,
-    check_text,
     check_whole,
     error_of,
     status_of_row,
-    wrong,
 )
 from statewise.v1 import sequence_pb2
 from statewise.wire import pack_uint64
@@ -57,8 +55,8 @@ class GroupOpener(Opener):
         if (count is None) == (session_ids is None):
             raise InvalidInput("expected either count= or ids=")
         check_model(name, version)
-        if session_ids is not None and not _is_list(session_ids):
-            raise wrong("ids", "a list of texts (session(id=) opens a single session)", session_ids)
+        if session_ids is not None:
+            check_ids(session_ids)
         if count is not None:
             check_whole("count", count, 1, MOST_WHOLE)
         wanted = len(session_ids or ()) if count is None else count
@@ -66,7 +64,6 @@ class GroupOpener(Opener):
         yield from self._check_number(wanted, timeout_s)
         new_id = self.options.new_id
         ids = [new_id() for _ in range(count or 0)] if session_ids is None else list(session_ids)
-        _check_ids(ids)
         opened: list[OpenedSession] = []
         try:
             begun = yield from self._open_all(name, ids, version, options, timeout_s, opened)
@@ -174,21 +171,6 @@ class GroupOpener(Opener):
                 handles = pack_uint64(one.message.handle for one in opened[begin : begin + most])
                 request = sequence_pb2.CloseSessionsRequest(handles=handles)
                 yield from self.exchange("close", request, Subject(), FAREWELL_S)
-
-
-def _check_ids(ids: Sequence[str]) -> None:
-    """Raises InvalidInput where these cannot be the ids of a group's sessions."""
-    if not ids:
-        raise wrong("ids", "at least one", list(ids))
-    for number, each in enumerate(ids):
-        check_text(f"ids, number {number},", each)
-    if len(set(ids)) != len(ids):
-        twice = next(each for each, times in Counter(ids).items() if times > 1)
-        raise InvalidInput(f"ids: expected every id once; {twice!r} stands twice")
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
 
 
 def _most_sessions(limits: Limits) -> int:

@@ -5,7 +5,8 @@ Each check names the argument, what was expected and what came. True and False a
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def check_iterable(name: str, value: Any) -> None:
         iter(value)
     except TypeError:
         raise wrong(name, "an iterable of time steps", value) from None
+
+
+def check_ids(value: Any) -> None:
+    """Raises InvalidInput for anything but a list of ids, at least one, of which no two are alike."""
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise wrong("ids", "a list of texts (session(id=) opens a single session)", value)
+    if not len(value):
+        raise wrong("ids", "at least one", value)
+    for number, each in enumerate(value):
+        check_text(f"ids, number {number},", each)
+    if len(set(value)) != len(value):
+        twice = next(each for each, times in Counter(value).items() if times > 1)
+        raise InvalidInput(f"ids: expected every id once; {twice!r} stands twice")
 
 
 def check_path(name: str, value: Any) -> None:
