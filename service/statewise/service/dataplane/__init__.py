@@ -20,7 +20,7 @@ from statewise.service.dataplane.sessions import (
     Residence,
 )
 from statewise.service.dataplane.states import GenerationInputs, given_positions, given_states
-from statewise.service.session_state import Durability
+from statewise.service.session_state import Durability, checkpoint_bytes_of
 
 __all__ = [
     "CancellationToken",
@@ -46,6 +46,7 @@ __all__ = [
     "StateListing",
     "StateMatrix",
     "StoredCheckpoint",
+    "checkpoint_bytes_of",
     "given_positions",
     "given_states",
     "parts_within",

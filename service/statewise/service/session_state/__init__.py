@@ -15,6 +15,7 @@ from statewise.service.session_state._snapshots import (
     LEAST_TOKEN_BYTES,
     Snapshot,
     Snapshots,
+    checkpoint_bytes_of,
     pack_state,
     unpack_state,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "StateArena",
     "StoredQuotas",
     "TakenCheckpoints",
+    "checkpoint_bytes_of",
     "digest_rows",
     "pack_state",
     "public_epoch",

@@ -3,6 +3,10 @@
     magic | key's name, 4 bytes | length of the header, 4 bytes | of the state, 8 bytes
     | header, JSON | state, little-endian | HMAC-SHA256 of all before
 
+Where a session keeps more than one request, or a token carries its named checkpoints, the magic is another
+one and the header says so; the checkpoints follow the state, and count in its length. Builds that do not know
+this magic say that such a token is no snapshot.
+
 The key's name is a hash of the key. From this name and the lengths the server finds why a token is invalid.
 
 A token is not encrypted: a client may read its own state, but not change it. A token is valid on every
@@ -21,13 +25,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from statewise.service.base import ServiceError
+from statewise.service.base import ServiceError, StoredCheckpoint
 from statewise.wire import DTYPES, Reason, StatePair
 
 _MAGIC = b"SWS1"
+_MAGIC_OF_MORE = b"SWS2"
 _SIGNATURE_BYTES = 32
 _FRONT = struct.Struct("<4s4sIQ")
 """Magic, the key's name, bytes of the header, bytes of the state."""
+_CHECKPOINT = struct.Struct("<QQHH")
+"""Position, milliseconds since 1970, bytes of the name, bytes of the origin; then name, origin and state."""
+_MAY_MISS = {"version", "keep", "checkpoint_bytes"}
+_FIELDS = {"owner", "model", "digest", "position", *_MAY_MISS}
 
 LEAST_TOKEN_BYTES = _FRONT.size + _SIGNATURE_BYTES + 2 * hashlib.sha256().digest_size + 70
 """Bytes of a token beside its state, at least: the header has the model's digest and the names of fields."""
@@ -44,6 +53,8 @@ class Snapshot:
         digest: Digest of the model version.
         position: Time steps consumed.
         state: The arrays of the state, one after another.
+        keep: How many of its last requests the session keeps.
+        checkpoints: Its named checkpoints; None: the token does not carry them. Their births mean nothing.
     """
 
     owner: str
@@ -52,6 +63,8 @@ class Snapshot:
     digest: str
     position: int
     state: bytes
+    keep: int = 1
+    checkpoints: Sequence[StoredCheckpoint] | None = None
 
 
 class Snapshots:
@@ -67,16 +80,22 @@ class Snapshots:
 
     def sign(self, snapshot: Snapshot) -> bytes:
         """Signs a snapshot; returns the token."""
-        fields = {
+        fields: dict[str, str | int] = {
             "owner": snapshot.owner,
             "model": snapshot.model,
             "version": snapshot.version,
             "digest": snapshot.digest,
             "position": snapshot.position,
         }
-        header = json.dumps(fields).encode()
-        front = _FRONT.pack(_MAGIC, self._key_name, len(header), len(snapshot.state))
-        signed = front + header + snapshot.state
+        checkpoints = b"".join(map(_pack_checkpoint, snapshot.checkpoints or ()))
+        plain = snapshot.keep == 1 and snapshot.checkpoints is None
+        if snapshot.keep > 1:
+            fields["keep"] = snapshot.keep
+        if snapshot.checkpoints is not None:
+            fields["checkpoint_bytes"] = len(checkpoints)
+        header, body = json.dumps(fields).encode(), snapshot.state + checkpoints
+        magic = _MAGIC if plain else _MAGIC_OF_MORE
+        signed = _FRONT.pack(magic, self._key_name, len(header), len(body)) + header + body
         return signed + self._signature(signed)
 
     def read(self, token: bytes, *, owner: str) -> Snapshot:
@@ -86,7 +105,7 @@ class Snapshots:
             ServiceError: BAD_SNAPSHOT: the token is no snapshot, was cut short, signed with another key or
                 altered, or belongs to another owner.
         """
-        if len(token) < _FRONT.size or not token.startswith(_MAGIC):
+        if len(token) < _FRONT.size or not token.startswith((_MAGIC, _MAGIC_OF_MORE)):
             raise _bad("this is no snapshot, or its beginning is missing")
         _, key_name, header_bytes, state_bytes = _FRONT.unpack_from(token)
         expected = _FRONT.size + header_bytes + state_bytes + _SIGNATURE_BYTES
@@ -100,13 +119,49 @@ class Snapshots:
             raise _bad("the snapshot was altered")
         end = _FRONT.size + header_bytes
         fields = json.loads(signed[_FRONT.size : end])
+        if fields.keys() | _MAY_MISS != _FIELDS:
+            raise _bad("the snapshot is of a release that this server does not know")
         if fields["owner"] != owner:
             raise _bad("the snapshot was taken by another owner")
+        checkpoint_bytes = fields.pop("checkpoint_bytes", None)
+        body = signed[end:]
+        state = body[: len(body) - (checkpoint_bytes or 0)]
+        checkpoints = None
+        if checkpoint_bytes is not None:
+            checkpoints = _unpack_checkpoints(body[len(state) :], len(state))
         # Tokens that an earlier build signed name no version.
-        return Snapshot(state=signed[end:], **{"version": 0, **fields})
+        return Snapshot(state=state, checkpoints=checkpoints, **{"version": 0, **fields})
 
     def _signature(self, signed: bytes) -> bytes:
         return hmac.new(self._key, signed, hashlib.sha256).digest()
+
+
+def checkpoint_bytes_of(token: bytes) -> int:
+    """Returns how many bytes of a token that this process signed are named checkpoints."""
+    _, _, header_bytes, _ = _FRONT.unpack_from(token)
+    size: int = json.loads(token[_FRONT.size : _FRONT.size + header_bytes]).get("checkpoint_bytes", 0)
+    return size
+
+
+def _pack_checkpoint(one: StoredCheckpoint) -> bytes:
+    name, origin = one.name.encode(), one.origin.encode()
+    front = _CHECKPOINT.pack(one.position, one.made_ms, len(name), len(origin))
+    return front + name + origin + one.state
+
+
+def _unpack_checkpoints(raw: bytes, state_bytes: int) -> list[StoredCheckpoint]:
+    """Reads the checkpoints of one session, which the signature has proved to be as they were packed."""
+    found, begin = [], 0
+    while begin < len(raw):
+        position, made_ms, *sizes = _CHECKPOINT.unpack_from(raw, begin)
+        begin += _CHECKPOINT.size
+        parts = []
+        for size in (*sizes, state_bytes):
+            parts.append(raw[begin : begin + size])
+            begin += size
+        name, origin, state = parts
+        found.append(StoredCheckpoint(0, name.decode(), position, made_ms, origin.decode(), state))
+    return found
 
 
 def pack_state(state: Sequence[NDArray[Any]]) -> bytes:

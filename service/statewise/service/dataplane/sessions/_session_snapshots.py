@@ -12,7 +12,7 @@ from statewise.service.dataplane.sessions._session_access import SessionAccess, 
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
-from statewise.service.registry import ModelRegistry
+from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import (
     LEAST_TOKEN_BYTES,
     SessionTable,
@@ -127,8 +127,15 @@ class SessionSnapshots(SessionAccess):
         found = model.kept.checkpoints.require(slot, checkpoint)
         return unpack_state(found.state, model.arena.pairs), found.position
 
-    async def snapshot(self, handles: Handles, *, owner: str) -> tuple[list[bytes], list[RowFailure]]:
+    async def snapshot(
+        self, handles: Handles, *, owner: str, checkpoints: bool = False
+    ) -> tuple[list[bytes], list[RowFailure]]:
         """Copies the state of sessions into signed tokens; the sessions stay open.
+
+        Args:
+            handles: uint64 [rows].
+            owner: Name of the owner.
+            checkpoints: Whether the tokens carry the named checkpoints, too.
 
         Raises:
             ServiceError: BAD_REQUEST, BYTES_LIMIT.
@@ -136,7 +143,7 @@ class SessionSnapshots(SessionAccess):
         self._limits.check_handles(handles)
         number = self._table.owner_number(owner)
         handles = await self._awake(handles, number)
-        self._check_tokens_size(handles, number)
+        self._check_size_of_all(self._least_tokens_bytes(handles, number, checkpoints=checkpoints))
         tokens: dict[int, bytes] = {}
 
         def take_out(row: int, slot: int) -> None:
@@ -145,23 +152,39 @@ class SessionSnapshots(SessionAccess):
             state = pack_state(model.arena.read(self._table.arena_index(slot)))
             package = model.package
             snapshot = Snapshot(
-                view.owner, package.name, package.version, package.digest, view.position, state
+                view.owner,
+                package.name,
+                package.version,
+                package.digest,
+                view.position,
+                state,
+                model.kept.keep_of(slot),
+                model.kept.checkpoints.of(slot) if checkpoints else None,
             )
             tokens[row] = self._snapshots.sign(snapshot)
 
         failures = await self._turns.run_valid(handles, take_out, owner=number)
+        if checkpoints:  # more may have been made meanwhile
+            self._check_size_of_all(sum(map(len, tokens.values())))
         return in_order(tokens), failures
 
-    def _check_tokens_size(self, handles: Handles, owner: int) -> None:
-        """Raises ServiceError (BYTES_LIMIT) where the tokens together are longer than a message."""
+    def _least_tokens_bytes(self, handles: Handles, owner: int, *, checkpoints: bool) -> int:
+        """Returns how many bytes the tokens take together at least."""
         slots = self._table.slots_of(handles)
         numbers, rows = np.unique(
             self._table.models_of_handles(handles, slots, owner=owner), return_counts=True
         )
-        size = sum(
+        size: int = sum(
             count * (self._models[number].arena.bytes_per_session // 2 + LEAST_TOKEN_BYTES)
             for number, count in zip(numbers.tolist(), rows.tolist(), strict=True)
         )
+        if checkpoints:
+            for slot in self._table.valid_slots(handles, owner=owner).tolist():
+                size += self._directory.model_of(slot).kept.checkpoints.bytes_of(slot)
+        return size
+
+    def _check_size_of_all(self, size: int) -> None:
+        """Raises ServiceError (BYTES_LIMIT) where the tokens together are longer than a message."""
         limit = self._limits.settings.message_bytes
         if size > limit:
             raise ServiceError(
@@ -194,7 +217,8 @@ class SessionSnapshots(SessionAccess):
                 raise why_asleep
             model = self._models.find_digest(snapshot.model, snapshot.digest, snapshot.version)
             model.require_sessions()
-            await self._make_room(number, model, 1)
+            self._check_restored(snapshot)
+            await self._make_room_for(number, model, snapshot)
             self._require_serving(model)
             slot = self._directory.create(
                 model,
@@ -204,6 +228,8 @@ class SessionSnapshots(SessionAccess):
                 birth=births[row],
                 state=unpack_state(snapshot.state, model.arena.pairs),
                 position=snapshot.position,
+                keep=snapshot.keep,
+                checkpoints=snapshot.checkpoints or (),
             )
             return self._directory.describe(slot, created=True)
 
@@ -218,3 +244,17 @@ class SessionSnapshots(SessionAccess):
                         failures[row] = RowFailure(row, error.reason, error.message)
         failures |= await self._settle(restored)  # a client could build them again from the tokens alone
         return in_order(restored), in_order(failures)
+
+    def _check_restored(self, snapshot: Snapshot) -> None:
+        """Raises ServiceError (BAD_REQUEST, BYTES_LIMIT) where no session may keep what the token says."""
+        self._check_keep(snapshot.keep)
+        count, limit = len(snapshot.checkpoints or ()), self._limits.settings.session_checkpoints
+        if count > limit:
+            raise ServiceError(
+                Reason.BYTES_LIMIT, f"the snapshot has {count} checkpoints; expected at most {limit}"
+            )
+
+    async def _make_room_for(self, owner: int, model: LoadedModel, snapshot: Snapshot) -> None:
+        checkpoint_bytes = sum(one.size_bytes for one in snapshot.checkpoints or ())
+        if self._stored is not None:
+            await self._stored.room.make(owner, model.kept.session_bytes(snapshot.keep) + checkpoint_bytes, 1)

@@ -16,6 +16,7 @@ from statewise.service.dataplane import (
     InitialStates,
     SessionEnds,
     SessionGenerator,
+    checkpoint_bytes_of,
     given_positions,
     given_states,
     parts_within,
@@ -37,7 +38,7 @@ from statewise.service.transport.messages import (
 from statewise.service.transport.servicers._request_counts import RequestCount, counted
 from statewise.service.transport.servicers._state_operations import StateOperations, sessions_reply
 from statewise.v1 import sequence_pb2
-from statewise.wire import Reason
+from statewise.wire import Reason, pack_uint64
 
 StepReply = Callable[[StepResult | ServiceError], None]
 
@@ -248,7 +249,12 @@ class SessionOperations(StateOperations):
     ) -> sequence_pb2.SnapshotSessionsResponse:
         """Gives sessions' states as signed tokens."""
         handles = read_uint64(request.handles, "handles")
-        tokens, failures = await self._sessions.snapshot(handles, owner=caller().owner)
-        return sequence_pb2.SnapshotSessionsResponse(
+        tokens, failures = await self._sessions.snapshot(
+            handles, owner=caller().owner, checkpoints=request.checkpoints
+        )
+        reply = sequence_pb2.SnapshotSessionsResponse(
             tokens=tokens, errors=[row_error(one) for one in failures]
         )
+        if request.checkpoints:
+            reply.checkpoint_bytes = pack_uint64([checkpoint_bytes_of(token) for token in tokens])
+        return reply
