@@ -14,19 +14,24 @@ from tests.service.stores.stopping_files import Stopped
 
 from statewise.service import ServiceError
 from statewise.service.base import StepResult
-from statewise.service.dataplane import OpenedSession
+from statewise.service.dataplane import OpenedSession, SessionCheckpoints, SessionStates
+from statewise.service.dataplane.sessions import Sessions
 from statewise.service.stores.redis import RedisOptions
 
 OWNER = "ann"
 SERVER = st.integers(0, 1)
 NAME = st.sampled_from(["a", "b", "c"])
+LABEL = st.sampled_from(["red", "blue"])
 KINDS = ["now", "now", "now", "twice", "again", "older", "ahead", "void"]
 OPERATIONS = {
     "step": st.tuples(NAME, st.sampled_from(KINDS), st.sampled_from([1, 1, 1, 2, 7, 40])),
     "open": st.tuples(NAME),
     "resume": st.tuples(NAME),
     "rewind": st.tuples(NAME, st.sampled_from([1, 1, 1, 2, 3, 9])),
-    "fork": st.tuples(NAME, NAME),
+    "fork": st.tuples(NAME, NAME, st.sampled_from(["", "", "red", "blue"])),
+    "keep": st.tuples(NAME, LABEL),
+    "go": st.tuples(NAME, LABEL),
+    "drop": st.tuples(NAME, LABEL),
     "close": st.tuples(NAME),
     "checkpoint": st.just(()),
     "sleep": st.just(()),
@@ -219,7 +224,7 @@ class Driver:
         assert opened[0].created == (opened[0].view.birth == birth)
         if not opened[0].created:
             del self._model.lines_of(name)[birth]
-        self._opened(number, name, opened[0])
+        await self._opened(number, name, opened[0])
 
     async def resume(self, number: int, name: str) -> None:
         """Takes a session over."""
@@ -234,9 +239,9 @@ class Driver:
             self._model.missing(number, name)
             self._model.settled(number)
         else:
-            self._opened(number, name, resumed[0])
+            await self._opened(number, name, resumed[0])
 
-    def _opened(self, number: int, name: str, opened: OpenedSession) -> None:
+    async def _opened(self, number: int, name: str, opened: OpenedSession) -> None:
         view = opened.view
         earlier = self._model.copies[number].get(name)
         if opened.created:
@@ -246,12 +251,27 @@ class Driver:
             if self._durability == "reply":
                 line.is_at(point)
         else:
-            copy = self._model.taken_over(number, name, view.birth, view.position, view.handle)
+            read = await SessionStates.beside(await self._sessions(number)).read(
+                np.array([view.handle], np.uint64), owner=OWNER
+            )
+            state = read.state["state"].tobytes()
+            copy = self._model.taken_over(number, name, view.birth, view.position, state, view.handle)
+            copy.named = copy.line.found_named(await self._listed(number, copy))
             assert copy.point.positions in (None, opened.kept_positions)
             assert opened.keep == copy.point.keep
         self._model.settled(number)
         if earlier is not None:
             self._void[number][name] = earlier.handle
+
+    async def _sessions(self, number: int) -> Sessions:
+        return (await self._server(number)).dataplane.sessions
+
+    async def _listed(self, number: int, copy: Copy) -> dict[str, tuple[int, bytes]]:
+        """Positions and states of a session's named checkpoints in a server's memory."""
+        checkpoints = SessionCheckpoints.beside(await self._sessions(number))
+        (found,), failures = await checkpoints.list_all(np.array([copy.handle], np.uint64), owner=OWNER)
+        assert not failures
+        return {one.name: (one.position, one.state) for one in found}
 
     def _birth(self) -> int:
         return int(self._random.integers(1, 1 << 62))
@@ -277,16 +297,19 @@ class Driver:
                 copy.line.is_at(target)
         self._model.settled(number)
 
-    async def fork(self, number: int, name: str, twin: str) -> None:
-        """Copies a session under an id that no session has."""
+    async def fork(self, number: int, name: str, twin: str, at: str) -> None:
+        """Copies a session, or one of its named checkpoints, under an id that no session has."""
         copy = self._model.copies[number].get(name)
-        if copy is None or self._model.lines_of(twin):
+        if copy is None or self._model.lines_of(twin) or (at and at not in copy.named):
             return
         sessions = (await self._server(number)).dataplane.sessions
         handles = np.array([copy.handle], np.uint64)
-        birth, point = self._birth(), Point(copy.point.position, copy.point.state, keep=copy.point.keep)
+        kept = copy.named[at] if at else (copy.point.position, copy.point.state)
+        birth, point = self._birth(), copy.point.gone_to(kept)
         self._model.opening(number, twin, birth, point)
-        forked, failures = await sessions.fork(handles, [twin], owner=OWNER, births=[birth])
+        forked, failures = await sessions.fork(
+            handles, [twin], owner=OWNER, births=[birth], checkpoints=[at] if at else []
+        )
         reason = failures[0].reason.value if failures else ""
         if await self._expect(number, name, copy, reason, ""):
             view = forked[0].view

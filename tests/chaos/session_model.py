@@ -76,10 +76,19 @@ class Point:
         """Where it leads to go to a named checkpoint."""
         return Point(*kept, keep=self.keep)
 
+    def is_in(self, state: bytes) -> bool:
+        """Whether these are the bytes of its state."""
+        return has_bytes(self.state, state)
+
     def same_as(self, other: "Point") -> bool:
         """Whether nothing tells the two apart, but for states."""
         lasts = [None if one.last is None else one.last[0] for one in (self, other)]
         return lasts[0] == lasts[1] and self.positions == other.positions
+
+
+def has_bytes(state: Array | None, found: bytes) -> bool:
+    """Whether a state has these bytes; the initial one is zero."""
+    return found == (bytes(len(found)) if state is None else state.tobytes())
 
 
 @dataclass(eq=False)
@@ -115,9 +124,10 @@ class Line:
         if position:
             self.stored = [*later]
 
-    def found_at(self, position: int) -> Point:
+    def found_at(self, position: int, state: bytes) -> Point:
         """Takes the point at which a server has found the session in the store."""
         points = [point for point in self.stored if point is not None and point.position == position]
+        points = [point for point in points if point.is_in(state)]
         assert points, (self.name, position, self.stored)
         found = points[-1]
         if not all(found.same_as(point) for point in points):
@@ -138,13 +148,21 @@ class Line:
         """What the store may have of a named checkpoint."""
         return self.named.get(name, [None])
 
-    def found_named(self, positions: dict[str, int]) -> None:
-        """Takes the named checkpoints that a server has found."""
-        assert positions.keys() <= self.named.keys(), (positions, self.named)
+    def found_named(self, found: dict[str, tuple[int, bytes]]) -> dict[str, Kept]:
+        """Takes the named checkpoints that a server has found, with positions and bytes of the states."""
+        assert found.keys() <= self.named.keys(), (self.name, [*found], self.named)
         for name, known in self.named.items():
-            fitting = [one for one in known if (one and one[0]) == positions.get(name)]
-            assert fitting, (self.name, name, positions, known)
-            self.named[name] = fitting[-1:]
+            position, state = found.get(name, (None, b""))
+            fitting = [
+                one
+                for one in known
+                if (one is None and position is None)
+                or (one is not None and one[0] == position and has_bytes(one[1], state))
+            ]
+            assert fitting, (self.name, name, position, known)
+            if not self.moving:
+                self.named[name] = fitting[-1:]
+        return {name: known[-1] for name, known in self.named.items() if known[-1] is not None}
 
 
 @dataclass(eq=False)
@@ -159,6 +177,7 @@ class Copy:
             that with its next checkpoint.
         asleep: Whether it has left memory.
         told: Whether the server must know that another one has the session.
+        named: Its named checkpoints in that server's memory.
     """
 
     line: Line
@@ -167,6 +186,7 @@ class Copy:
     changed: bool = False
     asleep: bool = False
     told: bool = False
+    named: dict[str, Kept] = field(default_factory=dict)
 
 
 class SessionModel:
@@ -222,15 +242,18 @@ class SessionModel:
         kept = {birth: one for birth, one in self.lines_of(name).items() if one.owner == 1 - server}
         self._lines[name] = kept
 
-    def taken_over(self, server: int, name: str, birth: int, position: int, handle: int) -> Copy:
+    def taken_over(
+        self, server: int, name: str, birth: int, position: int, state: bytes, handle: int
+    ) -> Copy:
         """Notes that a server has given a session a new handle, from its memory or from the store."""
         line = self.lines_of(name)[birth]
         copy = self.copies[server].get(name)
         if copy is not None and copy.line is line and line.owner == server and not line.moving:
             point = copy.point
             assert position == point.position, (name, position, point)
+            assert point.is_in(state), (name, position)
         else:
-            point = line.found_at(position)
+            point = line.found_at(position, state)
         line.owner, line.moving = server, False
         line.is_at(point)
         self.copies[server][name] = Copy(line, handle, point)
