@@ -1,39 +1,15 @@
 """Takes sessions back by several requests, after they slept, moved to another server, or lost theirs."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.service.durability.hops import HOPS, hopping
 from tests.service.durability.stored_server import StoredServer, serving
 from tests.service.stores.places import Open
 
 Array = np.ndarray
-Hop = Callable[[int], Awaitable[tuple[StoredServer, int]]]
-"""Lets a session with a handle leave memory; returns who has it then, and its handle."""
 KEEP = 8
-
-
-@asynccontextmanager
-async def hopping(repository: Path, open_store: Open, how: str) -> AsyncIterator[tuple[StoredServer, Hop]]:
-    """A server, and how its session `a` leaves it; later servers go on with it."""
-    async with AsyncExitStack() as running:
-        now = [await running.enter_async_context(serving(repository, open_store))]
-
-        async def hop(handle: int) -> tuple[StoredServer, int]:
-            if how == "sleeps":
-                await now[-1].sleep()
-                return now[-1], handle
-            if how == "is killed":
-                await now[-1].stored.settle()
-                await running.aclose()
-            if how == "moves":
-                await now[-1].stored.settle()
-            now.append(await running.enter_async_context(serving(repository, open_store)))
-            return now[-1], (await now[-1].resume("a"))["a"]
-
-        yield now[0], hop
 
 
 async def rewind(server: StoredServer, handle: int, position: int) -> list[int]:
@@ -46,7 +22,7 @@ async def rewind(server: StoredServer, handle: int, position: int) -> list[int]:
     return list(rewound[0].kept_positions)
 
 
-@pytest.mark.parametrize("how", ["sleeps", "moves", "is killed"])
+@pytest.mark.parametrize("how", HOPS)
 async def test_a_session_goes_back_to_each_kept_position_wherever_it_is(
     repository: Path, open_store: Open, x: Array, expected: Array, how: str
 ) -> None:

@@ -197,11 +197,13 @@ class SessionCheckpoints(SessionAccess):
         check_name(name, "names of checkpoints")
         checkpoints = self._directory.model_of(slot).kept.checkpoints
         view = self._table.view(slot)
+        # Later than the others, also within a millisecond: a store gives them back in this order.
+        earlier_ms = max((one.made_ms for one in checkpoints.of(slot)), default=-1)
         present = StoredCheckpoint(
             birth=view.birth,
             name=name,
             position=view.position,
-            made_ms=int(self._time_of_day() * 1000),
+            made_ms=max(int(self._time_of_day() * 1000), earlier_ms + 1),
             origin=view.session_id,
             state=self._present_state(slot),
         )
