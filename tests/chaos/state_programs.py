@@ -1,4 +1,4 @@
-"""Uses states of sessions as a client offers: kept requests, states that are written.
+"""Uses states of sessions as a client offers: kept requests, named checkpoints, states that are written.
 
 Programs know from what they did where a session can go, so each run does the same.
 """
@@ -10,6 +10,7 @@ from tests.chaos.programs import Program, Run
 from statewise.client import Session
 
 KEEP = 8
+NAMES = ("red", "green", "blue")
 
 
 def kept_requests(run: Run) -> None:
@@ -29,6 +30,36 @@ def kept_requests(run: Run) -> None:
                     session.rewind(to=starts[at])
                     assert session.position == starts[at]
                     starts = starts[:at]
+
+
+def named_checkpoints(run: Run) -> None:
+    """A session that keeps states under names, goes back to them, copies and drops them."""
+    with run.client.session("steps", id=run.name, keep=int(run.random.integers(1, 4))) as session:
+        kept: dict[str, int] = {}
+        for _ in run.turns():
+            run.note(session.step(run.inputs(int(run.random.integers(1, 20)))), session)
+            name = NAMES[int(run.random.integers(3))]
+            what = int(run.random.integers(8))
+            if what == 0 and name not in kept:
+                kept[name] = session.checkpoint(name).position
+            elif what == 1 and name in kept:
+                session.rewind(to=name)
+                assert session.position == kept[name]
+            elif what == 2 and name in kept:
+                _copy(run, session, name)
+            elif what == 3:
+                session.delete_checkpoint(name)
+                kept.pop(name, None)
+            elif what == 4:
+                assert {one.name: one.position for one in session.checkpoints()} == kept
+        for name in kept:
+            _copy(run, session, name)
+
+
+def _copy(run: Run, session: Session, name: str) -> None:
+    """Notes what a copy of a checkpoint says next."""
+    with session.fork(at=name) as twin:
+        run.note(twin.step(run.inputs()), twin)
 
 
 def given_states(run: Run) -> None:
@@ -60,4 +91,4 @@ def _begin_there(run: Run, session: Session) -> None:
         run.note(other.step(run.inputs()), other)
 
 
-STATE_PROGRAMS: tuple[Program, ...] = (kept_requests, given_states)
+STATE_PROGRAMS: tuple[Program, ...] = (kept_requests, named_checkpoints, given_states)
