@@ -29,16 +29,16 @@ tensors = st.builds(
     default=st.none() | st.floats(allow_nan=False),
     vocabulary_size=st.none() | st.integers(1, 10**6),
 )
-parts = st.builds(StatePart, name=words, offset=st.integers(0, 10**6), size=st.integers(1, 10**6))
+parts = st.builds(StatePart, name=words, offset=st.integers(0, 31), size=st.integers(1, 32))
 uniform_states = st.builds(
     StatePair,
     input=words,
     output=words,
     dtype=dtypes,
-    shape=st.lists(st.integers(1, 2**40), min_size=2, max_size=4).map(tuple),
+    shape=st.lists(st.integers(8, 2**40), min_size=2, max_size=4).map(tuple),
     batch_axis=st.integers(0, 2),
     initial=st.floats(allow_nan=False),
-    parts=st.lists(parts, max_size=3).map(tuple),
+    parts=st.lists(parts, max_size=3, unique_by=lambda part: part.name).map(tuple),
 )
 uneven_states = st.builds(
     StatePair,

@@ -5,7 +5,7 @@ makes a model package self-describing. Nothing here does input or output.
 """
 
 from statewise.wire._columns import pack_uint32, pack_uint64, unpack_uint32, unpack_uint64
-from statewise.wire._entries import MetadataError, check_initial
+from statewise.wire._entries import MetadataError, check_initial, check_parts
 from statewise.wire._model_declaration import (
     BATCH,
     TIME,
@@ -55,6 +55,7 @@ __all__ = [
     "TensorSpec",
     "Vocabulary",
     "check_initial",
+    "check_parts",
     "fill_tensor",
     "from_tensor",
     "named_tensor",

@@ -1,13 +1,13 @@
 """Reads JSON and TOML entries into typed values, and names the entry that is wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from math import prod
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from statewise.wire._specs import StatePair, TensorSpec, Vocabulary
+from statewise.wire._specs import StatePair, StatePart, TensorSpec, Vocabulary
 from statewise.wire._tensors import DTYPES
 
 
@@ -92,6 +92,8 @@ def _check(value: Any, prefix: str) -> None:
         raise MetadataError(f"{prefix}batch_axis: expected 0 to {axes}; got {value.batch_axis}")
     if isinstance(value, StatePair) and isinstance(value.initial, tuple):
         check_initial(prefix, value.initial, value.shape)
+    if isinstance(value, StatePair):
+        check_parts(prefix, value.parts, value.shape)
     if isinstance(value, Vocabulary):
         numbers = {name: getattr(value, name) for name in ("unknown", "begin", "end", "pad")}
         numbers |= {f"conditions.{name}": number for name, number in value.conditions.items()}
@@ -100,6 +102,25 @@ def _check(value: Any, prefix: str) -> None:
                 raise MetadataError(
                     f"{prefix}{name}: expected a token below {len(value.tokens)}; got {number}"
                 )
+
+
+def check_parts(prefix: str, parts: Sequence[StatePart], shape: tuple[int, ...]) -> None:
+    """Checks that the named sections of a state lie in it, under different names.
+
+    Raises:
+        MetadataError: naming the section.
+    """
+    names = set()
+    for part in parts:
+        end = part.offset + part.size
+        if part.offset < 0 or part.size < 1 or end > prod(shape):
+            raise MetadataError(
+                f"{prefix}parts: {part.name!r}: expected elements from 0 to {prod(shape) - 1}; "
+                f"got {part.offset} to {end - 1}"
+            )
+        if part.name in names:
+            raise MetadataError(f"{prefix}parts: expected different names; got {part.name!r} twice")
+        names.add(part.name)
 
 
 def check_initial(prefix: str, initial: tuple[float, ...], shape: tuple[int, ...]) -> None:

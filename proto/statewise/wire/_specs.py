@@ -53,7 +53,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class StatePart:
-    """A named section of a state vector; informative only."""
+    """A named section of a state, its elements counted in C order. Requests may name it instead."""
 
     name: str
     offset: int

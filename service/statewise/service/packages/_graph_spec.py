@@ -30,9 +30,11 @@ from statewise.wire import (
     ModelSpec,
     StateDeclaration,
     StatePair,
+    StatePart,
     TensorDeclaration,
     TensorSpec,
     check_initial,
+    check_parts,
 )
 
 _LENGTHS = "statewise.lengths"
@@ -197,7 +199,7 @@ class _Completion:
                 self._graph_inputs[pair.input].dtype,
                 sizes_of(tensor.axes),
                 initial=_initial(pair, sizes_of(tensor.axes), self._graph_inputs[pair.input]),
-                parts=pair.parts,
+                parts=_parts(pair, sizes_of(tensor.axes)),
             )
             for pair, tensor in zip(declaration.state, layout.state, strict=True)
         ]
@@ -226,6 +228,11 @@ class _Completion:
 def _sizes_along(word: str, names: list[str], axes: list[AxisWords], graph: Values) -> list[int | str | None]:
     """Returns the sizes of the axes of that word, of the tensors that have one."""
     return [graph[name].dims[own.index(word)] for name, own in zip(names, axes, strict=True) if word in own]
+
+
+def _parts(pair: StateDeclaration, shape: tuple[int, ...]) -> tuple[StatePart, ...]:
+    check_parts(f"state {pair.input!r}: ", pair.parts, shape)
+    return pair.parts
 
 
 def _initial(pair: StateDeclaration, shape: tuple[int, ...], value: GraphValue) -> float | tuple[float, ...]:
