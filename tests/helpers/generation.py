@@ -110,15 +110,17 @@ class Generated:
         rows = unpack_uint32(piece.rows).tolist()
         if not rows:
             return
+        if isinstance(piece, pb.GenerateSessionsResponse):
+            self.positions.update(zip(rows, unpack_uint64(piece.positions).tolist(), strict=True))
         lengths = unpack_uint32(piece.lengths)
+        if not lengths.any() and not piece.outputs:  # with a store, the durable positions come last
+            return
         (values,) = (from_tensor(tensor) for tensor in piece.outputs.values())
         assert len(values) == lengths.sum()
         for row, own in zip(rows, np.split(values, np.cumsum(lengths)[:-1]), strict=True):
             self.values.setdefault(row, []).extend(own.tolist())
         for row, words in zip(rows, piece.text.rows, strict=bool(piece.text.rows)):
             self.text[row] = self.text.get(row, "") + words
-        if isinstance(piece, pb.GenerateSessionsResponse):
-            self.positions.update(zip(rows, unpack_uint64(piece.positions).tolist(), strict=True))
 
 
 async def generate(

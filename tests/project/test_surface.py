@@ -29,6 +29,7 @@ OFFERS = {
         "TensorSpec",
         "Vocabulary",
         "check_initial",
+        "check_parts",
         "fill_tensor",
         "from_tensor",
         "named_tensor",

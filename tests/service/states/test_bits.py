@@ -1,41 +1,15 @@
 """Sessions that are given the state and position of others go on with the same bits, for every model."""
 
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.helpers.any_model import AnyModel, Inputs
 from tests.helpers.caller import Caller, connect
-from tests.helpers.models.foreign import MODELS
-from tests.helpers.models.small import write_small_models
+from tests.helpers.models.every import STATEFUL, publish
 from tests.helpers.states import open_in, read_states
-from tests.service.states.extreme_models import publish_extreme
 
-from statewise.export import export_checkpoint
-from statewise.models import Checkpoint, Network, NetworkSpec
 from statewise.service.testing import running_server
-
-NETWORKS: dict[str, dict[str, Any]] = {
-    f"{cell}_{shape}_{layers}": {"cell": cell, "call_shape": shape, "layers": layers}
-    for cell, shape, layers in product(("rnn", "lstm", "gru"), ("many_to_one", "many_to_many"), (1, 3))
-} | {"residual": {"cell": "lstm", "residual": True, "output_size": 5}}
-STATEFUL = ["steps", "last", *NETWORKS, *MODELS, "extreme"]
-
-
-def _publish(name: str, root: Path) -> None:
-    """Writes a repository of one model, or of the small ones."""
-    if name in MODELS:
-        MODELS[name]().publish(root / name / "1")
-    elif name == "extreme":
-        publish_extreme(root)
-    elif name in NETWORKS:
-        spec = NetworkSpec(**{"input_size": 5, "output_size": 4, "hidden_size": 9, **NETWORKS[name]})
-        network = Network.initialise(spec, rng=np.random.default_rng(11))
-        export_checkpoint(Checkpoint(network=network), root, name=name)
-    else:
-        write_small_models(root)
 
 
 @pytest.mark.parametrize("name", STATEFUL)
@@ -43,7 +17,7 @@ async def test_a_session_goes_on_as_the_one_that_its_state_was_read_from(
     name: str, tmp_path: Path, random: np.random.Generator
 ) -> None:
     """Alone and in groups: one after another, all in one frame, and beside the others in another order."""
-    _publish(name, tmp_path)
+    publish(name, tmp_path)
     async with running_server(tmp_path) as address, connect(address) as caller:
         model = await AnyModel.of(caller, name)
         lengths = [number + model.described.least_steps for number in (0, 4, 1, 9, 2)]
