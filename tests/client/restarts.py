@@ -2,21 +2,22 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from statewise.service.testing import server_in_thread
 
 
 class RestartableServer:
-    """A server that can be stopped, and started again on the same port with no memory of before."""
+    """A server that is stopped, and started again on the same port: it has what its store has, if any."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, **settings: Any) -> None:
         self._repository = repository
+        self._settings = settings
         self._running = ExitStack()
         self.address = ""
 
     def __enter__(self) -> Self:
-        self.address = self._running.enter_context(server_in_thread(self._repository))
+        self.address = self._running.enter_context(server_in_thread(self._repository, **self._settings))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -25,7 +26,8 @@ class RestartableServer:
     def restart(self) -> None:
         """Stops the server and starts another one in its place."""
         self.stop()
-        self._running.enter_context(server_in_thread(self._repository, listen=self.address))
+        server = server_in_thread(self._repository, listen=self.address, **self._settings)
+        self._running.enter_context(server)
 
     def stop(self) -> None:
         """Stops the server."""
