@@ -59,6 +59,17 @@ def test_those_of_the_page_about_the_client_run_too(target: str) -> None:
             assert hasattr(statewise.client, name)
 
 
+def test_those_of_the_page_about_states_run_too(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = np.random.default_rng(0).standard_normal((65, 9)).astype(np.float32)
+    with Client(target) as client:
+        names: dict[str, Any] = {"client": client, "samples": samples}
+        for example in blocks((ROOT / "docs/state.md").read_text(), "python"):
+            exec(compile(example, "state.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "   layer0.h 0 8\n" in printed
+    assert "('layer0.h[0]', 'layer0.h[1]')\n" in printed
+
+
 def test_make_commands_are_targets() -> None:
     targets = set(re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for words in shell_commands("make")}
