@@ -138,6 +138,7 @@ OFFERS = {
         "ServerInfo",
         "ServerStats",
         "Session",
+        "SessionDetails",
         "SessionExists",
         "SessionExpired",
         "SessionGroup",

@@ -89,8 +89,8 @@ def test_no_call_waits_beyond_its_timeout_or_the_patience_of_its_client(clients:
         hasty(clients.connect("127.0.0.1:1", reconnect_s=0.3))
 
 
-@pytest.mark.parametrize("question", ["models", "server", "list_sessions", "model"])
+@pytest.mark.parametrize("question", ["models", "server", "list_sessions", "model", "session_info", "states"])
 def test_questions_are_soon_told_that_nobody_listens(clients: Clients, question: str) -> None:
     client = clients.connect("127.0.0.1:1", reconnect_s=600)
     with pytest.raises(Unavailable, match="is a server running there"):
-        getattr(client, question)(*["any"] if question == "model" else [])
+        getattr(client, question)(*["any"] if question in ("model", "session_info", "states") else [])

@@ -24,6 +24,7 @@ from statewise.client.values import (
     ModelInfo,
     ServerInfo,
     ServerStats,
+    SessionDetails,
     SessionInfo,
     States,
     StateValue,
@@ -52,7 +53,8 @@ class AsyncClient:
         reconnect_s: seconds for which sessions, `predict`, `generate` and `score` try to reach a server that
             is away, counted from the first failure after an answer, before they raise Unavailable; a model
             that is being loaded is waited for as long. A timeout ends the wait earlier. `models`, `model`,
-            `server` and `list_sessions` are tried four times, in less than a second.
+            `server`, `list_sessions`, `session_info` and `states` are tried four times, in less than a
+            second.
         replay_bytes: bytes of inputs kept for each session, to rebuild its state after a server lost it; 0:
             none.
         keepalive_s: seconds of silence after which the client probes the connection. Probes detect a server
@@ -203,6 +205,37 @@ class AsyncClient:
             'ankle-sensor'
         """
         plan = self._core.catalogue.list_sessions(model, state, limit, self._core.timeout_s(timeout))
+        return await self._shell.run(plan)
+
+    async def session_info(
+        self,
+        session_id: str,
+        *,
+        owner: str | None = None,
+        with_state: bool = False,
+        timeout: float | None = None,
+    ) -> SessionDetails:
+        """Describes one session and its checkpoints, awake or asleep; neither wakes it nor counts as use.
+
+        Args:
+            session_id: its name.
+            owner: whose session; another one than the caller needs the admin scope. None: the caller's own.
+            with_state: return its state, too; only to its owner.
+            timeout: seconds.
+
+        Raises:
+            SessionNotFound, SessionExpired, Unauthenticated, Unavailable, Timeout.
+            PermissionDenied: it is another owner's, or its state is asked for by another one.
+            ModelNotFound, ModelChanged, SessionLost: its state is asked for and cannot be read.
+
+        Example:
+            >>> info = await client.session_info("ankle-sensor", with_state=True)
+            >>> info.position, info.arrays["layer0.h"].shape
+            (1861, (64,))
+        """
+        plan = self._core.catalogue.session(
+            session_id, owner, with_state=with_state, timeout_s=self._core.timeout_s(timeout)
+        )
         return await self._shell.run(plan)
 
     async def states(

@@ -10,16 +10,20 @@ from statewise.client.values import (
     ModelChanged,
     ModelInfo,
     ServerInfo,
+    SessionDetails,
     SessionInfo,
     SessionState,
     Subject,
+    check_flag,
     check_model,
     check_session_state,
+    check_states_known,
     check_text,
     check_whole,
     read_model,
     read_server,
     read_session,
+    read_session_details,
 )
 from statewise.v1 import admin_pb2, model_pb2, sequence_pb2
 
@@ -148,3 +152,25 @@ class Catalogue:
             token = response.next_page_token
             if not token or len(found) == limit:
                 return found
+
+    def session(
+        self, session_id: str, owner: str | None, *, with_state: bool, timeout_s: float | None
+    ) -> Plan[SessionDetails]:
+        """Returns one session as it is now. `owner`: None: the caller."""
+        check_text("session_id", session_id)
+        if owner is not None:
+            check_text("owner", owner)
+        check_flag("with_state", with_state)
+        request = admin_pb2.GetSessionRequest(
+            session_id=session_id, owner=owner or "", with_state=bool(with_state)
+        )
+        subject = Subject(session_id)
+        response = yield from call(
+            self._options, "GetSession", request, timeout_s, subject, rules=QUESTION_RULES
+        )
+        if not with_state:
+            return read_session_details(response)
+        found = response.session
+        model = yield from self.describe(found.model, found.version, timeout_s)
+        check_states_known(model)
+        return read_session_details(response, model)

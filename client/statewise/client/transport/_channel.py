@@ -190,6 +190,7 @@ def methods(channel: Any) -> dict[str, Callable[..., Any]]:
         "GetModel": models.GetModel,
         "GetServer": admin.GetServer,
         "ListSessions": admin.ListSessions,
+        "GetSession": admin.GetSession,
         "GetStates": admin.GetStates,
         # The client passes encoded requests.
         "Predict": channel.unary_stream(

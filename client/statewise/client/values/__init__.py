@@ -79,6 +79,7 @@ from statewise.client.values._outputs import (
 )
 from statewise.client.values._ragged import elements_of, row_bytes
 from statewise.client.values._request_limits import RequestLimits, size_bytes
+from statewise.client.values._session_details import SessionDetails, read_session_details
 from statewise.client.values._state_info import (
     CheckpointInfo,
     StateInfo,
@@ -119,6 +120,7 @@ __all__ = [
     "Rows",
     "ServerInfo",
     "ServerStats",
+    "SessionDetails",
     "SessionExists",
     "SessionExpired",
     "SessionInfo",
@@ -174,6 +176,7 @@ __all__ = [
     "read_outputs",
     "read_server",
     "read_session",
+    "read_session_details",
     "read_states",
     "read_stats",
     "read_values",

@@ -124,14 +124,17 @@ def read_states(model: ModelInfo, tensors: Mapping[str, tensor_pb2.Tensor], rows
     Raises:
         InternalError: one is missing or of another shape.
     """
-    arrays = {}
-    for state in model.states:
-        if state.name not in tensors:
-            raise InternalError(f"a reply without state {state.name!r}")
-        array = arrays[state.name] = from_tensor(tensors[state.name]).copy()
-        if array.shape != (rows, *state.shape):
-            raise InternalError(f"a reply whose state {state.name!r} has shape {list(array.shape)}")
-    return arrays
+    return _read_states(model, tensors, (rows,))
+
+
+def read_own_state(model: ModelInfo, tensors: Mapping[str, tensor_pb2.Tensor]) -> dict[str, Array]:
+    """Reads the whole states [...] of one session, and splits them into their parts.
+
+    Raises:
+        InternalError: one is missing or of another shape.
+    """
+    states = {name: array[None] for name, array in _read_states(model, tensors, ()).items()}
+    return {name: array[0] for name, array in by_part(model, states).items()}
 
 
 def by_part(model: ModelInfo, states: Mapping[str, Array]) -> dict[str, Array]:
@@ -146,6 +149,20 @@ def by_part(model: ModelInfo, states: Mapping[str, Array]) -> dict[str, Array]:
         for part in sections:
             split[part.name] = flat[:, part.offset : part.offset + part.size].copy()
     return split
+
+
+def _read_states(
+    model: ModelInfo, tensors: Mapping[str, tensor_pb2.Tensor], axes: tuple[int, ...]
+) -> dict[str, Array]:
+    """Reads whole states [*axes, ...]."""
+    arrays = {}
+    for state in model.states:
+        if state.name not in tensors:
+            raise InternalError(f"a reply without state {state.name!r}")
+        array = arrays[state.name] = from_tensor(tensors[state.name]).copy()
+        if array.shape != (*axes, *state.shape):
+            raise InternalError(f"a reply whose state {state.name!r} has shape {list(array.shape)}")
+    return arrays
 
 
 def _is_whole(state: StateInfo, given: GivenState) -> bool:
