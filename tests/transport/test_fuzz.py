@@ -16,6 +16,7 @@ from statewise.wire import pack_uint32, pack_uint64, to_tensor
 
 X = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
 INPUTS = {"x": to_tensor(X)}
+STATE = {"state": to_tensor(np.zeros((1, 16), np.float32))}
 
 
 async def right_requests(caller: Caller) -> list[Message]:
@@ -40,6 +41,13 @@ async def right_requests(caller: Caller) -> list[Message]:
         pb.ForkSessionsRequest(handles=one, session_ids=["d"]),
         pb.RewindSessionsRequest(handles=two, positions=positions),
         pb.SnapshotSessionsRequest(handles=two),
+        pb.PredictRequest(model="steps", lengths=lengths, inputs=INPUTS, state=STATE),
+        pb.OpenSessionsRequest(model="steps", session_ids=["e"], state=STATE, positions=positions[:8]),
+        pb.ReadStatesRequest(handles=two),
+        pb.WriteStatesRequest(handles=one, positions=positions[:8], state=STATE, new_positions=lengths),
+        pb.CreateCheckpointsRequest(handles=two, names=["before", "b"], positions=positions),
+        pb.ListCheckpointsRequest(handles=two),
+        pb.DeleteCheckpointsRequest(handles=one, names=["before"]),
         pb.CloseSessionsRequest(handles=one),
         model_pb2.ListModelsRequest(),
         model_pb2.GetModelRequest(name="steps", version=1),
@@ -48,6 +56,8 @@ async def right_requests(caller: Caller) -> list[Message]:
         admin_pb2.GetServerRequest(),
         admin_pb2.ListSessionsRequest(page_size=2, model="steps"),
         admin_pb2.GetSessionRequest(session_id="a"),
+        admin_pb2.GetStatesRequest(model="steps", session_ids=["a", "b"]),
+        admin_pb2.GetStatesRequest(model="steps", page_size=1),
         admin_pb2.CloseSessionRequest(session_id="b"),
         admin_pb2.WatchStatsRequest(interval=Duration(seconds=1)),
     ]

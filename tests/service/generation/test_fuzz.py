@@ -38,6 +38,12 @@ async def right_requests(caller: Caller) -> list[Message]:
         )
         for model in ("letters", "letters_outside")
     ]
+    states = {"state": to_tensor(np.ones((2, 44), np.float32))}
+    generations.append(
+        pb.GenerateRequest(
+            model="letters", rows=2, state=states, state_positions=pack_uint64([0, 7]), steps=pack_uint32([3])
+        )
+    )
     numbers = to_tensor(np.zeros((5, 3), np.float32))
     return [
         *generations,
