@@ -15,7 +15,13 @@ from tests.helpers.arrays import Array
 from statewise.service import Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.base import ServiceError, StepBatch, StepResult
-from statewise.service.dataplane import CancellationToken, Dataplane, GenerationInputs, Generator
+from statewise.service.dataplane import (
+    CancellationToken,
+    Dataplane,
+    GenerationInputs,
+    Generator,
+    given_states,
+)
 from statewise.service.engine import Sampling
 from statewise.service.inputs import RawSequences
 
@@ -68,18 +74,26 @@ class Plane:
     # --- requests ---
 
     async def predict(
-        self, model: str, *sequences: Array, owner: str = "", deadline_s: float | None = None, **others: Array
+        self,
+        model: str,
+        *sequences: Array,
+        owner: str = "",
+        deadline_s: float | None = None,
+        state: Array | None = None,
+        others: Mapping[str, Array] | None = None,
     ) -> list[Array | str]:
-        """Predicts; gives the output of each row, or the reason of its failure."""
+        """Predicts, all rows from `state`; gives the output of each row, or the reason of its failure."""
         lengths = np.array([len(one) for one in sequences], np.uint32)
         loaded = self.dataplane.models.find(model, 0)
         rows: dict[int, Array | str] = {}
+        named = {} if state is None else {"state": np.stack([state] * len(sequences))}
         predicted = self.dataplane.predict(
             loaded,
             lengths,
-            {"x": np.concatenate(sequences), **others},
+            {loaded.package.spec.inputs[0].name: np.concatenate(sequences), **(others or {})},
             owner=owner,
             deadline_s=deadline_s,
+            given=given_states(loaded, named, rows=len(sequences)),
         )
         async for part in predicted:
             rows.update((failure.row, failure.reason.value) for failure in part.failures)
@@ -144,6 +158,11 @@ class Plane:
         """Time steps that runs of the read graph computed so far, those of the decode loop included."""
         statistics = self.dataplane.models.find(model, 0).scheduler.statistics
         return sum(counts.steps for counts in statistics.runs.values())
+
+    def runs(self, model: str) -> int:
+        """Runs of the read graph so far, those of the decode loop included."""
+        statistics = self.dataplane.models.find(model, 0).scheduler.statistics
+        return sum(counts.rows.count for counts in statistics.runs.values())
 
     def counts(self, model: str) -> tuple[int, int, int]:
         """Hits, misses and saved steps so far."""

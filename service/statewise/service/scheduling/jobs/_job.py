@@ -127,10 +127,6 @@ class Job(ABC):
     def active(self) -> int:
         """Rows that still run."""
 
-    def slice_steps(self, steps: int) -> int:
-        """Returns how many time steps, at most `steps` and at least 1, a slice should have for this job."""
-        return steps
-
     @abstractmethod
     def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "JobSlice[Job]":
         """Returns a slice of this job and others of its cost model, of so many time steps at most."""

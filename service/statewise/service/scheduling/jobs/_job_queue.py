@@ -135,9 +135,7 @@ class JobQueue:
         first = members[0].job
         steps = max(member.job.remaining for member in members)
         limit = self._steps_within(first, rows)
-        if limit is not None and limit < steps:
-            steps = first.slice_steps(limit)
-        return first.slice_with(members, steps), dropped
+        return first.slice_with(members, steps if limit is None else min(steps, limit)), dropped
 
     def end_slice(self, ran: JobSlice[Job], *, begun_s: float) -> list[Job]:
         """Takes back the jobs of a slice that has run; gives those that are done."""

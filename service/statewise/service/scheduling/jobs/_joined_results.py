@@ -41,9 +41,9 @@ class JoinedResults:
             outputs: Whether outputs that are per step are wanted; `found` then has all of them.
         """
         if whole:
-            for kept, array in zip(self.state, found[-1].state, strict=True):
+            for kept, array in zip(self.state, found[-1].state or (), strict=True):
                 kept[row] = array
-            for kept, array in zip(self._last, found[-1].last, strict=True):
+            for kept, array in zip(self._last, found[-1].last or (), strict=True):
                 kept[row] = array
         start = int(self.outputs.starts[row])
         for node in found if outputs else ():

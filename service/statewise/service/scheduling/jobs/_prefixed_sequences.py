@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from statewise.service.base import Array, Indices, RaggedColumns, ServiceError, offsets_in_rows
 from statewise.service.scheduling.jobs._joined_results import JoinedResults
 from statewise.service.scheduling.jobs._prefixed_row import PrefixedRow
-from statewise.service.scheduling.jobs._sequence_job import ChunkCapture, ReachedChunk, SequenceJob
+from statewise.service.scheduling.jobs._sequence_job import Capture, ReachedState, SequenceJob
 from statewise.service.scheduling.jobs._sequence_request import SequenceRequest
-from statewise.service.scheduling.prefixes import PrefixNode, PrefixTree
+from statewise.service.scheduling.prefixes import PrefixTree, Reached, RowHash
 from statewise.wire import ModelSpec
 
 
@@ -91,26 +91,28 @@ class PrefixedSequences:
         return bool(self._waiting)
 
     def begin(self) -> None:
-        """Looks all rows up and runs those that need not wait."""
+        """Looks all rows up, and runs those that need not wait."""
         begins = self.request.begins
         for number, steps in enumerate(self._lengths.tolist()):
             chunks = self._tree.chunks_of(steps) if begins is None or begins[number] else 0
-            keys = self._keys_of(number, steps, chunks) if chunks else []
-            row = PrefixedRow(number, steps, keys, self._tree, outputs=self._outputs, woken=self._wake)
+            row_hash = self._hash_of(number, steps) if chunks else None
+            row = PrefixedRow(
+                number, steps, chunks, row_hash, self._tree, outputs=self._outputs, woken=self._wake
+            )
             self._rows.append(row)
-            if row.look_up(patient=True):
-                self._ready.append(row)
-            else:
-                self._waiting.add(row)
+            self._ready.append(row)
         self.run_ready()
 
     def run_ready(self) -> None:
-        """Runs the rows that need not wait."""
+        """Looks up rows that are new or were woken, and runs those that need not wait."""
         ready, self._ready = self._ready, []
         if self._failure is not None:
             ready = []
         computed: list[PrefixedRow] = []
         for row in ready:
+            if not row.look_up():
+                self._waiting.add(row)
+                continue
             saved = self._tree.use(row.found)
             if row.is_looked_up:
                 self._count(saved)
@@ -145,7 +147,7 @@ class PrefixedSequences:
 
     # --- rows ---
 
-    def _keys_of(self, number: int, steps: int, chunks: int) -> list[bytes]:
+    def _hash_of(self, number: int, steps: int) -> RowHash:
         inputs, rows = self.request.inputs, self.request.rows
         row = number if rows is None else int(rows[number])
         begin = int(inputs.starts[row])
@@ -154,12 +156,13 @@ class PrefixedSequences:
             for array, entry in zip(inputs.arrays, inputs.tensors, strict=True)
         ]
         state = [array[number] for array in self.request.state]
-        return self._tree.keys.of_row(own, state, owner=self.request.owner, steps=steps, chunks=chunks)
+        return self._tree.row_hash(own, state, owner=self.request.owner, steps=steps)
 
     def _wake(self, row: PrefixedRow) -> None:
-        self._waiting.discard(row)
-        self._ready.append(row)
-        self._on_woken(self)
+        if row in self._waiting:
+            self._waiting.discard(row)
+            self._ready.append(row)
+            self._on_woken(self)
 
     # --- jobs ---
 
@@ -172,7 +175,7 @@ class PrefixedSequences:
         state = [array[numbers] for array in request.state]
         for place, row in enumerate(rows):
             if row.found:
-                for whole, array in zip(state, row.found[-1].state, strict=True):
+                for whole, array in zip(state, row.found[-1].state or (), strict=True):
                     whole[place] = array
         inputs, places = request.inputs, own
         if begins.any():
@@ -193,33 +196,33 @@ class PrefixedSequences:
         self._parts.append(part)
         self._submit(job)
 
-    def _capture(self, part: _Part) -> ChunkCapture | None:
-        size = self._tree.chunk_steps
-        claimed = [row.claimed_chunks * size - row.begin if row.claimed_chunks else 0 for row in part.rows]
-        if not self._tree.by_chunk or not any(claimed):
-            return None
-        return ChunkCapture(size, np.array(claimed, np.int64), partial(self._publish_chunk, part.rows))
+    def _capture(self, part: _Part) -> Capture | None:
+        wanted: dict[int, list[int]] = {}
+        for place, row in enumerate(part.rows if self._tree.by_chunk else ()):
+            for depth in row.captured:
+                wanted.setdefault(depth * self._tree.chunk_steps - row.begin, []).append(place)
+        return Capture(wanted, partial(self._reach, part.rows)) if wanted else None
 
-    def _publish_chunk(self, rows: list[PrefixedRow], reached: ReachedChunk) -> None:
+    def _reach(self, rows: list[PrefixedRow], reached: ReachedState) -> None:
+        """Keeps a state that a row has come to, and the outputs since the last one."""
         row, size = rows[reached.row], self._tree.chunk_steps
         steps = row.begin + reached.steps
-        outputs = [array.copy() for array in reached.outputs] if self._outputs else None
+        after = max([row.known_chunks, *(depth for depth in row.captured if depth * size < steps)])
+        own = None
+        if self._outputs:
+            own = [array[after * size - row.begin :] for array in reached.outputs]
+        row.reach(Reached(after, steps // size, steps, reached.state, reached.last, own))
 
-        def make(key: bytes) -> PrefixNode:
-            return PrefixNode(key, steps // size, steps, reached.state, reached.last, outputs)
-
-        row.publish(steps // size - 1, make)
-
-    def _publish_rows(self, part: _Part, job: SequenceJob) -> None:
+    def _reach_ends(self, part: _Part, job: SequenceJob) -> None:
         """Keeps what whole rows gave."""
         outputs, state, good = job.results()
         last = [
             array for array, entry in zip(outputs.arrays, outputs.tensors, strict=True) if not entry.per_step
         ]
         for place, row in enumerate(part.rows):
-            if good[place] and row.claimed_chunks:
+            if good[place] and row.captured:
                 own_state, own_last = ([array[place].copy() for array in arrays] for arrays in (state, last))
-                row.publish(0, partial(_whole_row, row.steps, own_state, own_last))
+                row.reach(Reached(0, 1, row.steps, own_state, own_last, None))
 
     def _end_part(self, part: _Part, job: SequenceJob, failure: ServiceError | None) -> None:
         self.begun_s = min(self.begun_s or job.begun_s, job.begun_s or self.begun_s)
@@ -227,7 +230,7 @@ class PrefixedSequences:
         if failure is None:
             part.job = job
             if not self._tree.by_chunk:
-                self._publish_rows(part, job)
+                self._reach_ends(part, job)
         else:
             self._failure = self._failure or failure
         for row in part.rows:
@@ -248,10 +251,6 @@ class PrefixedSequences:
         self.begun_s = self.begun_s or self.ended_s
         self._on_ended(self)
         self.request.done(self, self._failure)
-
-
-def _whole_row(steps: int, state: list[Array], last: list[Array], key: bytes) -> PrefixNode:
-    return PrefixNode(key, 1, steps, state, last, None)
 
 
 def _without_beginnings(columns: RaggedColumns, rows: Indices, begins: NDArray[np.int64]) -> RaggedColumns:

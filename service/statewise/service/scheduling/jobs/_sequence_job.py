@@ -4,7 +4,7 @@ A job keeps its rows longest first and padded to the longest, so that the rows w
 first ones, and a slice takes no copy of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +25,15 @@ from statewise.wire import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class ReachedChunk:
-    """What a row has come to at the end of a chunk.
+class ReachedState:
+    """What a row has come to on its way.
 
     Attributes:
         row: Which row, in request order.
         steps: Time steps that the job has run of it.
         state: In the spec's order, [...] each; the caller's own.
         last: Outputs that are not per step, [...] each; the caller's own.
-        outputs: Outputs of the chunk that are per step, [chunk, ...] each; views.
+        outputs: Outputs that are per step, of all steps up to there, [steps, ...] each; views.
     """
 
     row: int
@@ -44,18 +44,16 @@ class ReachedChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkCapture:
+class Capture:
     """Which states on the way are wanted.
 
     Attributes:
-        chunk_steps: Every so many time steps.
-        until: Time steps of each row, in request order, up to which they are; 0: none is.
-        on_chunk: Takes them, on the event loop; must not raise.
+        rows: By the number of time steps, which rows are wanted there, in request order; no row ends before.
+        on_state: Takes them, on the event loop; must not raise.
     """
 
-    chunk_steps: int
-    until: NDArray[np.int64]
-    on_chunk: Callable[[ReachedChunk], None]
+    rows: Mapping[int, Sequence[int]]
+    on_state: Callable[[ReachedState], None]
 
 
 class SequenceJob(Job):
@@ -82,7 +80,7 @@ class SequenceJob(Job):
         done: "Callable[[SequenceJob, ServiceError | None], None]",
         is_cancelled: Callable[[], bool],
         deadline_s: float | None,
-        capture: ChunkCapture | None = None,
+        capture: Capture | None = None,
     ) -> None:
         super().__init__(done=done, is_cancelled=is_cancelled, deadline_s=deadline_s)
         assert inputs.lengths is not None, "sequences have lengths"
@@ -99,10 +97,16 @@ class SequenceJob(Job):
         self._failed: set[int] = set()
         """Rows, longest first, whose run failed even alone."""
         self._capture = capture
-        self._until = np.zeros(0, np.int64) if capture is None else capture.until[self._order]
-        self._last_capture = 0 if capture is None else int(self._until.max())
-        self._reached: list[tuple[int, Indices, list[Array], list[Array]]] = []
-        """Ends of chunks that were come to since the last `publish`: time, rows, states, last outputs."""
+        self._boundaries: list[tuple[int, list[int]]] = []
+        """Numbers of time steps at which states are wanted, and of which rows, longest first; those that were
+        come to are left out."""
+        if capture is not None:
+            places = np.argsort(self._order).tolist()
+            self._boundaries = sorted(
+                (time, [places[row] for row in own]) for time, own in capture.rows.items()
+            )
+        self._reached: list[tuple[int, list[int], list[Array], list[Array]]] = []
+        """What was come to since the last `publish`: time, rows longest first, states, last outputs."""
 
     @property
     def remaining(self) -> int:
@@ -116,19 +120,8 @@ class SequenceJob(Job):
 
     @property
     def to_boundary(self) -> int:
-        """Time steps to the end of the next chunk whose state is wanted; 0: no further one is."""
-        if self.time >= self._last_capture or self._capture is None:
-            return 0
-        return self._capture.chunk_steps - self.time % self._capture.chunk_steps
-
-    def slice_steps(self, steps: int) -> int:
-        """See Job. A slice ends where a chunk does, or a chunk is cut into slices of one size."""
-        to_boundary = self.to_boundary
-        if not to_boundary or self._capture is None or steps >= self.remaining:
-            return steps
-        if steps >= to_boundary:
-            return steps - (steps - to_boundary) % self._capture.chunk_steps
-        return -(-to_boundary // -(-to_boundary // steps))
+        """Time steps to the next state that is wanted; 0: no further one is."""
+        return self._boundaries[0][0] - self.time if self._boundaries else 0
 
     def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "SequenceSlice":
         """See Job."""
@@ -155,35 +148,32 @@ class SequenceJob(Job):
             kept[:rows] = array
         self._failed.update(failed)
         self.time += taken
-        if reaches and taken:
+        if reaches:
             self._reach(outputs)
 
     def publish(self) -> None:
-        """Gives what the rows have come to at the ends of chunks. On the event loop."""
+        """Gives the wanted states that the rows have come to. On the event loop."""
         reached, self._reached = self._reached, []
         if self._capture is None:
             return
-        size = self._capture.chunk_steps
-        per_step = [
-            kept for kept, entry in zip(self._outputs, self._spec.outputs, strict=True) if entry.per_step
-        ]
+        pairs = list(zip(self._outputs, self._spec.outputs, strict=True))
         for time, rows, state, last in reached:
-            for number, row in enumerate(rows.tolist()):
-                self._capture.on_chunk(
-                    ReachedChunk(
+            for number, row in enumerate(rows):
+                self._capture.on_state(
+                    ReachedState(
                         int(self._order[row]),
                         time,
                         [array[number].copy() for array in state],
                         [array[number].copy() for array in last],
-                        [kept[time - size : time, row] for kept in per_step],
+                        [array[:time, row] for array, entry in pairs if entry.per_step],
                     )
                 )
 
     def _reach(self, outputs: Sequence[Array]) -> None:
-        """Notes what rows have come to at the end of a chunk, before the next run."""
-        rows = np.flatnonzero(self._until >= self.time)
+        """Notes the wanted states at the present time, before the next run."""
+        _, rows = self._boundaries.pop(0)
         if self._failed:
-            rows = np.setdiff1d(rows, list(self._failed))
+            rows = [row for row in rows if row not in self._failed]
         entries = zip(outputs, self._spec.outputs, strict=True)
         last = [array[rows] for array, entry in entries if not entry.per_step]
         self._reached.append((self.time, rows, [array[rows] for array in self.state], last))
@@ -215,8 +205,8 @@ class SequenceSlice(JobSlice[SequenceJob]):
     def run(self, engine: Engine, *, batchable: bool) -> RunResult:
         """See JobSlice.
 
-        Where the states of chunks are wanted, each chunk is a run of its own, and its results are given to
-        the jobs at once: a slice for each chunk would cost several times more.
+        Where states on the way are wanted, there is a run up to each, whose results are given to the jobs at
+        once: a slice for each would cost several times more.
         """
         if not any(member.job.to_boundary for member in self.members):
             return self._run(engine, batchable=batchable)

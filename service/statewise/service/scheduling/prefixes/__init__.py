@@ -2,8 +2,9 @@
 
 from statewise.service.scheduling.prefixes._chunk_claims import ChunkClaims, Claim
 from statewise.service.scheduling.prefixes._prefix_budget import PrefixBudget
-from statewise.service.scheduling.prefixes._prefix_node import PrefixNode
+from statewise.service.scheduling.prefixes._prefix_node import PrefixNode, Reached
 from statewise.service.scheduling.prefixes._prefix_tree import PrefixTree
+from statewise.service.scheduling.prefixes._row_hash import RowHash
 
 __all__ = [
     "ChunkClaims",
@@ -11,4 +12,6 @@ __all__ = [
     "PrefixBudget",
     "PrefixNode",
     "PrefixTree",
+    "Reached",
+    "RowHash",
 ]

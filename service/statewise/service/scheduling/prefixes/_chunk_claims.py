@@ -10,8 +10,11 @@ from typing import Protocol
 class Claim(Protocol):
     """A row that computes chunks, or waits for one."""
 
+    def hash(self) -> None:
+        """Computes the keys of all its chunks and claims those that it computes, unless it has done so."""
+
     def wake(self, *, published: bool) -> None:
-        """Goes on after a wait: the chunk is `published`, or nobody computes it any more."""
+        """Ends a wait: the chunk was published, or nobody computes it any more."""
 
 
 class ChunkClaims:
@@ -22,10 +25,25 @@ class ChunkClaims:
 
     def __init__(self) -> None:
         self._claimed: dict[tuple[bytes, bool], Claim] = {}
+        self._under_way: dict[bytes, set[Claim]] = {}
         self._waiting: dict[tuple[bytes, bool], list[Claim]] = {}
 
     def __len__(self) -> int:
         return len(self._claimed)
+
+    def enter(self, first: bytes, row: Claim) -> set[Claim]:
+        """Notes that a row whose first chunk has that key is under way; returns those that were before."""
+        rows = self._under_way.setdefault(first, set())
+        before = rows - {row}
+        rows.add(row)
+        return before
+
+    def leave(self, first: bytes, row: Claim) -> None:
+        """Notes that a row has ended."""
+        rows = self._under_way.get(first, set())
+        rows.discard(row)
+        if not rows:
+            self._under_way.pop(first, None)
 
     def computed_by(self, key: bytes, *, outputs: bool) -> Claim | None:
         """Returns who computes a chunk, with outputs if `outputs`; None: nobody does."""
@@ -41,19 +59,12 @@ class ChunkClaims:
         with_outputs = outputs or (key, True) in self._claimed
         self._waiting.setdefault((key, with_outputs), []).append(row)
 
-    def publish(self, key: bytes, row: Claim, *, outputs: bool) -> None:
-        """Ends a row's claim to a chunk that the tree was given, and wakes who waits."""
-        if self._claimed.get((key, outputs)) is row:
-            del self._claimed[key, outputs]
-            for waiting in self._waiting.pop((key, outputs), ()):
-                waiting.wake(published=True)
-
-    def give_up(self, keys: Iterable[bytes], row: Claim, *, outputs: bool) -> None:
-        """Ends a row's claims to chunks that it does not compute; the first one to wake may claim them."""
+    def end(self, keys: Iterable[bytes], row: Claim, *, outputs: bool, published: bool) -> None:
+        """Ends a row's claims to chunks, which it has published or gives up, and wakes who waits for them."""
         waiting: list[Claim] = []
         for key in keys:
             if self._claimed.get((key, outputs)) is row:
                 del self._claimed[key, outputs]
                 waiting += self._waiting.pop((key, outputs), ())
         for one in waiting:
-            one.wake(published=False)
+            one.wake(published=published)

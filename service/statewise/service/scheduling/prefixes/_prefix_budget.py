@@ -67,6 +67,8 @@ class PrefixBudget:
 
     def make_room(self, size_bytes: int) -> bool:
         """Lets nodes go until so many bytes are free; False: they are not, and some nodes may have gone."""
+        if size_bytes > self.limit_bytes // _SHARE:
+            return False
         looks = _LOOKS
         while self.used_bytes + size_bytes > self.limit_bytes:
             least: tuple[float, BudgetedTree] | None = None
