@@ -43,17 +43,27 @@ _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel
 
 
 class VisitingStream(BatchStream):
-    """Steps many sessions on one stream, one after the other, one step a message."""
+    """Steps many sessions on one stream, one after the other, some a message.
 
-    def __init__(self, call: grpc.aio.StreamStreamCall, handles: Sequence[int], first_position: int) -> None:
-        super().__init__(call, handles[:1], one_step(), first_position)
-        self._handles = [pack_uint64([handle]) for handle in handles]
+    Args:
+        call: The stream.
+        handles: The sessions.
+        first_position: Where they stand.
+        rows: Sessions that a message steps; they divide the sessions evenly.
+    """
+
+    def __init__(
+        self, call: grpc.aio.StreamStreamCall, handles: Sequence[int], first_position: int, *, rows: int = 1
+    ) -> None:
+        x = np.repeat(one_step(), rows, axis=0)
+        super().__init__(call, handles[:rows], x, first_position)
+        self._handles = [pack_uint64(handles[at : at + rows]) for at in range(0, len(handles), rows)]
         self._next = 0
 
     def message(self) -> bytes:
-        """Encodes the step of the next session."""
+        """Encodes the step of the next sessions."""
         self._request.step.handles = self._handles[self._next]
-        self._request.step.positions = pack_uint64([self.position])
+        self._request.step.positions = pack_uint64([self.position] * self._rows)
         self._next += 1
         if self._next == len(self._handles):
             self._next = 0
@@ -62,22 +72,33 @@ class VisitingStream(BatchStream):
 
 
 class Crowd:
-    """Opens sessions and steps them twice, so that both copies of every state are in memory."""
+    """Opens sessions and steps them, so that all copies of every state are in memory.
 
-    def __init__(self, served: Served, channel: grpc.aio.Channel) -> None:
+    Args:
+        served: The server.
+        channel: A channel to it.
+        keep: Requests that each session keeps.
+    """
+
+    def __init__(self, served: Served, channel: grpc.aio.Channel, *, keep: int = 1) -> None:
         self._served = served
         self._channel = channel
+        self._keep = keep
+        self.steps = keep + 1
+        """Steps that each session has made: all copies of its state that it keeps are written."""
         self.handles: list[int] = []
 
     async def open(self, sessions: int) -> np.ndarray:
-        """Opens the sessions; returns the output of the second step, which is equal for all."""
+        """Opens the sessions; returns the output of the last step, which is equal for all."""
         stub = sequence_pb2_grpc.SequenceServiceStub(self._channel)
         outputs = np.empty((0, _SIZE), np.float32)
         for begin in range(0, sessions, _BATCH):
             ids = [f"session {number:032x}" for number in range(begin, min(begin + _BATCH, sessions))]
-            opened = await stub.OpenSessions(sequence_pb2.OpenSessionsRequest(model=_MODEL, session_ids=ids))
+            opened = await stub.OpenSessions(
+                sequence_pb2.OpenSessionsRequest(model=_MODEL, session_ids=ids, keep=self._keep)
+            )
             handles = [session.handle for session in opened.sessions]
-            for position in range(2):
+            for position in range(self.steps):
                 stepped = await stub.Step(
                     sequence_pb2.StepRequest(
                         handles=pack_uint64(handles),
@@ -91,10 +112,14 @@ class Crowd:
             raise RuntimeError(f"{len(self.handles)} sessions gave {len(outputs)} different outputs")
         return outputs
 
-    def visitors(self, streams: int) -> list[VisitingStream]:
-        """Opens streams, and divides all sessions among them."""
+    def visitors(self, streams: int, *, rows: int = 1) -> list[VisitingStream]:
+        """Opens streams, and divides all sessions among them; a message steps so many of a share."""
         call = self._channel.stream_stream(STREAM)
-        return [VisitingStream(call(), self.handles[number::streams], 2) for number in range(streams)]
+        shares = [self.handles[number::streams] for number in range(streams)]
+        return [
+            VisitingStream(call(), share[: len(share) // rows * rows], self.steps, rows=rows)
+            for share in shares
+        ]
 
     async def idle_streams(self, streams: int) -> list[grpc.aio.StreamStreamCall]:
         """Opens streams that make one step, which is refused, and then stay idle."""

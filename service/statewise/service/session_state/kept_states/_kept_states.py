@@ -34,7 +34,7 @@ class KeptStates:
         """By the number of requests that sessions keep, from 2."""
         # By row of the arena: how many requests its session keeps, 0 for one, and the session's ring.
         self._keep: NDArray[np.uint8] | None = None
-        self._ring_row = reserve((0,), np.int32)
+        self._ring_row = reserve((0,), np.intp)
 
     # --- sizes ---
 
@@ -78,7 +78,7 @@ class KeptStates:
 
     def _begin(self, row: int, keep: int) -> None:
         if self._keep is None:
-            self._ring_row = reserve((self._arena.capacity,), np.int32)
+            self._ring_row = reserve((self._arena.capacity,), np.intp)
             self._keep = reserve((self._arena.capacity,), np.uint8)
         self._keep[row] = keep
         self._ring_row[row] = self._rings[keep].take_row()

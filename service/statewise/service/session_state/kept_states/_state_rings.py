@@ -29,6 +29,14 @@ class StateRings:
             for pair, initial in zip(arena.pairs, arena.initial(1), strict=True)
         ]
         self._next = reserve((arena.capacity,), np.uint8)  # the entry that the next state goes to
+        # One row an entry: a batch is written with one index a state, a single step with scalars.
+        sizes = [math.prod(pair.shape) for pair in arena.pairs]
+        self._flat_states = [
+            kept.reshape(arena.capacity * entries, size)
+            for kept, size in zip(self._states, sizes, strict=True)
+        ]
+        self._flat_positions = self._positions.reshape(-1)
+        self._scalar_positions, self._scalar_next = self._flat_positions.data, self._next.data
         self._touched = 0
         self._free: list[int] = []
         self.bytes_per_session = entries * (8 + arena.bytes_per_session // 2)
@@ -66,18 +74,22 @@ class StateRings:
             indices: Where the states stand in the arena.
         """
         entries = self._next[rows]
-        self._positions[rows, entries] = positions
-        for kept, states in zip(self._states, self._arena.gather(indices), strict=True):
-            kept[rows, entries] = states
-        self._next[rows] = (entries + 1) % self._entries
+        flat = rows * self._entries + entries
+        self._flat_positions[flat] = positions
+        for kept, states in zip(self._flat_states, self._arena.gather(indices), strict=True):
+            kept[flat] = states.reshape(len(rows), kept.shape[1])
+        entries += 1
+        entries[entries == self._entries] = 0
+        self._next[rows] = entries
 
     def push_one(self, row: int, position: int, index: int) -> None:
         """Works like `push`, for one ring."""
-        entry = int(self._next[row])
-        self._positions[row, entry] = position
-        for kept, state in zip(self._states, self._arena.view_at(index), strict=True):
-            kept[row, entry : entry + 1] = state
-        self._next[row] = (entry + 1) % self._entries
+        entry = self._scalar_next[row]
+        flat = row * self._entries + entry
+        self._scalar_positions[flat] = position
+        for kept, state in zip(self._flat_states, self._arena.view_at(index), strict=True):
+            kept[flat] = state.reshape(-1)
+        self._scalar_next[row] = entry + 1 if entry + 1 < self._entries else 0
 
     def positions_of(self, row: int) -> list[int]:
         """Returns the positions of a ring's states, the oldest first."""
