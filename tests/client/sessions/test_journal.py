@@ -93,7 +93,8 @@ def test_the_budget_bounds_all_journals_together() -> None:
     assert budget.used_bytes == 0
 
 
-step_batches = st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1), max_size=12)
+batch = st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1)
+step_batches = st.lists(batch, max_size=12)
 
 
 @given(batches=step_batches, position=st.integers(0, 12), durable=st.integers(0, 4))
@@ -119,5 +120,47 @@ def test_a_group_gives_each_session_what_its_own_journal_would(
         kept = group.of(row).after(durable)
         assert kept is None or kept == alone[row].after(durable)
         assert kept is not None or alone[row].after(durable) is None
+    group.clear()
+    assert budget.used_bytes == 0
+
+
+deeds = st.lists(
+    st.one_of(
+        st.dictionaries(st.integers(0, 3), st.integers(1, 3), min_size=1),
+        st.tuples(
+            st.sampled_from(["restart", "rewind"]), st.sets(st.integers(0, 3), min_size=1), st.integers(0, 9)
+        ),
+    ),
+    max_size=14,
+)
+
+
+@given(done=deeds, keep_tail=st.booleans())
+def test_a_group_begins_anew_and_goes_back_as_each_sessions_own_journal_would(
+    done: list[dict[int, int] | tuple[str, set[int], int]], keep_tail: bool
+) -> None:
+    budget = ByteBudget(1 << 30)
+    group = GroupJournal(
+        MODEL, np.zeros(4, np.uint64), limit_bytes=1 << 30, budget=budget, keep_tail=keep_tail
+    )
+    alone = [journal(keep_tail=keep_tail) for _ in range(4)]
+    ticks = iter(range(1 << 20))
+    for deed in done:
+        if isinstance(deed, dict):
+            payloads = [
+                (bytes(next(ticks) % 256 for _ in range(2 * n)), bytes([row])) for row, n in deed.items()
+            ]
+            for (row, count), payload in zip(deed.items(), payloads, strict=True):
+                alone[row].append(count, payload)
+            columns = tuple(b"".join(column) for column in zip(*payloads, strict=True))
+            group.append(np.array(list(deed)), np.array(list(deed.values()), np.uint32), columns)
+            continue
+        name, rows, position = deed
+        for row in rows:
+            getattr(alone[row], name)(position)
+        getattr(group, name)(np.array(sorted(rows)), np.full(len(rows), position, np.uint64))
+    for row in range(4):
+        for position in range(30):
+            assert group.of(row).after(position) == alone[row].after(position)
     group.clear()
     assert budget.used_bytes == 0

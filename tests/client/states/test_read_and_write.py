@@ -185,6 +185,24 @@ def test_a_session_that_moved_fails_alone(client: Client, clients: Clients, addr
         client.resume("first").close()
 
 
+def test_a_session_that_moved_leaves_parts_of_the_others_to_be_written(
+    writers: Client, clients: Clients, writers_address: str, letters: Array
+) -> None:
+    with writers.sessions("letters", ids=["one", "two"]) as group:
+        group.step(letters[:6].reshape(2, 3))
+        before = group.state()
+        taken = clients.connect(writers_address).resume("one")
+        with pytest.raises(PartialFailure) as caught:
+            group.set_state({"layer1.h": np.ones((2, 11))}, position=[5, 6])
+        assert list(caught.value.errors) == [0]
+        assert group.positions.tolist() == [3, 6]
+        after = group.state(index=[1])
+        np.testing.assert_array_equal(after["layer1.h"], np.ones((1, 11)))
+        np.testing.assert_array_equal(after["layer0.c"], before["layer0.c"][[1]])
+        taken.close()
+        writers.resume("two").close()
+
+
 def test_states_of_more_sessions_than_a_message_holds(
     repository: Path, clients: Clients, small_models: SmallModels
 ) -> None:

@@ -94,7 +94,8 @@ class GroupJournal:
     def restart(self, rows: NDArray[np.intp], positions: NDArray[np.uint64]) -> None:
         """Begins anew for some sessions, each at a position: they have got other states."""
         for record in self._records:
-            record.rows[np.isin(record.rows, rows)] = _TAKEN_OUT
+            past = record.rows == rows[0] if len(rows) == 1 else np.isin(record.rows, rows)
+            record.rows[past] = _TAKEN_OUT
         self._starts[rows] = positions
         self._lost[rows] = False
         self._drop_empty()

@@ -1,6 +1,6 @@
 """Offers the operations on the states and checkpoints of a group's sessions."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def states_of_rows(core: GroupCore, index: object) -> Operation[dict[str, Array]
     check_states_known(core.model)
 
     def read() -> Operation[dict[str, Array]]:
-        return by_part(core.model, (yield from _read(core, rows)))
+        return by_part(core.model, _joined(checked((yield from _read(core, rows)))))
 
     return core.in_turn(rows, read())
 
@@ -67,7 +67,7 @@ def set_states_of_rows(core: GroupCore, value: object, position: object, index: 
     rows = core.choose(index)
     given = given_state(core.model, value, count=len(rows))
     positions = None if position is None else read_positions(position, len(rows))
-    return core.in_turn(rows, _write(core, rows, given, positions))
+    return core.in_turn(rows, _write_some(core, rows, given, positions))
 
 
 def checkpoint_of_rows(core: GroupCore, name: str, index: object) -> Operation[list[CheckpointInfo]]:
@@ -158,8 +158,8 @@ def _run(
     )
 
 
-def _read(core: GroupCore, rows: Index) -> Operation[dict[str, Array]]:
-    """Returns whole states, [rows, ...] by name."""
+def _read(core: GroupCore, rows: Index) -> Operation[list[Any]]:
+    """Returns the whole states of each row, [1, ...] by name, or its error."""
 
     def results(reply: sequence_pb2.ReadStatesResponse, count: int) -> list[dict[str, Array]]:
         states = read_states(core.model, reply.state, count)
@@ -172,14 +172,39 @@ def _read(core: GroupCore, rows: Index) -> Operation[dict[str, Array]]:
         lambda session, row: read_state(session),
     )
     state_bytes = core.model.state_bytes
-    found = checked((yield from _run(core, rows, operation, checkpoints=False, row_bytes=state_bytes)))
-    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    return (yield from _run(core, rows, operation, checkpoints=False, row_bytes=state_bytes))
 
 
-def _write(core: GroupCore, rows: Index, given: GivenState, positions: Positions | None) -> Operation[None]:
-    rest = (yield from _read(core, rows)) if missing_states(core.model, given) else {}
-    whole = merged_state(core.model, given, rest)
+def _joined(states: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Joins the states of rows to [rows, ...] by name."""
+    return {name: np.concatenate([one[name] for one in states]) for name in states[0]}
+
+
+def _good(results: Sequence[Any]) -> NDArray[np.bool_]:
+    """Returns which rows did not fail."""
+    return np.array([not isinstance(result, StatewiseError) for result in results], np.bool_)
+
+
+def _write_some(
+    core: GroupCore, rows: Index, given: GivenState, positions: Positions | None
+) -> Operation[None]:
+    """Writes what is given, and reads the rest of each state before; rows that cannot be read fail alone."""
     new = core.remote.positions[rows] if positions is None else np.broadcast_to(positions, len(rows))
+    if not missing_states(core.model, given):
+        checked((yield from _write(core, rows, merged_state(core.model, given, {}), new)))
+        return
+    results = yield from _read(core, rows)
+    good = np.flatnonzero(_good(results))
+    if len(good):
+        rest = _joined([results[place] for place in good.tolist()])
+        whole = merged_state(core.model, given.of_rows(good), rest)
+        written = yield from _write(core, rows[good], whole, new[good])
+        for place, result in zip(good.tolist(), written, strict=True):
+            results[place] = result
+    checked(results)
+
+
+def _write(core: GroupCore, rows: Index, whole: GivenState, new: Positions) -> Operation[list[Any]]:
     places = {row: place for place, row in enumerate(rows.tolist())}
 
     def given_to(some: Index) -> GivenStates:
@@ -203,7 +228,7 @@ def _write(core: GroupCore, rows: Index, given: GivenState, positions: Positions
 
     operation = _changing("write_states", request, change, applied)
     row_bytes = core.model.state_bytes
-    checked((yield from _run(core, rows, operation, checkpoints=False, row_bytes=row_bytes)))
+    return (yield from _run(core, rows, operation, checkpoints=False, row_bytes=row_bytes))
 
 
 def _to_checkpoint(core: GroupCore, rows: Index, name: str) -> Operation[None]:
@@ -215,11 +240,14 @@ def _to_checkpoint(core: GroupCore, rows: Index, name: str) -> Operation[None]:
         lambda some, sessions: core.remote.changed(some, sessions, None),
     )
     results = yield from _run(core, rows, operation)
-    gone = rows[[not isinstance(result, StatewiseError) for result in results]]
+    gone = rows[_good(results)]
     if len(gone) and not core.remote.journal.keeps_tail:
-        states = yield from _read(core, gone)
-        positions = core.remote.positions[gone]
-        core.remote.begin_from(gone, origins_of(GivenStates(core.model, GivenState(states), positions)))
+        read = yield from _read(core, gone)
+        known = gone[_good(read)]
+        if len(known):
+            state = GivenState(_joined([each for each in read if not isinstance(each, StatewiseError)]))
+            origins = origins_of(GivenStates(core.model, state, core.remote.positions[known]))
+            core.remote.begin_from(known, origins)
     checked(results)
 
 

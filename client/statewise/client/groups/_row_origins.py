@@ -11,6 +11,8 @@ from statewise.client.sessions import INITIAL, Origin
 OriginSource = Callable[[str, int], Origin]
 """Gives the origin of a session by its id and its number in the source."""
 
+_FEW_SOURCES = 16
+
 
 def origins_of(beginnings: Beginnings | None) -> OriginSource:
     """Returns the origins of sessions that were opened together; None: in the model's initial state."""
@@ -37,6 +39,7 @@ class RowOrigins:
         self._source_of = np.where(known, 0, -1)
         """[sessions]; -1: this client cannot open the session anew."""
         self._numbers = np.arange(len(known))
+        self._most_sources = _FEW_SOURCES
 
     def of(self, row: int, session_id: str) -> Origin | None:
         """Returns the origin of one session."""
@@ -49,6 +52,11 @@ class RowOrigins:
         self._numbers[rows] = np.arange(len(rows))
         if source is not None:
             self._sources.append(source)
+        if len(self._sources) > self._most_sources:
+            self._drop_unused()
+            self._most_sources = max(2 * len(self._sources), _FEW_SOURCES)
+
+    def _drop_unused(self) -> None:
         used, numbered = np.unique(self._source_of, return_inverse=True)
         unknown = int(used[0] < 0)
         self._sources = [self._sources[number] for number in used[unknown:].tolist()]
