@@ -1,18 +1,33 @@
 """Reads and writes the states of sessions over the wire: order, repetitions, and rows that fail alone."""
 
 import asyncio
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
-from tests.helpers.caller import Caller
+from tests.helpers.caller import Caller, connect
 from tests.helpers.errors import info_in
+from tests.helpers.models.extreme import publish_extreme
 from tests.helpers.models.small import HIDDEN, SmallModels
 from tests.helpers.states import open_in, read_states, tensors, write_request
 
+from statewise.service.testing import running_server
+from statewise.v1 import admin_pb2
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import pack_uint64
 
 S = 2 * HIDDEN
+LARGE = """
+<ir_version: 8, opset_import: ["" : 17]>
+large (float[batch, 1] x, float[batch, 32768] s) => (float[batch, 1] y, float[batch, 32768] s_out) {
+    y = Identity(x)
+    s_out = Identity(s)
+}
+"""
+"""Keeps a state of 128 KiB."""
 
 
 async def test_a_state_that_is_read_is_that_of_the_graph(
@@ -176,6 +191,34 @@ async def test_calls_do_what_the_messages_of_a_stream_do(caller: Caller) -> None
     assert len(read.positions) == 8 * 300
     again = await caller.sequences.ReadStates(pb.ReadStatesRequest(handles=pack_uint64(handles)))
     assert again.state["state"].data == state.tobytes()
+
+
+async def test_a_state_for_all_rows_is_not_spread_over_them(tmp_path: Path) -> None:
+    """Handles of no session cost nothing but their numbers: a request of them cannot fill the memory."""
+    (tmp_path / "large" / "1").mkdir(parents=True)
+    onnx.save(onnx.parser.parse_model(LARGE), tmp_path / "large" / "1" / "model.onnx")
+    (tmp_path / "large" / "1" / "model.toml").write_text('[[state]]\ninput = "s"\noutput = "s_out"\n')
+    rows = 2_000
+    async with running_server(tmp_path, sessions=10) as address, connect(address) as caller:
+        (handle,) = await caller.open("large", "a")
+        sessions = [(handle, 0), *((number << 24, 0) for number in range(1, rows))]
+        request = write_request(sessions, {"s": np.full((1, 2**15), 0.5, np.float32)})
+        tracemalloc.start()
+        reply = await caller.ask(write_states=request)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (len(reply.sessions), len(reply.errors)) == (1, rows - 1)
+        assert peak_bytes < 32 * 2**20
+        (again,) = (await caller.ask(write_states=request)).sessions
+        assert again.epoch == reply.sessions[0].epoch
+
+
+async def test_numbers_that_a_model_begins_with_are_no_sign_of_damage(tmp_path: Path) -> None:
+    publish_extreme(tmp_path)
+    async with running_server(tmp_path) as address, connect(address) as caller:
+        await caller.open("extreme", "a")
+        seen = await caller.admin.GetSession(admin_pb2.GetSessionRequest(session_id="a"))
+        assert not seen.session.nonfinite_state
 
 
 def _rewind(handle: int, position: int) -> pb.RewindSessionsRequest:

@@ -151,8 +151,10 @@ class SessionStates(SessionAccess):
 def _digests(given: GivenStates, before: NDArray[np.uint64], after: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Returns digests of what rows are given, uint64 [rows]."""
     names = hashlib.blake2b("\0".join(given.names).encode(), digest_size=8).digest()
-    front = np.empty((given.rows, 4), np.uint64)
-    front[:, 0], front[:, 1] = _WRITE, int.from_bytes(names, "little")
-    front[:, 2], front[:, 3] = before, after
-    columns = [front, *given.columns()]
-    return digest_rows(columns, per_step=[False] * len(columns), steps=None)
+    # A state for all rows is digested once: spread over the rows of a request it could fill the memory.
+    values = [digest_rows([column], per_step=[False], steps=None) for column in given.columns]
+    whole = np.empty((given.rows, 4 + len(values)), np.uint64)
+    whole[:, 0], whole[:, 1] = _WRITE, int.from_bytes(names, "little")
+    for at, column in enumerate([before, after, *values], start=2):
+        whole[:, at] = column
+    return digest_rows([whole], per_step=[False], steps=None)

@@ -100,9 +100,10 @@ class GivenStates:
             same[:, section.pair] &= rows_with_bits_of(values, initial)
         return same
 
+    @property
     def columns(self) -> list[Array]:
-        """Returns what the rows give, [rows, elements] each, in the model's order."""
-        return [np.broadcast_to(values, (self.rows, values.shape[1])) for _, values in self._given]
+        """What the rows give, in the model's order: [rows, elements] each, or [1, elements] for all rows."""
+        return [values for _, values in self._given]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -128,11 +128,15 @@ class StateArena:
         return [copies.take(indices, axis=0) for copies in self._copies]
 
     def nonfinite(self, indices: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Returns which of the states at indices hold a NaN or an infinite number, [len(indices)]."""
+        """Returns which of the states at indices hold a NaN or an infinite number, [len(indices)].
+
+        Elements that are not finite in the model's own initial state do not count.
+        """
         found = np.zeros(len(indices), np.bool_)
-        for states in self.gather(indices):
+        for states, initial in zip(self.gather(indices), self._initial, strict=True):
             if states.dtype.kind == "f" and not np.isfinite(states).all():
-                found |= ~np.isfinite(states).all(axis=tuple(range(1, states.ndim)))
+                wrong = ~np.isfinite(states) & np.isfinite(initial)
+                found |= wrong.any(axis=tuple(range(1, states.ndim)))
         return found
 
     def read_rows(self, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
