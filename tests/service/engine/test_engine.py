@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from tests.helpers.caller import connect
+from tests.helpers.models.lookup import write_lookup
 
 from statewise.service.engine import Engine
 from statewise.service.packages import read_package
 from statewise.service.testing import running_server
-from statewise.wire import METADATA_KEY, CallShape, ModelSpec, StatePair, TensorSpec, from_tensor
+from statewise.wire import from_tensor
 
 
 def test_an_empty_batch_and_an_empty_row_never_reach_onnxruntime(repository: Path) -> None:
@@ -27,38 +26,7 @@ def test_an_empty_batch_and_an_empty_row_never_reach_onnxruntime(repository: Pat
 
 
 async def test_a_row_whose_run_fails_fails_alone(tmp_path: Path) -> None:
-    """The graph looks up an index that is out of range; the metadata does not give the range."""
-    spec = ModelSpec(
-        inputs=(TensorSpec("x", "int64", ()),),
-        outputs=(TensorSpec("y", "float32", (2,)),),
-        state=(StatePair("s", "s_out", "float32", (2,)),),
-        call_shapes=(CallShape.MANY_TO_MANY,),
-    )
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gather", ["table", "x"], ["y"]),
-            helper.make_node("ReduceSum", ["y", "time"], ["total"], keepdims=0),
-            helper.make_node("Add", ["s", "total"], ["s_out"]),
-        ],
-        "look-up",
-        [
-            helper.make_tensor_value_info("x", TensorProto.INT64, ["T", "B"]),
-            helper.make_tensor_value_info("s", TensorProto.FLOAT, ["B", 2]),
-        ],
-        [
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", "B", 2]),
-            helper.make_tensor_value_info("s_out", TensorProto.FLOAT, ["B", 2]),
-        ],
-        initializer=[
-            numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "table"),
-            numpy_helper.from_array(np.array([0], np.int64), "time"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, spec.to_json()
-    (tmp_path / "lookup" / "1").mkdir(parents=True)
-    onnx.save(model, tmp_path / "lookup" / "1" / "model.onnx")
+    write_lookup(tmp_path)
     async with running_server(tmp_path) as address, connect(address) as caller:
         handles = await caller.open("lookup", "a", "b", "c")
         for steps in (None, [1, 1, 1]):  # as a single step, and as a job

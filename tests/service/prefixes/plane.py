@@ -23,7 +23,7 @@ from statewise.service.dataplane import (
     given_states,
 )
 from statewise.service.engine import Sampling
-from statewise.service.inputs import RawSequences
+from statewise.service.inputs import GivenStates, RawSequences
 
 CHUNK = 8
 
@@ -106,6 +106,30 @@ class Plane:
         assert sorted(rows) == list(range(len(sequences)))
         return [rows[row] for row in range(len(sequences))]
 
+    async def predict_all(self, model: str, row: Mapping[str, Array]) -> list[Array]:
+        """Predicts one row; gives all its outputs."""
+        steps = np.array([len(next(iter(row.values())))], np.uint32)
+        loaded = self.dataplane.models.find(model, 0)
+        predicted = self.dataplane.predict(loaded, steps, row, owner="", deadline_s=None)
+        (part,) = [part async for part in predicted]
+        assert not part.failures
+        return list(part.outputs)
+
+    async def step_all(self, handle: int, position: int, row: Mapping[str, Array]) -> list[Array]:
+        """Steps one session; gives all its outputs."""
+        stepping = Stepping(self.dataplane, [handle], [position], [next(iter(row.values()))], row)
+        answer = await stepping.answer()
+        assert isinstance(answer, StepResult), answer
+        return list(answer.outputs.values())
+
+    async def encode(self, model: str, text: str) -> list[bytes]:
+        """Encodes a text; gives the states."""
+        raw = RawSequences(text=(text,))
+        encoded = await Generator(self.dataplane).encode(model, 0, raw, 1, CancellationToken(), owner="")
+        assert encoded is not None
+        assert not isinstance(encoded.state, GivenStates)
+        return [array.tobytes() for array in encoded.state]
+
     async def open(self, model: str, count: int = 1, *, owner: str = "") -> list[int]:
         """Opens sessions; gives their handles."""
         ids = [f"session {next(self._numbers)}" for _ in range(count)]
@@ -183,19 +207,18 @@ class Stepping:
         handles: Sequence[int],
         positions: Sequence[int],
         sequences: Sequence[Array],
+        inputs: Mapping[str, Array] | None = None,
         *,
         owner: str = "",
         deadline_s: float | None = None,
-        **others: Array,
     ) -> None:
         self._lengths = [len(one) for one in sequences]
         self._answer: asyncio.Future[StepResult | ServiceError] = asyncio.get_running_loop().create_future()
-        inputs: Mapping[str, Array] = {"x": np.concatenate(sequences), **others}
         self.batch: StepBatch | None = dataplane.step(
             np.array(handles, np.uint64),
             np.array(positions, np.uint64),
             np.array(self._lengths, np.uint32),
-            inputs,
+            inputs or {"x": np.concatenate(sequences)},
             owner=owner,
             deadline_s=deadline_s,
             reply=self._answer.set_result,

@@ -199,8 +199,14 @@ class SequenceSlice(JobSlice[SequenceJob]):
     @property
     def time_steps(self) -> int:
         """See JobSlice."""
-        own = [np.minimum(one.job.lengths[: one.rows] - one.job.time, self.steps) for one in self.members]
-        return int(sum(steps.sum() for steps in own))
+        total = 0
+        for member in self.members:
+            job = member.job
+            if member.rows == 1:
+                total += min(int(job.lengths[0]) - job.time, self.steps)
+            else:
+                total += int(np.minimum(job.lengths[: member.rows] - job.time, self.steps).sum())
+        return total
 
     def run(self, engine: Engine, *, batchable: bool) -> RunResult:
         """See JobSlice.
