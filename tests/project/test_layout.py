@@ -163,7 +163,9 @@ FOLDERS: dict[str, dict[str, str]] = {
         "_generate": "_connection _terminal",
         "_models": "_connection _terminal",
         "_score": "_connection _terminal",
-        "_sessions": "_connection _terminal",
+        "_checkpoints": "_connection _terminal",
+        "_sessions": "_checkpoints _connection _terminal",
+        "_states": "_connection _terminal",
         "_stream": "_connection _terminal",
         "_top": "_connection _terminal",
         "__main__": "__init__",
@@ -228,14 +230,14 @@ LIBRARIES: dict[str, dict[str, str]] = {
     },
     "cli": {
         "matplotlib": "_plot",
-        "numpy": "_demo _plot _score",
+        "numpy": "_demo _plot _score _sessions _states",
         "orjson": "_terminal",
-        "pyarrow": "_score",
-        "rich": "_demo _inspect _models _sessions _terminal _top _train _verify",
+        "pyarrow": "_score _states",
+        "rich": "_checkpoints _demo _inspect _models _sessions _terminal _top _train _verify",
         "subprocess": "_demo",
         "typer": (
             "__init__ _app _connection _demo _export _generate _import _inspect _plot _score _serve "
-            "_sessions _stream _terminal _token _top _train _verify"
+            "_sessions _states _stream _terminal _token _top _train _verify"
         ),
     },
 }

@@ -9,9 +9,11 @@ import pytest
 from tests.cli.command import statewise
 
 from statewise.cli._app import subcommands
+from statewise.client import Client
 from statewise.service.testing import server_in_thread
 
-NAMES = [*subcommands(), "plot gates", "plot gradients", "plot curves"]
+INNER = ["plot gates", "plot gradients", "plot curves", "sessions show"]
+NAMES = [*subcommands(), *INNER]
 
 
 @cache
@@ -29,7 +31,7 @@ def test_the_examples_of_a_subcommand_have_options_that_it_has(name: str) -> Non
     for line in examples:
         words = shlex.split(line)[1:]
         assert words[0] == name.split()[0]
-        inner = " ".join(words[:2]) if words[0] == "plot" else words[0]
+        inner = " ".join(words[:2]) if " ".join(words[:2]) in INNER else words[0]
         known = described if inner == name else shown(inner)
         for option in (word for word in words if word.startswith("--")):
             assert re.search(rf"{option}\b", known), f"{name} has no {option}"
@@ -40,7 +42,7 @@ def test_a_flag_has_no_type(name: str) -> None:
     assert "<bool>" not in shown(name)
 
 
-@pytest.mark.parametrize("name", ["train", "score", "plot gates", "plot gradients", "plot curves"])
+@pytest.mark.parametrize("name", ["train", "score", "states", "plot gates", "plot gradients", "plot curves"])
 def test_what_is_written_is_told_alike(name: str) -> None:
     """`import --output` is another thing, the name of an output."""
     assert re.search(r"--output,--out\b|--out,--output\b", shown(name))
@@ -67,6 +69,8 @@ def complete(words: list[str]) -> list[str]:
         (["serve", "--st"], ["--store"]),
         (["train", "vow"], ["vowels"]),
         (["plot", "gr"], ["gradients"]),
+        (["sessions", "sh"], ["show"]),
+        (["sessions", "show", "--st"], ["--state"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -77,7 +81,18 @@ def test_the_shell_completes(words: list[str], offered: list[str]) -> None:
 def test_names_of_models_come_from_the_server(repository: Path) -> None:
     with server_in_thread(repository) as address:
         assert complete(["score", "--target", address, "--model", "vo"]) == ["vowels"]
+        assert complete(["states", "--target", address, "vo"]) == ["vowels"]
     assert complete(["score", "--target", address, "--model", "vo"]) == []
+
+
+def test_names_of_sessions_come_from_the_server(repository: Path) -> None:
+    with server_in_thread(repository) as address, Client(address) as client:
+        for name in ("ankle", "arm", "hip"):
+            client.session("gait", id=name)
+        assert complete(["sessions", "show", "--target", address, "a"]) == ["ankle", "arm"]
+        assert complete(["checkpoints", "--target", address, "h"]) == ["hip"]
+        assert complete(["states", "gait", "--target", address, "--ids", "h"]) == ["hip"]
+    assert complete(["checkpoints", "--target", address, "h"]) == []
 
 
 def test_the_completion_script_of_a_shell_is_printed() -> None:

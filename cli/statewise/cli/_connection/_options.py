@@ -1,6 +1,7 @@
 """Declares the options that subcommands with a server share, and completes model names in the shell."""
 
 import os
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 _PANEL = "Connection"
 _COMPLETION_S = 1.0  # longest wait for a server while a user completes a word
+_MOST_COMPLETED = 1_000
 _PREFIX = "STATEWISE_CLIENT_"
 _variables: set[str] = set()
 
@@ -87,12 +89,24 @@ def misspelt_variables() -> list[str]:
 
 def complete_models(ctx: typer.Context, incomplete: str) -> list[str]:
     """Lists the server's models that begin with `incomplete`; empty if no server answers."""
+    return _completed(ctx, incomplete, lambda client: (model.name for model in client.models()))
+
+
+def complete_sessions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Lists sessions that begin with `incomplete`, among a thousand of the server; empty if none answers."""
+    return _completed(
+        ctx,
+        incomplete,
+        lambda client: (session.id for session in client.list_sessions(limit=_MOST_COMPLETED)),
+    )
+
+
+def _completed(ctx: typer.Context, incomplete: str, names: Callable[[Client], Iterable[str]]) -> list[str]:
     try:
         with Client(ctx.params.get("target") or DEFAULT_TARGET, timeout=_COMPLETION_S) as client:
-            names = {model.name for model in client.models()}
+            return sorted({name for name in names(client) if name.startswith(incomplete)})
     except StatewiseError:
         return []
-    return sorted(name for name in names if name.startswith(incomplete))
 
 
 ModelOption = Annotated[
@@ -101,4 +115,13 @@ ModelOption = Annotated[
 VersionOption = Annotated[
     int | None,
     typer.Option("--version", min=1, help="Model version. Default: the server's default version."),
+]
+SessionArgument = Annotated[
+    str, typer.Argument(metavar="ID", autocompletion=complete_sessions, help="The session's name.")
+]
+OwnerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--owner", metavar="NAME", help="Its owner, if that is another caller: needs the scope admin."
+    ),
 ]

@@ -48,6 +48,7 @@ _CALLS = {
         "`statewise score` runs it on whole sequences, `statewise stream` steps a session"
     ),
     "give them as columns=": "give them as --columns",
+    "with_state: ": "--state: ",
     "columns= chooses": "--columns chooses",
     'sequence="" makes': "--sequence '' makes",
     "`sequence` and `columns` name": "--sequence and --columns name",

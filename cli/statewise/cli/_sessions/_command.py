@@ -1,4 +1,4 @@
-"""Implements `statewise sessions`: lists the sessions of a server, awake and asleep."""
+"""Implements `statewise sessions`: lists the sessions of a server, awake and asleep; `show` describes one."""
 
 from dataclasses import asdict
 from enum import StrEnum
@@ -9,7 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from statewise.cli._connection import Connection, complete_models, with_connection
-from statewise.cli._terminal import JsonFlag, print_json, remark, stdout_console
+from statewise.cli._sessions._show import show
+from statewise.cli._terminal import (
+    Command,
+    JsonFlag,
+    ListingGroup,
+    print_json,
+    remark,
+    stdout_console,
+    unless_subcommand,
+)
 from statewise.client import SessionInfo
 
 
@@ -27,8 +36,17 @@ _STATES: dict[State | None, Literal["awake", "asleep"] | None] = {
 }
 
 
+app = typer.Typer(
+    cls=ListingGroup, invoke_without_command=True, pretty_exceptions_enable=False, add_completion=False
+)
+app.command("show", cls=Command)(show)
+
+
+@app.callback()
+@unless_subcommand
 @with_connection
 def sessions(
+    ctx: typer.Context,
     connection: Connection,
     model: Annotated[
         str | None,
@@ -47,6 +65,8 @@ def sessions(
       statewise sessions
 
       statewise sessions --model gait --state awake --json
+
+      statewise sessions show ankle-sensor --state
     """
     with connection.client() as client:
         found = client.list_sessions(model=model, state=_STATES[state], limit=limit + 1)
