@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.service.durability.hops import HOPS, hopping
-from tests.service.durability.stored_server import StoredServer, serving
+from tests.service.durability.stored_server import StoredServer, serving, stepping
 from tests.service.stores.places import Open
 from tests.service.stores.redis_server import redis_server
 
 from statewise.service import ServiceError
 from statewise.service.base import StoredCheckpoint
 from statewise.service.dataplane import SessionCheckpoints
+from statewise.service.stores import Store
 from statewise.service.stores.redis import RedisStore
 from statewise.wire import Reason
 
@@ -161,3 +162,28 @@ async def test_a_store_that_lost_everything_gets_the_checkpoints_again(repositor
             for name in "ab":
                 handle = (await server.resume(name))[name]
                 assert await listed(server, handle) == kept[name]
+
+
+async def test_large_sessions_wake_one_after_another(
+    repository: Path, open_store: Open, x: Array, expected: Array
+) -> None:
+    """No more of them is read at once than a call of the store returns."""
+
+    def open_small() -> Store:
+        store = open_store()
+        store.read_bytes = 1
+        return store
+
+    names = [f"s{number}" for number in range(9)]
+    async with serving(repository, open_small) as server:
+        handles = await server.open(*names)
+        for handle in handles.values():
+            await make(server, handle, "begin")
+        await server.sleep()
+        result = await stepping(server, [*handles.values()], 0, [1] * 9, np.repeat(x[:1], 9, axis=0))
+        assert not result.failures
+        assert result.outputs["y"].tobytes() == np.repeat(expected[:1], 9, axis=0).tobytes()
+        await server.stored.settle()
+    async with serving(repository, open_small) as server:
+        for handle in (await server.resume(*names)).values():
+            assert await go_to(server, handle, "begin") == 0

@@ -1,10 +1,13 @@
 """What every store does with sessions of one model version that keep more than others: longer states."""
 
+from collections.abc import Callable
+
 import numpy as np
-from tests.service.stores.blocks import assert_at, group_of, moving
+import pytest
+from tests.service.stores.blocks import assert_at, checkpoint, group_of, moving
 from tests.service.stores.places import Open
 
-from statewise.service.stores import Block, Name
+from statewise.service.stores import Block, Name, StoredSession
 
 WIDTHS = {1: 24, 2: 56, 3: 24, 4: 1_000, 5: 120_000, 6: 56}
 """Bytes of the states of sessions, by birth."""
@@ -60,3 +63,35 @@ def test_a_large_block_of_mixed_widths(open_store: Open) -> None:
     for births, size in ((narrow, 24), (wide, 40_000)):
         for birth, session in zip(births, seen.read(births), strict=True):
             assert_at(session, birth, int(expected[birth]), size)
+
+
+@pytest.mark.parametrize("most_bytes", [1, 300, 2_500])
+def test_a_call_returns_the_first_sessions_as_far_as_their_bytes_allow(
+    open_store: Open, most_bytes: int
+) -> None:
+    store, other = open_store(), open_store()
+    store.write(block_of([*WIDTHS], 1, named=True))
+    store.write(Block(groups=[group_of([3], 2)], checkpoints=[checkpoint(3, size=900)]))
+    births = [1, 9, 2, 3, 6, 5, 4]
+    store.read_bytes = other.read_bytes = most_bytes
+    _check_parts(store.read, births, most_bytes)
+    _check_parts(other.claim, births, most_bytes)
+    _check_parts(lambda some: other.read_own("ada", [one + 1_000 for one in some]), births, most_bytes)
+
+
+def _check_parts(
+    read: Callable[[list[int]], list[StoredSession | None]], births: list[int], most_bytes: int
+) -> None:
+    """Reads all sessions by as many calls as it takes."""
+    left, calls = births, 0
+    while left:
+        sessions = read(left)
+        sizes = [64 + len(one.state) + sum(o.size_bytes for o in one.checkpoints) for one in sessions if one]
+        assert len(sizes) <= 1 or sum(sizes) <= most_bytes
+        for birth, session in zip(left, sessions, strict=False):
+            if birth == 9:
+                assert session is None
+            else:
+                assert_at(session, birth, 2 if birth == 3 else 1, WIDTHS[birth])
+        left, calls = left[len(sessions) :], calls + 1
+    assert calls in {1: (6, 7), 300: (5,), 2_500: (3,)}[most_bytes]

@@ -3,6 +3,7 @@
 from statewise.service.base import StoredCheckpoint
 from statewise.service.stores._block import ROW, Block, Group, Name, bytes_in_store
 from statewise.service.stores._store import (
+    READ_BYTES,
     Listed,
     Store,
     StoreDamaged,
@@ -16,6 +17,7 @@ from statewise.service.stores._store import (
 )
 
 __all__ = [
+    "READ_BYTES",
     "ROW",
     "Block",
     "Group",

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from statewise.service.base import StoredCheckpoint
 from statewise.service.stores._block import Block
 
+READ_BYTES = 64 * 2**20
+"""Bytes of sessions that one call of a store returns."""
+
 
 class StoreError(Exception):
     """The store cannot do what was asked; the message says why, and what helps."""
@@ -117,7 +120,14 @@ class Usage:
 
 
 class Store(Protocol):
-    """Keeps sessions. Every call raises StoreError; after StoreUnavailable it may be repeated."""
+    """Keeps sessions. Every call raises StoreError; after StoreUnavailable it may be repeated.
+
+    Calls that return sessions with their states return the first ones: as many as have `read_bytes` together,
+    at least one. If the list is shorter than what was asked for, ask for the others by another call.
+    """
+
+    read_bytes: int
+    """As `READ_BYTES`."""
 
     def write(self, block: Block) -> Written:
         """Writes a block, durably and atomically.

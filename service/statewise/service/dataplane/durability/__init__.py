@@ -9,7 +9,7 @@ from statewise.service.dataplane.durability._store_thread import StoreThread
 from statewise.service.dataplane.durability._store_usage import StoreUsage
 from statewise.service.dataplane.durability._store_waits import StoreWait
 from statewise.service.dataplane.durability._stored_replies import StoredReplies, moved_failure
-from statewise.service.dataplane.durability._stored_states import keep_of_stored
+from statewise.service.dataplane.durability._stored_states import UndamagedSessions, keep_of_stored
 
 __all__ = [
     "LACKS_ROOM",
@@ -21,6 +21,7 @@ __all__ = [
     "StoreUsage",
     "StoreWait",
     "StoredReplies",
+    "UndamagedSessions",
     "keep_of_stored",
     "moved_failure",
     "unpack_flags",

@@ -78,13 +78,20 @@ async def _claim_again(store: StoreThread, table: SessionTable, slots: Mapping[i
         return set()
     births = list(slots)
     _, _, epochs = table.numbers_of(np.array(list(slots.values()), np.intp))
-    stored = await store.call(store.store.read, births)
+    stored = list[int | None]()
+    while len(stored) < len(births):
+        read = await store.call(store.store.read, births[len(stored) :])
+        stored += [None if one is None else int(one.row["epoch"]) for one in read]
     later = [
         birth
-        for birth, epoch, one in zip(births, epochs.tolist(), stored, strict=True)
-        if one is not None and epoch >= int(one.row["epoch"])
+        for birth, epoch, stored_epoch in zip(births, epochs.tolist(), stored, strict=True)
+        if stored_epoch is not None and epoch >= stored_epoch
     ]
-    for birth, one in zip(later, await store.call(store.store.claim, later), strict=True):
-        if one is not None and table.birth_of(slots[birth]) == birth:
-            table.note_claimed(slots[birth], int(one.row["epoch"]))
+    left = later
+    while left:
+        claimed = await store.call(store.store.claim, left)
+        for birth, one in zip(left, claimed, strict=False):
+            if one is not None and table.birth_of(slots[birth]) == birth:
+                table.note_claimed(slots[birth], int(one.row["epoch"]))
+        left = left[len(claimed) :]
     return set(later)

@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 
 from statewise.service.base import Handles, ServiceError
-from statewise.service.dataplane.durability import LACKS_ROOM, LookUpBudget, StoreThread, keep_of_stored
+from statewise.service.dataplane.durability import (
+    LACKS_ROOM,
+    LookUpBudget,
+    StoreThread,
+    UndamagedSessions,
+    keep_of_stored,
+)
 from statewise.service.dataplane.sessions._memory_room import MemoryRoom
 from statewise.service.dataplane.sessions._session_directory import SessionDirectory
 from statewise.service.dataplane.sessions._session_turns import Portions
 from statewise.service.registry import ModelRegistry
 from statewise.service.session_state import SessionTable
-from statewise.service.stores import StoreDamaged, StoredSession
+from statewise.service.stores import StoredSession
 from statewise.wire import Reason
 
 _log = logging.getLogger(__name__)
@@ -56,6 +62,7 @@ class SleepingSessions:
         self._room = room
         self._store = store
         self._ending = ending
+        self._undamaged = UndamagedSessions(store)
         self._budget = LookUpBudget(clock=clock)
         # Two requests that claimed one session would leave an epoch in memory that is older than the store's.
         self._one_at_a_time = asyncio.Lock()
@@ -150,14 +157,8 @@ class SleepingSessions:
             births = await self._store.ask(self._store.store.find, name, some)
             self._budget.note_misses(owner, births.count(0))
             wanted = [birth for birth in births if birth and birth not in self._ending()]
-            while wanted:
-                try:
-                    read = await self._store.ask(self._store.store.read, wanted)
-                except StoreDamaged as error:
-                    wanted = [birth for birth in wanted if birth not in error.births]
-                else:
-                    found.update((stored.session_id, stored) for stored in read if stored is not None)
-                    break
+            async for stored in self._undamaged.read(wanted):
+                found[stored.session_id] = stored
         return found
 
     async def _claim(self, owner: int, meant: Mapping[str, int]) -> dict[str, ServiceError]:
@@ -178,14 +179,10 @@ class SleepingSessions:
                 failures[session_id] = ServiceError(Reason.SESSION_MOVED, message)
             elif birth:
                 wanted.append(birth)
-        claimed, damaged = await self._claim_undamaged(wanted)
-        for session_id, birth in zip(meant, found, strict=True):
-            if birth in damaged:
-                message = f"the stored state of session {session_id!r} is damaged"
-                failures[session_id] = ServiceError(Reason.SESSION_LOST, message)
+        damaged: set[int] = set()
         with ExitStack() as keeping:
-            for stored in claimed:
-                if stored is None or self._table.find(owner, stored.session_id) is not None:
+            async for stored in self._undamaged.claim(wanted, damaged):
+                if self._table.find(owner, stored.session_id) is not None:
                     continue
                 try:
                     slot = await self._adopt(owner, stored)
@@ -195,19 +192,11 @@ class SleepingSessions:
                     failures[stored.session_id] = error
                 else:
                     keeping.enter_context(self._room.keeping([slot]))
+        for session_id, birth in zip(meant, found, strict=True):
+            if birth in damaged:
+                message = f"the stored state of session {session_id!r} is damaged"
+                failures[session_id] = ServiceError(Reason.SESSION_LOST, message)
         return failures
-
-    async def _claim_undamaged(self, births: list[int]) -> tuple[list[StoredSession | None], set[int]]:
-        """Claims sessions. Returns them, and the births of those whose stored bytes are damaged."""
-        damaged: set[int] = set()
-        while births:
-            try:
-                return await self._store.ask(self._store.store.claim, births), damaged
-            except StoreDamaged as error:
-                _log.error("stored sessions are damaged: %s", error)
-                damaged.update(error.births)
-                births = [birth for birth in births if birth not in damaged]
-        return [], damaged
 
     async def wake(self, owner: int, handles: Sequence[int]) -> dict[int, ServiceError]:
         """Brings sessions into memory that left it here. Handles of none are passed over.
@@ -226,28 +215,39 @@ class SleepingSessions:
             ServiceError: QUEUE_FULL, STORE_UNAVAILABLE.
         """
         self._budget.check(owner)
-        name = self._table.owner_name(owner)
         failures: dict[int, ServiceError] = {}
-        no_room: ServiceError | None = None
+
+        def note_damaged(handle: int) -> None:
+            self._table.note_void(owner, handle, Reason.SESSION_LOST)
+
         async with self._one_at_a_time:
-            found = await self._read_own(owner, name, handles)
-            self._budget.note_misses(owner, len(handles) - len(found))
-            ending = self._ending()
-            # One in memory by now may leave it once more, and what was read of it is out of date then.
-            sleeping = [
-                pair
-                for pair in found.items()
-                if self._table.find(owner, pair[1].session_id) is None
-                and int(pair[1].row["birth"]) not in ending
-            ]
-            async for portion in Portions(sleeping):
-                for handle, stored in portion:
-                    error = no_room or await self._adopt_or_void(owner, handle, stored)
-                    if error is not None:
-                        failures[handle] = error
-                        # Each search for room makes a checkpoint: the others are not tried.
-                        no_room = error if error.reason in LACKS_ROOM else no_room
+            misses = len(handles)
+            name = self._table.owner_name(owner)
+            async for found in self._undamaged.read_own(name, handles, note_damaged):
+                misses -= len(found)
+                await self._adopt_sleeping(owner, found, failures)
+            self._budget.note_misses(owner, misses)
         return failures
+
+    async def _adopt_sleeping(
+        self, owner: int, found: Mapping[int, StoredSession], failures: dict[int, ServiceError]
+    ) -> None:
+        """Gives sessions, by handle, memory; notes why others cannot wake now."""
+        # Each search for room makes a checkpoint: once it has failed, the others are not tried.
+        no_room = next((error for error in failures.values() if error.reason in LACKS_ROOM), None)
+        ending = self._ending()
+        # One in memory by now may leave it once more, and what was read of it is out of date then.
+        sleeping = [
+            pair
+            for pair in found.items()
+            if self._table.find(owner, pair[1].session_id) is None and int(pair[1].row["birth"]) not in ending
+        ]
+        async for portion in Portions(sleeping):
+            for handle, stored in portion:
+                error = no_room or await self._adopt_or_void(owner, handle, stored)
+                if error is not None:
+                    failures[handle] = error
+                    no_room = error if error.reason in LACKS_ROOM else no_room
 
     async def _adopt_or_void(self, owner: int, handle: int, stored: StoredSession) -> ServiceError | None:
         """Gives a session memory; one that cannot be used has a void handle from then on.
@@ -262,27 +262,6 @@ class SleepingSessions:
                 return error
             self._table.note_void(owner, handle, error.reason)
         return None
-
-    async def _read_own(self, owner: int, name: str, handles: Sequence[int]) -> dict[int, StoredSession]:
-        """Reads sessions by handle. Notes the handles of those whose stored bytes are damaged."""
-        wanted = list(handles)
-        while wanted:
-            try:
-                found = await self._store.ask(self._store.store.read_own, name, wanted)
-            except StoreDamaged as error:
-                _log.error("stored sessions are damaged: %s", error)
-                births = await self._store.ask(self._store.store.find_handles, wanted)
-                damaged = [pair for pair in zip(wanted, births, strict=True) if pair[1] in error.births]
-                for handle, _ in damaged:
-                    self._table.note_void(owner, handle, Reason.SESSION_LOST)
-                if not damaged:
-                    raise ServiceError(Reason.STORE_UNAVAILABLE, "the session store is damaged") from None
-                wanted = [handle for handle in wanted if handle not in dict(damaged)]
-            else:
-                return {
-                    handle: stored for handle, stored in zip(wanted, found, strict=True) if stored is not None
-                }
-        return {}
 
     async def _adopt(self, owner: int, stored: StoredSession) -> int:
         """Gives a session of the store, which belongs to this writer, a slot and a row. Returns the slot."""

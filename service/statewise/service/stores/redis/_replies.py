@@ -57,6 +57,11 @@ class FoundSession:
         size: int = FIXED.unpack_from(self.entry)[4]
         return len(self.value) == size and kept_bytes == int(self.kept or 0)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of row, state and named checkpoints."""
+        return len(self.value or b"") + int(self.kept or 0)
+
     def is_own(self, owner: str, writer: bytes, handle: int) -> bool:
         """Whether it is an owner's session of that handle, which belongs to that writer."""
         claimed_by, _, known_as, _, _, owner_bytes = FIXED.unpack_from(self.entry)

@@ -25,7 +25,7 @@ from redis.exceptions import (
 )
 
 from statewise.service.stores._block import Block
-from statewise.service.stores._store import Listed, StoredSession, Usage, Written
+from statewise.service.stores._store import READ_BYTES, Listed, StoredSession, Usage, Written
 from statewise.service.stores.redis._command_packer import Argument
 from statewise.service.stores.redis._connection import connect
 from statewise.service.stores.redis._errors import FORMAT, format_error, store_errors
@@ -68,6 +68,8 @@ class RedisStore:
         self._format = b""
         self._seen_ms = 0
         self._doubt_ms: int | None = None
+        self.read_bytes = READ_BYTES
+        """See `Store`."""
 
     @classmethod
     def open(cls, options: RedisOptions, *, clock: Callable[[], float] = time.monotonic) -> "RedisStore":
@@ -142,31 +144,53 @@ class RedisStore:
 
     def claim(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Makes this writer the one that these sessions belong to, and returns their newest states."""
-        sessions: list[StoredSession | None] = []
-        for some in _in_portions(births, CLAIMED_TOGETHER):
-            self._seen_ms, found = self._run("claim", pack_births(some), numbered=True)
-            sessions += sessions_of(self._server, some, [FoundSession.of(parts) for parts in found])
-        return sessions
+
+        def claim(some: Sequence[int], most_bytes: int) -> list[FoundSession | None]:
+            self._seen_ms, found = self._run("claim", pack_births(some), most_bytes, numbered=True)
+            return [FoundSession.of(parts) for parts in found]
+
+        return self._first(births, lambda some: some, claim)
 
     def read(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Returns the newest states of sessions without claiming them."""
-        sessions: list[StoredSession | None] = []
-        for some in _in_portions(births, CLAIMED_TOGETHER):
-            found = self._run("read", pack_births(some))
-            sessions += sessions_of(self._server, some, [FoundSession.of(parts) for parts in found])
-        return sessions
+        return self._first(births, lambda some: some, self._read)
 
     def read_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
         """Returns this writer's sessions by handle; see `Store.read_own`."""
-        sessions: list[StoredSession | None] = []
-        for some in _in_portions(handles, CLAIMED_TOGETHER):
+        wanted = dict[int, int]()
+
+        def find(some: Sequence[int]) -> list[int]:
             births = self.find_handles(some)
-            found = [FoundSession.of(parts) for parts in self._run("read", pack_births(births))]
-            own = [
-                replace(one, own=b"1") if one and one.is_own(owner, self._writer, handle) else None
-                for one, handle in zip(found, some, strict=True)
+            wanted.update(zip(births, some, strict=True))
+            return births
+
+        def read(births: Sequence[int], most_bytes: int) -> list[FoundSession | None]:
+            return [
+                replace(one, own=b"1") if one and one.is_own(owner, self._writer, wanted[birth]) else None
+                for one, birth in zip(self._read(births, most_bytes), births, strict=False)
             ]
-            sessions += sessions_of(self._server, births, own)
+
+        return self._first(handles, find, read)
+
+    def _read(self, births: Sequence[int], most_bytes: int) -> list[FoundSession | None]:
+        return [FoundSession.of(parts) for parts in self._run("read", pack_births(births), most_bytes)]
+
+    def _first(
+        self,
+        items: Sequence[int],
+        births_of_items: Callable[[Sequence[int]], Sequence[int]],
+        read: Callable[[Sequence[int], int], list[FoundSession | None]],
+    ) -> list[StoredSession | None]:
+        """Reads sessions until they have `read_bytes`."""
+        sessions: list[StoredSession | None] = []
+        left = self.read_bytes
+        for some in _in_portions(items, CLAIMED_TOGETHER):
+            births = births_of_items(some)
+            found = read(births, left)
+            sessions += sessions_of(self._server, births[: len(found)], found)
+            left -= sum(one.size_bytes for one in found if one)
+            if len(found) < len(births) or left <= 0:
+                break
         return sessions
 
     def end(self, owner: str, births: Sequence[int]) -> None:

@@ -32,9 +32,10 @@ class Known:
     entry: bytes | None
     damage: str | None
     writer: int
+    stored_bytes: int
 
 
-KNOWN = "birth, owner, session_id, epoch, handle, used_ms, model, entry, damage, writer"
+KNOWN = "birth, owner, session_id, epoch, handle, used_ms, model, entry, damage, writer, stored_bytes"
 
 
 def refresh(connection: sqlite3.Connection, counters: Counters, newest: NewestRows) -> None:
@@ -105,13 +106,18 @@ class SessionsReader:
                 read.append(StoreDamaged(session.damage or place, [session.birth]))
         return read
 
-    def load(self, births: Sequence[int]) -> list[StoredSession | None]:
-        """Returns sessions with their newest states, and their named checkpoints.
+    def load(self, births: Sequence[int], most_bytes: int) -> list[StoredSession | None]:
+        """Returns sessions with their newest states, and their named checkpoints: the first ones.
+
+        Args:
+            births: The sessions.
+            most_bytes: What they may count for together, unless one alone has more.
 
         Raises:
             StoreDamaged: Some cannot be loaded; it names all of them.
         """
-        known = self.known(births)
+        known = _first(self.known(births), most_bytes)
+        births = births[: len(known)]
         present = [session for session in known if session is not None]
         read = self.newest(present, states=True)
         checkpoints, failing = read_checkpoints(self._connection, self._path, births)
@@ -134,13 +140,15 @@ class SessionsReader:
         )
         return [next(loaded) if session is not None else None for session in known]
 
-    def load_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
-        """Returns an owner's sessions by handle, if they belong to this writer. Raises StoreDamaged."""
+    def load_own(self, owner: str, handles: Sequence[int], most_bytes: int) -> list[StoredSession | None]:
+        """Works like `load`, for an owner's sessions by handle, if they belong to this writer."""
         births = self.births_of_handles(handles)
         known = self.known([birth for birth in births if birth])
         own = [one.birth for one in known if one and (one.owner, one.writer) == (owner, self._writer)]
-        loaded = dict(zip(own, self.load(own), strict=True))
-        return [loaded.get(birth) for birth in births]
+        loaded = dict(zip(own, self.load(own, most_bytes), strict=False))
+        left = set(own[len(loaded) :])
+        end = next((at for at, birth in enumerate(births) if birth in left), len(births))
+        return [loaded.get(birth) for birth in births[:end]]
 
     def list_sessions(self, owner: str | None, after: tuple[str, str], limit: int) -> list[Listed]:
         """Returns sessions by owner and id, behind a pair of both."""
@@ -203,6 +211,16 @@ class SessionsReader:
             return set()
         query = "SELECT birth FROM sessions WHERE birth IN (SELECT value FROM json_each(?))"
         return {unsigned(birth) for (birth,) in self._connection.execute(query, (_json(births),))}
+
+
+def _first(known: list[Known | None], most_bytes: int) -> list[Known | None]:
+    """Returns the first sessions, as many as count for so many bytes, and at least one."""
+    total = 0
+    for at, session in enumerate(known):
+        total += session.stored_bytes if session is not None else 0
+        if at and total > most_bytes:
+            return known[:at]
+    return known
 
 
 def _json(numbers: Sequence[int]) -> str:

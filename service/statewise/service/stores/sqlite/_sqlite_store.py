@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from statewise.service.stores import (
+    READ_BYTES,
     Block,
     Listed,
     StoreDamaged,
@@ -77,6 +78,7 @@ class SqliteStore:
     ) -> None:
         self._path = path.absolute()
         self._files = files or Files()
+        self.read_bytes = READ_BYTES
         self._log_limit = log_bytes
         self._log_full_bytes = log_full_bytes
         self._clock = clock
@@ -171,7 +173,7 @@ class SqliteStore:
         with self._database.writing() as counters:
             self._fence.read(self._connection, counters)
             self._refresh(counters)
-            sessions = self._reader().load(births)
+            sessions = self._reader().load(births, self.read_bytes)
             taken = []
             for session in sessions:
                 if session is not None:
@@ -186,11 +188,11 @@ class SqliteStore:
 
     def read(self, births: Sequence[int]) -> list[StoredSession | None]:
         """Returns sessions; see `Store.read`."""
-        return self._load(lambda reader: reader.load(births))
+        return self._load(lambda reader: reader.load(births, self.read_bytes))
 
     def read_own(self, owner: str, handles: Sequence[int]) -> list[StoredSession | None]:
         """Returns this writer's sessions; see `Store.read_own`."""
-        return self._load(lambda reader: reader.load_own(owner, handles))
+        return self._load(lambda reader: reader.load_own(owner, handles, self.read_bytes))
 
     def _load(self, load: Callable[[SessionsReader], list[_T]]) -> list[_T]:
         self._require_open()

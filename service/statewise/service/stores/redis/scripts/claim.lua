@@ -1,13 +1,13 @@
--- Claims sessions for a writer. ARGV: format, writer, number of the call, births of 8 bytes each. Returns the time in
--- ms and, for each birth, false or what read_sessions finds, and '1' if it was the writer's already. Claims nothing if
--- one of the sessions is damaged: what is returned then tells which.
+-- Claims sessions for a writer. ARGV: format, writer, number of the call, births of 8 bytes each, most bytes. Returns the
+-- time in ms and, for the first births, false or what read_sessions finds, and '1' if it was the writer's already; those
+-- it claims. Claims nothing if one of them is damaged: what is returned then tells which.
 local writer, number, births_packed = ARGV[2], ARGV[3], ARGV[4]
 local failed = format_error() or late_error(writer, number)
 if failed then return failed end
 
 local births, whole = {}, true
 for first = 1, #births_packed, 8 do births[#births + 1] = sub(births_packed, first, first + 7) end
-local found = read_sessions(births)
+local found = read_sessions(births, tonumber(ARGV[5]))
 for _, parts in ipairs(found) do
   if parts then
     whole = whole and is_whole(unpack(parts))

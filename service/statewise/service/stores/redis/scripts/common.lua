@@ -143,10 +143,15 @@ end
 local function entries(births) return fields(SESSIONS, births) end
 
 -- Of each birth, false or its entry, its row and state, the description of its group, the bytes of its named
--- checkpoints, and names and values of these; false for what is missing.
-local function read_sessions(births)
-  local found, kept = entries(births), fields(CHECKPOINTS, births)
+-- checkpoints, and names and values of these; false for what is missing. Of the first births: until the bytes are most.
+local function read_sessions(births, most)
+  local found, kept, bytes = entries(births), fields(CHECKPOINTS, births), 0
   for i, entry in ipairs(found) do
+    bytes = bytes + (entry and parse(entry).bytes + (kept[i] or 0) or 0)
+    if i > 1 and bytes > most then
+      found[i] = nil -- and what comes behind it is passed over
+      break
+    end
     if entry then
       local group = call('HGET', GROUPS, sub(entry, 21, 28))
       local checkpoints = kept[i] and call('HGETALL', KEPT .. births[i])
