@@ -143,6 +143,24 @@ def test_checkpoints_outlive_the_server_with_a_store(
         np.testing.assert_array_equal(again.step(x[4:]), whole[4:])
 
 
+def test_a_snapshot_carries_checkpoints_where_it_is_asked_to(
+    client: Client, small_models: SmallModels, x: Floats
+) -> None:
+    whole = small_models.find("steps").run(x)[0]
+    with client.session("steps") as session:
+        session.step(x[:4])
+        made = session.checkpoint("before")
+        session.step(-x[:3])
+        plain, full = session.snapshot(), session.snapshot(checkpoints=True)
+        assert len(full) - len(plain) >= made.size_bytes
+    with client.restore(plain) as restored:
+        assert (restored.position, restored.checkpoints()) == (7, [])
+    with client.restore(full) as restored:
+        assert (restored.position, restored.checkpoints()) == (7, [made])
+        restored.rewind(to="before")
+        np.testing.assert_array_equal(restored.step(x[4:]), whole[4:])
+
+
 def test_groups_keep_checkpoints_under_one_name(client: Client, small_models: SmallModels) -> None:
     batch, oracle = np.stack(sequences(8, 8, 8)), small_models.find("steps")
     expected = np.stack([oracle.run(row)[0] for row in batch])
