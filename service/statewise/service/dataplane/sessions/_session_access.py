@@ -16,7 +16,7 @@ from statewise.service.dataplane.sessions._session_directory import OpenedSessio
 from statewise.service.dataplane.sessions._session_turns import SessionTurns
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
-from statewise.service.session_state import Durability, SessionTable
+from statewise.service.session_state import Durability, SessionTable, SessionView
 from statewise.wire import Reason
 
 _T = TypeVar("_T")
@@ -162,12 +162,22 @@ class SessionAccess:
         handles = np.array([done[row].view.handle for row in rows], np.uint64)
         if not (told or self._stored.replies.wait_for(self._table.slots_of(handles))):
             return {}
-        births = np.array([done[row].view.birth for row in rows], np.uint64)
+        births = np.array([self._birth_now(done[row].view) for row in rows], np.uint64)
         moved = await self._stored.replies.settle(births)
         failures = {rows[at]: moved_failure(rows[at]) for at in np.flatnonzero(moved).tolist()}
         for row in failures:
             del done[row]
         return failures
+
+    def _birth_now(self, view: SessionView) -> int:
+        """Returns the birth of a session that a reply tells; 0: another server was found to have it by now.
+
+        The store may have been written to between the operation and the wait for it.
+        """
+        if self._table.has_birth(view.birth):
+            return view.birth
+        why = self._table.void(0, view.handle, owner=self._table.known_owner(view.owner)).reason
+        return 0 if why is Reason.SESSION_MOVED else view.birth
 
     def _require_serving(self, model: LoadedModel) -> None:
         """Raises ServiceError (MODEL_NOT_FOUND) where a version ended while a request was under way."""
