@@ -2,8 +2,7 @@
 
 import numpy as np
 from tests.chaos.session_driver import OWNER, Driver
-from tests.chaos.session_model import has_bytes
-from tests.helpers.arrays import Array
+from tests.helpers.session_point import bits
 
 from statewise.service.dataplane import SessionCheckpoints
 
@@ -17,7 +16,7 @@ class CheckpointDriver(Driver):
         if copy is None:
             return
         kept, known = (copy.point.position, copy.point.state), copy.named.get(label)
-        is_same = known is None or (known[0] == kept[0] and _same(known[1], kept[1]))
+        is_same = known is None or (known[0] == kept[0] and bits(known[1]) == bits(kept[1]))
         if copy.line.owner == number and known is None:
             copy.line.naming(label, kept)
         checkpoints = SessionCheckpoints.beside(await self._sessions(number))
@@ -68,9 +67,3 @@ class CheckpointDriver(Driver):
             if copy.line.owner == number:
                 copy.line.is_at(target)
         self._model.settled(number)
-
-
-def _same(one: Array | None, other: Array | None) -> bool:
-    """Whether two states are the same, bit for bit."""
-    known = [state for state in (one, other) if state is not None]
-    return all(has_bytes(state, known[0].tobytes()) for state in (one, other)) if known else True

@@ -1,15 +1,18 @@
 """Drives two servers with one store by random programs, and compares every answer with a model's."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 from tests.chaos.mortal_servers import IDLE_TIMEOUT_S, MortalServer
-from tests.chaos.session_model import VOID, Copy, Point, SessionModel
+from tests.chaos.session_model import VOID, Copy, SessionModel
 from tests.helpers.arrays import Array
+from tests.helpers.initial_state import initial_state
 from tests.helpers.models.small import SmallModel
+from tests.helpers.session_point import Point
 from tests.service.stores.stopping_files import Stopped
 
 from statewise.service import ServiceError
@@ -32,6 +35,10 @@ OPERATIONS = {
     "keep": st.tuples(NAME, LABEL),
     "go": st.tuples(NAME, LABEL),
     "drop": st.tuples(NAME, LABEL),
+    "begin": st.tuples(NAME, st.sampled_from([0, 5])),
+    "read": st.tuples(NAME),
+    "write": st.tuples(NAME, st.sampled_from(["now", "now", "again", "ahead"]), st.sampled_from([0, 3, -2])),
+    "token": st.tuples(NAME, NAME, st.booleans()),
     "close": st.tuples(NAME),
     "checkpoint": st.just(()),
     "sleep": st.just(()),
@@ -50,6 +57,7 @@ PROGRAM = st.lists(
 )
 KEEP = {"a": 1, "b": 3, "c": 8}
 """How many requests of a session can be taken back, by the id that it is opened with."""
+BEGINNING = Point()
 Outcome = bytes | str
 """The outputs of a step, or the reason of its failure."""
 
@@ -207,15 +215,20 @@ class Driver:
 
     # --- sessions ---
 
-    async def open(self, number: int, name: str) -> None:
+    async def open(self, number: int, name: str, begins: Point = BEGINNING) -> None:
         """Opens an id: a new session, or the one that is there."""
-        sessions = (await self._server(number)).dataplane.sessions
-        birth = self._birth()
-        point = Point(keep=KEEP[name])
+        dataplane = (await self._server(number)).dataplane
+        birth, point = self._birth(), replace(begins, keep=KEEP[name])
         self._model.opening(number, name, birth, point)
         try:
-            opened, failures = await sessions.open(
-                "steps", 0, [name], owner=OWNER, births=[birth], keep=point.keep
+            opened, failures = await dataplane.sessions.open(
+                "steps",
+                0,
+                [name],
+                owner=OWNER,
+                births=[birth],
+                keep=point.keep,
+                initial=initial_state(dataplane, "steps", point),
             )
         except Stopped:
             self._model.taking_over(number, name)
@@ -224,7 +237,7 @@ class Driver:
         assert opened[0].created == (opened[0].view.birth == birth)
         if not opened[0].created:
             del self._model.lines_of(name)[birth]
-        await self._opened(number, name, opened[0])
+        await self._opened(number, name, opened[0], point)
 
     async def resume(self, number: int, name: str) -> None:
         """Takes a session over."""
@@ -241,15 +254,14 @@ class Driver:
         else:
             await self._opened(number, name, resumed[0])
 
-    async def _opened(self, number: int, name: str, opened: OpenedSession) -> None:
+    async def _opened(self, number: int, name: str, opened: OpenedSession, begins: Point = BEGINNING) -> None:
         view = opened.view
         earlier = self._model.copies[number].get(name)
         if opened.created:
-            assert view.position == 0
-            point = Point(keep=KEEP[name])
-            line = self._model.created(number, name, view.birth, point, view.handle)
+            assert view.position == begins.position
+            line = self._model.created(number, name, view.birth, begins, view.handle)
             if self._durability == "reply":
-                line.is_at(point)
+                line.is_at(begins)
         else:
             read = await SessionStates.beside(await self._sessions(number)).read(
                 np.array([view.handle], np.uint64), owner=OWNER
@@ -305,7 +317,7 @@ class Driver:
         sessions = (await self._server(number)).dataplane.sessions
         handles = np.array([copy.handle], np.uint64)
         kept = copy.named[at] if at else (copy.point.position, copy.point.state)
-        birth, point = self._birth(), copy.point.gone_to(kept)
+        birth, point = self._birth(), Point(*kept, keep=copy.point.keep)
         self._model.opening(number, twin, birth, point)
         forked, failures = await sessions.fork(
             handles, [twin], owner=OWNER, births=[birth], checkpoints=[at] if at else []

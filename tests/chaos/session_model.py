@@ -6,89 +6,10 @@ may have by what servers have answered. Whoever takes the session over tells by 
 
 from dataclasses import dataclass, field, replace
 
-from tests.helpers.arrays import Array
-from tests.helpers.models.small import SmallModel
+from tests.helpers.session_point import Kept, Point, bits
 
 VOID = frozenset({"SESSION_MOVED", "SESSION_NOT_FOUND", "SESSION_EXPIRED"})
 """Why a server may refuse a handle whose session another server has, or may have."""
-
-
-Kept = tuple[int, Array | None]
-"""A position, and what the oracle continues from there; None: the initial state."""
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """A session between two requests.
-
-    Attributes:
-        position: Time steps.
-        state: What the oracle continues from; None: the initial state.
-        before: The same before the last request.
-        last: Start and input of the last request; None: none that could be sent again.
-        unsure: Whether a rewind, whose answer was lost, may have led here.
-        keep: How many requests can be taken back.
-        kept: What can be gone back to beside `before`, the oldest first; None: it is not known.
-    """
-
-    position: int = 0
-    state: Array | None = None
-    before: Array | None = None
-    last: tuple[int, Array] | None = None
-    unsure: bool = False
-    keep: int = 1
-    kept: tuple[Kept, ...] | None = ()
-
-    def stepped(self, oracle: SmallModel, x: Array) -> tuple[bytes, "Point"]:
-        """The outputs of a step from here, and where it leads."""
-        y, state = oracle.run(x, self.state)
-        kept = self.kept
-        if self.unsure:
-            kept = None
-        elif kept is not None and self.last is not None:
-            kept = (*kept, (self.last[0], self.before))[-(self.keep - 1) :] if self.keep > 1 else ()
-        after = Point(self.position + len(x), state, self.state, (self.position, x), keep=self.keep)
-        return y.tobytes(), replace(after, kept=kept)
-
-    def repeated(self, oracle: SmallModel) -> bytes:
-        """The outputs of the last request, sent again."""
-        assert self.last is not None
-        return oracle.run(self.last[1], self.before)[0].tobytes()
-
-    @property
-    def positions(self) -> list[int] | None:
-        """The positions that can be gone back to, the earliest first; None: it is not known."""
-        if self.kept is None or self.unsure:
-            return None
-        return [position for position, _ in self.kept] + ([] if self.last is None else [self.last[0]])
-
-    def rewound(self, requests: int = 1) -> "Point":
-        """Where it leads to take back so many requests, as far as they are kept."""
-        if self.last is None and not self.kept:
-            return self
-        older = list(self.kept or ())
-        gone = [*older, *([] if self.last is None else [(self.last[0], self.before)])]
-        at = max(len(gone) - requests, 0)
-        position, state = gone[at]
-        return Point(position, state, keep=self.keep, kept=None if self.kept is None else tuple(gone[:at]))
-
-    def gone_to(self, kept: Kept) -> "Point":
-        """Where it leads to go to a named checkpoint."""
-        return Point(*kept, keep=self.keep)
-
-    def is_in(self, state: bytes) -> bool:
-        """Whether these are the bytes of its state."""
-        return has_bytes(self.state, state)
-
-    def same_as(self, other: "Point") -> bool:
-        """Whether nothing tells the two apart, but for states."""
-        lasts = [None if one.last is None else one.last[0] for one in (self, other)]
-        return lasts[0] == lasts[1] and self.positions == other.positions
-
-
-def has_bytes(state: Array | None, found: bytes) -> bool:
-    """Whether a state has these bytes; the initial one is zero."""
-    return found == (bytes(len(found)) if state is None else state.tobytes())
 
 
 @dataclass(eq=False)
@@ -127,7 +48,7 @@ class Line:
     def found_at(self, position: int, state: bytes) -> Point:
         """Takes the point at which a server has found the session in the store."""
         points = [point for point in self.stored if point is not None and point.position == position]
-        points = [point for point in points if point.is_in(state)]
+        points = [point for point in points if bits(point.state) == state]
         assert points, (self.name, position, self.stored)
         found = points[-1]
         if not all(found.same_as(point) for point in points):
@@ -157,7 +78,7 @@ class Line:
                 one
                 for one in known
                 if (one is None and position is None)
-                or (one is not None and one[0] == position and has_bytes(one[1], state))
+                or (one is not None and one[0] == position and bits(one[1]) == state)
             ]
             assert fitting, (self.name, name, position, known)
             if not self.moving:
@@ -251,7 +172,7 @@ class SessionModel:
         if copy is not None and copy.line is line and line.owner == server and not line.moving:
             point = copy.point
             assert position == point.position, (name, position, point)
-            assert point.is_in(state), (name, position)
+            assert bits(point.state) == state, (name, position)
         else:
             point = line.found_at(position, state)
         line.owner, line.moving = server, False

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from tests.chaos.checkpoint_driver import CheckpointDriver
 from tests.chaos.session_driver import PROGRAM
+from tests.chaos.state_driver import StateDriver
 from tests.helpers.models.small import SmallModel, SmallModels, write_small_models
 from tests.service.stores.redis_server import RedisServer, redis_server
 
@@ -66,7 +66,7 @@ def test_two_servers_on_one_database(
     one_model: Path, oracle: SmallModel, durability: str, program: Program, seed: int, done_first: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        driver = CheckpointDriver(
+        driver = StateDriver(
             one_model,
             Path(folder) / "sessions.db",
             oracle,
@@ -91,7 +91,7 @@ def test_two_servers_on_one_redis(
 ) -> None:
     with one_redis.client() as client:
         client.flushall()
-    driver = CheckpointDriver(
+    driver = StateDriver(
         one_model,
         one_redis.options(),
         oracle,
