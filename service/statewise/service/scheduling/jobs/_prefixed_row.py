@@ -180,11 +180,19 @@ class PrefixedRow:
         self._tree.claims.end(ended, self, outputs=self._outputs, published=published)
 
     def release(self) -> None:
-        """Ends the row: gives up what it claimed and did not come to, and never wakes again."""
+        """Ends the row: gives up what it claimed and did not come to, and never wakes again.
+
+        It refers to its request no more: one that has ended is freed at once, with its arrays.
+        """
+        self._woken = _nobody
         if self._hash is None or not self._chunks:
             return
         if self._reached:
             self._tree.keep_unhashed(self._hash, self._chunks, self._reached)
         self._tree.claims.leave(self._hash.keys(1)[0], self)
         self._end_claims(sorted(self._claimed), published=False)
-        self._chunks, self._reached = 0, []
+        self._chunks, self._reached, self._hash = 0, [], None
+
+
+def _nobody(_: PrefixedRow) -> None:
+    """Is woken in the place of a row that has ended."""

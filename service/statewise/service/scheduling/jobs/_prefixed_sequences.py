@@ -229,6 +229,7 @@ class PrefixedSequences:
         self._running -= 1
         if failure is None:
             part.job = job
+            job.done = _nothing  # a job that referred to its request would keep both in memory
             if not self._tree.by_chunk:
                 self._reach_ends(part, job)
         else:
@@ -247,10 +248,15 @@ class PrefixedSequences:
         self._has_ended = True
         for row in self._rows:
             row.release()
+        self._rows = []
         self.ended_s = self._clock()
         self.begun_s = self.begun_s or self.ended_s
         self._on_ended(self)
         self.request.done(self, self._failure)
+
+
+def _nothing(_: SequenceJob, __: ServiceError | None) -> None:
+    """Is the `done` of a job that has ended."""
 
 
 def _without_beginnings(columns: RaggedColumns, rows: Indices, begins: NDArray[np.int64]) -> RaggedColumns:

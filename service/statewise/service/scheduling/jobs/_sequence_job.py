@@ -154,12 +154,15 @@ class SequenceJob(Job):
     def publish(self) -> None:
         """Gives the wanted states that the rows have come to. On the event loop."""
         reached, self._reached = self._reached, []
-        if self._capture is None:
+        capture = self._capture
+        if capture is None:
             return
+        if not self._boundaries:
+            self._capture = None
         pairs = list(zip(self._outputs, self._spec.outputs, strict=True))
         for time, rows, state, last in reached:
             for number, row in enumerate(rows):
-                self._capture.on_state(
+                capture.on_state(
                     ReachedState(
                         int(self._order[row]),
                         time,
