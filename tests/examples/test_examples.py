@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.cli.command import statewise
 
 from statewise.client import Client
 from statewise.service import Settings
@@ -145,6 +146,34 @@ def test_forecasts_differ_after_the_fork(target: str) -> None:
     lines = run("fork_and_compare.py", target).stdout.splitlines()
     assert all(float(line.split(":")[1]) > 0 for line in lines[:-2])
     assert lines[-2:] == [f"from the {where}, the same bits: yes" for where in ("checkpoint", "snapshot")]
+
+
+def found_by_state_and_by_readings(target: str) -> dict[str, tuple[int, int]]:
+    """Drifting sensors that were found, of 16, by what drifts."""
+    lines = run("drifting_sensors.py", target).stdout.splitlines()
+    told = [
+        re.fullmatch(r"(\w+): found by state (\d+) of 16, by readings (\d+)", line) for line in lines[::6]
+    ]
+    assert len(lines) == 12
+    return {each[1]: (int(each[2]), int(each[3])) for each in told if each is not None}
+
+
+def test_lagging_sensors_are_found_by_their_states_alone(target: str) -> None:
+    found = found_by_state_and_by_readings(target)
+    assert found["offset"][1] == 16
+    assert found["lag"][0] >= 14  # an untrained network remembers, too
+    assert found["lag"][1] <= 4
+
+
+@pytest.mark.long
+def test_a_trained_model_finds_drifting_sensors_as_the_example_says(tmp_path: Path) -> None:
+    assert statewise("train", "gait", "--out", tmp_path / "gait").code == 0
+    assert statewise("export", tmp_path / "gait", "--repository", tmp_path / "repository").code == 0
+    with server_in_thread(tmp_path / "repository") as address:
+        found = found_by_state_and_by_readings(address)
+    assert found["offset"][0] >= 15
+    assert found["lag"][0] >= 15
+    assert found["lag"][1] <= 4
 
 
 @pytest.fixture(scope="module")
