@@ -1999,7 +1999,9 @@ Global___CreateCheckpointsResponse: _TypeAlias = CreateCheckpointsResponse  # no
 
 @_typing.final
 class ListCheckpointsRequest(_message.Message):
-    """Lists the named checkpoints of sessions. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED."""
+    """Lists the named checkpoints of sessions. Row errors: SESSION_NOT_FOUND, SESSION_EXPIRED, SESSION_MOVED. Fails as a
+    whole: BYTES_LIMIT (a list that is longer than Limits.message_bytes).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
