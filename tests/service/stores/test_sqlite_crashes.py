@@ -4,17 +4,18 @@ import errno
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.service.stores.blocks import assert_at, group_of, moving, opening
+from tests.service.stores.blocks import STATE_BYTES, assert_at, checkpoint, group_of, moving, opening
 from tests.service.stores.stopping_files import Stopped, StoppingFiles
 
 from statewise.service.stores import Block, Name, StoreUnavailable
 from statewise.service.stores.sqlite import Files, SqliteStore
 
 Model = dict[int, int]
-"""Position by birth."""
+"""Position by birth; that of a named checkpoint by the negative birth."""
 
 Change = tuple[Callable[[SqliteStore], object], Callable[[Model], Model]]
 
@@ -22,10 +23,14 @@ Change = tuple[Callable[[SqliteStore], object], Callable[[Model], Model]]
 def _write(block: Block) -> Change:
     """Writes a block, which brings its rows to their positions and ends sessions."""
     rows = {int(row["birth"]): int(row["position"]) for group in block.groups for row in group.rows}
-    return (
-        lambda store: store.write(block),
-        lambda model: {birth: at for birth, at in (model | rows).items() if birth not in block.ended},
-    )
+    rows |= {-one.birth: one.position for one in block.checkpoints}
+    gone = {*block.ended, *(-birth for birth in block.ended), *(-birth for birth, _ in block.dropped)}
+
+    def change(model: Model) -> Model:
+        left = {birth: at for birth, at in model.items() if birth not in gone}
+        return {birth: at for birth, at in (left | rows).items() if birth not in block.ended}
+
+    return lambda store: store.write(block), change
 
 
 RENAMED = Block([Name(8, "ada", "s2")], [group_of([8], 1)], [2])
@@ -35,11 +40,17 @@ PROGRAM: list[Change] = [
     _write(moving([1, 3], 2)),
     _write(opening([4, 5])),
     (lambda store: store.tidy(seconds=5), lambda model: model),
-    _write(moving([1, 2, 5], 3)),
+    _write(replace(moving([1, 2, 5], 3), checkpoints=[checkpoint(2, position=3), checkpoint(5, position=3)])),
     _write(RENAMED),
     (lambda store: store.claim([4]), lambda model: model),
     _write(Block(ended=[3])),
-    _write(moving([5, 8], 4)),
+    _write(
+        replace(
+            moving([5, 8], 4),
+            checkpoints=[checkpoint(5, position=4), checkpoint(8, position=4)],
+            dropped=[(5, "a")],
+        )
+    ),
     (lambda store: store.tidy(seconds=5), lambda model: model),
     (
         lambda store: store.expire(used_before_ms=2, limit=9),
@@ -56,12 +67,16 @@ def _open(path: Path, files: Files, *, now: float = 0) -> SqliteStore:
 def _holds(store: SqliteStore, model: Model) -> bool:
     """Whether the store has these sessions at these positions, each with its own state, and no others."""
     sessions = store.read(range(1, 10))
-    if {int(one.row["birth"]): int(one.row["position"]) for one in sessions if one} != model:
+    found = {int(one.row["birth"]): int(one.row["position"]) for one in sessions if one}
+    kept = [one for session in sessions if session for one in session.checkpoints]
+    if found | {-one.birth: one.position for one in kept} != model:
         return False
-    for birth, position in model.items():
+    for birth, position in found.items():
         assert_at(sessions[birth - 1], birth, position)
-    assert store.usage().sessions == len(model)
-    assert len(store.list_sessions(None, after=("", ""), limit=99)) == len(model)
+    assert kept == [checkpoint(one.birth, position=one.position) for one in kept]
+    assert store.usage().sessions == len(found)
+    assert store.usage().stored_bytes == len(found) * (64 + STATE_BYTES) + sum(one.size_bytes for one in kept)
+    assert len(store.list_sessions(None, after=("", ""), limit=99)) == len(found)
     return True
 
 
