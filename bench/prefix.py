@@ -104,7 +104,7 @@ async def run(
             await request(client, *one)
 
 
-def shared(served: Served, metrics: str, *, sessions: int) -> tuple[Report, bool]:
+def shared(runner: asyncio.Runner, served: Served, metrics: str, *, sessions: int) -> tuple[Report, bool]:
     """Counts the steps of a shared beginning that are computed. Returns whether all aims are met."""
     report, met = Report(f"{sessions} sessions that open with the same {BEGINNING} steps"), True
     print(f"\n{report.title}: computed, in beginnings", file=sys.stderr)
@@ -118,7 +118,7 @@ def shared(served: Served, metrics: str, *, sessions: int) -> tuple[Report, bool
             beginnings = [draw(random, BEGINNING)] * sessions
             owns = [draw(random, OWN) for _ in range(sessions)]
             before = scrape(metrics)
-            asyncio.run(run(served, request, beginnings, owns, at_once=how == "all at once"))
+            runner.run(run(served, request, beginnings, owns, at_once=how == "all at once"))
             after = scrape(metrics)
             change = {name: after[name] - before[name] for name in _COUNTED}
             computed = change["statewise_run_steps_total"] - sessions * own_steps
@@ -145,19 +145,27 @@ _COUNTED = (
 
 
 def turn(
-    served: Served, request: Request, draw: Callable[..., np.ndarray], *, sessions: int, at_once: bool
+    runner: asyncio.Runner,
+    served: Served,
+    request: Request,
+    draw: Callable[..., np.ndarray],
+    *,
+    sessions: int,
+    at_once: bool,
 ) -> dict[str, float]:
     """Makes requests whose beginnings are all different; measures the server's CPU until it is quiet."""
     random = np.random.default_rng()
     beginnings = [draw(random, BEGINNING) for _ in range(sessions)]
     owns = [draw(random, OWN) for _ in range(sessions)]
     cpu_s = served.cpu_s()
-    asyncio.run(run(served, request, beginnings, owns, at_once=at_once))
+    runner.run(run(served, request, beginnings, owns, at_once=at_once))
     wait_until_quiet(served)
     return {"cpu_ms": (served.cpu_s() - cpu_s) / sessions * 1e3}
 
 
-def different(found: dict[str, Served], *, sessions: int, rounds: int) -> tuple[Report, bool]:
+def different(
+    runner: asyncio.Runner, found: dict[str, Served], *, sessions: int, rounds: int
+) -> tuple[Report, bool]:
     """Compares the CPU of a session with the tree and without. Returns whether all aims are met."""
     report, met = Report(f"{sessions} sessions whose first {BEGINNING} steps are all different"), True
     kinds: dict[str, tuple[Request, Any, bool]] = {
@@ -169,7 +177,7 @@ def different(found: dict[str, Served], *, sessions: int, rounds: int) -> tuple[
     for kind, (request, draw, at_once) in kinds.items():
         print(f"\n{report.title}: {kind}, {rounds} turns each", file=sys.stderr)
         measures = {
-            name: partial(turn, served, request, draw, sessions=sessions, at_once=at_once)
+            name: partial(turn, runner, served, request, draw, sessions=sessions, at_once=at_once)
             for name, served in found.items()
         }
         samples = interleaved(measures, rounds=rounds)
@@ -187,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sessions", type=int, default=256, help="sessions that open alike")
     parser.add_argument("--others", type=int, default=64, help="sessions of a turn that open differently")
-    parser.add_argument("--rounds", type=int, default=9, help="measured turns, after one warm-up turn")
+    parser.add_argument("--rounds", type=int, default=15, help="measured turns, after one warm-up turn")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if an aim is missed")
     parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
@@ -201,8 +209,9 @@ def main() -> None:
             "with the tree": stack.enter_context(serving(command("--metrics-listen", metrics), **tree)),
             "without": stack.enter_context(serving(command())),
         }
-        reports = [shared(found["with the tree"], metrics, sessions=options.sessions)]
-        reports.append(different(found, sessions=options.others, rounds=options.rounds))
+        runner = stack.enter_context(asyncio.Runner())
+        reports = [shared(runner, found["with the tree"], metrics, sessions=options.sessions)]
+        reports.append(different(runner, found, sessions=options.others, rounds=options.rounds))
     if options.json:
         write_json(options.json, [report for report, _ in reports])
     if options.strict and not all(met for _, met in reports):

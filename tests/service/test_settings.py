@@ -16,6 +16,8 @@ from statewise.service import Settings, SettingsError
         ({"repository": "r", "listen": "nowhere"}, "listen = 'nowhere': expected HOST:PORT"),
         ({"repository": "r", "store": "redis://"}, "store = 'redis://'"),
         ({"repository": "r", "sessions": 0}, "sessions = 0"),
+        ({"repository": "r", "prefix_bytes": -1}, "prefix_bytes = -1: expected at least 0"),
+        ({"repository": "r", "prefix_chunk": 7}, "prefix_chunk = 7: expected at least 8"),
         ({"repository": "r", "frobnicate": 1}, "frobnicate = 1: there is no such setting"),
         ({"repository": "r", "sesions": 1}, "sesions = 1: there is no such setting; is sessions meant?"),
         ({"repository": "r", "config": Path("nowhere.toml")}, "config = 'nowhere.toml': no such file"),

@@ -102,6 +102,27 @@ async def test_many_at_once_compute_a_beginning_once(
         assert plane.queued("steps") == 0
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_256_sessions_compute_2048_common_steps_once(
+    repository: Path, small_models: SmallModels, random: np.random.Generator, at_once: bool
+) -> None:
+    beginning = draw(random, 2048)
+    rows = [np.concatenate([beginning, draw(random, 1 + row)]) for row in range(256)]
+    oracle = small_models.find("last")
+    async with running_plane(repository, prefix_chunk=128) as plane:
+        handles = await plane.open("last", len(rows))
+        if at_once:
+            begun = [plane.begin_step([one], [0], row) for one, row in zip(handles, rows, strict=True)]
+            said = [await stepping.rows() for stepping in begun]
+        else:
+            said = [await plane.step([one], [0], row) for one, row in zip(handles, rows, strict=True)]
+        for (y,), row in list(zip(said, rows, strict=True))[::15]:
+            assert y.tobytes() == oracle.run(row)[0].tobytes()
+        own = sum(len(row) - len(beginning) for row in rows)
+        assert plane.computed("last") == len(beginning) + own
+        assert plane.counts("last") == (255, 1, 255 * len(beginning))
+
+
 async def test_models_that_are_not_exact_and_those_not_named_are_never_looked_up(
     repository: Path, random: np.random.Generator
 ) -> None:

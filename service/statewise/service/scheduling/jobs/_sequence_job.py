@@ -123,6 +123,11 @@ class SequenceJob(Job):
         """Time steps to the next state that is wanted; 0: no further one is."""
         return self._boundaries[0][0] - self.time if self._boundaries else 0
 
+    @property
+    def has_reached(self) -> bool:
+        """Whether `publish` has something to give."""
+        return bool(self._reached)
+
     def slice_with(self, members: list[SliceMember[Any]], steps: int) -> "SequenceSlice":
         """See Job."""
         return SequenceSlice(members, steps)
@@ -217,7 +222,7 @@ class SequenceSlice(JobSlice[SequenceJob]):
         Where states on the way are wanted, there is a run up to each, whose results are given to the jobs at
         once: a slice for each would cost several times more.
         """
-        if not any(member.job.to_boundary for member in self.members):
+        if not any(0 < member.job.to_boundary < self.steps for member in self.members):
             return self._run(engine, batchable=batchable)
         left = self.steps
         while left > 0 and (part := self._next_part(left)) is not None:
@@ -227,11 +232,11 @@ class SequenceSlice(JobSlice[SequenceJob]):
 
     def distribute(self, engine: Engine, result: RunResult) -> None:
         """See JobSlice."""
-        if result.state or result.outputs:
+        if result.state or result.outputs:  # else the parts of the slice have given theirs
             self._absorb(engine, result)
-            return
         for member in self.members:
-            member.job.publish()
+            if member.job.has_reached:
+                member.job.publish()
 
     def _next_part(self, most: int) -> "SequenceSlice | None":
         """Returns the run up to the next boundary of any job; None: all jobs have run."""
