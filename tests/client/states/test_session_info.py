@@ -1,5 +1,6 @@
 """Looks at single sessions by their ids: where they stand, their checkpoints, their states; wakes none."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from tests.client.clients import Clients
 from tests.client.samples import sequences
 from tests.helpers.arrays import Array
+from tests.helpers.models.small import SmallModels
 
 from statewise.client import Client, InvalidInput, PermissionDenied, SessionNotFound
 from statewise.service.auth import Scope, add_token
@@ -47,6 +49,33 @@ def test_one_that_is_asleep_stays_asleep(clients: Clients, repository: Path, tmp
             assert info.checkpoints == (made,)
             assert info.arrays is not None
             np.testing.assert_array_equal(info.arrays["state"], state)
+
+
+def test_state_and_position_belong_together_while_a_session_falls_asleep_and_wakes(
+    clients: Clients, repository: Path, small_models: SmallModels, tmp_path: Path
+) -> None:
+    [inputs] = sequences(80)
+    expected = [small_models.find("steps").run(inputs[:steps])[1] for steps in range(1, len(inputs) + 1)]
+    with server_in_thread(repository, store=f"sqlite:{tmp_path / 'sessions.db'}", sessions=1) as address:
+        client = clients.connect(address)
+        with Client(address) as stepping, ThreadPoolExecutor(1) as thread:
+            seen, other = stepping.session("steps", id="seen"), stepping.session("steps", id="other")
+            seen.step(inputs[0])
+
+            def take_turns_in_memory() -> None:
+                for sample in inputs[1:]:
+                    other.step(inputs[0])
+                    seen.step(sample)
+
+            going_on = thread.submit(take_turns_in_memory)
+            asleep = 0
+            while not going_on.done():
+                info = client.session_info("seen", with_state=True)
+                assert info.arrays is not None
+                np.testing.assert_array_equal(info.arrays["state"], expected[info.position - 1])
+                asleep += info.state == "asleep"
+            going_on.result()
+    assert asleep
 
 
 def test_others_see_no_state(clients: Clients, repository: Path, tmp_path: Path) -> None:

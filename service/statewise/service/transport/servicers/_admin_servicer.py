@@ -106,6 +106,10 @@ class AdminServicer:
         if request.with_state:
             shown = await self._dataplane.state_listing.one(request.session_id, owner=owner)
             fill_states(response.state, shown.named)
+            # A session that was asleep may have gone on since it was described.
+            session = response.session
+            session.position = shown.position
+            session.durable_position = min(session.durable_position, shown.position)
         return response
 
     async def GetStates(self, request: admin_pb2.GetStatesRequest, _: Call) -> admin_pb2.GetStatesResponse:
