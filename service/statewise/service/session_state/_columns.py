@@ -130,8 +130,10 @@ class SessionColumns:
         good = valid & (positions == current)
         if good.all():
             return RowVerdicts(None, None)
+        # NO_POSITION in a request matches no session: its other copy may be what another one left there.
         retry = (
             valid
+            & (positions != NO_POSITION)
             & (positions == cells[:, _PREVIOUS])
             & (positions + np.asarray(steps, np.uint64) == current)
             & (digests == cells[:, _DIGEST])
