@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from statewise.service.scheduling.prefixes import PrefixNode, PrefixTree, Reached, RowHash
 
-_STRIDE = 8
+_STRIDE = 16
 """Chunks from one state that a row keeps to the next; each costs a run of its own, some 70 us. Where what is
 known of a row ends, its state is kept, too."""
 
