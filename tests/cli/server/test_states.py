@@ -35,7 +35,7 @@ def expected(target: str) -> Iterator[States]:
         yield client.states("gait")
 
 
-def write(target: str, output: Path, *words: str, stdin: str | None = None) -> Finished:
+def write(target: str, output: Path, *words: str, stdin: str | bytes | None = None) -> Finished:
     return statewise("states", "gait", "--target", target, "--output", output, *words, stdin=stdin)
 
 
@@ -120,7 +120,8 @@ def test_nothing_is_written_where_no_session_is_found(target: str, tmp_path: Pat
     output = tmp_path / "states.csv"
     done = write(target, output, *(word for name in "dabce" for word in ("--ids", name)))
     assert done.complaint == "no session of gait/1: d, a, b and 2 more"
-    assert write(target, output, "--ids", "-", stdin="\n").code == 2
+    assert "expected names on stdin" in write(target, output, "--ids", "-", stdin="\n").err
+    assert "expected UTF-8 text" in write(target, output, "--ids", "-", stdin=b"hip\n\xff\n").err
     assert not output.exists()
     done = statewise("states", "vowels", "--target", target, "--output", output)
     assert (done.code, done.err) == (

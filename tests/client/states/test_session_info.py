@@ -54,7 +54,7 @@ def test_one_that_is_asleep_stays_asleep(clients: Clients, repository: Path, tmp
 def test_state_and_position_belong_together_while_a_session_falls_asleep_and_wakes(
     clients: Clients, repository: Path, small_models: SmallModels, tmp_path: Path
 ) -> None:
-    [inputs] = sequences(80)
+    [inputs] = sequences(60)
     expected = [small_models.find("steps").run(inputs[:steps])[1] for steps in range(1, len(inputs) + 1)]
     with server_in_thread(repository, store=f"sqlite:{tmp_path / 'sessions.db'}", sessions=1) as address:
         client = clients.connect(address)

@@ -92,10 +92,21 @@ def _chosen(ids: Sequence[str] | None) -> list[str] | None:
         return None
     chosen: list[str] = []
     for name in ids:
-        chosen += [name] if name != _STANDARD_INPUT else filter(None, sys.stdin.read().splitlines())
-    if not chosen:
-        raise typer.BadParameter("expected names on stdin, one a line; got none", param_hint="--ids")
+        chosen += _typed_names() if name == _STANDARD_INPUT else [name]
     return list(dict.fromkeys(chosen))
+
+
+def _typed_names() -> list[str]:
+    try:
+        names = list(filter(None, sys.stdin.buffer.read().decode("utf-8-sig").splitlines()))
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(
+            f"expected UTF-8 text on stdin; got another encoding at byte {error.start + 1}",
+            param_hint="--ids",
+        ) from None
+    if not names:
+        raise typer.BadParameter("expected names on stdin, one a line; got none", param_hint="--ids")
+    return names
 
 
 def _report(found: States, output: Path, missing: Sequence[str]) -> dict[str, Any]:
