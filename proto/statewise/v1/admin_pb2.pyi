@@ -309,7 +309,7 @@ class GetSessionResponse(_message.Message):
 
     @_builtins.property
     def state(self) -> _containers.MessageMap[_builtins.str, _tensor_pb2.Tensor]:
-        """With with_state: its states by name (see Model.states), [...]."""
+        """With with_state: its states by name (see Model.states), [...], at the position that `session` tells."""
 
     def __init__(
         self,
