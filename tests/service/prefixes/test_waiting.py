@@ -49,6 +49,26 @@ async def test_who_waits_takes_over_when_a_request_is_cancelled(
         assert plane.computed("steps") == 1 + STEPS
 
 
+async def test_rows_that_were_woken_in_another_order_get_their_own_answers(
+    repository: Path, small_models: SmallModels, x: Array
+) -> None:
+    rows = [x, -x]
+    async with running_plane(repository, **SLICED) as plane:
+        handles = await plane.open("steps", 4)
+        plane.hold()
+        computing = [
+            plane.begin_step([handle], [0], row) for handle, row in zip(handles, reversed(rows), strict=False)
+        ]
+        waiting = plane.begin_step(handles[2:], [0, 0], *rows)
+        await plane.turn_loop()
+        for stepping in computing:
+            assert stepping.batch is not None
+            stepping.batch.cancelled = True
+        plane.go_on()
+        for y, row in zip(await waiting.rows(), rows, strict=True):
+            assert y.tobytes() == small_models.find("steps").run(row)[0].tobytes()
+
+
 async def test_who_waits_takes_over_when_a_deadline_passes(
     repository: Path, small_models: SmallModels, x: Array
 ) -> None:

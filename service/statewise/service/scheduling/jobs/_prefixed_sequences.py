@@ -7,6 +7,7 @@ ends when all of its rows have, or with the first job that fails as a whole.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from statewise.service.scheduling.jobs._sequence_job import Capture, ReachedStat
 from statewise.service.scheduling.jobs._sequence_request import SequenceRequest
 from statewise.service.scheduling.prefixes import PrefixTree, Reached, RowHash
 from statewise.wire import ModelSpec
+
+_number_of = attrgetter("number")
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +108,8 @@ class PrefixedSequences:
 
     def run_ready(self) -> None:
         """Looks up rows that are new or were woken, and runs those that need not wait."""
-        ready, self._ready = self._ready, []
+        # In the order of the request, not that of waking: the results of a job are in the order of its rows.
+        ready, self._ready = sorted(self._ready, key=_number_of), []
         if self._failure is not None:
             ready = []
         computed: list[PrefixedRow] = []
