@@ -49,11 +49,16 @@ class Driver(StateRequests):
 
     async def run(self, program: Program) -> None:
         """Runs a program; begins and ends with version 1 alone and no session."""
-        for name, detail in program:
-            await getattr(self, name)(detail)
-        await self.burst([("close", [(name,) for name in IDS])])
-        await self._served.remove()
-        await self._served.choose(None)
+        try:
+            for name, detail in program:
+                await getattr(self, name)(detail)
+            await self.burst([("close", [(name,) for name in IDS])])
+        finally:
+            left, _ = await self._sessions.resume(IDS, owner=self._owner)
+            for one in left:
+                await self._sessions.close(np.array([one.view.handle], np.uint64), owner=self._owner)
+            await self._served.remove()
+            await self._served.choose(None)
 
     @property
     def _version(self) -> int:
@@ -73,7 +78,9 @@ class Driver(StateRequests):
         self._expected.now_s = self._now()
         calls = [getattr(self, name)(detail) for name, detail in requests]
         tasks = [asyncio.create_task(call) for call in calls if call is not None]
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            task.result()
 
     async def wait(self, seconds: float) -> None:
         """Lets time pass; sessions that were idle for too long end."""
@@ -87,6 +94,8 @@ class Driver(StateRequests):
     async def reload(self, change: str) -> None:
         """Changes the repository under the sessions, which stay on their versions."""
         if change == "publish":
+            if any(one.version not in self._versions for one in self._expected.by_name.values()):
+                return  # it would be loaded beside the one that these sessions are on, as another version
             await self._served.publish()
             self._versions = {1, 2}
         elif change == "remove":
