@@ -127,6 +127,29 @@ async def test_a_session_that_wakes_while_it_is_closed_is_closed(repository: Pat
         assert not any(await _in_store(server, "a"))
 
 
+async def test_a_session_that_another_server_has_is_not_told_as_closed(
+    repository: Path, open_store: Open
+) -> None:
+    """Also where a tick learns of it before the close waits for the store."""
+    async with serving(repository, open_store) as stale, serving(repository, open_store) as taker:
+        handles = await stale.open("a", "b")
+        await stale.sleep()
+        await stale.step(handles["a"], 0, X)
+        await stale.stored.settle()
+        await taker.resume("a")
+        stale.store.entered.clear()
+        stale.store.may_go_on.clear()
+        closing = asyncio.create_task(stale.close(handles["a"], handles["b"]))
+        await asyncio.to_thread(stale.store.entered.wait)  # `a` has ended in memory, and `b` is looked up
+        ticking = asyncio.create_task(stale.stored.checkpoints.tick())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        stale.store.may_go_on.set()
+        assert await ticking
+        assert [(one.row, one.reason) for one in await closing] == [(0, "SESSION_MOVED")]
+        assert await _in_store(taker, "a", "b") == [True, False]
+
+
 async def test_a_close_says_that_the_store_is_away(repository: Path, open_store: Open) -> None:
     async with serving(repository, open_store) as server:
         handles = await server.open("a", "b")

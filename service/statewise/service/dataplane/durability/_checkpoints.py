@@ -69,7 +69,8 @@ class Checkpoints:
         self._clock = clock
         self._time_of_day = time_of_day
         self._turn = asyncio.Lock()
-        self._waits = StoreWaits()
+        self.waits = StoreWaits()
+        """All who wait for the store."""
         self._wanted = asyncio.Event()
         self._tidy_s = 0.0
         self._owes = False
@@ -116,7 +117,7 @@ class Checkpoints:
 
         What is waited for during a tick is written by the next one, all together.
         """
-        self._waits.add(wait)
+        self.waits.add(wait)
         self._wanted.set()
 
     async def settle(self, births: NDArray[np.uint64]) -> NDArray[np.bool_] | None:
@@ -130,11 +131,11 @@ class Checkpoints:
         """
         ended: list[NDArray[np.bool_]] = []
         wait = StoreWait(births, ended.append)
-        self._waits.add(wait)
+        self.waits.add(wait)
         try:
             return ended[0] if await self.tick() else None
         finally:
-            self._waits.discard(wait)
+            self.waits.discard(wait)
 
     @property
     def named(self) -> ChangedCheckpoints:
@@ -166,7 +167,7 @@ class Checkpoints:
             if asked_s < self._failed_s:  # a tick for what had changed by then has failed since
                 return False
             begun_s = self._clock()
-            waits = self._waits.take()
+            waits = self.waits.take()
             taken = TakenChanges()
             try:
                 if self._lost:
@@ -176,7 +177,7 @@ class Checkpoints:
                 written = await self._write(block)
             except BaseException as error:
                 self._changes.give_back(taken)
-                self._waits.give_back(waits)
+                self.waits.give_back(waits)
                 if not isinstance(error, Exception):  # whoever asked for the tick has left
                     raise
                 self.counts.failures += 1
@@ -189,7 +190,7 @@ class Checkpoints:
                 self._ending = ()
             self._note_back()
             if written is not None:
-                self._waits.note_moved(waits, self._note_written(taken.copied, block.groups, written))
+                self.waits.note_moved(waits, self._note_written(taken.copied, block.groups, written))
                 self.counts.tick_s = self._clock() - begun_s
             self.stored_until_s = begun_s
             for wait in waits:

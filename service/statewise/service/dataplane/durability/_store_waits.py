@@ -5,7 +5,8 @@ store left out in this tick, or in the one that was under way when the wait bega
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,10 +48,21 @@ class StoreWaits:
 
     def __init__(self) -> None:
         self._waits: list[StoreWait] = []
+        self._noting: list[list[NDArray[np.uint64]]] = []
 
     def add(self, wait: StoreWait) -> None:
         """Lets one wait."""
         self._waits.append(wait)
+
+    @contextmanager
+    def noting_moved(self) -> Iterator[list[NDArray[np.uint64]]]:
+        """Notes meanwhile which sessions another server turns out to have, in the list that it gives."""
+        noted: list[NDArray[np.uint64]] = []
+        self._noting.append(noted)
+        try:
+            yield noted
+        finally:
+            self._noting = [one for one in self._noting if one is not noted]
 
     def discard(self, wait: StoreWait) -> None:
         """Forgets one, if it still waits."""
@@ -71,3 +83,5 @@ class StoreWaits:
         if len(births):
             for wait in (*taken, *self._waits):
                 wait.note_moved(births)
+            for noted in self._noting:
+                noted.append(births)

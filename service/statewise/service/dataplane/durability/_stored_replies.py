@@ -4,6 +4,7 @@ A row whose session another server has taken over meanwhile ends as SESSION_MOVE
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,13 @@ class StoredReplies:
         if self.wait_for(slots):
             return await self.settle(births), positions
         return births == 0, self._table.durable_positions(slots)
+
+    def noting_moved(self) -> AbstractContextManager[list[NDArray[np.uint64]]]:
+        """Notes meanwhile which sessions another server turns out to have, in the list that it gives.
+
+        For operations that take long: a tick may write what they did before they wait for the store.
+        """
+        return self._checkpoints.waits.noting_moved()
 
     async def settle(self, births: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Returns when the store has what has happened so far.

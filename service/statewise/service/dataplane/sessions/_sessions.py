@@ -249,6 +249,14 @@ class Sessions(SessionSnapshots):
         if self._stored is not None:
             handles = await self._stored.handles.in_turn(handles, number)
             self._stored.refuse_ends(len(handles))
+            with self._stored.replies.noting_moved() as kept:
+                return await self._close(handles, number, kept)
+        return await self._close(handles, number, ())
+
+    async def _close(
+        self, handles: Handles, number: int, kept: Sequence[NDArray[np.uint64]]
+    ) -> list[RowFailure]:
+        """Ends sessions; `kept` gets the births of those that another server turns out to have meanwhile."""
         births: dict[int, int] = {}
         failures = await self._end_awake(handles, number, births)
         moved = [failure for failure in failures if failure.reason is Reason.SESSION_MOVED]
@@ -261,7 +269,10 @@ class Sessions(SessionSnapshots):
                 message = f"handle {int(handles[row]):#018x} is void: the session was resumed elsewhere"
                 moved.append(RowFailure(row, Reason.SESSION_MOVED, message))
         if self._stored is not None:
-            gone = await self._stored.replies.settle(np.array([*births.values()], np.uint64))
+            ended = np.array([*births.values()], np.uint64)
+            gone = await self._stored.replies.settle(ended)
+            for others in kept:
+                gone |= np.isin(ended, others)
             moved += [moved_failure(row) for row in np.array([*births], np.intp)[gone].tolist()]
         return sorted(moved, key=row_of)
 
