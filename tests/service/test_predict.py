@@ -202,3 +202,25 @@ async def test_a_caller_who_leaves_holds_nobody_up(
     assert np.concatenate(y).tobytes() == small_models.find("steps").run(x)[0].tobytes()
     with pytest.raises(asyncio.CancelledError):
         await abandoned.read()
+
+
+async def test_states_count_among_the_bytes_of_a_prediction(
+    repository: Path, random: np.random.Generator
+) -> None:
+    rows = 500
+    request = _request("steps", [random.standard_normal((1, 3)).astype(np.float32) for _ in range(rows)])
+    async with running_server(repository) as address, connect(address) as caller:
+        response = await caller.models.GetModel(model_pb2.GetModelRequest(name="steps"))
+        model = response.model
+        outputs = sum(4 * int(np.prod(entry.shape)) for entry in model.outputs)
+        expected = rows * (3 * 4 + outputs + model.state_bytes)
+        assert model.state_bytes
+    async with running_server(repository, prediction_bytes=expected) as address, connect(address) as caller:
+        found, failures, _ = await _predict(caller, request)
+        assert (len(found), failures) == (rows, {})
+    async with (
+        running_server(repository, prediction_bytes=expected - 1) as address,
+        connect(address) as caller,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError, match=f"take {expected} bytes"):
+            await _predict(caller, request)

@@ -93,8 +93,9 @@ class Settings(HttpSettings, PrefixSettings):
     session_retention_s: Annotated[float, Field(gt=0)] = 604_800.0
     """Time after which a stored session that nobody used is deleted."""
     store_bytes: _Positive | None = None
-    """Most bytes of sessions in the store, 64 and both copies of the state each. At this limit no session is
-    opened, forked or restored (BYTES_LIMIT); those that exist go on. Unset: no limit."""
+    """Most bytes of sessions in the store: 64 and both copies of the state each, and what kept requests and
+    named checkpoints take. At this limit no session is opened, forked or restored, and no checkpoint is named
+    (BYTES_LIMIT); sessions that exist go on. Unset: no limit."""
     message_bytes: Annotated[int, Field(ge=64 * _KIB)] = 4 * _MIB
     """Longest message that the server accepts. It limits replies, too: a step whose outputs, or a snapshot
     whose tokens, are longer is refused (BYTES_LIMIT) before it runs; predictions and
@@ -118,8 +119,8 @@ class Settings(HttpSettings, PrefixSettings):
     """Longest time that predictions and generations may wait, estimated from the running jobs; requests that
     would wait longer are refused (QUEUE_FULL)."""
     prediction_bytes: _Positive = _GIB
-    """Most bytes of inputs and outputs held for predictions and generations that are accepted and not yet
-    delivered."""
+    """Most bytes of inputs, states and outputs held for predictions and generations that are accepted and not
+    yet delivered."""
     owner_prediction_bytes: _Positive | None = None
     """The same limit as prediction_bytes, for each owner. Unset: no limit per owner."""
     stream_requests: _Positive = 64
@@ -151,8 +152,8 @@ class Settings(HttpSettings, PrefixSettings):
     """Most sessions that one owner has open at the same time; with a store those asleep count, too. Unset: no
     limit per owner."""
     owner_state_bytes: _Positive | None = None
-    """Most bytes of session state that one owner has in memory; both copies count. Unset: no limit per
-    owner."""
+    """Most bytes of session state that one owner has in memory: both copies, kept requests and named
+    checkpoints. Unset: no limit per owner."""
     owner_store_bytes: _Positive | None = None
     """The same limit as store_bytes, for each owner. Unset: no limit per owner."""
     streams: _Positive = 16_384

@@ -142,7 +142,7 @@ class Dataplane:
         number = self.table.owner_number(owner)
         prediction = Prediction(model, columns, valid, given=given, owner=number, deadline_s=deadline_s)
         row_bytes, step_bytes = model.output_sizes
-        size = columns.nbytes + len(lengths) * row_bytes + time_steps * step_bytes
+        size = columns.nbytes + len(lengths) * (model.state_bytes + row_bytes) + time_steps * step_bytes
         self.undelivered.take(number, size)
         try:
             for _ in range(prediction.submit()):

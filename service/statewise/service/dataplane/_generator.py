@@ -82,7 +82,7 @@ class Generator:
         channel = PartChannel()
         work = model.scheduler.statistics.generate
         number = self._dataplane.table.owner_number(owner)
-        with reserve_capacity(model, self._dataplane.undelivered, number, time_steps) as release_steps:
+        with reserve_capacity(model, self._dataplane.undelivered, number, inputs.rows, time_steps) as release:
             good = _put_settled(channel, model, start, inputs.ended_rows(steps, model.auxiliary.codec))
             for begin in range(0, len(good), _GROUP_ROWS):
                 rows = good[begin : begin + _GROUP_ROWS]
@@ -97,7 +97,7 @@ class Generator:
                     steps=steps[rows],
                     sampling=sampling.rows(rows),
                 )
-                channel.start(group, on_end=partial(release_steps, share))
+                channel.start(group, on_end=partial(release, share))
             try:
                 async with aclosing(channel.parts()) as parts:
                     async for part in parts:

@@ -257,7 +257,7 @@ class SessionCheckpoints(SessionAccess):
         if self._stored is None:
             return
         slots = self._table.valid_slots(handles, owner=owner)
-        copies = [self._models[number].arena.bytes_per_session // 2 for number in self._table.model[slots]]
+        copies = [self._models[number].state_bytes for number in self._table.model[slots]]
         most = sum(copies) + sum(len(name) for name in names) * 4 + 256 * len(slots)
         await self._stored.usage.refresh(self._table.owner_name(owner), 0, most)
         await self._stored.room.make(owner, most, 0)

@@ -99,7 +99,9 @@ class SessionGenerator:
         writer = TextWriter.of(model.auxiliary.codec, rows)
         work = model.scheduler.statistics.generate
         channel = PartChannel()
-        with reserve_capacity(model, self._dataplane.undelivered, lease.owner, time_steps) as release_steps:
+        with reserve_capacity(
+            model, self._dataplane.undelivered, lease.owner, len(lease.handles), time_steps
+        ) as release_steps:
             try:
                 await acquire_lease(lease, model, self._table, lacking=partial(_lacking, model))
                 if lease.failures:

@@ -53,7 +53,7 @@ class SessionStates(SessionAccess):
         model = self.version_of(handles, number)
         pairs = () if model is None else model.arena.pairs
         if model is not None:
-            self._check_states_size(len(handles) * (model.arena.bytes_per_session // 2 + _ROW_BYTES))
+            self._check_states_size(len(handles) * (model.state_bytes + _ROW_BYTES))
         state = [np.empty((len(handles), *pair.shape), pair.initial_state().dtype) for pair in pairs]
         positions = np.empty(len(handles), np.uint64)
 

@@ -82,6 +82,11 @@ class LoadedModel:
             sizes[entry.per_step] += math.prod(entry.shape) * DTYPES[entry.dtype].itemsize
         return sizes[0], sizes[1]
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one copy of a row's states."""
+        return self.arena.bytes_per_session // 2
+
     def require_sessions(self) -> None:
         """Raises ServiceError (NOT_STREAMABLE) where no session can be opened."""
         why = self.why_no_sessions

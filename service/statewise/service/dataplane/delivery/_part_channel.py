@@ -76,9 +76,9 @@ class PartChannel:
 
 @contextmanager
 def reserve_capacity(
-    model: LoadedModel, undelivered: UndeliveredBytes, owner: int, time_steps: int
+    model: LoadedModel, undelivered: UndeliveredBytes, owner: int, rows: int, time_steps: int
 ) -> Iterator[Callable[[int], None]]:
-    """Counts a request's time steps as waiting, and the bytes of its values as not delivered, until it ends.
+    """Counts a request's time steps as waiting, and bytes of its states and values as held, until it ends.
 
     Yields a function that releases so many time steps, which may run long before their values are delivered.
 
@@ -86,7 +86,7 @@ def reserve_capacity(
         ServiceError: QUEUE_FULL, BYTES_LIMIT; WRONG_CALL where the model does not generate.
     """
     emitted = model.require_generator().spec.emitted
-    size = time_steps * DTYPES[emitted.dtype].itemsize * math.prod(emitted.shape)
+    size = rows * model.state_bytes + time_steps * DTYPES[emitted.dtype].itemsize * math.prod(emitted.shape)
     with model.scheduler.reserve_capacity(time_steps) as release_steps:
         undelivered.take(owner, size)
         try:

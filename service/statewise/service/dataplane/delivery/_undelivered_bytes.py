@@ -12,7 +12,7 @@ _RETRY_S = 0.25
 
 
 class UndeliveredBytes:
-    """Counts bytes of inputs and outputs of predictions under way, which slow readers make the server hold.
+    """Counts bytes of predictions under way, which slow readers make the server hold.
 
     Args:
         limit: Bytes of all owners at most.
@@ -34,7 +34,8 @@ class UndeliveredBytes:
         if size > self._owner_limit:
             raise ServiceError(
                 Reason.BYTES_LIMIT,
-                f"inputs and outputs of the request take {size} bytes; expected at most {self._owner_limit}",
+                f"inputs, states and outputs of the request take {size} bytes; expected at most "
+                f"{self._owner_limit}",
             )
         if self._all + size > self._limit or self._of_owner[owner] + size > self._owner_limit:
             raise ServiceError(

@@ -166,7 +166,7 @@ class SessionListing:
 
     def _described_together(self, size: int, loaded: list[LoadedModel]) -> int:
         """Returns how many sessions in memory a page describes: their states are read."""
-        largest = max((one.arena.bytes_per_session // 2 for one in loaded), default=0)
+        largest = max((one.state_bytes for one in loaded), default=0)
         return min(size, max(1, self._page_state_bytes // max(1, largest)))
 
     async def _by_name(

@@ -175,7 +175,7 @@ class SessionSnapshots(SessionAccess):
             self._table.models_of_handles(handles, slots, owner=owner), return_counts=True
         )
         size: int = sum(
-            count * (self._models[number].arena.bytes_per_session // 2 + LEAST_TOKEN_BYTES)
+            count * (self._models[number].state_bytes + LEAST_TOKEN_BYTES)
             for number, count in zip(numbers.tolist(), rows.tolist(), strict=True)
         )
         if checkpoints:

@@ -129,5 +129,5 @@ class StateRings:
             begin += size
         positions = self._positions[row]
         filled = positions != NO_POSITION
-        newest = int(np.argmax(np.where(filled, positions, 0)))
+        newest = int(np.argmax(np.where(filled, positions + np.uint64(1), np.uint64(0))))
         self._next[row] = (newest + 1) % self._entries if filled.any() else 0

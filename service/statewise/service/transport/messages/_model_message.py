@@ -52,7 +52,7 @@ def model_message(status: VersionStatus, *, is_default: bool, request_steps: int
         call_shapes=[_CALL_SHAPES[shape] for shape in spec.call_shapes],
         streamable=not loaded.why_no_sessions,
         generative=spec.generate is not None,
-        state_bytes=loaded.arena.bytes_per_session // 2,
+        state_bytes=loaded.state_bytes,
         max_steps=spec.most_steps or request_steps,
         least_steps=spec.least_steps,
         labels=spec.labels,
