@@ -92,6 +92,12 @@ def test_a_number_that_is_not_finite_is_not_written(
         np.testing.assert_array_equal(session.step(x[3:]), small_models.find("steps").run(x)[0][3:])
 
 
+def test_a_number_that_is_not_finite_is_named_by_its_part(writers: Client) -> None:
+    session = writers.session("letters")
+    with session, pytest.raises(InvalidInput, match=r"got nan at element \[\d+\], layer1\.h\[3\]"):
+        session.set_state({"layer1.h": [0.0] * 3 + [np.nan] + [0.0] * 7})
+
+
 def test_a_server_that_lost_the_session_gets_it_back_from_the_state(
     repository: Path, clients: Clients, small_models: SmallModels, x: Floats
 ) -> None:

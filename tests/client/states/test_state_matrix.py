@@ -18,7 +18,8 @@ def test_states_of_all_sessions_or_of_some(
     repository: Path, clients: Clients, small_models: SmallModels
 ) -> None:
     client = clients.serve(repository)
-    assert client.states("steps").matrix.shape == (0, S)
+    none = client.states("steps").matrix
+    assert (none.shape, none.dtype.name) == ((0, S), "float32")
     rows = sequences(1, 4, 9)
     for number, row in enumerate(rows):
         client.session("steps", id=f"sensor-{number}").step(row)
@@ -30,6 +31,7 @@ def test_states_of_all_sessions_or_of_some(
     for session_id, position, state in zip(states.ids, states.positions, states.matrix, strict=True):
         np.testing.assert_array_equal(state, expected[session_id])
         assert position == len(rows[int(session_id[-1])])
+    assert repr(states) == f"<States of 3 sessions of steps/2, float32 [3, {S}]>"
     chosen = client.states("steps", ["sensor-2", "nobody", "sensor-0", "other"])
     assert chosen.ids == ("sensor-2", "sensor-0")
     assert chosen.positions.tolist() == [9, 1]

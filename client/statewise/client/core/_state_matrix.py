@@ -1,6 +1,7 @@
 """Plans the reading of many sessions' states as one matrix, in as many calls as it takes."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from statewise.client.values import (
     column_names,
 )
 from statewise.v1 import admin_pb2
-from statewise.wire import from_tensor, unpack_uint64
+from statewise.wire import DTYPES, from_tensor, unpack_uint64
 
 # Of a row: its position, and an id at its longest.
 _ROW_BYTES = 160
@@ -67,9 +68,15 @@ def read_state_matrix(
         version=model.version,
         ids=tuple(session_id for page in pages for session_id in page.session_ids),
         positions=np.concatenate([unpack_uint64(page.positions) for page in pages]),
-        matrix=np.concatenate(matrices) if matrices else np.empty((0, len(columns))),
+        matrix=np.concatenate(matrices) if matrices else np.empty((0, len(columns)), _element_type(model)),
         columns=columns,
     )
+
+
+def _element_type(model: ModelInfo) -> np.dtype[Any]:
+    """Returns the type that the server gives a matrix: that of all states, else float64 or int64."""
+    types = {np.dtype(DTYPES[state.dtype]) for state in model.states}
+    return types.pop() if len(types) == 1 else np.result_type(*types, np.int64)
 
 
 def _requests(

@@ -36,7 +36,10 @@ class StateInfo:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A state of a session, kept under a name on the server. It never changes."""
+    """Describes a checkpoint: a state of a session, kept under a name on the server. It never changes.
+
+    `origin` names the session in which it was made, `position` tells where, and `made_at` when, in UTC.
+    """
 
     name: str
     position: int
@@ -51,6 +54,8 @@ class CheckpointInfo:
 @dataclass(frozen=True, eq=False)
 class States:
     """The states of many sessions of one model version, a row each.
+
+    `ids` and `positions` describe the rows of `matrix`, `columns` names its columns.
 
     Example:
         >>> pandas.DataFrame(states.matrix, index=states.ids, columns=states.columns)
@@ -69,6 +74,11 @@ class States:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        sessions = "1 session" if len(self) == 1 else f"{len(self):,} sessions"
+        shape = f"{self.matrix.dtype.name} {list(self.matrix.shape)}"
+        return f"<States of {sessions} of {self.model}/{self.version}, {shape}>"
 
 
 def read_state_spec(spec: model_pb2.StateSpec) -> StateInfo:

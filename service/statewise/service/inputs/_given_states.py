@@ -130,11 +130,19 @@ class GivenStates:
         for row in np.flatnonzero(wrong.any(axis=1)).tolist():
             element = int(wrong[row].argmax())
             place = [int(axis) for axis in np.unravel_index(element, section.shape or (1,))]
-            got = f"{values[row, element]} at element {place}"
+            got = f"{values[row, element]} at element {place}{self._part_at(section, element)}"
             why = f"state {section.name!r}: expected finite numbers; got {got}"
             if len(values) < self.rows:
                 raise _bad(why)
             self.failures.setdefault(row, why)
+
+    def _part_at(self, section: _Section, element: int) -> str:
+        """Names an element of a whole state by its part, which the caller may have given alone."""
+        pair = self._pairs[section.pair]
+        for part in pair.parts if section.name == pair.input else ():
+            if part.offset <= element < part.offset + part.size:
+                return f", {part.name}[{element - part.offset}]"
+        return ""
 
 
 def rows_with_bits_of(rows: Array, one: Array) -> NDArray[np.bool_]:
