@@ -203,7 +203,7 @@ def test_the_last_requests_are_taken_back_one_by_one(kill: bool) -> None:
             world.kill()
         world.run_operation(session.rewind())
         assert world.run_operation(state_of(session))["total"] == total
-    with pytest.raises(InvalidInput, match="the last 3 requests can be undone, once"):
+    with pytest.raises(InvalidInput, match="the last 3 requests can be undone, and nothing"):
         world.run_operation(session.rewind())
     assert stepped(world, session, 32) == 35
 

@@ -22,7 +22,7 @@ def test_several_requests_are_taken_back_one_by_one(
         for position in (12, 8, 4):
             session.rewind()
             assert session.position == position
-        with pytest.raises(InvalidInput, match="the last 3 requests can be undone, once"):
+        with pytest.raises(InvalidInput, match="the last 3 requests can be undone, and nothing"):
             session.rewind()
         np.testing.assert_array_equal(session.step(x[4:]), whole[4:])
 

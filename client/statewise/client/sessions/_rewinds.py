@@ -42,8 +42,8 @@ def _rewind(remote: RemoteSession, target: int | None) -> Operation[None]:
     if target is None:
         raise InvalidInput(
             f"session {remote.id!r} at position {remote.position}: expected a step or generation to undo; "
-            f"the last {_requests(remote.keep or 1)} can be undone, once; session(keep=) keeps more of them, "
-            "checkpoint(), fork() and snapshot() keep any state"
+            f"{_undone_at_most(remote.keep or 1)}, and nothing from before a state that was written; "
+            "session(keep=) keeps more requests, checkpoint(), fork() and snapshot() keep any state"
         )
     if target not in (*remote.kept_positions, remote.position):
         kept = ", ".join(map(str, remote.kept_positions)) or "none"
@@ -54,8 +54,8 @@ def _rewind(remote: RemoteSession, target: int | None) -> Operation[None]:
     yield from until_answered(remote, lambda: _rewind_once(remote, target))
 
 
-def _requests(number: int) -> str:
-    return "one" if number == 1 else f"{number} requests"
+def _undone_at_most(number: int) -> str:
+    return "the last request can be undone" if number == 1 else f"the last {number} requests can be undone"
 
 
 def _rewind_once(remote: RemoteSession, target: int) -> Operation[None]:
