@@ -43,6 +43,9 @@ def test_open_sessions_are_listed_with_their_positions(target: str) -> None:
         first.close()
         second.close()
     assert statewise("sessions", "--target", target, "--json").json == {"sessions": []}
+    assert statewise("sessions", "--target", target).err == "no session was found\n"
+    advice = statewise("sessions", "ankle-sensor").err.replace("│", " ")
+    assert "perhaps you mean `statewise sessions show ankle-sensor`" in " ".join(advice.split())
 
 
 def test_sleeping_sessions_are_listed_as_such(repository: Path, tmp_path: Path) -> None:

@@ -136,7 +136,10 @@ def test_what_cannot_be_written_is_told(target: str, tmp_path: Path) -> None:
         in statewise("states", "nothing", "--target", target, "--output", tmp_path / "x.csv").complaint
     )
     assert write(target, tmp_path / "states.txt").code == 2
-    assert "nowhere" in write(target, tmp_path / "nowhere" / "states.csv").complaint
+    missing = tmp_path / "nowhere"
+    assert write(target, missing / "states.csv").complaint.endswith(
+        f"there is no folder {missing}; create it, or choose another --output"
+    )
     assert statewise("states", "gait", "--target", target).code == 2
     done = write(target, tmp_path / "x.csv", "--ids", "hip", "ankle")
     assert (done.code, "repeat --ids for each word" in done.err, "pattern" in done.err) == (2, True, False)

@@ -78,6 +78,8 @@ def sessions(
         for session in listed:
             table.add_row(*map(escape, _row(session)))
         stdout_console().print(table)
+        if not listed:
+            remark("no session was found")
     if len(found) > limit:
         remark(f"there are more than these {limit:,} sessions: --limit shows more of them")
 

@@ -63,10 +63,7 @@ def states(
 
       statewise states gait --ids ankle-sensor --ids wrist-sensor --output two.csv
     """
-    if output.suffix not in WRITERS:
-        raise typer.BadParameter(f"expected a name ending in {', '.join(WRITERS)}", param_hint="--output")
-    if output.exists() and not overwrite:
-        fail(f"{output} exists; --overwrite replaces it")
+    _check_output(output, overwrite)
     chosen = _chosen(ids)
     with connection.client() as client:
         found = client.states(model, chosen, version=version)
@@ -84,6 +81,16 @@ def states(
         print_json(report)
     else:
         remark(_summary(report))
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Fails before states are read where the file could not be written."""
+    if output.suffix not in WRITERS:
+        raise typer.BadParameter(f"expected a name ending in {', '.join(WRITERS)}", param_hint="--output")
+    if output.exists() and not overwrite:
+        fail(f"{output} exists; --overwrite replaces it")
+    if not output.parent.is_dir():
+        fail(f"{output}: there is no folder {output.parent}; create it, or choose another --output")
 
 
 def _chosen(ids: Sequence[str] | None) -> list[str] | None:
@@ -123,7 +130,8 @@ def _report(found: States, output: Path, missing: Sequence[str]) -> dict[str, An
 
 
 def _summary(report: dict[str, Any]) -> str:
-    text = "states of {rows:,} sessions, {columns:,} numbers each: {output}".format(**report)
+    sessions = "1 session" if report["rows"] == 1 else f"{report['rows']:,} sessions"
+    text = f"states of {sessions}, {report['columns']:,} numbers each: {report['output']}"
     if NOT_FINITE in report:
         text += f"; {report[NOT_FINITE]:,} numbers are not finite"
     return text

@@ -40,11 +40,14 @@ class ListingGroup(Group):
     """A command that lists by itself, and has subcommands: its options are those of the listing."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Returns the subcommand. Options before it fail: it would not read them."""
+        """Returns the subcommand. Options before it fail: it would not read them; so does any other word."""
         for parameter in self.params:
             source = ctx.get_parameter_source(parameter.name)
             if source is not None and source.name == "COMMANDLINE" and not ctx.resilient_parsing:
                 ctx.fail(f"expected options of {args[0]} after it; got {parameter.opts[0]} before it")
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            calls = " or ".join(f"`{ctx.command_path} {name} {args[0]}`" for name in self.commands)
+            ctx.fail(f"expected options or a subcommand; got {args[0]!r}; perhaps you mean {calls}")
         return super().resolve_command(ctx, args)
 
 
