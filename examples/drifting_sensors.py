@@ -68,7 +68,8 @@ def main(target: str = "127.0.0.1:50051") -> None:
             by_reading = distances(np.concatenate([last.mean(axis=0), last.std(axis=0)], axis=1))
             print(f"{fault}: found by state {found(by_state)} of {DRIFTING}, by readings {found(by_reading)}")
             for sensor in np.argsort(-by_state)[:5]:
-                print(f"  sensor {sensor:3}: {by_state[sensor]:5.2f} from the crowd")
+                truth = "drifts" if sensor < DRIFTING else "does not drift"
+                print(f"  sensor {sensor:3}: {by_state[sensor]:.2f} standard deviations away, {truth}")
 
 
 if __name__ == "__main__":

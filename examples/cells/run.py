@@ -2,7 +2,8 @@
 
     python run.py [CELL...]
 
-CELL is the name of a file beside this one; without any, all of them. Needs PyTorch and onnxscript.
+CELL is the name of a file beside this one; without any, all of them. Needs PyTorch and onnxscript
+(`pip install torch==2.13.0 onnxscript`).
 
 The files hold one step each. `torch.onnx` writes it as a graph. `import_onnx` finds the states, puts the loop
 over the steps inside the graph, and compares it with the file; `verify_package` measures the class. Weights
@@ -18,7 +19,12 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import torch
+
+try:
+    import onnxscript  # noqa: F401  # torch.onnx needs it
+    import torch
+except ModuleNotFoundError as error:
+    sys.exit(f"run.py finds no {error.name}: pip install torch==2.13.0 onnxscript")
 
 from statewise.client import Client
 from statewise.export import import_onnx, verify_package

@@ -165,6 +165,19 @@ def test_lagging_sensors_are_found_by_their_states_alone(target: str) -> None:
     assert found["lag"][1] <= 4
 
 
+def test_the_cells_tell_which_package_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "onnxscript.py").write_text("raise ModuleNotFoundError(name='onnxscript')")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "cells" / "run.py"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "run.py finds no onnxscript: pip install torch==2.13.0 onnxscript\n"
+
+
 @pytest.mark.long
 def test_a_trained_model_finds_drifting_sensors_as_the_example_says(tmp_path: Path) -> None:
     assert statewise("train", "gait", "--out", tmp_path / "gait").code == 0
