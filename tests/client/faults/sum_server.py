@@ -165,10 +165,12 @@ class SumServer(SumStates):
         if held is None:
             self._refuse_handle(reply, request.handles)
         else:
-            state = (held.position, held.total)
-            if request.checkpoints:
-                state = held.named[request.checkpoints[0]]
-            self._copy(*state, request, reply)
+            name = request.checkpoints[0] if request.checkpoints else ""
+            if name and name not in held.named:
+                reply.errors.add(code=5, reason="CHECKPOINT_NOT_FOUND", message="no such name")
+            else:
+                state = held.named[name] if name else (held.position, held.total)
+                self._copy(*state, held.keep, request, reply)
         return reply
 
     def _snapshot(
@@ -179,22 +181,22 @@ class SumServer(SumStates):
         if held is None:
             self._refuse_handle(reply, request.handles)
         else:
-            reply.tokens.append(pack_uint64([held.position, held.total]))
+            reply.tokens.append(pack_uint64([held.position, held.total, held.keep]))
         return reply
 
     def _restore(self, request: sequence_pb2.RestoreSessionsRequest) -> sequence_pb2.RestoreSessionsResponse:
         reply = sequence_pb2.RestoreSessionsResponse()
-        position, total = unpack_uint64(request.tokens[0]).tolist()
-        self._copy(position, total, request, reply)
+        position, total, keep = unpack_uint64(request.tokens[0]).tolist()
+        self._copy(position, total, keep, request, reply)
         return reply
 
-    def _copy(self, position: int, total: int, request: Any, reply: Any) -> None:
+    def _copy(self, position: int, total: int, keep: int, request: Any, reply: Any) -> None:
         """Opens the one session of a fork or restore, or finds the one that an earlier try opened."""
         (session_id,), birth = request.session_ids, int(unpack_uint64(request.births)[0])
         held = self.sessions.get(session_id)
         if held is None:
             held = self._create(session_id, birth)
-            held.position, held.total, held.handle = position, total, next(self._handles)
+            held.position, held.total, held.keep, held.handle = position, total, keep, next(self._handles)
         if held.birth == birth:
             reply.sessions.append(self._describe(held))
         else:

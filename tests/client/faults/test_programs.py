@@ -5,6 +5,7 @@ state of another program, nor one that lacks inputs. Inputs are distinct powers 
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -24,18 +25,22 @@ from statewise.client import (
     StatewiseError,
     Unavailable,
 )
-from statewise.client.requests import Plan
+from statewise.client.requests import OpenOptions, Plan
 from statewise.client.sessions import Journal, SessionCore
-from statewise.client.states import checkpoint_of, rewind_of, set_state_of
+from statewise.client.states import checkpoint_of, delete_checkpoint_of, rewind_of, set_state_of
 from statewise.client.values import Status
 
+EXAMPLES = int(os.environ.get("FAULTS_EXAMPLES", "200"))
 ENDED = Status("UNAVAILABLE", message="the server ended the stream")
 FAULTS = st.sampled_from(
     ["send", "send", "send", "deliver", "deliver", "wait", "cut", "kill", "drain", "flip", "other"]
 )
+STATE_DEEDS = ("write", "mark", "unmark", "go_back", "fork_back", "begin")
 DEEDS = st.sampled_from(
-    ["step", "step", "chunk", "fork", "snapshot", "rewind", "reopen", "write", "mark", "go_back"]
+    ["step", "step", "chunk", "fork", "snapshot", "rewind", "rewind_far", "reopen", *STATE_DEEDS]
 )
+State = tuple[int, tuple[int, ...]]
+"""Total, and the totals before the last requests that can be undone, the earliest first."""
 
 
 @dataclass
@@ -124,20 +129,28 @@ class Held:
     """A session of a program, and what its state may be by the reference."""
 
     core: SessionCore
-    states: set[tuple[int, int | None]]
-    """Total, and total before the last request (None: nothing can be undone). More than one where the program
-    was told that a step may have been applied."""
+    states: set[State]
+    """More than one where the program was told that a step may have been applied."""
     marks: dict[str, set[int]] = field(default_factory=dict)
     """What the totals of its checkpoints may be, by name."""
 
-    def stepped(self, added: int) -> set[tuple[int, int | None]]:
-        """The states after a step that adds so much."""
-        return {(total + added, total) for total, _ in self.states}
+    def stepped(self, added: int, totals: set[int] | None = None) -> set[State]:
+        """The states after a step that adds so much; `totals`: to one of these."""
+        keep = self.core.remote.keep
+        return {
+            (total + added, (*kept, total)[-keep:])
+            for total, kept in self.states
+            if totals is None or total in totals
+        }
 
     def settle(self, total: int, added: int) -> None:
         """Compares the total that a step began from, and goes on from there."""
         assert total in {each for each, _ in self.states}, (total, self.states)
-        self.states = {(total + added, total)}
+        self.states = self.stepped(added, {total})
+
+    def rewound(self, requests: int) -> set[State]:
+        """The states after so many requests are undone."""
+        return {(kept[-requests], kept[:-requests]) for _, kept in self.states if len(kept) >= requests}
 
 
 @dataclass
@@ -150,9 +163,10 @@ class Program:
     alone: bool
     sessions: list[Held] = field(default_factory=list)
 
-    def open(self, session_id: str | None, faults: Iterator[str]) -> None:
-        """Opens a session, or takes over the one of that id."""
-        plan = self.world.core.sessions.open("sum", session_id, None, None)
+    def open(self, session_id: str | None, faults: Iterator[str], *, keep: int = 1, total: int = 0) -> None:
+        """Opens a session that begins with a total, or takes over the one of that id."""
+        options = OpenOptions(keep=keep, state={"total": total} if total else None)
+        plan = self.world.core.sessions.open("sum", session_id, None, None, options)
         core: SessionCore = self.scene.finish(plan, self.world, faults)
         held = next(
             (server.sessions[core.remote.id] for server in self.scene.servers
@@ -161,9 +175,8 @@ class Program:
             None,
         )  # fmt: skip
         # None: the server was killed after its reply.
-        total = 0 if held is None or not core.remote.position else held.total
         if held is not None or not core.remote.position:
-            self.sessions.append(Held(core, {(total, None)}))
+            self.sessions.append(Held(core, {(total if held is None else held.total, ())}))
 
     def perform(self, deed: str, chosen: int, faults: Iterator[str]) -> None:
         """Does one thing with one session, and compares what comes back with the reference."""
@@ -211,24 +224,34 @@ class Program:
         plan = self.world.core.sessions.fork(held.core, None, None)
         core = self.scene.finish(plan, self.world, faults)
         assert core.remote.position == held.core.remote.position
-        self.sessions.append(Held(core, {(total, None) for total, _ in held.states}))
+        self.sessions.append(Held(core, {(total, ()) for total, _ in held.states}))
 
     def _snapshot(self, held: Held, faults: Iterator[str]) -> None:
         token = self.scene.operate(held.core.snapshot(), self.world, faults)
         core = self.scene.finish(self.world.core.sessions.restore(token, None, None), self.world, faults)
-        self.sessions.append(Held(core, {(total, None) for total, _ in held.states}))
+        self.sessions.append(Held(core, {(total, ()) for total, _ in held.states}))
 
     def _rewind(self, held: Held, faults: Iterator[str]) -> None:
         try:
             self.scene.operate(held.core.rewind(), self.world, faults)
         except InvalidInput:
-            held.states = {(total, before) for total, before in held.states if before is None}
+            held.states = {(total, kept) for total, kept in held.states if not kept}
         else:
-            held.states = {(before, None) for _, before in held.states if before is not None}
+            held.states = held.rewound(1)
         assert held.states
 
+    def _rewind_far(self, held: Held, faults: Iterator[str]) -> None:
+        """Undoes all requests that are kept but the first."""
+        for _ in range(held.core.remote.keep - len(held.core.remote.kept_positions)):
+            self._step(held, iter(()))
+        positions = held.core.remote.kept_positions
+        if len(positions) > 1:
+            self.scene.operate(rewind_of(held.core, positions[1]), self.world, faults)
+            held.states = held.rewound(len(positions) - 1)
+            assert held.states
+
     def _write(self, held: Held, faults: Iterator[str]) -> None:
-        written = (next(self.bits), None)
+        written: State = (next(self.bits), ())
         try:
             operation = set_state_of(held.core, {"total": written[0]}, None)
             self.scene.operate(operation, self.world, faults)
@@ -243,14 +266,33 @@ class Program:
         held.marks[name] = {total for total, _ in held.states}
 
     def _go_back(self, held: Held, faults: Iterator[str]) -> None:
-        name, totals = next(iter(held.marks.items()), ("none", set()))
-        there: set[tuple[int, int | None]] = {(total, None) for total in totals}
+        if not held.marks:
+            self._mark(held, iter(()))
+            self._step(held, iter(()))
+        name, totals = next(iter(held.marks.items()))
+        there: set[State] = {(total, ()) for total in totals}
         try:
             self.scene.operate(rewind_of(held.core, name), self.world, faults)
         except Unavailable:
             held.states |= there
             raise
         held.states = there
+
+    def _unmark(self, held: Held, faults: Iterator[str]) -> None:
+        for name in list(held.marks)[:1]:
+            self.scene.operate(delete_checkpoint_of(held.core, name), self.world, faults)
+            del held.marks[name]
+
+    def _fork_back(self, held: Held, faults: Iterator[str]) -> None:
+        if not held.marks:
+            self._mark(held, iter(()))
+        name, totals = next(iter(held.marks.items()))
+        plan = self.world.core.sessions.fork(held.core, None, None, name)
+        core = self.scene.finish(plan, self.world, faults)
+        self.sessions.append(Held(core, {(total, ()) for total in totals}))
+
+    def _begin(self, held: Held, faults: Iterator[str]) -> None:
+        self.open(None, faults, keep=3, total=next(self.bits))
 
     def _reopen(self, held: Held, faults: Iterator[str]) -> None:
         if not self.alone:
@@ -264,7 +306,7 @@ deeds = st.lists(
 
 @pytest.mark.parametrize("programs", [1, 2])
 @given(deeds=deeds, retry_for_s=st.sampled_from([0.0, 1e9]))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_programs_see_their_own_inputs_or_are_told(
     programs: int, deeds: list[tuple[int, str, int, list[str]]], retry_for_s: float
 ) -> None:
@@ -273,7 +315,7 @@ def test_programs_see_their_own_inputs_or_are_told(
     members = [Program(scene, world, bits, alone=programs == 1) for world in scene.worlds]
     for program in members:
         program.open(None if program.alone else "shared", iter(()))
-        program.open(None, iter(()))
+        program.open(None, iter(()), keep=3)
     for number, deed, chosen, faults in deeds:
         members[number % programs].perform(deed, chosen, iter(faults))
     for world in scene.worlds:
