@@ -113,7 +113,9 @@ class BeginningPrograms:
         for result in results:
             if result is not None:
                 raise result
-        await self._plane.turn_loop()  # what was given up ends
+        for model in STEPPED:  # what was given up may still run, and ends before what comes later
+            await self._plane.predict(model, self._stems[model][0][:1])
+        await self._plane.turn_loop()
         for model, hits in before.items():
             assert self._plane.counts(model)[0] - hits <= most[model]
             assert self._plane.queued(model) == 0
