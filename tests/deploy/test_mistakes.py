@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,15 @@ from .manifests import Manifests, Object, title
 from .schemas import newest_release
 
 Rendered = Callable[[str], Manifests]
-REMOVED = object()
+
+
+class Removed(Enum):
+    """Stands for a field that is left out; with the same name in every process of the tests."""
+
+    REMOVED = "removed"
+
+
+REMOVED = Removed.REMOVED
 POD = "spec template spec"
 SERVER = f"{POD} containers server"
 SQLITE, REDIS, ALL = "sqlite", "redis", "redis with everything"
