@@ -109,7 +109,8 @@ class AsyncSessionGroup:
             InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
 
         Example:
-            >>> (await group.state())["layer0.h"].shape
+            >>> states = await group.state()
+            >>> states["layer0.h"].shape
             (1024, 64)
         """
         plan = states_of_rows(self._core, index)
@@ -169,7 +170,8 @@ class AsyncSessionGroup:
             InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
 
         Example:
-            >>> [kept.name for kept in (await group.checkpoints(index=[3]))[0]]
+            >>> [kept] = await group.checkpoints(index=[3])
+            >>> [checkpoint.name for checkpoint in kept]
             ['before']
         """
         plan = checkpoints_of_rows(self._core, index)
@@ -178,7 +180,7 @@ class AsyncSessionGroup:
     async def delete_checkpoint(
         self, name: str, *, index: object = None, timeout: float | None = None
     ) -> None:
-        """Drops a checkpoint of each session; one that there is not is no failure.
+        """Deletes a checkpoint of each session. In sessions without one of that name it does nothing.
 
         Raises:
             PartialFailure: some sessions failed; the others did not.

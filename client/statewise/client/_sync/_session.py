@@ -194,7 +194,8 @@ class Session:
             Timeout.
 
         Example:
-            >>> (session.state())["layer0.h"].shape
+            >>> state = session.state()
+            >>> state["layer0.h"].shape
             (64,)
         """
         return self._shell.operate(state_of(self._core), self._shell.core.timeout_s(timeout))
@@ -223,7 +224,7 @@ class Session:
         self._shell.operate(plan, self._shell.core.timeout_s(timeout))
 
     def checkpoint(self, name: str, *, timeout: float | None = None) -> CheckpointInfo:
-        """Keeps the present state under a name on the server, until it is dropped or the session ends.
+        """Keeps the present state under a name on the server, until it is deleted or the session ends.
 
         A checkpoint never changes. It is stored, moves and sleeps with its session; a session whose state the
         client had to build again, because a server without a store lost it, has none.
@@ -240,7 +241,8 @@ class Session:
             Timeout.
 
         Example:
-            >>> (session.checkpoint("before")).position
+            >>> made = session.checkpoint("before")
+            >>> made.position
             64
         """
         plan = checkpoint_of(self._core, name)
@@ -260,7 +262,7 @@ class Session:
         return self._shell.operate(checkpoints_of(self._core), self._shell.core.timeout_s(timeout))
 
     def delete_checkpoint(self, name: str, *, timeout: float | None = None) -> None:
-        """Drops a checkpoint; one that there is not is no failure.
+        """Deletes a checkpoint. Without one of that name it does nothing.
 
         Raises:
             SessionMoved, SessionNotFound, SessionExpired, SessionLost, NotImplementedByServer, Unavailable,

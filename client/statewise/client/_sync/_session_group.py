@@ -107,7 +107,8 @@ class SessionGroup:
             InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
 
         Example:
-            >>> (group.state())["layer0.h"].shape
+            >>> states = group.state()
+            >>> states["layer0.h"].shape
             (1024, 64)
         """
         plan = states_of_rows(self._core, index)
@@ -167,14 +168,15 @@ class SessionGroup:
             InvalidInput, NotImplementedByServer, Timeout, Unavailable: raised for all sessions together.
 
         Example:
-            >>> [kept.name for kept in (group.checkpoints(index=[3]))[0]]
+            >>> [kept] = group.checkpoints(index=[3])
+            >>> [checkpoint.name for checkpoint in kept]
             ['before']
         """
         plan = checkpoints_of_rows(self._core, index)
         return self._shell.operate(plan, self._shell.core.timeout_s(timeout))
 
     def delete_checkpoint(self, name: str, *, index: object = None, timeout: float | None = None) -> None:
-        """Drops a checkpoint of each session; one that there is not is no failure.
+        """Deletes a checkpoint of each session. In sessions without one of that name it does nothing.
 
         Raises:
             PartialFailure: some sessions failed; the others did not.
