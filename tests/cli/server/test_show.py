@@ -76,6 +76,9 @@ def test_checkpoints_are_listed(target: str, session: Session) -> None:
     assert (shown.code, shown.err) == (0, "")
     assert "[bold]" in shown.out
     assert f"{session.checkpoints()[0].made_at:%Y-%m-%d %H:%M:%S} UTC" in shown.out
+    with session.fork() as fork:
+        none = statewise("checkpoints", "--target", target, fork.id)
+        assert (none.code, none.err) == (0, f"session {fork.id!r} has no checkpoints\n")
 
 
 def test_a_session_that_sleeps_is_shown_where_it_is(repository: Path, tmp_path: Path) -> None:
@@ -118,7 +121,9 @@ def test_another_owners_session_is_shown_to_an_admin_without_its_state(
         assert "ann" in statewise("sessions", "show", *words, tmp_path / "admin").out
         assert "kept" in statewise("checkpoints", *words, tmp_path / "admin").out
         refused = statewise("sessions", "show", *words, tmp_path / "admin", "--state").complaint
-        assert refused.startswith("--state: a session's state is shown to its owner alone")
+        assert refused == (
+            "--state: a session's state is shown to its owner alone; use the owner's credentials"
+        )
         assert statewise("checkpoints", *words, tmp_path / "bob").complaint
 
 

@@ -191,6 +191,11 @@ class PermissionDenied(StatewiseError):
 
     advice = "ask the server's operator for the scope"
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        if "scope" not in detail:  # such as another owner's state, which no scope opens
+            self.args = (detail,)
+
 
 class Unavailable(StatewiseError):
     """The server cannot be reached, shuts down or could not load the model; or this client is closed."""

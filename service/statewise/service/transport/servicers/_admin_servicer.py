@@ -96,7 +96,8 @@ class AdminServicer:
         owner = caller().owner_meant(request.owner)
         if request.with_state and owner != caller().owner:
             raise ServiceError(
-                Reason.PERMISSION_DENIED, "with_state: a session's state is shown to its owner alone"
+                Reason.PERMISSION_DENIED,
+                "with_state: a session's state is shown to its owner alone; use the owner's credentials",
             )
         found = await self._dataplane.session_administration.get(request.session_id, owner=owner)
         response = admin_pb2.GetSessionResponse(
