@@ -42,7 +42,7 @@ def subcommands() -> dict[str, Subcommand]:
         "token": Subcommand("Create a token for a caller of a server.", "serve"),
         "models": Subcommand("List the models of a server.", "cli"),
         "sessions": Subcommand("List the open sessions of a server, or show one.", "cli"),
-        "checkpoints": Subcommand("List the states that a session keeps under names.", "cli"),
+        "checkpoints": Subcommand("List the checkpoints of a session: states kept under names.", "cli"),
         "states": Subcommand("Write the states of sessions to a file.", "cli"),
         "top": Subcommand("Watch the activity of a server.", "cli"),
         "score": Subcommand("Run the sequences of a file, and write the results to a file.", "cli"),

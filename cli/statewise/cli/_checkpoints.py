@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from statewise.cli._connection import Connection, OwnerOption, SessionArgument, with_connection
-from statewise.cli._terminal import JsonFlag, print_json, stdout_console
+from statewise.cli._terminal import JsonFlag, print_json, remark, stdout_console
 from statewise.client import CheckpointInfo
 
 
@@ -16,9 +16,10 @@ from statewise.client import CheckpointInfo
 def checkpoints(
     connection: Connection, session: SessionArgument, owner: OwnerOption = None, as_json: JsonFlag = False
 ) -> None:
-    """Lists the states that a session keeps under names, in the order in which they were made.
+    """Lists the checkpoints of a session, in the order in which they were made.
 
-    Listing them neither wakes the session nor counts as use.
+    A checkpoint is a state of the session that a program keeps under a name. Listing them neither wakes the
+    session nor counts as use.
 
     For example:
 
@@ -30,8 +31,10 @@ def checkpoints(
         found = client.session_info(session, owner=owner)
     if as_json:
         print_json({"session": found.id, "checkpoints": checkpoint_rows(found.checkpoints)})
-    else:
-        stdout_console().print(checkpoint_table(found.checkpoints))
+        return
+    stdout_console().print(checkpoint_table(found.checkpoints))
+    if not found.checkpoints:
+        remark(f"session {found.id!r} has no checkpoints")
 
 
 def checkpoint_rows(checkpoints: Sequence[CheckpointInfo]) -> list[dict[str, Any]]:

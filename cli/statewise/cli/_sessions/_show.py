@@ -73,9 +73,9 @@ def _rows(found: SessionDetails) -> Iterator[tuple[str, str]]:
     yield "position", f"{found.position:,}"
     yield "durable position", f"{found.durable_position:,}"
     yield "epoch", f"{found.epoch:,}"
-    yield "keeps", "its last request" if found.keep == 1 else f"its last {found.keep} requests"
+    yield "can take back", "its last request" if found.keep == 1 else f"its last {found.keep} requests"
     yield "idle", f"{found.idle_s:,.0f} s"
-    yield "state", found.state + ", damaged" * found.damaged + ", not finite" * found.nonfinite_state
+    yield "status", found.state + ", damaged" * found.damaged + ", not finite" * found.nonfinite_state
 
 
 def _state_table(arrays: dict[str, NDArray[Any]]) -> Table:
