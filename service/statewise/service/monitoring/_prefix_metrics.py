@@ -17,7 +17,7 @@ def prefix_metrics(budget: PrefixBudget | None, gauges: Mapping[ModelKey, ModelG
         gauges: Of all model versions.
     """
     for name, text in (
-        ("hits", "Sequences that started behind a beginning that was known."),
+        ("hits", "Sequences that started after a beginning that was known."),
         ("misses", "Sequences that were long enough, and of which no beginning was known."),
         ("saved_steps", "Time steps that were not computed because a beginning was known."),
     ):
