@@ -66,3 +66,8 @@ class HeldSession:
     def kept_positions(self) -> list[int]:
         """Positions that it can be taken back to, the earliest first."""
         return [at for at, _ in self.older] + ([] if self.before is None else [self.before[0]])
+
+    @property
+    def kept_totals(self) -> tuple[int, ...]:
+        """Totals at these positions."""
+        return tuple(total for _, total in self.older) + (() if self.before is None else (self.before[1],))

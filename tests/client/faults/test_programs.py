@@ -176,7 +176,8 @@ class Program:
         )  # fmt: skip
         # None: the server was killed after its reply.
         if held is not None or not core.remote.position:
-            self.sessions.append(Held(core, {(total if held is None else held.total, ())}))
+            kept = () if held is None else held.kept_totals
+            self.sessions.append(Held(core, {(total if held is None else held.total, kept)}))
 
     def perform(self, deed: str, chosen: int, faults: Iterator[str]) -> None:
         """Does one thing with one session, and compares what comes back with the reference."""
@@ -246,8 +247,12 @@ class Program:
             self._step(held, iter(()))
         positions = held.core.remote.kept_positions
         if len(positions) > 1:
-            self.scene.operate(rewind_of(held.core, positions[1]), self.world, faults)
-            held.states = held.rewound(len(positions) - 1)
+            try:
+                self.scene.operate(rewind_of(held.core, positions[1]), self.world, faults)
+            except InvalidInput:  # what was uncertain has left other positions
+                held.states = {(total, kept) for total, kept in held.states if len(kept) != len(positions)}
+            else:
+                held.states = held.rewound(len(positions) - 1)
             assert held.states
 
     def _write(self, held: Held, faults: Iterator[str]) -> None:
