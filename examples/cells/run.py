@@ -118,8 +118,8 @@ def stream(client: Client, cell: ModuleType, step: torch.nn.Module) -> str:
     same = same and np.array_equal(found, first_output(client.predict(name, x)))
     errors = [difference(found, outputs), *(difference(after[part], states[part].ravel()) for part in states)]
     return (
-        f"state {client.model(name).state_bytes} bytes, begins as written: {'yes' if begins else 'no'}, "
-        f"{errors[0]:.0e} (state {max(errors[1:]):.0e}) from PyTorch after {STEPS} steps, "
+        f"state {client.model(name).state_bytes} bytes, begins in INITIAL: {'yes' if begins else 'no'}, "
+        f"differs from PyTorch by {errors[0]:.0e} (its state by {max(errors[1:]):.0e}) after {STEPS} steps, "
         f"the same bits in every way: {'yes' if same else 'no'}"
     )
 

@@ -133,7 +133,7 @@ def test_the_runner_streams_every_cell() -> None:
     assert set(lines) == set(FORMS)
     for name, line in lines.items():
         assert line.startswith("class exact, "), name
-        assert "begins as written: yes" in line, name
-        [differences] = re.findall(r"(\S+) \(state (\S+)\) from PyTorch", line)
+        assert "begins in INITIAL: yes" in line, name
+        [differences] = re.findall(r"from PyTorch by (\S+) \(its state by (\S+)\)", line)
         assert max(map(float, differences)) < 1e-5, name
         assert line.endswith("the same bits in every way: yes"), name
