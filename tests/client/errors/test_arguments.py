@@ -229,7 +229,7 @@ def test_files_of_tls() -> None:
 
 def test_ids_of_a_group(connected: Client) -> None:
     for wrong in NO_TEXT[:-1]:
-        with pytest.raises(InvalidInput, match=r"^ids, number 1,: expected a text; got "):
+        with pytest.raises(InvalidInput, match=r"^ids, number 1: expected a text; got "):
             connected.sessions("letters", ids=["a", wrong])  # type: ignore[list-item]
 
 

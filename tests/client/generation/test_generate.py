@@ -62,6 +62,14 @@ def test_real_values_are_fed_back(client: Client) -> None:
     np.testing.assert_allclose(values, expected[:, 0], atol=1e-5)
 
 
+def test_a_state_that_is_the_models_own_is_nothing_to_generate_from(client: Client) -> None:
+    with client.session("wave") as session:
+        state = session.state()
+    with pytest.raises(InvalidInput, match="or a state; got the model's own initial state at position 0"):
+        list(client.generate("wave", state=state, steps=3))
+    assert len(list(client.generate("wave", state=state, position=1, steps=3))) == 3
+
+
 @pytest.mark.parametrize(
     ("model", "asked", "message"),
     [

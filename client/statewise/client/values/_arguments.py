@@ -112,7 +112,7 @@ def check_ids(value: Any) -> None:
     if not len(value):
         raise wrong("ids", "at least one", value)
     for number, each in enumerate(value):
-        check_text(f"ids, number {number},", each)
+        check_text(f"ids, number {number}", each)
     if len(set(value)) != len(value):
         twice = next(each for each, times in Counter(value).items() if times > 1)
         raise InvalidInput(f"ids: expected every id once; {twice!r} stands twice")

@@ -143,8 +143,11 @@ class GenerationStart:
         }
         failures = {**prompts.failures, **failures}
         lacking = lack_a_start(model, positions, unchanged) & (prompts.lengths == 0)
+        why = "nothing to generate from: expected a prompt, a condition or a state"
+        if given is not None:
+            why += "; got the model's own initial state at position 0"
         for row in np.flatnonzero(lacking).tolist():
-            failures.setdefault(row, "nothing to generate from: expected a prompt, a condition or a state")
+            failures.setdefault(row, why)
         if inputs.emitted is not None and inputs.emitted_lengths is not None:
             generate = model.require_generator().spec
             prompts = continue_prompts(spec, generate, prompts, inputs.emitted, inputs.emitted_lengths)
