@@ -16,7 +16,7 @@ from tests.helpers.states import write_request
 from statewise.service import ServiceError, Settings
 from statewise.service.assembly import build_dataplane
 from statewise.service.base import StepResult
-from statewise.service.dataplane import Dataplane
+from statewise.service.dataplane import Dataplane, SessionCheckpoints
 from statewise.service.testing import running_server
 from statewise.v1 import sequence_pb2 as pb
 from statewise.wire import Reason, pack_uint64
@@ -87,6 +87,22 @@ async def test_the_event_loop_turns_during_every_operation(dataplane: Dataplane)
     assert (turns >= LEAST_TURNS, failures) == (True, [])
     assert len(dataplane.table) == 2 * ROWS
     assert not dataplane.table.busy.any()
+
+
+async def test_the_event_loop_turns_more_often_where_sessions_have_many_checkpoints(
+    dataplane: Dataplane,
+) -> None:
+    rows, names = 32, [f"name {number}" for number in range(64)]
+    checkpoints = SessionCheckpoints.beside(dataplane.sessions)
+    handles = await _open(dataplane, IDS[:rows])
+    for name in names:
+        _, failures = await checkpoints.create(handles, [name], None, owner="")
+        assert not failures
+    turns, (tokens, _) = await _turns(dataplane.sessions.snapshot(handles, owner="", checkpoints=True))
+    assert (turns >= rows // 8, len(tokens)) == (True, rows)
+    copies = [f"c{row}" for row in range(rows)]
+    turns, (restored, _) = await _turns(dataplane.sessions.restore(tokens, copies, owner=""))
+    assert (turns >= rows // 8, len(restored)) == (True, rows)
 
 
 async def test_later_requests_wait_for_their_sessions_and_others_go_on(dataplane: Dataplane) -> None:

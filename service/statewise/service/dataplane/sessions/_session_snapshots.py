@@ -3,6 +3,7 @@
 A row that fails leaves the other rows alone.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,12 @@ import numpy as np
 from statewise.service.base import Array, Handles, RowFailure, ServiceError, ServiceLimits
 from statewise.service.dataplane.sessions._session_access import SessionAccess, in_order, row_of
 from statewise.service.dataplane.sessions._session_directory import OpenedSession, SessionDirectory
-from statewise.service.dataplane.sessions._session_turns import Portions, SessionTurns
+from statewise.service.dataplane.sessions._session_turns import (
+    CHECKPOINT_ROWS,
+    PORTION_ROWS,
+    Portions,
+    SessionTurns,
+)
 from statewise.service.dataplane.sessions._stored_sessions import StoredSessions
 from statewise.service.registry import LoadedModel, ModelRegistry
 from statewise.service.session_state import (
@@ -22,6 +28,10 @@ from statewise.service.session_state import (
     unpack_state,
 )
 from statewise.wire import Reason
+
+_TURN_BYTES = 32 * 2**10
+"""Bytes of tokens that are read between two turns of the event loop, unless one token has more: with their
+named checkpoints, tokens of one portion may take a hundred times the work of plain ones."""
 
 
 class SessionSnapshots(SessionAccess):
@@ -163,7 +173,8 @@ class SessionSnapshots(SessionAccess):
             )
             tokens[row] = self._snapshots.sign(snapshot)
 
-        failures = await self._turns.run_valid(handles, take_out, owner=number)
+        most = CHECKPOINT_ROWS if checkpoints else PORTION_ROWS
+        failures = await self._turns.run_valid(handles, take_out, owner=number, most_rows=most)
         if checkpoints:  # more may have been made meanwhile
             self._check_size_of_all(sum(map(len, tokens.values())))
         return in_order(tokens), failures
@@ -237,7 +248,12 @@ class SessionSnapshots(SessionAccess):
             names = [session_ids[row] for row in portion]
             with self._keeping_named(number, names):
                 asleep = await self._wake_own(owner, names, [births[row] for row in portion])
+                read_bytes = 0
                 for row in portion:
+                    read_bytes += len(tokens[row])
+                    if read_bytes > _TURN_BYTES:
+                        await asyncio.sleep(0)
+                        read_bytes = len(tokens[row])
                     try:
                         restored[row] = await open_from(row, asleep.get(session_ids[row]))
                     except ServiceError as error:

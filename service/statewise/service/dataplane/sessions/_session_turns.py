@@ -19,6 +19,8 @@ SessionAction = Callable[[int, int], None]
 
 PORTION_ROWS = 128
 """Rows of an operation between two turns of the event loop: one or two milliseconds of work."""
+CHECKPOINT_ROWS = 8
+"""The same, of an operation on all named checkpoints of a session: there may be 64."""
 _PORTION_BYTES = 2 * 2**20
 """Bytes of state that such a portion copies at most, unless one row has more."""
 
@@ -64,24 +66,36 @@ class SessionTurns:
         self._models = models
         self._table = table
 
-    async def run(self, slots: Mapping[int, int], action: SessionAction) -> None:
-        """Runs an operation on sessions, given by row; returns when it has run on all of them."""
+    async def run(
+        self, slots: Mapping[int, int], action: SessionAction, *, most_rows: int = PORTION_ROWS
+    ) -> None:
+        """Runs an operation on sessions, given by row; returns when it has run on all of them.
+
+        Args:
+            slots: The sessions by row.
+            action: The operation.
+            most_rows: Rows between two turns of the event loop at most.
+        """
         by_model: dict[int, list[tuple[int, int]]] = {}
         for pair in slots.items():
             by_model.setdefault(self._table.model_of(pair[1]), []).append(pair)
         # All are submitted before the first one is awaited, so that later requests come later.
         turns = [
-            _Turn(self._models[number], self._table, pairs, action) for number, pairs in by_model.items()
+            _Turn(self._models[number], self._table, pairs, action, most_rows)
+            for number, pairs in by_model.items()
         ]
         await asyncio.gather(*(turn.end() for turn in turns))
 
-    async def run_valid(self, handles: Handles, action: SessionAction, *, owner: int) -> list[RowFailure]:
+    async def run_valid(
+        self, handles: Handles, action: SessionAction, *, owner: int, most_rows: int = PORTION_ROWS
+    ) -> list[RowFailure]:
         """Runs an operation on the sessions of valid handles; gives the failures of the other handles.
 
         Args:
             handles: uint64 [rows].
             action: May refuse a row by ServiceError.
             owner: Number of the owner.
+            most_rows: See `run`.
         """
         failures: dict[int, RowFailure] = {}
         slots = self._table.slots_of(handles)
@@ -100,7 +114,8 @@ class SessionTurns:
             if failure is not None:
                 failures[row] = failure
 
-        await self.run(dict(zip(rows.tolist(), slots[rows].tolist(), strict=True)), act)
+        by_row = dict(zip(rows.tolist(), slots[rows].tolist(), strict=True))
+        await self.run(by_row, act, most_rows=most_rows)
         async for portion in Portions(np.flatnonzero(~valid).tolist()):
             for row in portion:
                 failures[row] = self._table.void(row, int(handles[row]), owner=owner)
@@ -115,16 +130,24 @@ class _Turn:
         table: The sessions.
         pairs: The rows; a slot may stand in several.
         action: The operation.
+        most_rows: Rows between two turns of the event loop at most.
     """
 
-    def __init__(self, model: LoadedModel, table: SessionTable, pairs: _Pairs, action: SessionAction) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        table: SessionTable,
+        pairs: _Pairs,
+        action: SessionAction,
+        most_rows: int,
+    ) -> None:
         self._model = model
         self._table = table
         self._pairs = pairs
         self._action = action
         self._come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         row_bytes = max(1, model.arena.bytes_per_session)
-        self._portion_rows = max(1, min(PORTION_ROWS, _PORTION_BYTES // row_bytes))
+        self._portion_rows = max(1, min(most_rows, _PORTION_BYTES // row_bytes))
         self._slots = np.array([slot for _, slot in pairs], np.intp)
         self._locked: set[int] = set()
         whole = len(pairs) <= self._portion_rows
