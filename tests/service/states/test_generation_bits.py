@@ -211,3 +211,24 @@ async def test_an_encoder_reads_nothing_beside_a_state(generative_caller: Caller
     request = pb.PredictRequest(model="speech", text=text, state=state)
     with pytest.raises(Exception, match="the encoder of model 'speech' computes the state"):
         [_ async for _ in caller.sequences.Predict(request)]
+
+
+async def test_a_last_output_that_is_no_probabilities_leaves_other_rows_alone(
+    generative_caller: Caller, random: np.random.Generator
+) -> None:
+    """Warnings are errors in tests, and would fail all rows."""
+    strange = [[-0.0] * 7, [3e38] * 7, [-3e38] * 7, [1e-45] * 7, [-3e38, 3e38, 0, -1, 1, 1e-45, -1e-45]]
+    last = np.concatenate([random.random((1, 7)), strange]).astype(np.float32)
+    rows, state = len(last), random.standard_normal((len(last), 44)).astype(np.float32)
+    settings, said = SamplingColumns([0.7] * rows, [5] * rows, list(range(rows))), {}
+    for of_all in (True, False):
+        taken = slice(None) if of_all else slice(1)
+        given = tensors({"state": state[taken], "last": last[taken]})
+        own = settings if of_all else _row_of(settings, 0)
+        count = rows if of_all else 1
+        answer = await generate(
+            generative_caller, "letters_outside", rows=count, steps=9, settings=own, state=given
+        )
+        said[of_all] = _rows(answer)
+    assert said[True][0] == said[False][0]
+    assert sorted(said[True]) == list(range(rows))

@@ -63,6 +63,8 @@ def uniform_numbers(
     return np.asarray(top.astype(np.float32) * np.float32(2**-24))
 
 
+# A state that a request gives may hold any finite numbers in the place of probabilities.
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def draw_tokens(
     probabilities: Array,
     numbers: NDArray[np.float32],
