@@ -136,6 +136,25 @@ async def test_loading_and_unloading_by_request(published: Path, repository: Pat
         assert await version_that_answers(caller) == 2
 
 
+async def test_sessions_of_a_version_that_is_loaded_again_share_frames_with_new_ones(
+    published: Path, repository: Path
+) -> None:
+    publish(repository / "steps" / "2", published / "steps" / "2")
+    async with running_server(published, repository_poll_s=0) as address, connect(address) as caller:
+        (before,) = await caller.open("steps", "a")
+        await caller.models.UnloadModel(mp.UnloadModelRequest(name="steps", version=2))
+        await caller.models.LoadModel(mp.LoadModelRequest(name="steps", version=2))
+        (after,) = await caller.open("steps", "b")
+        reply = await caller.ask(step=caller.frame([(before, 0), (after, 0)], np.zeros((2, 3), np.float32)))
+        first, second = from_tensor(reply.outputs["y"])
+        assert first.tobytes() == second.tobytes()
+        models = (await caller.models.ListModels(mp.ListModelsRequest())).models
+        assert [(model.version, model.status) for model in models if model.name == "steps"] == [
+            (1, mp.MODEL_STATUS_READY),
+            (2, mp.MODEL_STATUS_READY),
+        ]
+
+
 @pytest.mark.parametrize(
     ("call", "request_", "code", "words"),
     [

@@ -74,7 +74,6 @@ class ModelRegistry(VersionLookUps):
             test_s=test_s,
             inspector=inspector,
         )
-        self._in_memory = self._records.in_memory
         self._next_number = 0
         self._changing = asyncio.Lock()
         self._repository = RepositoryScan({}, {}, {})
@@ -87,10 +86,10 @@ class ModelRegistry(VersionLookUps):
         """Called after it has changed what serves, on the event loop."""
 
     def __iter__(self) -> Iterator[LoadedModel]:
-        return iter(self._in_memory.values())
+        return iter(self._records.in_memory.values())
 
     def __getitem__(self, number: int) -> LoadedModel:
-        return self._in_memory[number]
+        return self._records.in_memory[number]
 
     @property
     def starting(self) -> bool:
@@ -277,7 +276,9 @@ class ModelRegistry(VersionLookUps):
 
     def _finish(self, prepared: PreparedVersion | str) -> LoadedModel | str:
         self._next_number += 1
-        return prepared if isinstance(prepared, str) else self._loader.finish(prepared, self._next_number)
+        if isinstance(prepared, str):
+            return prepared
+        return self._records.with_files(prepared.package) or self._loader.finish(prepared, self._next_number)
 
     def _withdraw(self, key: ModelKey, state: VersionState) -> None:
         loaded = self._records.withdraw(key, state)

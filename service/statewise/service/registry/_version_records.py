@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from statewise.service.base import ModelKey
+from statewise.service.packages import ServablePackage
 from statewise.service.registry._loaded_model import LoadedModel, VersionState, VersionStatus
 from statewise.service.registry._repository import FolderSignature, RepositoryScan
 
@@ -114,6 +115,14 @@ class VersionRecords:
     def newest(self) -> dict[ModelKey, LoadedModel]:
         """Returns the last load of each version in memory, which serves or has open sessions."""
         return {loaded.key: loaded for loaded in list(self.in_memory.values())}
+
+    def with_files(self, package: ServablePackage) -> LoadedModel | None:
+        """Returns the version in memory that has the files of a package; None: there is none.
+
+        It may have sessions from before it was withdrawn. If it serves again, they and new ones share frames.
+        """
+        loaded = self.newest().get((package.name, package.version))
+        return loaded if loaded is not None and loaded.package.digest == package.digest else None
 
     def default(self, name: str) -> int | None:
         """Returns the version that serves when none is named; None: no version serves."""
