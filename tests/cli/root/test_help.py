@@ -37,6 +37,13 @@ def test_the_examples_of_a_subcommand_have_options_that_it_has(name: str) -> Non
             assert re.search(rf"{option}\b", known), f"{name} has no {option}"
 
 
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_paragraphs_break_at_the_width_of_the_terminal_alone(columns: str) -> None:
+    shown = statewise("states", "--help", env={"COLUMNS": columns, "NO_COLOR": "1", "TERM": "dumb"}).out
+    paragraph = shown.split("A .parquet or .csv")[1].split("For example")[0].strip().splitlines()
+    assert all(len(line.rstrip()) > int(columns) - 20 for line in paragraph[1:-1])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_flag_has_no_type(name: str) -> None:
     assert "<bool>" not in shown(name)

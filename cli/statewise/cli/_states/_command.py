@@ -53,9 +53,10 @@ def states(
 ) -> None:
     """Writes the states of your sessions of a model, one row a session, with their positions.
 
-    A .parquet or .csv has the columns id, position, and one a number of the state, such as layer0.h[3]. A
-    .npz has the arrays ids [N], positions [N], states [N, S], columns [S]. A line of .jsonl has the state by
-    part: {"id": ..., "position": ..., "state": {"layer0.h": ...}}. Reading wakes no session.
+    A .parquet or .csv has the columns id and position, and a column for each number of the state, such as
+    layer0.h[3]. A .npz has the arrays ids [N], positions [N], states [N, S], columns [S]. A line of .jsonl
+    has the state by part: {"id": ..., "position": ..., "state": {"layer0.h": ...}}. Reading neither wakes a
+    session nor counts as use.
 
     For example:
 

@@ -1,6 +1,7 @@
 """Shows options in help, where a flag names no value, and explains words that no option takes."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,10 @@ _R = TypeVar("_R")
 
 class Command(TyperCommand):
     """A subcommand."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = _without_line_breaks(self.help)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the words; those left over fail, with advice if an option can be repeated."""
@@ -30,6 +35,10 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """A command with subcommands."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = _without_line_breaks(self.help)
 
     def get_params(self, ctx: Any) -> Any:
         """Returns all parameters, that of --help included."""
@@ -63,6 +72,17 @@ def unless_subcommand(listing: Callable[..., _R]) -> Callable[..., _R | None]:
         return listing(**arguments) if arguments["ctx"].invoked_subcommand is None else None
 
     return listed
+
+
+def _without_line_breaks(text: str | None) -> str | None:
+    """Joins the lines of each paragraph, which the terminal's width breaks again; indented ones stay."""
+    if text is None:
+        return None
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(
+        paragraph if paragraph.startswith(" ") else " ".join(paragraph.split("\n"))
+        for paragraph in paragraphs
+    )
 
 
 def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
