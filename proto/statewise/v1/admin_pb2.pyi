@@ -342,7 +342,7 @@ class GetStatesRequest(_message.Message):
     version: _builtins.int
     """Model version; 0: the version served by default."""
     page_size: _builtins.int
-    """Sessions a page at most; 0: as many as fit in a message. Ignored with session_ids."""
+    """Sessions a page at most; 0: as many as the server gives at once. Ignored with session_ids."""
     page_token: _builtins.str
     """From the page before; empty: the first page."""
     @_builtins.property

@@ -101,6 +101,16 @@ async def test_a_page_reads_a_bounded_number_of_bytes_of_states(repository: Path
     assert pages == [3, 3, 1]
 
 
+async def test_a_page_describes_so_few_sessions_that_steps_go_on(caller: Caller) -> None:
+    await caller.open("steps", *map(str, range(1100)))
+    request = ap.ListSessionsRequest(page_size=10_000)
+    first = await caller.admin.ListSessions(request)
+    assert len(first.sessions) == 1024
+    request.page_token = first.next_page_token
+    last = await caller.admin.ListSessions(request)
+    assert (len(last.sessions), last.next_page_token) == (1100 - 1024, "")
+
+
 @pytest.mark.parametrize(
     ("call", "request_", "code", "words"),
     [

@@ -28,6 +28,8 @@ PageStart = int | tuple[str, str]
 
 _STORED_TOGETHER = 256
 """Sessions that one call of the store lists: some milliseconds, in which nothing else is stored."""
+_DESCRIBED_TOGETHER = 1024
+"""Sessions in memory that a page describes at most: some 20 ms, in which nothing else happens."""
 _LOOKED_AT = 1024
 """Sessions that a page looks at, unless it may hold more."""
 
@@ -167,7 +169,7 @@ class SessionListing:
     def _described_together(self, size: int, loaded: list[LoadedModel]) -> int:
         """Returns how many sessions in memory a page describes: their states are read."""
         largest = max((one.state_bytes for one in loaded), default=0)
-        return min(size, max(1, self._page_state_bytes // max(1, largest)))
+        return min(size, _DESCRIBED_TOGETHER, max(1, self._page_state_bytes // max(1, largest)))
 
     async def _by_name(
         self,
