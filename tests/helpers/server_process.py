@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 SERVE = """
-import json, sys
+import gc, json, sys
 from statewise.service import Settings, serve
+if sys.argv[2:] == ["without collector"]:
+    gc.disable()
 serve(Settings(**json.loads(sys.argv[1])), ready=sys.stdout)
 """
 
@@ -75,11 +77,18 @@ class ServerProcesses:
         """A server with these settings, once it listens. It loads versions itself, like `running_server`."""
         return self.start_logged(None, **settings)
 
+    def start_without_collector(self, **settings: Any) -> ServerProcess:
+        """The same, where Python never searches for cycles: what is part of one stays in memory."""
+        return self._start(None, settings, "without collector")
+
     def start_logged(self, log: Path | None, /, **settings: Any) -> ServerProcess:
-        """The same, with what the server writes to stderr in a file."""
+        """The same as `start`, with what the server writes to stderr in a file."""
+        return self._start(log, settings)
+
+    def _start(self, log: Path | None, settings: dict[str, Any], *arguments: str) -> ServerProcess:
         defaults = {"listen": "127.0.0.1:0", "grace_s": 5, "load_in_child": False}
         chosen = {"repository": str(self._repository), **defaults, **settings}
-        command = [sys.executable, "-c", SERVE, json.dumps(chosen)]
+        command = [sys.executable, "-c", SERVE, json.dumps(chosen), *arguments]
         with nullcontext() if log is None else log.open("ab") as stderr:
             child = self._running.enter_context(
                 subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)

@@ -361,5 +361,8 @@ def test_a_server_that_stops_cancels_calls_after_the_grace_period_and_leaves_no_
         server.stop(0.05)
         assert [seen.next() for _ in calls] == ["over"] * 20
         going_on.set()
-    left = {thread.name for thread in set(threading.enumerate()) - before}
-    assert not {name for name in left if name.startswith(("statewise", "asyncio", "test"))}
+    new = set(threading.enumerate()) - before
+    left = [thread for thread in new if thread.name.startswith(("statewise", "asyncio", "test"))]
+    for thread in left:  # those of earlier tests may be about to end
+        thread.join(WAIT_S)
+    assert not [thread.name for thread in left if thread.is_alive()]
