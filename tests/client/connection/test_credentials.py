@@ -44,12 +44,13 @@ def guarded(repository: Path, authority: trustme.CA, tmp_path: Path) -> Iterator
     token = add_token(tmp_path / "callers.toml", "ann", [Scope.PREDICT, Scope.SESSION])
     with server_in_thread(
         repository,
-        listen="localhost:0",
+        listen="127.0.0.1:0",
         tls_certificate=files["certificate"],
         tls_key=files["key"],
         callers=tmp_path / "callers.toml",
     ) as address:
-        yield address, token
+        # By the name alone, a server of another test may have the port at one of the two addresses.
+        yield address.replace("127.0.0.1", "localhost"), token
 
 
 def test_a_token_travels_with_every_call(clients: Clients, guarded: tuple[str, str], pem: Path) -> None:
@@ -93,11 +94,12 @@ def test_a_certificate_may_tell_who_it_is(
     tls = Tls(ca=pem, certificate=mine["certificate"], key=mine["key"])
     with server_in_thread(
         repository,
-        listen="localhost:0",
+        listen="127.0.0.1:0",
         tls_certificate=server["certificate"],
         tls_key=server["key"],
         tls_client_ca=pem,
-    ) as address:
+    ) as bound:
+        address = bound.replace("127.0.0.1", "localhost")
         with clients.connect(address, tls=tls).session("steps", id="known") as session:
             session.step(X)
             listed = clients.connect(address, tls=tls).list_sessions()
