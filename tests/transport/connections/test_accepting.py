@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from grpc._cython import cygrpc
@@ -85,7 +87,8 @@ def test_if_the_accept_loop_of_aio_fails_streams_go_on_and_probes_say_so(
 ) -> None:
     """The server is not ready first and not alive later; it stops as ever.
 
-    In a process of its own: grpc.aio, broken on purpose, may crash one that has had other loops before.
+    In a process of its own: grpc.aio, broken on purpose, sometimes ends the process with a signal, and such a
+    run says nothing. A run that ends by itself must succeed.
     """
     if _ALONE not in os.environ:
         command = [
@@ -99,9 +102,13 @@ def test_if_the_accept_loop_of_aio_fails_streams_go_on_and_probes_say_so(
             "-k",
             "accept_loop",
         ]
-        ended = subprocess.run(
-            command, env={**os.environ, _ALONE: "1"}, capture_output=True, text=True, timeout=100, check=False
-        )
+        environment = {**os.environ, _ALONE: "1"}
+        for _ in range(6):
+            ended = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=100, check=False
+            )
+            if ended.returncode >= 0:
+                break
         assert ended.returncode == 0, ended.stdout
         return
     with asyncio.Runner(loop_factory=partial(make_event_loop, "aio")) as runner:
@@ -127,7 +134,8 @@ async def accept_loop_fails(repository: Path, monkeypatch: pytest.MonkeyPatch) -
         (handle,) = await caller.open("steps", "a")
         assert await asyncio.to_thread(http_get, serving.metrics_address, "/healthz") == (200, "alive\n")
         broken = True
-        await ask_version(address)
+        with suppress(grpc.aio.AioRpcError):  # the call after which the loop fails may be lost with it
+            await ask_version(address)
         x = np.ones(3, np.float32)
         position = 0
         while (await asyncio.to_thread(http_get, serving.metrics_address, "/healthz"))[0] == 200:
