@@ -24,7 +24,7 @@ _MOST_EARLIER_OPENINGS = 8
 
 
 class StateChange(Protocol):
-    """A request that gives a session another state, whatever it had before. It may be sent again."""
+    """A request that replaces the state of a session. The client may send the request again."""
 
     def request(self, held: int) -> tuple[str, Any]:
         """Returns the name of the operation and its request, for a session at position `held`."""

@@ -135,7 +135,7 @@ def _find(remote: RemoteSession, change: StateChange) -> Operation[int | None]:
     Where none has it any more, it is opened anew: in the state that it is to get (the result is None), or as
     it was before.
     """
-    # Whatever fails from here on, a server may be behind.
+    # If this operation fails, the server may have an older state of the session than the client.
     remote.needs_replay = True
     origin = change.origin(remote.model)
     while True:

@@ -46,7 +46,7 @@ def read_origin(remote: RemoteSession) -> Operation[None]:
 def write_state(remote: RemoteSession, given: GivenState, position: int | None) -> Operation[None]:
     """Gives the session a state; what is not given stays as it is. `position`: None: as it is.
 
-    The request has whole states, so that it can be completed on whatever a server has of the session.
+    The request holds whole states, so the server needs nothing of the session's earlier state to apply it.
     """
     missing = missing_states(remote.model, given)
     rest = (yield from read_state(remote)) if missing else {}
